@@ -1,0 +1,229 @@
+// Package machinefs says where things are inside a sandbox machine's directory,
+// and holds the small files through which a machine and the programs that run on
+// it tell each other what they need: the machine's facts and the GPU memory each
+// process claims. It also is the machine's loopback network: a service on a
+// machine's 127.0.0.1:8000 is a unix socket in that machine's directory, so two
+// machines never compete for a port and nothing needs a free one.
+package machinefs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Env is the environment variable that names the machine's directory to every
+// process that runs on the machine.
+const Env = "SHOPPER_SANDBOX_MACHINE"
+
+// Root is a machine's directory. Keep its path short: unix socket paths are
+// limited to about a hundred bytes.
+type Root string
+
+// FromEnv returns the machine this process runs on, if it runs on one.
+func FromEnv() (Root, bool) {
+	dir := os.Getenv(Env)
+	return Root(dir), dir != ""
+}
+
+// Create makes the machine's directories.
+func (r Root) Create() error {
+	for _, dir := range []string{r.Bin(), r.Home(), r.Tmp(), r.netDir(), r.claimDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making a sandbox machine: %w", err)
+		}
+	}
+	return nil
+}
+
+// Bin holds the machine's programs and comes first in PATH.
+func (r Root) Bin() string { return filepath.Join(string(r), "bin") }
+
+// Home is the login user's home and the directory in which commands start.
+func (r Root) Home() string { return filepath.Join(string(r), "home") }
+
+// Tmp is the machine's TMPDIR.
+func (r Root) Tmp() string { return filepath.Join(string(r), "tmp") }
+
+// DockerSocket is where the machine's container engine listens.
+func (r Root) DockerSocket() string { return filepath.Join(string(r), "docker.sock") }
+
+// Lifeline is a unix socket that the machine accepts and never answers on. A
+// long-running program keeps one connection to it and ends when that closes,
+// so that nothing outlives a sandbox that was killed.
+func (r Root) Lifeline() string { return filepath.Join(string(r), "life.sock") }
+
+func (r Root) netDir() string   { return filepath.Join(string(r), "net") }
+func (r Root) claimDir() string { return filepath.Join(string(r), "gpu") }
+func (r Root) factsFile() string {
+	return filepath.Join(string(r), "facts.json")
+}
+
+// Driver says what state the machine's NVIDIA driver is in.
+type Driver string
+
+// The states of a driver that the sandbox can play.
+const (
+	DriverReady    Driver = "ready"
+	DriverBuilding Driver = "building" // nvidia-smi fails until Facts.DriverReadyAt
+	DriverMissing  Driver = "missing"  // there is no nvidia-smi
+)
+
+// GPU is one GPU of a machine.
+type GPU struct {
+	Name              string `json:"name"`
+	UUID              string `json:"uuid"`
+	MemoryMiB         int    `json:"memory_mib"`
+	ComputeCapability string `json:"compute_capability"`
+	// HeldMiB is memory that some process outside the sandbox's control holds.
+	HeldMiB int `json:"held_mib,omitempty"`
+	// NotAvailable makes the utilisation and temperature fields read "[N/A]".
+	NotAvailable bool `json:"not_available,omitempty"`
+}
+
+// Facts describe a machine to the programs that run on it.
+type Facts struct {
+	// Container is true for a machine that is itself a container: login as root,
+	// no Docker. False is a VM: a user with passwordless sudo.
+	Container bool   `json:"container"`
+	User      string `json:"user"`
+	// Docker is true where a container engine answers on DockerSocket.
+	Docker bool `json:"docker"`
+	// NoGPURuntime is true where the engine lacks NVIDIA's container toolkit.
+	NoGPURuntime  bool      `json:"no_gpu_runtime,omitempty"`
+	GPUs          []GPU     `json:"gpus"`
+	Driver        Driver    `json:"driver"`
+	DriverVersion string    `json:"driver_version"`
+	CUDAVersion   string    `json:"cuda_version"`
+	DriverReadyAt time.Time `json:"driver_ready_at,omitzero"`
+	// DiskGB is the size of the machine's disk, DiskFreeGB what is left.
+	DiskGB     int `json:"disk_gb"`
+	DiskFreeGB int `json:"disk_free_gb"`
+	// Speed divides every duration that the machine's programs play (1 = real time).
+	Speed float64 `json:"speed"`
+	VLLM  VLLM    `json:"vllm,omitzero"`
+}
+
+// VLLM changes how the vLLM stand-in behaves on a machine.
+type VLLM struct {
+	// Installed is the version of the `vllm` program on the machine's PATH; "" for
+	// none. Containers bring their own.
+	Installed string `json:"installed,omitempty"`
+	// Load is how long a start takes before it is divided by Speed; 0 = 90 s.
+	Load time.Duration `json:"load,omitempty"`
+	// Fail names a row of the failure table (see package vllmserver) that every
+	// start runs into; "" for none.
+	Fail string `json:"fail,omitempty"`
+	// ExitAfter ends a server that long after it became ready; 0 = never.
+	ExitAfter time.Duration `json:"exit_after,omitempty"`
+	// Hang makes the engine hang: /health stays 200, completions never answer.
+	Hang bool `json:"hang,omitempty"`
+}
+
+// Scale returns how long a real duration d takes on this machine.
+func (f Facts) Scale(d time.Duration) time.Duration {
+	if f.Speed <= 0 {
+		return d
+	}
+	return time.Duration(float64(d) / f.Speed)
+}
+
+// WriteFacts replaces the machine's facts at once, never half of them.
+func (r Root) WriteFacts(f Facts) error {
+	return writeJSON(r.factsFile(), f)
+}
+
+// ReadFacts returns the machine's facts.
+func (r Root) ReadFacts() (Facts, error) {
+	var f Facts
+	data, err := os.ReadFile(r.factsFile())
+	if err != nil {
+		return f, fmt.Errorf("reading a sandbox machine's facts: %w", err)
+	}
+	if err := json.Unmarshal(data, &f); err != nil {
+		return f, fmt.Errorf("reading a sandbox machine's facts: %w", err)
+	}
+	return f, nil
+}
+
+// Claim is the GPU memory that one process holds.
+type Claim struct {
+	PID  int         `json:"pid"`
+	Name string      `json:"name"`
+	MiB  map[int]int `json:"mib"` // by GPU index
+}
+
+// SetClaim records what the process c.PID holds, replacing its earlier claim.
+func (r Root) SetClaim(c Claim) error {
+	return writeJSON(r.claimFile(c.PID), c)
+}
+
+// DropClaim forgets what the process held.
+func (r Root) DropClaim(pid int) error {
+	if err := os.Remove(r.claimFile(pid)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Claims returns what living processes hold, by pid. A claim whose process has
+// ended is dropped: a driver gives memory back when a process dies.
+func (r Root) Claims() ([]Claim, error) {
+	entries, err := os.ReadDir(r.claimDir())
+	if err != nil {
+		return nil, err
+	}
+	var claims []Claim
+	for _, entry := range entries {
+		data, err := os.ReadFile(filepath.Join(r.claimDir(), entry.Name()))
+		if err != nil {
+			continue // dropped between the listing and the reading
+		}
+		var c Claim
+		if json.Unmarshal(data, &c) != nil {
+			continue
+		}
+		if !alive(c.PID) {
+			_ = r.DropClaim(c.PID)
+			continue
+		}
+		claims = append(claims, c)
+	}
+	sort.Slice(claims, func(i, j int) bool { return claims[i].PID < claims[j].PID })
+	return claims, nil
+}
+
+func (r Root) claimFile(pid int) string {
+	return filepath.Join(r.claimDir(), strconv.Itoa(pid)+".json")
+}
+
+func alive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+func writeJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // a no-op once renamed
+	if _, err := tmp.Write(data); err != nil {
+		_ = tmp.Close()
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
