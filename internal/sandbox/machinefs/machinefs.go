@@ -124,6 +124,10 @@ type VLLM struct {
 	ExitAfter time.Duration `json:"exit_after,omitempty"`
 	// Hang makes the engine hang: /health stays 200, completions never answer.
 	Hang bool `json:"hang,omitempty"`
+	// AnyModel makes every string a model that exists, also one that the Hugging
+	// Face hub would refuse: a test can then prove that a hostile value travels
+	// all the way through as data.
+	AnyModel bool `json:"any_model,omitempty"`
 }
 
 // Scale returns how long a real duration d takes on this machine.
