@@ -1,0 +1,120 @@
+package vllm
+
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// ownFlags are the flags of `vllm serve` that have a field of their own, and that field's name. Where the field isn't
+// the user's to set by that name, the text says what to do instead.
+var ownFlags = map[string]string{
+	"model":                  "model",
+	"served-model-name":      "served_model_name",
+	"revision":               "revision",
+	"quantization":           "quantization",
+	"q":                      "quantization",
+	"dtype":                  "dtype",
+	"max-model-len":          "max_model_len",
+	"gpu-memory-utilization": "gpu_memory_utilization",
+	"tensor-parallel-size":   "tensor_parallel_size",
+	"tp":                     "tensor_parallel_size",
+	"pipeline-parallel-size": "pipeline_parallel_size",
+	"pp":                     "pipeline_parallel_size",
+	"trust-remote-code":      "trust_remote_code",
+	"no-trust-remote-code":   "trust_remote_code",
+	"port":                   "port",
+	"host":                   "exposure",
+	"uds":                    "exposure",
+	"ssl-keyfile":            "tls",
+	"ssl-certfile":           "tls",
+}
+
+// secretFlags are flags whose value is a secret that any user of the machine could read in its process list.
+var secretFlags = map[string]string{
+	"api-key":  "api_key",
+	"hf-token": "hf_token",
+}
+
+// tokenPattern is the shape of a Hugging Face access token.
+var tokenPattern = regexp.MustCompile(`\bhf_[A-Za-z0-9]{20,}`)
+
+// arguments checks the further flags: those that an attribute sets already, and those that carry a secret, are refused
+// with the attribute to use.
+func (p *problems) arguments(s Spec) {
+	const field = "args"
+	if len(s.ExtraArgs) > maxArguments {
+		p.add(field, "has %d elements, more than %d", len(s.ExtraArgs), maxArguments)
+		return
+	}
+	for i, arg := range s.ExtraArgs {
+		switch {
+		case len(arg) > maxArgument:
+			p.add(field, "element %d is longer than %d bytes", i, maxArgument)
+			continue
+		case strings.ContainsRune(arg, 0):
+			p.add(field, "element %d must not contain NUL", i)
+			continue
+		case !utf8.ValidString(arg):
+			p.add(field, "element %d is not valid UTF-8", i)
+			continue
+		case i == 0 && !strings.HasPrefix(arg, "-"):
+			p.add(field, "must start with a flag such as --enable-lora; the model goes into the attribute model")
+			continue
+		}
+		if held := heldSecret(arg, s); held != "" {
+			p.add(field, "element %d contains %s, which every user of the machine could read in its process list: leave it out, the provider passes it in the environment", i, held)
+			continue
+		}
+		if tokenPattern.MatchString(arg) {
+			p.add(field, "element %d contains a Hugging Face token, which every user of the machine could read in its process list: use hf_token or hf_token_wo", i)
+			continue
+		}
+		p.flag(field, arg)
+	}
+}
+
+// flag checks one element that may be a flag, in any spelling that vLLM's parser takes: one or two dashes, underscores
+// for dashes, "--flag=value", and abbreviations (Python's argparse completes them).
+func (p *problems) flag(field, arg string) {
+	name, ok := flagName(arg)
+	if !ok {
+		return
+	}
+	shown := strings.SplitN(arg, "=", 2)[0]
+	if attribute, found := flagOwner(secretFlags, name); found {
+		p.add(field, "%s carries a secret, which every user of the machine could read in its process list: use %s or %s_wo instead", shown, attribute, attribute)
+		return
+	}
+	if attribute, found := flagOwner(ownFlags, name); found {
+		p.add(field, "%s is set by the attribute %s: set it there", shown, attribute)
+	}
+}
+
+// flagName is an argument's name as vLLM's parser reads it: "--Max_Model_Len=3" has the name "Max-Model-Len".
+func flagName(arg string) (string, bool) {
+	name := strings.TrimLeft(arg, "-")
+	if name == arg || name == "" {
+		return "", false
+	}
+	name, _, _ = strings.Cut(name, "=")
+	return strings.ReplaceAll(name, "_", "-"), true
+}
+
+// flagOwner finds the attribute of a flag given in full or abbreviated. Abbreviations shorter than three letters aren't
+// looked at: they fit several flags, and argparse refuses them.
+func flagOwner(flags map[string]string, name string) (string, bool) {
+	if attribute, ok := flags[name]; ok {
+		return attribute, true
+	}
+	const shortest = 3
+	if len(name) < shortest {
+		return "", false
+	}
+	for flag, attribute := range flags {
+		if strings.HasPrefix(flag, name) {
+			return attribute, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,238 @@
+package vllm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Limits of one exchange. A caller's context may end it sooner.
+const (
+	readTimeout     = 30 * time.Second // health, version, models, metrics
+	answerTimeout   = 5 * time.Minute  // a completion: the first one may still compile kernels
+	maxRequestBytes = 1 << 20
+	maxAnswerBytes  = 8 << 20
+	maxErrorBytes   = 64 << 10
+)
+
+// Client talks to one vLLM server. It has no state but its transport, which it doesn't own, and is safe for concurrent
+// use. Requests are never repeated and redirects are not followed.
+type Client struct {
+	http *http.Client
+	base string
+	key  string
+	bad  error
+}
+
+// NewClient returns a client for the server at baseURL (such as "http://127.0.0.1:8000", with or without a trailing
+// "/v1"), reached through rt; nil means http.DefaultTransport. The key, "" for none, is sent as a bearer token with
+// every request and appears nowhere else. A URL that can't be used is reported by the first call.
+func NewClient(rt http.RoundTripper, baseURL, apiKey string) *Client {
+	base, err := cleanBase(baseURL)
+	return &Client{
+		http: &http.Client{
+			Transport:     rt,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		base: base,
+		key:  apiKey,
+		bad:  err,
+	}
+}
+
+func cleanBase(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "", errors.New("the server's URL can't be parsed")
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return "", errors.New("the server's URL must start with http:// or https:// and name a host")
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", errors.New("the server's URL must carry no credentials, query or fragment")
+	}
+	return strings.TrimSuffix(strings.TrimRight(u.String(), "/"), "/v1"), nil
+}
+
+// URL is the server's base URL, without "/v1" and without a trailing slash.
+func (c *Client) URL() string { return c.base }
+
+// Health asks whether the engine is alive. nil doesn't prove that tokens come out: with a hung engine vLLM still says
+// yes, and only Probe tells.
+func (c *Client) Health(ctx context.Context) error {
+	_, err := c.get(ctx, "check health", "/health")
+	return err
+}
+
+// Version is the release that the server reports, such as "0.33.0".
+func (c *Client) Version(ctx context.Context) (string, error) {
+	const op = "read the version"
+	body, err := c.get(ctx, op, "/version")
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Version string `json:"version"`
+	}
+	if err := c.decode(op, body, &answer); err != nil {
+		return "", err
+	}
+	if answer.Version == "" {
+		return "", &Error{Op: op, Status: http.StatusOK, Message: "the answer names no version"}
+	}
+	return answer.Version, nil
+}
+
+// Model is one model, or one LoRA adapter, that the server offers.
+type Model struct {
+	ID          string `json:"id"`            // the name to ask for
+	Root        string `json:"root"`          // the model's id or path
+	Parent      string `json:"parent"`        // for an adapter: the ID of its model
+	MaxModelLen int    `json:"max_model_len"` // tokens; 0 when not told, as for adapters
+	OwnedBy     string `json:"owned_by"`
+}
+
+// Models lists what the server offers.
+func (c *Client) Models(ctx context.Context) ([]Model, error) {
+	const op = "list models"
+	body, err := c.get(ctx, op, "/v1/models")
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Data []Model `json:"data"`
+	}
+	if err := c.decode(op, body, &answer); err != nil {
+		return nil, err
+	}
+	return answer.Data, nil
+}
+
+// Metrics reads the server's figures.
+func (c *Client) Metrics(ctx context.Context) (Metrics, error) {
+	const op = "read metrics"
+	body, err := c.get(ctx, op, "/metrics")
+	if err != nil {
+		return Metrics{}, err
+	}
+	metrics, err := ParseMetrics(bytes.NewReader(body))
+	if err != nil {
+		return Metrics{}, &Error{Op: op, Status: http.StatusOK, Message: "the answer is not in Prometheus' text format", Err: err}
+	}
+	return metrics, nil
+}
+
+func (c *Client) get(ctx context.Context, op, path string) ([]byte, error) {
+	return c.exchange(ctx, op, http.MethodGet, path, nil, readTimeout)
+}
+
+// post sends a request as JSON and decodes the answer into out.
+func (c *Client) post(ctx context.Context, op, path string, in, out any) error {
+	payload, err := json.Marshal(in)
+	if err != nil {
+		return &Error{Op: op, Message: "the request can't be written as JSON", Err: err}
+	}
+	if len(payload) > maxRequestBytes {
+		return &Error{Op: op, Message: fmt.Sprintf("the request is larger than %d bytes", maxRequestBytes)}
+	}
+	body, err := c.exchange(ctx, op, http.MethodPost, path, payload, answerTimeout)
+	if err != nil {
+		return err
+	}
+	return c.decode(op, body, out)
+}
+
+// exchange sends one request and returns the body of a 200.
+func (c *Client) exchange(ctx context.Context, op, method, path string, payload []byte, limit time.Duration) ([]byte, error) {
+	if c.bad != nil {
+		return nil, &Error{Op: op, Message: c.bad.Error()}
+	}
+	tooSlow := &slowError{limit: limit}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, tooSlow)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(payload))
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	request.Header.Set("Accept", "*/*")
+	if payload != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.key != "" {
+		request.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, c.failed(ctx, op, 0, err)
+	}
+	defer response.Body.Close() //nolint:errcheck // a body that was read or given up has nothing left to say
+	if response.StatusCode != http.StatusOK {
+		excerpt, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBytes)) //nolint:errcheck // what could be read is shown
+		return nil, &Error{Op: op, Status: response.StatusCode, Message: c.message(excerpt)}
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
+	if err != nil {
+		return nil, c.failed(ctx, op, response.StatusCode, err)
+	}
+	if len(body) > maxAnswerBytes {
+		return nil, &Error{Op: op, Status: response.StatusCode, Message: fmt.Sprintf("the answer is larger than %d bytes", maxAnswerBytes)}
+	}
+	return body, nil
+}
+
+// failed is the error of an exchange that ended without a whole answer. Our own time limit is told apart from the
+// caller's: only the latter is a context error.
+func (c *Client) failed(ctx context.Context, op string, status int, err error) error {
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err // it repeats method and URL, which Op says better
+	}
+	var slow *slowError
+	if errors.As(context.Cause(ctx), &slow) {
+		err = slow
+	} else if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = ctx.Err()
+	}
+	return &Error{Op: op, Status: status, Err: err, secret: c.key}
+}
+
+func (c *Client) decode(op string, body []byte, out any) error {
+	if err := json.Unmarshal(body, out); err != nil {
+		return &Error{Op: op, Status: http.StatusOK, Message: "the answer is not the JSON that vLLM sends: is something else listening on this port?", Err: err, secret: c.key}
+	}
+	return nil
+}
+
+// message is a server's own words, from any of the shapes that vLLM and its web framework have used.
+func (c *Client) message(body []byte) string {
+	var answer struct {
+		Error   json.RawMessage `json:"error"`
+		Message string          `json:"message"`
+		Detail  json.RawMessage `json:"detail"`
+	}
+	text := string(body)
+	if json.Unmarshal(body, &answer) == nil {
+		var nested struct {
+			Message string `json:"message"`
+		}
+		var plain string
+		switch {
+		case answer.Message != "":
+			text = answer.Message
+		case json.Unmarshal(answer.Error, &nested) == nil && nested.Message != "":
+			text = nested.Message
+		case json.Unmarshal(answer.Error, &plain) == nil && plain != "":
+			text = plain
+		case json.Unmarshal(answer.Detail, &plain) == nil && plain != "":
+			text = plain
+		}
+	}
+	return clip(MaskSecrets(oneLine(text), c.key), maxExcerpt)
+}

@@ -1,0 +1,201 @@
+package vllm
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+)
+
+// Program is the name of vLLM's executable; CommandLine returns the arguments after it.
+const Program = "vllm"
+
+// Defaults of a Spec whose field is left at its zero value.
+const (
+	// DefaultPort is vLLM's own default port.
+	DefaultPort = 8000
+	// DefaultListen is where a server listens unless told otherwise: some of vLLM's routes stay open without a key
+	// (its security page lists them), so that nothing but the machine itself may reach them.
+	DefaultListen = "127.0.0.1"
+	// DefaultGPUMemoryUtilization is always sent, because vLLM's own default has changed between releases.
+	DefaultGPUMemoryUtilization = 0.9
+	// DefaultEngineReadySeconds is VLLM_ENGINE_READY_TIMEOUT_S unless Env says otherwise. vLLM gives up after 600 s on its
+	// own, which large models exceed; whoever waits for the server has a deadline of their own.
+	DefaultEngineReadySeconds = 3600
+)
+
+// Names of the environment variables that carry secrets, as vLLM and huggingface_hub read them.
+const (
+	EnvAPIKey  = "VLLM_API_KEY"
+	EnvHFToken = "HF_TOKEN"
+)
+
+// Spec describes one vLLM server. The zero value of an optional field means "not set": the flag isn't sent and vLLM
+// decides, but for Listen, Port and GPUMemoryUtilization, which have the defaults above.
+type Spec struct {
+	Model           string // Hugging Face id or a path on the machine; required, passed as data
+	ServedModelName string // the name clients use; Model when empty
+	Revision        string // branch, tag or commit of the model
+	Quantization    string // best left out: the checkpoint says it
+	DType           string // one of DTypes, or "" for vLLM's default
+
+	MaxModelLen          int     // tokens, prompt and answer together; 0 = what the model allows
+	GPUMemoryUtilization float64 // share of each GPU, in (0,1]; 0 = DefaultGPUMemoryUtilization
+	TensorParallelSize   int     // GPUs that share each layer; 0 = vLLM's default, 1
+	PipelineParallelSize int     // GPUs that share the layers; 0 = vLLM's default, 1
+	TrustRemoteCode      bool    // run Python code that comes with the model
+
+	ExtraArgs []string          // further flags of `vllm serve`, passed as they are
+	Env       map[string]string // further environment, no secrets that have a field of their own
+
+	Listen string // IP address, or "localhost"; "" = DefaultListen
+	Port   int    // 1-65535; 0 = DefaultPort
+
+	APIKey  string // what clients must present; "" = none. Goes into the environment only
+	HFToken string // for gated models; "" = none. Goes into the environment only
+
+	TLSKeyFile  string // path on the machine; together with TLSCertFile
+	TLSCertFile string
+}
+
+// ServedName is the name under which clients ask for the model.
+func (s Spec) ServedName() string {
+	if s.ServedModelName != "" {
+		return s.ServedModelName
+	}
+	return s.Model
+}
+
+// ListenPort is the port that the server listens on, with the default applied.
+func (s Spec) ListenPort() int {
+	if s.Port == 0 {
+		return DefaultPort
+	}
+	return s.Port
+}
+
+// ListenAddress is the address that the server listens on, with the default applied.
+func (s Spec) ListenAddress() string {
+	if s.Listen == "" {
+		return DefaultListen
+	}
+	return s.Listen
+}
+
+// CommandLine returns the arguments after `vllm`, for a spec that Validate accepts. No secret is among them: those
+// travel in Environment. Each argument is one element, to be passed on as it is or quoted by whoever needs a shell.
+func (s Spec) CommandLine() []string {
+	utilization := s.GPUMemoryUtilization
+	if utilization == 0 {
+		utilization = DefaultGPUMemoryUtilization
+	}
+	args := []string{"serve", s.Model}
+	args = appendText(args, "--served-model-name", s.ServedModelName)
+	args = append(args,
+		"--host", s.ListenAddress(),
+		"--port", strconv.Itoa(s.ListenPort()),
+		"--gpu-memory-utilization", strconv.FormatFloat(utilization, 'f', -1, 64),
+	)
+	args = appendText(args, "--revision", s.Revision)
+	args = appendText(args, "--quantization", s.Quantization)
+	args = appendText(args, "--dtype", s.DType)
+	args = appendNumber(args, "--max-model-len", s.MaxModelLen)
+	args = appendNumber(args, "--tensor-parallel-size", s.TensorParallelSize)
+	args = appendNumber(args, "--pipeline-parallel-size", s.PipelineParallelSize)
+	if s.TrustRemoteCode {
+		args = append(args, "--trust-remote-code")
+	}
+	args = appendText(args, "--ssl-keyfile", s.TLSKeyFile)
+	args = appendText(args, "--ssl-certfile", s.TLSCertFile)
+	return append(args, s.ExtraArgs...)
+}
+
+func appendText(args []string, flag, value string) []string {
+	if value == "" {
+		return args
+	}
+	return append(args, flag, value)
+}
+
+func appendNumber(args []string, flag string, value int) []string {
+	if value == 0 {
+		return args
+	}
+	return append(args, flag, strconv.Itoa(value))
+}
+
+// Environment returns the server's environment: our defaults, then Env over them, then the secrets, which nothing
+// overrides. The map is the caller's.
+func (s Spec) Environment() map[string]string {
+	env := map[string]string{
+		"VLLM_NO_USAGE_STATS":         "1",
+		"VLLM_ENGINE_READY_TIMEOUT_S": strconv.Itoa(DefaultEngineReadySeconds),
+	}
+	maps.Copy(env, s.Env)
+	if s.APIKey != "" {
+		env[EnvAPIKey] = s.APIKey
+	}
+	if s.HFToken != "" {
+		env[EnvHFToken] = s.HFToken
+	}
+	return env
+}
+
+// Secrets returns the spec's secret values that are set, for masking.
+func (s Spec) Secrets() []string {
+	var secrets []string
+	for _, secret := range []string{s.APIKey, s.HFToken} {
+		if secret != "" {
+			secrets = append(secrets, secret)
+		}
+	}
+	return secrets
+}
+
+// String describes the spec for messages, without its secrets.
+func (s Spec) String() string {
+	return fmt.Sprintf("vllm %s", MaskSecrets(strings.Join(s.CommandLine(), " "), s.Secrets()...))
+}
+
+// GoString keeps secrets out of %#v.
+func (s Spec) GoString() string { return s.String() }
+
+// Problem is one thing wrong with a Spec or with the figures given to Estimate.
+type Problem struct {
+	// Field is the name of the field as users write it, such as "max_model_len".
+	Field string
+	// Problem says what is wrong and what to write instead.
+	Problem string
+}
+
+// String is the field and its problem on one line.
+func (p Problem) String() string { return p.Field + ": " + p.Problem }
+
+// SpecError lists everything that is wrong with a Spec, or with the figures given to Estimate. It never contains the
+// value of a secret.
+type SpecError struct {
+	Problems []Problem
+}
+
+// Error names every problem, separated by semicolons.
+func (e *SpecError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, problem := range e.Problems {
+		lines[i] = problem.String()
+	}
+	return strings.Join(lines, "; ")
+}
+
+// problems collects what is wrong.
+type problems []Problem
+
+func (p *problems) add(field, format string, values ...any) {
+	*p = append(*p, Problem{Field: field, Problem: fmt.Sprintf(format, values...)})
+}
+
+func (p problems) err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return &SpecError{Problems: p}
+}

@@ -1,0 +1,172 @@
+package vllm
+
+import (
+	"math"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of a Spec's text, well above anything real and well below what Linux takes as one argument (128 KiB).
+const (
+	maxText      = 4096
+	maxArgument  = 32 << 10
+	maxArguments = 256
+	maxVariables = 256
+)
+
+// DTypes are the values of --dtype, as vLLM's configuration reference lists them.
+func DTypes() []string {
+	return []string{"auto", "half", "float16", "bfloat16", "float", "float32"}
+}
+
+var (
+	envNamePattern      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	quantizationPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+)
+
+// secretVariables are variables that carry a secret with a field of its own, and that field.
+var secretVariables = map[string]string{
+	EnvAPIKey:                "api_key",
+	EnvHFToken:               "hf_token",
+	"HUGGING_FACE_HUB_TOKEN": "hf_token",
+}
+
+// Validate returns a *SpecError that lists every problem, or nil. It needs no machine: what only the machine or the
+// model's files can tell is not judged here. Text with shell characters is accepted, because nothing here meets a shell.
+func (s Spec) Validate() error {
+	var found problems
+	found.text("model", s.Model)
+	if strings.TrimSpace(s.Model) == "" {
+		found.add("model", "is empty; give a Hugging Face id such as Qwen/Qwen2.5-7B-Instruct, or a path on the machine")
+	}
+	found.text("served_model_name", s.ServedModelName)
+	found.text("revision", s.Revision)
+	found.text("quantization", s.Quantization)
+	if s.Quantization != "" && !quantizationPattern.MatchString(s.Quantization) {
+		found.add("quantization", "must be letters, digits, '.', '_' and '-', such as awq or fp8")
+	}
+	if s.DType != "" && !slices.Contains(DTypes(), s.DType) {
+		found.add("dtype", "must be one of %s", strings.Join(DTypes(), ", "))
+	}
+	found.numbers(s)
+	found.reach(s)
+	found.secrets(s)
+	found.environment(s)
+	found.arguments(s)
+	return found.err()
+}
+
+// text checks a value that is one argument of one line.
+func (p *problems) text(field, value string) {
+	if value == "" {
+		return
+	}
+	switch {
+	case len(value) > maxText:
+		p.add(field, "is longer than %d bytes", maxText)
+	case !utf8.ValidString(value):
+		p.add(field, "is not valid UTF-8")
+	case strings.ContainsAny(value, "\x00\r\n"):
+		p.add(field, "must not contain NUL or line breaks")
+	case strings.HasPrefix(value, "-"):
+		p.add(field, "must not start with '-': vLLM would read it as a flag")
+	}
+}
+
+func (p *problems) numbers(s Spec) {
+	if s.MaxModelLen < 0 {
+		p.add("max_model_len", "must be at least 1 token, or left out for the model's own limit; got %d", s.MaxModelLen)
+	}
+	if u := s.GPUMemoryUtilization; math.IsNaN(u) || u < 0 || u > 1 {
+		p.add("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
+	}
+	if s.TensorParallelSize < 0 {
+		p.add("tensor_parallel_size", "must be at least 1; got %d", s.TensorParallelSize)
+	}
+	if s.PipelineParallelSize < 0 {
+		p.add("pipeline_parallel_size", "must be at least 1; got %d", s.PipelineParallelSize)
+	}
+	if s.Port < 0 || s.Port > 65535 {
+		p.add("port", "must be between 1 and 65535; got %d", s.Port)
+	}
+}
+
+// reach checks where the server listens and its TLS files.
+func (p *problems) reach(s Spec) {
+	if s.Listen != "" && s.Listen != "localhost" {
+		if _, err := netip.ParseAddr(s.Listen); err != nil {
+			p.add("listen", "must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost")
+		}
+	}
+	p.text("tls_key_file", s.TLSKeyFile)
+	p.text("tls_cert_file", s.TLSCertFile)
+	if (s.TLSKeyFile == "") != (s.TLSCertFile == "") {
+		p.add("tls", "needs both a certificate and its key")
+	}
+}
+
+// secrets checks that secrets can travel in an environment and in an HTTP header. It never quotes them.
+func (p *problems) secrets(s Spec) {
+	for _, secret := range []struct{ field, value string }{{"api_key", s.APIKey}, {"hf_token", s.HFToken}} {
+		if len(secret.value) > maxText {
+			p.add(secret.field, "is longer than %d bytes", maxText)
+			continue
+		}
+		if strings.ContainsFunc(secret.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			p.add(secret.field, "must be printable ASCII without spaces, because it is sent in an HTTP header")
+		}
+	}
+}
+
+func (p *problems) environment(s Spec) {
+	if len(s.Env) > maxVariables {
+		p.add("env", "has %d variables, more than %d", len(s.Env), maxVariables)
+		return
+	}
+	for _, name := range sortedKeys(s.Env) {
+		value := s.Env[name]
+		field, secret := secretVariables[strings.ToUpper(name)]
+		switch {
+		case !envNamePattern.MatchString(name):
+			p.add("env", "%q is not a variable's name: use letters, digits and '_', not starting with a digit", clip(name, 64))
+		case secret:
+			p.add("env", "%s carries a secret: use %s or %s_wo instead", name, field, field)
+		case len(value) > maxArgument:
+			p.add("env", "the value of %s is longer than %d bytes", name, maxArgument)
+		case strings.ContainsRune(value, 0):
+			p.add("env", "the value of %s must not contain NUL", name)
+		case !utf8.ValidString(value):
+			p.add("env", "the value of %s is not valid UTF-8", name)
+		case holdsSecret(value, s):
+			p.add("env", "the value of %s contains %s: leave it to the provider, which sets it where it belongs", name, heldSecret(value, s))
+		}
+	}
+}
+
+// holdsSecret tells whether one of the spec's own secrets is part of the value.
+func holdsSecret(value string, s Spec) bool { return heldSecret(value, s) != "" }
+
+// heldSecret names the secret that is part of the value, or "". Very short secrets are not looked for: they would be
+// found in anything.
+func heldSecret(value string, s Spec) string {
+	const shortest = 8
+	switch {
+	case len(s.APIKey) >= shortest && strings.Contains(value, s.APIKey):
+		return "the api_key"
+	case len(s.HFToken) >= shortest && strings.Contains(value, s.HFToken):
+		return "the hf_token"
+	}
+	return ""
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
