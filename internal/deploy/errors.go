@@ -1,0 +1,84 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Error is what every function of this package returns when it fails. No part of it holds a secret.
+type Error struct {
+	// Phase is where it failed.
+	Phase Phase
+	// Summary says what failed in about five words, capitalised.
+	Summary string
+	// Detail says what happened; one or more sentences. It may be empty.
+	Detail string
+	// Cause and WayOut are a sentence each; both empty when the cause isn't known.
+	Cause, WayOut string
+	// Findings are what preflight found; set when Phase is PhasePreflight.
+	Findings []Finding
+	// Log are the server's last lines that say something, masked.
+	Log []string
+	// LogErr is why the log could not be read.
+	LogErr error
+	// Remains says what is left on the machine and how to reach it; "" when nothing is.
+	Remains string
+	// Err is the cause; a context's error stays recognisable in it.
+	Err error
+}
+
+// Error says which phase failed and why, in one line.
+func (e *Error) Error() string {
+	text := string(e.Phase) + ": " + e.Summary
+	switch {
+	case e.Cause != "":
+		text += ": " + e.Cause
+	case e.Err != nil:
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Description is the body of a diagnostic: everything but the summary, in paragraphs.
+func (e *Error) Description() string {
+	var parts []string
+	add := func(text string) {
+		if text != "" {
+			parts = append(parts, text)
+		}
+	}
+	add(e.Cause)
+	add(e.WayOut)
+	add(e.Detail)
+	if len(e.Findings) > 0 {
+		lines := make([]string, 0, len(e.Findings))
+		for _, finding := range e.Findings {
+			lines = append(lines, "- "+finding.String())
+		}
+		add("Preflight found:\n" + strings.Join(lines, "\n"))
+	}
+	if e.Err != nil && e.Cause == "" {
+		add("Cause: " + e.Err.Error())
+	}
+	if e.LogErr != nil {
+		add(fmt.Sprintf("The server's log could not be read: %v", e.LogErr))
+	}
+	if len(e.Log) > 0 {
+		add("The log's last relevant lines:\n  " + strings.Join(e.Log, "\n  "))
+	}
+	if e.Remains != "" {
+		add("Left on the machine: " + e.Remains)
+	} else {
+		add("Nothing of this launch is left running on the machine.")
+	}
+	return strings.Join(parts, "\n\n")
+}
+
+// AsError returns the first [*Error] in err's chain.
+func AsError(err error) (*Error, bool) {
+	return errors.AsType[*Error](err)
+}

@@ -1,0 +1,112 @@
+package deploy
+
+import (
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// The types that the runtimes share; see package server.
+type (
+	Machine = server.Machine
+	Kind    = server.Kind
+	State   = server.State
+	Ref     = server.Ref
+	Status  = server.Status
+	GPU     = server.GPU
+	// ContainerOptions say how a container is run.
+	ContainerOptions = container.Options
+	// RegistryAuth are the credentials for an image's registry.
+	RegistryAuth = container.RegistryAuth
+	// ProcessOptions say how vLLM is found or installed.
+	ProcessOptions = process.Options
+)
+
+// The runtimes and states; see package server.
+const (
+	Container = server.Container
+	Process   = server.Process
+	Auto      = server.Auto
+
+	Running    = server.Running
+	Starting   = server.Starting
+	Restarting = server.Restarting
+	Exited     = server.Exited
+	Gone       = server.Gone
+	Unknown    = server.Unknown
+)
+
+// Request is what [Launch] and [Replace] are to bring about.
+type Request struct {
+	// Name names the deployment: the container's name unless Container.Name is set, and part of the process's directory.
+	Name string
+	// Owner identifies the deployment across crashes: the same for every launch of one deployment, different from any other's.
+	// What carries it on the machine is taken to be this deployment's own and is adopted or removed.
+	Owner string
+	// Provider is the version of the program, for the server's label.
+	Provider string
+	Spec     vllm.Spec
+	// Runtime is Container, Process or Auto ("" = Auto).
+	Runtime   Kind
+	Container ContainerOptions
+	Process   ProcessOptions
+	// TLS makes the server speak HTTPS; nil for plain HTTP.
+	TLS *TLS
+	// Embedding is set for models that don't complete (embedding, reward): they are proved by the fitting call instead.
+	Embedding bool
+	// KeepFailed leaves a server that failed where it is, for debugging.
+	KeepFailed bool
+	// Phases are the phases' shares of the time until the context's deadline.
+	Phases Phases
+	// Progress is told what happens, at most about once a second and never with a secret in it; nil for nobody. It
+	// must return quickly, and is never called by two goroutines at once.
+	Progress func(Event)
+}
+
+// TLS is a server's certificate.
+type TLS struct {
+	// Certificate and Key are PEM. Key is a secret.
+	Certificate, Key string
+	// CA is PEM of the certificates that clients trust; "" = Certificate itself.
+	CA string
+	// ServerName is the name or address in the certificate that is checked.
+	ServerName string
+}
+
+// Event is one step of an operation, for a log.
+type Event struct {
+	Phase   Phase
+	Message string
+}
+
+// Phase is a part of an operation.
+type Phase string
+
+// The phases, in their order. The last three are not of a launch.
+const (
+	PhasePreflight  Phase = "preflight"
+	PhasePull       Phase = "pull" // or install, for a process
+	PhaseStart      Phase = "start"
+	PhaseLoad       Phase = "load"
+	PhaseCompletion Phase = "completion"
+	PhaseStop       Phase = "stop"
+	PhaseRemove     Phase = "remove"
+	PhaseInspect    Phase = "inspect"
+)
+
+// Phases are shares of the time from a launch's begin to its context's deadline (an hour when it has
+// none). What a phase leaves over goes to the ones after it. A share of zero has a default; the sum
+// need not be one.
+type Phases struct{ Preflight, Pull, Start, Load, Completion float64 }
+
+// Policy says what [Replace] does when the new server fails.
+type Policy string
+
+// The policies.
+const (
+	// Rollback removes the new server and starts the old one again.
+	Rollback Policy = "rollback"
+	// Keep leaves the failed new server for debugging, and the old one stopped.
+	Keep Policy = "keep"
+)
