@@ -1,0 +1,69 @@
+package machinefs
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+const (
+	maxCommandLine = 64 << 10 // bytes of one command line that are kept
+	maxCommandLog  = 16 << 20 // bytes of the log after which nothing is added
+)
+
+// Record adds a command line to the machine's record of everything that was ever
+// run on it. A line longer than 64 KiB is cut, and a record that has grown to
+// 16 MiB takes no more. Any process of the machine may call it at any time.
+func (r Root) Record(commandLine string) error {
+	if len(commandLine) > maxCommandLine {
+		commandLine = commandLine[:maxCommandLine]
+	}
+	line, err := json.Marshal(commandLine)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(r.commandLog(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("recording a command line: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("recording a command line: %w", err)
+	}
+	if info.Size() >= maxCommandLog {
+		return nil
+	}
+	if _, err := file.Write(append(line, '\n')); err != nil { // one write: appends don't mix
+		return fmt.Errorf("recording a command line: %w", err)
+	}
+	return file.Close()
+}
+
+// Commands returns what was recorded, oldest first.
+func (r Root) Commands() ([]string, error) {
+	file, err := os.Open(r.commandLog())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of command lines: %w", err)
+	}
+	defer file.Close()
+	var commands []string
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 8*maxCommandLine) // JSON may write one byte as six
+	for lines.Scan() {
+		var command string
+		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
+			return commands, fmt.Errorf("reading the record of command lines: %w", err)
+		}
+		commands = append(commands, command)
+	}
+	return commands, lines.Err()
+}
+
+func (r Root) commandLog() string { return filepath.Join(string(r), "commands.jsonl") }

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package machinefs
+
+// Processes returns nothing: this system doesn't show other processes'
+// environments.
+func (r Root) Processes() []int { return nil }
+
+func (r Root) owns(int) bool { return false }
