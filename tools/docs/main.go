@@ -1,0 +1,167 @@
+// Command docs writes the provider's pages under docs/ from its schema, the
+// templates and the examples; with -check it only tells whether they are up to
+// date. It is run from the repository's root.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
+)
+
+const (
+	pages    = "docs"
+	rendered = ".build/docs" // tfplugindocs wants a folder below the repository
+)
+
+func main() {
+	providers := flag.String("providers", ".build/bin", "folder that holds terraform-provider-shopper")
+	tofu := flag.String("tofu", ".build/bin/tofu", "the OpenTofu to ask for the schema: always the same, so that the pages are")
+	generator := flag.String("tfplugindocs", ".build/bin/tfplugindocs", "the program that writes the pages")
+	check := flag.Bool("check", false, "write nothing, fail when a page is out of date")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *providers, *tofu, *generator, *check)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "docs:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, providers, tofu, generator string, check bool) error {
+	work, err := os.MkdirTemp("", "docs")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+
+	schema, err := schemas(ctx, work, providers, tofu)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(work, "schema.json")
+	if err := os.WriteFile(file, schema, 0o600); err != nil {
+		return err
+	}
+	generate := exec.CommandContext(ctx, generator, "generate", "--provider-name", "shopper",
+		"--rendered-provider-name", "Shopper", "--providers-schema", file, "--rendered-website-dir", rendered)
+	if out, err := generate.CombinedOutput(); err != nil {
+		return fmt.Errorf("tfplugindocs: %w\n%s", err, out)
+	}
+	if check {
+		return compare(os.DirFS(rendered), os.DirFS(pages))
+	}
+	if err := os.RemoveAll(pages); err != nil {
+		return err
+	}
+	return os.CopyFS(pages, os.DirFS(rendered))
+}
+
+// schemas returns the provider's schema as `terraform providers schema -json`
+// prints it.
+func schemas(ctx context.Context, work, providers, tofu string) ([]byte, error) {
+	found, err := cli.Identify(ctx, tofu)
+	if err != nil {
+		return nil, err
+	}
+	env, err := cli.Overridden(work, providers)
+	if err != nil {
+		return nil, err
+	}
+	configuration := fmt.Sprintf("terraform {\n  required_providers {\n    shopper = {\n      source = %q\n    }\n  }\n}\n", cli.Address)
+	if err := os.WriteFile(filepath.Join(work, "main.tf"), []byte(configuration), 0o600); err != nil {
+		return nil, err
+	}
+	out, err := found.Run(ctx, work, env, "providers", "schema", "-json")
+	if err != nil {
+		return nil, err
+	}
+	return atTerraform(out)
+}
+
+// atTerraform gives the one provider in the schema the name that it has in
+// Terraform's registry, which is the only one that tfplugindocs looks for.
+func atTerraform(schema []byte) ([]byte, error) {
+	var document map[string]json.RawMessage
+	if err := json.Unmarshal(schema, &document); err != nil {
+		return nil, fmt.Errorf("reading the schema: %w", err)
+	}
+	var byName map[string]json.RawMessage
+	if err := json.Unmarshal(document["provider_schemas"], &byName); err != nil {
+		return nil, fmt.Errorf("reading the schema: %w", err)
+	}
+	renamed := map[string]json.RawMessage{}
+	for name, provider := range byName {
+		if strings.HasSuffix(name, "/"+cli.Address) {
+			renamed["registry.terraform.io/"+cli.Address] = provider
+		}
+	}
+	if len(renamed) != 1 {
+		return nil, fmt.Errorf("the schema has no provider %s", cli.Address)
+	}
+	var err error
+	if document["provider_schemas"], err = json.Marshal(renamed); err != nil {
+		return nil, err
+	}
+	return json.Marshal(document)
+}
+
+// compare fails when the two trees differ, and says where.
+func compare(want, got fs.FS) error {
+	fresh, err := tree(want)
+	if err != nil {
+		return err
+	}
+	present, err := tree(got)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var stale []string
+	for name, text := range fresh {
+		old, exists := present[name]
+		switch {
+		case !exists:
+			stale = append(stale, name+" is missing")
+		case !bytes.Equal(old, text):
+			stale = append(stale, name+" is out of date")
+		}
+	}
+	for name := range present {
+		if _, exists := fresh[name]; !exists {
+			stale = append(stale, name+" describes nothing that exists")
+		}
+	}
+	if len(stale) == 0 {
+		return nil
+	}
+	slices.Sort(stale)
+	return fmt.Errorf("docs/ does not say what the schema says; run `make docs`:\n  %s", strings.Join(stale, "\n  "))
+}
+
+// tree reads all files of a folder.
+func tree(folder fs.FS) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		files[name], err = fs.ReadFile(folder, name)
+		return err
+	})
+	return files, err
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func TestCompareNamesEveryDifference(t *testing.T) {
+	t.Parallel()
+	page := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	fresh := fstest.MapFS{"index.md": page("new"), "resources/a.md": page("a"), "resources/b.md": page("b")}
+
+	if err := compare(fresh, fresh); err != nil {
+		t.Errorf("finds a difference between equal trees: %v", err)
+	}
+	err := compare(fresh, fstest.MapFS{"index.md": page("old"), "resources/a.md": page("a"), "resources/c.md": page("c")})
+	if err == nil {
+		t.Fatal("finds no difference")
+	}
+	for _, want := range []string{"index.md is out of date", "b.md is missing", "c.md describes nothing", "make docs"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "a.md") {
+		t.Errorf("%q names a page that is up to date", err)
+	}
+}
+
+func TestSchemaIsFiledUnderTerraform(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"registry.opentofu.org", "registry.terraform.io"} {
+		out, err := atTerraform([]byte(`{"format_version":"1.0","provider_schemas":{"` + host + `/cloud-gpu-shopper/shopper":{"x":1}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			FormatVersion string         `json:"format_version"`
+			Schemas       map[string]any `json:"provider_schemas"`
+		}
+		if err := json.Unmarshal(out, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.FormatVersion != "1.0" || len(got.Schemas) != 1 || got.Schemas["registry.terraform.io/cloud-gpu-shopper/shopper"] == nil {
+			t.Errorf("from %s: %s", host, out)
+		}
+	}
+	for _, bad := range []string{``, `{}`, `{"provider_schemas":{}}`, `{"provider_schemas":{"registry.terraform.io/hashicorp/shopper":{}}}`} {
+		if out, err := atTerraform([]byte(bad)); err == nil {
+			t.Errorf("made %s of %s", out, bad)
+		}
+	}
+}

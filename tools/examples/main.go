@@ -1,0 +1,158 @@
+// Command examples checks every configuration under examples/: that it is
+// formatted, and that each Terraform and OpenTofu on this machine finds it
+// valid with the provider built here. It is run from the repository's root.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
+)
+
+const examples = "examples"
+
+// declares finds out whether a configuration says where the provider comes
+// from. The short ones, which are part of the documentation, do not.
+var (
+	declares = regexp.MustCompile(`(?m)^\s*required_providers\s*{`)
+	modular  = regexp.MustCompile(`(?m)^\s*module\s+"`)
+)
+
+// origin is what is added to an example that does not say it.
+const origin = "terraform {\n  required_providers {\n    shopper = {\n      source = \"" + cli.Address + "\"\n    }\n  }\n}\n"
+
+func main() {
+	providers := flag.String("providers", ".build/bin", "folder that holds terraform-provider-shopper")
+	tofu := flag.String("tofu", ".build/bin/tofu", "an OpenTofu built from source")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *providers, *tofu)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "examples:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, providers, tofu string) error {
+	programs, err := cli.Find(ctx, tofu)
+	if err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp("", "examples")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	env, err := cli.Overridden(work, providers)
+	if err != nil {
+		return err
+	}
+	// A copy of the whole tree: examples refer to modules beside them.
+	root := filepath.Join(work, examples)
+	if err := os.CopyFS(root, os.DirFS(examples)); err != nil {
+		return err
+	}
+	var problems []error
+	for _, program := range programs {
+		if _, err := program.Run(ctx, root, env, "fmt", "-check", "-diff", "-recursive"); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	folders, err := configurations(root)
+	if err != nil {
+		return err
+	}
+	if len(folders) == 0 {
+		return fmt.Errorf("%s/ holds no configuration", examples)
+	}
+	for _, folder := range folders {
+		if err := prepare(folder); err != nil {
+			return err
+		}
+		for _, program := range programs {
+			if err := validate(ctx, program, env, folder); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", strings.TrimPrefix(folder, work+"/"), err))
+			}
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	fmt.Printf("%d examples are valid with %v\n", len(folders), programs)
+	return nil
+}
+
+// configurations returns the folders that hold a configuration.
+func configurations(root string) ([]string, error) {
+	var folders []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && entry.Name() == ".terraform" {
+			return fs.SkipDir
+		}
+		if folder := filepath.Dir(path); filepath.Ext(path) == ".tf" && !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
+		}
+		return nil
+	})
+	return folders, err
+}
+
+// prepare makes a documentation snippet a whole configuration.
+func prepare(folder string) error {
+	text, err := source(folder)
+	if err != nil || declares.MatchString(text) {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, "origin_of_the_provider.tf"), []byte(origin), 0o600)
+}
+
+// source returns the text of a folder's configuration.
+func source(folder string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(folder, "*.tf"))
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		text.Write(content)
+		text.WriteByte('\n')
+	}
+	return text.String(), nil
+}
+
+// validate needs no init: the provider comes from dev_overrides, modules are
+// fetched from beside the example.
+func validate(ctx context.Context, program cli.CLI, env []string, folder string) error {
+	text, err := source(folder)
+	if err != nil {
+		return err
+	}
+	env = append(slices.Clone(env), "TF_DATA_DIR="+filepath.Join(folder, ".terraform", program.Product+program.Version))
+	if modular.MatchString(text) {
+		if _, err := program.Run(ctx, folder, env, "get"); err != nil {
+			return err
+		}
+	}
+	_, err = program.Run(ctx, folder, env, "validate", "-no-color")
+	return err
+}

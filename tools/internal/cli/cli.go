@@ -1,0 +1,164 @@
+// Package cli finds the Terraform and OpenTofu programs of this machine and
+// runs them so that they use the provider that was built here, whatever the
+// user's own configuration says.
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Address is the provider's source address without a registry host: each CLI
+// puts its own in front.
+const Address = "cloud-gpu-shopper/shopper"
+
+// The two products that run the provider.
+const (
+	Terraform = "Terraform"
+	OpenTofu  = "OpenTofu"
+)
+
+// CLI is one program that runs the provider.
+type CLI struct {
+	Product string // Terraform or OpenTofu
+	Version string // such as 1.11.4
+	Path    string // absolute
+	Built   bool   // built here from source
+}
+
+// String names the program as people do.
+func (c CLI) String() string {
+	name := c.Product + " " + c.Version
+	if c.Built {
+		name += " (built from source)"
+	}
+	return name
+}
+
+// Registry is the host that the program puts in front of a provider's address
+// that has none.
+func (c CLI) Registry() string {
+	if c.Product == OpenTofu {
+		return "registry.opentofu.org"
+	}
+	return "registry.terraform.io"
+}
+
+// Find returns the terraform and the tofu on PATH and the OpenTofu that was
+// built at the path built ("" for none), each product's version once. One that
+// is on PATH but does not answer is an error.
+func Find(ctx context.Context, built string) ([]CLI, error) {
+	var found []CLI
+	seen := map[string]bool{}
+	add := func(path string, fromSource bool) error {
+		c, err := Identify(ctx, path)
+		if err != nil {
+			return err
+		}
+		c.Built = fromSource
+		if key := c.Product + c.Version; !seen[key] {
+			seen[key] = true
+			found = append(found, c)
+		}
+		return nil
+	}
+	for _, name := range []string{"terraform", "tofu"} {
+		path, err := exec.LookPath(name)
+		if errors.Is(err, exec.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("looking for %s: %w", name, err)
+		}
+		if err := add(path, false); err != nil {
+			return nil, err
+		}
+	}
+	if built != "" {
+		if err := add(built, true); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// Identify asks the program at path what it is.
+func Identify(ctx context.Context, path string) (CLI, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return CLI{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, path, "version")
+	command.Env = CleanEnv(os.Environ())
+	out, err := command.CombinedOutput()
+	if err != nil {
+		return CLI{}, fmt.Errorf("%s version: %w\n%s", path, err, out)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	product, version, ok := strings.Cut(strings.TrimSpace(line), " v")
+	if !ok || (product != Terraform && product != OpenTofu) {
+		return CLI{}, fmt.Errorf("%s is neither Terraform nor OpenTofu: it says %q", path, line)
+	}
+	return CLI{Product: product, Version: version, Path: path}, nil
+}
+
+// CleanEnv returns env without what would change how a CLI or the provider
+// behaves: a TF_CLI_CONFIG_FILE may point to a file that does not exist, and a
+// SHOPPER_URL to a service that rents for real.
+func CleanEnv(env []string) []string {
+	clean := make([]string, 0, len(env)+1)
+	for _, entry := range env {
+		if strings.HasPrefix(entry, "TF_") || strings.HasPrefix(entry, "TOFU_") || strings.HasPrefix(entry, "SHOPPER_") {
+			continue
+		}
+		clean = append(clean, entry)
+	}
+	return append(clean, "CHECKPOINT_DISABLE=1") // Terraform's question to its maker for updates
+}
+
+// Overridden returns the environment in which a CLI uses the provider in the
+// directory providers (which holds terraform-provider-shopper) without init.
+// It writes a CLI configuration file into the directory dir.
+func Overridden(dir, providers string) ([]string, error) {
+	providers, err := filepath.Abs(providers)
+	if err != nil {
+		return nil, err
+	}
+	// A JSON string is a valid HCL string as long as it holds no template.
+	quoted, err := json.Marshal(filepath.ToSlash(providers))
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "cli.tfrc")
+	text := fmt.Sprintf("provider_installation {\n  dev_overrides {\n    %q = %s\n  }\n  direct {}\n}\n", Address, quoted)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("writing a CLI configuration: %w", err)
+	}
+	return append(CleanEnv(os.Environ()), "TF_CLI_CONFIG_FILE="+file, "TF_IN_AUTOMATION=1", "TF_INPUT=0"), nil
+}
+
+// Run runs the program in the directory dir and returns its standard output;
+// an error carries what it wrote to standard error.
+func (c CLI) Run(ctx context.Context, dir string, env []string, args ...string) ([]byte, error) {
+	command := exec.CommandContext(ctx, c.Path, args...)
+	command.Dir = dir
+	command.Env = env
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 30 * time.Second
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); err != nil {
+		return stdout.Bytes(), fmt.Errorf("%s %s: %w\n%s%s", c, strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())
+	}
+	return stdout.Bytes(), nil
+}
