@@ -3,65 +3,255 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
-	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Limits on waiting for the other end.
+const (
+	closeTimeout = 5 * time.Second
+	// answerTimeout bounds the wait for the answer to a request of this package's own
+	// (opening a channel, starting a command) where the caller's context sets no earlier end.
+	answerTimeout = time.Minute
+	// probeTimeout bounds the question whether the connection is still up.
+	probeTimeout = 5 * time.Second
 )
 
 // Client is a logged-in connection to a machine. It may be used by several goroutines at
 // once. Whoever dialled it closes it.
-type Client struct{ done chan struct{} }
+type Client struct {
+	name    string // for messages: user, address, bastions
+	addr    string
+	hostKey string
+	conn    ssh.Conn
+	raw     net.Conn // what conn runs over
+	bastion *Client  // closed with this client; nil without
 
-var errNotBuilt = errors.New("not built yet")
-
-// Dial makes one attempt to log in to a machine, within [Config.ConnectTimeout] and until ctx
-// ends. The connection outlives ctx. Its errors are of type [*Error].
-func Dial(ctx context.Context, cfg Config) (*Client, error) { return nil, errNotBuilt }
-
-// DialUntil logs in to a machine that may still be booting: it tries again with growing pauses
-// while the machine is [Unreachable], until ctx's deadline (ten minutes when ctx has none). A
-// changed host key or an unusable key ends it at once, a refused login after a few attempts.
-// The last failure is in the error.
-func DialUntil(ctx context.Context, cfg Config) (*Client, error) { return nil, errNotBuilt }
+	ending sync.Once
+	ended  atomic.Pointer[Error] // set before done is closed
+	done   chan struct{}
+	work   sync.WaitGroup // serve's goroutines
+}
 
 // HostKey is the key that the machine proved to own, in authorized_keys form and without a
 // comment; "@cert-authority …" when it was proved by a certificate. Give it as
 // [Config.HostKey] from then on.
-func (c *Client) HostKey() string { return "" }
+func (c *Client) HostKey() string { return c.hostKey }
 
 // RemoteAddr is the machine's address as it was dialled, host:port.
-func (c *Client) RemoteAddr() string { return "" }
+func (c *Client) RemoteAddr() string { return c.addr }
 
 // Done is closed when the connection has ended, by [Client.Close] or because it was lost.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Err is nil while the connection is up, then an [*Error] of kind [Closed] or [Lost].
-func (c *Client) Err() error { return nil }
+func (c *Client) Err() error {
+	if e := c.ended.Load(); e != nil {
+		return e
+	}
+	return nil
+}
 
 // Close ends the connection and everything that runs through it, within five seconds
 // whatever the other end does. Closing again does nothing.
-func (c *Client) Close() error { return nil }
-
-// Run runs a command on the machine and waits for its end. A command that ends with a
-// non-zero status or by a signal is a [Result], not an error.
-//
-// When ctx ends, the command is sent SIGTERM and, two seconds later, SIGKILL (servers that
-// don't pass signals on only close its streams), and the error satisfies errors.Is with ctx's.
-// A lost connection is an error of kind [Lost]; with [Error.Started] set, the command may have run.
-func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) { return Result{}, errNotBuilt }
-
-// Pipe runs a command and returns its standard input and output as a connection, for protocols
-// such as that of `docker system dial-stdio`. ctx governs the start only. Closing the connection
-// ends the command, within a deadline. Read returns io.EOF when the command ended well, otherwise
-// an [*Error] with what it last wrote to standard error. The connection has CloseWrite.
-func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) { return nil, errNotBuilt }
-
-// DialContext opens a connection from the machine to an address as the machine sees it, such as
-// "tcp", "127.0.0.1:8000" or "unix", "/run/x.sock". ctx governs the opening only. The connection
-// has CloseWrite and working deadlines.
-func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	return nil, errNotBuilt
+func (c *Client) Close() error {
+	c.end(&Error{
+		Op: "use", Addr: c.name, Kind: Closed, Err: net.ErrClosed,
+		Detail: "The connection was closed on this side.",
+	})
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		if c.bastion != nil {
+			_ = c.bastion.Close()
+		}
+		c.work.Wait()
+	}()
+	select {
+	case <-finished:
+		return nil
+	case <-time.After(closeTimeout):
+		return &Error{
+			Op: "close the connection to", Addr: c.name, Kind: Closed,
+			Detail: fmt.Sprintf("It did not end within %s.", closeTimeout),
+		}
+	}
 }
 
-// HTTPTransport returns a new HTTP transport whose connections start at the machine. Proxy
-// settings of this process's environment don't apply to it. Its connections end with the client.
-func (c *Client) HTTPTransport() *http.Transport { return nil }
+// end records why the connection is over and cuts it. Only the first call counts.
+func (c *Client) end(why *Error) {
+	c.ending.Do(func() {
+		c.ended.Store(why)
+		close(c.done)
+		// Over a bastion, closing writes to the bastion, which may be stuck.
+		c.work.Go(func() { _ = c.raw.Close() })
+	})
+}
+
+// serve starts what a connection needs while it lives.
+func (c *Client) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, interval time.Duration) {
+	c.work.Go(func() { ssh.DiscardRequests(requests) })
+	c.work.Go(func() { rejectChannels(channels) })
+	c.work.Go(func() { c.keepAlive(interval) })
+	c.work.Go(func() {
+		err := c.conn.Wait()
+		c.end(c.lost(err))
+	})
+}
+
+func (c *Client) lost(err error) *Error {
+	return &Error{
+		Op: "use", Addr: c.name, Kind: Lost, Err: err,
+		Detail: "The connection to the machine broke. The machine may have been stopped or rebooted, or the network failed.",
+	}
+}
+
+// rejectChannels refuses what a server might want to open on this side.
+func rejectChannels(channels <-chan ssh.NewChannel) {
+	for channel := range channels {
+		_ = channel.Reject(ssh.Prohibited, "this client accepts no channels")
+	}
+}
+
+// keepAlive asks the machine at every interval whether it is still there, and gives the
+// connection up when three intervals pass without an answer. A TCP connection whose other
+// end vanished would otherwise look alive for hours.
+func (c *Client) keepAlive(interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-ticker.C:
+		}
+		if err := c.probe(keepAliveMisses * interval); errors.Is(err, errSilent) {
+			c.end(&Error{
+				Op: "use", Addr: c.name, Kind: Lost, Err: err,
+				Detail: fmt.Sprintf("The machine has not answered for %s. It may have been stopped, have crashed, be out of memory, "+
+					"or the network failed.", keepAliveMisses*interval),
+			})
+			return
+		}
+	}
+}
+
+var errSilent = errors.New("the machine stopped answering")
+
+// probe asks the machine for a sign of life: nil when it answered (that it doesn't know the
+// request is an answer too), errSilent when it did not within the limit.
+func (c *Client) probe(limit time.Duration) error {
+	answer := make(chan error, 1)
+	go func() {
+		_, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil)
+		answer <- err
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-c.done:
+		return c.Err()
+	case <-timer.C:
+		return errSilent
+	}
+}
+
+// gone is the error of an operation that failed with the connection, whose end may be noticed
+// a moment later than the operation's.
+func (c *Client) gone(op string, cause error) *Error {
+	timer := time.NewTimer(probeTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.done:
+	case <-timer.C:
+	}
+	why := c.ended.Load()
+	if why == nil {
+		why = c.lost(cause)
+	}
+	return &Error{Op: op, Addr: c.name, Kind: why.Kind, Detail: why.Detail, Err: why.Err}
+}
+
+// channel is an open SSH channel with the requests that the machine sends on it.
+type channel struct {
+	ssh.Channel
+	requests <-chan *ssh.Request
+}
+
+// openChannel opens a channel, and returns when ctx ends though x/crypto/ssh goes on waiting.
+func (c *Client) openChannel(ctx context.Context, op, kind string, payload []byte) (channel, error) {
+	if err := ctx.Err(); err != nil {
+		return channel{}, interrupted(ctx, op, c.name)
+	}
+	if c.Err() != nil {
+		return channel{}, c.gone(op, nil)
+	}
+	opened, failed := make(chan channel, 1), make(chan error, 1)
+	go func() {
+		ch, requests, err := c.conn.OpenChannel(kind, payload)
+		if err != nil {
+			failed <- err
+			return
+		}
+		opened <- channel{ch, requests}
+	}()
+	timer := time.NewTimer(answerTimeout)
+	defer timer.Stop()
+	var failure *Error
+	select {
+	case ch := <-opened:
+		return ch, nil
+	case err := <-failed:
+		if refusal, is := errors.AsType[*ssh.OpenChannelError](err); is {
+			return channel{}, c.refused(op, refusal)
+		}
+		return channel{}, c.gone(op, err)
+	case <-c.done:
+		return channel{}, c.gone(op, nil)
+	case <-ctx.Done():
+		failure = interrupted(ctx, op, c.name)
+	case <-timer.C:
+		failure = c.unanswered(op)
+	}
+	go discardLate(opened, failed)
+	return channel{}, failure
+}
+
+// discardLate closes a channel that was opened after nobody waited for it any more.
+func discardLate(opened <-chan channel, failed <-chan error) {
+	select {
+	case ch := <-opened:
+		go ssh.DiscardRequests(ch.requests)
+		_ = ch.Close()
+	case <-failed:
+	}
+}
+
+func (c *Client) unanswered(op string) *Error {
+	return &Error{
+		Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
+		Detail: "The connection is up, and the machine's SSH server does not answer the request. The machine may be overloaded.",
+	}
+}
+
+// refused explains a channel that the server did not open.
+func (c *Client) refused(op string, refusal *ssh.OpenChannelError) *Error {
+	e := &Error{Op: op, Addr: c.name, Kind: Refused, Err: refusal}
+	switch refusal.Reason {
+	case ssh.Prohibited, ssh.UnknownChannelType:
+		e.Kind = Prohibited
+		e.Detail = "The SSH server's settings don't allow it. For forwarded connections look at AllowTcpForwarding, " +
+			"AllowStreamLocalForwarding, PermitOpen and DisableForwarding in sshd_config, and at the key's options in authorized_keys."
+	case ssh.ConnectionFailed, ssh.ResourceShortage:
+		e.Detail = "The machine could not do it now: for a forwarded connection, nothing listens at the address (yet); for a " +
+			"command, as many as it allows on one connection run already (MaxSessions in sshd_config, 10 by default)."
+	}
+	return e
+}

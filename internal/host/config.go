@@ -61,8 +61,6 @@ type Config struct {
 
 	// dial opens the TCP connection. Only tests set it.
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// pause waits between two attempts of DialUntil. Only tests set it.
-	pause func(ctx context.Context, d time.Duration) error
 }
 
 // address is host:port, with brackets around an IPv6 address.
@@ -73,8 +71,13 @@ func (c *Config) address() string {
 // name is the address as messages show it: user, address and bastions.
 func (c *Config) name() string {
 	name := c.User + "@" + c.address()
-	if c.Bastion != nil {
-		name += " via " + c.Bastion.name()
+	at := c.Bastion
+	for range MaxBastions {
+		if at == nil {
+			break
+		}
+		name += " via " + at.User + "@" + at.address()
+		at = at.Bastion
 	}
 	return name
 }
@@ -100,12 +103,15 @@ func (c *Config) keepAlive() time.Duration {
 	return c.KeepAlive
 }
 
-// check finds what can be found wrong without dialling, bastions included.
+// check finds what can be found wrong without dialling, bastions and keys included.
 func (c *Config) check() error {
 	bastions := 0
 	for at := c; at != nil; at = at.Bastion {
 		if problem := at.problem(); problem != "" {
 			return &Error{Op: "connect to", Addr: at.name(), Kind: BadConfig, Detail: problem}
+		}
+		if _, err := at.credentials(); err != nil {
+			return err
 		}
 		if at != c {
 			bastions++

@@ -26,8 +26,11 @@ const (
 	BadConfig Kind = "invalid configuration"
 	// AgentFailed: the SSH agent could not be asked for its keys.
 	AgentFailed Kind = "SSH agent failed"
-	// Refused: the machine is there and said no: to a session, a command or a forwarding.
+	// Refused: the machine is there and could not do it now: nothing listens where a forwarding
+	// leads, or it allows no further session. Trying again later may help.
 	Refused Kind = "refused by the machine"
+	// Prohibited: the SSH server's own settings forbid it. Trying again won't help.
+	Prohibited Kind = "not allowed by the machine"
 	// Lost: the connection broke, or the machine stopped answering.
 	Lost Kind = "connection lost"
 	// Closed: the client, or the connection made through it, was closed on this side.
@@ -60,8 +63,8 @@ type Error struct {
 	Err error
 }
 
-// Error says what failed, where, and why. It leaves out Detail, which is for the body
-// of a diagnostic.
+// Error says what failed, where, and why. Detail is for the body of a diagnostic, and part of
+// the text only where there is no cause to name.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
@@ -69,8 +72,11 @@ func (e *Error) Error() string {
 		b.WriteString(" " + e.Addr)
 	}
 	b.WriteString(": " + string(e.Kind))
-	if e.Err != nil {
+	switch {
+	case e.Err != nil:
 		b.WriteString(": " + e.Err.Error())
+	case e.Detail != "":
+		b.WriteString(": " + strings.TrimSuffix(e.Detail, "."))
 	}
 	return b.String()
 }

@@ -1,6 +1,12 @@
 package host
 
-import "io"
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
 
 // DefaultMaxOutput is how many bytes of each output stream [Client.Run] keeps by default.
 const DefaultMaxOutput = 1 << 20
@@ -25,11 +31,158 @@ type Command struct {
 type Result struct {
 	// Stdout and Stderr are what the command wrote, byte for byte unless Truncated.
 	Stdout, Stderr string
-	// Truncated is set when some output is missing: there was more than [Command.MaxOutput], or a
-	// process that the command left behind kept the streams open after its end.
+	// Truncated is set when some output is or may be missing: there was more than
+	// [Command.MaxOutput], a process that the command left behind kept the streams open
+	// after its end, or the connection was lost.
 	Truncated bool
 	// ExitCode is the exit status, -1 when the command was ended by a signal.
 	ExitCode int
 	// Signal is the signal that ended the command, without "SIG" ("KILL"), or "".
 	Signal string
+}
+
+// postExit is how long a command's output streams may stay open after its end. They do when it
+// left a process behind that inherited them.
+const postExit = 10 * time.Second
+
+// Run runs a command on the machine and waits for its end. A command that ends with a
+// non-zero status or by a signal is a [Result], not an error.
+//
+// When ctx ends, the command is sent SIGTERM and, two seconds later, SIGKILL (a server that
+// passes no signals on only closes its streams); the error satisfies errors.Is with ctx's, and the
+// Result holds the output so far. A lost connection is an error of kind [Lost]; with
+// [Error.Started] set, the command may have run.
+func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
+	const op = "run a command on"
+	p, err := c.start(ctx, op, cmd.Args)
+	if err != nil {
+		return Result{ExitCode: -1}, err
+	}
+	r := &running{process: p, stdout: newCapture(cmd.MaxOutput), stderr: newCapture(cmd.MaxOutput)}
+	r.feed(cmd.Stdin)
+	r.drain()
+	defer p.release()
+
+	select {
+	case <-p.exited:
+	case <-c.done:
+	case err := <-r.inputErr:
+		p.stop(runGrace)
+		return r.result(), r.badInput(op, err)
+	case <-ctx.Done():
+		return r.cancelled(ctx, op)
+	}
+	if !p.hasExited(0) {
+		return r.result(), started(c.gone(op, nil))
+	}
+	if !p.status.known {
+		return r.result(), started(p.noStatus(op, nil))
+	}
+	r.waitDrained(ctx)
+	return r.result(), nil
+}
+
+func started(e *Error) *Error {
+	e.Started = true
+	return e
+}
+
+// running is a process whose streams are being served.
+type running struct {
+	*process
+	stdout, stderr *capture
+	drained        chan struct{} // closed when both streams have ended
+	inputErr       chan error    // the caller's reader failed
+}
+
+// feed sends the input and closes the stream.
+func (r *running) feed(stdin io.Reader) {
+	r.inputErr = make(chan error, 1)
+	go func() {
+		if stdin != nil {
+			source := &failingReader{Reader: stdin}
+			_, _ = io.Copy(r.Channel, source)
+			if source.err != nil {
+				r.inputErr <- source.err
+				return // the command must not take half its input for all of it
+			}
+		}
+		_ = r.CloseWrite()
+	}()
+}
+
+// failingReader remembers why reading failed, to tell that from a failure to write.
+type failingReader struct {
+	io.Reader
+	err error
+}
+
+// Read reads on.
+func (f *failingReader) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.err = err
+	}
+	return n, err
+}
+
+// drain reads both streams to their ends, whatever is kept of them: a command whose output
+// nobody reads stands still.
+func (r *running) drain() {
+	r.drained = make(chan struct{})
+	var streams sync.WaitGroup
+	streams.Go(func() { _, _ = io.Copy(r.stdout, r.Channel) })
+	streams.Go(func() { _, _ = io.Copy(r.stderr, r.Stderr()) })
+	go func() {
+		streams.Wait()
+		close(r.drained)
+	}()
+}
+
+// waitDrained waits for the rest of the output of a command that has ended.
+func (r *running) waitDrained(ctx context.Context) {
+	timer := time.NewTimer(postExit)
+	defer timer.Stop()
+	select {
+	case <-r.drained:
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-r.client.done:
+	}
+}
+
+// result is the state of things, now.
+func (r *running) result() Result {
+	result := Result{ExitCode: -1}
+	var cutOut, cutErr bool
+	result.Stdout, cutOut = r.stdout.result()
+	result.Stderr, cutErr = r.stderr.result()
+	result.Truncated = cutOut || cutErr || r.client.Err() != nil // the streams may have ended with the connection
+	select {
+	case <-r.drained:
+	default:
+		result.Truncated = true
+	}
+	if r.hasExited(0) && r.status.known {
+		result.ExitCode, result.Signal = r.status.code, r.status.signal
+	}
+	return result
+}
+
+func (r *running) cancelled(ctx context.Context, op string) (Result, error) {
+	r.stop(runGrace)
+	e := started(interrupted(ctx, op, r.client.name))
+	if r.hasExited(0) {
+		e.Detail += " The command on the machine was stopped."
+	} else {
+		e.Detail += " The machine did not confirm that the command was stopped."
+	}
+	return r.result(), e
+}
+
+func (r *running) badInput(op string, err error) *Error {
+	return &Error{
+		Op: op, Addr: r.client.name, Kind: BadConfig, Started: true, Err: err,
+		Detail: "The command's input could not be read, so the command was stopped.",
+	}
 }

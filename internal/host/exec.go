@@ -1,0 +1,212 @@
+package host
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// process is a command that was started on the machine. Its streams must be read until it ends.
+type process struct {
+	channel
+	client *Client
+	exited chan struct{} // closed when the exit status came, or can't come any more
+	status exitStatus    // may be read once exited is closed
+}
+
+// exitStatus is how a process ended; the zero value means that the machine didn't say.
+type exitStatus struct {
+	known  bool
+	code   int    // -1 with a signal
+	signal string // without "SIG"
+}
+
+// checkArgs refuses what no shell can be made to pass on.
+func (c *Client) checkArgs(op string, args []string) error {
+	problem := ""
+	switch {
+	case len(args) == 0 || args[0] == "":
+		problem = "There is no command to run."
+	case slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "\x00") }):
+		problem = "An argument of the command contains a NUL byte, which no command can be given."
+	default:
+		return nil
+	}
+	return &Error{Op: op, Addr: c.name, Kind: BadConfig, Detail: problem}
+}
+
+// start starts a command. When ctx ends before the machine confirmed it, the command is stopped.
+func (c *Client) start(ctx context.Context, op string, args []string) (*process, error) {
+	if err := c.checkArgs(op, args); err != nil {
+		return nil, err
+	}
+	ch, err := c.openChannel(ctx, op, "session", nil)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{channel: ch, client: c, exited: make(chan struct{})}
+	go p.watch()
+	if err := p.exec(ctx, op, Quote(args...)); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// exec sends the command line and waits for the machine to accept it (RFC 4254 section 6.5).
+func (p *process) exec(ctx context.Context, op, line string) error {
+	accepted, failed := make(chan bool, 1), make(chan error, 1)
+	go func() {
+		ok, err := p.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{line}))
+		if err != nil {
+			failed <- err
+			return
+		}
+		accepted <- ok
+	}()
+	timer := time.NewTimer(answerTimeout)
+	defer timer.Stop()
+	var failure *Error
+	select {
+	case ok := <-accepted:
+		if ok {
+			return nil
+		}
+		p.release()
+		return &Error{
+			Op: op, Addr: p.client.name, Kind: Prohibited,
+			Detail: "The machine's SSH server refused to run a command. Log in by hand to see whether the account may.",
+		}
+	case err := <-failed:
+		failure = p.noStatus(op, err)
+	case <-p.client.done:
+		failure = p.client.gone(op, nil)
+	case <-ctx.Done():
+		failure = interrupted(ctx, op, p.client.name)
+	case <-timer.C:
+		failure = p.client.unanswered(op)
+	}
+	p.stop(runGrace)
+	failure.Started = true
+	return failure
+}
+
+// watch receives the exit status (RFC 4254 section 6.10) and ends with the channel.
+func (p *process) watch() {
+	reported := false
+	for request := range p.requests {
+		if status, is := readStatus(request); is && !reported {
+			p.status, reported = status, true
+			close(p.exited)
+		}
+		if request.WantReply {
+			_ = request.Reply(false, nil)
+		}
+	}
+	if !reported {
+		close(p.exited)
+	}
+}
+
+func readStatus(request *ssh.Request) (status exitStatus, is bool) {
+	switch request.Type {
+	case "exit-status":
+		var payload struct{ Status uint32 }
+		if ssh.Unmarshal(request.Payload, &payload) != nil {
+			return exitStatus{}, false
+		}
+		return exitStatus{known: true, code: int(payload.Status)}, true
+	case "exit-signal":
+		var payload struct {
+			Signal         string
+			CoreDumped     bool
+			Error, Langtag string
+		}
+		if ssh.Unmarshal(request.Payload, &payload) != nil {
+			return exitStatus{}, false
+		}
+		return exitStatus{known: true, code: -1, signal: payload.Signal}, true
+	}
+	return exitStatus{}, false
+}
+
+// noStatus is the error of a process whose end came without an exit status: the connection is
+// asked whether it is still up.
+func (p *process) noStatus(op string, cause error) *Error {
+	if err := p.client.probe(probeTimeout); err != nil {
+		return p.client.gone(op, err)
+	}
+	return &Error{
+		Op: op, Addr: p.client.name, Kind: NoExitStatus, Err: cause,
+		Detail: "The machine reported the command's end without saying how it ended. It may or may not have done its work; " +
+			"memory shortage and a restarted SSH server are common reasons.",
+	}
+}
+
+// grace is how long a process may take to end after each step of stop.
+type grace struct{ term, kill time.Duration }
+
+var (
+	runGrace  = grace{term: 2 * time.Second, kill: time.Second}
+	pipeGrace = grace{term: time.Second, kill: time.Second / 2}
+)
+
+// stop ends a process: SIGTERM, then SIGKILL, then the channel is closed, which is all that a
+// server that passes no signals on will notice. It returns within the grace and a second.
+func (p *process) stop(g grace) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, step := range []struct {
+			signal ssh.Signal
+			limit  time.Duration
+		}{{ssh.SIGTERM, g.term}, {ssh.SIGKILL, g.kill}} {
+			if p.hasExited(0) || p.signal(step.signal) != nil || p.hasExited(step.limit) {
+				break
+			}
+		}
+		_ = p.Close()
+	}()
+	p.client.await(done, g.term+g.kill+time.Second)
+}
+
+func (p *process) signal(signal ssh.Signal) error {
+	_, err := p.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{string(signal)}))
+	return err
+}
+
+// hasExited waits until the process has ended and reports whether it has.
+func (p *process) hasExited(limit time.Duration) bool {
+	return p.client.await(p.exited, limit)
+}
+
+// release closes the channel of a process that has ended.
+func (p *process) release() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = p.Close()
+	}()
+	p.client.await(closed, time.Second)
+}
+
+// await waits for an event, for the connection's end or for the limit, and reports whether the
+// event happened.
+func (c *Client) await(event <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-event:
+		return true
+	case <-c.done:
+	case <-timer.C:
+	}
+	select {
+	case <-event:
+		return true
+	default:
+		return false
+	}
+}

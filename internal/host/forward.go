@@ -1,0 +1,103 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// DialContext opens a connection from the machine to an address as the machine sees it, such as
+// "tcp", "127.0.0.1:8000" or "unix", "/run/x.sock". ctx governs the opening only. The connection
+// has CloseWrite and working deadlines. An error of kind [Refused] means that nothing listens
+// there (yet), [Prohibited] that the SSH server forwards nothing.
+func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	op := "open a connection to " + addr + " on"
+	kind, payload, err := forwarding(network, addr)
+	if err != nil {
+		return nil, &Error{Op: op, Addr: c.name, Kind: BadConfig, Err: err}
+	}
+	ch, err := c.openChannel(ctx, op, kind, payload)
+	if err != nil {
+		return nil, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ssh.DiscardRequests(ch.requests)
+	}()
+	finish := func() error { return c.whyEnded(op, ended) }
+	shut := func(s *stream) {
+		c.await(s.flushed, flushTimeout)
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			_ = ch.Close()
+		}()
+		c.await(closed, flushTimeout)
+	}
+	return newStream(c, ch, streamAddr{"ssh", c.addr}, streamAddr{network, addr}, finish, shut), nil
+}
+
+// whyEnded tells the end of a forwarded connection from the end of the SSH connection, which
+// x/crypto/ssh reports as io.EOF both: cut-off data must not look complete.
+func (c *Client) whyEnded(op string, ended <-chan struct{}) error {
+	select {
+	case <-ended:
+	default:
+		return nil // the other end is done writing, and the channel is still there
+	}
+	if err := c.probe(probeTimeout); err != nil {
+		return c.gone(op, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// forwarding is the kind of channel and its parameters (RFC 4254 section 7.2; OpenSSH's
+// PROTOCOL file, section 2.4, for unix sockets).
+func forwarding(network, addr string) (kind string, payload []byte, err error) {
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		name, service, err := net.SplitHostPort(addr)
+		if err != nil {
+			return "", nil, err
+		}
+		port, err := strconv.ParseUint(service, 10, 16)
+		if err != nil || port == 0 {
+			return "", nil, errors.New("the port must be a number between 1 and 65535")
+		}
+		return "direct-tcpip", ssh.Marshal(struct {
+			Host       string
+			Port       uint32
+			OriginHost string
+			OriginPort uint32
+		}{name, uint32(port), "127.0.0.1", 0}), nil
+	case "unix":
+		if addr == "" || strings.Contains(addr, "\x00") {
+			return "", nil, errors.New("the socket's path is empty or contains a NUL byte")
+		}
+		return "direct-streamlocal@openssh.com", ssh.Marshal(struct {
+			Path, Reserved string
+			ReservedNumber uint32
+		}{Path: addr}), nil
+	}
+	return "", nil, errors.New("the network must be \"tcp\" or \"unix\", not " + strconv.Quote(network))
+}
+
+// HTTPTransport returns a new HTTP transport whose connections start at the machine. Proxy
+// settings of this process's environment don't apply to it. Its connections end with the
+// client; its TLSClientConfig may be set before its first use.
+func (c *Client) HTTPTransport() *http.Transport {
+	return &http.Transport{
+		DialContext:         c.DialContext,
+		MaxIdleConns:        8,
+		IdleConnTimeout:     30 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+	}
+}

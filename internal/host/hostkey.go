@@ -1,0 +1,122 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// hostKeyCheck verifies the key that a machine presents during one handshake, and
+// remembers it. It is used by one goroutine.
+type hostKeyCheck struct {
+	pinned   hostKeys
+	seen     ssh.PublicKey // what the machine presented
+	accepted string        // what to pin from now on
+	problem  error         // why it was not accepted
+}
+
+var errUnpinnedKey = errors.New("the machine's host key is not the pinned one")
+
+// verify is an ssh.HostKeyCallback. At first contact every key is accepted.
+func (h *hostKeyCheck) verify(address string, remote net.Addr, key ssh.PublicKey) error {
+	h.seen = key
+	if certificate, is := key.(*ssh.Certificate); is {
+		h.problem = h.verifyCertificate(address, remote, certificate)
+		return h.problem
+	}
+	if !h.pinned.empty() && !containsKey(h.pinned.keys, key) {
+		h.problem = errUnpinnedKey
+		return h.problem
+	}
+	h.accepted = authorizedKey(key)
+	return nil
+}
+
+func (h *hostKeyCheck) verifyCertificate(address string, remote net.Addr, certificate *ssh.Certificate) error {
+	checker := ssh.CertChecker{IsHostAuthority: func(authority ssh.PublicKey, _ string) bool {
+		return containsKey(h.pinned.authorities, authority)
+	}}
+	if err := checker.CheckHostKey(address, remote, certificate); err != nil {
+		return err
+	}
+	h.accepted = certAuthority + " " + authorizedKey(certificate.SignatureKey)
+	return nil
+}
+
+func containsKey(keys []ssh.PublicKey, key ssh.PublicKey) bool {
+	return slices.ContainsFunc(keys, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
+}
+
+// algorithms are the host key algorithms to negotiate: those of the pinned keys, so that a
+// machine with several keys shows the one that can be compared. At first contact they are all
+// that x/crypto/ssh deems secure, Ed25519 first and certificates excluded, because a
+// certificate can only be judged by a known authority.
+func (h *hostKeyCheck) algorithms() []string {
+	var names []string
+	for _, key := range h.pinned.keys {
+		names = append(names, keyAlgorithms(key.Type())...)
+	}
+	for _, name := range ssh.SupportedAlgorithms().HostKeys {
+		isCert := strings.Contains(name, "-cert-")
+		if (isCert && len(h.pinned.authorities) > 0) || (!isCert && h.pinned.empty()) {
+			names = append(names, name)
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return algorithmRank(a) - algorithmRank(b) })
+	return slices.Compact(names)
+}
+
+func algorithmRank(name string) int {
+	if name == ssh.KeyAlgoED25519 {
+		return 0
+	}
+	return 1
+}
+
+// keyAlgorithms are the signature algorithms of a key type. An RSA key signs with SHA-2 only:
+// SHA-1 (ssh-rsa) is no longer safe (RFC 8332).
+func keyAlgorithms(keyType string) []string {
+	if keyType == ssh.KeyAlgoRSA {
+		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	}
+	return []string{keyType}
+}
+
+// describe names the pinned keys by type and fingerprint.
+func (h hostKeys) describe() string {
+	names := make([]string, 0, len(h.keys)+len(h.authorities))
+	for _, key := range h.keys {
+		names = append(names, key.Type()+" "+ssh.FingerprintSHA256(key))
+	}
+	for _, key := range h.authorities {
+		names = append(names, "a certificate signed by "+key.Type()+" "+ssh.FingerprintSHA256(key))
+	}
+	return strings.Join(names, " or ")
+}
+
+// hostKeyChanged explains that a machine could not prove to be the one that was pinned.
+// peerOffers are the host key algorithms it has, when the handshake did not get further.
+func hostKeyChanged(cfg *Config, check *hostKeyCheck, peerOffers []string, err error) *Error {
+	presented := "no key of a pinned type, only of " + strings.Join(peerOffers, ", ")
+	accept := "its new key (ssh-keyscan -p " + fmt.Sprint(cfg.port()) + " " + cfg.Host + " shows it)"
+	if check.seen != nil {
+		key := check.seen
+		presented = key.Type() + " " + ssh.FingerprintSHA256(key)
+		if !isCertificate(key) {
+			accept = fmt.Sprintf("%q", authorizedKey(key))
+		}
+	}
+	return &Error{
+		Op: "connect to", Addr: cfg.name(), Kind: HostKeyChanged, Err: err,
+		Detail: fmt.Sprintf("Pinned is %s; the machine presented %s. Either another machine answers at this address now "+
+			"(it was reinstalled, or the address was given to somebody else's machine), or the connection is being intercepted. "+
+			"Nothing was sent to it. If the change is expected and the new key is confirmed by the machine's console or its owner, "+
+			"accept it by setting ssh.host_key to %s; otherwise replace the machine (terraform apply -replace=ADDRESS).",
+			check.pinned.describe(), presented, accept),
+	}
+}

@@ -1,0 +1,141 @@
+package host
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// flushTimeout is how long a closed stream's last bytes may take to leave.
+const flushTimeout = time.Second / 2
+
+// stream is a net.Conn over an SSH channel. x/crypto/ssh's channels have no deadlines, and a Read
+// or Write of theirs waits for the other end even after Close; so two in-memory pipes stand in
+// between, each served by a goroutine. These goroutines end when the machine confirms
+// the channel's end, at the latest with the client.
+type stream struct {
+	client        *Client
+	in, out       net.Conn // the near ends of the pipes
+	local, remote net.Addr
+	flushed       chan struct{}            // closed when nothing will be written any more
+	finish        func() error             // says why reading ended; nil means a proper end
+	shut          func()                   // ends what is behind the stream, in bounded time
+	final         atomic.Pointer[endError] // set before the pipe is closed at the far end
+	closing       sync.Once
+	doneWriting   atomic.Bool // CloseWrite or Close was called
+}
+
+// endError holds finish's answer, which may be nil.
+type endError struct{ err error }
+
+// newStream starts to serve a channel.
+func newStream(c *Client, ch channel, local, remote net.Addr, finish func() error, shut func(*stream)) *stream {
+	near, far := net.Pipe()
+	nearOut, farOut := net.Pipe()
+	s := &stream{
+		client: c, in: near, out: nearOut, local: local, remote: remote,
+		flushed: make(chan struct{}), finish: finish,
+	}
+	s.shut = func() { shut(s) }
+	go s.receive(far, ch)
+	go s.send(ch, farOut)
+	return s
+}
+
+func (s *stream) receive(far net.Conn, ch channel) {
+	if _, err := io.Copy(far, ch); !errors.Is(err, io.ErrClosedPipe) { // else it was closed at this end
+		s.final.Store(&endError{s.finish()})
+	}
+	_ = far.Close()
+}
+
+func (s *stream) send(ch channel, far net.Conn) {
+	defer func() { _ = far.Close() }()
+	defer close(s.flushed)
+	if _, err := io.Copy(ch, far); err == nil {
+		_ = ch.CloseWrite()
+	}
+}
+
+// Read reads what the machine sent.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.in.Read(p)
+	switch {
+	case errors.Is(err, io.ErrClosedPipe):
+		err = net.ErrClosed
+	case errors.Is(err, io.EOF):
+		if end := s.final.Load(); end != nil && end.err != nil {
+			err = end.err
+		}
+	}
+	return n, err
+}
+
+// Write hands p over to be sent; like the kernel's, it doesn't wait until it has arrived.
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := s.out.Write(p)
+	if errors.Is(err, io.ErrClosedPipe) {
+		err = s.writeError()
+	}
+	return n, err
+}
+
+var errClosedByPeer = errors.New("the machine closed the connection")
+
+func (s *stream) writeError() error {
+	if s.doneWriting.Load() {
+		return net.ErrClosed
+	}
+	if end := s.final.Load(); end != nil && end.err != nil {
+		return end.err
+	}
+	if err := s.client.Err(); err != nil {
+		return err
+	}
+	return errClosedByPeer
+}
+
+// CloseWrite tells the other end that nothing more will be written. Reading goes on.
+func (s *stream) CloseWrite() error {
+	s.doneWriting.Store(true)
+	return s.out.Close()
+}
+
+// Close ends the stream, in bounded time. A Read or Write under way returns at once.
+func (s *stream) Close() error {
+	s.closing.Do(func() {
+		_ = s.CloseWrite()
+		_ = s.in.Close()
+		s.shut()
+	})
+	return nil
+}
+
+// LocalAddr names this end.
+func (s *stream) LocalAddr() net.Addr { return s.local }
+
+// RemoteAddr names what the stream leads to.
+func (s *stream) RemoteAddr() net.Addr { return s.remote }
+
+// SetDeadline sets both deadlines.
+func (s *stream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// SetReadDeadline bounds Read, as net.Conn says.
+func (s *stream) SetReadDeadline(t time.Time) error { return s.in.SetReadDeadline(t) }
+
+// SetWriteDeadline bounds Write, as net.Conn says.
+func (s *stream) SetWriteDeadline(t time.Time) error { return s.out.SetWriteDeadline(t) }
+
+// streamAddr is an address as the machine sees it.
+type streamAddr struct{ network, address string }
+
+// Network is the network's name.
+func (a streamAddr) Network() string { return a.network }
+
+// String is the address.
+func (a streamAddr) String() string { return a.address }
