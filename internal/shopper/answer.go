@@ -1,0 +1,170 @@
+package shopper
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxTextBytes    = 2048 // of the service's own words in an error
+	maxExcerptBytes = 300  // of an answer that isn't the service's
+)
+
+// answer reads and closes a response's body. Its error is an *Error; one that
+// wraps errUnreadable is worth another attempt.
+func (c *call) answer(response *http.Response) error {
+	c.read = response
+	defer response.Body.Close() //nolint:errcheck // nothing was written to it
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
+	status := response.StatusCode
+	success := status >= 200 && status < 300 || status == http.StatusServiceUnavailable && c.accept503
+	header := response.Header.Get("X-Request-Id")
+	switch {
+	case err == nil && len(body) > maxAnswerBytes:
+		return &Error{Status: status, RequestID: c.client.clean(header, maxTextBytes),
+			Err: fmt.Errorf("the answer is longer than %d MiB", maxAnswerBytes>>20)}
+	case success:
+		return c.readSuccess(status, header, body, err)
+	default:
+		refusal := c.client.refusal(status, response.Header, body)
+		if err != nil {
+			refusal.Err = fmt.Errorf("the answer was cut off: %w", err)
+		}
+		return refusal
+	}
+}
+
+// readSuccess decodes an answer. A body that was cut off is decoded too: what
+// a POST made is worth knowing even so.
+func (c *call) readSuccess(status int, requestID string, body []byte, readErr error) error {
+	var decodeErr error
+	if c.decode != nil {
+		decodeErr = c.decode(body)
+	}
+	if readErr == nil && decodeErr == nil {
+		return nil
+	}
+	result := &Error{Status: status, RequestID: c.client.clean(requestID, maxTextBytes)}
+	if readErr != nil {
+		result.Err = fmt.Errorf("%w: it was cut off after %d bytes: %w", errUnreadable, len(body), readErr)
+		return result
+	}
+	if status == http.StatusServiceUnavailable {
+		// Not the health report that was hoped for, so perhaps an ordinary error.
+		if refusal := c.client.refusal(status, http.Header{"X-Request-Id": {requestID}}, body); !refusal.Foreign {
+			return refusal
+		}
+	}
+	result.Err = fmt.Errorf("%w: %w", errUnreadable, decodeErr)
+	if !json.Valid(body) {
+		result.Foreign = looksForeign(body)
+		if c.retries > 0 { // never an excerpt of what may hold a private key
+			result.Body = c.client.clean(string(body), maxExcerptBytes)
+		}
+	}
+	return result
+}
+
+// looksForeign reports that a body was never meant to be JSON.
+func looksForeign(body []byte) bool {
+	body = bytes.TrimSpace(body)
+	return len(body) == 0 || body[0] != '{' && body[0] != '['
+}
+
+// refusalBody is an error of the service, and of those proxies that answer in
+// JSON: they use message, detail or error_description.
+type refusalBody struct {
+	Error            string  `json:"error"`
+	RequestID        string  `json:"request_id"`
+	ErrorType        string  `json:"error_type"`
+	Message          string  `json:"message"`
+	RetrySuggested   bool    `json:"retry_suggested"`
+	RequestedGB      float64 `json:"requested_gb"`
+	MinimumGB        float64 `json:"minimum_gb"`
+	RecommendedGB    float64 `json:"recommended_gb"`
+	Detail           string  `json:"detail"`
+	ErrorDescription string  `json:"error_description"`
+}
+
+// refusal reads an answer that isn't a success. The service's own always hold
+// a text and a request id.
+func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
+	result := &Error{Status: status, RequestID: c.clean(header.Get("X-Request-Id"), maxTextBytes)}
+	if status >= 300 && status < 400 {
+		result.Foreign = true
+		result.Message = "a redirect to " + c.clean(withoutQuery(header.Get("Location")), maxExcerptBytes) + ", which is not followed"
+		return result
+	}
+	var read refusalBody
+	err := json.Unmarshal(body, &read)
+	// A field of an unexpected type leaves the others readable.
+	if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !wrongType {
+		result.Foreign = true
+		result.Body = c.clean(string(body), maxExcerptBytes)
+		return result
+	}
+	result.Foreign = read.Error == "" || read.RequestID == ""
+	if read.RequestID != "" {
+		result.RequestID = c.clean(read.RequestID, maxTextBytes)
+	}
+	result.Type = c.clean(read.ErrorType, maxTextBytes)
+	result.RetrySuggested = read.RetrySuggested
+	result.RequestedGB, result.MinimumGB, result.RecommendedGB = ceil(read.RequestedGB), ceil(read.MinimumGB), ceil(read.RecommendedGB)
+	result.Message, result.Hint = c.clean(read.Error, maxTextBytes), c.clean(read.Message, maxTextBytes)
+	if result.Message == "" {
+		result.Message, result.Hint = result.Hint, ""
+	}
+	for _, text := range []string{read.ErrorDescription, read.Detail} {
+		if result.Foreign && text != "" {
+			result.Message = strings.TrimSpace(result.Message + " " + c.clean(text, maxTextBytes))
+		}
+	}
+	if result.Message == "" {
+		result.Body = c.clean(string(body), maxExcerptBytes)
+	}
+	return result
+}
+
+// withoutQuery keeps what a redirect may carry in its query out of messages.
+func withoutQuery(location string) string {
+	location, _, _ = strings.Cut(location, "?")
+	return location
+}
+
+func ceil(gigabytes float64) int {
+	if gigabytes <= 0 || gigabytes > math.MaxInt32 {
+		return 0
+	}
+	return int(math.Ceil(gigabytes))
+}
+
+// clean makes text from outside fit for a message: masked, without control
+// characters, short.
+func (c *Client) clean(text string, limit int) string {
+	text = c.mask(strings.ToValidUTF8(text, "\uFFFD"))
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text)
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit] + "…"
+}

@@ -1,0 +1,190 @@
+package shopper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// The service's error types, as recorded and as read in its source. All but
+// the first two come with a 500, chosen by words in the cloud's message.
+const (
+	TypeStaleInventory      = "stale_inventory"   // 503: the offer is gone
+	TypeInsufficientDisk    = "insufficient_disk" // 400: leaves a pending row behind
+	TypeSSHTimeout          = "ssh_timeout"
+	TypeInstanceStopped     = "instance_stopped"
+	TypeProviderUnavailable = "provider_unavailable"
+	TypeInvalidRequest      = "invalid_request"
+	TypeProvisionFailed     = "provision_failed"
+)
+
+// Error is a request that failed. With Status 0 there was no answer, or, when
+// the cause is ErrInvalid, nothing was sent.
+type Error struct {
+	Op     string // what was being done: "listing offers"
+	Method string
+	URL    string // the service's address, without credentials
+	Path   string // the route, without the query
+	Status int
+
+	Type           string // the service's error_type
+	Message        string // the service's own text
+	Hint           string // the service's second, friendlier text
+	RequestID      string
+	RetrySuggested bool
+	// RequestedGB, MinimumGB and RecommendedGB come with TypeInsufficientDisk.
+	RequestedGB, MinimumGB, RecommendedGB int
+
+	// Foreign reports that the answer isn't in the service's form, so that
+	// something else gave it: a proxy, or another server at a wrong address.
+	Foreign bool
+	Body    string // a short excerpt of an answer that isn't the service's
+	// Attempts is how many requests were sent.
+	Attempts int
+	Err      error // the cause, when there is one: network, context, decoding
+}
+
+// Error says what was being done, what answered and what to check.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Op != "" {
+		b.WriteString(e.Op + ": ")
+	}
+	switch {
+	case errors.Is(e.Err, ErrInvalid):
+		b.WriteString(e.Err.Error())
+		return b.String()
+	case e.Status == 0:
+		e.writeNoAnswer(&b)
+	default:
+		e.writeAnswer(&b)
+	}
+	if e.RequestID != "" {
+		fmt.Fprintf(&b, " (request id %s)", e.RequestID)
+	}
+	return b.String()
+}
+
+func (e *Error) writeNoAnswer(b *strings.Builder) {
+	fmt.Fprintf(b, "no answer from the shopper at %s to %s %s%s", e.URL, e.Method, e.Path, e.attempts())
+	if e.Err != nil {
+		fmt.Fprintf(b, ": %v", e.Err)
+	}
+	if IsUnreachable(e) {
+		b.WriteString(". Check that the shopper is running there, that the url (scheme, host, port) is right," +
+			" and that nothing on the way (firewall, VPN, proxy settings) blocks it")
+	}
+}
+
+func (e *Error) writeAnswer(b *strings.Builder) {
+	fmt.Fprintf(b, "%s %s answered %d%s", e.Method, e.Path, e.Status, e.attempts())
+	if e.Type != "" {
+		b.WriteString(" " + e.Type)
+	}
+	if e.Message != "" {
+		b.WriteString(": " + e.Message)
+	}
+	if e.Hint != "" && e.Hint != e.Message {
+		b.WriteString(" " + e.Hint)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(b, ": %v", e.Err)
+	}
+	if e.Body != "" {
+		fmt.Fprintf(b, ": %q", e.Body)
+	}
+	switch {
+	case e.Foreign && (e.Status == 401 || e.Status == 403):
+		fmt.Fprintf(b, ". A proxy in front of the shopper at %s probably refused the request: check the token, headers and client certificate", e.URL)
+	case e.Status == 401 || e.Status == 403:
+		b.WriteString(". Check the token, headers and client certificate")
+	case e.Status >= 300 && e.Status < 400:
+		fmt.Fprintf(b, ". Set the url, now %s, to where the service really is", e.URL)
+	case e.Foreign:
+		fmt.Fprintf(b, ". This is not the shopper's own form: a proxy or another server probably answered at %s; check the url and its path", e.URL)
+	}
+}
+
+func (e *Error) attempts() string {
+	if e.Attempts < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d attempts)", e.Attempts)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+var activeSessionPattern = regexp.MustCompile(`already has active session (\S+) for offer`)
+
+// ActiveSession returns the id of the session that made the service refuse
+// another one with 409, "" when the error is a different one. The service puts
+// it into the error's text only.
+func (e *Error) ActiveSession() string {
+	if e.Status != 409 {
+		return ""
+	}
+	match := activeSessionPattern.FindStringSubmatch(e.Message)
+	if match == nil || ValidateID(match[1]) != nil {
+		return ""
+	}
+	return match[1]
+}
+
+// AmbiguousError is a request that rents or extends and may have taken effect,
+// although its answer didn't say so. It must not be repeated: the caller finds
+// out by reading.
+type AmbiguousError struct {
+	Err error
+	// Session is what could be read of the session in the answer, if anything.
+	// Only the fields that were read are set; ID may be "".
+	Session *Session
+	// Answered reports that the service itself ended the request with an error,
+	// so that it is no longer under way. Without it, it can be for as long as
+	// CreateTimeout after it was sent.
+	Answered bool
+}
+
+// Error says that the outcome is unknown, and why.
+func (e *AmbiguousError) Error() string {
+	text := fmt.Sprintf("%v; the request may have taken effect all the same", e.Err)
+	if e.Session != nil && e.Session.ID != "" {
+		text += " (session " + e.Session.ID + ")"
+	}
+	return text
+}
+
+// Unwrap returns the failed request's *Error.
+func (e *AmbiguousError) Unwrap() error { return e.Err }
+
+// IsNotFound reports that the service itself said that there is no such thing.
+// A 404 in another form, from a proxy or for an unknown route, proves nothing
+// and is not one.
+func IsNotFound(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == 404 && !e.Foreign
+}
+
+// IsAmbiguous reports that the request may have taken effect.
+func IsAmbiguous(err error) bool {
+	_, ok := errors.AsType[*AmbiguousError](err)
+	return ok
+}
+
+// IsUnreachable reports that no answer came and that the network or the
+// service is why: neither the caller's context nor a refused argument.
+func IsUnreachable(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == 0 &&
+		!errors.Is(e.Err, ErrInvalid) &&
+		!errors.Is(e.Err, context.Canceled) &&
+		!errors.Is(e.Err, context.DeadlineExceeded)
+}
+
+// IsUnauthorized reports a refusal for want of valid credentials.
+func IsUnauthorized(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Status == 401 || e.Status == 403)
+}

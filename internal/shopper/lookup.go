@@ -1,0 +1,180 @@
+package shopper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+)
+
+// Session reads one session. It stays readable after its end, with the status
+// Stopped.
+func (c *Client) Session(ctx context.Context, id string) (Session, error) {
+	call := c.read("reading session "+id, c.at(nil, "api", "v1", "sessions", id))
+	if err := ValidateID(id); err != nil {
+		return Session{}, call.invalid(err)
+	}
+	return get(ctx, call, func(s *Session) error {
+		switch {
+		case s.ID != id:
+			return fmt.Errorf("it is about session %q", c.clean(s.ID, maxExcerptBytes))
+		case s.Status == "":
+			return errors.New("it has no status")
+		}
+		return nil
+	})
+}
+
+// Sessions lists sessions, newest first, ended ones included. It never returns
+// an incomplete list as if it were complete: see SessionFilter.Limit.
+func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session, error) {
+	limit := MaxSessions + 1 // one more shows that there are more
+	if filter.Limit > 0 {
+		limit = min(filter.Limit, MaxSessions)
+	}
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	set(query, "consumer_id", filter.ConsumerID)
+	set(query, "status", string(filter.Status))
+	set(query, "provider", filter.Cloud)
+	call := c.read("listing sessions", c.at(query, "api", "v1", "sessions"))
+	if filter.Limit < 0 {
+		return nil, call.invalid(fmt.Errorf("the limit is %d, it can't be negative", filter.Limit))
+	}
+	list, err := get(ctx, call, func(list *sessionList) error { return list.check() })
+	if err != nil {
+		return nil, err
+	}
+	if filter.Limit == 0 && len(list.sessions) > MaxSessions {
+		return nil, call.failure(ctx, &Error{Status: 200, Err: fmt.Errorf("there are more than %d sessions: ask for one consumer or status", MaxSessions)})
+	}
+	return list.sessions[:min(len(list.sessions), limit)], nil
+}
+
+// sessionList is strict, because an empty list is taken as proof that nothing
+// is rented.
+type sessionList struct {
+	Raw   json.RawMessage `json:"sessions"`
+	Count *int            `json:"count"`
+
+	sessions []Session
+}
+
+func (l *sessionList) check() error {
+	if l.Raw == nil {
+		return errors.New("it has no sessions")
+	}
+	if err := json.Unmarshal(l.Raw, &l.sessions); err != nil {
+		return err
+	}
+	if l.Count != nil && *l.Count != len(l.sessions) {
+		return fmt.Errorf("it counts %d sessions and holds %d", *l.Count, len(l.sessions))
+	}
+	for i := range l.sessions {
+		session := &l.sessions[i]
+		if session.ID == "" || session.Status == "" {
+			return fmt.Errorf("its session %d has no id or no status", i+1)
+		}
+		session.toUTC()
+	}
+	return nil
+}
+
+// Diagnostics reads what the service knows of a running session. For any other
+// session the service answers 400.
+func (c *Client) Diagnostics(ctx context.Context, id string) (Diagnostics, error) {
+	call := c.read("reading the diagnostics of session "+id, c.at(nil, "api", "v1", "sessions", id, "diagnostics"))
+	if err := ValidateID(id); err != nil {
+		return Diagnostics{}, call.invalid(err)
+	}
+	return get(ctx, call, func(d *Diagnostics) error {
+		if d.SessionID != id {
+			return fmt.Errorf("it is about session %q", c.clean(d.SessionID, maxExcerptBytes))
+		}
+		return nil
+	})
+}
+
+// Offers lists what can be rented from one cloud, or from all with "". It
+// sends no other filter, because the service's cache confuses one caller's with
+// another's: filter what it returns.
+func (c *Client) Offers(ctx context.Context, cloud string) ([]Offer, error) {
+	var offers []Offer
+	seen := map[string]bool{}
+	for offset := 0; ; {
+		query := url.Values{}
+		set(query, "provider", cloud)
+		if offset > 0 {
+			query.Set("offset", strconv.Itoa(offset))
+		}
+		call := c.read("listing offers", c.at(query, "api", "v1", "inventory"))
+		page, err := get(ctx, call, func(page *offerPage) error { return page.check() })
+		if err != nil {
+			return nil, err
+		}
+		for _, offer := range page.offers {
+			if !seen[offer.ID] {
+				seen[offer.ID] = true
+				offers = append(offers, offer)
+			}
+		}
+		offset += len(page.offers)
+		if len(offers) > MaxOffers {
+			return nil, call.failure(ctx, &Error{Status: 200, Err: fmt.Errorf("there are more than %d offers: ask for one cloud", MaxOffers)})
+		}
+		// The service sends all at once; a version that pages would say so here.
+		if len(page.offers) == 0 || offset >= page.Total {
+			return offers, nil
+		}
+	}
+}
+
+type offerPage struct {
+	Raw   json.RawMessage `json:"offers"`
+	Total int             `json:"total"`
+
+	offers []Offer
+}
+
+func (p *offerPage) check() error {
+	if p.Raw == nil {
+		return errors.New("it has no offers")
+	}
+	if err := json.Unmarshal(p.Raw, &p.offers); err != nil {
+		return err
+	}
+	for i := range p.offers {
+		if p.offers[i].ID == "" {
+			return fmt.Errorf("its offer %d has no id", i+1)
+		}
+		p.offers[i].toUTC()
+	}
+	return nil
+}
+
+// Offer reads one offer. IsNotFound is true for the error when it is gone.
+func (c *Client) Offer(ctx context.Context, id string) (Offer, error) {
+	call := c.read("reading offer "+id, c.at(nil, "api", "v1", "inventory", id))
+	if err := ValidateID(id); err != nil {
+		return Offer{}, call.invalid(err)
+	}
+	return get(ctx, call, func(o *Offer) error {
+		if o.ID != id {
+			return fmt.Errorf("it is about offer %q", c.clean(o.ID, maxExcerptBytes))
+		}
+		return nil
+	})
+}
+
+// OfferHealth reads which offers and GPU types have been failing.
+func (c *Client) OfferHealth(ctx context.Context) (FailureReport, error) {
+	return get[FailureReport](ctx, c.read("reading the offers' health", c.at(nil, "api", "v1", "offer-health")), nil)
+}
+
+// set leaves out what matches everything.
+func set(query url.Values, name, value string) {
+	if value != "" {
+		query.Set(name, value)
+	}
+}

@@ -1,0 +1,265 @@
+package shopper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+)
+
+// subsystem is the name under which requests appear in Terraform's log.
+const subsystem = "shopper"
+
+const defaultUserAgent = "terraform-provider-shopper"
+
+// privateKeyPattern matches a private key in PEM form, whole or cut off, with
+// real or escaped line ends.
+var privateKeyPattern = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`)
+
+// What RFC 9110, 5.1 and 5.5 allow.
+var (
+	headerNamePattern  = regexp.MustCompile("^[!#$%&'*+\\-.^_`|~0-9A-Za-z]+$")
+	headerValuePattern = regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]*$`)
+)
+
+// transport sends one attempt: it adds what lets the client in, limits the
+// attempt's time, and logs it.
+type transport struct {
+	next    http.RoundTripper
+	base    *url.URL
+	headers http.Header
+}
+
+// attemptError is an attempt that the network failed. It is how retries and
+// ambiguity tell such failures from all others.
+type attemptError struct{ err error }
+
+func (e *attemptError) Error() string { return e.err.Error() }
+func (e *attemptError) Unwrap() error { return e.err }
+
+// timeoutError is the end of an attempt's own time. It is no context error:
+// those are the caller's.
+type timeoutError struct{ limit time.Duration }
+
+func (e *timeoutError) Error() string { return fmt.Sprintf("no complete answer within %s", e.limit) }
+
+// Timeout makes it a net.Error's kind of timeout.
+func (e *timeoutError) Timeout() bool { return true }
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	caller := request.Context()
+	call := callFrom(caller)
+	if call == nil {
+		return nil, errors.New("a request outside any operation")
+	}
+	call.attempts++
+	started := time.Now()
+	limited, cancel := context.WithTimeout(caller, call.limit)
+	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { call.sent.Store(true) },
+	})
+	out := request.Clone(traced)
+	t.authorize(out)
+	response, err := t.next.RoundTrip(out)
+	if err != nil {
+		err = &attemptError{err: timedOut(err, caller, limited, call.limit)}
+		cancel()
+		logAttempt(caller, call, request, started, nil, err)
+		return nil, err
+	}
+	logAttempt(caller, call, request, started, response, nil)
+	response.Body = &attemptBody{
+		body: response.Body, cancel: cancel,
+		explain: func(err error) error { return timedOut(err, caller, limited, call.limit) },
+	}
+	return response, nil
+}
+
+// authorize adds the configured headers, unless a redirect leads to somebody
+// else: net/http itself would send most of them on, and all of them to a
+// subdomain or to another port.
+func (t *transport) authorize(out *http.Request) {
+	out.Header.Set("User-Agent", defaultUserAgent)
+	if agent := t.headers.Get("User-Agent"); agent != "" {
+		out.Header.Set("User-Agent", agent)
+	}
+	if !sameService(t.base, out.URL) {
+		return
+	}
+	for name, values := range t.headers {
+		if name == "Host" {
+			out.Host = values[0]
+			continue
+		}
+		out.Header[name] = values
+	}
+}
+
+// sameService reports whether a request to u goes to the configured service:
+// the same scheme, host and port, or the step from http to https with the
+// ports that these have by themselves.
+func sameService(base, u *url.URL) bool {
+	if !strings.EqualFold(base.Hostname(), u.Hostname()) {
+		return false
+	}
+	if base.Scheme == u.Scheme {
+		return effectivePort(base) == effectivePort(u)
+	}
+	return base.Scheme == "http" && effectivePort(base) == "80" &&
+		u.Scheme == "https" && effectivePort(u) == "443"
+}
+
+func effectivePort(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	if u.Scheme == "https" {
+		return "443"
+	}
+	return "80"
+}
+
+// timedOut replaces the error of an attempt that ran out of its own time while
+// the caller's context still lives.
+func timedOut(err error, caller, limited context.Context, limit time.Duration) error {
+	if caller.Err() == nil && limited.Err() != nil {
+		return &timeoutError{limit: limit}
+	}
+	return err
+}
+
+// attemptBody keeps the attempt's time limit until its body is closed.
+type attemptBody struct {
+	body    io.ReadCloser
+	cancel  context.CancelFunc
+	explain func(error) error
+}
+
+func (b *attemptBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = b.explain(err)
+	}
+	return n, err
+}
+
+func (b *attemptBody) Close() error {
+	defer b.cancel()
+	return b.body.Close()
+}
+
+// checkRedirect lets reads follow a few redirects. What rents or destroys is
+// never sent to an address that the user hasn't named: its 3xx is the answer.
+func checkRedirect(request *http.Request, via []*http.Request) error {
+	if via[0].Method != http.MethodGet {
+		return http.ErrUseLastResponse
+	}
+	if via[0].URL.Scheme == "https" && request.URL.Scheme != "https" {
+		return errors.New("the service redirects from https to http, which is not followed")
+	}
+	if len(via) > maxRedirects {
+		return fmt.Errorf("the service redirects more than %d times", maxRedirects)
+	}
+	return nil
+}
+
+// requestHeaders is what lets the client in. Its errors name headers, never
+// values.
+func requestHeaders(cfg Config) (http.Header, error) {
+	headers := http.Header{"User-Agent": {defaultUserAgent}}
+	if cfg.UserAgent != "" {
+		headers.Set("User-Agent", cfg.UserAgent)
+	}
+	if cfg.Token != "" {
+		headers.Set("Authorization", "Bearer "+cfg.Token)
+	}
+	for name, value := range cfg.Headers {
+		canonical := http.CanonicalHeaderKey(name)
+		switch canonical {
+		case "Connection", "Content-Length", "Content-Type", "Transfer-Encoding", "Upgrade", "Trailer", "Te":
+			return nil, fmt.Errorf("the header %q belongs to the connection and can't be set", name)
+		case "Idempotency-Key", "X-Idempotency-Key":
+			// net/http repeats a POST by itself when it carries one of these.
+			return nil, fmt.Errorf("the header %q can't be set: the service has no such feature, and requests that rent would be repeated", name)
+		case "Authorization":
+			if cfg.Token != "" {
+				return nil, errors.New("the Authorization header and the token exclude each other")
+			}
+		}
+		if !headerNamePattern.MatchString(name) {
+			return nil, fmt.Errorf("%q is no possible header name", name)
+		}
+		headers.Set(canonical, value)
+	}
+	for name, values := range headers {
+		if !headerValuePattern.MatchString(values[0]) {
+			return nil, fmt.Errorf("the value of the header %q holds characters that a header can't have", name)
+		}
+	}
+	return headers, nil
+}
+
+// secretsOf lists what must not appear in a log or an error.
+func secretsOf(cfg Config) []string {
+	var secrets []string
+	for _, value := range cfg.Headers {
+		secrets = append(secrets, value)
+		// "Basic …" and "Bearer …": the credential alone is as secret.
+		if _, credential, ok := strings.Cut(value, " "); ok {
+			secrets = append(secrets, credential)
+		}
+	}
+	secrets = append(secrets, cfg.Token, strings.TrimSpace(cfg.ClientKey))
+	kept := secrets[:0]
+	for _, secret := range secrets {
+		// Masking "1" or "on" would garble every text and protect nothing.
+		if len(secret) >= 4 {
+			kept = append(kept, secret)
+		}
+	}
+	return kept
+}
+
+// mask takes secrets and private keys out of text that was read from outside.
+func (c *Client) mask(text string) string {
+	for _, secret := range c.secrets {
+		text = strings.ReplaceAll(text, secret, "***")
+	}
+	return privateKeyPattern.ReplaceAllString(text, "***")
+}
+
+// logContext prepares the log of one operation.
+func (c *Client) logContext(ctx context.Context) context.Context {
+	ctx = tflog.NewSubsystem(ctx, subsystem)
+	if len(c.secrets) > 0 {
+		ctx = tflog.SubsystemMaskLogStrings(ctx, subsystem, c.secrets...)
+	}
+	return tflog.SubsystemMaskLogRegexes(ctx, subsystem, privateKeyPattern)
+}
+
+// logAttempt records an attempt without headers, query and bodies.
+func logAttempt(ctx context.Context, call *call, request *http.Request, started time.Time, response *http.Response, err error) {
+	fields := map[string]any{
+		"operation": call.op, "method": request.Method, "path": request.URL.EscapedPath(),
+		"attempt": call.attempts, "duration_ms": time.Since(started).Milliseconds(),
+	}
+	if err != nil {
+		fields["error"] = err.Error()
+		tflog.SubsystemDebug(ctx, subsystem, "Request to the shopper failed", fields)
+		return
+	}
+	fields["status"] = response.StatusCode
+	if id := response.Header.Get("X-Request-Id"); id != "" {
+		fields["request_id"] = id
+	}
+	tflog.SubsystemDebug(ctx, subsystem, "Request to the shopper answered", fields)
+}
