@@ -1,46 +1,223 @@
 package vllm
 
+import (
+	"math"
+	"slices"
+	"strings"
+)
+
 // ModelShape are the figures of a model that decide how much memory it needs, as its config.json tells them.
 type ModelShape struct {
-	Name           string  // the table's name
+	Name           string  // the table's name; "" for a model described by its figures
 	Parameters     float64 // 10⁹
 	Layers         int
 	SlidingLayers  int // of Layers, those whose attention stops at Window
 	Window         int // tokens
-	AttentionHeads int // 0 = unknown: divisibility isn't checked
-	KVHeads        int // of attention's keys and values; not used with LatentDim
-	HeadDim        int
-	LatentDim      int     // kv_lora_rank + qk_rope_head_dim of multi-head latent attention (MLA); 0 = none
-	ContextLength  int     // the model's own limit, tokens
-	Unquantized    float64 // 10⁹ parameters that stay at 2 bytes in quantised checkpoints: embeddings, head
-	Quantization   string  // how the checkpoint stores its weights, as in MemoryOptions; "" = bf16
+	AttentionHeads int // 0 = unknown: whether tensor_parallel_size divides them isn't checked
+	KVHeads        int // heads of keys and values; not used with LatentDim
+	HeadDim        int // not used with LatentDim
+	// LatentDim is kv_lora_rank + qk_rope_head_dim of multi-head latent attention (MLA); 0 = none.
+	LatentDim     int
+	ContextLength int // the model's own limit, tokens
+	// Unquantized is what of Parameters stays at 2 bytes in quantised checkpoints: embeddings and output head. 10⁹.
+	Unquantized  float64
+	Quantization string // how the checkpoint stores its weights, one of Quantizations; "" = 2 bytes
 }
 
 // MemoryOptions say how the model is to be run. Zero values have the defaults named.
 type MemoryOptions struct {
-	Quantization         string  // "" = as the checkpoint
-	KVCacheDType         string  // "" or "auto" = 2 bytes; "fp8…" = 1
+	Quantization         string  // one of Quantizations; "" = as the checkpoint
+	KVCacheDType         string  // "" or "auto" = 2 bytes; "fp8", "fp8_e4m3", "fp8_e5m2" = 1
 	ContextLength        int     // tokens; 0 = the model's limit
 	Sequences            int     // that fit at once at full length; 0 = 1
 	TensorParallelSize   int     // 0 = 1
 	PipelineParallelSize int     // 0 = 1
-	GPUMemoryUtilization float64 // 0 = DefaultGPUMemoryUtilization
+	GPUMemoryUtilization float64 // (0,1]; 0 = DefaultGPUMemoryUtilization
 }
 
-// MemoryNeed is the estimate, in GiB per GPU.
+// MemoryNeed is the estimate. Memory is in GiB for each GPU.
 type MemoryNeed struct {
-	TotalGiB        float64 // memory each GPU must have
+	TotalGiB        float64 // memory the GPU must have: the parts below over the utilization
 	WeightsGiB      float64
 	KVCacheGiB      float64
-	AllowanceGiB    float64 // activations, CUDA graphs, the runtime itself
-	KVBytesPerToken float64 // per token and GPU, full-attention layers
+	AllowanceGiB    float64 // activations, CUDA graphs, the runtime itself: 2 GiB + 3 % of all weights
+	KVBytesPerToken float64 // per token, of layers with full attention
 	ContextLength   int     // tokens, defaults applied
-	BytesPerWeight  float64
-	GPUs            int // tensor times pipeline parallel size
+	GPUs            int     // tensor times pipeline parallel size
 }
 
-// Estimate returns the memory that a model needs on each GPU, or a *SpecError when the figures can't be used.
-func Estimate(shape ModelShape, options MemoryOptions) (MemoryNeed, error) { return MemoryNeed{}, nil }
+// Fits tells whether the need fits a GPU with that much memory, in GiB.
+func (n MemoryNeed) Fits(gpuGiB float64) bool { return n.TotalGiB <= gpuGiB }
 
-// Lookup finds a model's shape.
-func Lookup(modelID string) (ModelShape, bool) { return ModelShape{}, false }
+const gib = 1 << 30
+
+// bytesPerWeight is the size of one quantised weight, scales included: int4 with a scale for each 128, mxfp4 for each
+// 32, nvfp4 for each 16.
+var bytesPerWeight = map[string]float64{
+	"": 2, "auto": 2, "none": 2, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2,
+	"fp32": 4, "float32": 4, "float": 4,
+	"fp8": 1, "int8": 1, "w8a8": 1, "w8a16": 1, "modelopt": 1,
+	"int4": 0.52, "w4a16": 0.52, "awq": 0.52, "gptq": 0.52, "awq_marlin": 0.52, "gptq_marlin": 0.52, "bitsandbytes": 0.52,
+	"mxfp4": 0.531, "nvfp4": 0.5625, "modelopt_fp4": 0.5625,
+}
+
+// Quantizations lists the names that Estimate knows, sorted.
+func Quantizations() []string {
+	var names []string
+	for name := range bytesPerWeight {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func weightBytes(quantization string) (float64, bool) {
+	size, ok := bytesPerWeight[strings.ReplaceAll(strings.ToLower(quantization), "-", "_")]
+	return size, ok
+}
+
+func kvBytes(dtype string) (float64, bool) {
+	switch name := strings.ToLower(dtype); {
+	case name == "" || name == "auto" || name == "bfloat16" || name == "float16":
+		return 2, true
+	case strings.HasPrefix(name, "fp8") || name == "int8":
+		return 1, true
+	}
+	return 0, false
+}
+
+// Estimate returns the memory that a model needs on each GPU,
+//
+//	(W/(TP·PP) + KV·context·sequences + A) / utilization
+//
+// or a *SpecError that lists what is wrong with the figures. It is an estimate for planning: vLLM itself measures, and
+// refuses to start unless one sequence of full length fits.
+func Estimate(shape ModelShape, options MemoryOptions) (MemoryNeed, error) {
+	options = options.withDefaults(shape)
+	if err := checkFigures(shape, options); err != nil {
+		return MemoryNeed{}, err
+	}
+	perWeight, _ := weightBytes(options.Quantization)
+	weights := shape.Parameters * 1e9 * perWeight
+	if perWeight < 2 {
+		weights = ((shape.Parameters-shape.Unquantized)*perWeight + shape.Unquantized*2) * 1e9
+	}
+	gpus := options.TensorParallelSize * options.PipelineParallelSize
+	perToken, perSlidingToken := kvPerToken(shape, options)
+	context := float64(options.ContextLength)
+	cache := perToken*context + perSlidingToken*math.Min(context, float64(shape.Window))
+	need := MemoryNeed{
+		WeightsGiB:      weights / float64(gpus) / gib,
+		KVCacheGiB:      cache * float64(options.Sequences) / gib,
+		AllowanceGiB:    2 + 0.03*weights/gib,
+		KVBytesPerToken: perToken,
+		ContextLength:   options.ContextLength,
+		GPUs:            gpus,
+	}
+	need.TotalGiB = (need.WeightsGiB + need.KVCacheGiB + need.AllowanceGiB) / options.GPUMemoryUtilization
+	return need, nil
+}
+
+// kvPerToken is what one token takes of a GPU's KV cache, in bytes: in layers with full attention (or MLA), and in
+// layers with a window.
+func kvPerToken(shape ModelShape, options MemoryOptions) (full, sliding float64) {
+	size, _ := kvBytes(options.KVCacheDType)
+	size /= float64(options.PipelineParallelSize)
+	if shape.LatentDim > 0 {
+		return float64(shape.Layers*shape.LatentDim) * size, 0
+	}
+	heads := math.Max(1, float64(shape.KVHeads)/float64(options.TensorParallelSize))
+	perLayer := 2 * heads * float64(shape.HeadDim) * size
+	return float64(shape.Layers-shape.SlidingLayers) * perLayer, float64(shape.SlidingLayers) * perLayer
+}
+
+func (o MemoryOptions) withDefaults(shape ModelShape) MemoryOptions {
+	if o.Quantization == "" {
+		o.Quantization = shape.Quantization
+	}
+	if o.ContextLength == 0 {
+		o.ContextLength = shape.ContextLength
+	}
+	for _, count := range []*int{&o.Sequences, &o.TensorParallelSize, &o.PipelineParallelSize} {
+		if *count == 0 {
+			*count = 1
+		}
+	}
+	if o.GPUMemoryUtilization == 0 {
+		o.GPUMemoryUtilization = DefaultGPUMemoryUtilization
+	}
+	return o
+}
+
+// checkFigures lists what is wrong with the figures, defaults applied.
+func checkFigures(shape ModelShape, options MemoryOptions) error {
+	var found problems
+	if !(shape.Parameters > 0 && shape.Parameters < 1e6) {
+		found.add("parameters", "must be above 0, in billions; got %v", shape.Parameters)
+	}
+	if !(shape.Unquantized >= 0 && shape.Unquantized <= shape.Parameters) {
+		found.add("unquantized", "must be between 0 and the parameters, in billions; got %v", shape.Unquantized)
+	}
+	found.positive("layers", shape.Layers)
+	if shape.LatentDim == 0 {
+		found.positive("kv_heads", shape.KVHeads)
+		found.positive("head_dim", shape.HeadDim)
+	} else if shape.LatentDim < 0 {
+		found.add("latent_dim", "must be at least 1; got %d", shape.LatentDim)
+	}
+	if shape.SlidingLayers < 0 || shape.SlidingLayers > max(shape.Layers, 0) {
+		found.add("sliding_layers", "must be between 0 and the number of layers; got %d", shape.SlidingLayers)
+	}
+	if shape.SlidingLayers > 0 {
+		found.positive("window", shape.Window)
+	}
+	found.positive("context_length", options.ContextLength)
+	found.positive("sequences", options.Sequences)
+	found.positive("tensor_parallel_size", options.TensorParallelSize)
+	found.positive("pipeline_parallel_size", options.PipelineParallelSize)
+	if size := options.TensorParallelSize; size > 0 && shape.AttentionHeads > 0 && shape.AttentionHeads%size != 0 {
+		found.add("tensor_parallel_size", "must divide the model's %d attention heads: %s; got %d", shape.AttentionHeads, divisors(shape.AttentionHeads), size)
+	}
+	if u := options.GPUMemoryUtilization; !(u > 0 && u <= 1) {
+		found.add("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
+	}
+	if _, ok := weightBytes(options.Quantization); !ok {
+		found.add("quantization", "is not one whose size is known: %s", strings.Join(Quantizations(), ", "))
+	}
+	if _, ok := kvBytes(options.KVCacheDType); !ok {
+		found.add("kv_cache_dtype", "must be auto, fp8, fp8_e4m3 or fp8_e5m2")
+	}
+	return found.err()
+}
+
+// positive checks a count. The upper bound keeps sums finite; no model comes near it.
+func (p *problems) positive(field string, value int) {
+	const most = 1 << 30
+	if value < 1 || value > most {
+		p.add(field, "must be between 1 and %d; got %d", most, value)
+	}
+}
+
+// LargestContext is the longest context, in tokens, up to the wanted one (options' or the model's), with which the
+// model fits GPUs of that much memory, in GiB; 0 when no token does. The error is Estimate's.
+func LargestContext(shape ModelShape, options MemoryOptions, gpuGiB float64) (int, error) {
+	need, err := Estimate(shape, options)
+	if err != nil {
+		return 0, err
+	}
+	low, high := 0, need.ContextLength
+	for low < high {
+		options.ContextLength = low + (high-low+1)/2
+		if need, err = Estimate(shape, options); err != nil {
+			return 0, err
+		}
+		if need.Fits(gpuGiB) {
+			low = options.ContextLength
+		} else {
+			high = options.ContextLength - 1
+		}
+	}
+	return low, nil
+}

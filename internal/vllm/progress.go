@@ -1,0 +1,52 @@
+package vllm
+
+import "regexp"
+
+// Phases of a start, as Progress words them, in their order.
+const (
+	PhaseStarting    = "starting vLLM"
+	PhaseDownloading = "downloading weights"
+	PhaseLoading     = "loading weights"
+	PhaseLoaded      = "weights loaded"
+	PhaseCompiling   = "compiling"
+	PhaseCache       = "allocating KV cache"
+	PhaseGraphs      = "capturing CUDA graphs"
+	PhaseServer      = "starting server"
+	PhaseReady       = "ready"
+)
+
+// phases pairs a phase with the messages that announce it; a group holds how far it has come, in percent. Messages are
+// those of vLLM's loader, compilation backend, KV cache and API server, and huggingface_hub's progress bars.
+var phases = []struct {
+	name    string
+	pattern *regexp.Regexp
+}{
+	{PhaseReady, regexp.MustCompile(`Application startup complete|Uvicorn running on`)},
+	{PhaseServer, regexp.MustCompile(`Starting vLLM (?:API )?server|init engine .*took|Available routes are`)},
+	{PhaseGraphs, regexp.MustCompile(`Capturing CUDA graph[^:]*(?::\s*(\d{1,3})%)?|Graph capturing finished`)},
+	{PhaseCache, regexp.MustCompile(`Available KV cache memory|GPU KV cache size|Maximum concurrency for|# GPU blocks`)},
+	{PhaseCompiling, regexp.MustCompile(`torch\.compile t(?:ook|akes)|Dynamo bytecode|Compiling a graph|Start compiling|Directly load the compiled graph|Using cache directory: .*torch_compile`)},
+	{PhaseLoaded, regexp.MustCompile(`Model loading took|Loading weights took|Loading model weights took`)},
+	{PhaseLoading, regexp.MustCompile(`Loading \w+ (?:checkpoint shards|using [\w ]+):\s*(\d{1,3})%|Time spent downloading weights`)},
+	{PhaseDownloading, regexp.MustCompile(`Starting to load model|Using model weights format|(?:Fetching \d+ files|Downloading[^:]*|\.(?:safetensors|bin|gguf)):\s*(\d{1,3})%`)},
+	{PhaseStarting, regexp.MustCompile(`vLLM API server version|non-default args`)},
+}
+
+// Progress says which phase a start has reached, by the last message in its log that tells: such as "downloading
+// weights", "loading weights 25%", "compiling" or "ready"; "" when none does.
+func Progress(log []string) string {
+	lines := readLog(log)
+	for i := len(lines) - 1; i >= 0; i-- {
+		for _, phase := range phases {
+			found := phase.pattern.FindStringSubmatch(lines[i].text)
+			switch {
+			case found == nil:
+				continue
+			case len(found) > 1 && found[1] != "":
+				return phase.name + " " + found[1] + "%"
+			}
+			return phase.name
+		}
+	}
+	return ""
+}
