@@ -1,0 +1,127 @@
+package container
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// Labels tell which deployment and spec a container belongs to.
+const (
+	LabelOwner    = "terraform-provider-shopper.owner"
+	LabelName     = "terraform-provider-shopper.deployment"
+	LabelSpec     = "terraform-provider-shopper.spec"
+	LabelProvider = "terraform-provider-shopper.version"
+)
+
+// Where a server's certificate is inside its container.
+const (
+	tlsDirectory       = "/etc/vllm-tls"
+	TLSCertificatePath = tlsDirectory + "/server.crt"
+	TLSKeyPath         = tlsDirectory + "/server.key"
+)
+
+// Homes of the users that vLLM's image is documented for (root, and 2000:0).
+const (
+	rootHome  = "/root"
+	otherHome = "/home/vllm"
+)
+
+// settings are the container that runs what is wanted. The entry point is spelled out, because images before
+// v0.11 had another one.
+func (e *Engine) settings(options Options, wanted server.Wanted) (*container.Config, *container.HostConfig, error) {
+	choice, err := parseGPUs(options.GPUs)
+	if err != nil {
+		return nil, nil, err
+	}
+	mounts, binds, home := caches(options)
+	config := &container.Config{
+		Image:      options.Image,
+		Entrypoint: []string{vllm.Program},
+		Cmd:        wanted.Arguments,
+		Env:        environment(wanted.Environment, home),
+		User:       options.User,
+		Labels: map[string]string{
+			LabelOwner: wanted.Owner, LabelName: wanted.Name, LabelSpec: wanted.Hash, LabelProvider: wanted.Provider,
+		},
+	}
+	hostConfig := &container.HostConfig{
+		NetworkMode: "host",
+		Binds:       binds,
+		Mounts:      mounts,
+		// A restart policy would turn a crash of the first start into a loop: it is set once the model has answered.
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		// Bounded, and readable through the API whatever the engine's default is.
+		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "64m", "max-file": "2"}},
+		Resources: container.Resources{DeviceRequests: deviceRequests(choice, e.facts.GPUs)},
+	}
+	if options.ShmSize > 0 {
+		hostConfig.ShmSize = options.ShmSize
+	} else {
+		hostConfig.IpcMode = container.IPCModeHost
+	}
+	return config, hostConfig, nil
+}
+
+// environment writes variables as the engine wants them, with a home for users that aren't root unless the
+// variables name one.
+func environment(variables map[string]string, home string) []string {
+	lines := make([]string, 0, len(variables)+1)
+	for name, value := range variables {
+		lines = append(lines, name+"="+value)
+	}
+	if _, given := variables["HOME"]; !given && home != rootHome {
+		lines = append(lines, "HOME="+home)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// caches are the volumes, or the directories of the machine, for weights and compiled kernels. A user other than
+// root gets one for the whole home: a new volume takes over owner and mode of the image's directory, and
+// /home/vllm is the one that the image makes writable.
+func caches(options Options) (mounts []mount.Mount, binds []string, home string) {
+	prefix := cmp.Or(options.Cache, DefaultCache)
+	targets := []struct{ name, path string }{
+		{"huggingface", rootHome + "/.cache/huggingface"},
+		{"vllm", rootHome + "/.cache/vllm"},
+	}
+	home = rootHome
+	if !isRoot(options.User) {
+		home = otherHome
+		targets = targets[:1]
+		targets[0].name, targets[0].path = "home", otherHome
+	}
+	for _, target := range targets {
+		if strings.HasPrefix(prefix, "/") {
+			binds = append(binds, path.Join(prefix, target.name)+":"+target.path)
+			continue
+		}
+		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: prefix + "-" + target.name, Target: target.path})
+	}
+	return mounts, binds, home
+}
+
+func isRoot(user string) bool {
+	name, _, _ := strings.Cut(user, ":")
+	return name == "" || name == "root" || name == "0"
+}
+
+// CacheWarning says what is likely to fail with the options' user, "" when nothing is: the image's home for users other than
+// root is writable by group 0 only.
+func (o Options) CacheWarning() string {
+	if isRoot(o.User) {
+		return ""
+	}
+	if _, group, _ := strings.Cut(o.User, ":"); group == "0" || group == "root" {
+		return ""
+	}
+	return "The image's caches are writable by group 0 only, and user " + o.User + " is not in it: the server may fail on its cache."
+}

@@ -1,0 +1,207 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+// Limits of one exchange with the engine. A caller's context may end it sooner.
+const (
+	probeTimeout = 30 * time.Second // is there an engine behind this command?
+	readTimeout  = time.Minute
+	writeTimeout = 2 * time.Minute
+	// stopGrace is how long a server has to end by itself; an exchange that stops one may take that much longer.
+	stopGrace = 20 * time.Second
+)
+
+// ways are the commands that may reach an engine's API, in the order in which they are tried.
+var ways = [][]string{
+	{"docker", "system", "dial-stdio"},
+	{"sudo", "-n", "docker", "system", "dial-stdio"},
+	{"podman", "system", "dial-stdio"},
+	{"sudo", "-n", "podman", "system", "dial-stdio"},
+}
+
+// Engine is a machine's container engine. Whoever connected closes it.
+type Engine struct {
+	api *client.Client
+	via []string
+	// facts are read once, by Connect.
+	facts Facts
+}
+
+// Facts describe an engine.
+type Facts struct {
+	// Name is "Docker" or "Podman", Version its release.
+	Name, Version string
+	// Via is the command that reaches it.
+	Via string
+	// Directory is where it keeps images and volumes.
+	Directory string
+	GPUs      GPUSupport
+	// Devices are the CDI devices for GPUs that it has found.
+	Devices []string
+}
+
+// Connect finds the machine's engine and a way to its API. Its errors have the code [NoEngine] when the machine has
+// none and [EngineUnreachable] when there is one that doesn't answer.
+func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
+	var attempts []error
+	absent := map[string]bool{}
+	for _, way := range ways {
+		program := way[len(way)-3]
+		if absent[program] {
+			continue
+		}
+		engine, err := connect(ctx, machine, way)
+		if err == nil {
+			return engine, nil
+		}
+		if ctx.Err() != nil || host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
+			return nil, failed(ctx, "reach the container engine", err)
+		}
+		absent[program] = isAbsent(err)
+		attempts = append(attempts, fmt.Errorf("%s: %w", strings.Join(way, " "), err))
+	}
+	if absent["docker"] && absent["podman"] {
+		return nil, &Error{
+			Op: "reach a container engine", Code: NoEngine, Cause: "This machine has no Docker and no Podman.",
+			WayOut: "Use runtime = \"process\", or a machine of a cloud that rents whole virtual machines, with Docker installed.",
+			Err:    errors.Join(attempts...),
+		}
+	}
+	return nil, &Error{
+		Op: "reach the container engine", Code: EngineUnreachable,
+		Cause:  "The machine has a container engine that doesn't answer this user.",
+		WayOut: "Start the engine, or let the user reach it: membership in the group docker, or sudo without a password.",
+		Err:    errors.Join(attempts...),
+	}
+}
+
+// isAbsent tells whether a command failed because there is no such program.
+func isAbsent(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "not found") || strings.Contains(text, "No such file") || strings.Contains(text, "127")
+}
+
+func connect(ctx context.Context, machine server.Machine, way []string) (*Engine, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	pipes := &pipes{machine: machine, way: way}
+	transport := &http.Transport{
+		DialContext:     pipes.dial,
+		MaxIdleConns:    4,
+		IdleConnTimeout: 30 * time.Second,
+	}
+	api, err := client.New(
+		client.WithHost("http://engine.invalid"), // never resolved: every connection is a command's standard input and output
+		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	engine := &Engine{api: api, via: way}
+	if _, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err == nil {
+		engine.facts, err = engine.readFacts(ctx)
+	}
+	if err == nil {
+		return engine, nil
+	}
+	closeErr := engine.Close()
+	// What the command said on its way out tells more than "unexpected EOF".
+	return nil, errors.Join(pipes.failure(), err, closeErr)
+}
+
+// Close ends the connections to the engine.
+func (e *Engine) Close() error { return e.api.Close() }
+
+// Facts are what is known of the engine.
+func (e *Engine) Facts() Facts { return e.facts }
+
+// pipes makes connections out of a command's standard input and output, and keeps how the last one failed.
+type pipes struct {
+	machine server.Machine
+	way     []string
+
+	mu   sync.Mutex
+	last error
+}
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	conn, err := p.machine.Pipe(ctx, p.way...)
+	if err != nil {
+		p.keep(err)
+		return nil, err
+	}
+	return &pipe{Conn: conn, owner: p}, nil
+}
+
+func (p *pipes) keep(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = err
+}
+
+func (p *pipes) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+type pipe struct {
+	net.Conn
+	owner *pipes
+}
+
+// Read remembers how the command behind the connection ended.
+func (p *pipe) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	if kind := host.KindOf(err); kind == host.CommandFailed || kind == host.Lost {
+		p.owner.keep(err)
+	}
+	return n, err
+}
+
+func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
+	info, err := e.api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return Facts{}, err
+	}
+	facts := Facts{
+		Name: "Docker", Version: info.Info.ServerVersion,
+		Via: strings.Join(e.via, " "), Directory: info.Info.DockerRootDir,
+	}
+	if e.isPodman(ctx) {
+		facts.Name = "Podman"
+	}
+	facts.GPUs, facts.Devices = gpuSupport(info.Info, facts.Name == "Podman")
+	return facts, nil
+}
+
+// isPodman asks the engine who it is: a machine may have Podman behind a command named docker.
+func (e *Engine) isPodman(ctx context.Context) bool {
+	if e.via[len(e.via)-3] == "podman" {
+		return true
+	}
+	version, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return false
+	}
+	for _, component := range version.Components {
+		if strings.Contains(component.Name, "Podman") {
+			return true
+		}
+	}
+	return false
+}

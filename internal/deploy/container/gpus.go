@@ -1,0 +1,120 @@
+package container
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/system"
+)
+
+// GPUSupport says how an engine gives GPUs to containers.
+type GPUSupport string
+
+// The ways.
+const (
+	// ByCapability is a device request for the capability "gpu", which NVIDIA's runtime answers.
+	ByCapability GPUSupport = "capability"
+	// ByCDI is a request for devices of the Container Device Interface.
+	ByCDI GPUSupport = "cdi"
+	// NoGPUs: the engine has neither.
+	NoGPUs GPUSupport = "none"
+	// Untold: the engine doesn't say. A request by capability is tried.
+	Untold GPUSupport = "untold"
+)
+
+// cdiVendor is the kind of NVIDIA's CDI devices.
+const cdiVendor = "nvidia.com/gpu"
+
+// gpuSupport judges by what the engine says of itself. Docker lists its runtimes, and since 28 the CDI devices it has
+// found; Podman lists neither and knows CDI only.
+func gpuSupport(info system.Info, podman bool) (GPUSupport, []string) {
+	var devices []string
+	for _, device := range info.DiscoveredDevices {
+		if device.Source == "cdi" && strings.HasPrefix(device.ID, cdiVendor+"=") {
+			devices = append(devices, device.ID)
+		}
+	}
+	_, nvidia := info.Runtimes["nvidia"]
+	switch {
+	case podman:
+		return ByCDI, devices
+	case nvidia:
+		return ByCapability, devices
+	case len(devices) > 0:
+		return ByCDI, devices
+	case len(info.Runtimes) > 0:
+		return NoGPUs, nil
+	}
+	return Untold, nil
+}
+
+// gpuID is an index or a UUID as nvidia-smi prints them, MIG devices included.
+var gpuID = regexp.MustCompile(`^(?:[0-9]{1,3}|(?:GPU|MIG)-[0-9A-Za-z/-]{1,80}|[0-9]{1,3}:[0-9]{1,3})$`)
+
+// gpuChoice is the option GPUs, read.
+type gpuChoice struct {
+	none, all bool
+	count     int
+	ids       []string
+}
+
+func parseGPUs(text string) (gpuChoice, error) {
+	switch text {
+	case "", "all":
+		return gpuChoice{all: true}, nil
+	case "none":
+		return gpuChoice{none: true}, nil
+	}
+	if count, err := strconv.Atoi(text); err == nil {
+		if count < 1 || count > 64 {
+			return gpuChoice{}, fmt.Errorf("gpus must be a count from 1 to 64, \"all\", \"none\", or a list of GPUs; got %q", text)
+		}
+		return gpuChoice{count: count}, nil
+	}
+	// "device=0,1" is how the docker CLI writes a list; a list of one needs a way to be no count.
+	ids := strings.Split(strings.TrimPrefix(text, "device="), ",")
+	for i, id := range ids {
+		ids[i] = strings.TrimSpace(id)
+		if !gpuID.MatchString(ids[i]) {
+			return gpuChoice{}, fmt.Errorf("gpus: %q is neither a GPU's index nor its UUID", id)
+		}
+	}
+	return gpuChoice{ids: ids}, nil
+}
+
+// deviceRequests asks the engine for the chosen GPUs in the way it understands.
+func deviceRequests(choice gpuChoice, support GPUSupport) []container.DeviceRequest {
+	if choice.none {
+		return nil
+	}
+	if support == ByCDI {
+		return []container.DeviceRequest{{Driver: "cdi", DeviceIDs: cdiNames(choice)}}
+	}
+	request := container.DeviceRequest{Capabilities: [][]string{{"gpu"}}}
+	switch {
+	case choice.all:
+		request.Count = -1
+	case len(choice.ids) > 0:
+		request.DeviceIDs = choice.ids
+	default:
+		request.Count = choice.count
+	}
+	return []container.DeviceRequest{request}
+}
+
+func cdiNames(choice gpuChoice) []string {
+	if choice.all {
+		return []string{cdiVendor + "=all"}
+	}
+	names := make([]string, 0, max(choice.count, len(choice.ids)))
+	for _, id := range choice.ids {
+		names = append(names, cdiVendor+"="+id)
+	}
+	for i := range choice.count {
+		names = append(names, cdiVendor+"="+strconv.Itoa(i))
+	}
+	return names
+}

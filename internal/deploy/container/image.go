@@ -1,0 +1,142 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/client"
+)
+
+// The pull policies.
+const (
+	PullMissing = "missing"
+	PullAlways  = "always"
+	PullNever   = "never"
+)
+
+// HasImage tells whether the machine has the image already.
+func (e *Engine) HasImage(ctx context.Context, image string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	_, err := e.api.ImageInspect(ctx, image)
+	if isNotFound(err) {
+		return false, nil
+	}
+	return err == nil, failed(ctx, "look for the image "+image, err)
+}
+
+// EnsureImage pulls the image where the policy says so. Progress is told in sentences, often.
+func (e *Engine) EnsureImage(ctx context.Context, options Options, progress func(string)) error {
+	if options.PullPolicy != PullAlways {
+		found, err := e.HasImage(ctx, options.Image)
+		if err != nil || found {
+			return err
+		}
+		if options.PullPolicy == PullNever {
+			return &Error{
+				Op: "use the image " + options.Image, Code: NoImage, Cause: "The machine doesn't have the image, and pull_policy is \"never\".",
+				WayOut: "Load the image on the machine first, or set pull_policy = \"missing\".",
+			}
+		}
+	}
+	return known(e.pull(ctx, options, progress))
+}
+
+func (e *Engine) pull(ctx context.Context, options Options, progress func(string)) error {
+	op := "pull the image " + options.Image
+	credentials, err := options.RegistryAuth.header()
+	if err != nil {
+		return failed(ctx, op, err)
+	}
+	stream, err := e.api.ImagePull(ctx, options.Image, client.ImagePullOptions{RegistryAuth: credentials})
+	if err != nil {
+		return failed(ctx, op, err)
+	}
+	defer stream.Close() //nolint:errcheck // what ended the stream has been seen by then
+	layers := layers{}
+	for message, err := range stream.JSONMessages(ctx) {
+		if err != nil {
+			return failed(ctx, op, err)
+		}
+		if message.Error != nil {
+			return failed(ctx, op, errors.New(message.Error.Message))
+		}
+		if text := layers.add(message); text != "" {
+			progress(text)
+		}
+	}
+	// The stream's end says nothing of success; older engines report some failures only by the image's absence.
+	found, err := e.HasImage(ctx, options.Image)
+	if err == nil && !found {
+		err = &Error{Op: op, Code: NoImage, Cause: "The pull ended without an error and without the image."}
+	}
+	return err
+}
+
+// header is what the engine passes on to the registry.
+func (a *RegistryAuth) header() (string, error) {
+	if a == nil {
+		return "", nil
+	}
+	return authconfig.Encode(registry.AuthConfig{
+		Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken,
+	})
+}
+
+// Secrets are the credentials' secret values, for masking.
+func (a *RegistryAuth) Secrets() []string {
+	if a == nil {
+		return nil
+	}
+	return []string{a.Password, a.IdentityToken}
+}
+
+// layers sums up a pull's stream, which tells of each layer by itself. Its length is bounded by the image's own.
+type layers map[string]*layer
+
+type layer struct {
+	current, total int64
+	done           bool
+}
+
+// add takes in one message and returns how far the pull is, "" when the message doesn't say.
+func (l layers) add(message jsonstream.Message) string {
+	if message.ID == "" || strings.HasPrefix(message.Status, "Pulling from") {
+		return message.Status
+	}
+	entry, ok := l[message.ID]
+	if !ok {
+		entry = &layer{}
+		l[message.ID] = entry
+	}
+	switch message.Status {
+	case "Downloading":
+		if message.Progress != nil {
+			entry.current = message.Progress.Current
+			entry.total = max(entry.total, message.Progress.Total)
+		}
+	case "Download complete", "Already exists", "Pull complete":
+		entry.current = entry.total
+		entry.done = entry.done || message.Status != "Download complete"
+	}
+	return l.summary()
+}
+
+func (l layers) summary() string {
+	var current, total int64
+	done := 0
+	for _, entry := range l {
+		current += entry.current
+		total += entry.total
+		if entry.done {
+			done++
+		}
+	}
+	const gigabyte = 1e9
+	return fmt.Sprintf("%.1f of %.1f GB downloaded, %d of %d layers ready", float64(current)/gigabyte, float64(total)/gigabyte, done, len(l))
+}

@@ -1,0 +1,284 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+const (
+	apiKeyVariable  = vllm.EnvAPIKey
+	hfTokenVariable = vllm.EnvHFToken
+
+	// maxLogBytes bounds what is read of a log, whatever the number of lines asked for.
+	maxLogBytes = 4 << 20
+	// maxOwned bounds how many containers of one owner are looked at.
+	maxOwned = 50
+	// A container that was started again this often, the last time this recently, is in a restart loop.
+	loopRestarts = 3
+	loopWindow   = 10 * time.Minute
+)
+
+func (e *Engine) inspect(ctx context.Context, idOrName string) (container.InspectResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	// The client puts it into a URL's path as it is.
+	if !idPattern.MatchString(idOrName) && !NamePattern.MatchString(idOrName) {
+		return container.InspectResponse{}, &Error{Op: "look for a container", Code: BadOptions, Cause: "Its id is neither an id nor a name."}
+	}
+	found, err := e.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})
+	return found.Container, err
+}
+
+// Inspect says what a container is doing; one that isn't there is [server.Gone].
+func (e *Engine) Inspect(ctx context.Context, ref server.Ref) (server.Status, error) {
+	found, err := e.inspect(ctx, ref.ID)
+	if isNotFound(err) {
+		return server.Status{Ref: ref, State: server.Gone}, nil
+	}
+	if err != nil {
+		return server.Status{}, failed(ctx, "look at the container "+ref.Name, err)
+	}
+	status := describe(ref, found)
+	e.addImage(ctx, &status, found)
+	return status, nil
+}
+
+// State is Inspect for a loop that waits: one request, and no more than it needs.
+func (e *Engine) State(ctx context.Context, ref server.Ref) (server.Status, error) {
+	found, err := e.inspect(ctx, ref.ID)
+	if isNotFound(err) {
+		return server.Status{Ref: ref, State: server.Gone}, nil
+	}
+	if err != nil {
+		return server.Status{}, failed(ctx, "look at the container "+ref.Name, err)
+	}
+	return describe(ref, found), nil
+}
+
+// Find lists the containers that carry the owner's label, running or not.
+func (e *Engine) Find(ctx context.Context, owner string) ([]server.Status, error) {
+	list, err := e.list(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	statuses := make([]server.Status, 0, len(list))
+	for _, item := range list {
+		ref := server.Ref{Runtime: server.Container, ID: item.ID, Owner: owner}
+		status, err := e.Inspect(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		if status.State != server.Gone {
+			statuses = append(statuses, status)
+		}
+	}
+	return statuses, nil
+}
+
+func (e *Engine) list(ctx context.Context, owner string) ([]container.Summary, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{
+		All: true, Filters: client.Filters{}.Add("label", LabelOwner+"="+owner),
+	})
+	if err != nil {
+		return nil, failed(ctx, "list containers", err)
+	}
+	// The label is compared again here: what carries it may be removed.
+	owned := slices.DeleteFunc(list.Items, func(item container.Summary) bool { return item.Labels[LabelOwner] != owner })
+	return owned[:min(len(owned), maxOwned)], nil
+}
+
+func describe(ref server.Ref, found container.InspectResponse) server.Status {
+	ref.Name = strings.TrimPrefix(found.Name, "/")
+	status := server.Status{Ref: ref, State: server.Unknown, RestartCount: found.RestartCount}
+	if config := found.Config; config != nil {
+		status.Image = config.Image
+		status.Arguments = arguments(found)
+		status.SpecHash = config.Labels[LabelSpec]
+		status.APIKeyPrint = server.Fingerprint(ref.Owner, variable(config.Env, apiKeyVariable))
+		status.HFTokenPrint = server.Fingerprint(ref.Owner, variable(config.Env, hfTokenVariable))
+		status.Environment = withoutSecrets(config.Env)
+	}
+	if found.HostConfig != nil {
+		policy := found.HostConfig.RestartPolicy.Name
+		status.RestartsItself = policy == container.RestartPolicyUnlessStopped || policy == container.RestartPolicyAlways
+	}
+	port, listen := address(status.Arguments)
+	if status.Port == 0 {
+		status.Port, status.Listen = port, listen
+	}
+	if state := found.State; state != nil {
+		status.State = stateOf(state.Status)
+		status.ExitCode = state.ExitCode
+		status.Reason = state.Error
+		if state.OOMKilled {
+			status.Reason = "the kernel killed it: out of memory (RAM, not GPU memory)"
+		}
+		status.StartedAt = parseTime(state.StartedAt)
+	}
+	status.RestartLoop = found.RestartCount >= loopRestarts &&
+		(status.State == server.Restarting || time.Since(status.StartedAt) < loopWindow)
+	return status
+}
+
+func stateOf(word container.ContainerState) server.State {
+	switch word {
+	case container.StateRunning, container.StatePaused:
+		return server.Running
+	case container.StateCreated:
+		return server.Starting
+	case container.StateRestarting:
+		return server.Restarting
+	case container.StateExited, container.StateDead, container.StateRemoving, "stopped":
+		return server.Exited
+	default:
+		return server.Unknown
+	}
+}
+
+// parseTime reads the engine's time; engines write the year 1 for "never".
+func parseTime(text string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || at.Year() < 2000 {
+		return time.Time{}
+	}
+	return at.UTC()
+}
+
+// arguments are the command line after "vllm", as the container was really made.
+func arguments(found container.InspectResponse) []string {
+	line := slices.Concat(found.Config.Entrypoint, found.Config.Cmd)
+	if len(line) > 0 && line[0] == vllm.Program {
+		return line[1:]
+	}
+	return line
+}
+
+// address reads where a server listens from its arguments.
+func address(arguments []string) (port int, listen string) {
+	for i := range len(arguments) - 1 {
+		switch arguments[i] {
+		case "--port":
+			port, _ = strconv.Atoi(arguments[i+1]) //nolint:errcheck // 0: not known
+		case "--host":
+			listen = arguments[i+1]
+		}
+	}
+	return port, listen
+}
+
+func variable(lines []string, name string) string {
+	for _, line := range lines {
+		if found, value, _ := strings.Cut(line, "="); found == name {
+			return value
+		}
+	}
+	return ""
+}
+
+func withoutSecrets(lines []string) map[string]string {
+	variables := make(map[string]string, len(lines))
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, "=")
+		switch name {
+		case apiKeyVariable, hfTokenVariable, "HUGGING_FACE_HUB_TOKEN":
+		default:
+			variables[name] = value
+		}
+	}
+	return variables
+}
+
+// addImage adds the digest, and takes the image's own variables out of the environment. An image that was removed
+// since is no error.
+func (e *Engine) addImage(ctx context.Context, status *server.Status, found container.InspectResponse) {
+	if found.Image == "" || !strings.HasPrefix(found.Image, "sha256:") {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	image, err := e.api.ImageInspect(ctx, found.Image)
+	if err != nil {
+		status.ImageDigest = found.Image
+		return
+	}
+	status.ImageDigest = digest(status.Image, image.RepoDigests, found.Image)
+	if image.Config == nil {
+		return
+	}
+	for _, line := range image.Config.Env {
+		name, value, _ := strings.Cut(line, "=")
+		if status.Environment[name] == value {
+			delete(status.Environment, name)
+		}
+	}
+}
+
+// digest is the one that the registry knows the image by, the image's id where it came from no registry.
+func digest(image string, repoDigests []string, id string) string {
+	name := image
+	if at := strings.IndexByte(name, '@'); at >= 0 {
+		name = name[:at]
+	}
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		name = name[:colon]
+	}
+	for _, entry := range repoDigests {
+		repository, digest, _ := strings.Cut(entry, "@")
+		if repository == name || strings.HasSuffix(repository, "/"+name) {
+			return digest
+		}
+	}
+	if len(repoDigests) > 0 {
+		if _, digest, ok := strings.Cut(repoDigests[0], "@"); ok {
+			return digest
+		}
+	}
+	return id
+}
+
+// Log returns the last lines of a container's log, both streams in the order in which they were written.
+func (e *Engine) Log(ctx context.Context, ref server.Ref, lines int) ([]string, error) {
+	op := "read the log of the container " + ref.Name
+	if !idPattern.MatchString(ref.ID) {
+		return nil, &Error{Op: op, Code: BadOptions, Cause: "It has no id."}
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	stream, err := e.api.ContainerLogs(ctx, ref.ID, client.ContainerLogsOptions{
+		ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(max(lines, 1)),
+	})
+	if err != nil {
+		return nil, failed(ctx, op, err)
+	}
+	defer stream.Close() //nolint:errcheck // a log that was read, or given up, has nothing left to say
+	var text bytes.Buffer
+	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(stream, maxLogBytes))
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return splitLines(text.String(), lines), failed(ctx, op, err)
+	}
+	return splitLines(text.String(), lines), nil
+}
+
+func splitLines(text string, most int) []string {
+	text = strings.TrimRight(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
+	if text == "" {
+		return nil
+	}
+	lines := strings.Split(text, "\n")
+	return lines[max(0, len(lines)-most):]
+}

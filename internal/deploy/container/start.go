@@ -1,0 +1,190 @@
+package container
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+)
+
+// Start makes and starts a container. Where it fails after the container was made, the reference is returned with
+// the error, so that it can be removed. A container of the same name that isn't the owner's is an error
+// with the code [NameTaken], and is not touched.
+func (e *Engine) Start(ctx context.Context, options Options, wanted server.Wanted) (server.Ref, error) {
+	name := options.name(wanted.Name)
+	ref := server.Ref{Runtime: server.Container, Name: name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
+	if err := e.nameIsFree(ctx, name, wanted.Owner); err != nil {
+		return ref, err
+	}
+	config, hostConfig, err := e.settings(options, wanted)
+	if err != nil {
+		return ref, &Error{Op: "describe the container", Code: BadOptions, Err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	created, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{Config: config, HostConfig: hostConfig, Name: name})
+	if err != nil {
+		return ref, known(failed(ctx, "create the container "+name, err))
+	}
+	ref.ID = created.ID
+	if wanted.Certificate != "" {
+		if err := e.copyCertificate(ctx, ref.ID, options.User, wanted); err != nil {
+			return ref, err
+		}
+	}
+	if _, err := e.api.ContainerStart(ctx, ref.ID, client.ContainerStartOptions{}); err != nil {
+		return ref, known(failed(ctx, "start the container "+name, err))
+	}
+	return ref, nil
+}
+
+// nameIsFree refuses a name that another's container has.
+func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
+	if err := ValidateName(name); err != nil {
+		return &Error{Op: "use the container's name", Code: BadOptions, Err: err}
+	}
+	found, err := e.inspect(ctx, name)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return failed(ctx, "look for a container named "+name, err)
+	}
+	// An engine also finds containers by the beginning of their id.
+	if strings.TrimPrefix(found.Name, "/") != name {
+		return nil
+	}
+	whose := "isn't this deployment's"
+	if found.Config != nil && found.Config.Labels[LabelOwner] == owner {
+		whose = "is an earlier one of this deployment"
+	}
+	image := ""
+	if found.Config != nil {
+		image = " of image " + found.Config.Image
+	}
+	return &Error{
+		Op: "use the container's name", Code: NameTaken,
+		Cause:  fmt.Sprintf("The machine already has a container named %s (id %.12s%s), which %s.", name, found.ID, image, whose),
+		WayOut: "Choose another container.name, or remove that container yourself; it was not touched.",
+	}
+}
+
+func (e *Engine) copyCertificate(ctx context.Context, id, user string, wanted server.Wanted) error {
+	archive, err := certificateArchive(user, wanted)
+	if err == nil {
+		_, err = e.api.CopyToContainer(ctx, id, client.CopyToContainerOptions{
+			DestinationPath: "/", Content: bytes.NewReader(archive), CopyUIDGID: true,
+		})
+	}
+	return failed(ctx, "put the certificate into the container", err)
+}
+
+// certificateArchive holds the certificate and its key, the key readable by the server's user only.
+func certificateArchive(user string, wanted server.Wanted) ([]byte, error) {
+	uid, gid := numericUser(user)
+	var buffer bytes.Buffer
+	writer := tar.NewWriter(&buffer)
+	now := time.Now()
+	directory := strings.TrimPrefix(tlsDirectory, "/") + "/"
+	headers := []struct {
+		header tar.Header
+		body   string
+	}{
+		{tar.Header{Typeflag: tar.TypeDir, Name: directory, Mode: 0o755}, ""},
+		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(TLSCertificatePath, "/"), Mode: 0o644}, wanted.Certificate},
+		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(TLSKeyPath, "/"), Mode: 0o440}, wanted.Key},
+	}
+	for _, entry := range headers {
+		entry.header.Uid, entry.header.Gid, entry.header.ModTime = uid, gid, now
+		entry.header.Size = int64(len(entry.body))
+		if err := writer.WriteHeader(&entry.header); err != nil {
+			return nil, err
+		}
+		if _, err := writer.Write([]byte(entry.body)); err != nil {
+			return nil, err
+		}
+	}
+	return buffer.Bytes(), writer.Close()
+}
+
+// numericUser is who owns the key: names are known only inside the image, so a named user must be in group 0.
+func numericUser(user string) (uid, gid int) {
+	name, group, _ := strings.Cut(user, ":")
+	uid, _ = strconv.Atoi(name)  //nolint:errcheck // a name: root owns the key
+	gid, _ = strconv.Atoi(group) //nolint:errcheck // the same
+	return uid, gid
+}
+
+// Settle lets the engine start the server again when it dies and after a reboot. It is called once the model has answered.
+func (e *Engine) Settle(ctx context.Context, ref server.Ref) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	_, err := e.api.ContainerUpdate(ctx, ref.ID, client.ContainerUpdateOptions{
+		RestartPolicy: &container.RestartPolicy{Name: container.RestartPolicyUnlessStopped},
+	})
+	return failed(ctx, "set the container's restart policy", err)
+}
+
+// Restart stops and starts the container as it is.
+func (e *Engine) Restart(ctx context.Context, ref server.Ref) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
+	defer cancel()
+	grace := int(stopGrace.Seconds())
+	_, err := e.api.ContainerRestart(ctx, ref.ID, client.ContainerRestartOptions{Timeout: &grace})
+	return known(failed(ctx, "restart the container "+ref.Name, err))
+}
+
+// SetAside stops a server to make room for another, and frees its name. [server.Aside.Restore] brings it back.
+func (e *Engine) SetAside(ctx context.Context, ref server.Ref) (server.Aside, error) {
+	found, err := e.inspect(ctx, ref.ID)
+	if err != nil {
+		return server.Aside{}, failed(ctx, "look at the container "+ref.Name, err)
+	}
+	name := strings.TrimPrefix(found.Name, "/")
+	aside := server.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
+	if found.Config != nil {
+		aside.APIKey = variable(found.Config.Env, apiKeyVariable)
+		aside.Arguments = arguments(found)
+	}
+	aside.Restore = func(ctx context.Context) (server.Ref, error) { return ref, e.bringBack(ctx, ref, name) }
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
+	defer cancel()
+	grace := int(stopGrace.Seconds())
+	if _, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace}); err != nil {
+		return aside, failed(ctx, "stop the container "+name, err)
+	}
+	asideName := fmt.Sprintf("%s-replaced-%.12s", name, ref.ID)
+	if strings.HasSuffix(name, asideName[len(name):]) || strings.Contains(name, "-replaced-") {
+		return aside, nil // set aside by an earlier attempt that was killed
+	}
+	if _, err := e.api.ContainerRename(ctx, ref.ID, client.ContainerRenameOptions{NewName: asideName}); err != nil {
+		return aside, failed(ctx, "rename the container "+name, err)
+	}
+	return aside, nil
+}
+
+func (e *Engine) bringBack(ctx context.Context, ref server.Ref, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if original, _, cut := strings.Cut(name, "-replaced-"); cut {
+		name = original
+	}
+	_, err := e.api.ContainerRename(ctx, ref.ID, client.ContainerRenameOptions{NewName: name})
+	if err != nil && !errdefs.IsConflict(err) {
+		found, inspectErr := e.inspect(ctx, ref.ID)
+		if inspectErr != nil || strings.TrimPrefix(found.Name, "/") != name {
+			return failed(ctx, "give the container its name back", err)
+		}
+	}
+	_, err = e.api.ContainerStart(ctx, ref.ID, client.ContainerStartOptions{})
+	return known(failed(ctx, "start the container "+name+" again", err))
+}
