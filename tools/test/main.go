@@ -1,0 +1,178 @@
+// Command test runs everything there is to test: all packages with the race
+// detector, then the acceptance and end-to-end tests (TestAcc…, TestE2E…) once
+// on each Terraform and OpenTofu it finds. It is run from the repository's root.
+//
+// Tests get a HOME and a TMPDIR of their own, which must be empty at the end,
+// and none of the processes that they started may still run then. A test that
+// is skipped has to say why, with a message that starts with "SKIPPED: ".
+//
+// The last but one line says what ran on what and what was skipped and why, the
+// last one counts.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
+)
+
+// perCLI selects the tests that need a Terraform or OpenTofu.
+const perCLI = "^Test(Acc|E2E)"
+
+// perCLISource finds those tests in a file.
+var perCLISource = regexp.MustCompile(`(?m)^func Test(Acc|E2E)`)
+
+func main() {
+	tofu := flag.String("tofu", ".build/bin/tofu", `an OpenTofu built from source, "" for none`)
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-tofu FILE] [PACKAGE …]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	patterns := flag.Args()
+	if len(patterns) == 0 {
+		patterns = []string{"./..."}
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ok, err := run(ctx, *tofu, patterns)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "test:", err)
+	}
+	if err != nil || !ok {
+		os.Exit(1)
+	}
+}
+
+// run reports whether all went well; an error means that it could not be found
+// out.
+func run(ctx context.Context, tofu string, patterns []string) (bool, error) {
+	programs, err := cli.Find(ctx, tofu)
+	if err != nil {
+		return false, err
+	}
+	withCLI, err := packagesWithCLITests(ctx, patterns)
+	if err != nil {
+		return false, err
+	}
+	adopt()
+	place, err := newPlace(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer place.remove()
+
+	parts := lookAround(ctx)
+	total := &tally{}
+	for _, r := range rounds(programs, withCLI, patterns) {
+		fmt.Printf("\n== %s\n", r.name)
+		args := append([]string{"test", "-json", "-count=1", "-timeout=20m", "-shuffle=on"}, r.args...)
+		if parts.noRace == "" {
+			args = slices.Insert(args, 1, "-race")
+		}
+		if err := goTest(ctx, total, r.name, append(place.env(), r.env...), args); err != nil {
+			return false, err
+		}
+	}
+	total.add(leftProcesses()...)
+	total.add(place.leftFiles()...)
+
+	for _, f := range total.failures {
+		fmt.Printf("\nFAILED: %s", f)
+	}
+	fmt.Printf("\n%s\n%s\n", summary(programs, len(withCLI) > 0, parts, total), total.counts())
+	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, context.Cause(ctx)
+}
+
+// round is one run of go test.
+type round struct {
+	name string
+	args []string
+	env  []string
+}
+
+// rounds says what is run: everything that needs no CLI once, the rest once on
+// each.
+func rounds(programs []cli.CLI, withCLI, patterns []string) []round {
+	list := []round{{name: "all packages", args: append([]string{"-skip=" + perCLI}, patterns...)}}
+	if len(withCLI) == 0 {
+		return list
+	}
+	for _, program := range programs {
+		r := round{
+			name: program.String(),
+			args: append([]string{"-run=" + perCLI}, withCLI...),
+			env:  []string{"TF_ACC=1", "TF_ACC_TERRAFORM_PATH=" + program.Path},
+		}
+		if program.Product == cli.OpenTofu {
+			r.env = append(r.env, "TF_ACC_PROVIDER_HOST="+program.Registry(), "TF_ACC_PROVIDER_NAMESPACE=hashicorp")
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// packagesWithCLITests returns the packages that have TestAcc or TestE2E tests.
+func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, error) {
+	const files = `{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}` +
+		`{{range .XTestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}`
+	command := exec.CommandContext(ctx, "go", append([]string{"list", "-e", "-f", files}, patterns...)...)
+	command.Stderr = os.Stderr
+	out, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	var found []string
+	for line := range strings.Lines(string(out)) {
+		importPath, file, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || slices.Contains(found, importPath) {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if perCLISource.Match(text) {
+			found = append(found, importPath)
+		}
+	}
+	return found, nil
+}
+
+// goTest runs go test and adds what it says to the tally. That tests failed is
+// no error.
+func goTest(ctx context.Context, total *tally, round string, env, args []string) error {
+	command := exec.CommandContext(ctx, "go", args...)
+	command.Env = env
+	command.Stderr = os.Stderr
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = time.Minute
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	failedBefore := total.failed
+	readErr := total.read(round, stdout, os.Stdout)
+	waitErr := command.Wait()
+	if readErr != nil {
+		return readErr
+	}
+	if waitErr != nil && total.failed == failedBefore && ctx.Err() == nil {
+		total.add(failure{round: round, test: "go test", output: waitErr.Error()})
+	}
+	return nil
+}

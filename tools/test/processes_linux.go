@@ -1,0 +1,121 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// processesChecked tells whether leftProcesses can find any here.
+const processesChecked = true
+
+// prSetChildSubreaper is prctl(2)'s PR_SET_CHILD_SUBREAPER.
+const prSetChildSubreaper = 36
+
+// adopt makes this process the parent of every descendant whose own parent has
+// ended, so that none gets out of sight.
+func adopt() {
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
+		fmt.Fprintln(os.Stderr, "test: can't watch for processes left behind:", errno)
+	}
+}
+
+// grace is how long a process that is ending may take.
+const grace = 5 * time.Second
+
+// leftProcesses complains about processes that tests started and that still run
+// now that all tests have ended, and ends them.
+func leftProcesses() []failure {
+	deadline := time.Now().Add(grace)
+	for {
+		reap()
+		running := descendants("/proc", os.Getpid())
+		if len(running) == 0 {
+			return nil
+		}
+		if time.Now().Before(deadline) {
+			<-time.After(100 * time.Millisecond)
+			continue
+		}
+		var left []failure
+		for _, p := range running {
+			left = append(left, failure{test: "left a process running", output: fmt.Sprintf("%d: %s", p.pid, p.command)})
+			if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				left = append(left, failure{test: "could not end a process", output: err.Error()})
+			}
+		}
+		return left
+	}
+}
+
+// reap takes the exit states of adopted children that have ended.
+func reap() {
+	for {
+		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+		if pid <= 0 || err != nil {
+			return
+		}
+	}
+}
+
+type process struct {
+	pid, parent int
+	state       byte // as in proc(5)
+	command     string
+}
+
+// descendants returns the processes below the process with the id root.
+func descendants(proc string, root int) []process {
+	stats, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat"))
+	if err != nil {
+		return nil
+	}
+	children := map[int][]process{}
+	for _, file := range stats {
+		if p, err := readProcess(file); err == nil && p.state != 'Z' && p.state != 'X' {
+			children[p.parent] = append(children[p.parent], p)
+		}
+	}
+	var found []process
+	for next := children[root]; len(next) > 0; next = next[1:] {
+		found = append(found, next[0])
+		next = append(next, children[next[0].pid]...)
+	}
+	return found
+}
+
+// readProcess reads /proc/PID/stat: "PID (NAME) STATE PARENT …", where the name
+// may hold anything, parentheses too.
+func readProcess(file string) (process, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return process{}, err
+	}
+	before, after := string(text), ""
+	if at := strings.LastIndexByte(before, ')'); at >= 0 {
+		before, after = before[:at], before[at+1:]
+	}
+	fields := strings.Fields(after)
+	id, name, ok := strings.Cut(before, " (")
+	if !ok || len(fields) < 2 {
+		return process{}, fmt.Errorf("%s: %w", file, fs.ErrInvalid)
+	}
+	p := process{state: fields[0][0], command: name}
+	if p.pid, err = strconv.Atoi(id); err != nil {
+		return process{}, err
+	}
+	if p.parent, err = strconv.Atoi(fields[1]); err != nil {
+		return process{}, err
+	}
+	line, err := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+	if err == nil && len(line) > 0 {
+		p.command = strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " "))
+	}
+	return p, nil
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// event is one line of go test -json (see go doc test2json).
+type event struct {
+	Action      string
+	Package     string
+	ImportPath  string // of build-output and build-fail
+	Test        string
+	Output      string
+	Elapsed     float64
+	FailedBuild string
+}
+
+// failure is one thing that went wrong.
+type failure struct {
+	round, pkg, test string
+	output           string
+}
+
+// String is the failure with all that it printed.
+func (f failure) String() string {
+	where := strings.TrimPrefix(f.pkg+" ", " ") + f.test
+	if f.round != "" {
+		where += " [" + f.round + "]"
+	}
+	return where + "\n" + strings.TrimRight(f.output, "\n") + "\n"
+}
+
+// tally adds up what all rounds said. Subtests count, as with go test -v.
+type tally struct {
+	passed, failed, skipped int
+	failures                []failure
+	reasons                 map[string]int // why tests were skipped, and how many for that reason
+}
+
+// key names a test within a round; with an empty test it is the package.
+type key struct{ pkg, test string }
+
+// maxOutput bounds what is kept of one test's output; the end matters most.
+const maxOutput = 64 << 10
+
+// reader is the state of one round.
+type reader struct {
+	tally  *tally
+	round  string
+	screen io.Writer
+	output map[key]string
+	counts map[string]int // tests that ended, by package
+	failed map[string]bool
+	builds map[string]string
+}
+
+// read takes the output of go test -json and shows one line per package.
+func (t *tally) read(round string, stream io.Reader, screen io.Writer) error {
+	r := &reader{
+		tally: t, round: round, screen: screen,
+		output: map[key]string{}, counts: map[string]int{}, failed: map[string]bool{}, builds: map[string]string{},
+	}
+	lines := bufio.NewReader(stream)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			var e event
+			if json.Unmarshal(line, &e) == nil && e.Action != "" {
+				r.take(e)
+			} else {
+				fmt.Fprintf(screen, "%s", line) // something that is not from a test
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading go test: %w", err)
+		}
+	}
+}
+
+func (r *reader) take(e event) {
+	k := key{e.Package, e.Test}
+	switch e.Action {
+	case "output":
+		r.output[k] = tail(r.output[k] + e.Output)
+	case "build-output":
+		r.builds[e.ImportPath] = tail(r.builds[e.ImportPath] + e.Output)
+	case "pass", "fail", "skip":
+		if e.Test == "" {
+			r.endPackage(e)
+		} else {
+			r.endTest(e)
+		}
+		delete(r.output, k)
+	}
+}
+
+func (r *reader) endTest(e event) {
+	output := r.output[key{e.Package, e.Test}]
+	r.counts[e.Package]++
+	switch e.Action {
+	case "pass":
+		r.tally.passed++
+	case "fail":
+		r.failed[e.Package] = true
+		r.tally.add(failure{round: r.round, pkg: e.Package, test: e.Test, output: output})
+	case "skip":
+		reason, ok := reasonIn(output)
+		if !ok {
+			r.failed[e.Package] = true
+			output = "skipped without a message that starts with \"SKIPPED: \"\n" + output
+			r.tally.add(failure{round: r.round, pkg: e.Package, test: e.Test, output: output})
+			return
+		}
+		r.tally.skip(reason)
+	}
+}
+
+func (r *reader) endPackage(e event) {
+	if e.Action == "fail" && !r.failed[e.Package] {
+		// Not one of its tests: it does not build, or TestMain failed, or it was ended.
+		output := r.output[key{e.Package, ""}]
+		for name, test := range r.output {
+			if name.pkg == e.Package && name.test != "" {
+				output += test
+			}
+		}
+		r.tally.add(failure{round: r.round, pkg: e.Package, output: output + r.builds[e.FailedBuild]})
+	}
+	if r.counts[e.Package] == 0 && e.Action != "fail" {
+		return // a package without tests for this round
+	}
+	fmt.Fprintf(r.screen, "%-4s %s  %d tests  %.1fs\n", e.Action, e.Package, r.counts[e.Package], e.Elapsed)
+}
+
+// add counts failures.
+func (t *tally) add(failures ...failure) {
+	t.failed += len(failures)
+	t.failures = append(t.failures, failures...)
+}
+
+func (t *tally) skip(reason string) {
+	t.skipped++
+	if t.reasons == nil {
+		t.reasons = map[string]int{}
+	}
+	t.reasons[reason]++
+}
+
+// counts is the closing line.
+func (t *tally) counts() string {
+	return fmt.Sprintf("%d passed, %d failed, %d skipped", t.passed, t.failed, t.skipped)
+}
+
+// skips says why tests were skipped, the most frequent reason first.
+func (t *tally) skips() string {
+	if len(t.reasons) == 0 {
+		return "skipped nothing"
+	}
+	reasons := slices.SortedFunc(maps.Keys(t.reasons), func(a, b string) int {
+		return cmp.Or(cmp.Compare(t.reasons[b], t.reasons[a]), strings.Compare(a, b))
+	})
+	for i, reason := range reasons {
+		reasons[i] = fmt.Sprintf("%d because: %s", t.reasons[reason], reason)
+	}
+	return "skipped " + strings.Join(reasons, "; ")
+}
+
+// A skip's reason: ours, or that of terraform-plugin-testing when a CLI is too
+// old for what a test is about.
+var skipMessage = regexp.MustCompile(`(?m)SKIPPED: *(\S.*)$|(Terraform CLI version .* (?:is below|is above|is between|is not) .*)$`)
+
+func reasonIn(output string) (string, bool) {
+	match := skipMessage.FindStringSubmatch(output)
+	if match == nil {
+		return "", false
+	}
+	return strings.TrimSpace(match[1] + match[2]), true
+}
+
+func tail(text string) string {
+	if len(text) > maxOutput {
+		return "[…]" + text[len(text)-maxOutput:]
+	}
+	return text
+}
