@@ -22,15 +22,17 @@ const (
 // wraps errUnreadable is worth another attempt.
 func (c *call) answer(response *http.Response) error {
 	c.read = response
-	defer response.Body.Close() //nolint:errcheck // nothing was written to it
+	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
 	status := response.StatusCode
 	success := status >= 200 && status < 300 || status == http.StatusServiceUnavailable && c.accept503
 	header := response.Header.Get("X-Request-Id")
 	switch {
 	case err == nil && len(body) > maxAnswerBytes:
-		return &Error{Status: status, RequestID: c.client.clean(header, maxTextBytes),
-			Err: fmt.Errorf("the answer is longer than %d MiB", maxAnswerBytes>>20)}
+		return &Error{
+			Status: status, RequestID: c.client.clean(header, maxTextBytes),
+			Err: fmt.Errorf("the answer is longer than %d MiB", maxAnswerBytes>>20),
+		}
 	case success:
 		return c.readSuccess(status, header, body, err)
 	default:
@@ -63,10 +65,11 @@ func (c *call) readSuccess(status int, requestID string, body []byte, readErr er
 			return refusal
 		}
 	}
-	result.Err = fmt.Errorf("%w: %w", errUnreadable, decodeErr)
+	// Some of encoding/json's errors repeat what they couldn't read.
+	result.Err = fmt.Errorf("%w: %s", errUnreadable, c.client.clean(decodeErr.Error(), maxExcerptBytes))
 	if !json.Valid(body) {
 		result.Foreign = looksForeign(body)
-		if c.retries > 0 { // never an excerpt of what may hold a private key
+		if c.method == http.MethodGet { // never an excerpt of what may hold a private key
 			result.Body = c.client.clean(string(body), maxExcerptBytes)
 		}
 	}

@@ -35,8 +35,8 @@ type call struct {
 	// decode reads a successful answer. Its error makes the answer unreadable.
 	decode func(body []byte) error
 
-	client    *Client
-	attempts int
+	client   *Client
+	attempts int            // sent so far, redirects not counted
 	sent     atomic.Bool    // an attempt got a connection
 	wait     time.Duration  // before the next attempt
 	ended    error          // why no further attempt was made: the caller's context
@@ -104,11 +104,12 @@ func (c *call) do(ctx context.Context) error {
 // go-retryablehttp hands neither request nor context to Backoff.
 func (c *call) retrier() *retryablehttp.Client {
 	return &retryablehttp.Client{
-		HTTPClient:   c.client.http,
-		RetryMax:     c.retries,
-		CheckRetry:   c.checkRetry,
-		Backoff:      func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return c.wait },
-		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+		HTTPClient:     c.client.http,
+		RetryMax:       c.retries,
+		CheckRetry:     c.checkRetry,
+		Backoff:        func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return c.wait },
+		ErrorHandler:   retryablehttp.PassthroughErrorHandler,
+		RequestLogHook: func(_ retryablehttp.Logger, _ *http.Request, earlier int) { c.attempts = earlier + 1 },
 	}
 }
 

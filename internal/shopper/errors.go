@@ -69,10 +69,14 @@ func (e *Error) Error() string {
 
 func (e *Error) writeNoAnswer(b *strings.Builder) {
 	fmt.Fprintf(b, "no answer from the shopper at %s to %s %s%s", e.URL, e.Method, e.Path, e.attempts())
-	if e.Err != nil {
-		fmt.Fprintf(b, ": %v", e.Err)
+	if e.Err == nil {
+		return
 	}
-	if IsUnreachable(e) {
+	fmt.Fprintf(b, ": %v", e.Err)
+	switch {
+	case isTLSFailure(e.Err):
+		b.WriteString(". Check the url's scheme, the CA certificate and the client certificate")
+	case IsUnreachable(e):
 		b.WriteString(". Check that the shopper is running there, that the url (scheme, host, port) is right," +
 			" and that nothing on the way (firewall, VPN, proxy settings) blocks it")
 	}
@@ -97,13 +101,15 @@ func (e *Error) writeAnswer(b *strings.Builder) {
 	}
 	switch {
 	case e.Foreign && (e.Status == 401 || e.Status == 403):
-		fmt.Fprintf(b, ". A proxy in front of the shopper at %s probably refused the request: check the token, headers and client certificate", e.URL)
+		fmt.Fprintf(b, ". A proxy in front of the shopper at %s probably refused the request:"+
+			" check the token, headers and client certificate", e.URL)
 	case e.Status == 401 || e.Status == 403:
 		b.WriteString(". Check the token, headers and client certificate")
 	case e.Status >= 300 && e.Status < 400:
 		fmt.Fprintf(b, ". Set the url, now %s, to where the service really is", e.URL)
 	case e.Foreign:
-		fmt.Fprintf(b, ". This is not the shopper's own form: a proxy or another server probably answered at %s; check the url and its path", e.URL)
+		fmt.Fprintf(b, ". This is not the shopper's own form: a proxy or another server probably answered"+
+			" at %s; check the url and its path", e.URL)
 	}
 }
 
@@ -127,7 +133,7 @@ func (e *Error) ActiveSession() string {
 		return ""
 	}
 	match := activeSessionPattern.FindStringSubmatch(e.Message)
-	if match == nil || ValidateID(match[1]) != nil {
+	if len(match) != 2 || ValidateID(match[1]) != nil {
 		return ""
 	}
 	return match[1]

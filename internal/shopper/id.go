@@ -41,3 +41,11 @@ func (c *Client) at(query url.Values, segments ...string) *url.URL {
 	u.RawQuery = query.Encode()
 	return u
 }
+
+// about names an operation's object, unless its id is one that can't be shown.
+func about(op, id string) string {
+	if ValidateID(id) != nil {
+		return op
+	}
+	return op + " " + id
+}

@@ -5,14 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
 // Session reads one session. It stays readable after its end, with the status
 // Stopped.
 func (c *Client) Session(ctx context.Context, id string) (Session, error) {
-	call := c.read("reading session "+id, c.at(nil, "api", "v1", "sessions", id))
+	call := c.read(about("reading session", id), c.at(nil, "api", "v1", "sessions", id))
 	if err := ValidateID(id); err != nil {
 		return Session{}, call.invalid(err)
 	}
@@ -47,9 +49,18 @@ func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session,
 		return nil, err
 	}
 	if filter.Limit == 0 && len(list.sessions) > MaxSessions {
-		return nil, call.failure(ctx, &Error{Status: 200, Err: fmt.Errorf("there are more than %d sessions: ask for one consumer or status", MaxSessions)})
+		return nil, call.tooMany(ctx, MaxSessions, "sessions: ask for one consumer or status")
 	}
-	return list.sessions[:min(len(list.sessions), limit)], nil
+	// The caller may destroy what it finds: a filter that somebody on the way
+	// ignored must not show it other people's sessions.
+	matching := slices.DeleteFunc(list.sessions, func(s Session) bool { return !filter.matches(s) })
+	return matching[:min(len(matching), limit)], nil
+}
+
+func (f SessionFilter) matches(s Session) bool {
+	return (f.ConsumerID == "" || f.ConsumerID == s.ConsumerID) &&
+		(f.Status == "" || f.Status == s.Status) &&
+		(f.Cloud == "" || f.Cloud == s.Cloud)
 }
 
 // sessionList is strict, because an empty list is taken as proof that nothing
@@ -84,7 +95,7 @@ func (l *sessionList) check() error {
 // Diagnostics reads what the service knows of a running session. For any other
 // session the service answers 400.
 func (c *Client) Diagnostics(ctx context.Context, id string) (Diagnostics, error) {
-	call := c.read("reading the diagnostics of session "+id, c.at(nil, "api", "v1", "sessions", id, "diagnostics"))
+	call := c.read(about("reading the diagnostics of session", id), c.at(nil, "api", "v1", "sessions", id, "diagnostics"))
 	if err := ValidateID(id); err != nil {
 		return Diagnostics{}, call.invalid(err)
 	}
@@ -114,14 +125,14 @@ func (c *Client) Offers(ctx context.Context, cloud string) ([]Offer, error) {
 			return nil, err
 		}
 		for _, offer := range page.offers {
-			if !seen[offer.ID] {
+			if !seen[offer.ID] && (cloud == "" || cloud == offer.Cloud) {
 				seen[offer.ID] = true
 				offers = append(offers, offer)
 			}
 		}
 		offset += len(page.offers)
 		if len(offers) > MaxOffers {
-			return nil, call.failure(ctx, &Error{Status: 200, Err: fmt.Errorf("there are more than %d offers: ask for one cloud", MaxOffers)})
+			return nil, call.tooMany(ctx, MaxOffers, "offers: ask for one cloud")
 		}
 		// The service sends all at once; a version that pages would say so here.
 		if len(page.offers) == 0 || offset >= page.Total {
@@ -155,7 +166,7 @@ func (p *offerPage) check() error {
 
 // Offer reads one offer. IsNotFound is true for the error when it is gone.
 func (c *Client) Offer(ctx context.Context, id string) (Offer, error) {
-	call := c.read("reading offer "+id, c.at(nil, "api", "v1", "inventory", id))
+	call := c.read(about("reading offer", id), c.at(nil, "api", "v1", "inventory", id))
 	if err := ValidateID(id); err != nil {
 		return Offer{}, call.invalid(err)
 	}
@@ -170,6 +181,11 @@ func (c *Client) Offer(ctx context.Context, id string) (Offer, error) {
 // OfferHealth reads which offers and GPU types have been failing.
 func (c *Client) OfferHealth(ctx context.Context) (FailureReport, error) {
 	return get[FailureReport](ctx, c.read("reading the offers' health", c.at(nil, "api", "v1", "offer-health")), nil)
+}
+
+// tooMany is the error for a list that would have to be cut.
+func (c *call) tooMany(ctx context.Context, limit int, what string) *Error {
+	return c.failure(ctx, &Error{Status: http.StatusOK, Err: fmt.Errorf("there are more than %d %s", limit, what)})
 }
 
 // set leaves out what matches everything.

@@ -125,12 +125,13 @@ func (c *call) mayHaveTakenEffect(failed *Error) bool {
 // repeating it after a lost answer would add the hours twice. After an
 // *AmbiguousError reading the session's ReservationHours tells.
 func (c *Client) Extend(ctx context.Context, id string, additionalHours int) (time.Time, error) {
-	call := c.write("extending session "+id, http.MethodPost, c.at(nil, "api", "v1", "sessions", id, "extend"), ExtendTimeout)
+	call := c.write(about("extending session", id), http.MethodPost, c.at(nil, "api", "v1", "sessions", id, "extend"), ExtendTimeout)
 	if err := ValidateID(id); err != nil {
 		return time.Time{}, call.invalid(err)
 	}
 	if additionalHours < 1 || additionalHours > MaxReservationHours {
-		return time.Time{}, call.invalid(fmt.Errorf("additional_hours is %d, it must be between 1 and %d", additionalHours, MaxReservationHours))
+		return time.Time{}, call.invalid(fmt.Errorf("additional_hours is %d, it must be between 1 and %d",
+			additionalHours, MaxReservationHours))
 	}
 	call.body = fmt.Appendf(nil, `{"additional_hours":%d}`, additionalHours)
 	var expires time.Time
@@ -159,7 +160,7 @@ func (c *Client) Extend(ctx context.Context, id string, additionalHours int) (ti
 // machine: only reading the session does. When the service doesn't know the
 // session, IsNotFound is true for the error.
 func (c *Client) Delete(ctx context.Context, id string) error {
-	call := c.write("deleting session "+id, http.MethodDelete, c.at(nil, "api", "v1", "sessions", id), DeleteTimeout)
+	call := c.write(about("deleting session", id), http.MethodDelete, c.at(nil, "api", "v1", "sessions", id), DeleteTimeout)
 	if err := ValidateID(id); err != nil {
 		return call.invalid(err)
 	}

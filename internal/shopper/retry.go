@@ -29,20 +29,22 @@ var errUnreadable = errors.New("the answer can't be read")
 // checkRetry decides whether the call is sent again. It never returns an
 // error: what failed is reported by the caller of the retrier.
 func (c *call) checkRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
-	if c.retries == 0 || !c.retryable(response, err) {
-		return false, nil
-	}
-	if ctx.Err() != nil {
-		c.ended = ctx.Err()
-		return false, nil
+	return c.retries > 0 && c.retryable(response, err) && c.hasTime(ctx, response, err), nil
+}
+
+// hasTime reports whether the caller's context allows another attempt, and
+// prepares it.
+func (c *call) hasTime(ctx context.Context, response *http.Response, err error) bool {
+	if c.ended = ctx.Err(); c.ended != nil {
+		return false
 	}
 	if c.attempts > c.retries {
-		return true, nil // go-retryablehttp counts too, and stops here
+		return true // go-retryablehttp counts too, and stops here
 	}
 	c.wait = backoff(c.attempts-1, response)
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= c.wait {
 		c.ended = fmt.Errorf("no time is left for another attempt: %w", context.DeadlineExceeded)
-		return false, nil
+		return false
 	}
 	c.last = err
 	if err == nil {
@@ -51,7 +53,7 @@ func (c *call) checkRetry(ctx context.Context, response *http.Response, err erro
 	tflog.SubsystemInfo(ctx, subsystem, "The shopper is asked again", map[string]any{
 		"operation": c.op, "attempt": c.attempts, "wait_ms": c.wait.Milliseconds(), "reason": c.last.Error(),
 	})
-	return true, nil
+	return true
 }
 
 // retryable reports whether the same read can get a better answer later. What
@@ -133,7 +135,7 @@ func retryAfter(header string, now time.Time) (time.Duration, bool) {
 		if seconds > uint64(retryAfterMax/time.Second) {
 			return retryAfterMax, true
 		}
-		return time.Duration(seconds) * time.Second, true //nolint:gosec // at most retryAfterMax
+		return time.Duration(seconds) * time.Second, true
 	}
 	date, err := http.ParseTime(header)
 	if err != nil {

@@ -16,9 +16,6 @@ type Health struct {
 	Services  map[string]string `json:"services"`
 }
 
-// OK reports whether the service calls itself well.
-func (h Health) OK() bool { return h.Status == "ok" }
-
 func (h *Health) toUTC() { h.Timestamp = h.Timestamp.UTC() }
 
 // Readiness is false while the service looks for machines left over from an
@@ -99,7 +96,7 @@ type readyAnswer struct {
 
 // SessionCost reads what a session has cost so far.
 func (c *Client) SessionCost(ctx context.Context, sessionID string) (SessionCost, error) {
-	call := c.read("reading the cost of session "+sessionID, c.at(url.Values{"session_id": {sessionID}}, "api", "v1", "costs"))
+	call := c.read(about("reading the cost of session", sessionID), c.at(url.Values{"session_id": {sessionID}}, "api", "v1", "costs"))
 	if err := ValidateID(sessionID); err != nil {
 		return SessionCost{}, call.invalid(err)
 	}
@@ -115,7 +112,7 @@ func (c *Client) SessionCost(ctx context.Context, sessionID string) (SessionCost
 func (c *Client) ConsumerCost(ctx context.Context, consumer string, period Period) (CostSummary, error) {
 	query := url.Values{"consumer_id": {consumer}}
 	set(query, "period", string(period))
-	call := c.read("reading the costs of consumer "+consumer, c.at(query, "api", "v1", "costs"))
+	call := c.read("reading a consumer's costs", c.at(query, "api", "v1", "costs"))
 	switch {
 	case consumer == "":
 		return CostSummary{}, call.invalid(errors.New("the consumer is empty"))
@@ -162,7 +159,7 @@ type templateList struct {
 
 // Template reads one Vast.ai template.
 func (c *Client) Template(ctx context.Context, hashID string) (Template, error) {
-	call := c.read("reading template "+hashID, c.at(nil, "api", "v1", "templates", hashID))
+	call := c.read(about("reading template", hashID), c.at(nil, "api", "v1", "templates", hashID))
 	call.keep500 = true
 	if err := ValidateID(hashID); err != nil {
 		return Template{}, call.invalid(err)
@@ -178,7 +175,7 @@ func (c *Client) Template(ctx context.Context, hashID string) (Template, error) 
 // CompatibleTemplates lists the templates that an offer can run; none outside
 // Vast.ai.
 func (c *Client) CompatibleTemplates(ctx context.Context, offerID string) ([]CompatibleTemplate, error) {
-	call := c.read("listing the templates for offer "+offerID, c.at(nil, "api", "v1", "inventory", offerID, "compatible-templates"))
+	call := c.read(about("listing the templates for offer", offerID), c.at(nil, "api", "v1", "inventory", offerID, "compatible-templates"))
 	call.keep500 = true
 	if err := ValidateID(offerID); err != nil {
 		return nil, call.invalid(err)

@@ -61,7 +61,6 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if call == nil {
 		return nil, errors.New("a request outside any operation")
 	}
-	call.attempts++
 	started := time.Now()
 	limited, cancel := context.WithTimeout(caller, call.limit)
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
@@ -71,7 +70,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	t.authorize(out)
 	response, err := t.next.RoundTrip(out)
 	if err != nil {
-		err = &attemptError{err: timedOut(err, caller, limited, call.limit)}
+		err = &attemptError{err: timedOut(caller, limited, err, call.limit)}
 		cancel()
 		logAttempt(caller, call, request, started, nil, err)
 		return nil, err
@@ -79,7 +78,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	logAttempt(caller, call, request, started, response, nil)
 	response.Body = &attemptBody{
 		body: response.Body, cancel: cancel,
-		explain: func(err error) error { return timedOut(err, caller, limited, call.limit) },
+		explain: func(err error) error { return timedOut(caller, limited, err, call.limit) },
 	}
 	return response, nil
 }
@@ -130,7 +129,7 @@ func effectivePort(u *url.URL) string {
 
 // timedOut replaces the error of an attempt that ran out of its own time while
 // the caller's context still lives.
-func timedOut(err error, caller, limited context.Context, limit time.Duration) error {
+func timedOut(caller, limited context.Context, err error, limit time.Duration) error {
 	if caller.Err() == nil && limited.Err() != nil {
 		return &timeoutError{limit: limit}
 	}
@@ -144,6 +143,7 @@ type attemptBody struct {
 	explain func(error) error
 }
 
+// Read implements io.Reader.
 func (b *attemptBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -152,6 +152,7 @@ func (b *attemptBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close ends the attempt.
 func (b *attemptBody) Close() error {
 	defer b.cancel()
 	return b.body.Close()
@@ -164,12 +165,16 @@ func checkRedirect(request *http.Request, via []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
 	if via[0].URL.Scheme == "https" && request.URL.Scheme != "https" {
-		return errors.New("the service redirects from https to http, which is not followed")
+		return refusedRedirect(request, "the service redirects from https to http, which is not followed")
 	}
 	if len(via) > maxRedirects {
-		return fmt.Errorf("the service redirects more than %d times", maxRedirects)
+		return refusedRedirect(request, fmt.Sprintf("the service redirects more than %d times", maxRedirects))
 	}
 	return nil
+}
+
+func refusedRedirect(request *http.Request, message string) *Error {
+	return &Error{Status: request.Response.StatusCode, Foreign: true, Message: message}
 }
 
 // requestHeaders is what lets the client in. Its errors name headers, never
@@ -182,6 +187,7 @@ func requestHeaders(cfg Config) (http.Header, error) {
 	if cfg.Token != "" {
 		headers.Set("Authorization", "Bearer "+cfg.Token)
 	}
+	given := map[string]bool{}
 	for name, value := range cfg.Headers {
 		canonical := http.CanonicalHeaderKey(name)
 		switch canonical {
@@ -189,7 +195,7 @@ func requestHeaders(cfg Config) (http.Header, error) {
 			return nil, fmt.Errorf("the header %q belongs to the connection and can't be set", name)
 		case "Idempotency-Key", "X-Idempotency-Key":
 			// net/http repeats a POST by itself when it carries one of these.
-			return nil, fmt.Errorf("the header %q can't be set: the service has no such feature, and requests that rent would be repeated", name)
+			return nil, fmt.Errorf("the header %q can't be set: what rents would be sent twice, and the service doesn't know it", name)
 		case "Authorization":
 			if cfg.Token != "" {
 				return nil, errors.New("the Authorization header and the token exclude each other")
@@ -198,6 +204,10 @@ func requestHeaders(cfg Config) (http.Header, error) {
 		if !headerNamePattern.MatchString(name) {
 			return nil, fmt.Errorf("%q is no possible header name", name)
 		}
+		if given[canonical] {
+			return nil, fmt.Errorf("the header %q is given twice", canonical)
+		}
+		given[canonical] = true
 		headers.Set(canonical, value)
 	}
 	for name, values := range headers {
@@ -239,7 +249,7 @@ func (c *Client) mask(text string) string {
 
 // logContext prepares the log of one operation.
 func (c *Client) logContext(ctx context.Context) context.Context {
-	ctx = tflog.NewSubsystem(ctx, subsystem)
+	ctx = tflog.NewSubsystem(ctx, subsystem, tflog.WithRootFields())
 	if len(c.secrets) > 0 {
 		ctx = tflog.SubsystemMaskLogStrings(ctx, subsystem, c.secrets...)
 	}
