@@ -1,0 +1,210 @@
+package vllmserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// place is where a server runs: a machine, a container on one, or (for an image
+// on a real container engine) anywhere.
+type place struct {
+	env     map[string]string
+	root    machinefs.Root // "" where there is no machine
+	net     machinefs.Root // "" for real TCP
+	bridged bool           // net is a container's own
+	fixed   machinefs.Facts
+	version string
+	visible []int // indices of the visible GPUs
+	pid     int   // as the log shows it
+}
+
+// nowhere are the facts of a run that is on no machine and was given none.
+var nowhere = machinefs.Facts{
+	GPUs:          []machinefs.GPU{{Name: "NVIDIA A10G", UUID: "GPU-00000000", MemoryMiB: 23028, ComputeCapability: "8.6"}},
+	Driver:        machinefs.DriverReady,
+	DriverVersion: "580.95.05",
+	CUDAVersion:   "13.0",
+	Speed:         1,
+}
+
+func newPlace(env map[string]string) (*place, error) {
+	p := &place{env: env, root: machineRoot(env), fixed: nowhere, pid: os.Getpid()}
+	if text := env[FactsEnv]; text != "" {
+		p.fixed = machinefs.Facts{}
+		if err := json.Unmarshal([]byte(text), &p.fixed); err != nil {
+			return nil, fmt.Errorf("%s: %w", FactsEnv, err)
+		}
+	}
+	p.net = p.root
+	if own := env[NetEnv]; own != "" {
+		p.net, p.bridged, p.pid = machinefs.Root(own), true, 1
+	}
+	facts, err := p.facts()
+	if err != nil {
+		return nil, err
+	}
+	p.version = strings.TrimPrefix(env[VersionEnv], "v")
+	if p.version == "" {
+		p.version = facts.VLLM.Installed
+	}
+	if p.version == "" {
+		p.version = DefaultVersion
+	}
+	p.visible = visibleGPUs(len(facts.GPUs), env[GPUsEnv], env)
+	return p, nil
+}
+
+// facts reads the machine's facts anew: a test changes them while a server runs.
+func (p *place) facts() (machinefs.Facts, error) {
+	if p.root == "" {
+		return p.fixed, nil
+	}
+	return p.root.ReadFacts()
+}
+
+// latest is facts for a running server, which goes on with what it last knew.
+func (p *place) latest() machinefs.Facts {
+	if facts, err := p.facts(); err == nil {
+		return facts
+	}
+	return p.fixed
+}
+
+// visibleGPUs resolves what the container was given and CUDA_VISIBLE_DEVICES,
+// which counts within that.
+func visibleGPUs(count int, given string, env map[string]string) []int {
+	all := make([]int, 0, count)
+	for i := range count {
+		all = append(all, i)
+	}
+	all = pick(all, given)
+	if list, set := env["CUDA_VISIBLE_DEVICES"]; set {
+		if list == "" {
+			return nil
+		}
+		return pick(all, list)
+	}
+	return all
+}
+
+func pick(from []int, list string) []int {
+	switch list {
+	case "", "all":
+		return from
+	case "none", "-1":
+		return nil
+	}
+	var chosen []int
+	for field := range strings.SplitSeq(list, ",") {
+		i, err := strconv.Atoi(strings.TrimSpace(field))
+		if err != nil || i < 0 || i >= len(from) {
+			return chosen // CUDA ignores everything from the first bad entry on
+		}
+		chosen = append(chosen, from[i])
+	}
+	return chosen
+}
+
+// holdLifeline keeps a connection to the machine's lifeline; the context ends
+// when the machine does. Where there is no lifeline nothing is held.
+func (p *place) holdLifeline(ctx context.Context) (context.Context, func()) {
+	if p.root == "" {
+		return ctx, func() {}
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", p.root.Lifeline())
+	if errors.Is(err, os.ErrNotExist) {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	if err != nil { // the machine is gone already
+		cancel()
+		return ctx, cancel
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, conn)
+		cancel()
+	}()
+	return ctx, func() {
+		_ = conn.Close()
+		<-ended
+		cancel()
+	}
+}
+
+var errCannotAssign = errors.New("cannot assign requested address")
+
+// listen opens the server's address.
+func (p *place) listen(ctx context.Context, host string, port int) (net.Listener, error) {
+	if p.net == "" {
+		return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+	loopback := host == "localhost"
+	if ip := net.ParseIP(host); ip != nil {
+		loopback = ip.IsLoopback()
+		if !loopback && !ip.IsUnspecified() {
+			return nil, errCannotAssign
+		}
+	} else if host != "" && !loopback {
+		return nil, errCannotAssign
+	}
+	if p.bridged && loopback {
+		return machinefs.Root(filepath.Join(string(p.net), LoopbackDir)).Listen(port)
+	}
+	return p.net.Listen(port)
+}
+
+func addressInUse(err error) bool {
+	return errors.Is(err, machinefs.ErrAddressInUse) || errors.Is(err, syscall.EADDRINUSE)
+}
+
+// sleep waits for a scaled duration, or says that the run is to end.
+func (p *place) sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return errInterrupted
+	}
+}
+
+// atLeast compares the release with another one, such as "0.20" or "0.8.4".
+func (p *place) atLeast(version string) bool { return compareVersions(p.version, version) >= 0 }
+
+// compareVersions orders releases by their numbers; what follows them is ignored.
+func compareVersions(a, b string) int {
+	na, nb := versionNumbers(a), versionNumbers(b)
+	for i := range na {
+		if na[i] != nb[i] {
+			return na[i] - nb[i]
+		}
+	}
+	return 0
+}
+
+func versionNumbers(v string) [3]int {
+	var n [3]int
+	for i, field := range strings.SplitN(strings.TrimPrefix(v, "v"), ".", 3) {
+		digits := field
+		if end := strings.IndexFunc(field, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+			digits = field[:end]
+		}
+		n[i], _ = strconv.Atoi(digits)
+	}
+	return n
+}

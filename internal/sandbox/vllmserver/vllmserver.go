@@ -1,0 +1,180 @@
+// Package vllmserver is a stand-in for vLLM's OpenAI-compatible server. It takes
+// a real server's arguments and environment, loads in phases with a real
+// server's log lines, holds GPU memory of the sandbox machine it runs on, fails
+// for the reasons and with the words of a real server, and answers the HTTP API
+// with short deterministic text. No model runs in it.
+//
+// Flags, log lines and messages follow vLLM's sources, mostly of the releases
+// 0.11 to 0.33: vllm/entrypoints/openai, vllm/engine/arg_utils.py,
+// vllm/v1/engine/core.py, vllm/v1/worker/gpu_worker.py and
+// vllm/v1/core/kv_cache_utils.py.
+package vllmserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// Environment variables by which whoever starts the stand-in tells it what a
+// real server would know from its image and its namespaces. All are optional.
+const (
+	// VersionEnv is the vLLM release to be, such as "0.11.0" or "v0.11.0".
+	VersionEnv = "SHOPPER_SANDBOX_VLLM_VERSION"
+	// NetEnv is a directory like a machine's (see machinefs.Root.Create) whose
+	// network is used instead of the machine's: a container's own port space.
+	// What listens on its loopback only is under LoopbackDir in it.
+	NetEnv = "SHOPPER_SANDBOX_NET"
+	// GPUsEnv lists the machine's GPUs that are visible, by index, separated by
+	// commas; "none" for none. Unset means all.
+	GPUsEnv = "SHOPPER_SANDBOX_GPUS"
+	// FactsEnv are machinefs.Facts as JSON, for a run that is on no machine.
+	FactsEnv = "SHOPPER_SANDBOX_FACTS"
+)
+
+// LoopbackDir is the directory under NetEnv in which a server that listens on a
+// container's 127.0.0.1 has its ports, out of reach of published ports.
+const LoopbackDir = "lo"
+
+// DefaultVersion is the release that the stand-in is where nobody says.
+const DefaultVersion = "0.33.0"
+
+// Exit codes of the program.
+const (
+	exitOK        = 0
+	exitFailure   = 1
+	exitUsage     = 2
+	exitInterrupt = 130
+)
+
+// Main is the program `vllm`: args are its arguments after the program's name
+// ("serve", MODEL, …), or a whole `python3 -m
+// vllm.entrypoints.openai.api_server …` command line. It returns the exit code
+// when the server has ended, which ctx, SIGTERM, SIGINT or the end of the
+// machine's lifeline brings about.
+func Main(ctx context.Context, args []string, env []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	e := environment(env)
+	place, err := newPlace(e)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, err)
+		return exitFailure
+	}
+	ctx, release := place.holdLifeline(ctx)
+	defer release()
+	return dispatch(ctx, args, place, newLog(stdout, stderr, place))
+}
+
+const usage = "usage: vllm [-h] [-v] {chat,complete,serve,launch,bench,collect-env,run-batch} ..."
+
+func dispatch(ctx context.Context, args []string, place *place, log *logger) int {
+	module := false
+	if len(args) > 2 && strings.HasPrefix(args[0], "python") && args[1] == "-m" {
+		module, args = true, args[3:]
+	} else {
+		if len(args) == 0 {
+			log.plain(usage)
+			return exitOK
+		}
+		switch args[0] {
+		case "-v", "--version":
+			log.plain(place.version)
+			return exitOK
+		case "-h", "--help":
+			log.plain(usage)
+			return exitOK
+		case "serve":
+			args = args[1:]
+		default:
+			log.plainError(usage, fmt.Sprintf("vllm: error: argument subparser: invalid choice: '%s' (choose from chat, complete, serve, launch, bench, collect-env, run-batch)", args[0]))
+			return exitUsage
+		}
+	}
+	for _, arg := range args {
+		if arg == "-h" || arg == "--help" {
+			log.plain("usage: vllm serve [model_tag] [options]")
+			return exitOK
+		}
+	}
+	opts, err := parseServe(args)
+	if err != nil {
+		return refuse(err, module, log)
+	}
+	return serve(ctx, opts, place, log)
+}
+
+// refuse prints what argparse prints for arguments it does not take.
+func refuse(err error, module bool, log *logger) int {
+	var bad *usageError
+	if !errors.As(err, &bad) {
+		log.plainError("Traceback (most recent call last):", err.Error())
+		return exitFailure
+	}
+	program, line := "vllm", usage
+	switch {
+	case module:
+		program, line = "api_server.py", "usage: api_server.py [-h] [options]"
+	case bad.serve:
+		program, line = "vllm serve", "usage: vllm serve [model_tag] [options]"
+	}
+	log.plainError(line, program+": error: "+bad.message)
+	return exitUsage
+}
+
+// environment is a list of NAME=value as a map; the last one wins.
+func environment(env []string) map[string]string {
+	m := make(map[string]string, len(env))
+	for _, entry := range env {
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			m[name] = value
+		}
+	}
+	return m
+}
+
+// serve runs one server from its first log line to its end.
+func serve(ctx context.Context, opts options, place *place, log *logger) int {
+	run := &run{opts: opts, place: place, log: log}
+	log.api("api_server.py:1284", "vLLM API server version %s", place.version)
+	log.api("utils.py:253", "non-default args: %s", opts)
+	defer run.dropClaim()
+	if err := run.start(ctx); err != nil {
+		return run.ended(err)
+	}
+	return run.listen(ctx)
+}
+
+// ended reports a start that did not get to serving.
+func (r *run) ended(err error) int {
+	var failed *startError
+	switch {
+	case errors.Is(err, errInterrupted):
+		r.log.traceback("KeyboardInterrupt: terminated")
+		return exitInterrupt
+	case errors.As(err, &failed):
+		failed.write(r.log)
+		return failed.exitCode()
+	}
+	r.log.traceback(err.Error())
+	return exitFailure
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// dropClaim gives back the GPU memory that the run holds.
+func (r *run) dropClaim() {
+	if r.place.root != "" {
+		_ = r.place.root.DropClaim(os.Getpid())
+	}
+}
+
+// machineRoot returns the machine that the environment names, "" for none.
+func machineRoot(env map[string]string) machinefs.Root { return machinefs.Root(env[machinefs.Env]) }
