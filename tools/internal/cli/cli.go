@@ -100,9 +100,9 @@ func Identify(ctx context.Context, path string) (CLI, error) {
 	defer cancel()
 	command := exec.CommandContext(ctx, path, "version")
 	command.Env = CleanEnv(os.Environ())
-	out, err := command.CombinedOutput()
+	out, err := command.Output()
 	if err != nil {
-		return CLI{}, fmt.Errorf("%s version: %w\n%s", path, err, out)
+		return CLI{}, fmt.Errorf("%s version: %w", path, err)
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
 	product, version, ok := strings.Cut(strings.TrimSpace(line), " v")
