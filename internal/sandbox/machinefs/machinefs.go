@@ -95,6 +95,9 @@ type Facts struct {
 	User      string `json:"user"`
 	// Docker is true where a container engine answers on DockerSocket.
 	Docker bool `json:"docker"`
+	// DockerNeedsRoot is true where the login user is outside the group docker:
+	// only through sudo does the engine answer.
+	DockerNeedsRoot bool `json:"docker_needs_root,omitempty"`
 	// NoGPURuntime is true where the engine lacks NVIDIA's container toolkit.
 	NoGPURuntime  bool      `json:"no_gpu_runtime,omitempty"`
 	GPUs          []GPU     `json:"gpus"`

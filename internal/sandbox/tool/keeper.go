@@ -1,0 +1,109 @@
+package tool
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+const (
+	keeperName = "shopper-sandbox-keeper"
+	keeperEnv  = "SHOPPER_SANDBOX_KEEPER"
+)
+
+// sweepTime bounds how long one machine's processes are given to disappear.
+const sweepTime = 10 * time.Second
+
+// Keeper is a small process beside one that plays machines. When that one dies
+// without having closed them, even by SIGKILL, the keeper ends every process of
+// those machines and removes their directories.
+type Keeper struct {
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+}
+
+// StartKeeper starts a keeper that has no machine to look after yet.
+func StartKeeper() (*Keeper, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("starting the sandbox's keeper: %w", err)
+	}
+	cmd := exec.Command(exe) //nolint:noctx // it has to outlive every context of this process
+	cmd.Args = []string{keeperName}
+	cmd.Env = append([]string{keeperEnv + "=1"}, Coverage()...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of what ends the sandbox's group
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting the sandbox's keeper: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the sandbox's keeper: %w", err)
+	}
+	return &Keeper{cmd: cmd, stdin: stdin}, nil
+}
+
+// Coverage returns the setting by which a process started with an environment
+// of its own still takes part in a coverage measurement, if one is under way.
+func Coverage() []string {
+	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok {
+		return []string{"GOCOVERDIR=" + dir}
+	}
+	return nil
+}
+
+// Watch adds a machine.
+func (k *Keeper) Watch(root machinefs.Root) error { return k.tell("+", root) }
+
+// Forget takes a machine out again, which its owner has cleared away.
+func (k *Keeper) Forget(root machinefs.Root) error { return k.tell("-", root) }
+
+func (k *Keeper) tell(sign string, root machinefs.Root) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, err := io.WriteString(k.stdin, sign+string(root)+"\n"); err != nil {
+		return fmt.Errorf("telling the sandbox's keeper: %w", err)
+	}
+	return nil
+}
+
+// Close ends the keeper and waits for it.
+func (k *Keeper) Close() error {
+	_ = k.stdin.Close()
+	if err := k.cmd.Wait(); err != nil {
+		return fmt.Errorf("ending the sandbox's keeper: %w", err)
+	}
+	return nil
+}
+
+// keep is the keeper's own part. Its orders end with the process that gave them.
+func keep(orders io.Reader) {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	machines := map[machinefs.Root]bool{}
+	lines := bufio.NewScanner(orders)
+	for lines.Scan() {
+		if dir, ok := strings.CutPrefix(lines.Text(), "+"); ok {
+			machines[machinefs.Root(dir)] = true
+		}
+		if dir, ok := strings.CutPrefix(lines.Text(), "-"); ok {
+			delete(machines, machinefs.Root(dir))
+		}
+	}
+	for root := range machines {
+		ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
+		_ = root.EndProcesses(ctx) // nobody is left to be told
+		cancel()
+		_ = os.RemoveAll(string(root))
+	}
+}

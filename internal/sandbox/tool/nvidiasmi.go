@@ -1,0 +1,213 @@
+package tool
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// Exit codes of nvidia-smi (its manual, RETURN VALUE).
+const (
+	smiInvalidArgument = 2
+	smiNotFound        = 6
+	smiDriverNotLoaded = 9
+)
+
+const smiNoDriver = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. " +
+	"Make sure that the latest NVIDIA driver is installed and running.\n\n"
+
+// nvidiaSMI answers in the forms that scripts use: the table, -L, --query-gpu
+// and --query-compute-apps, each for all GPUs or those of -i. Like the real one
+// it complains on standard output.
+func nvidiaSMI(c *call) int {
+	if !driverLoaded(c.facts, time.Now()) {
+		c.printf("%s", smiNoDriver)
+		return smiDriverNotLoaded
+	}
+	order, problem := parseSMI(c.args)
+	if problem != "" {
+		c.printf("%s\n", problem)
+		return smiInvalidArgument
+	}
+	gpus, err := smiGPUs(c)
+	if err != nil {
+		return c.failf(1, "nvidia-smi: %v", err)
+	}
+	if len(gpus) == 0 {
+		c.printf("No devices were found\n")
+		return smiNotFound
+	}
+	if gpus, problem = selectGPUs(gpus, order.ids); problem != "" {
+		c.printf("%s\n", problem)
+		return smiNotFound
+	}
+	return order.print(c, gpus)
+}
+
+func (o *smiOrder) print(c *call, gpus []smiGPU) int {
+	switch {
+	case o.list:
+		for _, gpu := range gpus {
+			c.printf("GPU %d: %s (UUID: %s)\n", gpu.index, gpu.Name, gpu.UUID)
+		}
+		return 0
+	case o.version:
+		c.printf("NVIDIA-SMI version  : %s\nNVML version        : %[1]s\nDRIVER version      : %[1]s\nCUDA Version        : %s\n",
+			c.facts.DriverVersion, c.facts.CUDAVersion)
+		return 0
+	case o.query != "":
+		return smiQuery(c, o, gpuFields, smiRows(c.facts, gpus))
+	case o.apps != "":
+		return smiQuery(c, o, appFields, smiAppRows(gpus))
+	}
+	smiTable(c, gpus)
+	return 0
+}
+
+func driverLoaded(facts machinefs.Facts, now time.Time) bool {
+	if facts.Driver != machinefs.DriverBuilding {
+		return true
+	}
+	return !facts.DriverReadyAt.IsZero() && !now.Before(facts.DriverReadyAt)
+}
+
+// smiOrder is what an nvidia-smi command line asks for.
+type smiOrder struct {
+	list, version     bool
+	query, apps       string // comma-separated fields
+	format            string
+	noHeader, noUnits bool
+	ids               []string
+}
+
+func parseSMI(args []string) (*smiOrder, string) {
+	order := &smiOrder{}
+	for i := 0; i < len(args); i++ {
+		name, value, inline := strings.Cut(args[i], "=")
+		switch name {
+		case "-L", "--list-gpus":
+			order.list = true
+			continue
+		case "--version":
+			order.version = true
+			continue
+		case "-i", "--id", "--format", "--query-gpu", "--query-compute-apps":
+		default:
+			return nil, fmt.Sprintf("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.\n"+
+				"Unknown option: %s", args[i])
+		}
+		if !inline {
+			if i++; i >= len(args) {
+				return nil, fmt.Sprintf("Option %s is missing its value. Please run 'nvidia-smi -h' for help.", name)
+			}
+			value = args[i]
+		}
+		order.set(name, value)
+	}
+	return order, order.check()
+}
+
+func (o *smiOrder) set(name, value string) {
+	switch name {
+	case "-i", "--id":
+		o.ids = strings.Split(value, ",")
+	case "--format":
+		o.format = value
+	case "--query-gpu":
+		o.query = value
+	case "--query-compute-apps":
+		o.apps = value
+	}
+}
+
+func (o *smiOrder) check() string {
+	if o.query == "" && o.apps == "" {
+		return ""
+	}
+	if o.format == "" {
+		return "\"--format=\" switch is missing. Please run 'nvidia-smi -h' for help."
+	}
+	csv := false
+	for part := range strings.SplitSeq(o.format, ",") {
+		switch strings.TrimSpace(part) {
+		case "csv":
+			csv = true
+		case "noheader":
+			o.noHeader = true
+		case "nounits":
+			o.noUnits = true
+		default:
+			return fmt.Sprintf("Format %q is not a valid format. Please run 'nvidia-smi -h' for help.", part)
+		}
+	}
+	if !csv {
+		return "Format \"csv\" is missing. Please run 'nvidia-smi -h' for help."
+	}
+	return ""
+}
+
+// smiApp is one process's memory on one GPU.
+type smiApp struct {
+	pid  int
+	name string
+	mib  int
+}
+
+// smiGPU is a GPU with what uses it.
+type smiGPU struct {
+	machinefs.GPU
+
+	index int
+	used  int // MiB
+	apps  []smiApp
+}
+
+func (g smiGPU) busID() string { return fmt.Sprintf("00000000:%02X:00.0", g.index+1) }
+
+// heldPID is the process that holds GPU.HeldMiB; no such process is on the machine.
+const heldPID = 4_190_001
+
+func smiGPUs(c *call) ([]smiGPU, error) {
+	claims, err := c.root.Claims()
+	if err != nil {
+		return nil, err
+	}
+	gpus := make([]smiGPU, 0, len(c.facts.GPUs))
+	for index, fact := range c.facts.GPUs {
+		gpu := smiGPU{GPU: fact, index: index, used: fact.HeldMiB}
+		if fact.HeldMiB > 0 && !c.facts.Container { // in a container, other containers' processes don't show
+			gpu.apps = append(gpu.apps, smiApp{pid: heldPID, name: "python3", mib: fact.HeldMiB})
+		}
+		for _, claim := range claims {
+			if mib, ok := claim.MiB[index]; ok {
+				gpu.used += mib
+				gpu.apps = append(gpu.apps, smiApp{pid: claim.PID, name: claim.Name, mib: mib})
+			}
+		}
+		gpu.used = min(gpu.used, fact.MemoryMiB)
+		gpus = append(gpus, gpu)
+	}
+	return gpus, nil
+}
+
+// selectGPUs returns the GPUs that ids name by index, UUID or bus id; no ids mean all.
+func selectGPUs(gpus []smiGPU, ids []string) ([]smiGPU, string) {
+	if len(ids) == 0 {
+		return gpus, ""
+	}
+	var chosen []smiGPU
+	for _, id := range ids {
+		at := slices.IndexFunc(gpus, func(gpu smiGPU) bool {
+			return id == strconv.Itoa(gpu.index) || id == gpu.UUID || id == gpu.busID()
+		})
+		if at < 0 {
+			return nil, fmt.Sprintf("No devices were found for id %q", id)
+		}
+		chosen = append(chosen, gpus[at])
+	}
+	return chosen, ""
+}

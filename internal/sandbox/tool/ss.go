@@ -1,0 +1,118 @@
+package tool
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ss lists what listens on the machine: sshd, and the ports of its loopback on
+// which somebody answers. It takes -l -t -n -p -H and a filter `sport = :PORT`.
+func ss(c *call) int {
+	order, problem := parseSS(c.args)
+	if problem != "" {
+		return c.failf(255, "ss: %s", problem)
+	}
+	ports, err := c.root.Ports()
+	if err != nil {
+		return c.failf(1, "ss: %v", err)
+	}
+	slices.Sort(ports)
+	if !order.noHeader {
+		c.printf("%-6s %-6s %-6s %18s %18s %s\n",
+			"State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", "Process")
+	}
+	c.printSocket(order, "0.0.0.0", 22, "")
+	for _, port := range slices.Compact(ports) {
+		if owner, listening := c.owner(port); listening {
+			c.printSocket(order, "127.0.0.1", port, owner)
+		}
+	}
+	return 0
+}
+
+type ssOrder struct {
+	noHeader, processes bool
+	port                int // 0 = all
+}
+
+var sportFilter = regexp.MustCompile(`^\(?\s*sport\s*(?:=|==|eq)\s*:?(\d+)\s*\)?$`)
+
+func parseSS(args []string) (order ssOrder, problem string) {
+	for i, arg := range args {
+		switch {
+		case arg == "--listening" || arg == "--tcp" || arg == "--numeric":
+		case arg == "--no-header":
+			order.noHeader = true
+		case arg == "--processes":
+			order.processes = true
+		case strings.HasPrefix(arg, "-") && len(arg) > 1:
+			for _, letter := range arg[1:] {
+				switch letter {
+				case 'l', 't', 'n', 'a', '4', '6', 'e', 'O':
+				case 'p':
+					order.processes = true
+				case 'H':
+					order.noHeader = true
+				default:
+					return order, fmt.Sprintf("invalid option -- '%c'", letter)
+				}
+			}
+		default:
+			filter := strings.TrimSpace(strings.Join(args[i:], " "))
+			match := sportFilter.FindStringSubmatch(filter)
+			if match == nil {
+				return order, fmt.Sprintf("bison bellows (while parsing filter): \"syntax error!\" Sorry. (%s)", filter)
+			}
+			order.port, _ = strconv.Atoi(match[1])
+			return order, ""
+		}
+	}
+	return order, ""
+}
+
+func (c *call) printSocket(order ssOrder, address string, port int, owner string) {
+	if order.port != 0 && order.port != port {
+		return
+	}
+	if !order.processes {
+		owner = ""
+	}
+	line := fmt.Sprintf("%-6s %-6d %-6d %18s %18s %s",
+		"LISTEN", 0, 128, address+":"+strconv.Itoa(port), "0.0.0.0:*", owner)
+	c.printf("%s\n", strings.TrimRight(line, " "))
+}
+
+// owner asks who listens on a port, in ss's notation. A socket that a killed
+// process left behind has nobody.
+func (c *call) owner(port int) (owner string, listening bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn, err := c.root.Dial(ctx, port)
+	if err != nil {
+		return "", false
+	}
+	defer conn.Close()
+	pid := peerPID(conn)
+	if pid == 0 {
+		return "", true
+	}
+	name := "docker-proxy" // a published port is the engine's, which is in the sandbox's own process
+	if slices.Contains(c.root.Processes(), pid) {
+		name = commandName(pid)
+	}
+	return fmt.Sprintf("users:((%q,pid=%d,fd=7))", name, pid), true
+}
+
+func commandName(pid int) string {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return "?"
+	}
+	return strings.TrimSpace(string(name))
+}

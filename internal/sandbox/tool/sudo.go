@@ -1,0 +1,174 @@
+package tool
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+)
+
+// sudo runs a command as it is, with the environment that sudo would give it:
+// reset, but for what sudoers keeps and what stands on the command line, unless
+// -E asks to keep it all. It never asks for a password. The rest of sudo's
+// options is refused.
+func sudo(c *call) int {
+	order, problem := parseSudo(c.args)
+	if problem != "" {
+		return c.failf(1, "sudo: %s", problem)
+	}
+	if len(order.command) == 0 {
+		if order.nothing {
+			return 0
+		}
+		return c.failf(1, "usage: sudo -h | -K | -k | -V\nusage: sudo [-nEHS] [-u user] [VAR=value] [command [arg ...]]")
+	}
+	env := order.environment(os.Environ(), c)
+	path, err := lookPath(order.command[0], env)
+	if err != nil {
+		return c.failf(1, "sudo: %s: command not found", order.command[0])
+	}
+	err = syscall.Exec(path, order.command, env)
+	return c.failf(1, "sudo: unable to execute %s: %v", path, err)
+}
+
+// sudoOrder is what a sudo command line asks for.
+type sudoOrder struct {
+	user    string
+	keepEnv bool
+	set     []string // VAR=value
+	command []string
+	nothing bool // an option that needs no command
+}
+
+func parseSudo(args []string) (order sudoOrder, problem string) {
+	order.user = "root"
+	for len(args) > 0 {
+		arg := args[0]
+		switch {
+		case arg == "--":
+			order.command = args[1:]
+			return order, ""
+		case arg == "-u" || arg == "--user":
+			if len(args) < 2 {
+				return order, "option requires an argument -- 'u'"
+			}
+			order.user, args = args[1], args[1:]
+		case strings.HasPrefix(arg, "--user="):
+			order.user = strings.TrimPrefix(arg, "--user=")
+		case arg == "--preserve-env":
+			order.keepEnv = true
+		case arg == "--non-interactive" || arg == "--set-home" || arg == "--stdin":
+		case strings.HasPrefix(arg, "--preserve-env="):
+			order.set = append(order.set, current(strings.TrimPrefix(arg, "--preserve-env="))...)
+		case strings.HasPrefix(arg, "-") && len(arg) > 1:
+			if problem := order.short(arg[1:]); problem != "" {
+				return order, problem
+			}
+		case isAssignment(arg):
+			order.set = append(order.set, arg)
+		default:
+			order.command = args
+			return order, ""
+		}
+		args = args[1:]
+	}
+	return order, ""
+}
+
+// short takes a group of one-letter options.
+func (o *sudoOrder) short(letters string) (problem string) {
+	for _, letter := range letters {
+		switch letter {
+		case 'E':
+			o.keepEnv = true
+		case 'n', 'H', 'S', 'b':
+		case 'v', 'k', 'K', 'l', 'V':
+			o.nothing = true
+		case 's', 'i':
+			o.command = []string{"/bin/sh"}
+		default:
+			return "invalid option -- '" + string(letter) + "'"
+		}
+	}
+	return ""
+}
+
+// current returns NAME=value of the named variables that are set.
+func current(names string) []string {
+	var set []string
+	for name := range strings.SplitSeq(names, ",") {
+		if value, ok := os.LookupEnv(name); ok {
+			set = append(set, name+"="+value)
+		}
+	}
+	return set
+}
+
+// environment returns what the command gets of env.
+func (o *sudoOrder) environment(env []string, c *call) []string {
+	var kept []string
+	for _, entry := range env {
+		name, _, _ := strings.Cut(entry, "=")
+		if o.keepEnv || keptBySudo(name) {
+			kept = append(kept, entry)
+		}
+	}
+	path := c.root.Path()
+	if o.keepEnv {
+		path = os.Getenv("PATH")
+	}
+	kept = append(kept,
+		"PATH="+path,
+		"USER="+o.user, "LOGNAME="+o.user, UserEnv+"="+o.user,
+		"SUDO_USER="+c.user(), "SUDO_COMMAND="+strings.Join(o.command, " "))
+	return unique(append(kept, o.set...))
+}
+
+func keptBySudo(name string) bool {
+	switch name {
+	case "HOME", "TERM", "LANG", "SHELL", "TMPDIR", "GOCOVERDIR":
+		return true
+	}
+	return strings.HasPrefix(name, "LC_") || strings.HasPrefix(name, "SHOPPER_SANDBOX_")
+}
+
+// unique keeps the last setting of each variable.
+func unique(env []string) []string {
+	last := make(map[string]int, len(env))
+	for i, entry := range env {
+		name, _, _ := strings.Cut(entry, "=")
+		last[name] = i
+	}
+	var kept []string
+	for i, entry := range env {
+		name, _, _ := strings.Cut(entry, "=")
+		if last[name] == i {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
+}
+
+func isAssignment(arg string) bool {
+	name, _, ok := strings.Cut(arg, "=")
+	return ok && name != "" && !strings.ContainsAny(name, "/ ")
+}
+
+// lookPath finds a program on the PATH that env sets.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	for _, entry := range env {
+		path, ok := strings.CutPrefix(entry, "PATH=")
+		if !ok {
+			continue
+		}
+		for dir := range strings.SplitSeq(path, string(os.PathListSeparator)) {
+			if found, err := exec.LookPath(dir + "/" + name); err == nil {
+				return found, nil
+			}
+		}
+	}
+	return "", exec.ErrNotFound
+}

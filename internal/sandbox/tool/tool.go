@@ -1,0 +1,190 @@
+// Package tool holds the programs that exist on a sandbox machine. Each is the
+// running executable under another name: a symlink in the machine's bin
+// directory. So whatever starts machines (the sandbox's program, a test binary)
+// calls Main first of all, and no program has to be built or installed.
+package tool
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// Program is a program of a machine that another package provides. It gets the
+// arguments after its name and returns the exit code. ctx is never cancelled:
+// a program that runs for long watches signals and the machine's lifeline.
+type Program func(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
+
+// VLLM is the name of the one program that machines know of and that this
+// package does not have: without it in Main's table no machine has a `vllm`.
+const VLLM = "vllm"
+
+// UserEnv names the user a command runs as, root or the login user, to the
+// programs that show it. The process's real user is the tester.
+const UserEnv = "SHOPPER_SANDBOX_USER"
+
+// HostnameEnv is the machine's host name.
+const HostnameEnv = "SHOPPER_SANDBOX_HOSTNAME"
+
+// exitNotFound is what a shell answers for a program that isn't there.
+const exitNotFound = 127
+
+// provided are the programs given to Main; nil until it was called.
+var provided atomic.Pointer[map[string]Program]
+
+// Main runs the program of a sandbox machine that this process was started as
+// and exits; in any other process it returns at once. Call it before anything
+// else in main and in TestMain. programs are those that other packages provide,
+// by name; a nil table is fine.
+func Main(programs map[string]Program) {
+	table := maps.Clone(programs)
+	if table == nil {
+		table = map[string]Program{}
+	}
+	provided.Store(&table)
+	name := filepath.Base(os.Args[0])
+	if name == keeperName && os.Getenv(keeperEnv) != "" {
+		keep(os.Stdin)
+		os.Exit(0)
+	}
+	if !known(name) {
+		return
+	}
+	root, ok := machinefs.FromEnv()
+	if !ok {
+		// Returning would run the whole sandbox or test suite in place of a
+		// small tool, and that starts machines which run tools.
+		fmt.Fprintf(os.Stderr, "%s: not on a sandbox machine: %s is not set\n", name, machinefs.Env)
+		os.Exit(exitNotFound)
+	}
+	os.Exit(run(root, name))
+}
+
+// Ready says whether Main was called, without which no machine can have programs.
+func Ready() bool { return provided.Load() != nil }
+
+// run runs the program name with this process's arguments and streams.
+func run(root machinefs.Root, name string) int {
+	if err := root.Record(strings.Join(append([]string{name}, os.Args[1:]...), " ")); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		return 1
+	}
+	facts, err := root.ReadFacts()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		return 1
+	}
+	if program, ok := builtin[name]; ok {
+		return program(&call{
+			root: root, facts: facts, name: name, args: os.Args[1:],
+			stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		})
+	}
+	env := os.Environ()
+	if version := venvVersion(os.Args[0]); version != "" && name == VLLM {
+		env = append(env, vllmVersionEnv+"="+version)
+	}
+	return (*provided.Load())[name](context.Background(), os.Args[1:], env, os.Stdout, os.Stderr)
+}
+
+// call is one run of a program of this package.
+type call struct {
+	root   machinefs.Root
+	facts  machinefs.Facts
+	name   string
+	args   []string
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// printf writes to standard output. Nobody can be told that it is closed.
+func (c *call) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(c.stdout, format, args...)
+}
+
+// failf writes to standard error and returns code.
+func (c *call) failf(code int, format string, args ...any) int {
+	_, _ = fmt.Fprintf(c.stderr, format+"\n", args...)
+	return code
+}
+
+// user returns the name of the user that the program runs as.
+func (c *call) user() string {
+	if user := os.Getenv(UserEnv); user != "" {
+		return user
+	}
+	return c.facts.User
+}
+
+var builtin map[string]func(*call) int
+
+// The table is filled in here because sudo, one of its entries, reads it.
+func init() { //nolint:gochecknoinits // breaks an initialisation cycle, does nothing else
+	builtin = map[string]func(*call) int{
+		"nvidia-smi": nvidiaSMI,
+		"sudo":       sudo,
+		"docker":     docker,
+		"uv":         uv,
+		"ss":         ss,
+		"df":         df,
+		"id":         id,
+		"whoami":     whoami,
+		"hostname":   hostname,
+		"uname":      uname,
+	}
+	for _, name := range outOfReach {
+		builtin[name] = refuse
+	}
+}
+
+func known(name string) bool {
+	_, isBuiltin := builtin[name]
+	_, isProvided := (*provided.Load())[name]
+	return isBuiltin || isProvided
+}
+
+// Installed returns the names of the programs that a machine with these facts
+// has, sorted. Call it after Main.
+func Installed(facts machinefs.Facts) []string {
+	var names []string
+	for name := range builtin {
+		if present(name, facts) {
+			names = append(names, name)
+		}
+	}
+	for name := range *provided.Load() {
+		if name != VLLM || facts.VLLM.Installed != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func present(name string, facts machinefs.Facts) bool {
+	switch name {
+	case "nvidia-smi":
+		return facts.Driver != machinefs.DriverMissing
+	case "sudo":
+		return !facts.Container
+	case "docker":
+		return facts.Docker
+	}
+	return true
+}
+
+// Names returns every program that some machine may have, and others that none
+// may find on the tester's own PATH because they would reach past the sandbox.
+func Names() []string {
+	names := []string{VLLM, "podman", "nerdctl", "dockerd", "containerd", "doas", "su", "crictl"}
+	return slices.AppendSeq(names, maps.Keys(builtin))
+}

@@ -1,0 +1,246 @@
+package tool
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// vllmVersionEnv tells the vLLM stand-in which release it is; it is
+// vllmserver.VersionEnv, which that package reads.
+const vllmVersionEnv = "SHOPPER_SANDBOX_VLLM_VERSION"
+
+const uvVersion = "uv 0.9.11"
+
+// venvVersionFile is in a virtual environment and names the installed vLLM release.
+const venvVersionFile = "vllm.version"
+
+// uv makes virtual environments and installs vLLM into them, as vLLM's own
+// documentation does where there is no Docker. Like the real one it reports on
+// standard error.
+func uv(c *call) int {
+	switch {
+	case len(c.args) == 1 && (c.args[0] == "--version" || c.args[0] == "-V"):
+		c.printf("%s\n", uvVersion)
+		return 0
+	case len(c.args) > 0 && c.args[0] == "venv":
+		return uvVenv(c, c.args[1:])
+	case len(c.args) > 1 && c.args[0] == "pip" && c.args[1] == "install":
+		return uvInstall(c, c.args[2:])
+	}
+	return c.failf(2, "error: uv %s: not part of a sandbox machine, which has `uv venv` and `uv pip install vllm==VERSION`",
+		strings.Join(c.args, " "))
+}
+
+func uvVenv(c *call, args []string) int {
+	dir, python := ".venv", "3.12"
+	for i := 0; i < len(args); i++ {
+		name, value, inline := strings.Cut(args[i], "=")
+		switch name {
+		case "--seed", "--clear", "--allow-existing", "--quiet", "-q", "--no-progress", "--managed-python", "--relocatable":
+			continue
+		case "--python", "-p":
+			if !inline {
+				if i++; i >= len(args) {
+					return c.failf(2, "error: a value is required for '--python <PYTHON>' but none was supplied")
+				}
+				value = args[i]
+			}
+			python = value
+		default:
+			if strings.HasPrefix(name, "-") {
+				return c.failf(2, "error: unexpected argument '%s' found", name)
+			}
+			dir = args[i]
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
+		return c.failf(2, "error: failed to create directory `%s`: %v", dir, err)
+	}
+	config := fmt.Sprintf("home = /usr/bin\nimplementation = CPython\nuv = %s\nversion_info = %s\n",
+		strings.TrimPrefix(uvVersion, "uv "), python)
+	if err := os.WriteFile(filepath.Join(dir, "pyvenv.cfg"), []byte(config), 0o600); err != nil {
+		return c.failf(2, "error: %v", err)
+	}
+	return c.failf(0, "Using CPython %s\nCreating virtual environment at: %s", python, dir)
+}
+
+// uvOrder is what a `uv pip install` command line asks for.
+type uvOrder struct {
+	venv     string
+	packages []string
+}
+
+func (c *call) parseUVInstall(args []string) (order uvOrder, problem string) {
+	order.venv = cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
+	for i := 0; i < len(args); i++ {
+		name, value, inline := strings.Cut(args[i], "=")
+		switch name {
+		case "--upgrade", "-U", "--system", "--quiet", "-q", "--no-progress", "--pre", "--no-cache", "--reinstall":
+			continue
+		case "--python", "-p", "--prefix", "--torch-backend", "--extra-index-url", "--index-url", "--index-strategy", "--cache-dir":
+			if !inline {
+				if i++; i >= len(args) {
+					return order, fmt.Sprintf("error: a value is required for '%s' but none was supplied", name)
+				}
+				value = args[i]
+			}
+			if name == "--python" || name == "-p" {
+				order.venv = venvOf(value)
+			}
+		default:
+			if strings.HasPrefix(name, "-") {
+				return order, fmt.Sprintf("error: unexpected argument '%s' found", name)
+			}
+			order.packages = append(order.packages, args[i])
+		}
+	}
+	if len(order.packages) == 0 {
+		return order, "error: the following required arguments were not provided:\n  <PACKAGE|--requirements <REQUIREMENTS>>"
+	}
+	return order, ""
+}
+
+// venvOf turns what --python takes, an environment or its interpreter, into the environment.
+func venvOf(python string) string {
+	if strings.HasPrefix(filepath.Base(python), "python") {
+		return filepath.Dir(filepath.Dir(python))
+	}
+	return python
+}
+
+func uvInstall(c *call, args []string) int {
+	order, problem := c.parseUVInstall(args)
+	if problem != "" {
+		return c.failf(2, "%s", problem)
+	}
+	if _, err := os.Stat(filepath.Join(order.venv, "pyvenv.cfg")); err != nil {
+		return c.failf(2, "error: No virtual environment found for %s; run `uv venv` to create an environment", order.venv)
+	}
+	for _, pkg := range order.packages {
+		name, version, exact := strings.Cut(pkg, "==")
+		if name, _, _ = strings.Cut(name, "["); name != VLLM {
+			return c.failf(1, "  × No solution found when resolving dependencies:\n"+
+				"  ╰─▶ Because %s was not found in the package registry and you require %[1]s, we can conclude that "+
+				"your requirements are unsatisfiable.", pkg)
+		}
+		if !exact {
+			version = newestVLLM
+		}
+		if !released(version) {
+			return c.failf(1, "  × No solution found when resolving dependencies:\n"+
+				"  ╰─▶ Because there is no version of vllm==%s and you require vllm==%[1]s, we can conclude that "+
+				"your requirements are unsatisfiable.", version)
+		}
+		if code := c.install(order.venv, version); code != 0 {
+			return code
+		}
+	}
+	return 0
+}
+
+// installTime is what a download of vLLM and torch takes on a fast line.
+const installTime = 40 * time.Second
+
+// installSteps are uv's lines while it installs, with the share of the time that passes before each.
+var installSteps = []struct {
+	share float64
+	line  string
+}{
+	{0.05, "Resolved 156 packages in 1.21s"},
+	{0.05, "Downloading vllm (%s MiB)"},
+	{0.0, "Downloading torch (858.1MiB)"},
+	{0.0, "Downloading nvidia-cudnn-cu13 (634.7MiB)"},
+	{0.3, " Downloaded nvidia-cudnn-cu13"},
+	{0.3, " Downloaded torch"},
+	{0.2, " Downloaded vllm"},
+	{0.05, "Prepared 156 packages in 36.40s"},
+	{0.05, "Installed 156 packages in 2.13s"},
+}
+
+const downloadGB = 8
+
+// install puts vllm into the environment: the program first under another name,
+// so that an installation that was cut short leaves none.
+func (c *call) install(venv, version string) int {
+	if venvHas(venv, version) {
+		return c.failf(0, "Audited 1 package in 12ms")
+	}
+	if c.facts.DiskFreeGB < downloadGB {
+		return c.failf(2, "error: Failed to download `torch`\n  Caused by: Failed to write to the distribution cache\n"+
+			"  Caused by: No space left on device (os error 28)")
+	}
+	if _, ok := (*provided.Load())[VLLM]; !ok {
+		return c.failf(2, "error: this sandbox was started without its vllm stand-in")
+	}
+	for _, step := range installSteps {
+		<-time.After(c.facts.Scale(time.Duration(step.share * float64(installTime))))
+		line := step.line
+		if strings.Contains(line, "%s") {
+			line = fmt.Sprintf(line, "433.9")
+		}
+		_, _ = fmt.Fprintln(c.stderr, line)
+	}
+	if err := putVLLM(venv, version); err != nil {
+		return c.failf(2, "error: failed to install: %v", err)
+	}
+	return c.failf(0, " + torch==2.9.0\n + vllm==%s", version)
+}
+
+func putVLLM(venv, version string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(venv, venvVersionFile), []byte(version), 0o600); err != nil {
+		return err
+	}
+	fresh := filepath.Join(venv, "bin", ".vllm-new-"+strconv.Itoa(os.Getpid()))
+	if err := os.Symlink(exe, fresh); err != nil {
+		return err
+	}
+	return os.Rename(fresh, filepath.Join(venv, "bin", VLLM))
+}
+
+func venvHas(venv, version string) bool {
+	program := filepath.Join(venv, "bin", VLLM)
+	_, err := os.Lstat(program)
+	return err == nil && venvVersion(program) == version
+}
+
+// venvVersion returns the vLLM release of the virtual environment that the
+// program is in, "" when it is in none. A name without a folder is looked up as
+// the shell did.
+func venvVersion(program string) string {
+	if !strings.Contains(program, "/") {
+		found, err := lookPath(program, []string{"PATH=" + os.Getenv("PATH")})
+		if err != nil {
+			return ""
+		}
+		program = found
+	}
+	version, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(program)), venvVersionFile))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(version))
+}
+
+const newestVLLM = "0.33.0"
+
+// released says whether there is such a release: 0.6.0 to 0.33.0, with up to
+// five fixes each (0.33 has none yet), which is close enough to the real list.
+func released(version string) bool {
+	var minor, patch int
+	if n, err := fmt.Sscanf(version, "0.%d.%d", &minor, &patch); n != 2 || err != nil {
+		return false
+	}
+	if version != fmt.Sprintf("0.%d.%d", minor, patch) || patch < 0 {
+		return false
+	}
+	return minor >= 6 && minor < 33 && patch <= 5 || version == newestVLLM
+}
