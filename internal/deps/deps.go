@@ -2,6 +2,7 @@ package deps
 
 import (
 	_ "al.essio.dev/pkg/shellescape"
+	_ "github.com/gofrs/flock"
 	_ "github.com/google/uuid"
 	_ "github.com/hashicorp/go-retryablehttp"
 	_ "github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"

@@ -1,0 +1,244 @@
+package rental
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// NoOfferError says that no offer could be chosen.
+type NoOfferError struct {
+	// OfferID is the one offer that was asked for, "" where requirements choose.
+	OfferID string
+	// Total counts the offers there are, Fit those that meet the requirements (and
+	// have all been tried); Rejected are the others, closest first.
+	Total, Fit int
+	Rejected   []Rejection
+	Err        error
+}
+
+func (e *NoOfferError) Error() string {
+	switch {
+	case e.OfferID != "":
+		return fmt.Sprintf("The shopper has no offer %s: it is rented, withdrawn, or hidden for a while after failing. %v",
+			e.OfferID, e.Err)
+	case e.Fit > 0:
+		return fmt.Sprintf("All %d offers that meet the requirements have been tried.", e.Fit)
+	default:
+		return explain(e.Total, e.Rejected)
+	}
+}
+
+func (e *NoOfferError) Unwrap() error { return e.Err }
+
+// NotReadyError says that the service stayed in its start-up.
+type NotReadyError struct {
+	URL    string
+	Waited time.Duration
+}
+
+func (e *NotReadyError) Error() string {
+	return fmt.Sprintf("The shopper at %s is starting up and was not ready after %s. It looks for machines left over from"+
+		" its own last run before it rents new ones; its log says how far it is.", e.URL, e.Waited)
+}
+
+// UnusableError says why a rented machine can't be used.
+type UnusableError struct {
+	SessionID, Reason string
+	Err               error
+}
+
+func (e *UnusableError) Error() string {
+	text := fmt.Sprintf("session %s: %s", e.SessionID, e.Reason)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+func (e *UnusableError) Unwrap() error { return e.Err }
+
+// AttemptsError says why none of several offers could be rented.
+type AttemptsError struct {
+	Attempts []Attempt
+	// Last is why no further offer was tried, nil when enough were.
+	Last error
+}
+
+func (e *AttemptsError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d offers were tried:\n", len(e.Attempts))
+	for _, a := range e.Attempts {
+		fmt.Fprintf(&b, "  %s ($%.4g/h): %v\n", a.Offer.ID, a.Offer.PricePerHour, a.Err)
+	}
+	if e.Last != nil {
+		fmt.Fprintf(&b, "\n%v\n", e.Last)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// Unwrap returns the last attempt's error and what ended the search.
+func (e *AttemptsError) Unwrap() []error {
+	var all []error
+	for _, a := range e.Attempts {
+		all = append(all, a.Err)
+	}
+	if e.Last != nil {
+		all = append(all, e.Last)
+	}
+	return all
+}
+
+// CancelledError says that renting was interrupted, and that the machine has
+// been given back.
+type CancelledError struct {
+	SessionID string
+	Err       error
+}
+
+func (e *CancelledError) Error() string {
+	return fmt.Sprintf("Interrupted while session %s was being made ready. It has been released and no longer costs anything (%v).",
+		e.SessionID, e.Err)
+}
+
+func (e *CancelledError) Unwrap() error { return e.Err }
+
+// NotReleasedError says that a session was not seen to end.
+type NotReleasedError struct {
+	SessionID string
+	// Last is the session as read last; its ID is empty if it never was.
+	Last shopper.Session
+	Err  error
+}
+
+func (e *NotReleasedError) note(err error) {
+	if err != nil {
+		e.Err = err
+	}
+}
+
+func (e *NotReleasedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Session %s was not seen to end", e.SessionID)
+	if e.Last.ID != "" {
+		fmt.Fprintf(&b, ": it last read %q. It may go on costing $%.4g an hour until %s at the latest", e.Last.Status,
+			e.Last.PricePerHour, e.Last.ExpiresAt.UTC().Format(time.RFC3339))
+	} else {
+		b.WriteString(", and could not be read. It may go on costing money until its reservation ends")
+	}
+	b.WriteString(". Run destroy again, or look for the machine in the cloud's own console.")
+	if e.Err != nil {
+		fmt.Fprintf(&b, " Last trouble: %v", e.Err)
+	}
+	return b.String()
+}
+
+func (e *NotReleasedError) Unwrap() error { return e.Err }
+
+// KeptError says that a rental can't be used and could not be released either.
+type KeptError struct {
+	Cause, Release error
+}
+
+func (e *KeptError) Error() string {
+	return fmt.Sprintf("%v\n\nGiving it back failed too. %v", e.Cause, e.Release)
+}
+
+// Unwrap returns both.
+func (e *KeptError) Unwrap() []error { return []error{e.Cause, e.Release} }
+
+// DoubtError says that a request's answer was lost and that what it made, if
+// anything, could not be looked for or released.
+type DoubtError struct {
+	Cause error
+	Mark  Mark
+	Found []string
+	Err   error
+}
+
+func (e *DoubtError) Error() string {
+	return fmt.Sprintf("%v\n\nWhether this rented a machine could not be found out, so one may be costing money under the"+
+		" consumer_id %s: %v\n\nThe next apply looks for it again.", e.Cause, e.Mark, e.Err)
+}
+
+// Unwrap returns both.
+func (e *DoubtError) Unwrap() []error { return []error{e.Cause, e.Err} }
+
+// ConflictError says that sessions are active under the name and that nothing
+// proves them to be leftovers of our own.
+type ConflictError struct {
+	Name     string
+	Sessions []shopper.Session
+	Journal  string
+}
+
+func (e *ConflictError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Something is already rented under the name %q:\n", e.Name)
+	for _, s := range e.Sessions {
+		fmt.Fprintf(&b, "  session %s, %s, %d × %s on %s, $%.4g/h, since %s\n", s.ID, s.Status, s.GPUCount, s.GPUType, s.Cloud,
+			s.PricePerHour, s.CreatedAt.UTC().Format(time.RFC3339))
+	}
+	b.WriteString("\nNothing here proves that it is a leftover: it may belong to another stack. Take it over with an import," +
+		" choose another name, release it yourself, or set on_conflict = \"replace\" to have it released.")
+	if e.Journal == "" {
+		b.WriteString(" (The journal is turned off, so leftovers of a crashed run can't be told from other sessions.)")
+	}
+	return b.String()
+}
+
+// BudgetError says that a rental would break the provider's ceiling.
+type BudgetError struct {
+	Ceiling, Spent, Price float64 // USD per hour
+	Sessions              int
+}
+
+func (e *BudgetError) Error() string {
+	return fmt.Sprintf("The provider's budget allows $%.4g an hour. %d live sessions of this consumer and what this run rents"+
+		" cost $%.4g already; the offer costs $%.4g more. Nothing was rented.", e.Ceiling, e.Sessions, e.Spent, e.Price)
+}
+
+// ExtendError says that a reservation was not seen to be extended.
+type ExtendError struct {
+	SessionID    string
+	Wanted, Read int // hours
+	Ask, Err     error
+}
+
+func (e *ExtendError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Session %s was to be reserved for %d hours and reads %d.", e.SessionID, e.Wanted, e.Read)
+	if e.Ask != nil {
+		fmt.Fprintf(&b, " The request: %v.", e.Ask)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, " Reading it afterwards: %v.", e.Err)
+	}
+	b.WriteString(" It was not sent again, since that could add the hours twice; the next apply reads first.")
+	return b.String()
+}
+
+// Unwrap returns both.
+func (e *ExtendError) Unwrap() []error {
+	var all []error
+	for _, err := range []error{e.Ask, e.Err} {
+		if err != nil {
+			all = append(all, err)
+		}
+	}
+	return all
+}
+
+// noted is an error with what else is worth knowing.
+type noted struct {
+	err   error
+	notes []string
+}
+
+func (e *noted) Error() string {
+	return e.err.Error() + "\n\n" + strings.Join(e.notes, "\n")
+}
+
+func (e *noted) Unwrap() error { return e.err }

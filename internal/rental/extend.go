@@ -1,0 +1,79 @@
+package rental
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// Extend raises a reservation to the given hours. The request that adds hours is
+// sent once at most, and only after a read that says they are missing; whether
+// it worked is read afterwards, so that a lost answer adds nothing twice. It
+// returns the session as read last.
+func (r *Renter) Extend(ctx context.Context, id string, hours int) (shopper.Session, error) {
+	before, err := r.service.Session(ctx, id)
+	if err != nil {
+		return before, err
+	}
+	if before.ReservationHours >= hours {
+		return before, nil
+	}
+	if err := CanExtend(before, hours, time.Now()); err != nil {
+		return before, err
+	}
+	_, askErr := r.service.Extend(context.WithoutCancel(ctx), id, hours-before.ReservationHours)
+	after, err := r.readExtended(context.WithoutCancel(ctx), id, hours, askErr)
+	if err != nil {
+		return before, &ExtendError{SessionID: id, Wanted: hours, Read: before.ReservationHours, Ask: askErr, Err: err}
+	}
+	if after.ReservationHours < hours {
+		return after, &ExtendError{SessionID: id, Wanted: hours, Read: after.ReservationHours, Ask: askErr}
+	}
+	return after, nil
+}
+
+// readExtended reads the session after the request; where that one's answer was
+// lost, for a little while, since it may still be under way.
+func (r *Renter) readExtended(ctx context.Context, id string, hours int, askErr error) (shopper.Session, error) {
+	limit := 10 * time.Second
+	if askErr == nil || !shopper.IsAmbiguous(askErr) {
+		limit = 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	begun := time.Now()
+	pause := newPace(250*time.Millisecond, 2*time.Second)
+	for {
+		session, err := r.service.Session(ctx, id)
+		if err != nil || session.ReservationHours >= hours || time.Since(begun) >= limit {
+			return session, err
+		}
+		if err := pause.wait(ctx); err != nil {
+			return session, err
+		}
+	}
+}
+
+// CanExtend says why the service would refuse to raise the session's reservation
+// to the given hours at the time now: it adds the hours since the session began
+// to those asked for, and allows 12.
+func CanExtend(s shopper.Session, hours int, now time.Time) error {
+	if s.Status.Terminal() || s.Status == shopper.Stopping {
+		return fmt.Errorf("session %s reads %q and can't be extended", s.ID, s.Status)
+	}
+	return FitsLimit(s.CreatedAt, s.ReservationHours, hours, now)
+}
+
+// FitsLimit says why a reservation begun at the given time can't be raised from
+// one number of hours to another at the time now, and when it ends for good.
+func FitsLimit(begun time.Time, from, to int, now time.Time) error {
+	running := now.Sub(begun)
+	if running+time.Duration(to-from)*time.Hour <= MaxHours*time.Hour {
+		return nil
+	}
+	return fmt.Errorf("the machine has been running for %.1f hours; %d more would exceed the shopper's limit of %d hours."+
+		" It ends at %s at the latest, whatever is asked for: replace it before then to go on", running.Hours(), to-from,
+		MaxHours, begun.Add(MaxHours*time.Hour).UTC().Format(time.RFC3339))
+}

@@ -1,0 +1,222 @@
+// Package rental is everything that costs money: it chooses an offer, rents a
+// machine, waits until it can be used, extends the reservation and gives the
+// machine back with proof. It is the only package that makes the service rent or
+// destroy anything.
+//
+// What it promises, whatever breaks:
+//
+//   - A request that rents is sent once for each mark and never cut short. When
+//     its answer is lost, what it made is found by the mark and released.
+//   - A rental's id is handed to the caller before anything else can fail.
+//   - A machine that can't be used is released before Rent returns; one whose
+//     release can't be confirmed is returned together with the error.
+//   - Released means: asked for, and then read as stopped or unknown.
+package rental
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// Service is what renting needs of the shopper; *shopper.Client is one.
+type Service interface {
+	URL() string
+	Ready(ctx context.Context) (shopper.Readiness, error)
+	Offers(ctx context.Context, cloud string) ([]shopper.Offer, error)
+	Offer(ctx context.Context, id string) (shopper.Offer, error)
+	CreateSession(ctx context.Context, req shopper.CreateSession) (shopper.Created, error)
+	Session(ctx context.Context, id string) (shopper.Session, error)
+	Sessions(ctx context.Context, filter shopper.SessionFilter) ([]shopper.Session, error)
+	Extend(ctx context.Context, id string, additionalHours int) (time.Time, error)
+	Delete(ctx context.Context, id string) error
+}
+
+const (
+	// MaxHours is the service's hard limit on a reservation, counted from its start.
+	MaxHours = 12
+
+	// askLimit is after how long a request that rents can no longer be under way:
+	// the service's own limit.
+	askLimit = 300 * time.Second
+
+	// readyLimit bounds the wait for a service that is starting up.
+	readyLimit = 5 * time.Minute
+
+	// releaseLimit bounds a release that nobody else bounds. One DELETE may take 275
+	// seconds, and the service's own clean-up of a stuck one ten minutes.
+	releaseLimit = 20 * time.Minute
+
+	// repeatDelete is how long a release reads a session that is being stopped
+	// before it asks once more.
+	repeatDelete = 30 * time.Second
+
+	// maxChildren bounds how many replacements of a replacement a release follows.
+	maxChildren = 10
+)
+
+// Config is how a Renter is made.
+type Config struct {
+	// Consumer is the first part of every mark; see ValidateName.
+	Consumer string
+	// Journal may be nil.
+	Journal *Journal
+	// MaxPricePerHour is a ceiling in USD on the summed price of all this consumer's
+	// live sessions; 0 for none.
+	MaxPricePerHour float64
+}
+
+// Renter rents and releases machines. It is safe for concurrent use.
+type Renter struct {
+	service  Service
+	consumer string
+	journal  *Journal
+	budget   *budget
+}
+
+// New returns a Renter. It makes no request.
+func New(service Service, cfg Config) *Renter {
+	return &Renter{
+		service:  service,
+		consumer: cfg.Consumer,
+		journal:  cfg.Journal,
+		budget:   &budget{ceiling: cfg.MaxPricePerHour, spent: map[string]float64{}},
+	}
+}
+
+// Order says what to rent and how.
+type Order struct {
+	// Name is the second part of the mark; see ValidateName.
+	Name string
+	// OfferID rents this offer and no other. Otherwise Requirements choose.
+	OfferID      string
+	Requirements Requirements
+	// MaxAttempts is how many offers are tried before giving up; 0 = 3.
+	MaxAttempts int
+	Hours       int
+	// The rest is passed on to the service as it is.
+	WorkloadType, TemplateHashID, OnStartCmd, StoragePolicy string
+	DiskGB, SSHTimeoutMinutes                               int
+	// ReplaceConflicting releases active sessions of this name that are not proved
+	// to be leftovers of our own; otherwise they are a *ConflictError.
+	ReplaceConflicting bool
+
+	// Login proves that the machine can be logged in to.
+	Login func(ctx context.Context, s shopper.Session, privateKey string) error
+	// Rented is called as soon as a session's id is known, and again when more is
+	// known; Dropped when that session has been released with proof.
+	Rented  func(*Rental)
+	Dropped func()
+	// Progress is told what is being done, in words.
+	Progress func(format string, args ...any)
+}
+
+// Rental is a machine that was rented.
+type Rental struct {
+	Session shopper.Session
+	// Offer is what it was rented as.
+	Offer shopper.Offer
+	// PrivateKey is the one-time key, PEM.
+	PrivateKey string
+	Mark       Mark
+	// Warnings are what went wrong beside the machine.
+	Warnings []string
+
+	held *held
+}
+
+// HandOver tells the journal that the rental is in Terraform's hands: to be
+// called last, just before Create returns. From then on it is never taken for a
+// leftover.
+func (r *Rental) HandOver() error {
+	if r.held == nil {
+		return nil
+	}
+	r.held.HandedOver = true
+	err := r.held.save()
+	r.held.release()
+	return err
+}
+
+// Mark returns the mark of this consumer under the name, without a token.
+func (r *Renter) Mark(name string) Mark {
+	return Mark{Consumer: r.consumer, Name: name}
+}
+
+// Rent rents a machine and waits until it can be used. When it returns a rental
+// together with an error, that machine may still be billing and its release
+// could not be confirmed; with an error alone, nothing that was found is left.
+//
+// Cancelling ctx stops it: what was rented is released first, within a deadline
+// of its own.
+func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
+	if err := r.waitReady(ctx, order); err != nil {
+		return nil, err
+	}
+	run := &run{Renter: r, Order: order, tried: map[string]bool{}}
+	if err := run.clearName(ctx); err != nil {
+		return nil, err
+	}
+	rental, err := run.attempts(ctx)
+	run.lookAgain(ctx)
+	if rental != nil {
+		rental.Warnings = append(rental.Warnings, run.warnings...)
+		return rental, err
+	}
+	if err != nil && len(run.warnings) > 0 {
+		err = &noted{err: err, notes: run.warnings}
+	}
+	return nil, err
+}
+
+// run is one call of Rent.
+type run struct {
+	*Renter
+	Order
+	tried    map[string]bool
+	failed   []Attempt
+	doubts   []*doubt
+	warnings []string
+}
+
+func (r *run) say(format string, args ...any) {
+	if r.Progress != nil {
+		r.Progress(format, args...)
+	}
+}
+
+func (r *run) warn(format string, args ...any) {
+	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
+}
+
+// waitReady waits while the service says that it is starting up. A service that
+// can't be asked is left to the requests that follow, whose errors say more.
+func (r *Renter) waitReady(ctx context.Context, order Order) error {
+	limited, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	pause := newPace(250*time.Millisecond, 5*time.Second)
+	for first := true; ; first = false {
+		ready, err := r.service.Ready(limited)
+		if err == nil && ready.Ready {
+			return nil
+		}
+		if err != nil && limited.Err() == nil {
+			if shopper.IsNotFound(err) {
+				return nil // an older service, or a proxy that doesn't pass it on
+			}
+			return err
+		}
+		if first && order.Progress != nil {
+			order.Progress("The shopper is starting up; waiting until it is ready")
+		}
+		if pause.wait(limited) == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &NotReadyError{URL: r.service.URL(), Waited: readyLimit}
+	}
+}
