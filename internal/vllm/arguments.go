@@ -36,6 +36,9 @@ var secretFlags = map[string]string{
 	"hf-token": "hf_token",
 }
 
+// exposed says why a secret may not be an argument.
+const exposed = ", which every user of the machine could read in its process list"
+
 // tokenPattern is the shape of a Hugging Face access token.
 var tokenPattern = regexp.MustCompile(`\bhf_[A-Za-z0-9]{20,}`)
 
@@ -44,30 +47,30 @@ var tokenPattern = regexp.MustCompile(`\bhf_[A-Za-z0-9]{20,}`)
 func (p *problems) arguments(s Spec) {
 	const field = "args"
 	if len(s.ExtraArgs) > maxArguments {
-		p.add(field, "has %d elements, more than %d", len(s.ExtraArgs), maxArguments)
+		p.addf(field, "has %d elements, more than %d", len(s.ExtraArgs), maxArguments)
 		return
 	}
 	for i, arg := range s.ExtraArgs {
 		switch {
 		case len(arg) > maxArgument:
-			p.add(field, "element %d is longer than %d bytes", i, maxArgument)
+			p.addf(field, "element %d is longer than %d bytes", i, maxArgument)
 			continue
 		case strings.ContainsRune(arg, 0):
-			p.add(field, "element %d must not contain NUL", i)
+			p.addf(field, "element %d must not contain NUL", i)
 			continue
 		case !utf8.ValidString(arg):
-			p.add(field, "element %d is not valid UTF-8", i)
+			p.addf(field, "element %d is not valid UTF-8", i)
 			continue
 		case i == 0 && !strings.HasPrefix(arg, "-"):
-			p.add(field, "must start with a flag such as --enable-lora; the model goes into the attribute model")
+			p.addf(field, "must start with a flag such as --enable-lora; the model goes into the attribute model")
 			continue
 		}
 		if held := heldSecret(arg, s); held != "" {
-			p.add(field, "element %d contains %s, which every user of the machine could read in its process list: leave it out, the provider passes it in the environment", i, held)
+			p.addf(field, "element %d contains %s%s: leave it out, the provider passes it in the environment", i, held, exposed)
 			continue
 		}
 		if tokenPattern.MatchString(arg) {
-			p.add(field, "element %d contains a Hugging Face token, which every user of the machine could read in its process list: use hf_token or hf_token_wo", i)
+			p.addf(field, "element %d contains a Hugging Face token%s: use hf_token or hf_token_wo", i, exposed)
 			continue
 		}
 		p.flag(field, arg)
@@ -83,11 +86,11 @@ func (p *problems) flag(field, arg string) {
 	}
 	shown := strings.SplitN(arg, "=", 2)[0]
 	if attribute, found := flagOwner(secretFlags, name); found {
-		p.add(field, "%s carries a secret, which every user of the machine could read in its process list: use %s or %s_wo instead", shown, attribute, attribute)
+		p.addf(field, "%s carries a secret%s: use %s or %s_wo instead", shown, exposed, attribute, attribute)
 		return
 	}
 	if attribute, found := flagOwner(ownFlags, name); found {
-		p.add(field, "%s is set by the attribute %s: set it there", shown, attribute)
+		p.addf(field, "%s is set by the attribute %s: set it there", shown, attribute)
 	}
 }
 

@@ -172,9 +172,9 @@ func (c *Client) exchange(ctx context.Context, op, method, path string, payload 
 	if err != nil {
 		return nil, c.failed(ctx, op, 0, err)
 	}
-	defer response.Body.Close() //nolint:errcheck // a body that was read or given up has nothing left to say
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		excerpt, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBytes)) //nolint:errcheck // what could be read is shown
+		excerpt, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBytes))
 		return nil, &Error{Op: op, Status: response.StatusCode, Message: c.message(excerpt)}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
@@ -205,7 +205,8 @@ func (c *Client) failed(ctx context.Context, op string, status int, err error) e
 
 func (c *Client) decode(op string, body []byte, out any) error {
 	if err := json.Unmarshal(body, out); err != nil {
-		return &Error{Op: op, Status: http.StatusOK, Message: "the answer is not the JSON that vLLM sends: is something else listening on this port?", Err: err, secret: c.key}
+		const message = "the answer is not the JSON that vLLM sends: is something else listening on this port?"
+		return &Error{Op: op, Status: http.StatusOK, Message: message, Err: err, secret: c.key}
 	}
 	return nil
 }

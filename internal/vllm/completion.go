@@ -54,20 +54,20 @@ type completionAnswer struct {
 
 // Complete asks for a completion (POST /v1/completions). An answer without a token is an *Error with ErrNoTokens.
 func (c *Client) Complete(ctx context.Context, r CompletionRequest) (Completion, error) {
-	return c.complete(ctx, "complete", "/v1/completions", map[string]any{
+	return c.generate(ctx, "complete", "/v1/completions", map[string]any{
 		"model": r.Model, "prompt": r.prompt(), "max_tokens": r.maxTokens(), "temperature": 0,
 	})
 }
 
 // CompleteChat asks for the answer to one message (POST /v1/chat/completions), for models that have a chat template.
 func (c *Client) CompleteChat(ctx context.Context, r CompletionRequest) (Completion, error) {
-	return c.complete(ctx, "complete a chat", "/v1/chat/completions", map[string]any{
+	return c.generate(ctx, "complete a chat", "/v1/chat/completions", map[string]any{
 		"model": r.Model, "max_tokens": r.maxTokens(), "temperature": 0,
 		"messages": []map[string]string{{"role": "user", "content": r.prompt()}},
 	})
 }
 
-func (c *Client) complete(ctx context.Context, op, path string, request map[string]any) (Completion, error) {
+func (c *Client) generate(ctx context.Context, op, path string, request map[string]any) (Completion, error) {
 	started := time.Now()
 	var answer completionAnswer
 	if err := c.post(ctx, op, path, request, &answer); err != nil {

@@ -56,16 +56,6 @@ const (
 	evidenceDistance = 3   // lines after the one that matched
 )
 
-// rule recognises one cause. Its pattern is matched against one line, or against two that a terminal or a formatter
-// has broken.
-type rule struct {
-	kind    Kind
-	pattern *regexp.Regexp
-	// generic rules give way to any other: their message also comes as the consequence of a cause with a rule of its own.
-	generic bool
-	explain func(message string) (cause, wayOut string)
-}
-
 // Diagnose finds out why a start failed, from the log's lines in their order (at least the last 250: the last of them
 // usually says no more than "Engine core initialization failed. See root cause above"). Of several causes the first
 // one counts, because the others follow from it; earlier starts in the same log don't count. ok is false when the log
@@ -73,14 +63,14 @@ type rule struct {
 func Diagnose(log []string) (diagnosis Diagnosis, ok bool) {
 	lines := readLog(log)
 	if last := lastAttempt(lines); len(last) < len(lines) {
-		if diagnosis, ok = diagnose(last); ok {
+		if diagnosis, ok = firstCause(last); ok {
 			return diagnosis, true
 		}
 	}
-	return diagnose(lines)
+	return firstCause(lines)
 }
 
-func diagnose(lines []logLine) (Diagnosis, bool) {
+func firstCause(lines []logLine) (Diagnosis, bool) {
 	for _, generic := range []bool{false, true} {
 		for i, line := range lines {
 			if line.level == levelInfo {
@@ -106,7 +96,7 @@ func (r rule) matches(lines []logLine, i int) bool {
 		return false
 	}
 	found := r.pattern.FindStringIndex(lines[i].text + " " + strings.TrimSpace(lines[i+1].text))
-	return found != nil && found[0] < len(lines[i].text)
+	return len(found) > 0 && found[0] < len(lines[i].text)
 }
 
 // message is line i with the lines after it, on one line: figures may stand in any of them.
@@ -144,8 +134,10 @@ var (
 		`raise \w|return \w|await \w|self\.|with \w|` +
 		`usage: |\[?--?[a-z]|Route: |` +
 		`.*[█▄▀▌▐▏▎▍▋▊▉]|.*\d+%\|)`)
-	wrapperPattern = regexp.MustCompile(`See root cause above|EngineCore failed to start|WorkerProc (?:failed to start|initialization failed)|Engine process failed to start`)
-	troublePattern = regexp.MustCompile(`(?i)\b(?:[\w.]*(?:error|exception)\b|fatal|failed|cannot|killed|denied|refused|no such|core dumped|segmentation fault)`)
+	wrapperPattern = oneOf(`See root cause above`, `EngineCore failed to start`, `Engine process failed to start`,
+		`WorkerProc (?:failed to start|initialization failed)`)
+	troublePattern = regexp.MustCompile(`(?i)\b(?:[\w.]*(?:error|exception)\b|` +
+		`fatal|failed|cannot|killed|denied|refused|no such|core dumped|segmentation fault)`)
 )
 
 // isNoise tells whether a line carries nothing but a traceback's frames, a progress bar, a banner, or usage text.

@@ -44,7 +44,8 @@ func explainGPUTooOld(message string) (cause, wayOut string) {
 	if gpu, ok := capabilityExamples[capability(minimum)]; ok {
 		example = fmt.Sprintf(" (such as %s)", gpu)
 	}
-	return cause + ".", fmt.Sprintf("Use a GPU of compute capability %s or newer%s, or a model with another quantisation.", capability(minimum), example)
+	return cause + ".", fmt.Sprintf("Use a GPU of compute capability %s or newer%s, or a model with another quantisation.",
+		capability(minimum), example)
 }
 
 var (
@@ -73,7 +74,8 @@ func explainGated(message string) (cause, wayOut string) {
 	if model == "" {
 		model = "model"
 	}
-	return fmt.Sprintf("The hub doesn't give out the %s: it is gated, and the Hugging Face token is missing, wrong, or its account hasn't accepted the model's terms.", modelName(model)),
+	return fmt.Sprintf("The hub doesn't give out the %s: it is gated, and the Hugging Face token is missing, wrong, "+
+			"or its account hasn't accepted the model's terms.", modelName(model)),
 		"Accept the terms on the model's page, and set hf_token (or hf_token_wo) to a token of that account."
 }
 
@@ -108,10 +110,12 @@ var (
 	parallelPattern = regexp.MustCompile(`tensor parallel size \((\d+)\)`)
 )
 
+// mostHeads bounds attention heads, well above those of any model.
+const mostHeads = 1 << 12
+
 func explainTensorParallel(message string) (cause, wayOut string) {
 	heads, size := number(group(headsPattern, message)), number(group(parallelPattern, message))
-	const most = 1 << 12 // no model has more attention heads
-	if heads < 1 || heads > most {
+	if heads < 1 || heads > mostHeads {
 		return "The model's attention heads can't be shared out evenly among that many GPUs.",
 			"Set tensor_parallel_size to a divisor of the model's number of attention heads."
 	}
@@ -141,10 +145,12 @@ var gpuCountPattern = regexp.MustCompile(`number of available GPUs \((\d+)\)`)
 func explainTooFewGPUs(message string) (cause, wayOut string) {
 	count := number(group(gpuCountPattern, message))
 	if count < 1 {
-		return "The server is to use more GPUs than it sees.", "Lower tensor_parallel_size or pipeline_parallel_size to the machine's GPUs, or rent a machine with more."
+		return "The server is to use more GPUs than it sees.",
+			"Lower tensor_parallel_size or pipeline_parallel_size to the machine's GPUs, or rent a machine with more."
 	}
 	return fmt.Sprintf("The server is to use more GPUs than the %d it sees.", count),
-		fmt.Sprintf("Choose tensor_parallel_size and pipeline_parallel_size so that their product is %d, or rent a machine with more GPUs.", count)
+		fmt.Sprintf("Choose tensor_parallel_size and pipeline_parallel_size so that their product is %d, "+
+			"or rent a machine with more GPUs.", count)
 }
 
 var architecturePattern = regexp.MustCompile(`Model architectures? (\[[^\]]*\])|(\w+) has no vLLM implementation|model type .?([\w-]+)`)
@@ -156,13 +162,16 @@ func explainUnsupportedModel(message string) (cause, wayOut string) {
 			name = "the architecture " + found
 		}
 	}
-	return fmt.Sprintf("This vLLM release doesn't support %s.", name), "Use a newer vLLM image or version; vLLM's list of supported models says which models it runs."
+	return fmt.Sprintf("This vLLM release doesn't support %s.", name),
+		"Use a newer vLLM image or version; vLLM's list of supported models says which models it runs."
 }
 
 var (
 	cudaPattern        = regexp.MustCompile(`unsatisfied condition: cuda ?>= ?(\d+\.\d+)`)
 	driverCUDAPattern  = regexp.MustCompile(`found version (\d{5})\b`)
-	driverWayOutFormat = "Choose a machine with a newer driver (requirements.min_cuda_version = %s; CUDA 13 images want driver 580 or newer), or an older image: the default builds up to v0.20.0 are CUDA 12. On some datacenter GPUs VLLM_ENABLE_CUDA_COMPATIBILITY=1 in env helps."
+	driverWayOutFormat = "Choose a machine with a newer driver (requirements.min_cuda_version = %s; " +
+		"CUDA 13 images want driver 580 or newer), or an older image: the default builds up to v0.20.0 are CUDA 12. " +
+		"On some datacenter GPUs VLLM_ENABLE_CUDA_COMPATIBILITY=1 in env helps."
 )
 
 func explainDriver(message string) (cause, wayOut string) {
@@ -180,7 +189,8 @@ func explainDriver(message string) (cause, wayOut string) {
 	return cause + ".", fmt.Sprintf(driverWayOutFormat, wanted)
 }
 
-var portPattern = regexp.MustCompile(`address \('[^']*', (\d{1,5})\)|[\d.\]:]+:(\d{1,5})(?:: bind| failed|\))|:(\d{1,5}):? (?:address already|bind)`)
+// portPattern finds the port in uvicorn's and in Docker's words.
+var portPattern = oneOf(`address \('[^']*', (\d{1,5})\)`, `:(\d{1,5})(?::? bind|:? failed|:? address already|\))`)
 
 func explainPort(message string) (cause, wayOut string) {
 	cause = "The port is taken by another process on the machine."
@@ -208,14 +218,16 @@ func explainUnknownFlag(message string) (cause, wayOut string) {
 func explainBadFlagValue(message string) (cause, wayOut string) {
 	cause = "A flag has a value that this vLLM release doesn't take."
 	if found := badFlagPattern.FindStringSubmatch(message); found != nil {
-		cause = fmt.Sprintf("The flag %s has a value that this vLLM release doesn't take: %s", found[1], clip(MaskSecrets(found[2]), maxQuoted))
+		cause = fmt.Sprintf("The flag %s has a value that this vLLM release doesn't take: %s",
+			found[1], clip(MaskSecrets(found[2]), maxQuoted))
 	}
 	return cause, "Correct it, or leave it out for vLLM's default."
 }
 
 func explainDType(message string) (cause, wayOut string) {
 	if strings.Contains(strings.ToLower(message), "bfloat16 is only supported") {
-		return "The GPU has no bfloat16: that needs compute capability 8.0.", `Set dtype to "half", or use a GPU of compute capability 8.0 or newer (such as A100, L4 or RTX 3090).`
+		return "The GPU has no bfloat16: that needs compute capability 8.0.",
+			`Set dtype to "half", or use a GPU of compute capability 8.0 or newer (such as A100, L4 or RTX 3090).`
 	}
 	return "The model doesn't work with this dtype.", "Leave dtype out, or set it to one that the log's message names."
 }
@@ -228,31 +240,4 @@ func explainBatch(message string) (cause, wayOut string) {
 		return cause, fmt.Sprintf("Set --max-num-batched-tokens to %d or more, or remove it.", length)
 	}
 	return cause, "Raise --max-num-batched-tokens, or remove it."
-}
-
-var mambaPattern = regexp.MustCompile(`Mamba cache blocks \((\d+)\)`)
-
-func explainSequences(message string) (cause, wayOut string) {
-	if blocks := number(group(mambaPattern, message)); blocks > 0 {
-		return "The model's state cache is too small for that many sequences at once.",
-			fmt.Sprintf(`Add "--max-num-seqs", "%d" to args, or use a larger GPU.`, blocks)
-	}
-	return "Memory ran out while warming up for the number of sequences that may run at once.",
-		`Add "--max-num-seqs" with a smaller number (such as 64) to args, or lower gpu_memory_utilization.`
-}
-
-var (
-	allocatePattern = regexp.MustCompile(`Tried to allocate ([\d.]+ [KMGT]iB)`)
-	capacityPattern = regexp.MustCompile(`total capacity of ([\d.]+ [KMGT]iB)`)
-)
-
-func explainOutOfMemory(message string) (cause, wayOut string) {
-	cause = "The GPU's memory is not enough"
-	if capacity := group(capacityPattern, message); capacity != "" {
-		cause = fmt.Sprintf("The GPU's %s of memory are not enough", capacity)
-	}
-	if wanted := group(allocatePattern, message); wanted != "" {
-		cause += fmt.Sprintf(": another %s were wanted", wanted)
-	}
-	return cause + ".", "Use a larger GPU, more GPUs (tensor_parallel_size), a quantised model, or a smaller max_model_len."
 }

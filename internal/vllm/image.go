@@ -16,7 +16,7 @@ func ValidateImage(ref string) error {
 	const example = "such as vllm/vllm-openai:v0.33.0"
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		found.add(field, "%q is not an image reference: %v; write one %s", clip(ref, maxQuoted), err, example)
+		found.addf(field, "%q is not an image reference: %v; write one %s", clip(ref, maxQuoted), err, example)
 		return found.err()
 	}
 	if _, ok := named.(reference.Digested); ok {
@@ -25,9 +25,10 @@ func ValidateImage(ref string) error {
 	tagged, ok := named.(reference.Tagged)
 	switch {
 	case !ok:
-		found.add(field, "%q has neither tag nor digest, so that each start may run another vLLM: pin it, %s", ref, example)
+		found.addf(field, "%q has neither tag nor digest, so that each start may run another vLLM: pin it, %s", ref, example)
 	case isMoving(tagged.Tag()):
-		found.add(field, "the tag %q moves, so that each start may run another vLLM: pin a release, %s, or a digest", tagged.Tag(), example)
+		found.addf(field, "the tag %q moves, so that each start may run another vLLM: pin a release, %s, or a digest",
+			tagged.Tag(), example)
 	}
 	return found.err()
 }
@@ -82,7 +83,7 @@ func MinimumDriver(version string) int {
 	}
 	var parts [3]int
 	for i := range parts {
-		parts[i], _ = strconv.Atoi(found[i+1]) //nolint:errcheck // the pattern lets only short runs of digits through
+		parts[i], _ = strconv.Atoi(found[i+1])
 	}
 	if parts[0] > 0 || parts[1] > 20 || (parts[1] == 20 && parts[2] > 0) {
 		return driverCUDA13

@@ -154,49 +154,57 @@ func (o MemoryOptions) withDefaults(shape ModelShape) MemoryOptions {
 // checkFigures lists what is wrong with the figures, defaults applied.
 func checkFigures(shape ModelShape, options MemoryOptions) error {
 	var found problems
-	if !(shape.Parameters > 0 && shape.Parameters < 1e6) {
-		found.add("parameters", "must be above 0, in billions; got %v", shape.Parameters)
-	}
-	if !(shape.Unquantized >= 0 && shape.Unquantized <= shape.Parameters) {
-		found.add("unquantized", "must be between 0 and the parameters, in billions; got %v", shape.Unquantized)
-	}
-	found.positive("layers", shape.Layers)
-	if shape.LatentDim == 0 {
-		found.positive("kv_heads", shape.KVHeads)
-		found.positive("head_dim", shape.HeadDim)
-	} else if shape.LatentDim < 0 {
-		found.add("latent_dim", "must be at least 1; got %d", shape.LatentDim)
-	}
-	if shape.SlidingLayers < 0 || shape.SlidingLayers > max(shape.Layers, 0) {
-		found.add("sliding_layers", "must be between 0 and the number of layers; got %d", shape.SlidingLayers)
-	}
-	if shape.SlidingLayers > 0 {
-		found.positive("window", shape.Window)
-	}
+	found.shape(shape)
 	found.positive("context_length", options.ContextLength)
 	found.positive("sequences", options.Sequences)
 	found.positive("tensor_parallel_size", options.TensorParallelSize)
 	found.positive("pipeline_parallel_size", options.PipelineParallelSize)
-	if size := options.TensorParallelSize; size > 0 && shape.AttentionHeads > 0 && shape.AttentionHeads%size != 0 {
-		found.add("tensor_parallel_size", "must divide the model's %d attention heads: %s; got %d", shape.AttentionHeads, divisors(shape.AttentionHeads), size)
+	if size := options.TensorParallelSize; size > 0 && shape.AttentionHeads > 0 && shape.AttentionHeads <= mostHeads && shape.AttentionHeads%size != 0 {
+		found.addf("tensor_parallel_size", "must divide the model's %d attention heads: %s; got %d",
+			shape.AttentionHeads, divisors(shape.AttentionHeads), size)
 	}
 	if u := options.GPUMemoryUtilization; !(u > 0 && u <= 1) {
-		found.add("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
+		found.addf("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
 	}
 	if _, ok := weightBytes(options.Quantization); !ok {
-		found.add("quantization", "is not one whose size is known: %s", strings.Join(Quantizations(), ", "))
+		found.addf("quantization", "is not one whose size is known: %s", strings.Join(Quantizations(), ", "))
 	}
 	if _, ok := kvBytes(options.KVCacheDType); !ok {
-		found.add("kv_cache_dtype", "must be auto, fp8, fp8_e4m3 or fp8_e5m2")
+		found.addf("kv_cache_dtype", "must be auto, fp8, fp8_e4m3 or fp8_e5m2")
 	}
 	return found.err()
+}
+
+func (p *problems) shape(shape ModelShape) {
+	if !(shape.Parameters > 0 && shape.Parameters < 1e6) {
+		p.addf("parameters", "must be above 0, in billions; got %v", shape.Parameters)
+	}
+	if !(shape.Unquantized >= 0 && shape.Unquantized <= shape.Parameters) {
+		p.addf("unquantized", "must be between 0 and the parameters, in billions; got %v", shape.Unquantized)
+	}
+	p.positive("layers", shape.Layers)
+	if shape.AttentionHeads < 0 || shape.AttentionHeads > mostHeads {
+		p.addf("attention_heads", "must be between 1 and %d, or left out; got %d", mostHeads, shape.AttentionHeads)
+	}
+	if shape.LatentDim == 0 {
+		p.positive("kv_heads", shape.KVHeads)
+		p.positive("head_dim", shape.HeadDim)
+	} else if shape.LatentDim < 0 {
+		p.addf("latent_dim", "must be at least 1; got %d", shape.LatentDim)
+	}
+	if shape.SlidingLayers < 0 || shape.SlidingLayers > max(shape.Layers, 0) {
+		p.addf("sliding_layers", "must be between 0 and the number of layers; got %d", shape.SlidingLayers)
+	}
+	if shape.SlidingLayers > 0 {
+		p.positive("window", shape.Window)
+	}
 }
 
 // positive checks a count. The upper bound keeps sums finite; no model comes near it.
 func (p *problems) positive(field string, value int) {
 	const most = 1 << 30
 	if value < 1 || value > most {
-		p.add(field, "must be between 1 and %d; got %d", most, value)
+		p.addf(field, "must be between 1 and %d; got %d", most, value)
 	}
 }
 

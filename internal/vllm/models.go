@@ -135,7 +135,7 @@ func Lookup(modelID string) (ModelShape, bool) {
 // named finds a model by a name without organisation and endings, in lower case.
 func named(name string) (ModelShape, bool) {
 	if other, ok := variants[name]; ok {
-		shape, found := tableModel(strings.ToLower(other.name))
+		shape, found := tableModel(other.name)
 		if other.context > 0 {
 			shape.ContextLength = other.context
 		}
@@ -146,7 +146,7 @@ func named(name string) (ModelShape, bool) {
 
 func tableModel(name string) (ModelShape, bool) {
 	for _, shape := range models {
-		if strings.ToLower(shape.Name) == name {
+		if strings.EqualFold(shape.Name, name) {
 			return shape, true
 		}
 	}

@@ -25,10 +25,12 @@ var phases = []struct {
 	{PhaseServer, regexp.MustCompile(`Starting vLLM (?:API )?server|init engine .*took|Available routes are`)},
 	{PhaseGraphs, regexp.MustCompile(`Capturing CUDA graph[^:]*(?::\s*(\d{1,3})%)?|Graph capturing finished`)},
 	{PhaseCache, regexp.MustCompile(`Available KV cache memory|GPU KV cache size|Maximum concurrency for|# GPU blocks`)},
-	{PhaseCompiling, regexp.MustCompile(`torch\.compile t(?:ook|akes)|Dynamo bytecode|Compiling a graph|Start compiling|Directly load the compiled graph|Using cache directory: .*torch_compile`)},
+	{PhaseCompiling, oneOf(`torch\.compile t(?:ook|akes)`, `Dynamo bytecode`, `Compiling a graph`, `Start compiling`,
+		`Directly load the compiled graph`, `Using cache directory: .*torch_compile`)},
 	{PhaseLoaded, regexp.MustCompile(`Model loading took|Loading weights took|Loading model weights took`)},
 	{PhaseLoading, regexp.MustCompile(`Loading \w+ (?:checkpoint shards|using [\w ]+):\s*(\d{1,3})%|Time spent downloading weights`)},
-	{PhaseDownloading, regexp.MustCompile(`Starting to load model|Using model weights format|(?:Fetching \d+ files|Downloading[^:]*|\.(?:safetensors|bin|gguf)):\s*(\d{1,3})%`)},
+	{PhaseDownloading, oneOf(`Starting to load model`, `Using model weights format`,
+		`(?:Fetching \d+ files|Downloading[^:]*|\.(?:safetensors|bin|gguf)):\s*(\d{1,3})%`)},
 	{PhaseStarting, regexp.MustCompile(`vLLM API server version|non-default args`)},
 }
 

@@ -26,7 +26,7 @@ const (
 
 // Names of the environment variables that carry secrets, as vLLM and huggingface_hub read them.
 const (
-	EnvAPIKey  = "VLLM_API_KEY"
+	EnvAPIKey  = "VLLM_API_KEY" //nolint:gosec // a variable's name
 	EnvHFToken = "HF_TOKEN"
 )
 
@@ -189,13 +189,13 @@ func (e *SpecError) Error() string {
 // problems collects what is wrong.
 type problems []Problem
 
-func (p *problems) add(field, format string, values ...any) {
+func (p *problems) addf(field, format string, values ...any) {
 	*p = append(*p, Problem{Field: field, Problem: fmt.Sprintf(format, values...)})
 }
 
-func (p problems) err() error {
-	if len(p) == 0 {
+func (p *problems) err() error {
+	if len(*p) == 0 {
 		return nil
 	}
-	return &SpecError{Problems: p}
+	return &SpecError{Problems: *p}
 }

@@ -40,16 +40,16 @@ func (s Spec) Validate() error {
 	var found problems
 	found.text("model", s.Model)
 	if strings.TrimSpace(s.Model) == "" {
-		found.add("model", "is empty; give a Hugging Face id such as Qwen/Qwen2.5-7B-Instruct, or a path on the machine")
+		found.addf("model", "is empty; give a Hugging Face id such as Qwen/Qwen2.5-7B-Instruct, or a path on the machine")
 	}
 	found.text("served_model_name", s.ServedModelName)
 	found.text("revision", s.Revision)
 	found.text("quantization", s.Quantization)
 	if s.Quantization != "" && !quantizationPattern.MatchString(s.Quantization) {
-		found.add("quantization", "must be letters, digits, '.', '_' and '-', such as awq or fp8")
+		found.addf("quantization", "must be letters, digits, '.', '_' and '-', such as awq or fp8")
 	}
 	if s.DType != "" && !slices.Contains(DTypes(), s.DType) {
-		found.add("dtype", "must be one of %s", strings.Join(DTypes(), ", "))
+		found.addf("dtype", "must be one of %s", strings.Join(DTypes(), ", "))
 	}
 	found.numbers(s)
 	found.reach(s)
@@ -66,31 +66,31 @@ func (p *problems) text(field, value string) {
 	}
 	switch {
 	case len(value) > maxText:
-		p.add(field, "is longer than %d bytes", maxText)
+		p.addf(field, "is longer than %d bytes", maxText)
 	case !utf8.ValidString(value):
-		p.add(field, "is not valid UTF-8")
+		p.addf(field, "is not valid UTF-8")
 	case strings.ContainsAny(value, "\x00\r\n"):
-		p.add(field, "must not contain NUL or line breaks")
+		p.addf(field, "must not contain NUL or line breaks")
 	case strings.HasPrefix(value, "-"):
-		p.add(field, "must not start with '-': vLLM would read it as a flag")
+		p.addf(field, "must not start with '-': vLLM would read it as a flag")
 	}
 }
 
 func (p *problems) numbers(s Spec) {
 	if s.MaxModelLen < 0 {
-		p.add("max_model_len", "must be at least 1 token, or left out for the model's own limit; got %d", s.MaxModelLen)
+		p.addf("max_model_len", "must be at least 1 token, or left out for the model's own limit; got %d", s.MaxModelLen)
 	}
 	if u := s.GPUMemoryUtilization; math.IsNaN(u) || u < 0 || u > 1 {
-		p.add("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
+		p.addf("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
 	}
 	if s.TensorParallelSize < 0 {
-		p.add("tensor_parallel_size", "must be at least 1; got %d", s.TensorParallelSize)
+		p.addf("tensor_parallel_size", "must be at least 1; got %d", s.TensorParallelSize)
 	}
 	if s.PipelineParallelSize < 0 {
-		p.add("pipeline_parallel_size", "must be at least 1; got %d", s.PipelineParallelSize)
+		p.addf("pipeline_parallel_size", "must be at least 1; got %d", s.PipelineParallelSize)
 	}
 	if s.Port < 0 || s.Port > 65535 {
-		p.add("port", "must be between 1 and 65535; got %d", s.Port)
+		p.addf("port", "must be between 1 and 65535; got %d", s.Port)
 	}
 }
 
@@ -98,13 +98,13 @@ func (p *problems) numbers(s Spec) {
 func (p *problems) reach(s Spec) {
 	if s.Listen != "" && s.Listen != "localhost" {
 		if _, err := netip.ParseAddr(s.Listen); err != nil {
-			p.add("listen", "must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost")
+			p.addf("listen", "must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost")
 		}
 	}
 	p.text("tls_key_file", s.TLSKeyFile)
 	p.text("tls_cert_file", s.TLSCertFile)
 	if (s.TLSKeyFile == "") != (s.TLSCertFile == "") {
-		p.add("tls", "needs both a certificate and its key")
+		p.addf("tls", "needs both a certificate and its key")
 	}
 }
 
@@ -112,18 +112,18 @@ func (p *problems) reach(s Spec) {
 func (p *problems) secrets(s Spec) {
 	for _, secret := range []struct{ field, value string }{{"api_key", s.APIKey}, {"hf_token", s.HFToken}} {
 		if len(secret.value) > maxText {
-			p.add(secret.field, "is longer than %d bytes", maxText)
+			p.addf(secret.field, "is longer than %d bytes", maxText)
 			continue
 		}
 		if strings.ContainsFunc(secret.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			p.add(secret.field, "must be printable ASCII without spaces, because it is sent in an HTTP header")
+			p.addf(secret.field, "must be printable ASCII without spaces, because it is sent in an HTTP header")
 		}
 	}
 }
 
 func (p *problems) environment(s Spec) {
 	if len(s.Env) > maxVariables {
-		p.add("env", "has %d variables, more than %d", len(s.Env), maxVariables)
+		p.addf("env", "has %d variables, more than %d", len(s.Env), maxVariables)
 		return
 	}
 	for _, name := range sortedKeys(s.Env) {
@@ -131,17 +131,17 @@ func (p *problems) environment(s Spec) {
 		field, secret := secretVariables[strings.ToUpper(name)]
 		switch {
 		case !envNamePattern.MatchString(name):
-			p.add("env", "%q is not a variable's name: use letters, digits and '_', not starting with a digit", clip(name, 64))
+			p.addf("env", "%q is not a variable's name: use letters, digits and '_', not starting with a digit", clip(name, 64))
 		case secret:
-			p.add("env", "%s carries a secret: use %s or %s_wo instead", name, field, field)
+			p.addf("env", "%s carries a secret: use %s or %s_wo instead", name, field, field)
 		case len(value) > maxArgument:
-			p.add("env", "the value of %s is longer than %d bytes", name, maxArgument)
+			p.addf("env", "the value of %s is longer than %d bytes", name, maxArgument)
 		case strings.ContainsRune(value, 0):
-			p.add("env", "the value of %s must not contain NUL", name)
+			p.addf("env", "the value of %s must not contain NUL", name)
 		case !utf8.ValidString(value):
-			p.add("env", "the value of %s is not valid UTF-8", name)
+			p.addf("env", "the value of %s is not valid UTF-8", name)
 		case holdsSecret(value, s):
-			p.add("env", "the value of %s contains %s: leave it to the provider, which sets it where it belongs", name, heldSecret(value, s))
+			p.addf("env", "the value of %s contains %s: leave that to the provider", name, heldSecret(value, s))
 		}
 	}
 }

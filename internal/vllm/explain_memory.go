@@ -1,0 +1,126 @@
+package vllm
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// group returns a pattern's first group in the text, "" when it isn't there.
+func group(pattern *regexp.Regexp, text string) string {
+	found := pattern.FindStringSubmatch(text)
+	if found == nil {
+		return ""
+	}
+	return found[1]
+}
+
+// number reads a whole number as logs write it, such as 40960, 40,960 or 32768.0; 0 when it is none that makes sense here.
+func number(text string) int {
+	value, err := strconv.ParseFloat(strings.ReplaceAll(text, ",", ""), 64)
+	if err != nil || value < 0 || value > 1<<40 {
+		return 0
+	}
+	return int(value)
+}
+
+var freeMemoryPattern = regexp.MustCompile(`\(([\d.]+)/([\d.]+) GiB\).*?\(([\d.]+), ([\d.]+) GiB\)`)
+
+func explainGPUMemoryBusy(message string) (cause, wayOut string) {
+	cause = "Another process holds GPU memory, or gpu_memory_utilization is too high."
+	wayOut = "End what else uses the GPU (nvidia-smi lists it), or lower gpu_memory_utilization."
+	found := freeMemoryPattern.FindStringSubmatch(message)
+	if found == nil {
+		return cause, wayOut
+	}
+	cause = fmt.Sprintf("Only %s of the GPU's %s GiB are free, but gpu_memory_utilization = %s wants %s GiB: "+
+		"another process holds GPU memory, or the share is too high.", found[1], found[2], found[3], found[4])
+	free, errFree := strconv.ParseFloat(found[1], 64)
+	total, errTotal := strconv.ParseFloat(found[2], 64)
+	if errFree != nil || errTotal != nil || total <= 0 {
+		return cause, wayOut
+	}
+	if share := math.Floor(100*free/total) / 100; share > 0 && share <= 1 {
+		wayOut = fmt.Sprintf("End what else uses the GPU (nvidia-smi lists it), or set gpu_memory_utilization to %.2f or less.", share)
+	}
+	return cause, wayOut
+}
+
+var (
+	estimatePattern  = regexp.MustCompile(`estimated maximum model length is ([\d,]+)`)
+	storablePattern  = regexp.MustCompile(`that can be stored in KV cache \(([\d,]+)\)`)
+	wantedPattern    = regexp.MustCompile(`max(?:imum)? seq(?:uence)? len(?:gth)? \(([\d,]+)\)`)
+	neededPattern    = regexp.MustCompile(`([\d.]+) GiB KV cache is needed`)
+	availablePattern = regexp.MustCompile(`available KV cache memory \(([\d.]+) GiB\)`)
+)
+
+func explainContextTooLong(message string) (cause, wayOut string) {
+	wanted := number(group(wantedPattern, message))
+	needed, available := group(neededPattern, message), group(availablePattern, message)
+	cause = "The KV cache of one sequence of full length doesn't fit into the GPU memory that the weights leave."
+	if wanted > 0 && needed != "" && available != "" {
+		cause = fmt.Sprintf("One sequence of %d tokens needs %s GiB of KV cache, but the weights leave only %s GiB.",
+			wanted, needed, available)
+	}
+	fits := number(group(estimatePattern, message))
+	if fits == 0 {
+		fits = number(group(storablePattern, message))
+	}
+	if fits > 0 {
+		return cause, fmt.Sprintf("Set max_model_len to %d or less, or use a larger GPU, more GPUs or a quantised model.", fits)
+	}
+	need, errNeed := strconv.ParseFloat(needed, 64)
+	have, errHave := strconv.ParseFloat(available, 64)
+	if errNeed == nil && errHave == nil && need > 0 && have > 0 && wanted > 0 {
+		if about := int(float64(wanted) * have / need); about > 0 {
+			return cause, fmt.Sprintf("Set max_model_len to about %d, or use a larger GPU, more GPUs or a quantised model.", about)
+		}
+	}
+	return cause, "Lower max_model_len, or use a larger GPU, more GPUs or a quantised model."
+}
+
+var (
+	specifiedPattern = regexp.MustCompile(`User-specified max_model_len \(([\d,]+)\)`)
+	derivedPattern   = regexp.MustCompile(`derived max_model_len \((?:\w+=)?([\d,]+)`)
+)
+
+func explainContextAboveModel(message string) (cause, wayOut string) {
+	limit := number(group(derivedPattern, message))
+	cause = "max_model_len is above the model's own limit."
+	if specified := number(group(specifiedPattern, message)); specified > 0 && limit > 0 {
+		cause = fmt.Sprintf("max_model_len = %d is above the model's own limit of %d tokens.", specified, limit)
+	}
+	if limit == 0 {
+		return cause, "Leave max_model_len out to use the model's own limit, or lower it."
+	}
+	return cause, fmt.Sprintf("Set max_model_len to %d or less, or leave it out.", limit)
+}
+
+var mambaPattern = regexp.MustCompile(`Mamba cache blocks \((\d+)\)`)
+
+func explainSequences(message string) (cause, wayOut string) {
+	if blocks := number(group(mambaPattern, message)); blocks > 0 {
+		return "The model's state cache is too small for that many sequences at once.",
+			fmt.Sprintf(`Add "--max-num-seqs", "%d" to args, or use a larger GPU.`, blocks)
+	}
+	return "Memory ran out while warming up for the number of sequences that may run at once.",
+		`Add "--max-num-seqs" with a smaller number (such as 64) to args, or lower gpu_memory_utilization.`
+}
+
+var (
+	allocatePattern = regexp.MustCompile(`Tried to allocate ([\d.]+ [KMGT]iB)`)
+	capacityPattern = regexp.MustCompile(`total capacity of ([\d.]+ [KMGT]iB)`)
+)
+
+func explainOutOfMemory(message string) (cause, wayOut string) {
+	cause = "The GPU's memory is not enough"
+	if capacity := group(capacityPattern, message); capacity != "" {
+		cause = fmt.Sprintf("The GPU's %s of memory are not enough", capacity)
+	}
+	if wanted := group(allocatePattern, message); wanted != "" {
+		cause += fmt.Sprintf(": another %s were wanted", wanted)
+	}
+	return cause + ".", "Use a larger GPU, more GPUs (tensor_parallel_size), a quantised model, or a smaller max_model_len."
+}
