@@ -55,15 +55,13 @@ func (c *call) readSuccess(status int, requestID string, body []byte, readErr er
 		return nil
 	}
 	result := &Error{Status: status, RequestID: c.client.clean(requestID, maxTextBytes)}
+	if status == http.StatusServiceUnavailable {
+		// Not the report that a 503 can be here, so an ordinary error after all.
+		result = c.client.refusal(status, http.Header{"X-Request-Id": {requestID}}, body)
+	}
 	if readErr != nil {
 		result.Err = fmt.Errorf("%w: it was cut off after %d bytes: %w", errUnreadable, len(body), readErr)
 		return result
-	}
-	if status == http.StatusServiceUnavailable {
-		// Not the health report that was hoped for, so perhaps an ordinary error.
-		if refusal := c.client.refusal(status, http.Header{"X-Request-Id": {requestID}}, body); !refusal.Foreign {
-			return refusal
-		}
 	}
 	// Some of encoding/json's errors repeat what they couldn't read.
 	result.Err = fmt.Errorf("%w: %s", errUnreadable, c.client.clean(decodeErr.Error(), maxExcerptBytes))
