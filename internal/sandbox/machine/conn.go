@@ -1,0 +1,235 @@
+package machine
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	// loginTime is sshd's LoginGraceTime.
+	loginTime = 2 * time.Minute
+	// maxChannels bounds what one connection may have open at once.
+	maxChannels = 256
+	// serverVersion is what the SSH server calls itself: an Ubuntu 24.04's sshd.
+	serverVersion = "SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13.14"
+)
+
+// RefuseKeys makes the SSH server turn every key away, or stop doing so.
+func (m *Machine) RefuseKeys(refuse bool) { m.refuse.Store(refuse) }
+
+// DropConnections cuts every connection there is.
+func (m *Machine) DropConnections() {
+	m.mu.Lock()
+	conns := make([]net.Conn, 0, len(m.conns))
+	for conn := range m.conns {
+		conns = append(conns, conn)
+	}
+	m.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+}
+
+// StopListening makes new connections refused. Those there are go on.
+func (m *Machine) StopListening() error { return m.port.pause() }
+
+// ResumeListening ends StopListening and Options.NotListening.
+func (m *Machine) ResumeListening() error {
+	m.mu.Lock() // against Close, which waits for what is started here
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return net.ErrClosed
+	}
+	listener, err := m.port.resume()
+	if listener == nil || err != nil {
+		return err
+	}
+	m.work.Go(func() { m.accept(listener) })
+	return nil
+}
+
+// ChangeHostKey gives the machine new host keys, which new connections see.
+func (m *Machine) ChangeHostKey() error {
+	keys, err := newHostKeys()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hostKeys = keys
+	return nil
+}
+
+// Unresponsive makes the machine hang, or wake up again: it accepts connections
+// and says nothing on them, and those there are fall silent.
+func (m *Machine) Unresponsive(hang bool) { m.frozen.set(hang) }
+
+func (m *Machine) accept(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		m.work.Go(func() { m.serve(&gatedConn{Conn: conn, gate: &m.frozen, done: make(chan struct{})}) })
+	}
+}
+
+// keep remembers a connection for DropConnections; false when the machine is ending.
+func (m *Machine) keep(conn net.Conn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return false
+	}
+	m.conns[conn] = struct{}{}
+	return true
+}
+
+func (m *Machine) forget(conn net.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.conns, conn)
+}
+
+func (m *Machine) serverConfig() *ssh.ServerConfig {
+	config := &ssh.ServerConfig{PublicKeyCallback: m.authorize, ServerVersion: serverVersion, MaxAuthTries: 6}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	config.AddHostKey(m.hostKeys.ed25519)
+	config.AddHostKey(m.hostKeys.rsa)
+	return config
+}
+
+// serve is one connection, from its handshake to its end.
+func (m *Machine) serve(raw net.Conn) {
+	defer raw.Close()
+	if !m.keep(raw) {
+		return
+	}
+	defer m.forget(raw)
+	_ = raw.SetDeadline(time.Now().Add(loginTime))
+	conn, channels, requests, err := ssh.NewServerConn(raw, m.serverConfig())
+	if err != nil {
+		return
+	}
+	_ = raw.SetDeadline(time.Time{})
+	c := &connection{machine: m, conn: conn, slots: make(chan struct{}, maxChannels)}
+	c.work.Go(func() { answerRequests(requests) })
+	for channel := range channels {
+		c.take(channel)
+	}
+	c.work.Wait()
+}
+
+// answerRequests answers a connection's global requests as sshd does: keepalives
+// and what it doesn't know with a failure, which is an answer; remote forwarding
+// is refused.
+func answerRequests(requests <-chan *ssh.Request) {
+	for request := range requests {
+		if request.WantReply {
+			_ = request.Reply(false, nil)
+		}
+	}
+}
+
+// connection is a client that has logged in.
+type connection struct {
+	machine *Machine
+	conn    *ssh.ServerConn
+	work    sync.WaitGroup
+	slots   chan struct{}
+}
+
+func (c *connection) take(channel ssh.NewChannel) {
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		_ = channel.Reject(ssh.ResourceShortage, "too many channels")
+		return
+	}
+	c.work.Go(func() {
+		defer func() { <-c.slots }()
+		switch channel.ChannelType() {
+		case "session":
+			c.session(channel)
+		case "direct-tcpip":
+			c.forward(channel)
+		case "direct-streamlocal@openssh.com":
+			c.forwardSocket(channel)
+		default:
+			_ = channel.Reject(ssh.UnknownChannelType, "unknown channel type")
+		}
+	})
+}
+
+// gate is open or shut. Its zero value is not ready: init comes first.
+type gate struct {
+	mu   sync.Mutex
+	open chan struct{} // closed while the gate is open
+}
+
+func (g *gate) init() {
+	g.open = make(chan struct{})
+	close(g.open)
+}
+
+func (g *gate) set(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-g.open:
+		if shut {
+			g.open = make(chan struct{})
+		}
+	default:
+		if !shut {
+			close(g.open)
+		}
+	}
+}
+
+// pass waits for the gate to be open, or for done.
+func (g *gate) pass(done <-chan struct{}) error {
+	g.mu.Lock()
+	open := g.open
+	g.mu.Unlock()
+	select {
+	case <-open:
+		return nil
+	case <-done:
+		return net.ErrClosed
+	}
+}
+
+// gatedConn is a connection that is silent while its gate is shut.
+type gatedConn struct {
+	net.Conn
+
+	gate   *gate
+	done   chan struct{}
+	closed sync.Once
+}
+
+func (c *gatedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if gateErr := c.gate.pass(c.done); gateErr != nil {
+		return 0, errors.Join(err, gateErr)
+	}
+	return n, err
+}
+
+func (c *gatedConn) Write(b []byte) (int, error) {
+	if err := c.gate.pass(c.done); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *gatedConn) Close() error {
+	c.closed.Do(func() { close(c.done) })
+	return c.Conn.Close()
+}

@@ -1,0 +1,125 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
+)
+
+// furnish fills the machine's new directory.
+func (m *Machine) furnish(authorizedKeys []string) error {
+	home, err := os.OpenRoot(string(m.root))
+	if err != nil {
+		return err
+	}
+	m.home = home
+	err = errors.Join(
+		m.root.Hide(tool.Names()),
+		m.writeFacts(m.facts),
+		m.writeAuthorizedKeys(authorizedKeys))
+	if err != nil {
+		return errors.Join(err, home.Close())
+	}
+	return nil
+}
+
+func (m *Machine) writeAuthorizedKeys(keys []string) error {
+	path := m.authorizedKeysFile()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	var lines strings.Builder
+	for _, key := range keys {
+		lines.WriteString(strings.TrimSpace(key) + "\n")
+	}
+	return os.WriteFile(path, []byte(lines.String()), 0o600)
+}
+
+func (m *Machine) authorizedKeysFile() string {
+	return filepath.Join(m.root.Home(), ".ssh", "authorized_keys")
+}
+
+// writeFacts publishes facts and gives the machine the programs that go with them.
+func (m *Machine) writeFacts(facts machinefs.Facts) error {
+	if err := m.root.WriteFacts(facts); err != nil {
+		return fmt.Errorf("changing a sandbox machine: %w", err)
+	}
+	if err := m.linkPrograms(tool.Installed(facts)); err != nil {
+		return fmt.Errorf("changing a sandbox machine: %w", err)
+	}
+	return nil
+}
+
+// linkPrograms leaves the named programs, and no other of package tool, in the
+// machine's bin directory. What else somebody put there stays.
+func (m *Machine) linkPrograms(names []string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err := os.Symlink(exe, filepath.Join(m.root.Bin(), name))
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(m.root.Bin())
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		link := filepath.Join(m.root.Bin(), entry.Name())
+		if slices.Contains(names, entry.Name()) {
+			continue
+		}
+		if target, err := os.Readlink(link); err == nil && target == exe {
+			if err := os.Remove(link); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keepers is this process's keeper: one for all machines, running while there
+// are any.
+var keepers keeping
+
+type keeping struct {
+	mu       sync.Mutex // held while the keeper starts or ends, so that there is one
+	keeper   *tool.Keeper
+	machines int
+}
+
+func (k *keeping) watch(root machinefs.Root) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.keeper == nil {
+		keeper, err := tool.StartKeeper()
+		if err != nil {
+			return err
+		}
+		k.keeper = keeper
+	}
+	k.machines++
+	return k.keeper.Watch(root)
+}
+
+func (k *keeping) forget(root machinefs.Root) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.keeper.Forget(root)
+	if k.machines--; k.machines > 0 {
+		return err
+	}
+	err = errors.Join(err, k.keeper.Close())
+	k.keeper = nil
+	return err
+}

@@ -1,0 +1,294 @@
+// Package machine plays one rented machine: an SSH server on loopback with host
+// keys of its own, behind which commands run in a real shell, in a directory of
+// their own, with the machine's programs (package tool) first on PATH.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
+)
+
+// Options describe the machine to start.
+type Options struct {
+	// Dir is the folder in which the machine makes its own; "" is the system's for
+	// temporary files. Keep it short: a unix socket's path has about a hundred bytes.
+	Dir string
+	// ID is the machine's host name; "" is "sandbox".
+	ID string
+	// Facts are what the machine's programs tell. User defaults to root for a
+	// container and to "user" for a VM.
+	Facts machinefs.Facts
+	// AuthorizedKeys are the first contents of the login user's
+	// ~/.ssh/authorized_keys, one key a line.
+	AuthorizedKeys []string
+	// Listen is the SSH server's address; "" is "127.0.0.1:0", a free port.
+	Listen string
+	// NotListening leaves the port closed until ResumeListening: a machine that
+	// is still booting.
+	NotListening bool
+	// Routes are addresses (host:port) outside the machine that a forwarded
+	// connection reaches all the same, as through a jump host.
+	Routes []string
+}
+
+// endTime bounds how long the machine's processes are given to disappear.
+const endTime = 10 * time.Second
+
+// Machine is a running machine. All its methods may be called at any time.
+type Machine struct {
+	root     machinefs.Root
+	home     *os.Root // the machine's directory, which SFTP can't leave
+	hostname string
+	routes   []string
+	port     *port
+	frozen   gate
+	refuse   atomic.Bool
+
+	ctx  context.Context //nolint:containedctx // the machine's own life, which Close ends
+	stop context.CancelFunc
+	work sync.WaitGroup // the accept loops, connections and everything behind them
+
+	mu       sync.Mutex
+	facts    machinefs.Facts
+	hostKeys hostKeys
+	conns    map[net.Conn]struct{}
+	commands []string // the record, kept when the directory is removed
+	lifeline net.Listener
+	closed   bool
+	closing  sync.Once
+	closeErr error
+}
+
+// Start starts a machine. Close ends it.
+func Start(opts Options) (*Machine, error) {
+	if !tool.Ready() {
+		return nil, errors.New("starting a sandbox machine: this program has to call tool.Main first thing in main or TestMain")
+	}
+	root, err := makeRoot(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("starting a sandbox machine: %w", err)
+	}
+	m, err := start(root, opts)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), os.RemoveAll(string(root)))
+	}
+	return m, nil
+}
+
+func start(root machinefs.Root, opts Options) (*Machine, error) {
+	m := &Machine{
+		root: root, hostname: opts.ID, routes: opts.Routes, facts: opts.Facts,
+		conns: map[net.Conn]struct{}{},
+	}
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	m.frozen.init()
+	if m.hostname == "" {
+		m.hostname = "sandbox"
+	}
+	if m.facts.User == "" {
+		m.facts.User = "user"
+		if m.facts.Container {
+			m.facts.User = "root"
+		}
+	}
+	if err := m.furnish(opts.AuthorizedKeys); err != nil {
+		m.stop()
+		return nil, err
+	}
+	if err := m.open(opts); err != nil {
+		m.stop()
+		return nil, errors.Join(err, m.home.Close())
+	}
+	return m, nil
+}
+
+// open makes the machine reachable.
+func (m *Machine) open(opts Options) error {
+	var err error
+	if m.hostKeys, err = newHostKeys(); err != nil {
+		return err
+	}
+	if m.lifeline, err = net.Listen("unix", m.root.Lifeline()); err != nil {
+		return err
+	}
+	address := opts.Listen
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	if m.port, err = openPort(address); err == nil && !opts.NotListening {
+		err = m.ResumeListening()
+	}
+	if err == nil {
+		err = keepers.watch(m.root)
+	}
+	if err != nil {
+		if m.port != nil {
+			m.port.close()
+		}
+		err = errors.Join(err, m.lifeline.Close())
+		m.work.Wait()
+		return err
+	}
+	m.work.Go(m.holdLifelines)
+	return nil
+}
+
+// makeRoot makes a new directory for a machine. Its name is resolved, because
+// that name is what a machine's processes are recognised by.
+func makeRoot(parent string) (machinefs.Root, error) {
+	dir, err := os.MkdirTemp(parent, "m")
+	if err != nil {
+		return "", err
+	}
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	root := machinefs.Root(resolved)
+	return root, root.Create()
+}
+
+// holdLifelines accepts lifelines and says nothing on them until the machine ends.
+func (m *Machine) holdLifelines() {
+	var held []net.Conn
+	for {
+		conn, err := m.lifeline.Accept()
+		if err != nil {
+			break
+		}
+		held = append(held, conn)
+	}
+	for _, conn := range held {
+		_ = conn.Close()
+	}
+}
+
+// Host is the address at which the machine's SSH server is reached.
+func (m *Machine) Host() string { return m.port.host }
+
+// Port is its port, which stays the same while the machine doesn't listen.
+func (m *Machine) Port() int { return m.port.number }
+
+// Addr is Host and Port in one.
+func (m *Machine) Addr() string { return net.JoinHostPort(m.Host(), strconv.Itoa(m.Port())) }
+
+// User is the login user's name.
+func (m *Machine) User() string { return m.Facts().User }
+
+// Root is the machine's directory.
+func (m *Machine) Root() machinefs.Root { return m.root }
+
+// HostKey is the machine's ed25519 host key as a line of authorized_keys.
+func (m *Machine) HostKey() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return authorizedLine(m.hostKeys.ed25519.PublicKey())
+}
+
+// HostKeys are all its host keys in that form. Which of them a client sees, its
+// own order of algorithms decides.
+func (m *Machine) HostKeys() []string {
+	m.mu.Lock()
+	keys := m.hostKeys
+	m.mu.Unlock()
+	return []string{authorizedLine(keys.ed25519.PublicKey()), authorizedLine(keys.rsa.PublicKey())}
+}
+
+func authorizedLine(key ssh.PublicKey) string {
+	line := ssh.MarshalAuthorizedKey(key)
+	return string(line[:len(line)-1])
+}
+
+// Facts returns what the machine's programs tell now.
+func (m *Machine) Facts() machinefs.Facts {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.facts
+}
+
+// SetFacts changes the machine while it runs: its programs tell the new facts,
+// and those that the new facts give or take appear and disappear. Processes that
+// hold the old ones keep them.
+func (m *Machine) SetFacts(change func(*machinefs.Facts)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return net.ErrClosed
+	}
+	facts := m.facts
+	facts.GPUs = append([]machinefs.GPU(nil), facts.GPUs...)
+	change(&facts)
+	// The lock is held while three small files change: two calls must not mix.
+	if err := m.writeFacts(facts); err != nil {
+		return err
+	}
+	m.facts = facts
+	return nil
+}
+
+// Record adds the command line of something that was started on the machine
+// other than through SSH to CommandLog.
+func (m *Machine) Record(argv []string) {
+	_ = m.root.Record(strings.Join(argv, " ")) // fails only once the machine is gone
+}
+
+// CommandLog returns every command line ever run on the machine, oldest first:
+// what SSH clients asked for word for word, and the arguments of every program
+// of the machine and of everything recorded by Record, with spaces between. It
+// goes on answering after Close.
+func (m *Machine) CommandLog() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return append([]string(nil), m.commands...)
+	}
+	commands, err := m.root.Commands()
+	if err != nil {
+		commands = append(commands, "(the rest of the record can't be read: "+err.Error()+")")
+	}
+	return commands
+}
+
+// Close ends the machine: its connections, every process of it whatever session
+// or process group that has moved to, and its directory. It returns within
+// seconds; the error says what could not be ended or removed. Further calls
+// return the same.
+func (m *Machine) Close() error {
+	m.closing.Do(func() { m.closeErr = m.end() })
+	return m.closeErr
+}
+
+func (m *Machine) end() error {
+	m.mu.Lock()
+	m.stop()
+	m.mu.Unlock()
+	m.port.close()
+	_ = m.lifeline.Close()
+	m.DropConnections()
+	m.work.Wait() // nothing starts a process any more
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	err := m.root.EndProcesses(ctx)
+	commands, readErr := m.root.Commands()
+	if readErr != nil {
+		commands = append(commands, "(the rest of the record can't be read: "+readErr.Error()+")")
+	}
+	m.mu.Lock()
+	m.closed, m.commands = true, commands
+	m.mu.Unlock()
+	return errors.Join(err, m.home.Close(), os.RemoveAll(string(m.root)), keepers.forget(m.root))
+}

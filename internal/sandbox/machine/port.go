@@ -1,0 +1,138 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// port is the machine's SSH port. While nobody listens on it, it stays taken by a
+// socket that is bound only: clients are refused, and no other program gets it.
+type port struct {
+	host   string
+	number int
+
+	mu       sync.Mutex
+	listener net.Listener // nil while not listening
+	bound    int          // file descriptor of the bound socket, -1 for none
+	closed   bool
+}
+
+func openPort(address string) (*port, error) {
+	// Resolved and tested by the ordinary way; its errors say what is wrong.
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := listener.Addr().(*net.TCPAddr)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%s is not a TCP address", address), listener.Close())
+	}
+	p := &port{host: tcp.IP.String(), number: tcp.Port, listener: listener, bound: -1}
+	return p, p.pause()
+}
+
+func (p *port) address() netip.AddrPort {
+	ip, _ := netip.ParseAddr(p.host)
+	return netip.AddrPortFrom(ip, uint16(p.number))
+}
+
+// pause stops listening.
+func (p *port) pause() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener == nil || p.closed {
+		return nil
+	}
+	err := p.listener.Close()
+	p.listener = nil
+	if err != nil {
+		return err
+	}
+	p.bound, err = bindOnly(p.address())
+	return err
+}
+
+// resume listens again; the listener is nil when it does so already.
+func (p *port) resume() (net.Listener, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, net.ErrClosed
+	}
+	if p.listener != nil {
+		return nil, nil //nolint:nilnil // said above
+	}
+	listener, err := listenOn(p.bound)
+	if err != nil {
+		return nil, err
+	}
+	p.bound, p.listener = -1, listener
+	return listener, nil
+}
+
+func (p *port) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	if p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+	if p.bound >= 0 {
+		_ = syscall.Close(p.bound)
+		p.bound = -1
+	}
+}
+
+// bindOnly takes an address without listening on it.
+func bindOnly(address netip.AddrPort) (int, error) {
+	family := syscall.AF_INET
+	var sockaddr syscall.Sockaddr = &syscall.SockaddrInet4{Port: int(address.Port()), Addr: as4(address.Addr())}
+	if !address.Addr().Unmap().Is4() {
+		family = syscall.AF_INET6
+		sockaddr = &syscall.SockaddrInet6{Port: int(address.Port()), Addr: address.Addr().As16()}
+	}
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	if err == nil {
+		err = os.NewSyscallError("bind", syscall.Bind(fd, sockaddr))
+	}
+	if err != nil {
+		_ = syscall.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func as4(ip netip.Addr) [4]byte {
+	if ip = ip.Unmap(); ip.Is4() {
+		return ip.As4()
+	}
+	return [4]byte{}
+}
+
+// listenOn makes a bound socket a listener, which owns it from then on.
+func listenOn(fd int) (net.Listener, error) {
+	if err := syscall.Listen(fd, 128); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	file := os.NewFile(uintptr(fd), "sandbox machine")
+	listener, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	return listener, file.Close()
+}
