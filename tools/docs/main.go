@@ -58,7 +58,7 @@ func run(ctx context.Context, providers, tofu, generator string, check bool) err
 	if err := os.WriteFile(file, schema, 0o600); err != nil {
 		return err
 	}
-	generate := exec.CommandContext(ctx, generator, "generate", "--provider-name", "shopper",
+	generate := exec.CommandContext(ctx, generator, "generate", "--provider-name", shortName,
 		"--rendered-provider-name", "Shopper", "--providers-schema", file, "--rendered-website-dir", rendered)
 	if out, err := generate.CombinedOutput(); err != nil {
 		return fmt.Errorf("tfplugindocs: %w\n%s", err, out)
@@ -91,12 +91,16 @@ func schemas(ctx context.Context, work, providers, tofu string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	return atTerraform(out)
+	return shorten(out)
 }
 
-// atTerraform gives the one provider in the schema the name that it has in
-// Terraform's registry, which is the only one that tfplugindocs looks for.
-func atTerraform(schema []byte) ([]byte, error) {
+// shortName is the only name but hashicorp's by which tfplugindocs finds a
+// provider in a schema.
+const shortName = "shopper"
+
+// shorten gives the provider in the schema its short name: each CLI files it
+// under the address at its own registry.
+func shorten(schema []byte) ([]byte, error) {
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal(schema, &document); err != nil {
 		return nil, fmt.Errorf("reading the schema: %w", err)
@@ -108,7 +112,7 @@ func atTerraform(schema []byte) ([]byte, error) {
 	renamed := map[string]json.RawMessage{}
 	for name, provider := range byName {
 		if strings.HasSuffix(name, "/"+cli.Address) {
-			renamed["registry.terraform.io/"+cli.Address] = provider
+			renamed[shortName] = provider
 		}
 	}
 	if len(renamed) != 1 {

@@ -29,10 +29,10 @@ func TestCompareNamesEveryDifference(t *testing.T) {
 	}
 }
 
-func TestSchemaIsFiledUnderTerraform(t *testing.T) {
+func TestSchemaIsFiledUnderTheShortName(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"registry.opentofu.org", "registry.terraform.io"} {
-		out, err := atTerraform([]byte(`{"format_version":"1.0","provider_schemas":{"` + host + `/cloud-gpu-shopper/shopper":{"x":1}}}`))
+		out, err := shorten([]byte(`{"format_version":"1.0","provider_schemas":{"` + host + `/cloud-gpu-shopper/shopper":{"x":1}}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,12 +43,12 @@ func TestSchemaIsFiledUnderTerraform(t *testing.T) {
 		if err := json.Unmarshal(out, &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.FormatVersion != "1.0" || len(got.Schemas) != 1 || got.Schemas["registry.terraform.io/cloud-gpu-shopper/shopper"] == nil {
+		if got.FormatVersion != "1.0" || len(got.Schemas) != 1 || got.Schemas["shopper"] == nil {
 			t.Errorf("from %s: %s", host, out)
 		}
 	}
 	for _, bad := range []string{``, `{}`, `{"provider_schemas":{}}`, `{"provider_schemas":{"registry.terraform.io/hashicorp/shopper":{}}}`} {
-		if out, err := atTerraform([]byte(bad)); err == nil {
+		if out, err := shorten([]byte(bad)); err == nil {
 			t.Errorf("made %s of %s", out, bad)
 		}
 	}
