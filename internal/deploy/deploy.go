@@ -3,53 +3,81 @@ package deploy
 import (
 	"context"
 	"errors"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-var errNotBuilt = errors.New("not built yet")
+// maxLogLines bounds [LogTail].
+const maxLogLines = 5000
 
-// Launch starts a server and returns when it has answered a real request. On failure, and when ctx is cancelled,
-// what it started is removed again, within a deadline of its own, unless [Request.KeepFailed] says otherwise.
-// A server that an earlier launch of the same owner left behind is adopted when it is what is wanted, else removed.
-func Launch(ctx context.Context, machine Machine, request Request) (Status, error) {
-	return Status{}, &Error{Phase: PhasePreflight, Summary: "Not built", Err: errNotBuilt}
+// Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error. Of
+// the server itself it asks nothing but its version.
+func Inspect(ctx context.Context, machine Machine, ref Ref) (Status, error) {
+	var status Status
+	err := with(ctx, machine, ref, PhaseInspect, "Server could not be inspected", func(opened runtime) error {
+		var err error
+		status, err = opened.inspect(ctx, ref)
+		return err
+	})
+	if err != nil || status.State != Running {
+		return status, err
+	}
+	if gpus, err := queryGPUs(ctx, machine); err == nil {
+		status.GPUs = gpus
+	}
+	status.VLLMVersion = askVersion(ctx, machine, status)
+	return status, nil
 }
 
-// Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error.
-func Inspect(ctx context.Context, machine Machine, ref Ref) (Status, error) {
-	return Status{}, &Error{Phase: PhaseInspect, Summary: "Not built", Err: errNotBuilt}
+// askVersion is a running server's version, "" when it doesn't say at once. It needs no key.
+func askVersion(ctx context.Context, machine Machine, status Status) string {
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	if status.Port == 0 {
+		return ""
+	}
+	version, err := newClient(machine, nil, status.Listen, status.Port, "").Version(ctx)
+	if err != nil {
+		return ""
+	}
+	return version
 }
 
 // Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success.
 func Remove(ctx context.Context, machine Machine, ref Ref) error {
-	return &Error{Phase: PhaseRemove, Summary: "Not built", Err: errNotBuilt}
+	return with(ctx, machine, ref, PhaseRemove, "Server could not be removed", func(opened runtime) error {
+		_, err := opened.remove(ctx, ref, false)
+		return err
+	})
 }
 
-// Replace stops the old server, starts the new one and proves it. When that fails, policy says what happens; the error
-// says which of the two now runs.
-func Replace(ctx context.Context, machine Machine, old Ref, request Request, policy Policy) (Status, error) {
-	return Status{}, &Error{Phase: PhaseStop, Summary: "Not built", Err: errNotBuilt}
-}
-
-// Restart starts a server again as it is and proves it.
-func Restart(ctx context.Context, machine Machine, ref Ref, request Request) (Status, error) {
-	return Status{}, &Error{Phase: PhaseStop, Summary: "Not built", Err: errNotBuilt}
-}
-
-// LogTail returns the last lines of a server's log, secrets of known shape masked.
+// LogTail returns the last lines of a server's log, at most 5000, with secrets of known shape masked.
 func LogTail(ctx context.Context, machine Machine, ref Ref, lines int) ([]string, error) {
-	return nil, &Error{Phase: PhaseInspect, Summary: "Not built", Err: errNotBuilt}
+	var log []string
+	err := with(ctx, machine, ref, PhaseInspect, "Server's log could not be read", func(opened runtime) error {
+		var err error
+		log, err = opened.log(ctx, ref, min(max(lines, 1), maxLogLines))
+		return err
+	})
+	for i := range log {
+		log[i] = vllm.MaskSecrets(log[i])
+	}
+	return log, err
 }
 
-// Preflight looks at a machine before anything heavy is done, and changes nothing on it.
-func Preflight(ctx context.Context, machine Machine, request Request) (Facts, []Finding, error) {
-	return Facts{}, nil, &Error{Phase: PhasePreflight, Summary: "Not built", Err: errNotBuilt}
+// with opens the runtime of a server for one operation and closes it again.
+func with(ctx context.Context, machine Machine, ref Ref, phase Phase, summary string, do func(runtime) error) error {
+	opened, err := openRuntime(ctx, machine, Request{Process: ProcessOptions{Directory: ref.Base()}}, ref.Runtime)
+	if err == nil {
+		err = errors.Join(do(opened), opened.close())
+	}
+	if err == nil {
+		return nil
+	}
+	e := &Error{Phase: phase, Summary: summary, Err: err}
+	e.Cause, e.WayOut = explain(err)
+	if phase == PhaseRemove {
+		e.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still run and hold GPU memory"
+	}
+	return e
 }
-
-// GPUs lists a machine's GPUs. It doesn't wait for a driver.
-func GPUs(ctx context.Context, machine Machine) ([]GPU, error) {
-	return nil, &Error{Phase: PhaseInspect, Summary: "Not built", Err: errNotBuilt}
-}
-
-// Fingerprint identifies a secret of a deployment without telling it, to be compared with [Status.APIKeyPrint] and
-// [Status.HFTokenPrint]. It is "" for an empty secret.
-func Fingerprint(owner, secret string) string { return "" }

@@ -22,6 +22,8 @@ type Error struct {
 	Log []string
 	// LogErr is why the log could not be read.
 	LogErr error
+	// Started is set when something had been started on the machine, and Remains is the truth about it.
+	Started bool
 	// Remains says what is left on the machine and how to reach it; "" when nothing is.
 	Remains string
 	// Err is the cause; a context's error stays recognisable in it.
@@ -70,10 +72,11 @@ func (e *Error) Description() string {
 	if len(e.Log) > 0 {
 		add("The log's last relevant lines:\n  " + strings.Join(e.Log, "\n  "))
 	}
-	if e.Remains != "" {
-		add("Left on the machine: " + e.Remains)
-	} else {
-		add("Nothing of this launch is left running on the machine.")
+	switch {
+	case e.Remains != "":
+		add("Left on the machine: " + e.Remains + ".")
+	case e.Started:
+		add("What was started has been removed from the machine.")
 	}
 	return strings.Join(parts, "\n\n")
 }

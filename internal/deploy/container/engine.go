@@ -92,7 +92,7 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 // isAbsent tells whether a command failed because there is no such program.
 func isAbsent(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "not found") || strings.Contains(text, "No such file") || strings.Contains(text, "127")
+	return strings.Contains(text, "not found") || strings.Contains(text, "status 127")
 }
 
 func connect(ctx context.Context, machine server.Machine, way []string) (*Engine, error) {
@@ -205,3 +205,6 @@ func (e *Engine) isPodman(ctx context.Context) bool {
 	}
 	return false
 }
+
+// Program is the command line that a person would use to look at the engine's containers.
+func (e *Engine) Program() string { return strings.Join(e.via[:len(e.via)-2], " ") }

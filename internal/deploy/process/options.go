@@ -3,6 +3,14 @@
 // standard input, so that they are neither in a process list nor on a disk.
 package process
 
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+)
+
 // Options say how vLLM is found or installed.
 type Options struct {
 	// Version is the vLLM release wanted, such as "0.33.0"; "" = whatever is on PATH, else the newest.
@@ -15,3 +23,38 @@ type Options struct {
 
 // DefaultDirectory is where vLLM and its servers' records are kept, under the user's home.
 const DefaultDirectory = ".shopper-vllm"
+
+// Values of Options.Install.
+const (
+	InstallMissing = "missing"
+	InstallNever   = "never"
+)
+
+var (
+	namePattern    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
+	versionPattern = regexp.MustCompile(`^[0-9][0-9A-Za-z.+!-]{0,63}$`)
+)
+
+// Validate says everything that is wrong with the options, and with the deployment's name, which
+// becomes part of a directory's.
+func (o Options) Validate(name string) error {
+	var problems []error
+	if !namePattern.MatchString(name) {
+		problems = append(problems, fmt.Errorf("a name is 2 to 128 letters, digits, '_', '.' and '-', starting with a letter or digit; got %q", name))
+	}
+	if o.Version != "" && !versionPattern.MatchString(o.Version) {
+		problems = append(problems, fmt.Errorf("process.version must be a release such as 0.33.0; got %q", o.Version))
+	}
+	switch o.Install {
+	case "", InstallMissing, InstallNever:
+	default:
+		problems = append(problems, fmt.Errorf("process.install must be missing or never; got %q", o.Install))
+	}
+	if d := o.Directory; d != "" && (!strings.HasPrefix(d, "/") || path.Clean(d) != d || d == "/" || strings.ContainsAny(d, "\x00\r\n")) {
+		problems = append(problems, fmt.Errorf("process.directory must be a clean absolute path; got %q", d))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return &Error{Op: "use the process options", Err: err}
+	}
+	return nil
+}

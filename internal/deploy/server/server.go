@@ -7,6 +7,7 @@ package server
 import (
 	"context"
 	"net"
+	"path"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -67,6 +68,14 @@ type Ref struct {
 	Directory string
 }
 
+// Base is the directory that holds a process's own; "" for containers.
+func (r Ref) Base() string {
+	if r.Directory == "" {
+		return ""
+	}
+	return path.Dir(path.Dir(r.Directory))
+}
+
 // GPU is one GPU of a machine. A figure that nvidia-smi doesn't tell is zero.
 type GPU struct {
 	Index             int
@@ -111,6 +120,8 @@ type Status struct {
 	GPUs              []GPU
 	// LoadSeconds is the time from the start to the first proof, on the launch that proved it.
 	LoadSeconds float64
+	// HeldBefore is the GPU memory in MiB that was in use before the start, by GPU; for processes only.
+	HeldBefore []int
 	// Warnings are things that didn't stop the launch and that the user should know.
 	Warnings []string
 }
@@ -131,6 +142,8 @@ type Wanted struct {
 	Hash         string
 	APIKeyPrint  string
 	HFTokenPrint string
+	// HeldBefore is the GPU memory in MiB that is in use before the start, by GPU.
+	HeldBefore []int
 	// Certificate and Key are PEM for TLSCertificatePath and TLSKeyPath of the runtime; "" for none.
 	Certificate string
 	Key         string

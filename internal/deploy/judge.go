@@ -1,0 +1,299 @@
+package deploy
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+const (
+	gib = 1 << 30
+	// imageBytes is about what an image of vLLM, or an installation of it, takes once it is unpacked.
+	imageBytes = 25e9
+	// oldestCapability is what vLLM's kernels are built for, bfloat16Capability what bf16 needs.
+	oldestCapability   = 7.5
+	bfloat16Capability = 8.0
+	// certainly is by how much an estimate of the weights must exceed a GPU's memory to be taken for certain.
+	certainly = 1.15
+)
+
+// judge says what a survey means for the deployment. It looks at nothing.
+func (s *survey) judge() []Finding {
+	var findings []Finding
+	for _, rule := range []func() []Finding{
+		s.judgeRuntime, s.judgeDriver, s.judgeGPUs, s.judgeModel, s.judgeHeldMemory, s.judgePort, s.judgeDisk, s.judgeHub,
+	} {
+		findings = append(findings, rule()...)
+	}
+	// What stops the launch comes first.
+	slices.SortStableFunc(findings, func(a, b Finding) int { return severityRank(a.Severity) - severityRank(b.Severity) })
+	return findings
+}
+
+func severityRank(s Severity) int {
+	if s == Blocking {
+		return 0
+	}
+	return 1
+}
+
+func one(severity Severity, code, fact, wayOut string) []Finding {
+	return []Finding{{Severity: severity, Code: code, Fact: fact, WayOut: wayOut}}
+}
+
+func (s *survey) judgeRuntime() []Finding {
+	if s.runtime == nil {
+		cause, wayOut := explain(s.engineErr)
+		return one(Blocking, "docker", cause, wayOut)
+	}
+	r, ok := s.runtime.(*containerRuntime)
+	if !ok {
+		return nil
+	}
+	var findings []Finding
+	if s.wantsGPUs() && r.engine.Facts().GPUs == container.NoGPUs {
+		findings = one(Blocking, "docker_gpu", "The container engine has neither NVIDIA's runtime nor CDI devices for GPUs.",
+			"Install NVIDIA's container toolkit on the machine and restart the engine, or use runtime = \"process\".")
+	}
+	if text := s.request.Container.CacheWarning(); text != "" {
+		findings = append(findings, one(Warning, "user", text, "Use a user of group 0, such as 2000:0.")...)
+	}
+	return findings
+}
+
+func (s *survey) judgeDriver() []Finding {
+	if !s.wantsGPUs() {
+		return nil
+	}
+	if s.driverErr != nil {
+		return one(Blocking, "driver", "The machine's NVIDIA driver doesn't work: "+s.driverErr.Error()+".",
+			"If the driver is still being built (some clouds do that for up to 25 minutes after boot), raise the timeout; "+
+				"otherwise install it, or rent a machine whose image has it.")
+	}
+	needed := vllm.ImageMinimumDriver(s.request.Container.Image)
+	what := "image " + s.request.Container.Image
+	if s.runtime != nil && s.runtime.kind() == Process {
+		needed = vllm.MinimumDriver(s.request.Process.Version)
+		what = "vLLM " + s.request.Process.Version
+	}
+	for _, gpu := range s.gpus {
+		major, _, _ := strings.Cut(gpu.DriverVersion, ".")
+		branch, err := strconv.Atoi(major)
+		if err != nil || branch >= needed {
+			continue
+		}
+		severity := Blocking
+		if s.request.Spec.Env["VLLM_ENABLE_CUDA_COMPATIBILITY"] == "1" {
+			severity = Warning
+		}
+		return one(severity, "driver_version",
+			fmt.Sprintf("The machine's NVIDIA driver is %s, and %s needs %d or newer.", gpu.DriverVersion, what, needed),
+			driverWayOut(needed))
+	}
+	return nil
+}
+
+func driverWayOut(needed int) string {
+	const cuda13 = 580
+	if needed >= cuda13 {
+		return "Require min_cuda_version = \"13.0\" of the session, or choose an image built for CUDA 12 (a tag with cu12…, or v0.20.0 and before)."
+	}
+	return "Rent a machine with a newer driver."
+}
+
+func (s *survey) judgeGPUs() []Finding {
+	if !s.wantsGPUs() || s.driverErr != nil {
+		return nil
+	}
+	if len(s.gpus) == 0 {
+		if len(s.allGPUs) > 0 {
+			return one(Blocking, "gpu", fmt.Sprintf("None of the machine's %d GPUs is one of container.gpus.", len(s.allGPUs)), "Check container.gpus.")
+		}
+		return one(Blocking, "gpu", "nvidia-smi works and lists no GPU.", "Rent another machine; this one has lost its GPU.")
+	}
+	if need := s.gpusNeeded(); need > len(s.gpus) {
+		return one(Blocking, "gpu_count",
+			fmt.Sprintf("tensor_parallel_size times pipeline_parallel_size is %d, and the machine has %d GPUs for it.", need, len(s.gpus)),
+			"Lower tensor_parallel_size, or rent a machine with more GPUs.")
+	}
+	var findings []Finding
+	for _, gpu := range s.gpus {
+		findings = append(findings, s.judgeCapability(gpu)...)
+	}
+	return findings
+}
+
+func (s *survey) gpusNeeded() int {
+	return max(1, s.request.Spec.TensorParallelSize) * max(1, s.request.Spec.PipelineParallelSize)
+}
+
+func (s *survey) judgeCapability(gpu GPU) []Finding {
+	capability, err := strconv.ParseFloat(gpu.ComputeCapability, 64)
+	if err != nil {
+		return nil // not told
+	}
+	fact := fmt.Sprintf("GPU %d (%s) has compute capability %s", gpu.Index, gpu.Name, gpu.ComputeCapability)
+	switch {
+	case capability < oldestCapability:
+		return one(Blocking, "gpu_capability", fact+"; vLLM needs 7.5 or newer.", "Rent a newer GPU: Turing, Ampere, Ada, Hopper or later.")
+	case capability < bfloat16Capability && s.request.Spec.DType == "bfloat16":
+		return one(Blocking, "gpu_capability", fact+"; bfloat16 needs 8.0 or newer.", "Set dtype = \"half\", or rent an Ampere GPU or later.")
+	case capability < bfloat16Capability && (s.request.Spec.DType == "" || s.request.Spec.DType == "auto"):
+		return one(Warning, "gpu_capability", fact+"; a checkpoint in bfloat16 needs 8.0 or newer.", "If the start fails on it, set dtype = \"half\".")
+	}
+	return nil
+}
+
+// judgeModel compares the model's estimated need with the smallest GPU.
+func (s *survey) judgeModel() []Finding {
+	need, ok := s.estimate()
+	if !ok {
+		return nil
+	}
+	smallest := math.Inf(1)
+	for _, gpu := range s.gpus {
+		if gpu.MemoryMiB > 0 {
+			smallest = min(smallest, float64(gpu.MemoryMiB)/1024)
+		}
+	}
+	if math.IsInf(smallest, 1) || need.Fits(smallest) {
+		return nil
+	}
+	fact := fmt.Sprintf("%s needs about %.1f GiB on each of %d GPUs (weights %.1f, one sequence of %d tokens %.1f), and the smallest has %.1f GiB.",
+		s.request.Spec.Model, need.TotalGiB, need.GPUs, need.WeightsGiB, need.ContextLength, need.KVCacheGiB, smallest)
+	if need.WeightsGiB > smallest*certainly && !s.offloads() {
+		return one(Blocking, "gpu_memory", fact, "Rent larger or more GPUs, or choose a quantised model.")
+	}
+	return one(Warning, "gpu_memory", fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantised model.")
+}
+
+// estimate is what the model needs, if it is a known one.
+func (s *survey) estimate() (vllm.MemoryNeed, bool) {
+	spec := s.request.Spec
+	shape, ok := vllm.Lookup(spec.Model)
+	if !ok {
+		return vllm.MemoryNeed{}, false
+	}
+	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
+		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
+		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
+	})
+	return need, err == nil && need.WeightsGiB > 0
+}
+
+// offloads tells whether the user's own flags put weights elsewhere.
+func (s *survey) offloads() bool {
+	return slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool { return strings.Contains(arg, "offload") })
+}
+
+// utilization is the share of a GPU that vLLM takes.
+func (s *survey) utilization() float64 {
+	if u := s.request.Spec.GPUMemoryUtilization; u > 0 {
+		return u
+	}
+	return vllm.DefaultGPUMemoryUtilization
+}
+
+// memoryHeld tells whether a usable GPU has less free memory than vLLM takes at its start.
+func (s *survey) memoryHeld() bool {
+	return slices.ContainsFunc(s.gpus, func(gpu GPU) bool { return s.lacks(gpu) })
+}
+
+func (s *survey) lacks(gpu GPU) bool {
+	return gpu.MemoryMiB > 0 && float64(gpu.MemoryMiB-gpu.UsedMiB) < s.utilization()*float64(gpu.MemoryMiB)
+}
+
+func (s *survey) judgeHeldMemory() []Finding {
+	if s.ownRuns() {
+		return nil // what holds the memory makes room before the start, or is taken over
+	}
+	var findings []Finding
+	lacking := 0
+	for _, gpu := range s.gpus {
+		if !s.lacks(gpu) {
+			continue
+		}
+		lacking++
+		fact := fmt.Sprintf("Of GPU %d's %d MiB only %d are free, and vLLM takes %.0f %% at its start.",
+			gpu.Index, gpu.MemoryMiB, gpu.MemoryMiB-gpu.UsedMiB, s.utilization()*100)
+		if holders := s.holders(gpu); holders != "" {
+			fact += " Held by " + holders + "."
+		}
+		share := math.Floor(float64(gpu.MemoryMiB-gpu.UsedMiB)/float64(gpu.MemoryMiB)*100-1) / 100
+		findings = append(findings, Finding{
+			Severity: Blocking, Code: "gpu_memory_held", Fact: fact,
+			WayOut: fmt.Sprintf("End what holds it, choose another GPU, or set gpu_memory_utilization to at most %.2f.", max(share, 0)),
+		})
+	}
+	// With other GPUs free, which ones vLLM takes is not ours to tell.
+	if len(s.gpus)-lacking >= s.gpusNeeded() {
+		for i := range findings {
+			findings[i].Severity = Warning
+		}
+	}
+	return findings
+}
+
+func (s *survey) holders(gpu GPU) string {
+	var names []string
+	for _, user := range s.users {
+		if user.gpu == gpu.UUID && len(names) < 5 {
+			names = append(names, user.String())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// ownRuns tells whether a server of the same deployment runs on the machine.
+func (s *survey) ownRuns() bool {
+	return slices.ContainsFunc(s.own, func(status Status) bool { return status.State.Alive() })
+}
+
+func (s *survey) judgePort() []Finding {
+	if !s.portBusy || s.ownRuns() {
+		return nil
+	}
+	holder := s.portHolder
+	if holder == "" {
+		holder = "a program of another user"
+	}
+	return one(Blocking, "port", fmt.Sprintf("Port %d of the machine is taken by %s.", s.request.Spec.ListenPort(), holder),
+		"Choose another port, or end that program.")
+}
+
+func (s *survey) judgeDisk() []Finding {
+	if s.diskFree < 0 || s.runtime == nil {
+		return nil
+	}
+	var image, weights float64
+	if !s.hasImage {
+		image = imageBytes
+	}
+	if need, ok := s.estimate(); ok {
+		weights = need.WeightsGiB * float64(max(need.GPUs, 1)) * gib
+	}
+	if float64(s.diskFree) >= image+weights {
+		return nil
+	}
+	fact := fmt.Sprintf("The machine's disk has %.1f GB free; vLLM takes about %.0f GB and the model's weights about %.1f GB.",
+		float64(s.diskFree)/1e9, image/1e9, weights/1e9)
+	// What is there already, such as the weights of an earlier start, needs no room again: that can't be told from here.
+	severity := Warning
+	if len(s.own) == 0 && !s.hasImage && float64(s.diskFree) < max(weights, image/5) {
+		severity = Blocking
+	}
+	return one(severity, "disk", fact, "Rent a machine with a larger disk (disk_gb), or make room.")
+}
+
+func (s *survey) judgeHub() []Finding {
+	if s.hubErr == nil {
+		return nil
+	}
+	return one(Warning, "hub", fmt.Sprintf("The machine can't reach the model hub (%v).", s.hubErr),
+		"If the model isn't in the machine's cache, the start will fail: check the machine's network, or set HF_ENDPOINT or HTTPS_PROXY in env.")
+}

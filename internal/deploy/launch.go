@@ -1,0 +1,209 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// launch is one operation that ends with a proven server. It is used by one goroutine.
+type launch struct {
+	machine  Machine
+	request  Request
+	schedule schedule
+	runtime  runtime
+	facts    Facts
+	warnings []string
+	progress progress
+	// replaced is the server that [Replace] is to replace; it isn't taken for a leftover.
+	replaced Ref
+}
+
+// Launch starts a server and returns when it has answered a real request. On failure, and when ctx is cancelled,
+// what it started is removed again, within a deadline of its own, unless [Request.KeepFailed] says otherwise.
+// A server that an earlier launch of the same owner left behind is adopted when it is what is wanted, else removed.
+func Launch(ctx context.Context, machine Machine, request Request) (Status, error) {
+	l := newLaunch(ctx, machine, request)
+	defer l.close()
+	wanted, err := l.prepare(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	return l.bringUp(ctx, wanted)
+}
+
+func newLaunch(ctx context.Context, machine Machine, request Request) *launch {
+	return &launch{
+		machine: machine, request: request,
+		schedule: newSchedule(ctx, time.Now(), request.Phases),
+		progress: progress{tell: request.Progress, secrets: request.secrets()},
+	}
+}
+
+func (l *launch) close() {
+	if l.runtime != nil {
+		_ = l.runtime.close() //nolint:errcheck // only idle connections are left to close
+	}
+}
+
+// prepare does all that can be done before anything is started or stopped.
+func (l *launch) prepare(ctx context.Context) (server.Wanted, error) {
+	if err := l.request.Validate(); err != nil {
+		return server.Wanted{}, l.failed(ctx, failure{phase: PhasePreflight, summary: "Deployment can't be used as described", err: err})
+	}
+	if err := l.preflight(ctx); err != nil {
+		return server.Wanted{}, err
+	}
+	l.progress.report(PhasePull, "getting what the server needs")
+	phase, cancel := l.schedule.enter(ctx, PhasePull)
+	defer cancel()
+	err := l.runtime.ready(phase, func(text string) { l.progress.often(PhasePull, text) })
+	if err != nil {
+		summary := "Image could not be pulled"
+		if l.runtime.kind() == Process {
+			summary = "vLLM could not be installed"
+		}
+		return server.Wanted{}, l.failed(ctx, failure{phase: PhasePull, summary: summary, err: err})
+	}
+	wanted, err := l.wanted()
+	if err != nil {
+		return wanted, l.failed(ctx, failure{phase: PhaseStart, summary: "Deployment can't be used as described", err: err})
+	}
+	return wanted, nil
+}
+
+// bringUp starts the wanted server, or adopts the one that is there already, and proves it.
+func (l *launch) bringUp(ctx context.Context, wanted server.Wanted) (Status, error) {
+	phase, cancel := l.schedule.enter(ctx, PhaseStart)
+	defer cancel()
+	adopted, err := l.clear(phase, wanted)
+	if err != nil {
+		return Status{}, l.failed(ctx, failure{phase: PhaseStart, summary: "Leftover server could not be removed", err: err})
+	}
+	begun := time.Now()
+	ref := adopted.Ref
+	if adopted.State == "" {
+		l.progress.report(PhaseStart, "starting the server")
+		if ref, err = l.runtime.start(phase, wanted); err != nil {
+			return Status{}, l.undo(ctx, ref, failure{phase: PhaseStart, summary: "Server could not be started", err: err})
+		}
+	} else if !adopted.StartedAt.IsZero() {
+		begun = adopted.StartedAt
+	}
+	status, problem := l.prove(ctx, ref, l.client(wanted))
+	if problem != nil {
+		return Status{}, l.undo(ctx, ref, *problem)
+	}
+	status.LoadSeconds = time.Since(begun).Seconds()
+	return status, nil
+}
+
+// prove waits until the server answers a real request, and lets its runtime keep it running from then on.
+func (l *launch) prove(ctx context.Context, ref Ref, api *vllm.Client) (Status, *failure) {
+	if problem := l.load(ctx, ref, api); problem != nil {
+		return Status{}, problem
+	}
+	if problem := l.complete(ctx, ref, api); problem != nil {
+		return Status{}, problem
+	}
+	phase, cancel := l.schedule.enter(ctx, PhaseCompletion)
+	defer cancel()
+	if err := l.runtime.settle(phase, ref); err != nil {
+		if ctx.Err() != nil {
+			return Status{}, &failure{phase: PhaseCompletion, summary: "Server could not be kept running", err: err}
+		}
+		l.warn(fmt.Sprintf("The server answers, but it will not be started again by itself: %v", err))
+	}
+	status, err := l.describe(phase, ref, api)
+	if err != nil {
+		return Status{}, &failure{phase: PhaseCompletion, summary: "Server could not be inspected", err: err}
+	}
+	return status, nil
+}
+
+// clear removes what earlier launches of the owner left behind, so that no two servers compete for a GPU. One that runs exactly what
+// is wanted is returned instead: its model may have been loading for a long time.
+func (l *launch) clear(ctx context.Context, wanted server.Wanted) (Status, error) {
+	var adopted Status
+	for _, found := range l.facts.Own {
+		if found.ID == l.replaced.ID && l.replaced.ID != "" {
+			continue
+		}
+		if adopted.State == "" && l.replaced.ID == "" && fits(found, wanted) && found.Runtime == l.runtime.kind() {
+			l.progress.report(PhaseStart, "taking over the server that an earlier run left: "+found.Name)
+			adopted = found
+			continue
+		}
+		l.progress.report(PhaseStart, "removing the server that an earlier run left: "+found.Name)
+		if err := l.removeFound(ctx, found.Ref); err != nil {
+			return Status{}, err
+		}
+	}
+	if adopted.State != "" {
+		adopted.Port, adopted.Listen = wanted.Port, wanted.Listen
+	}
+	return adopted, nil
+}
+
+func (l *launch) removeFound(ctx context.Context, ref Ref) error {
+	if ref.Runtime == l.runtime.kind() {
+		_, err := l.runtime.remove(ctx, ref, false)
+		return err
+	}
+	other, err := openRuntime(ctx, l.machine, l.request, ref.Runtime)
+	if err != nil {
+		return err
+	}
+	_, err = other.remove(ctx, ref, false)
+	return errors.Join(err, other.close())
+}
+
+// fits tells whether a server that is there already is the wanted one, with the same secrets.
+func fits(found Status, wanted server.Wanted) bool {
+	return found.State == Running && !found.RestartLoop &&
+		found.SpecHash == wanted.Hash && found.APIKeyPrint == wanted.APIKeyPrint && found.HFTokenPrint == wanted.HFTokenPrint
+}
+
+// describe looks at a proven server.
+func (l *launch) describe(ctx context.Context, ref Ref, api *vllm.Client) (Status, error) {
+	status, err := l.runtime.inspect(ctx, ref)
+	if err != nil {
+		return Status{}, err
+	}
+	if status.State != Running {
+		return Status{}, fmt.Errorf("the server answered, and then was %s", status.State)
+	}
+	status.Port, status.Listen = ref.Port, ref.Listen
+	status.GPUs = l.facts.GPUs
+	status.VLLMVersion, status.ServedMaxModelLen = l.ask(ctx, api)
+	status.Warnings = l.warnings
+	return status, nil
+}
+
+// ask reads what the server tells about itself. Not telling is no failure: the model has answered already.
+func (l *launch) ask(ctx context.Context, api *vllm.Client) (version string, maxModelLen int) {
+	version, err := api.Version(ctx)
+	if err != nil {
+		l.warn(fmt.Sprintf("The server doesn't tell its version: %v", err))
+	}
+	models, err := api.Models(ctx)
+	if err != nil {
+		l.warn(fmt.Sprintf("The server doesn't list its models: %v", err))
+	}
+	for _, model := range models {
+		if model.ID == l.request.Spec.ServedName() {
+			return version, model.MaxModelLen
+		}
+	}
+	return version, 0
+}
+
+func (l *launch) warn(text string) {
+	text = vllm.MaskSecrets(text, l.request.secrets()...)
+	l.warnings = append(l.warnings, text)
+	l.progress.report(PhaseCompletion, text)
+}

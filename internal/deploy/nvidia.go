@@ -1,0 +1,184 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+// maxProbeOutput bounds what is kept of a probe's output, in bytes.
+const maxProbeOutput = 64 << 10
+
+// gpuFields are asked of nvidia-smi, in this order. The last one is unknown to drivers before R470.
+var gpuFields = []string{"index", "uuid", "memory.total", "memory.used", "driver_version", "name", "compute_cap"}
+
+// Exit statuses of a command that couldn't be run at all, by POSIX.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+// driverError is nvidia-smi that doesn't work.
+type driverError struct {
+	// missing: there is no nvidia-smi. Otherwise it is there and can't talk to the driver.
+	missing bool
+	said    string
+}
+
+func (e *driverError) Error() string {
+	if e.missing {
+		return "the machine has no nvidia-smi"
+	}
+	return "nvidia-smi fails: " + e.said
+}
+
+// queryGPUs lists a machine's GPUs. A driver that doesn't work is a [driverError].
+func queryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
+	fields := gpuFields
+	output, err := nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields, ","))
+	if failed, ok := errors.AsType[*driverError](err); ok && strings.Contains(failed.said, "not a valid field") {
+		output, err = nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields[:len(fields)-1], ","))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseGPUs(output), nil
+}
+
+func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, error) {
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"nvidia-smi", query, "--format=csv,noheader,nounits"}, MaxOutput: maxProbeOutput,
+	})
+	if err != nil {
+		return "", err
+	}
+	switch result.ExitCode {
+	case 0:
+		return result.Stdout, nil
+	case exitNotFound, exitNotExecutable:
+		return "", &driverError{missing: true}
+	}
+	// nvidia-smi writes its errors to standard output.
+	said := strings.TrimSpace(result.Stdout + "\n" + result.Stderr)
+	if len(said) > 400 {
+		said = said[:400]
+	}
+	return "", &driverError{said: strings.Join(strings.Fields(said), " ")}
+}
+
+// maxGPUs bounds the list.
+const maxGPUs = 256
+
+// parseGPUs reads what nvidia-smi lists. A figure that it doesn't tell ("[N/A]", "[Not Supported]", nothing) is zero; a line that
+// is no GPU is left out.
+func parseGPUs(output string) []GPU {
+	var gpus []GPU
+	for line := range strings.Lines(output) {
+		fields := strings.Split(line, ",")
+		for i := range fields {
+			fields[i] = strings.TrimSpace(fields[i])
+		}
+		index, err := strconv.Atoi(fields[0])
+		if err != nil || index < 0 || len(fields) < len(gpuFields)-1 || len(gpus) == maxGPUs {
+			continue
+		}
+		gpu := GPU{
+			Index: index, UUID: told(fields[1]), MemoryMiB: figure(fields[2]), UsedMiB: figure(fields[3]),
+			DriverVersion: told(fields[4]), Name: told(fields[5]),
+		}
+		if len(fields) >= len(gpuFields) {
+			gpu.ComputeCapability = told(fields[6])
+		}
+		gpus = append(gpus, gpu)
+	}
+	return gpus
+}
+
+// told is a field's value, "" for the ways in which nvidia-smi says that it has none.
+func told(field string) string {
+	if strings.HasPrefix(field, "[") || field == "N/A" {
+		return ""
+	}
+	return field
+}
+
+// figure is a field's number, zero when it is none. Units are tolerated.
+func figure(field string) int {
+	number, _, _ := strings.Cut(field, " ")
+	value, err := strconv.ParseFloat(number, 64)
+	if err != nil || value < 0 || value > 1<<30 {
+		return 0
+	}
+	return int(value)
+}
+
+// gpuUser is a process that holds GPU memory.
+type gpuUser struct {
+	pid, mib int
+	gpu      string // UUID
+	name     string
+}
+
+func (u gpuUser) String() string {
+	if u.mib == 0 {
+		return fmt.Sprintf("%s (pid %d)", u.name, u.pid)
+	}
+	return fmt.Sprintf("%s (pid %d, %d MiB)", u.name, u.pid, u.mib)
+}
+
+// queryGPUUsers lists the processes that hold GPU memory. Inside a container nvidia-smi doesn't see those outside.
+func queryGPUUsers(ctx context.Context, machine Machine) ([]gpuUser, error) {
+	output, err := nvidiaSMI(ctx, machine, "--query-compute-apps=pid,used_memory,gpu_uuid,process_name")
+	if err != nil {
+		return nil, err
+	}
+	return parseGPUUsers(output), nil
+}
+
+func parseGPUUsers(output string) []gpuUser {
+	var users []gpuUser
+	for line := range strings.Lines(output) {
+		fields := strings.SplitN(line, ",", 4)
+		pid, err := strconv.Atoi(strings.TrimSpace(fields[0]))
+		if err != nil || len(fields) < 4 || len(users) == maxGPUs {
+			continue
+		}
+		name := told(strings.TrimSpace(fields[3]))
+		if name == "" {
+			name = "another process"
+		}
+		users = append(users, gpuUser{pid: pid, mib: figure(strings.TrimSpace(fields[1])), gpu: strings.TrimSpace(fields[2]), name: name})
+	}
+	return users
+}
+
+// driverBeingBuilt tells whether something on the machine is installing software, a driver perhaps. It is a fixed
+// script without arguments.
+func driverBeingBuilt(ctx context.Context, machine Machine) (bool, error) {
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-s"}, Stdin: strings.NewReader(buildingScript), MaxOutput: maxProbeOutput})
+	if err != nil {
+		return false, err
+	}
+	return result.ExitCode == 0 && strings.TrimSpace(result.Stdout) != "", nil
+}
+
+// buildingScript prints the name of a running program that installs or builds drivers. It looks only where an NVIDIA device is
+// on the bus, by NVIDIA's PCI vendor id.
+const buildingScript = `
+found=
+for vendor in /sys/bus/pci/devices/*/vendor; do
+	[ -r "$vendor" ] && read -r id < "$vendor" && [ "$id" = 0x10de ] && found=yes
+done
+[ -n "$found" ] || exit 1
+for name in /proc/[0-9]*/comm; do
+	[ -r "$name" ] && read -r program < "$name" || continue
+	case $program in
+	dkms|apt|apt-get|dpkg|nvidia-installe*|cloud-init|unattended-upgr*) echo "$program"; exit 0 ;;
+	esac
+done 2>/dev/null
+exit 1
+`

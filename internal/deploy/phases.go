@@ -1,0 +1,91 @@
+package deploy
+
+import (
+	"context"
+	"time"
+)
+
+// defaultTime is how long an operation may take whose context has no deadline.
+const defaultTime = time.Hour
+
+// defaultPhases suit both an hour and the few seconds of a stand-in. Preflight's is long because some
+// machines build their NVIDIA driver for up to 25 minutes after they have booted; what it leaves over is the others'.
+var defaultPhases = Phases{Preflight: 0.40, Pull: 0.25, Start: 0.05, Load: 0.25, Completion: 0.05}
+
+// schedule gives each phase its end.
+type schedule struct {
+	begin, end time.Time
+	ends       map[Phase]time.Time
+}
+
+// newSchedule spreads the time until ctx's deadline over the phases. Each ends when all time up to its share is used up, so that an
+// early phase that was quick leaves its rest to the later ones.
+func newSchedule(ctx context.Context, now time.Time, shares Phases) schedule {
+	s := schedule{begin: now, end: now.Add(defaultTime), ends: map[Phase]time.Time{}}
+	if deadline, ok := ctx.Deadline(); ok {
+		s.end = deadline
+	}
+	list := []struct {
+		phase          Phase
+		share, without float64
+	}{
+		{PhasePreflight, shares.Preflight, defaultPhases.Preflight},
+		{PhasePull, shares.Pull, defaultPhases.Pull},
+		{PhaseStart, shares.Start, defaultPhases.Start},
+		{PhaseLoad, shares.Load, defaultPhases.Load},
+		{PhaseCompletion, shares.Completion, defaultPhases.Completion},
+	}
+	sum := 0.0
+	for i := range list {
+		if list[i].share <= 0 {
+			list[i].share = list[i].without
+		}
+		sum += list[i].share
+	}
+	used := 0.0
+	for _, entry := range list {
+		used += entry.share
+		s.ends[entry.phase] = now.Add(time.Duration(float64(s.end.Sub(now)) * used / sum))
+	}
+	return s
+}
+
+// enter returns the context of a phase.
+func (s schedule) enter(ctx context.Context, phase Phase) (context.Context, context.CancelFunc) {
+	end, ok := s.ends[phase]
+	if !ok {
+		end = s.end
+	}
+	return context.WithDeadline(ctx, end)
+}
+
+// limit is how long the phase could take if all before it had taken none.
+func (s schedule) limit(phase Phase) time.Duration {
+	return s.ends[phase].Sub(s.begin)
+}
+
+// Pauses between two looks at something that is being waited for: short at first, so that what is quick stays
+// quick.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// waiter paces a loop that waits.
+type waiter struct{ pause time.Duration }
+
+// wait pauses, longer each time, and returns ctx's error when that ends first. The last pause ends with ctx.
+func (w *waiter) wait(ctx context.Context) error {
+	if w.pause == 0 {
+		w.pause = firstPause
+	}
+	timer := time.NewTimer(w.pause)
+	defer timer.Stop()
+	w.pause = min(w.pause*3/2, lastPause)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

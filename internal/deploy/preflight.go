@@ -1,0 +1,125 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// Preflight looks at a machine before anything heavy is done, and changes nothing on it. It waits for a driver that is still being
+// built until its phase's share of ctx's time is used up. Its error is about the connection; what is wrong
+// with the machine is in the findings.
+func Preflight(ctx context.Context, machine Machine, request Request) (Facts, []Finding, error) {
+	l := newLaunch(ctx, machine, request)
+	if err := request.Validate(); err != nil {
+		return Facts{}, nil, l.failed(ctx, failure{phase: PhasePreflight, summary: "Deployment can't be used as described", err: err})
+	}
+	phase, cancel := l.schedule.enter(ctx, PhasePreflight)
+	defer cancel()
+	survey, err := l.look(phase)
+	if err != nil {
+		return Facts{}, nil, l.failed(ctx, failure{phase: PhasePreflight, summary: "Machine could not be examined", err: err})
+	}
+	defer survey.close()
+	return survey.facts(), survey.judge(), nil
+}
+
+// GPUs lists a machine's GPUs. It doesn't wait for a driver.
+func GPUs(ctx context.Context, machine Machine) ([]GPU, error) {
+	gpus, err := queryGPUs(ctx, machine)
+	if err != nil {
+		return nil, &Error{Phase: PhaseInspect, Summary: "GPUs could not be listed", WayOut: host.DetailOf(err), Err: err}
+	}
+	return gpus, nil
+}
+
+// errBlocked is the cause of a launch that preflight stopped.
+var errBlocked = errors.New("the machine can't run this deployment as it is")
+
+// preflight examines the machine and opens the runtime; findings that block end the launch.
+func (l *launch) preflight(ctx context.Context) error {
+	l.progress.report(PhasePreflight, "examining the machine")
+	phase, cancel := l.schedule.enter(ctx, PhasePreflight)
+	defer cancel()
+	survey, err := l.look(phase)
+	if err != nil {
+		return l.failed(ctx, failure{phase: PhasePreflight, summary: "Machine could not be examined", err: err})
+	}
+	l.runtime, l.facts = survey.runtime, survey.facts()
+	if survey.engine != nil {
+		_ = survey.engine.Close() //nolint:errcheck // it isn't used; only idle connections are left to close
+	}
+	findings := survey.judge()
+	blocking := false
+	for _, finding := range findings {
+		blocking = blocking || finding.Severity == Blocking
+		if finding.Severity == Warning {
+			l.progress.report(PhasePreflight, finding.String())
+			l.warnings = append(l.warnings, vllm.MaskSecrets(finding.String(), l.request.secrets()...))
+		}
+	}
+	if blocking {
+		e := l.failed(ctx, failure{
+			phase: PhasePreflight, summary: "Machine can't run this deployment", err: errBlocked,
+			cause: findings[0].Fact, wayOut: findings[0].WayOut,
+		})
+		e.Findings = findings
+		return e
+	}
+	l.useAllGPUs(survey)
+	l.progress.report(PhasePreflight, l.facts.String())
+	return nil
+}
+
+// useAllGPUs spreads the model over all GPUs when the request doesn't say how many: over as many as its attention
+// heads can be divided by.
+func (l *launch) useAllGPUs(s *survey) {
+	spec := &l.request.Spec
+	if spec.TensorParallelSize != 0 || len(s.gpus) < 2 {
+		return
+	}
+	size := len(s.gpus) / max(1, spec.PipelineParallelSize)
+	if shape, ok := vllm.Lookup(spec.Model); ok && shape.AttentionHeads > 0 {
+		for size > 1 && shape.AttentionHeads%size != 0 {
+			size--
+		}
+	}
+	if size > 1 {
+		spec.TensorParallelSize = size
+	}
+}
+
+func (s *survey) facts() Facts {
+	facts := Facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: max(s.diskFree, 0), Own: s.own}
+	if s.runtime != nil {
+		facts.Runtime = s.runtime.kind()
+	}
+	if r, ok := s.runtime.(*containerRuntime); ok {
+		engine := r.engine.Facts()
+		facts.Engine, facts.EngineVia = engine.Name+" "+engine.Version, engine.Via
+	}
+	return facts
+}
+
+// String is the facts in one line, for a log.
+func (f Facts) String() string {
+	text := fmt.Sprintf("the machine has %d GPUs", len(f.GPUs))
+	if len(f.GPUs) > 0 {
+		text = fmt.Sprintf("%s (%s, driver %s)", text, f.GPUs[0].Name, f.GPUs[0].DriverVersion)
+	}
+	text += fmt.Sprintf(", %.0f GB of disk free; the server will be a %s", float64(f.DiskFreeBytes)/1e9, f.Runtime)
+	if f.Engine != "" {
+		text += " of " + f.Engine
+	}
+	if f.Reason != "" {
+		text += ": " + f.Reason
+	}
+	return text
+}
+
+// inspectTimeout bounds what Inspect asks the server itself.
+const inspectTimeout = 10 * time.Second

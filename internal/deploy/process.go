@@ -1,0 +1,127 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+)
+
+// processRuntime runs servers as processes of the machine.
+type processRuntime struct {
+	host    *process.Host
+	machine Machine
+	options ProcessOptions
+	name    string
+	program string // the vLLM to run; found by ready
+}
+
+const (
+	// memoryTime is how long a GPU may take to return the memory of a process that has ended.
+	memoryTime = 20 * time.Second
+	// memorySlackMiB is what a driver's own figures may differ by.
+	memorySlackMiB = 512
+)
+
+func (r *processRuntime) kind() Kind { return Process }
+
+func (r *processRuntime) ready(ctx context.Context, progress func(string)) error {
+	var err error
+	r.program, err = r.host.Program(ctx, r.options, progress)
+	return err
+}
+
+func (r *processRuntime) find(ctx context.Context, owner string) ([]Status, error) {
+	return r.host.Find(ctx, owner)
+}
+
+func (r *processRuntime) start(ctx context.Context, wanted server.Wanted) (Ref, error) {
+	return r.host.Start(ctx, r.program, wanted)
+}
+
+func (r *processRuntime) state(ctx context.Context, ref Ref) (Status, error) {
+	return r.host.Inspect(ctx, ref)
+}
+
+func (r *processRuntime) inspect(ctx context.Context, ref Ref) (Status, error) {
+	return r.host.Inspect(ctx, ref)
+}
+
+func (r *processRuntime) log(ctx context.Context, ref Ref, lines int) ([]string, error) {
+	return r.host.Log(ctx, ref, lines)
+}
+
+func (r *processRuntime) settle(ctx context.Context, ref Ref) error {
+	return r.host.Settle(ctx, ref)
+}
+
+func (r *processRuntime) restart(ctx context.Context, ref Ref) (Ref, error) {
+	aside, err := r.host.SetAside(ctx, ref)
+	if err != nil {
+		return ref, err
+	}
+	return aside.Restore(ctx)
+}
+
+func (r *processRuntime) setAside(ctx context.Context, ref Ref) (server.Aside, error) {
+	return r.host.SetAside(ctx, ref)
+}
+
+// remove ends the whole session of the server, waits for its GPU memory, and removes what was kept beside it. Memory that
+// doesn't come back is no error, because nothing of the server is left that could be ended; it is told.
+func (r *processRuntime) remove(ctx context.Context, ref Ref, force bool) (string, error) {
+	status, inspectErr := r.host.Inspect(ctx, ref)
+	if inspectErr == nil && status.State == Gone {
+		return "", nil
+	}
+	if err := r.host.Stop(ctx, ref, force); err != nil {
+		return "", errors.Join(err, inspectErr)
+	}
+	note := r.awaitMemory(ctx, status.HeldBefore)
+	return note, r.host.Delete(ctx, ref)
+}
+
+// awaitMemory waits until the GPUs hold no more than before the start, and returns what is wrong with that, "" for
+// nothing. Figures that nvidia-smi doesn't tell are not waited for.
+func (r *processRuntime) awaitMemory(ctx context.Context, before []int) string {
+	ctx, cancel := context.WithTimeout(ctx, memoryTime)
+	defer cancel()
+	var pace waiter
+	for {
+		gpus, err := queryGPUs(ctx, r.machine)
+		if err != nil {
+			return ""
+		}
+		held := heldSince(gpus, before)
+		if held == "" {
+			return ""
+		}
+		if pace.wait(ctx) != nil {
+			return "no process of the server, but its GPU memory has not come back: " + held
+		}
+	}
+}
+
+func heldSince(gpus []GPU, before []int) string {
+	var held []string
+	for i, gpu := range gpus {
+		if i < len(before) && gpu.UsedMiB > before[i]+memorySlackMiB {
+			held = append(held, fmt.Sprintf("GPU %d holds %d MiB, %d before the start", gpu.Index, gpu.UsedMiB, before[i]))
+		}
+	}
+	return strings.Join(held, ", ")
+}
+
+func (r *processRuntime) reach(ref Ref) string {
+	pid, _, _ := strings.Cut(ref.ID, "-")
+	return fmt.Sprintf("the process %s and its session (pid %s); on the machine, its log is %s", ref.Name, pid, path.Join(ref.Directory, "log"))
+}
+
+func (r *processRuntime) tlsFiles() (certificate, key string) { return r.host.TLSFiles(r.name) }
+
+func (r *processRuntime) close() error { return nil }

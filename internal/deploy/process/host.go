@@ -1,0 +1,147 @@
+package process
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+var (
+	//go:embed launcher.sh
+	launcherScript string
+	//go:embed install.sh
+	installScript string
+	//go:embed find.sh
+	findScript string
+)
+
+// Host is where servers are run as processes: one directory of a machine.
+type Host struct {
+	machine server.Machine
+	base    string
+	disk    string
+}
+
+// Connect finds the directory. It changes nothing on the machine, and there is nothing to close.
+func Connect(ctx context.Context, machine server.Machine, options Options) (*Host, error) {
+	const script = `
+base=${1:-$HOME/$2}
+disk=$base
+while [ ! -d "$disk" ] && [ "$disk" != / ] && [ "$disk" != . ]; do disk=$(dirname -- "$disk"); done
+printf 'shopper\t%s\t%s\n' "$base" "$disk"
+`
+	h := &Host{machine: machine}
+	output, err := h.run(ctx, "find a directory for vLLM", script, options.Directory, DefaultDirectory)
+	if err != nil {
+		return nil, err
+	}
+	// Some machines greet before they run a command.
+	for line := range strings.Lines(output) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) == 3 && fields[0] == "shopper" && path.IsAbs(fields[1]) {
+			h.base, h.disk = path.Clean(fields[1]), fields[2]
+			return h, nil
+		}
+	}
+	return nil, &Error{
+		Op: "find a directory for vLLM", Cause: "The user has no home directory on the machine.",
+		WayOut: "Set process.directory to an absolute path that the user may write to.",
+	}
+}
+
+// Disk is an existing directory on the disk that will be used.
+func (h *Host) Disk() string { return h.disk }
+
+// run runs a script that needs no standard input of its own, with arguments, and returns what it printed.
+func (h *Host) run(ctx context.Context, op, script string, args ...string) (string, error) {
+	command := append([]string{"sh", "-s", "--"}, args...)
+	result, err := h.machine.Run(ctx, host.Command{Args: command, Stdin: strings.NewReader(script)})
+	if err == nil && result.ExitCode != 0 {
+		err = exitError(result)
+	}
+	if err != nil {
+		return result.Stdout, &Error{Op: op, Err: err}
+	}
+	return result.Stdout, nil
+}
+
+// put writes a file of a directory of ours at once, readable by nobody else.
+func (h *Host) put(ctx context.Context, directory, name, content string) error {
+	const script = `umask 077; mkdir -p -- "$1" && cat >"$1/$2.new" && mv -f -- "$1/$2.new" "$1/$2"`
+	op := fmt.Sprintf("write %s on the machine", path.Join(directory, name))
+	result, err := h.machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-c", script, "sh", directory, name}, Stdin: strings.NewReader(content),
+	})
+	if err == nil && result.ExitCode != 0 {
+		err = exitError(result)
+	}
+	if err != nil {
+		e := &Error{Op: op, Err: err}
+		if strings.Contains(err.Error(), "No space left") {
+			e.Cause, e.WayOut = "The machine's disk is full.", "Rent a machine with a larger disk (disk_gb), or make room."
+		}
+		return e
+	}
+	return nil
+}
+
+// launch starts a program under the launcher, in a directory that has it, and returns its supervisor's identity.
+func (h *Host) launch(ctx context.Context, directory string, environment map[string]string, command ...string) (string, error) {
+	const op = "start a process"
+	args := append([]string{"sh", path.Join(directory, "launcher.sh"), "start", directory}, command...)
+	result, err := h.machine.Run(ctx, host.Command{Args: args, Stdin: strings.NewReader(encodeEnvironment(environment))})
+	if err == nil && result.ExitCode != 0 {
+		err = exitError(result)
+	}
+	if err != nil {
+		return "", &Error{Op: op, Err: err}
+	}
+	for line := range strings.Lines(result.Stdout) {
+		if id, ok := parseIdentity(line); ok {
+			return id, nil
+		}
+	}
+	return "", &Error{Op: op, Cause: "The launcher didn't tell the process's identity."}
+}
+
+// stop ends all processes of a directory's session and checks that they are gone.
+func (h *Host) stop(ctx context.Context, directory string, graceSeconds int) error {
+	_, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, fmt.Sprint(graceSeconds))
+	return err
+}
+
+// remove removes a directory of ours.
+func (h *Host) remove(ctx context.Context, directory string) error {
+	const script = `[ ! -e "$1" ] || rm -rf -- "$1"`
+	if path.Dir(path.Dir(directory)) != h.base || !namePattern.MatchString(path.Base(directory)) {
+		return &Error{Op: "remove " + directory, Cause: "It isn't a directory of ours."}
+	}
+	_, err := h.run(ctx, "remove "+directory, script, directory)
+	return err
+}
+
+// tail returns the last lines of a file.
+func (h *Host) tail(ctx context.Context, file string, lines int) ([]string, error) {
+	result, err := h.machine.Run(ctx, host.Command{
+		Args: []string{"tail", "-n", fmt.Sprint(max(lines, 1)), "--", file}, MaxOutput: maxLogBytes,
+	})
+	if err == nil && result.ExitCode != 0 {
+		err = exitError(result)
+	}
+	if err != nil {
+		return nil, &Error{Op: "read the log " + file, Err: err}
+	}
+	text := strings.TrimRight(result.Stdout, "\n")
+	if text == "" {
+		return nil, nil
+	}
+	return strings.Split(text, "\n"), nil
+}
+
+// maxLogBytes bounds what is read of a log, whatever the number of lines asked for.
+const maxLogBytes = 4 << 20

@@ -1,0 +1,177 @@
+# Starts, watches and ends one server on a machine. It is the same for every deployment: whatever differs comes
+# as quoted arguments, and secrets come on standard input. It needs a POSIX shell, setsid, and Linux's /proc.
+#
+#   start DIR PROGRAM ARGUMENT…   environment on standard input, NAME=VALUE, values escaped for printf %b
+#   supervise DIR PROGRAM …       what start leaves running, in a session of its own
+#   status DIR                    what is known of the server, one fact a line
+#   list BASE                     status of every server under BASE/servers
+#   stop DIR SECONDS              TERM, after SECONDS KILL, until nobody of the session is left
+#
+# In DIR: identity (PID STARTTIME of the supervisor), state, exit (CODE BEGAN ENDED), restarts (COUNT QUICK),
+# settled (present: start the server again when it dies), log, record.json.
+set -u
+umask 077
+
+# read_stat PID sets state, pgrp, session and start from /proc/PID/stat. The program's name, which may hold
+# anything, ends at the last ")".
+read_stat() {
+	state= pgrp= session= start=
+	IFS= read -r line 2>/dev/null </proc/"$1"/stat || return 1
+	case $line in *') '*) ;; *) return 1 ;; esac
+	set -- ${line##*) }
+	[ $# -ge 20 ] || return 1
+	state=$1 pgrp=$3 session=$4
+	shift 19
+	start=$1
+}
+
+# is_alive PID STARTTIME: a pid alone may have been given to another process since.
+is_alive() {
+	read_stat "$1" && [ "$start" = "$2" ] && [ "$state" != Z ] && [ "$state" != X ]
+}
+
+# members SESSION prints the living processes of a session, those that made groups of their own included.
+members() {
+	for stat in /proc/[0-9]*/stat; do
+		pid=${stat#/proc/}
+		pid=${pid%/stat}
+		read_stat "$pid" || continue
+		case $state in Z | X) continue ;; esac
+		if [ "$session" = "$1" ] || [ "$pgrp" = "$1" ]; then echo "$pid"; fi
+	done
+}
+
+# write FILE TEXT replaces a file at once.
+write() {
+	printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"
+}
+
+start_server() {
+	dir=$1
+	shift
+	command -v setsid >/dev/null || { echo 'the machine has no setsid (package util-linux)' >&2; exit 3; }
+	while IFS= read -r line && [ -n "$line" ]; do
+		value=$(printf '%b.' "${line#*=}")
+		export "${line%%=*}=${value%.}"
+	done
+	unset line value
+	# Programs that vLLM starts are looked up beside it first.
+	case $1 in */bin/*) PATH=${1%/*}:$PATH; export PATH ;; esac
+	rm -f "$dir/identity" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
+	setsid sh "$dir/launcher.sh" supervise "$dir" "$@" </dev/null >>"$dir/log" 2>&1 &
+	tries=0
+	until [ -s "$dir/identity" ]; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 200 ] || { echo 'the server did not start within ten seconds' >&2; exit 4; }
+		sleep 0.05
+	done
+	cat "$dir/identity"
+}
+
+supervise() {
+	dir=$1
+	shift
+	child= stopping= restarts=0 quick=0 pause=1
+	trap 'stopping=yes; [ -z "$child" ] || kill -s TERM "$child" 2>/dev/null' TERM
+	read_stat $$
+	write "$dir/identity" "$$ $start"
+	while :; do
+		write "$dir/state" running
+		began=$(date +%s)
+		"$@" &
+		child=$!
+		# A trapped signal interrupts wait, which has to be told from the server's end.
+		while :; do
+			wait "$child"
+			code=$?
+			kill -s 0 "$child" 2>/dev/null || break
+		done
+		child=
+		ended=$(date +%s)
+		write "$dir/exit" "$code $began $ended"
+		# Like a container, a server takes all that it started with it.
+		for pid in $(members $$); do [ "$pid" = $$ ] || kill -s KILL "$pid" 2>/dev/null; done
+		if [ -n "$stopping" ] || [ ! -e "$dir/settled" ]; then exit "$code"; fi
+		restarts=$((restarts + 1))
+		if [ $((ended - began)) -ge 60 ]; then quick=0 pause=1; else quick=$((quick + 1)); fi
+		write "$dir/restarts" "$restarts $quick"
+		write "$dir/state" restarting
+		echo "the server ended with exit code $code; starting it again in $pause s"
+		sleep "$pause" &
+		wait $!
+		[ -z "$stopping" ] || exit "$code"
+		pause=$((pause * 2))
+		[ "$pause" -le 60 ] || pause=60
+	done
+}
+
+status() {
+	[ -f "$1/record.json" ] || { echo 'state gone'; return; }
+	pid= born=
+	[ ! -s "$1/identity" ] || read -r pid born <"$1/identity"
+	echo "identity $pid $born"
+	if [ -n "$pid" ] && is_alive "$pid" "$born"; then
+		state=running
+		[ ! -s "$1/state" ] || read -r state <"$1/state"
+		echo "state $state"
+	else
+		echo 'state exited'
+	fi
+	for file in exit restarts; do
+		[ ! -s "$1/$file" ] || { read -r text <"$1/$file" && echo "$file $text"; }
+	done
+	[ ! -e "$1/settled" ] || echo 'settled yes'
+	[ ! -s "$1/identity" ] || echo "started $(stat -c %Y "$1/identity" 2>/dev/null)"
+	IFS= read -r record <"$1/record.json"
+	printf 'record %s\n' "$record"
+}
+
+list() {
+	for server in "$1"/servers/*/; do
+		[ -f "${server}record.json" ] || continue
+		server=${server%/}
+		printf 'server %s\n' "${server##*/}"
+		status "$server"
+	done
+}
+
+# signal_all SIGNAL SESSION
+signal_all() {
+	for pid in $(members "$2"); do kill -s "$1" "$pid" 2>/dev/null; done
+}
+
+# until_gone SESSION TENTHS
+until_gone() {
+	tenths=$2
+	while [ -n "$(members "$1")" ]; do
+		[ "$tenths" -gt 0 ] || return 1
+		tenths=$((tenths - 1))
+		sleep 0.1
+	done
+}
+
+stop() {
+	[ -s "$1/identity" ] || return 0
+	read -r pid born <"$1/identity"
+	leader=$pid
+	# The kernel gives no new process the pid of a session that still has members: another start time means that
+	# all of ours have ended.
+	if read_stat "$leader" && [ "$start" != "$born" ]; then return 0; fi
+	signal_all TERM "$leader"
+	until_gone "$leader" $(($2 * 10)) && return 0
+	signal_all KILL "$leader"
+	until_gone "$leader" 100 && return 0
+	echo "these processes don't end:" $(members "$leader") >&2
+	return 1
+}
+
+mode=$1
+shift
+case $mode in
+start) start_server "$@" ;;
+supervise) supervise "$@" ;;
+status) status "$@" ;;
+list) list "$@" ;;
+stop) stop "$@" ;;
+*) echo "unknown mode $mode" >&2; exit 2 ;;
+esac

@@ -1,0 +1,183 @@
+package process
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// record is what is kept beside a server, to recognise it later. It holds no secret.
+type record struct {
+	Name, Owner, Provider string
+	Program               string
+	Arguments             []string
+	// Environment is without secrets; Names are the names of all variables, secrets included, by which they are
+	// found again in the environment of the running process.
+	Environment  map[string]string
+	Names        []string
+	Port         int
+	Listen       string
+	Hash         string
+	APIKeyPrint  string
+	HFTokenPrint string
+	// HeldBefore is the GPU memory in MiB that was in use before the start, by GPU.
+	HeldBefore []int
+}
+
+func newRecord(wanted server.Wanted, program string) record {
+	r := record{
+		Name: wanted.Name, Owner: wanted.Owner, Provider: wanted.Provider, Program: program, Arguments: wanted.Arguments,
+		Environment: maps.Clone(wanted.Environment), Names: slices.Sorted(maps.Keys(wanted.Environment)),
+		Port: wanted.Port, Listen: wanted.Listen, Hash: wanted.Hash,
+		APIKeyPrint: wanted.APIKeyPrint, HFTokenPrint: wanted.HFTokenPrint, HeldBefore: wanted.HeldBefore,
+	}
+	delete(r.Environment, vllm.EnvAPIKey)
+	delete(r.Environment, vllm.EnvHFToken)
+	return r
+}
+
+// text is the record in one line.
+func (r record) text() (string, error) {
+	data, err := json.Marshal(r)
+	return string(data) + "\n", err
+}
+
+// encodeEnvironment writes variables for the launcher: one a line, values escaped for printf's %b, in which nothing but letters,
+// digits and a few harmless signs stands for itself.
+func encodeEnvironment(variables map[string]string) string {
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		text.WriteString(name + "=")
+		for i := range len(variables[name]) {
+			b := variables[name][i]
+			if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("_-./:", b) >= 0 {
+				text.WriteByte(b)
+				continue
+			}
+			fmt.Fprintf(&text, `\0%03o`, b)
+		}
+		text.WriteByte('\n')
+	}
+	return text.String()
+}
+
+var identityPattern = regexp.MustCompile(`^([1-9][0-9]{0,9}) ([0-9]{1,20})\s*$`)
+
+// parseIdentity reads "PID STARTTIME" into an id.
+func parseIdentity(line string) (string, bool) {
+	found := identityPattern.FindStringSubmatch(line)
+	if found == nil {
+		return "", false
+	}
+	return found[1] + "-" + found[2], true
+}
+
+// observed are the launcher's facts about one server.
+type observed struct {
+	directory string
+	id        string
+	state     string
+	exitCode  int
+	restarts  int
+	quick     int
+	settled   bool
+	started   time.Time
+	record    record
+}
+
+// parseStatus reads what the launcher prints. Lines that it doesn't know are left out.
+func parseStatus(output string) observed {
+	var o observed
+	for line := range strings.Lines(output) {
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
+		switch key {
+		case "identity":
+			if id, ok := parseIdentity(value); ok {
+				o.id = id
+			}
+		case "state":
+			o.state = value
+		case "exit":
+			o.exitCode = number(value, 0)
+		case "restarts":
+			o.restarts, o.quick = number(value, 0), number(value, 1)
+		case "settled":
+			o.settled = true
+		case "started":
+			if seconds, err := strconv.ParseInt(value, 10, 64); err == nil && seconds > 0 {
+				o.started = time.Unix(seconds, 0).UTC()
+			}
+		case "record":
+			if err := json.Unmarshal([]byte(value), &o.record); err != nil {
+				o.record = record{}
+			}
+		}
+	}
+	return o
+}
+
+// parseList reads the status of several servers.
+func parseList(base, output string) []observed {
+	var list []observed
+	for _, part := range strings.Split("\n"+output, "\nserver ")[1:] {
+		name, rest, _ := strings.Cut(part, "\n")
+		if !namePattern.MatchString(name) || len(list) == maxServers {
+			continue
+		}
+		o := parseStatus(rest)
+		o.directory = base + "/servers/" + name
+		list = append(list, o)
+	}
+	return list
+}
+
+func number(text string, index int) int {
+	fields := strings.Fields(text)
+	if index >= len(fields) {
+		return 0
+	}
+	value, err := strconv.Atoi(fields[index])
+	if err != nil {
+		return 0
+	}
+	return value
+}
+
+const (
+	// maxServers bounds how many servers of one machine are looked at.
+	maxServers = 50
+	// A server that was started again this often, each time to end within a minute, is in a restart loop.
+	loopRestarts = 3
+)
+
+// status puts facts into the shared form.
+func (o observed) status(ref server.Ref) server.Status {
+	ref.Name, ref.Owner = o.record.Name, o.record.Owner
+	ref.Port, ref.Listen = o.record.Port, o.record.Listen
+	ref.Runtime = server.Process
+	s := server.Status{
+		Ref: ref, ExitCode: o.exitCode, RestartCount: o.restarts, RestartLoop: o.quick >= loopRestarts,
+		StartedAt: o.started, Arguments: o.record.Arguments, Environment: o.record.Environment,
+		SpecHash: o.record.Hash, APIKeyPrint: o.record.APIKeyPrint, HFTokenPrint: o.record.HFTokenPrint,
+		RestartsItself: o.settled, HeldBefore: o.record.HeldBefore, State: server.Unknown,
+	}
+	switch o.state {
+	case "running":
+		s.State = server.Running
+	case "restarting":
+		s.State = server.Restarting
+	case "exited":
+		s.State = server.Exited
+	case "gone":
+		s.State = server.Gone
+	}
+	return s
+}

@@ -1,0 +1,178 @@
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// stopGrace is how many seconds a server has to end by itself.
+const stopGrace = 20
+
+// TLSFiles are where a server's certificate and key are put.
+func (h *Host) TLSFiles(name string) (certificate, key string) {
+	directory := path.Join(h.base, "tls", name)
+	return path.Join(directory, "server.crt"), path.Join(directory, "server.key")
+}
+
+// Start starts a server with the vLLM program given. Where it fails after something was written, the reference is returned
+// with the error.
+func (h *Host) Start(ctx context.Context, program string, wanted server.Wanted) (server.Ref, error) {
+	ref := server.Ref{Runtime: server.Process, Name: wanted.Name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
+	attempt := make([]byte, 4)
+	if _, err := rand.Read(attempt); err != nil {
+		return ref, &Error{Op: "name the server's directory", Err: err}
+	}
+	ref.Directory = path.Join(h.base, "servers", wanted.Name+"."+hex.EncodeToString(attempt))
+	text, err := newRecord(wanted, program).text()
+	if err != nil {
+		return ref, &Error{Op: "write the server's record", Err: err}
+	}
+	if err := h.putCertificate(ctx, wanted); err != nil {
+		return ref, err
+	}
+	// From the record on, the server is found by its owner, whatever happens to this connection.
+	for _, file := range [][2]string{{"launcher.sh", launcherScript}, {"record.json", text}} {
+		if err := h.put(ctx, ref.Directory, file[0], file[1]); err != nil {
+			return ref, err
+		}
+	}
+	ref.ID, err = h.launch(ctx, ref.Directory, wanted.Environment, append([]string{program}, wanted.Arguments...)...)
+	return ref, err
+}
+
+func (h *Host) putCertificate(ctx context.Context, wanted server.Wanted) error {
+	if wanted.Certificate == "" {
+		return nil
+	}
+	certificate, key := h.TLSFiles(wanted.Name)
+	if err := h.put(ctx, path.Dir(certificate), path.Base(certificate), wanted.Certificate); err != nil {
+		return err
+	}
+	return h.put(ctx, path.Dir(key), path.Base(key), wanted.Key)
+}
+
+// Inspect says what a server is doing. One whose directory, or whose identity, is another's or nobody's is [server.Gone].
+func (h *Host) Inspect(ctx context.Context, ref server.Ref) (server.Status, error) {
+	output, err := h.run(ctx, "look at the server "+ref.Name, launcherScript, "status", ref.Directory)
+	if err != nil {
+		return server.Status{}, err
+	}
+	seen := parseStatus(output)
+	if seen.state == "" {
+		return server.Status{}, &Error{Op: "look at the server " + ref.Name, Cause: "The machine's answer can't be read.", Err: fmt.Errorf("%.200q", output)}
+	}
+	if seen.state == "gone" || (ref.ID != "" && seen.id != ref.ID) {
+		return server.Status{Ref: ref, State: server.Gone}, nil
+	}
+	ref.ID = seen.id
+	return seen.status(ref), nil
+}
+
+// Find lists the owner's servers, running or not.
+func (h *Host) Find(ctx context.Context, owner string) ([]server.Status, error) {
+	output, err := h.run(ctx, "look for servers", launcherScript, "list", h.base)
+	if err != nil {
+		return nil, err
+	}
+	var found []server.Status
+	for _, seen := range parseList(h.base, output) {
+		if seen.record.Owner == owner {
+			found = append(found, seen.status(server.Ref{ID: seen.id, Directory: seen.directory}))
+		}
+	}
+	return found, nil
+}
+
+// Log returns the last lines of a server's log.
+func (h *Host) Log(ctx context.Context, ref server.Ref, lines int) ([]string, error) {
+	return h.tail(ctx, path.Join(ref.Directory, "log"), lines)
+}
+
+// Settle lets the supervisor start the server again when it dies.
+func (h *Host) Settle(ctx context.Context, ref server.Ref) error {
+	return h.put(ctx, ref.Directory, "settled", "")
+}
+
+// Stop ends a server's whole session, with TERM and then KILL, and checks that nobody of it is left. It has ended already is a success.
+func (h *Host) Stop(ctx context.Context, ref server.Ref, force bool) error {
+	if ref.Directory == "" {
+		return &Error{Op: "end the server " + ref.Name, Cause: "Its directory isn't known."}
+	}
+	grace := stopGrace
+	if force {
+		grace = 2
+	}
+	return h.stop(ctx, ref.Directory, grace)
+}
+
+// Delete removes what is kept beside a server that has ended.
+func (h *Host) Delete(ctx context.Context, ref server.Ref) error {
+	return h.remove(ctx, ref.Directory)
+}
+
+// SetAside stops a server and keeps in memory what it takes to start it again: its secrets are nowhere else.
+func (h *Host) SetAside(ctx context.Context, ref server.Ref) (server.Aside, error) {
+	output, err := h.run(ctx, "look at the server "+ref.Name, launcherScript, "status", ref.Directory)
+	if err != nil {
+		return server.Aside{}, err
+	}
+	seen := parseStatus(output)
+	aside := server.Aside{Ref: ref, WasRunning: seen.state == "running" && seen.id == ref.ID, Arguments: seen.record.Arguments}
+	var environment map[string]string
+	if aside.WasRunning {
+		if environment, err = h.environment(ctx, ref, seen.record.Names); err != nil {
+			return aside, err
+		}
+		aside.APIKey = environment[vllm.EnvAPIKey]
+	}
+	aside.Restore = func(ctx context.Context) (server.Ref, error) {
+		if !aside.WasRunning {
+			return ref, &Error{Op: "start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
+		}
+		restored := ref
+		var err error
+		restored.ID, err = h.launch(ctx, ref.Directory, environment, append([]string{seen.record.Program}, seen.record.Arguments...)...)
+		return restored, err
+	}
+	return aside, h.Stop(ctx, ref, false)
+}
+
+// environment reads a running server's variables from the kernel, which shows them to its own user only.
+func (h *Host) environment(ctx context.Context, ref server.Ref, names []string) (map[string]string, error) {
+	op := "read the environment of the server " + ref.Name
+	pid, _, _ := strings.Cut(ref.ID, "-")
+	result, err := h.machine.Run(ctx, host.Command{Args: []string{"cat", "/proc/" + pid + "/environ"}})
+	if err == nil && result.ExitCode != 0 {
+		err = fmt.Errorf("exit status %d", result.ExitCode)
+	}
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	environment := map[string]string{}
+	for entry := range strings.SplitSeq(result.Stdout, "\x00") {
+		if name, value, ok := strings.Cut(entry, "="); ok && slices.Contains(names, name) {
+			environment[name] = value
+		}
+	}
+	if missing := len(names) - len(environment); missing > 0 || result.Truncated {
+		return nil, &Error{Op: op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
+			strings.Join(missingNames(names, environment), ", "))}
+	}
+	return environment, nil
+}
+
+func missingNames(names []string, environment map[string]string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.Contains(slices.Collect(maps.Keys(environment)), name)
+	})
+}

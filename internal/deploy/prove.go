@@ -1,0 +1,200 @@
+package deploy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+const (
+	// healthTimeout is for one answer of /health, which a living server gives at once.
+	healthTimeout = 10 * time.Second
+	// progressLines are read of the log while waiting.
+	progressLines = 60
+)
+
+// client talks to the server through the machine: the key goes inside the SSH connection, from this process.
+func (l *launch) client(wanted server.Wanted) *vllm.Client {
+	return newClient(l.machine, l.request.TLS, wanted.Listen, wanted.Port, l.request.Spec.APIKey)
+}
+
+func newClient(machine Machine, settings *TLS, listen string, port int, key string) *vllm.Client {
+	// No connection is kept: the client has no Close, and the few requests that are made are far apart.
+	transport := &http.Transport{DialContext: machine.DialContext, DisableKeepAlives: true, TLSHandshakeTimeout: healthTimeout}
+	scheme := "http"
+	if settings != nil {
+		scheme = "https"
+		pool := x509.NewCertPool()
+		trusted := settings.CA
+		if trusted == "" {
+			trusted = settings.Certificate
+		}
+		pool.AppendCertsFromPEM([]byte(trusted))
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: settings.ServerName, MinVersion: tls.VersionTLS12}
+	}
+	return vllm.NewClient(transport, scheme+"://"+net.JoinHostPort(reachable(listen), strconv.Itoa(port)), key)
+}
+
+// reachable is the address at which the machine reaches a server that listens on listen.
+func reachable(listen string) string {
+	if address, err := netip.ParseAddr(listen); err == nil && !address.IsUnspecified() {
+		return listen
+	}
+	return vllm.DefaultListen
+}
+
+// load waits until the server says that it is up, and ends as soon as it has died.
+func (l *launch) load(ctx context.Context, ref Ref, api *vllm.Client) *failure {
+	l.progress.report(PhaseLoad, "waiting for the model to load")
+	phase, cancel := l.schedule.enter(ctx, PhaseLoad)
+	defer cancel()
+	var pace waiter
+	for {
+		if problem := l.alive(phase, ref, PhaseLoad); problem != nil {
+			return problem
+		}
+		err := health(phase, api)
+		if err == nil {
+			return nil
+		}
+		if phase.Err() == nil && !vllm.IsNotReady(err) {
+			return &failure{phase: PhaseLoad, summary: "Server answers, but not as vLLM", err: err}
+		}
+		l.tellLoad(phase, ref)
+		if err := pace.wait(phase); err != nil {
+			return &failure{phase: PhaseLoad, summary: "Model did not load in time", err: err}
+		}
+	}
+}
+
+func health(ctx context.Context, api *vllm.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	err := api.Health(ctx)
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		return &vllm.Error{Op: "check health", Err: errSlow}
+	}
+	return err
+}
+
+var errSlow = errors.New("no answer in time")
+
+// alive tells why the server isn't running any more, nil while it is.
+func (l *launch) alive(ctx context.Context, ref Ref, phase Phase) *failure {
+	status, err := l.runtime.state(ctx, ref)
+	if err != nil {
+		summary := "Server could not be watched"
+		if ctx.Err() != nil {
+			summary = lateSummary(phase)
+		}
+		return &failure{phase: phase, summary: summary, err: err}
+	}
+	if status.State == Running && status.RestartCount == 0 {
+		return nil
+	}
+	return &failure{phase: phase, summary: diedSummary(phase), err: errDied, detail: epitaph(status)}
+}
+
+var errDied = errors.New("the server ended")
+
+func diedSummary(phase Phase) string {
+	if phase == PhaseLoad {
+		return "vLLM ended while loading"
+	}
+	return "vLLM ended before it answered"
+}
+
+func lateSummary(phase Phase) string {
+	if phase == PhaseLoad {
+		return "Model did not load in time"
+	}
+	return "Model did not answer in time"
+}
+
+// epitaph says how a server ended.
+func epitaph(status Status) string {
+	text := ""
+	switch {
+	case status.State == Gone:
+		return "The server was removed by somebody else."
+	case status.RestartCount > 0:
+		text = fmt.Sprintf("The server died and was started again %d times; its last exit code was %d.", status.RestartCount, status.ExitCode)
+	default:
+		text = fmt.Sprintf("The server ended with exit code %d.", status.ExitCode)
+	}
+	if status.Reason != "" {
+		text += " Its runtime says: " + status.Reason + "."
+	}
+	return text
+}
+
+// tellLoad reports how far the load is, by the server's own log. A log that can't be read now is read when it matters.
+func (l *launch) tellLoad(ctx context.Context, ref Ref) {
+	if time.Since(l.progress.at) < progressPause {
+		return
+	}
+	lines, err := l.runtime.log(ctx, ref, progressLines)
+	if err != nil {
+		return
+	}
+	if text := vllm.Progress(lines); text != "" {
+		l.progress.report(PhaseLoad, text)
+	}
+}
+
+// complete asks for real output until it comes: /health says yes for a hung engine, too.
+func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failure {
+	l.progress.report(PhaseCompletion, "asking the model for an answer")
+	phase, cancel := l.schedule.enter(ctx, PhaseCompletion)
+	defer cancel()
+	var pace waiter
+	for {
+		proof, err := api.Probe(phase, l.request.Spec.ServedName(), !l.request.Embedding)
+		if problem := l.alive(phase, ref, PhaseCompletion); problem != nil {
+			return problem
+		}
+		if err == nil {
+			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered a %s in %s", proof.Call, proof.Duration.Round(time.Millisecond)))
+			return nil
+		}
+		if phase.Err() == nil && !vllm.IsNotReady(err) {
+			return refusedProof(err, l.request.Embedding)
+		}
+		if waitErr := pace.wait(phase); waitErr != nil {
+			return &failure{
+				phase: PhaseCompletion, summary: lateSummary(PhaseCompletion), err: waitErr,
+				detail: fmt.Sprintf("The server says that it is healthy, but no answer came: %v.", err),
+			}
+		}
+	}
+}
+
+// refusedProof explains an answer that is a refusal.
+func refusedProof(err error, embedding bool) *failure {
+	problem := &failure{phase: PhaseCompletion, summary: "Model did not answer", err: err}
+	switch {
+	case vllm.IsUnauthorized(err):
+		problem.cause = "The server refuses the deployment's own key."
+		problem.wayOut = "Something else may be listening on the port: choose another port, or look at the machine."
+	case vllm.IsUnsupported(err) && !embedding:
+		problem.cause = "The model doesn't complete text."
+		problem.wayOut = "For embedding and reward models set ready = { completion = false }."
+	case vllm.IsUnsupported(err):
+		problem.cause = "The model neither embeds nor pools text."
+		problem.wayOut = "Set ready = { completion = true } for a model that completes text."
+	case vllm.IsNotFound(err):
+		problem.cause = "The server on this port serves another model."
+		problem.wayOut = "Choose another port, or look at what listens on the machine."
+	}
+	return problem
+}

@@ -1,0 +1,237 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+)
+
+// restoreTimeout is how long an old server may take to come back: it loads its model again.
+const restoreTimeout = 20 * time.Minute
+
+// Replace stops the old server, starts the new one and proves it. When that fails, policy says what happens; the error
+// says which of the two now runs. With [Rollback] and the old one running again, the returned status is the old one's
+// (a process has a new ID by then) together with the error; without, it is zero.
+//
+// Everything that can be done before the old server stops is: preflight, and getting the image. An old server that
+// is gone, or has died, is no obstacle.
+func Replace(ctx context.Context, machine Machine, old Ref, request Request, policy Policy) (Status, error) {
+	request.KeepFailed = policy == Keep
+	l := newLaunch(ctx, machine, request)
+	l.replaced = old
+	defer l.close()
+	wanted, err := l.prepare(ctx)
+	if err != nil {
+		return Status{}, untouched(err)
+	}
+	r := replacement{launch: l, old: old}
+	defer r.close()
+	if err := r.open(ctx); err != nil {
+		return Status{}, l.failed(ctx, failure{phase: PhaseStop, summary: "Old server could not be examined", err: err})
+	}
+	if problem := r.stopOld(ctx); problem != nil {
+		return r.bringBack(ctx, policy, l.failed(ctx, *problem))
+	}
+	status, err := l.bringUp(ctx, wanted)
+	if err != nil {
+		return r.bringBack(ctx, policy, err)
+	}
+	if err := r.removeOld(ctx); err != nil {
+		status.Warnings = append(status.Warnings, fmt.Sprintf("The new server runs, but the old one could not be removed: %v", err))
+	}
+	return status, nil
+}
+
+// untouched adds to an error that the old server wasn't touched.
+func untouched(err error) error {
+	if e, ok := AsError(err); ok {
+		e.Detail = joined(e.Detail, "The old server was not touched.")
+	}
+	return err
+}
+
+func joined(text, more string) string {
+	if text == "" {
+		return more
+	}
+	return text + " " + more
+}
+
+// replacement is a launch that makes room for itself first.
+type replacement struct {
+	*launch
+	old      Ref
+	previous runtime // the old server's
+	found    bool    // there is an old server
+	aside    server.Aside
+}
+
+func (r *replacement) open(ctx context.Context) error {
+	r.previous = r.runtime
+	if r.old.Runtime != r.runtime.kind() {
+		opened, err := openRuntime(ctx, r.machine, Request{Process: ProcessOptions{Directory: r.old.Base()}}, r.old.Runtime)
+		if err != nil {
+			return err
+		}
+		r.previous = opened
+	}
+	status, err := r.previous.state(ctx, r.old)
+	r.found = err == nil && status.State != Gone
+	return err
+}
+
+func (r *replacement) close() {
+	if r.previous != nil && r.previous != r.runtime {
+		_ = r.previous.close() //nolint:errcheck // only idle connections are left to close
+	}
+}
+
+func (r *replacement) stopOld(ctx context.Context) *failure {
+	if !r.found {
+		return nil
+	}
+	r.progress.report(PhaseStop, "stopping the old server")
+	phase, cancel := r.schedule.enter(ctx, PhaseStart)
+	defer cancel()
+	var err error
+	if r.aside, err = r.previous.setAside(phase, r.old); err != nil {
+		return &failure{phase: PhaseStop, summary: "Old server could not be stopped", err: err}
+	}
+	return nil
+}
+
+func (r *replacement) removeOld(ctx context.Context) error {
+	if !r.found {
+		return nil
+	}
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	_, err := r.previous.remove(after, r.old, true)
+	return err
+}
+
+// bringBack deals with a new server that failed; the launch has removed it already unless it is to be kept.
+func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error) (Status, error) {
+	e, ok := AsError(failed)
+	if !ok {
+		return Status{}, failed
+	}
+	switch {
+	case !r.found || !r.aside.WasRunning || r.aside.Restore == nil:
+		e.Detail = joined(e.Detail, "Neither the old nor the new server runs: the old one wasn't running before.")
+		return Status{}, e
+	case policy == Keep:
+		e.Detail = joined(e.Detail, "The old server is stopped and kept, and the failed new one was left for debugging.")
+		return Status{}, e
+	}
+	status, err := r.restore(ctx)
+	if err != nil {
+		e.Detail = joined(e.Detail, fmt.Sprintf("The old server could not be brought back: %v.", masked(err, r.secrets())))
+		e.Remains = joined(e.Remains, "the old server: "+r.previous.reach(r.aside.Ref))
+		return status, e
+	}
+	if ctx.Err() != nil {
+		e.Detail = joined(e.Detail, "The old server was started again; because the operation was cut short, it has not been proved yet.")
+		return status, e
+	}
+	e.Detail = joined(e.Detail, "The old server runs again and has answered.")
+	return status, e
+}
+
+func (r *replacement) secrets() []string {
+	return append(r.request.secrets(), r.aside.APIKey)
+}
+
+// restore starts the old server again and proves it. After a cancel it is started only: the caller waits.
+func (r *replacement) restore(ctx context.Context) (Status, error) {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
+	defer cancel()
+	r.progress.report(PhaseStart, "bringing the old server back")
+	ref, err := r.aside.Restore(after)
+	if err != nil {
+		return Status{}, err
+	}
+	old := r.proof(after, ref)
+	if ctx.Err() != nil {
+		err = r.previous.settle(after, ref)
+		status, inspectErr := r.previous.inspect(after, ref)
+		return status, errors.Join(err, inspectErr)
+	}
+	status, problem := old.prove(after, ref, newClient(r.machine, r.oldTLS(), ref.Listen, ref.Port, r.aside.APIKey))
+	if problem == nil {
+		return status, nil
+	}
+	status, inspectErr := r.previous.inspect(after, ref)
+	return status, errors.Join(fmt.Errorf("%s: %w", problem.summary, problem.err), inspectErr)
+}
+
+// proof is a launch that proves the old server, which may have served under another name.
+func (r *replacement) proof(ctx context.Context, ref Ref) *launch {
+	request := r.request
+	request.KeepFailed = true // a restored server is never removed, whatever it does
+	request.Spec.Port, request.Spec.Listen = ref.Port, ref.Listen
+	request.Spec.APIKey = r.aside.APIKey
+	request.Spec.Model, request.Spec.ServedModelName = servedBy(r.aside.Arguments)
+	proof := newLaunch(ctx, r.machine, request)
+	proof.runtime, proof.facts = r.previous, r.facts
+	proof.progress = r.progress
+	proof.progress.secrets = r.secrets()
+	return proof
+}
+
+// oldTLS verifies the old server's certificate by the new settings, which is all there is: a deployment keeps its authority.
+func (r *replacement) oldTLS() *TLS {
+	for _, argument := range r.aside.Arguments {
+		if argument == "--ssl-certfile" {
+			return r.request.TLS
+		}
+	}
+	return nil
+}
+
+// servedBy reads the model and its served name from a command line.
+func servedBy(arguments []string) (model, name string) {
+	if len(arguments) > 1 && arguments[0] == "serve" {
+		model = arguments[1]
+	}
+	for i := range len(arguments) - 1 {
+		if arguments[i] == "--served-model-name" {
+			name = arguments[i+1]
+		}
+	}
+	return model, name
+}
+
+// Restart starts a server again as it is and proves it with the request's key and names; nothing else of the request is
+// used but its phases and progress. A server that fails is left as it is, and its log is in the error. A process has
+// a new ID afterwards.
+func Restart(ctx context.Context, machine Machine, ref Ref, request Request) (Status, error) {
+	request.KeepFailed = true
+	request.Owner, request.Process.Directory = ref.Owner, ref.Base()
+	request.Spec.Port, request.Spec.Listen = ref.Port, ref.Listen
+	l := newLaunch(ctx, machine, request)
+	defer l.close()
+	opened, err := openRuntime(ctx, machine, request, ref.Runtime)
+	if err != nil {
+		return Status{}, l.failed(ctx, failure{phase: PhaseStop, summary: "Server could not be restarted", err: err})
+	}
+	l.runtime = opened
+	l.progress.report(PhaseStop, "restarting the server")
+	if gpus, err := queryGPUs(ctx, machine); err == nil {
+		l.facts.GPUs = gpus
+	}
+	begun := time.Now()
+	if ref, err = l.runtime.restart(ctx, ref); err != nil {
+		return Status{}, l.undo(ctx, ref, failure{phase: PhaseStart, summary: "Server could not be restarted", err: err})
+	}
+	api := newClient(machine, request.TLS, ref.Listen, ref.Port, request.Spec.APIKey)
+	status, problem := l.prove(ctx, ref, api)
+	if problem != nil {
+		return Status{}, l.undo(ctx, ref, *problem)
+	}
+	status.LoadSeconds = time.Since(begun).Seconds()
+	return status, nil
+}

@@ -1,0 +1,371 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// survey is what was seen of a machine, before it is judged. A part that wasn't looked at, or couldn't be had, is zero.
+type survey struct {
+	request Request
+	runtime runtime // nil when none can be used
+
+	engine    *container.Engine
+	engineErr error // why there is none
+	hasImage  bool
+	own       []Status
+
+	home      string
+	gpus      []GPU // those that the deployment may use
+	allGPUs   []GPU
+	driverErr error
+	users     []gpuUser
+
+	portBusy   bool
+	portHolder string
+	diskFree   int64 // bytes; -1 when it could not be had
+	hubErr     error
+	reason     string
+}
+
+const (
+	// portTimeout and hubTimeout are for a connection from the machine.
+	portTimeout = 10 * time.Second
+	hubTimeout  = 5 * time.Second
+	// releaseTime is how long GPU memory of a process that has just ended may take to come back.
+	releaseTime = 10 * time.Second
+)
+
+// look looks at the machine, several things at once. Its error is about the connection or ctx; what is wrong with
+// the machine is in the survey.
+func (l *launch) look(ctx context.Context) (*survey, error) {
+	s := &survey{request: l.request, diskFree: -1}
+	if err := s.shell(ctx, l.machine); err != nil {
+		return s, err
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.lookForEngine(gctx, l.machine) })
+	group.Go(func() error { return s.lookForPort(gctx, l.machine) })
+	group.Go(func() error { return s.lookForHub(gctx, l.machine) })
+	if s.wantsGPUs() {
+		group.Go(func() error {
+			return s.lookForGPUs(gctx, l.machine, func(text string) { l.progress.often(PhasePreflight, text) })
+		})
+	}
+	err := group.Wait()
+	if err == nil {
+		err = s.choose(ctx, l.machine)
+	}
+	if err == nil {
+		err = s.lookCloser(ctx, l.machine)
+	}
+	if err != nil {
+		s.close()
+	}
+	return s, err
+}
+
+func (s *survey) close() {
+	if s.runtime != nil {
+		_ = s.runtime.close() //nolint:errcheck // only idle connections are left to close
+	}
+	if s.engine != nil {
+		_ = s.engine.Close() //nolint:errcheck // the same
+	}
+}
+
+// wantsGPUs is false for images that run on the CPU.
+func (s *survey) wantsGPUs() bool {
+	return s.request.Runtime == Process || s.request.Container.GPUs != "none"
+}
+
+// shell proves that commands run, and finds the user's home.
+func (s *survey) shell(ctx context.Context, machine Machine) error {
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`}, MaxOutput: maxProbeOutput})
+	if err != nil {
+		return err
+	}
+	// Some machines greet before they run a command.
+	_, home, answers := strings.Cut(result.Stdout, "shell answers\n")
+	if result.ExitCode != 0 || !answers {
+		return fmt.Errorf("the machine's shell doesn't run commands: exit status %d, it said %q",
+			result.ExitCode, strings.TrimSpace(result.Stdout+result.Stderr))
+	}
+	s.home = strings.TrimSpace(home)
+	return nil
+}
+
+// lookForEngine connects to the engine and reads what it has, unless a process is wanted.
+func (s *survey) lookForEngine(ctx context.Context, machine Machine) error {
+	if s.request.Runtime == Process {
+		return nil
+	}
+	engine, err := container.Connect(ctx, machine)
+	if err != nil {
+		switch container.CodeOf(err) {
+		case container.NoEngine, container.EngineUnreachable:
+			s.engineErr = err
+			return nil
+		default:
+			return err
+		}
+	}
+	s.engine = engine
+	if s.hasImage, err = engine.HasImage(ctx, s.request.Container.Image); err != nil {
+		return err
+	}
+	s.own, err = engine.Find(ctx, s.request.Owner)
+	return err
+}
+
+// lookForPort opens a connection to the port: refused means free.
+func (s *survey) lookForPort(ctx context.Context, machine Machine) error {
+	dial, cancel := context.WithTimeout(ctx, portTimeout)
+	defer cancel()
+	port := s.request.Spec.ListenPort()
+	conn, err := machine.DialContext(dial, "tcp", net.JoinHostPort(reachable(s.request.Spec.ListenAddress()), strconv.Itoa(port)))
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch host.KindOf(err) {
+		case host.Lost, host.Closed, host.Prohibited:
+			return err
+		default:
+			return nil
+		}
+	}
+	_ = conn.Close() //nolint:errcheck // nothing was sent
+	s.portBusy = true
+	result, err := machine.Run(ctx, host.Command{Args: []string{"ss", "-ltnpH", fmt.Sprintf("sport = :%d", port)}, MaxOutput: maxProbeOutput})
+	if err != nil {
+		return err
+	}
+	s.portHolder = portHolder(result.Stdout)
+	return nil
+}
+
+var holderPattern = regexp.MustCompile(`users:\(\("([^"]+)",pid=(\d+)`)
+
+// portHolder reads the program from what ss prints; "" when it doesn't tell, as for other users' programs.
+func portHolder(output string) string {
+	found := holderPattern.FindStringSubmatch(output)
+	if found == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (pid %s)", found[1], found[2])
+}
+
+// lookForGPUs waits for a driver that is still being built, until ctx ends.
+func (s *survey) lookForGPUs(ctx context.Context, machine Machine, tell func(string)) error {
+	var pace waiter
+	for {
+		gpus, err := queryGPUs(ctx, machine)
+		if err == nil {
+			s.allGPUs = gpus
+			s.gpus = s.usable(gpus)
+			s.driverErr = nil
+			return s.lookForUsers(ctx, machine)
+		}
+		failed, ok := errors.AsType[*driverError](err)
+		if !ok {
+			// Out of time while waiting: the finding says more than the context's error.
+			if s.driverErr != nil && errors.Is(err, context.DeadlineExceeded) {
+				return nil
+			}
+			return err
+		}
+		s.driverErr = failed
+		if failed.missing {
+			building, err := driverBeingBuilt(ctx, machine)
+			if err != nil || !building {
+				return err
+			}
+		}
+		tell("waiting for the NVIDIA driver: " + failed.Error())
+		if err := pace.wait(ctx); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// lookForUsers reads who holds GPU memory, and gives a process that has just ended time to return it.
+func (s *survey) lookForUsers(ctx context.Context, machine Machine) error {
+	if len(s.gpus) == 0 || !s.memoryHeld() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
+	defer cancel()
+	var pace waiter
+	for {
+		users, err := queryGPUUsers(ctx, machine)
+		if err == nil {
+			s.users = users
+		}
+		if len(users) > 0 || pace.wait(ctx) != nil {
+			return nil
+		}
+		if gpus, err := queryGPUs(ctx, machine); err == nil {
+			s.allGPUs, s.gpus = gpus, s.usable(gpus)
+		}
+		if !s.memoryHeld() {
+			return nil
+		}
+	}
+}
+
+// usable are the GPUs that the deployment may use, by the container's option.
+func (s *survey) usable(gpus []GPU) []GPU {
+	choice := s.request.Container.GPUs
+	if s.request.Runtime == Process || choice == "" || choice == "all" {
+		return gpus
+	}
+	if count, err := strconv.Atoi(choice); err == nil {
+		return gpus[:min(max(count, 0), len(gpus))]
+	}
+	var chosen []GPU
+	names := strings.Split(strings.TrimPrefix(choice, "device="), ",")
+	for _, gpu := range gpus {
+		for _, name := range names {
+			if name = strings.TrimSpace(name); name == strconv.Itoa(gpu.Index) || name == gpu.UUID {
+				chosen = append(chosen, gpu)
+			}
+		}
+	}
+	return chosen
+}
+
+// choose opens the runtime: the one asked for, or the first that can work.
+func (s *survey) choose(ctx context.Context, machine Machine) error {
+	kind := s.request.Runtime
+	if kind == Auto || kind == "" {
+		kind, s.reason = s.better()
+	}
+	if kind == Container {
+		if s.engine != nil {
+			s.runtime = &containerRuntime{engine: s.engine, options: s.request.Container}
+			s.engine = nil
+		}
+		return nil
+	}
+	opened, err := openRuntime(ctx, machine, s.request, Process)
+	if err != nil {
+		return err
+	}
+	s.runtime = opened
+	own, err := opened.find(ctx, s.request.Owner)
+	s.own = append(s.own, own...)
+	return err
+}
+
+// better decides for whoever left the choice.
+func (s *survey) better() (Kind, string) {
+	switch {
+	case s.engine == nil && container.CodeOf(s.engineErr) == container.NoEngine:
+		return Process, "the machine has no container engine"
+	case s.engine == nil:
+		return Process, "the machine's container engine can't be reached"
+	case s.wantsGPUs() && s.engine.Facts().GPUs == container.NoGPUs:
+		return Process, "the machine's container engine can't give a container a GPU"
+	}
+	return Container, "the machine has a container engine that gives containers its GPUs"
+}
+
+// lookCloser looks at what depends on the choice of runtime.
+func (s *survey) lookCloser(ctx context.Context, machine Machine) error {
+	directory := s.home
+	if r, ok := s.runtime.(*containerRuntime); ok {
+		directory = r.engine.Facts().Directory
+	}
+	if r, ok := s.runtime.(*processRuntime); ok {
+		directory = r.host.Disk()
+	}
+	if directory == "" {
+		directory = "/"
+	}
+	free, err := diskFree(ctx, machine, directory)
+	if err != nil {
+		return err
+	}
+	s.diskFree = free
+	return nil
+}
+
+// diskFree is what is free where the path is, in bytes; -1 when df doesn't tell.
+func diskFree(ctx context.Context, machine Machine, path string) (int64, error) {
+	result, err := machine.Run(ctx, host.Command{Args: []string{"df", "-Pk", "--", path}, MaxOutput: maxProbeOutput})
+	if err != nil {
+		return -1, err
+	}
+	return parseDF(result.Stdout), nil
+}
+
+// parseDF reads POSIX df output: a header, then device, size, used, available, capacity, mount point.
+func parseDF(output string) int64 {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	if len(lines) < 2 {
+		return -1
+	}
+	fields := strings.Fields(lines[len(lines)-1])
+	at := slices.IndexFunc(fields, func(field string) bool { return strings.HasSuffix(field, "%") })
+	if at < 1 {
+		return -1
+	}
+	available, err := strconv.ParseInt(fields[at-1], 10, 64)
+	if err != nil || available < 0 || available > 1<<50 {
+		return -1
+	}
+	return available * 1024
+}
+
+// lookForHub opens a connection to the model hub, where the weights come from, unless they don't.
+func (s *survey) lookForHub(ctx context.Context, machine Machine) error {
+	address := hubAddress(s.request.Spec)
+	if address == "" {
+		return nil
+	}
+	dial, cancel := context.WithTimeout(ctx, hubTimeout)
+	defer cancel()
+	conn, err := machine.DialContext(dial, "tcp", address)
+	if err == nil {
+		_ = conn.Close() //nolint:errcheck // nothing was sent
+		return nil
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed:
+		return err
+	}
+	s.hubErr = fmt.Errorf("%s: %w", address, err)
+	return nil
+}
+
+// hubAddress is where the server gets the model from; "" when that isn't a hub, or can't be told.
+func hubAddress(spec vllm.Spec) string {
+	if strings.HasPrefix(spec.Model, "/") || strings.HasPrefix(spec.Model, ".") || spec.Env["HF_HUB_OFFLINE"] == "1" {
+		return ""
+	}
+	for _, name := range []string{"HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "VLLM_USE_MODELSCOPE"} {
+		if spec.Env[name] != "" {
+			return ""
+		}
+	}
+	return "huggingface.co:443"
+}

@@ -1,0 +1,175 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+const (
+	// undoTimeout bounds all that is done after a failure, logTimeout the part that only explains it.
+	undoTimeout = 4 * time.Minute
+	logTimeout  = 30 * time.Second
+	// logLines are read after a failure: a root cause stands well before the last line.
+	logLines = 400
+	// shownLines of the log are repeated in an error.
+	shownLines = 25
+)
+
+// failure is what is known at the place where something failed.
+type failure struct {
+	phase         Phase
+	summary       string
+	detail        string
+	cause, wayOut string
+	err           error
+	log           []string
+	logErr        error
+	remains       string
+}
+
+// undo takes back what the launch started: it reads the log, removes the server by its id and checks that it is gone. It
+// goes on after ctx has ended, within a deadline of its own.
+func (l *launch) undo(ctx context.Context, ref Ref, problem failure) *Error {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if ref.ID != "" {
+		problem.log, problem.logErr = l.readLog(after, ref)
+	}
+	switch {
+	case l.request.KeepFailed && ref.ID != "":
+		l.progress.report(problem.phase, "leaving the failed server for debugging")
+		problem.remains = l.runtime.reach(ref) + ". It was left for debugging and may hold GPU memory"
+	default:
+		l.progress.report(problem.phase, "removing what was started")
+		problem.remains = l.takeBack(after, ref)
+	}
+	e := l.failed(ctx, problem)
+	e.Started = true
+	return e
+}
+
+func (l *launch) readLog(ctx context.Context, ref Ref) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, logTimeout)
+	defer cancel()
+	return l.runtime.log(ctx, ref, logLines)
+}
+
+// takeBack removes the server and returns what is left of it, "" for nothing. A server whose id isn't known, because
+// the answer that would have told it was lost, is found by its owner's mark.
+func (l *launch) takeBack(ctx context.Context, ref Ref) string {
+	if ref.ID != "" {
+		note, err := l.runtime.remove(ctx, ref, true)
+		if err != nil {
+			return l.leftBehind(l.runtime.reach(ref), err)
+		}
+		return note
+	}
+	found, err := l.runtime.find(ctx, l.request.Owner)
+	if err != nil {
+		return l.leftBehind("perhaps a server, if the request to start it took effect", err)
+	}
+	var notes []string
+	for _, status := range found {
+		if status.ID == l.replaced.ID {
+			continue
+		}
+		note, err := l.runtime.remove(ctx, status.Ref, true)
+		if err != nil {
+			note = l.leftBehind(l.runtime.reach(status.Ref), err)
+		}
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return strings.Join(notes, "; ")
+}
+
+func (l *launch) leftBehind(what string, err error) string {
+	return vllm.MaskSecrets(fmt.Sprintf("%s. It could not be removed (%v), may still run and hold GPU memory; "+
+		"the next apply of this deployment finds it by its owner's mark and takes it over or removes it", what, err), l.request.secrets()...)
+}
+
+// failed makes the error that the caller gets: masked, with a diagnosis where there is one.
+func (l *launch) failed(ctx context.Context, problem failure) *Error {
+	secrets := l.request.secrets()
+	mask := func(text string) string { return vllm.MaskSecrets(text, secrets...) }
+	e := &Error{
+		Phase: problem.phase, Summary: problem.summary, Detail: problem.detail,
+		Cause: problem.cause, WayOut: problem.wayOut, Remains: problem.remains,
+		LogErr: masked(problem.logErr, secrets), Err: masked(problem.err, secrets),
+	}
+	if installation, ok := errors.AsType[*process.Error](problem.err); ok && len(problem.log) == 0 {
+		problem.log = installation.Log
+	}
+	if diagnosis, ok := vllm.Diagnose(problem.log); ok && e.Cause == "" {
+		e.Cause, e.WayOut = diagnosis.Cause, diagnosis.WayOut
+	}
+	if e.Cause == "" {
+		e.Cause, e.WayOut = explain(problem.err)
+	}
+	e.Detail = strings.TrimSpace(e.Detail + " " + l.howItEnded(ctx, problem))
+	relevant := vllm.Relevant(problem.log)
+	for _, line := range relevant[max(0, len(relevant)-shownLines):] {
+		e.Log = append(e.Log, mask(line))
+	}
+	e.Detail, e.Cause, e.WayOut = mask(e.Detail), mask(e.Cause), mask(e.WayOut)
+	return e
+}
+
+// explain finds the cause that a lower package knows.
+func explain(err error) (cause, wayOut string) {
+	if e, ok := errors.AsType[*container.Error](err); ok && e.Cause != "" {
+		return e.Cause, e.WayOut
+	}
+	if e, ok := errors.AsType[*process.Error](err); ok && e.Cause != "" {
+		return e.Cause, e.WayOut
+	}
+	return "", host.DetailOf(err)
+}
+
+// howItEnded tells a cancellation, the end of all time and the end of a phase apart.
+func (l *launch) howItEnded(ctx context.Context, problem failure) string {
+	last := ""
+	if l.progress.last != "" {
+		last = " Last seen: " + l.progress.last + "."
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return "The operation was cancelled." + last
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Sprintf("The time for the whole operation ran out in the phase %s.", problem.phase) + last
+	case errors.Is(problem.err, context.DeadlineExceeded):
+		return fmt.Sprintf("The time for the phase %s ran out, %s after the begin. A longer timeout gives it more.",
+			problem.phase, l.schedule.limit(problem.phase).Round(time.Second)) + last
+	}
+	return ""
+}
+
+// masked is err without secrets in its text; errors.Is and errors.As see through it.
+func masked(err error, secrets []string) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if clean := vllm.MaskSecrets(text, secrets...); clean != text {
+		return &maskedError{text: clean, err: err}
+	}
+	return err
+}
+
+type maskedError struct {
+	text string
+	err  error
+}
+
+func (e *maskedError) Error() string { return e.text }
+
+func (e *maskedError) Unwrap() error { return e.err }
