@@ -21,7 +21,6 @@ func (s *session) serveSFTP() {
 	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
 		status.code = 255
 	}
-	_ = server.Close()
 	sendExit(s.channel, status)
 	_ = s.channel.Close()
 }
