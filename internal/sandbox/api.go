@@ -1,0 +1,156 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxBody is the largest request body that the service reads.
+const maxBody = 1 << 20
+
+// requestIDHeader is set on every answer before its handler runs.
+const requestIDHeader = "X-Request-Id"
+
+func (s *service) routes() []route {
+	return []route{
+		{http.MethodGet, "/health", s.getHealth},
+		{http.MethodGet, "/ready", s.getReady},
+		{http.MethodGet, "/api/v1/inventory", s.listInventory},
+		{http.MethodGet, "/api/v1/inventory/{id}", s.getOffer},
+		{http.MethodGet, "/api/v1/inventory/{id}/compatible-templates", s.compatibleTemplates},
+		{http.MethodGet, "/api/v1/templates", s.listTemplates},
+		{http.MethodGet, "/api/v1/templates/{id}", s.getTemplate},
+		{http.MethodPost, "/api/v1/sessions", s.postSession},
+		{http.MethodGet, "/api/v1/sessions", s.listSessions},
+		{http.MethodGet, "/api/v1/sessions/{id}", s.getSession},
+		{http.MethodGet, "/api/v1/sessions/{id}/diagnostics", s.getDiagnostics},
+		{http.MethodPost, "/api/v1/sessions/{id}/done", s.postDone},
+		{http.MethodPost, "/api/v1/sessions/{id}/extend", s.postExtend},
+		{http.MethodDelete, "/api/v1/sessions/{id}", s.deleteSession},
+		{http.MethodGet, "/api/v1/costs", s.getCosts},
+		{http.MethodGet, "/api/v1/costs/summary", s.getCostSummary},
+		{http.MethodGet, "/api/v1/offer-health", s.getOfferHealth},
+	}
+}
+
+// notFound is what the service's router answers for routes that it doesn't have.
+func notFound(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = w.Write([]byte("404 page not found"))
+}
+
+// writeJSON answers with a body that JSON can hold.
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil { // a programming error
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(data)
+}
+
+// writeError answers with the service's form of an error.
+func writeError(w http.ResponseWriter, err error) {
+	body := map[string]any{}
+	status := http.StatusInternalServerError
+	var refused *refusal
+	switch {
+	case errors.As(err, &refused):
+		status = refused.status
+		for name, value := range refused.more {
+			body[name] = value
+		}
+	case errors.Is(err, errNotFound):
+		status = http.StatusNotFound
+	}
+	body["error"], body["request_id"] = err.Error(), w.Header().Get(requestIDHeader)
+	writeJSON(w, status, body)
+}
+
+// readJSON decodes a request's body as the real service does: the first JSON
+// value, with the decoder's own words for what is wrong.
+func readJSON(w http.ResponseWriter, r *http.Request, name string, into any) error {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(into)
+	if err == nil {
+		return nil
+	}
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) && kind.Field != "" {
+		kind.Struct = name
+		err = kind
+	}
+	return refuse(http.StatusBadRequest, "%s", err)
+}
+
+// reflected is how the service repeats a client's id in an error.
+func reflected(id string) string {
+	id = strings.Map(func(r rune) rune {
+		if r < ' ' || r == '<' || r == '>' {
+			return -1
+		}
+		return r
+	}, id[:min(len(id), 128)])
+	return strings.ToValidUTF8(id, "")
+}
+
+func (s *service) getHealth(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+	s.writeHealth(w, s.ready())
+}
+
+func (s *service) writeHealth(w http.ResponseWriter, ready bool) {
+	status, word := http.StatusOK, "ok"
+	if !ready {
+		status, word = http.StatusServiceUnavailable, "unavailable"
+	}
+	writeJSON(w, status, map[string]any{"status": word, "timestamp": s.clock.Now(), "services": map[string]string{
+		"inventory": "ok", "lifecycle": "running", "ready": strconv.FormatBool(ready),
+	}})
+}
+
+func (s *service) getReady(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+	s.writeReady(w, s.ready())
+}
+
+func (s *service) writeReady(w http.ResponseWriter, ready bool) {
+	status := http.StatusOK
+	if !ready {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, map[string]any{"ready": ready, "timestamp": s.clock.Now()})
+}
+
+func (s *service) getCosts(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	q := r.URL.Query()
+	if id := q.Get("session_id"); id != "" {
+		if _, err := s.sessions.Get(id); err != nil {
+			writeError(w, refuse(http.StatusNotFound, "session not found: %s", reflected(id)))
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]any{"session_id": id, "total_cost": s.costs.Session(id), "currency": "USD"})
+		return
+	}
+	start, end, err := costPeriod(q, s.clock.Now())
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, s.costs.Summary(q.Get("consumer_id"), start, end))
+}
+
+func (s *service) getCostSummary(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	now := s.clock.Now()
+	start := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	writeJSON(w, http.StatusOK, s.costs.Summary(r.URL.Query().Get("consumer_id"), start, start.AddDate(0, 1, 0)))
+}
+
+func (s *service) getOfferHealth(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	offers, types := s.health.Answer(r.URL.Query().Get("provider"), r.URL.Query().Get("gpu_type"))
+	writeJSON(w, http.StatusOK, map[string]any{"offers": offers, "gpu_types": types, "count": len(offers)})
+}

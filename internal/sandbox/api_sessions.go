@@ -1,0 +1,172 @@
+package sandbox
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func (s *service) postSession(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	var req createSession
+	if err := readJSON(w, r, "CreateSessionRequest", &req); err != nil {
+		writeError(w, err)
+		return
+	}
+	if err := req.validate(); err != nil {
+		writeError(w, err)
+		return
+	}
+	offer, found := s.inventory.Get(req.Offer)
+	if !found {
+		writeError(w, refuse(http.StatusNotFound, "offer not found: %s", reflected(req.Offer)))
+		return
+	}
+	if req.AutoRetry && req.MaxRetries <= 0 {
+		req.MaxRetries = 3
+	}
+	req.MaxRetries = min(req.MaxRetries, 5)
+	row, key, err := s.rent(r.Context(), req, offer, attempt{})
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, struct {
+		Session session `json:"session"`
+		Key     string  `json:"ssh_private_key"`
+		Retries int     `json:"retries_attempted,omitempty"`
+	}{row, key, row.retryCount})
+}
+
+func (s *service) listSessions(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	q := r.URL.Query()
+	limit := 0
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 0)
+		if err != nil {
+			writeError(w, refuse(http.StatusBadRequest, "%s", err))
+			return
+		}
+		limit = int(n)
+	}
+	consumer, status, provider := q.Get("consumer_id"), q.Get("status"), q.Get("provider")
+	rows := s.sessions.List(func(row session) bool {
+		return (consumer == "" || row.consumer == consumer) && (status == "" || row.status == status) &&
+			(provider == "" || row.provider == provider)
+	})
+	if limit > 0 {
+		rows = rows[:min(limit, len(rows))]
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"sessions": rows, "count": len(rows)})
+}
+
+func (s *service) getSession(w http.ResponseWriter, _ *http.Request, params map[string]string) {
+	row, err := s.sessions.Get(params["id"])
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, row)
+}
+
+func (s *service) getDiagnostics(w http.ResponseWriter, _ *http.Request, params map[string]string) {
+	row, err := s.sessions.Get(params["id"])
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	if row.status != statusRunning {
+		writeError(w, refuse(http.StatusBadRequest, "session is not running; diagnostics only available for running sessions"))
+		return
+	}
+	now := s.clock.Now()
+	writeJSON(w, http.StatusOK, map[string]any{
+		"session_id": row.id, "status": row.status, "provider": row.provider, "gpu_type": row.gpuType, "gpu_count": row.gpuCount,
+		"ssh_host": row.host, "ssh_port": row.port, "ssh_user": row.user, "created_at": row.created, "expires_at": row.expires,
+		"uptime": hoursAndMinutes(now.Sub(row.created)), "time_to_expiry": hoursAndMinutes(row.expires.Sub(now)),
+		"ssh_available": row.host != "" && row.port > 0,
+		"note": "Full SSH diagnostics (GPU status, health checks) require client-side SSH access." +
+			" The private key is not stored server-side for security.",
+	})
+}
+
+// hoursAndMinutes is how the service writes a length of time.
+func hoursAndMinutes(d time.Duration) string {
+	if d < 0 {
+		return "expired"
+	}
+	minutes := strconv.Itoa(int(d.Minutes())%60) + "m"
+	if d < time.Hour {
+		return minutes
+	}
+	return strconv.Itoa(int(d.Hours())) + "h " + minutes
+}
+
+func (s *service) deleteSession(w http.ResponseWriter, r *http.Request, params map[string]string) {
+	id := params["id"]
+	err := s.destroy(r.Context(), id, "DELETE")
+	if errors.Is(err, errNotFound) {
+		err = refuse(http.StatusNotFound, "session not found: %s", reflected(id))
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	destroyed(w, id)
+}
+
+func destroyed(w http.ResponseWriter, id string) {
+	writeJSON(w, http.StatusOK, map[string]any{"message": "session destroyed", "session_id": id})
+}
+
+func (s *service) postDone(w http.ResponseWriter, r *http.Request, params map[string]string) {
+	if err := s.done(r.Context(), params["id"]); err != nil {
+		writeError(w, err)
+		return
+	}
+	shutDown(w, params["id"])
+}
+
+func shutDown(w http.ResponseWriter, id string) {
+	writeJSON(w, http.StatusOK, map[string]any{"message": "session shutdown initiated", "session_id": id})
+}
+
+func (s *service) postExtend(w http.ResponseWriter, r *http.Request, params map[string]string) {
+	var body struct {
+		Hours int `json:"additional_hours"`
+	}
+	if err := readJSON(w, r, "ExtendSessionRequest", &body); err != nil {
+		writeError(w, err)
+		return
+	}
+	if problem := hoursProblem("additional_hours", body.Hours); problem != "" {
+		writeError(w, refuse(http.StatusBadRequest, "%s", problem))
+		return
+	}
+	expires, err := s.extend(params["id"], body.Hours)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"message": "session extended", "session_id": params["id"], "new_expires_at": expires})
+}
+
+// about is what a request concerns, for the faults that ask.
+func (s *service) about(path string, body createSession) subject {
+	if body.Offer != "" || body.Consumer != "" {
+		return subject{offer: body.Offer, consumer: body.Consumer}
+	}
+	parts := strings.Split(path, "/")
+	for i, part := range parts[:len(parts)-1] {
+		switch part {
+		case "sessions":
+			if row, err := s.sessions.Get(parts[i+1]); err == nil {
+				return subject{offer: row.offer, consumer: row.consumer}
+			}
+		case "inventory":
+			return subject{offer: parts[i+1]}
+		}
+	}
+	return subject{}
+}

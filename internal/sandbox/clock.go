@@ -1,0 +1,98 @@
+package sandbox
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// clock is the sandbox's time. The zero speed is a clock that stands still until
+// it is advanced.
+type clock struct {
+	speed float64 // service seconds per real second
+	start time.Time
+
+	mu       sync.Mutex
+	advanced time.Duration
+	moved    chan struct{} // closed and replaced whenever the clock is moved
+}
+
+func newClock(speed float64) *clock {
+	return &clock{speed: speed, start: time.Now(), moved: make(chan struct{})}
+}
+
+// Now is the date, in UTC: the computer's own plus what was advanced.
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.advanced).UTC()
+}
+
+// Elapsed is the service time since the start: real time times the speed, plus
+// what was advanced. Intervals and timeouts of the service are measured in it.
+func (c *clock) Elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.elapsedLocked()
+}
+
+func (c *clock) elapsedLocked() time.Duration {
+	return time.Duration(float64(time.Since(c.start))*c.speed) + c.advanced
+}
+
+// Advance moves the clock forward and wakes everything that waits for it.
+func (c *clock) Advance(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.advanced += d
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// Sleep waits for d of service time, or returns ctx's error.
+func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
+	return c.SleepUntil(ctx, c.Elapsed()+d)
+}
+
+// SleepUntil waits until the service time is at least until.
+func (c *clock) SleepUntil(ctx context.Context, until time.Duration) error {
+	for {
+		c.mu.Lock()
+		left, moved := until-c.elapsedLocked(), c.moved
+		c.mu.Unlock()
+		if left <= 0 {
+			return ctx.Err()
+		}
+		if err := c.wait(ctx, left, moved); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *clock) wait(ctx context.Context, left time.Duration, moved <-chan struct{}) error {
+	var elapsed <-chan time.Time // never, on a clock that stands still
+	if c.speed > 0 {
+		timer := time.NewTimer(c.real(left))
+		defer timer.Stop()
+		elapsed = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-moved:
+	case <-elapsed:
+	}
+	return nil
+}
+
+// real is how long a service duration takes on the computer's clock, at least
+// a moment so that rounding can't make a loop spin.
+func (c *clock) real(d time.Duration) time.Duration {
+	if c.speed <= 0 {
+		return d
+	}
+	return max(time.Duration(float64(d)/c.speed), 50*time.Microsecond)
+}

@@ -1,0 +1,324 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// host is what the sandbox needs of a rented machine; package machine has the
+// real one.
+type host interface {
+	Host() string
+	Port() int
+	User() string
+	HostKey() string
+	Root() machinefs.Root
+	SetFacts(change func(*machinefs.Facts)) error
+	CommandLog() []string
+	RefuseKeys(refuse bool)
+	DropConnections()
+	Pause() error // connections are refused from here on
+	Resume() error
+	ChangeHostKey() error
+	ChangeAddress() error // the same machine on another port
+	Close() error
+}
+
+// hostRequest is what a cloud needs to know to start a machine.
+type hostRequest struct {
+	ID            string
+	Facts         machinefs.Facts
+	AuthorizedKey string
+	// Starting is called before a container starts vLLM on the machine.
+	Starting func()
+}
+
+// startHost starts a machine that doesn't answer yet: it is to be resumed when
+// it has booted.
+type startHost func(hostRequest) (host, error)
+
+// What a cloud can answer. The first two texts are the real service's.
+var (
+	errStale            = errors.New("offer unavailable due to stale inventory - retry with different offer recommended")
+	errInstanceNotFound = errors.New("instance not found")
+	errCloud            = errors.New("the cloud answered: internal error, try again later")
+)
+
+// destroyLatency is how long a request to destroy waits for the cloud's rate
+// limit. A service that gives up meanwhile has destroyed nothing.
+const destroyLatency = 1500 * time.Millisecond
+
+// createLatency is how long a cloud keeps the service waiting for a machine.
+func createLatency(cloud string) time.Duration {
+	switch cloud {
+	case TensorDock:
+		return 12 * time.Second
+	case BlueLobster:
+		return 40 * time.Second
+	default:
+		return 200 * time.Millisecond
+	}
+}
+
+// instance is one machine as its cloud sees it, and the truth about what bills.
+type instance struct {
+	id                string
+	session, consumer string
+	offer             Offer
+	price             float64
+	rented            time.Time
+	host              host
+	alive             context.Context //nolint:containedctx // the life of the machine, for what its faults schedule
+	end               context.CancelFunc
+
+	// The rest is guarded by the cloud's lock.
+	released   time.Time // zero while it bills
+	releasedBy string
+	hidden     bool // the cloud denies it, though it bills
+	ending     bool // somebody closes it
+}
+
+// cloud is all clouds together: they share the market and the ledger.
+type cloud struct {
+	clock  *clock
+	market *market
+	faults *faults
+	start  startHost
+	log    *slog.Logger
+	life   context.Context //nolint:containedctx // the sandbox's life, which machines share
+	work   *sync.WaitGroup
+	moved  func(*instance) // told of a machine's new address
+
+	mu        sync.Mutex
+	random    *rand.Rand
+	instances []*instance // all ever rented, oldest first
+	byID      map[string]*instance
+	machines  int
+}
+
+// createRequest is what the service asks a cloud for.
+type createRequest struct {
+	offerID, session, consumer, publicKey string
+	cloudName                             string
+	diskGB                                int
+}
+
+// Create rents a machine. It gives up, with nothing rented, when ctx ends while
+// the cloud still keeps the service waiting.
+func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) {
+	about := subject{offer: req.offerID, consumer: req.consumer}
+	factor, err := c.createFaults(ctx, req, about)
+	if err != nil {
+		return nil, err
+	}
+	inst := &instance{id: c.newID(), session: req.session, consumer: req.consumer}
+	offer, ok := c.market.Take(req.offerID, inst.id)
+	if !ok {
+		return nil, errStale
+	}
+	inst.offer, inst.price = offer, offer.PricePerHour
+	if factor != 1 {
+		inst.price = round4(offer.PricePerHour * factor)
+	}
+	boot := c.faults.Event(EventBoot, about)
+	facts := offer.facts(c.clock.speed)
+	if offer.Provider == VastAI && req.diskGB > 0 {
+		facts.DiskGB, facts.DiskFreeGB = req.diskGB, max(req.diskGB-10, 0) // the one cloud that honours it
+	}
+	c.bootFacts(&facts, offer, boot)
+	if facts.Container {
+		applyStart(&facts.VLLM, c.faults.Event(EventContainer, about))
+	}
+	inst.host, err = c.start(hostRequest{
+		ID: c.machineName(), Facts: facts, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
+	})
+	if err != nil {
+		c.market.Return(req.offerID, inst.id)
+		return nil, fmt.Errorf("starting the sandbox machine: %w", err)
+	}
+	inst.alive, inst.end = context.WithCancel(c.life)
+	c.mu.Lock()
+	inst.rented = c.clock.Now()
+	c.instances = append(c.instances, inst)
+	c.byID[inst.id] = inst
+	c.mu.Unlock()
+	c.log.Info("rented", "session", inst.session, "offer", offer.ID, "price_per_hour", inst.price)
+	c.work.Go(func() { c.boot(inst, facts, boot) })
+	return inst, nil
+}
+
+// createFaults waits as long as the cloud does, and returns the factor by which
+// the price rises.
+func (c *cloud) createFaults(ctx context.Context, req createRequest, about subject) (float64, error) {
+	factor, wait := 1.0, createLatency(req.cloudName)
+	var refusal error
+	for _, r := range c.faults.Event(EventCreate, about) {
+		switch r.Fault {
+		case Delay:
+			wait = r.length(30 * time.Second)
+		case PriceRaised:
+			factor = r.amount(1.5)
+		case OffersGone:
+			refusal = errStale
+			c.takeAway(req.offerID, r)
+		case ProviderError:
+			refusal = errCloud
+			if words, ok := r.Value.(string); ok {
+				refusal = errors.New(words)
+			}
+		default: // validated
+		}
+	}
+	if err := c.clock.Sleep(ctx, wait); err != nil {
+		return 0, err
+	}
+	return factor, refusal
+}
+
+// takeAway takes an offer off the market, for the rule's value if it has one.
+func (c *cloud) takeAway(offerID string, r Rule) {
+	if c.market.SetGone(offerID, true) != nil {
+		return
+	}
+	if back := r.length(0); back > 0 {
+		c.work.Go(func() {
+			if c.clock.Sleep(c.life, back) == nil {
+				_ = c.market.SetGone(offerID, false)
+			}
+		})
+	}
+}
+
+// newID makes a cloud's id of an instance: a number, as Vast.ai's are.
+func (c *cloud) newID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		id := strconv.Itoa(100000 + c.random.IntN(9900000))
+		if _, taken := c.byID[id]; !taken {
+			return id
+		}
+	}
+}
+
+// machineName is short because unix socket paths must be.
+func (c *cloud) machineName() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.machines++
+	return "m" + strconv.Itoa(c.machines)
+}
+
+// Running asks a cloud about an instance.
+func (c *cloud) Running(id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	inst, ok := c.byID[id]
+	if !ok || inst.hidden || !inst.released.IsZero() {
+		return errInstanceNotFound
+	}
+	return nil
+}
+
+// Destroy asks a cloud to destroy an instance. The machine bills until it is
+// really gone; a nil error says no more than that the cloud took the order.
+func (c *cloud) Destroy(ctx context.Context, id, by string) error {
+	if err := c.clock.Sleep(ctx, destroyLatency); err != nil {
+		return err
+	}
+	if err := c.Running(id); err != nil {
+		return err
+	}
+	inst := c.instance(id)
+	for _, r := range c.faults.Event(EventDestroy, subject{offer: inst.offer.ID, consumer: inst.consumer}) {
+		switch r.Fault {
+		case DestroyFails:
+			return errCloud
+		case ClaimSuccess:
+			c.mu.Lock()
+			inst.hidden = true
+			c.mu.Unlock()
+			return nil
+		case DestroySlow:
+			c.work.Go(func() {
+				if c.clock.Sleep(inst.alive, r.length(3*time.Minute)) == nil {
+					c.release(inst, by)
+				}
+			})
+			return nil
+		default: // validated
+		}
+	}
+	c.release(inst, by)
+	return nil
+}
+
+// release ends a machine and its billing.
+func (c *cloud) release(inst *instance, by string) {
+	c.mu.Lock()
+	if inst.ending {
+		c.mu.Unlock()
+		return
+	}
+	inst.ending = true
+	c.mu.Unlock()
+	inst.end()
+	if err := inst.host.Close(); err != nil {
+		c.log.Warn("ending a machine", "session", inst.session, "error", err)
+	}
+	c.mu.Lock()
+	inst.released, inst.releasedBy = c.clock.Now(), by
+	c.mu.Unlock()
+	c.market.Return(inst.offer.ID, inst.id)
+	c.log.Info("released", "session", inst.session, "by", by)
+}
+
+// CloseAll ends every machine at the sandbox's end. What bills then goes on
+// standing in the ledger as billing: nobody released it.
+func (c *cloud) CloseAll() error {
+	c.mu.Lock()
+	var left []*instance
+	for _, inst := range c.instances {
+		if !inst.ending {
+			inst.ending = true
+			left = append(left, inst)
+		}
+	}
+	c.mu.Unlock()
+	errs := make([]error, len(left))
+	var closing sync.WaitGroup
+	for i, inst := range left {
+		inst.end()
+		closing.Go(func() { errs[i] = inst.host.Close() })
+	}
+	closing.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *cloud) instance(id string) *instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byID[id]
+}
+
+// ofSession returns the newest instance of a session that still runs, or the
+// newest at all, or nil.
+func (c *cloud) ofSession(id string) *instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var found *instance
+	for _, inst := range c.instances {
+		if inst.session == id && (found == nil || inst.released.IsZero()) {
+			found = inst
+		}
+	}
+	return found
+}

@@ -1,0 +1,216 @@
+package sandbox
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	cacheLife = time.Minute       // after it an answer is fetched anew
+	cacheSoft = cacheLife * 3 / 4 // after it an answer is given once more and refreshed behind
+)
+
+// listedOffer is an offer as the service answers it.
+type listedOffer struct {
+	ID            string    `json:"id"`
+	Provider      string    `json:"provider"`
+	ProviderID    string    `json:"provider_id"`
+	GPUType       string    `json:"gpu_type"`
+	GPUCount      int       `json:"gpu_count"`
+	VRAMGB        int       `json:"vram_gb"`
+	PricePerHour  float64   `json:"price_per_hour"`
+	Location      string    `json:"location"`
+	Reliability   float64   `json:"reliability"`
+	Available     bool      `json:"available"`
+	MaxDuration   int       `json:"max_duration_hours"`
+	FetchedAt     time.Time `json:"fetched_at"`
+	Confidence    float64   `json:"availability_confidence"`
+	CUDAVersion   float64   `json:"cuda_version,omitempty"`
+	MachineID     string    `json:"machine_id,omitempty"`
+	Interruptible bool      `json:"interruptible,omitempty"`
+	MinBid        float64   `json:"min_bid,omitempty"`
+}
+
+// offerFilter is what a listing can ask for; zero fields ask for nothing.
+type offerFilter struct {
+	provider, gpuType, location string
+	minVRAM, minGPUs            int
+	maxPrice, minReliability    float64
+	minConfidence, minCUDA      float64
+}
+
+func (f offerFilter) matches(o listedOffer) bool {
+	return (f.provider == "" || o.Provider == f.provider) &&
+		(f.gpuType == "" || o.GPUType == f.gpuType) && // exactly, capitals included
+		(f.location == "" || strings.Contains(o.Location, f.location)) &&
+		o.VRAMGB >= f.minVRAM && o.GPUCount >= f.minGPUs &&
+		(f.maxPrice == 0 || o.PricePerHour <= f.maxPrice) &&
+		o.Reliability >= f.minReliability && o.Confidence >= f.minConfidence && o.CUDAVersion >= f.minCUDA
+}
+
+// inventory is the service's view of the market: cached, and wrong at times.
+//
+// Its keys are the cloud, the GPU type and the location only. Price, VRAM,
+// reliability and CUDA filters are passed on to the cloud and then forgotten, so
+// one caller's max_price decides what the next caller sees for a minute.
+type inventory struct {
+	clock  *clock
+	market *market
+	health *offerHealth
+
+	mu    sync.Mutex
+	cache map[string]*cached
+}
+
+type cached struct {
+	offers  []listedOffer
+	fetched time.Duration
+}
+
+func newInventory(clock *clock, market *market, health *offerHealth) *inventory {
+	return &inventory{clock: clock, market: market, health: health, cache: map[string]*cached{}}
+}
+
+// List answers a listing; ok is false for a cloud that isn't configured.
+func (v *inventory) List(f offerFilter) (offers []listedOffer, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.listLocked(f)
+}
+
+func (v *inventory) listLocked(f offerFilter) ([]listedOffer, bool) {
+	clouds := v.market.Clouds()
+	if f.provider != "" {
+		if !slices.Contains(clouds, f.provider) {
+			return nil, false
+		}
+		clouds = []string{f.provider}
+	}
+	kept := []listedOffer{}
+	for _, cloud := range clouds {
+		for _, o := range v.cachedLocked(cloud, f) {
+			o.Confidence *= v.staleness(o)
+			multiplier, suppressed := v.health.Multiplier(o.ID, o.Provider, o.GPUType)
+			o.Confidence *= multiplier
+			if !suppressed && f.matches(o) {
+				kept = append(kept, o)
+			}
+		}
+	}
+	slices.SortStableFunc(kept, func(a, b listedOffer) int {
+		return cmp.Or(cmp.Compare(b.Confidence, a.Confidence), cmp.Compare(a.PricePerHour, b.PricePerHour))
+	})
+	return kept, true
+}
+
+// cachedLocked returns what the cache has of a cloud, fetching it when it is old.
+func (v *inventory) cachedLocked(cloud string, f offerFilter) []listedOffer {
+	key := cloud
+	if f.gpuType != "" {
+		key += ":gpu=" + f.gpuType
+	}
+	if f.location != "" {
+		key += ":loc=" + f.location
+	}
+	now := v.clock.Elapsed()
+	entry, ok := v.cache[key]
+	if ok {
+		age := now - entry.fetched
+		if age < cacheSoft {
+			return entry.offers
+		}
+		if age < cacheLife && len(entry.offers) > 0 {
+			v.cache[key] = v.fetch(cloud, f, now) // for the next caller
+			return entry.offers
+		}
+	}
+	entry = v.fetch(cloud, f, now)
+	v.cache[key] = entry
+	return entry.offers
+}
+
+// fetch asks the cloud, which applies all filters.
+func (v *inventory) fetch(cloud string, f offerFilter, now time.Duration) *cached {
+	entry := &cached{fetched: now}
+	for _, o := range v.market.List(cloud) {
+		listed := listedOffer{
+			ID: o.ID, Provider: o.Provider, ProviderID: o.ProviderID, GPUType: o.GPUType, GPUCount: o.GPUCount, VRAMGB: o.VRAMGB,
+			PricePerHour: o.PricePerHour, Location: o.Location, Reliability: o.Reliability, Available: true,
+			FetchedAt: v.clock.Now(), Confidence: o.Confidence, CUDAVersion: o.CUDAVersion, MachineID: o.MachineID,
+			Interruptible: o.Interruptible, MinBid: o.MinBid,
+		}
+		if f.matches(listed) {
+			entry.offers = append(entry.offers, listed)
+		}
+	}
+	return entry
+}
+
+// staleness lowers the confidence of what was fetched more than two minutes ago,
+// to a half at five minutes.
+func (v *inventory) staleness(o listedOffer) float64 {
+	const fresh, stale = 2 * time.Minute, 5 * time.Minute
+	age := v.clock.Now().Sub(o.FetchedAt)
+	switch {
+	case age < fresh:
+		return 1
+	case age >= stale:
+		return 0.5
+	default:
+		return 1 - 0.5*float64(age-fresh)/float64(stale-fresh)
+	}
+}
+
+// Get finds one offer: anywhere in the cache, however old, or in an unfiltered
+// listing, which the cache may answer with what somebody else's filter left.
+func (v *inventory) Get(id string) (listedOffer, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, entry := range v.cache {
+		if o, ok := findOffer(entry.offers, id); ok {
+			o.Confidence *= v.staleness(o)
+			return o, true
+		}
+	}
+	offers, _ := v.listLocked(offerFilter{})
+	return findOffer(offers, id)
+}
+
+func findOffer(offers []listedOffer, id string) (listedOffer, bool) {
+	i := slices.IndexFunc(offers, func(o listedOffer) bool { return o.ID == id })
+	if i < 0 {
+		return listedOffer{}, false
+	}
+	return offers[i], true
+}
+
+// Evict drops an offer that has just failed from the cache.
+func (v *inventory) Evict(id string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, entry := range v.cache {
+		entry.offers = slices.DeleteFunc(slices.Clone(entry.offers), func(o listedOffer) bool { return o.ID == id })
+	}
+}
+
+// Comparable returns up to five offers that auto_retry may rent instead of the
+// original, best first.
+func (v *inventory) Comparable(original listedOffer, scope string, offers, machines []string) []listedOffer {
+	var f offerFilter
+	switch scope {
+	case "same_vram":
+		f = offerFilter{provider: original.Provider, minVRAM: original.VRAMGB, maxPrice: original.PricePerHour * 1.5}
+	case "any":
+		f = offerFilter{minVRAM: original.VRAMGB, maxPrice: original.PricePerHour * 2}
+	default: // same_gpu
+		f = offerFilter{provider: original.Provider, gpuType: original.GPUType, maxPrice: original.PricePerHour * 1.2}
+	}
+	found, _ := v.List(f)
+	found = slices.DeleteFunc(found, func(o listedOffer) bool {
+		return o.ID == original.ID || slices.Contains(offers, o.ID) || o.MachineID != "" && slices.Contains(machines, o.MachineID)
+	})
+	return found[:min(len(found), 5)]
+}

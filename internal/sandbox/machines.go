@@ -1,0 +1,78 @@
+package sandbox
+
+import (
+	"errors"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+)
+
+// Main has to be the first call of every main and TestMain that starts sandboxes:
+// the programs of a machine are this executable under other names, and Main is
+// where such a process turns into its program. In any other it returns at once.
+func Main() {
+	tool.Main(map[string]tool.Program{tool.VLLM: vllmserver.Main})
+}
+
+// Machine returns the machine of a session, to look at and to change; nil when
+// there is none that runs.
+func (s *Sandbox) Machine(sessionID string) *machine.Machine {
+	inst := s.cloud.ofSession(sessionID)
+	if inst == nil || inst.alive.Err() != nil {
+		return nil
+	}
+	rented, ok := inst.host.(*rentedMachine)
+	if !ok {
+		return nil
+	}
+	return rented.Machine
+}
+
+// rentedMachine is a machine with its container engine.
+type rentedMachine struct {
+	*machine.Machine
+	engine *containerEngine // nil on a machine without Docker
+}
+
+// realMachines starts machines below a directory.
+func realMachines(dir string) startHost {
+	return func(req hostRequest) (host, error) {
+		m, err := machine.Start(machine.Options{
+			Dir: dir, ID: req.ID, Facts: req.Facts, AuthorizedKeys: []string{req.AuthorizedKey}, NotListening: true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		rented := &rentedMachine{Machine: m}
+		if req.Facts.Docker {
+			if rented.engine, err = startEngine(m, req.Starting); err != nil {
+				return nil, errors.Join(err, m.Close())
+			}
+		}
+		return rented, nil
+	}
+}
+
+// Pause makes the machine refuse connections.
+func (m *rentedMachine) Pause() error { return m.StopListening() }
+
+// Resume makes it accept them again.
+func (m *rentedMachine) Resume() error { return m.ResumeListening() }
+
+// ChangeAddress moves the machine's SSH to another port.
+func (m *rentedMachine) ChangeAddress() error {
+	mover, ok := any(m.Machine).(interface{ ChangePort() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return mover.ChangePort()
+}
+
+// Close ends the engine and its containers, then the machine.
+func (m *rentedMachine) Close() error {
+	if m.engine == nil {
+		return m.Machine.Close()
+	}
+	return errors.Join(m.engine.Close(), m.Machine.Close())
+}

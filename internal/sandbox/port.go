@@ -1,0 +1,130 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// inFlight counts the requests that are being answered, so that nothing is still
+// at work when Close returns: closing an http.Server doesn't wait for handlers.
+type inFlight struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	idle   chan struct{}
+}
+
+// Enter counts a request in, unless Wait was called.
+func (f *inFlight) Enter() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.n++
+	return true
+}
+
+// Leave counts it out.
+func (f *inFlight) Leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n--
+	if f.n == 0 && f.idle != nil {
+		close(f.idle)
+	}
+}
+
+// Wait lets no more requests in and waits for those there are. It is called once.
+func (f *inFlight) Wait() {
+	f.mu.Lock()
+	f.closed = true
+	if f.n == 0 {
+		f.mu.Unlock()
+		return
+	}
+	f.idle = make(chan struct{})
+	f.mu.Unlock()
+	<-f.idle
+}
+
+// servicePort is the service's listener, which faults can close for a while.
+type servicePort struct {
+	addr    string
+	handler http.Handler
+	life    context.Context //nolint:containedctx // the sandbox's life, which every request shares
+
+	mu     sync.Mutex
+	server *http.Server
+	serves sync.WaitGroup
+	closed bool
+	timer  *time.Timer
+}
+
+func listen(life context.Context, address string, handler http.Handler) (*servicePort, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("the sandbox's port: %w", err)
+	}
+	p := &servicePort{addr: listener.Addr().String(), handler: handler, life: life}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.serveLocked(listener)
+	return p, nil
+}
+
+func (p *servicePort) serveLocked(listener net.Listener) {
+	p.server = &http.Server{
+		Handler: p.handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		BaseContext: func(net.Listener) context.Context { return p.life },
+	}
+	server := p.server
+	p.serves.Go(func() { _ = server.Serve(listener) }) // ends with Close
+}
+
+// CloseFor refuses all connections for d of real time, cutting those there are.
+func (p *servicePort) CloseFor(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.timer != nil {
+		return
+	}
+	_ = p.server.Close()
+	p.timer = time.AfterFunc(d, p.reopen)
+}
+
+func (p *servicePort) reopen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timer = nil
+	if p.closed {
+		return
+	}
+	listener, err := net.Listen("tcp", p.addr)
+	if err != nil { // somebody else has the port just now
+		p.timer = time.AfterFunc(50*time.Millisecond, p.reopen)
+		return
+	}
+	p.serveLocked(listener)
+}
+
+// Close ends the server; connections are cut.
+func (p *servicePort) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	err := p.server.Close()
+	p.mu.Unlock()
+	p.serves.Wait()
+	return err
+}
+
+// closePort refuses connections for d of service time.
+func (s *Sandbox) closePort(d time.Duration) { s.port.CloseFor(s.clock.real(d)) }

@@ -1,0 +1,278 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// createSession is the body of POST /api/v1/sessions.
+type createSession struct {
+	Consumer      string `json:"consumer_id"`
+	Offer         string `json:"offer_id"`
+	Workload      string `json:"workload_type"`
+	Hours         int    `json:"reservation_hours"`
+	IdleThreshold int    `json:"idle_threshold_minutes"` // stored by the real service and never used
+	StoragePolicy string `json:"storage_policy"`         // the same
+	LaunchMode    string `json:"launch_mode"`
+	DockerImage   string `json:"docker_image"`
+	Model         string `json:"model_id"`
+	Ports         []int  `json:"exposed_ports"`
+	Quantization  string `json:"quantization"`
+	Template      string `json:"template_hash_id"`
+	DiskGB        int    `json:"disk_gb"`
+	AutoRetry     bool   `json:"auto_retry"`
+	MaxRetries    int    `json:"max_retries"`
+	RetryScope    string `json:"retry_scope"`
+	OnStart       string `json:"on_start_cmd"`
+	SSHTimeout    int    `json:"ssh_timeout_minutes"`
+}
+
+var workloadTypes = []string{"llm", "llm_vllm", "llm_tgi", "training", "batch", "interactive", "inference", "ssh", "benchmark"}
+
+// validate is what the service checks before it looks at the market.
+func (r *createSession) validate() error {
+	var problems []string
+	for _, field := range []struct{ name, value string }{
+		{"consumer_id", r.Consumer}, {"offer_id", r.Offer}, {"workload_type", r.Workload},
+	} {
+		if field.value == "" {
+			problems = append(problems, field.name+" is required")
+		}
+	}
+	if p := hoursProblem("reservation_hours", r.Hours); p != "" {
+		problems = append(problems, p)
+	}
+	switch {
+	case len(problems) > 0:
+		return refuse(http.StatusBadRequest, "%s", strings.Join(problems, "; "))
+	case !slices.Contains(workloadTypes, r.Workload):
+		return refuse(http.StatusBadRequest, "invalid workload_type: must be one of: %s", strings.Join(workloadTypes, ", "))
+	case r.AutoRetry && r.RetryScope != "" && !slices.Contains([]string{"same_gpu", "same_vram", "any"}, r.RetryScope):
+		return refuse(http.StatusBadRequest, "invalid retry_scope: must be one of: same_gpu, same_vram, any")
+	}
+	return nil
+}
+
+func hoursProblem(name string, hours int) string {
+	switch {
+	case hours == 0:
+		return name + " is required"
+	case hours < 1:
+		return name + " must be at least 1"
+	case hours > 12:
+		return name + " must be at most 12"
+	default:
+		return ""
+	}
+}
+
+// attempt is where a rental stands in a chain of auto_retry.
+type attempt struct {
+	count           int
+	parent          string
+	failed, machine []string // offers and hosts not to be tried again
+}
+
+// rent makes a session: a row first, then the machine, then the verification
+// that goes on after the answer.
+func (s *service) rent(ctx context.Context, req createSession, offer listedOffer, try attempt) (session, string, error) {
+	if try.count == 0 {
+		if other, found := s.sessions.Active(req.Consumer, req.Offer); found {
+			return session{}, "", duplicate(other)
+		}
+	}
+	key, err := s.keys.Next()
+	if err != nil {
+		return session{}, "", err
+	}
+	row, unique := s.sessions.Create(s.newRow(req, offer, try), true)
+	if !unique {
+		return session{}, "", duplicate(row)
+	}
+	if row.diskGB, err = diskFor(req); err != nil {
+		return session{}, "", err // the row stays behind as pending: a quirk of the real service
+	}
+	row.template = req.Template
+	row.status = statusProvisioning
+	s.sessions.Update(row)
+
+	inst, err := s.cloud.Create(ctx, createRequest{
+		offerID: offer.ID, session: row.id, consumer: row.consumer, publicKey: key.public, cloudName: offer.Provider, diskGB: row.diskGB,
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return session{}, "", ctx.Err() // nor can the row be written any more: it stays in provisioning
+		}
+		return s.notRented(ctx, req, offer, row, try, err)
+	}
+	row.providerID, row.host, row.port, row.user = inst.id, inst.host.Host(), inst.host.Port(), inst.host.User()
+	row.price = inst.price
+	s.sessions.Update(row) // whatever was written meanwhile: a session that was stopped comes back to life
+	if !row.entrypoint {
+		s.work.Go(func() { s.verify(row, key.signer, req) })
+	}
+	return row, key.private, nil
+}
+
+func duplicate(other session) error {
+	return refuse(http.StatusConflict, "consumer %s already has active session %s for offer %s (status: %s)",
+		other.consumer, other.id, other.offer, other.status)
+}
+
+func (s *service) newRow(req createSession, offer listedOffer, try attempt) session {
+	now := s.clock.Now()
+	row := session{
+		id: uuid.NewString(), consumer: req.Consumer, offer: req.Offer, provider: offer.Provider, machineID: offer.MachineID,
+		gpuType: offer.GPUType, gpuCount: offer.GPUCount, status: statusPending, workload: req.Workload, hours: req.Hours,
+		price: offer.PricePerHour, created: now, expires: now.Add(time.Duration(req.Hours) * time.Hour), createdAt: s.clock.Elapsed(),
+		autoRetry: req.AutoRetry, maxRetries: req.MaxRetries, retryScope: req.RetryScope, retryCount: try.count, parent: try.parent,
+		failedOffers: strings.Join(try.failed, ","), sshTimeout: s.timeout, entrypoint: req.LaunchMode == "entrypoint",
+	}
+	if req.SSHTimeout > 0 {
+		row.sshTimeout = time.Duration(min(req.SSHTimeout, 30)) * time.Minute
+	}
+	return row
+}
+
+// diskFor is the disk that the service asks the cloud for; 0 = the cloud's own size.
+func diskFor(req createSession) (int, error) {
+	need, known := estimateDisk(req.Model, req.Quantization, req.Template)
+	switch {
+	case !known:
+		return max(req.DiskGB, 0), nil
+	case req.DiskGB <= 0:
+		return need.Recommended, nil
+	case req.DiskGB < need.Minimum:
+		return 0, &refusal{status: http.StatusBadRequest, text: need.refusal(req.DiskGB), more: map[string]any{
+			"error_type": "insufficient_disk", "requested_gb": req.DiskGB,
+			"minimum_gb": need.Minimum, "recommended_gb": need.Recommended, "breakdown": need,
+		}}
+	default:
+		return req.DiskGB, nil
+	}
+}
+
+// notRented fails the row of a rental that the cloud refused, and tries another
+// offer within the same request where auto_retry asks for it.
+func (s *service) notRented(
+	ctx context.Context, req createSession, offer listedOffer, row session, try attempt, cause error,
+) (session, string, error) {
+	s.fail(row, "provider create failed: "+cause.Error())
+	kind := "unknown"
+	if errors.Is(cause, errStale) {
+		kind = "stale_inventory"
+	}
+	s.health.Record(offer.ID, offer.Provider, offer.GPUType, kind, cause.Error())
+	s.inventory.Evict(offer.ID)
+	if kind == "unknown" {
+		return session{}, "", notCreated(cause)
+	}
+	if next, found := s.alternative(req, offer, row, &try); found {
+		req.Offer = next.ID
+		child, key, err := s.rent(ctx, req, next, try)
+		if err == nil {
+			s.linkChild(row.id, child.id, try.failed)
+		}
+		return child, key, err
+	}
+	return session{}, "", &refusal{
+		status: http.StatusServiceUnavailable, err: cause,
+		text: "offer " + offer.ID + " from " + offer.Provider + " unavailable (stale inventory): " + cause.Error() +
+			" - consider retrying with a different offer",
+		more: map[string]any{
+			"error_type": "stale_inventory", "offer_id": offer.ID, "provider": offer.Provider, "retry_suggested": true,
+			"message": "The selected offer is no longer available. Please refresh inventory and select a different offer.",
+		},
+	}
+}
+
+// notCreated is the answer for a cloud's other refusals. Its type is guessed from
+// the words, as the real service guesses it.
+func notCreated(cause error) error {
+	kind, retry := "provision_failed", true
+	words := strings.ToLower(cause.Error())
+	has := func(any ...string) bool {
+		return slices.ContainsFunc(any, func(word string) bool { return strings.Contains(words, word) })
+	}
+	switch {
+	case has("ssh", "timeout"):
+		kind = "ssh_timeout"
+	case has("stopped", "terminated"):
+		kind = "instance_stopped"
+	case has("connection refused"):
+		kind = "provider_unavailable"
+	case has("not found", "invalid"):
+		kind, retry = "invalid_request", false
+	}
+	return &refusal{
+		status: http.StatusInternalServerError, text: "failed to create instance: " + cause.Error(), err: cause,
+		more: map[string]any{"error_type": kind, "retry_suggested": retry},
+	}
+}
+
+// alternative chooses the offer that auto_retry tries next: one of the three
+// best that cost at most 1.3 times the best. try becomes the next attempt.
+func (s *service) alternative(req createSession, offer listedOffer, row session, try *attempt) (listedOffer, bool) {
+	if !req.AutoRetry || try.count >= req.MaxRetries {
+		return listedOffer{}, false
+	}
+	try.failed = append(slices.Clone(try.failed), offer.ID)
+	if offer.MachineID != "" {
+		try.machine = append(slices.Clone(try.machine), offer.MachineID)
+	}
+	try.count, try.parent = try.count+1, row.id
+	candidates := s.inventory.Comparable(offer, req.RetryScope, try.failed, try.machine)
+	if len(candidates) == 0 {
+		return listedOffer{}, false
+	}
+	n := 0
+	for n < min(len(candidates), 3) && candidates[n].PricePerHour <= candidates[0].PricePerHour*1.3 {
+		n++
+	}
+	return candidates[s.pick(n)], true
+}
+
+func (s *service) linkChild(parent, child string, failed []string) {
+	row, err := s.sessions.Get(parent)
+	if err != nil {
+		return
+	}
+	row.child, row.failedOffers = child, strings.Join(failed, ",")
+	s.sessions.Update(row)
+}
+
+// retryLater rents a replacement for a session that failed after its POST was
+// answered. Nobody ever learns the replacement's private key.
+func (s *service) retryLater(row session, req createSession) {
+	if row.status != statusFailed || !row.autoRetry || row.retryCount >= row.maxRetries {
+		return
+	}
+	try := attempt{count: row.retryCount}
+	if row.failedOffers != "" {
+		try.failed = strings.Split(row.failedOffers, ",")
+	}
+	offer, found := s.inventory.Get(row.offer)
+	if !found {
+		offer = listedOffer{
+			ID: row.offer, Provider: row.provider, GPUType: row.gpuType, GPUCount: row.gpuCount,
+			PricePerHour: row.price, MachineID: row.machineID,
+		}
+	}
+	next, found := s.alternative(req, offer, row, &try)
+	if !found {
+		return
+	}
+	req.Offer = next.ID
+	child, _, err := s.rent(s.life, req, next, try)
+	if err != nil {
+		s.log.Info("auto_retry failed", "session", row.id, "error", err)
+		return
+	}
+	s.linkChild(row.id, child.id, try.failed)
+}

@@ -1,0 +1,69 @@
+package sandbox
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+)
+
+// handler answers one route. params are the path's {…} parts by name.
+type handler func(w http.ResponseWriter, r *http.Request, params map[string]string)
+
+// route is one route of the service or of the sandbox's control API.
+type route struct {
+	method, pattern string
+	handle          handler
+}
+
+// matchPath matches a path with a pattern whose {…} segments match anything, and
+// whose last segment may be "*" for the rest of the path.
+func matchPath(pattern, path string) (map[string]string, bool) {
+	if pattern == "*" {
+		return nil, true
+	}
+	want, have := strings.Split(pattern, "/"), strings.Split(path, "/")
+	params := map[string]string{}
+	for i, segment := range want {
+		switch {
+		case segment == "*" && i == len(want)-1 && i < len(have):
+			return params, true
+		case i >= len(have):
+			return nil, false
+		case strings.HasPrefix(segment, "{") && strings.HasSuffix(segment, "}"):
+			if have[i] == "" {
+				return nil, false
+			}
+			params[segment[1:len(segment)-1]] = have[i]
+		case segment != have[i]:
+			return nil, false
+		}
+	}
+	return params, len(want) == len(have)
+}
+
+// matchesRoute reports whether a fault rule's route is about a request.
+func matchesRoute(rule, method, path string) bool {
+	wantMethod, wantPath, ok := strings.Cut(rule, " ")
+	if !ok || wantMethod != "*" && wantMethod != method {
+		return false
+	}
+	_, matches := matchPath(wantPath, path)
+	return matches
+}
+
+// validRequestID is what the service takes over from a client's X-Request-ID.
+var validRequestID = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,128}$`)
+
+// find returns the handler of a request. Unlike net/http's, the service's router
+// answers a wrong method with 404, and matches the decoded path.
+func find(routes []route, r *http.Request) (handler, map[string]string) {
+	for _, candidate := range routes {
+		if candidate.method != r.Method {
+			continue
+		}
+		if params, ok := matchPath(candidate.pattern, r.URL.Path); ok {
+			return candidate.handle, params
+		}
+	}
+	return nil, nil
+}

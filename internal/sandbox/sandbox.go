@@ -1,0 +1,242 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Options describe the sandbox to start. The zero value is one with the built-in
+// market on a free port of loopback, in real time.
+type Options struct {
+	Listen string // address; "" = 127.0.0.1:0
+	// Speed divides every delay of the service, the clouds and the machines: at
+	// 60 a minute takes a second. 0 = 1. Dates and reservations don't run faster.
+	Speed float64
+	// Frozen makes delays last until Advance moves the clock over them.
+	Frozen bool
+	// Offers are the market; nil = OffersFile, or else the built-in one.
+	Offers     []Offer
+	OffersFile string
+	// Moving makes prices and availability change each minute, by Seed.
+	Moving bool
+	// Seed decides everything that is random; 0 = a random one, see Sandbox.Seed.
+	Seed int64
+	// Faults are in force from the start.
+	Faults []Rule
+	// NotReadyFor is how long the start-up sweep lasts, in service time.
+	NotReadyFor time.Duration
+	// Templates are Vast.ai's; nil = none, and the routes answer 500.
+	Templates []Template
+	// SSHTimeout is how long the service tries to log in to a new machine before it
+	// gives it up, in service time; 0 = 8 minutes.
+	SSHTimeout time.Duration
+	// KeyBits is the size of the sessions' RSA keys; 0 = 4096 as the real service
+	// makes them, or 2048 when Speed is above 1, which is a matter of the
+	// computer's time only: form and use are the same.
+	KeyBits int
+	// Dir is where the machines' directories are made; "" = the system's for
+	// temporary files, in a directory of its own that Close removes.
+	Dir string
+	Log *slog.Logger // nil = no log
+
+	start startHost // in tests: other machines
+}
+
+func (o Options) withDefaults() Options {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.Speed <= 0 {
+		o.Speed = 1
+	}
+	if o.Seed == 0 {
+		o.Seed = NewSeed()
+	}
+	if o.SSHTimeout == 0 {
+		o.SSHTimeout = verifyTimeout
+	}
+	if o.KeyBits == 0 {
+		o.KeyBits = 2048
+		if o.Speed <= 1 && !o.Frozen {
+			o.KeyBits = 4096
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// NewSeed makes a seed for Options.Seed and RandomFaults, to be printed where
+// somebody may want the same again.
+func NewSeed() int64 { return 1 + rand.Int64N(1<<31) }
+
+// Sandbox is a running sandbox. All its methods may be called at any time.
+type Sandbox struct {
+	*service
+	market        *market
+	faults        *faults
+	seed          int64
+	dir           *workDir
+	serviceRoutes []route
+	controls      []route
+	port          *servicePort
+	requests      inFlight
+	end           context.CancelFunc
+
+	closing  sync.Once
+	closeErr error
+}
+
+// Start starts a sandbox. Close ends it and its machines.
+func Start(opts Options) (*Sandbox, error) {
+	opts = opts.withDefaults()
+	offers := opts.Offers
+	if offers == nil && opts.OffersFile != "" {
+		var err error
+		if offers, err = LoadOffers(opts.OffersFile); err != nil {
+			return nil, err
+		}
+	}
+	if offers == nil {
+		offers = BuiltinOffers()
+	}
+	offers, err := completeOffers(offers)
+	if err != nil {
+		return nil, fmt.Errorf("the sandbox's market: %w", err)
+	}
+	s := &Sandbox{seed: opts.Seed, faults: &faults{}}
+	if err := s.faults.Set(opts.Faults); err != nil {
+		return nil, fmt.Errorf("the sandbox's faults: %w", err)
+	}
+	if s.dir, err = makeWorkDir(opts.Dir); err != nil {
+		return nil, err
+	}
+	s.assemble(opts, offers)
+	if s.port, err = listen(s.life, opts.Listen, s); err != nil {
+		s.end()
+		return nil, errors.Join(err, s.dir.Remove())
+	}
+	s.work.Go(s.watch)
+	s.log.Info("sandbox started", "url", s.URL(), "seed", s.seed, "speed", opts.Speed, "offers", len(offers))
+	return s, nil
+}
+
+// assemble puts the service and the clouds together.
+func (s *Sandbox) assemble(opts Options, offers []Offer) {
+	life, end := context.WithCancel(context.Background())
+	work := new(sync.WaitGroup)
+	clock := newClock(opts.Speed)
+	if opts.Frozen {
+		clock.speed = 0
+	}
+	start := opts.start
+	if start == nil {
+		start = realMachines(s.dir.path)
+	}
+	s.end = end
+	s.market = newMarket(clock, offers, opts.Seed, opts.Moving)
+	health := newOfferHealth(clock)
+	random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(uint64(opts.Seed), stream)) } //nolint:gosec // reproducible
+	s.service = &service{
+		clock: clock, sessions: newSessions(), health: health, inventory: newInventory(clock, s.market, health),
+		cloud: &cloud{
+			clock: clock, market: s.market, faults: s.faults, start: start, log: opts.Log, life: life, work: work,
+			random: random(1), byID: map[string]*instance{},
+		},
+		costs: newCosts(clock.Now()), keys: keysOf(opts.KeyBits), templates: opts.Templates, log: opts.Log, login: sshLogin,
+		timeout: opts.SSHTimeout, life: life, work: work,
+		random: random(2), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
+	}
+	s.cloud.moved = s.addressChanged
+	s.notReady.Store(int64(clock.Elapsed() + opts.NotReadyFor))
+	if opts.NotReadyFor == 0 {
+		s.notReady.Store(0)
+	}
+	s.serviceRoutes, s.controls = s.routes(), s.controlRoutes()
+}
+
+// URL is the service's address.
+func (s *Sandbox) URL() string { return "http://" + s.port.addr }
+
+// Seed is what everything random in this sandbox follows from.
+func (s *Sandbox) Seed() int64 { return s.seed }
+
+// Advance moves the clock forward: dates, reservations, and every delay under way.
+func (s *Sandbox) Advance(d time.Duration) {
+	if d > 0 {
+		s.clock.Advance(d)
+		s.cloud.Advanced(d)
+	}
+}
+
+// SetFaults replaces the fault rules.
+func (s *Sandbox) SetFaults(rules ...Rule) error { return s.faults.Set(rules) }
+
+// Faults returns the rules in force and how often each struck.
+func (s *Sandbox) Faults() []RuleCount { return s.faults.List() }
+
+// SetNotReady makes the service say for d of service time that its start-up
+// sweep is still running.
+func (s *Sandbox) SetNotReady(d time.Duration) { s.notReady.Store(int64(s.clock.Elapsed() + d)) }
+
+// SetOfferGone takes an offer off the market, or puts it back. The service
+// doesn't know before its cache is a minute old.
+func (s *Sandbox) SetOfferGone(offerID string, gone bool) error {
+	return s.market.SetGone(offerID, gone)
+}
+
+// SetPrice changes what an offer costs, with the same delay.
+func (s *Sandbox) SetPrice(offerID string, perHour float64) error {
+	return s.market.SetPrice(offerID, perHour)
+}
+
+// ErrNoMachine is returned for a session that has no machine any more, or never had one.
+var ErrNoMachine = errors.New("the session has no machine that runs")
+
+// Strike does a machine's fault to a session's machine now.
+func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
+	inst := s.cloud.ofSession(sessionID)
+	if inst == nil || inst.alive.Err() != nil {
+		return fmt.Errorf("session %s: %w", sessionID, ErrNoMachine)
+	}
+	rule := Rule{Route: EventBoot, Nth: 0, Fault: fault, Value: value}
+	if rule.validate() != nil {
+		rule.Route = EventContainer
+	}
+	if err := rule.validate(); err != nil {
+		return err
+	}
+	return s.cloud.strike(inst, rule)
+}
+
+func (s *Sandbox) requestID() string { return uuid.NewString() }
+
+// addressChanged writes a machine's new address where the service has the old.
+func (s *Sandbox) addressChanged(inst *instance) {
+	if row, err := s.sessions.Get(inst.session); err == nil {
+		row.host, row.port = inst.host.Host(), inst.host.Port()
+		s.sessions.Update(row)
+	}
+}
+
+// Close ends the service and every machine, and removes what they left on disk.
+// It returns within seconds; the error says what could not be ended.
+func (s *Sandbox) Close() error {
+	s.closing.Do(func() {
+		s.end()
+		err := s.port.Close()
+		s.requests.Wait()
+		s.work.Wait()
+		s.closeErr = errors.Join(err, s.cloud.CloseAll(), s.dir.Remove())
+		s.log.Info("sandbox ended", "billing", len(s.Ledger().Billing))
+	})
+	return s.closeErr
+}

@@ -1,0 +1,150 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// service is the rental service itself: what stands between its HTTP routes and
+// the clouds.
+type service struct {
+	clock     *clock
+	sessions  *sessions
+	inventory *inventory
+	health    *offerHealth
+	cloud     *cloud
+	costs     *costs
+	keys      *keyPool
+	templates []Template
+	log       *slog.Logger
+	login     func(ctx context.Context, addr, user string, key ssh.Signer) error
+	timeout   time.Duration // of SSH verification, unless a session has its own
+
+	life context.Context //nolint:containedctx // the sandbox's life, for what goes on after an answer
+	work *sync.WaitGroup
+
+	notReady atomic.Int64 // service time until which the start-up sweep runs
+
+	mu       sync.Mutex
+	random   *rand.Rand
+	locks    map[string]*destroyLock
+	cleaning map[string]bool
+}
+
+// refusal is an error that the service answers with a status and, beside the
+// text, more members.
+type refusal struct {
+	status int
+	text   string
+	more   map[string]any
+	err    error
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func (r *refusal) Unwrap() error { return r.err }
+
+func refuse(status int, format string, args ...any) *refusal {
+	return &refusal{status: status, text: fmt.Sprintf(format, args...)}
+}
+
+func (s *service) pick(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.random.IntN(n)
+}
+
+func (s *service) ready() bool {
+	return s.clock.Elapsed() >= time.Duration(s.notReady.Load())
+}
+
+// check is the service's periodic look at all sessions.
+const (
+	checkInterval     = time.Minute
+	reconcileInterval = 5 * time.Minute
+	stuckAfter        = 10 * time.Minute
+	hardMax           = 12 * time.Hour
+)
+
+// watch runs the periodic checks until the sandbox ends.
+func (s *service) watch() {
+	next, reconcile := s.clock.Elapsed()+checkInterval, s.clock.Elapsed()+reconcileInterval
+	for s.clock.SleepUntil(s.life, next) == nil {
+		s.check()
+		now := s.clock.Elapsed()
+		if now >= reconcile {
+			s.reconcile(now)
+			reconcile = now + reconcileInterval
+		}
+		next = now + checkInterval
+	}
+}
+
+func (s *service) check() {
+	now, date := s.clock.Elapsed(), s.clock.Now()
+	s.costs.Hourly(date, s.sessions.List(func(row session) bool { return row.status == statusRunning }))
+	for _, row := range s.sessions.List(func(row session) bool { return row.status == statusRunning }) {
+		switch {
+		case date.Sub(row.created) > hardMax:
+			s.work.Go(func() { s.expire(row, "hard max duration exceeded") })
+		case date.After(row.expires):
+			s.work.Go(func() { s.expire(row, "reservation expired") })
+		}
+	}
+	for _, row := range s.sessions.List(func(row session) bool {
+		return (row.status == statusStopping || row.status == statusProvisioning) && now-row.createdAt > stuckAfter
+	}) {
+		row.reason = "Session stuck in provisioning state - provisioning timeout"
+		if row.status == statusStopping {
+			row.reason = "Session stuck in stopping state - manual cleanup may be required"
+		}
+		row.status, row.stopped = statusFailed, date
+		s.sessions.Update(row)
+	}
+	for _, row := range s.sessions.List(func(row session) bool { return row.status == statusFailed && row.providerID != "" }) {
+		s.clean(row.id)
+	}
+}
+
+func (s *service) expire(row session, why string) {
+	if err := s.destroy(s.life, row.id, why); err != nil {
+		s.log.Warn("destroying a session", "session", row.id, "why", why, "error", err)
+	}
+}
+
+// clean destroys the machine of a failed session, unless that is under way.
+func (s *service) clean(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cleaning[id] {
+		return
+	}
+	s.cleaning[id] = true
+	s.work.Go(func() {
+		_ = s.destroy(s.life, id, "clean-up of a failed session")
+		s.mu.Lock()
+		delete(s.cleaning, id)
+		s.mu.Unlock()
+	})
+}
+
+// reconcile stops sessions whose machine the cloud no longer knows.
+func (s *service) reconcile(now time.Duration) {
+	for _, row := range s.sessions.List(func(row session) bool {
+		return (row.status == statusRunning || row.status == statusProvisioning) && row.providerID != "" && now-row.createdAt >= stuckAfter
+	}) {
+		if s.cloud.Running(row.providerID) == nil {
+			continue
+		}
+		row.status, row.stopped = statusStopped, s.clock.Now()
+		row.reason = "Instance not found on provider during reconciliation"
+		s.sessions.Update(row)
+	}
+}

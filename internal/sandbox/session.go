@@ -1,0 +1,171 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The words of a session's status.
+const (
+	statusPending      = "pending"
+	statusProvisioning = "provisioning"
+	statusRunning      = "running"
+	statusStopping     = "stopping"
+	statusStopped      = "stopped"
+	statusFailed       = "failed"
+)
+
+var errNotFound = errors.New("record not found")
+
+// session is a row of the service's database. Rows are copied in and out, as a
+// database does: what one request holds in memory can overwrite what another
+// one wrote meanwhile, which is a quirk of the real service.
+type session struct {
+	id, consumer, offer         string
+	provider, providerID        string
+	gpuType                     string
+	gpuCount                    int
+	status, reason              string
+	host                        string
+	port                        int
+	user                        string
+	workload                    string
+	hours                       int
+	price                       float64
+	created, expires, stopped   time.Time
+	createdAt                   time.Duration // created, in service time
+	autoRetry                   bool
+	maxRetries                  int
+	retryScope                  string
+	retryCount                  int
+	parent, child, failedOffers string
+	diskGB                      int    // in memory only: later reads don't have it
+	template                    string // the same
+	machineID                   string
+	sshTimeout                  time.Duration
+	entrypoint                  bool
+	sequence                    int
+}
+
+func (s session) terminal() bool { return s.status == statusStopped || s.status == statusFailed }
+
+func (s session) active() bool {
+	return s.status == statusPending || s.status == statusProvisioning || s.status == statusRunning
+}
+
+// MarshalJSON writes the session as the service answers it.
+func (s session) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		ID           string    `json:"id"`
+		Consumer     string    `json:"consumer_id"`
+		Provider     string    `json:"provider"`
+		GPUType      string    `json:"gpu_type"`
+		GPUCount     int       `json:"gpu_count"`
+		Status       string    `json:"status"`
+		Error        string    `json:"error,omitempty"`
+		Host         string    `json:"ssh_host,omitempty"`
+		Port         int       `json:"ssh_port,omitempty"`
+		User         string    `json:"ssh_user,omitempty"`
+		Template     string    `json:"template_hash_id,omitempty"`
+		DiskGB       int       `json:"disk_gb,omitempty"`
+		Workload     string    `json:"workload_type"`
+		Hours        int       `json:"reservation_hours"`
+		Price        float64   `json:"price_per_hour"`
+		Created      time.Time `json:"created_at"`
+		Expires      time.Time `json:"expires_at"`
+		AutoRetry    bool      `json:"auto_retry,omitempty"`
+		RetryCount   int       `json:"retry_count,omitempty"`
+		Parent       string    `json:"retry_parent_id,omitempty"`
+		Child        string    `json:"retry_child_id,omitempty"`
+		FailedOffers string    `json:"failed_offers,omitempty"`
+	}{
+		s.id, s.consumer, s.provider, s.gpuType, s.gpuCount, s.status, s.reason, s.host, s.port, s.user,
+		s.template, s.diskGB, s.workload, s.hours, s.price, s.created, s.expires,
+		s.autoRetry, s.retryCount, s.parent, s.child, s.failedOffers,
+	})
+}
+
+// sessions is the service's table of them. It keeps every session ever made.
+type sessions struct {
+	mu   sync.Mutex
+	rows map[string]session
+	last int
+}
+
+func newSessions() *sessions { return &sessions{rows: map[string]session{}} }
+
+// Create inserts a row, unless an active one of the same consumer and offer is
+// there and unique is asked for; then it returns that one and false.
+func (t *sessions) Create(s session, unique bool) (session, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if unique {
+		if other, found := t.activeLocked(s.consumer, s.offer); found {
+			return other, false
+		}
+	}
+	t.last++
+	s.sequence = t.last
+	t.rows[s.id] = stored(s)
+	return s, true
+}
+
+// Active returns the newest active session of a consumer for an offer.
+func (t *sessions) Active(consumer, offer string) (session, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.activeLocked(consumer, offer)
+}
+
+func (t *sessions) activeLocked(consumer, offer string) (session, bool) {
+	var newest session
+	for _, s := range t.rows {
+		if s.consumer == consumer && s.offer == offer && s.active() && s.sequence > newest.sequence {
+			newest = s
+		}
+	}
+	return newest, newest.id != ""
+}
+
+// Get returns a copy of a row, or errNotFound.
+func (t *sessions) Get(id string) (session, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.rows[id]
+	if !ok {
+		return session{}, errNotFound
+	}
+	return s, nil
+}
+
+// Update writes the whole row, whatever it has become meanwhile.
+func (t *sessions) Update(s session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.rows[s.id]; ok {
+		t.rows[s.id] = stored(s)
+	}
+}
+
+// List returns the rows that keep says, newest first.
+func (t *sessions) List(keep func(session) bool) []session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := []session{}
+	for _, s := range t.rows {
+		if keep(s) {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b session) int { return b.sequence - a.sequence })
+	return list
+}
+
+// stored is what the database keeps of a session.
+func stored(s session) session {
+	s.diskGB, s.template = 0, ""
+	return s
+}

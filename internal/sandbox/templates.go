@@ -1,0 +1,145 @@
+package sandbox
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Template is a Vast.ai template as the service answers it.
+type Template struct {
+	ID              int       `json:"id"`
+	HashID          string    `json:"hash_id"`
+	Name            string    `json:"name"`
+	Image           string    `json:"image"`
+	Tag             string    `json:"tag,omitempty"`
+	OnStart         string    `json:"onstart,omitempty"`
+	RunType         string    `json:"runtype,omitempty"`
+	UseSSH          bool      `json:"use_ssh"`
+	SSHDirect       bool      `json:"ssh_direct"`
+	Recommended     bool      `json:"recommended"`
+	RecommendedDisk int       `json:"recommended_disk_space,omitempty"` // GB
+	CreatedAt       time.Time `json:"created_at"`
+	Count           int       `json:"count_created,omitempty"`
+	// MinVRAMGB and MinCUDA are what an offer must have to run it; 0 = anything.
+	MinVRAMGB int     `json:"-"`
+	MinCUDA   float64 `json:"-"`
+}
+
+// BuiltinTemplates are a few templates for Options.Templates. Without any the
+// sandbox answers as a service that has no cloud with templates: with 500.
+func BuiltinTemplates() []Template {
+	made := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	return []Template{
+		{
+			ID: 141893, HashID: "4e17788f74f075dd9aab7d0d4427968f", Name: "vLLM", Image: "vllm/vllm-openai", Tag: "v0.33.0",
+			RunType: "ssh", UseSSH: true, SSHDirect: true, Recommended: true, RecommendedDisk: 60, CreatedAt: made, Count: 4121,
+			MinCUDA: 13,
+		},
+		{
+			ID: 62897, HashID: "661d064bbda1f2a133816b6d55da07c3", Name: "NVIDIA CUDA", Image: "vastai/base-image", Tag: "cuda-12.8",
+			RunType: "ssh", UseSSH: true, Recommended: true, RecommendedDisk: 16, CreatedAt: made, Count: 18230, MinCUDA: 12.8,
+		},
+		{
+			ID: 173402, HashID: "a8a44c7363cbca20056020397e3bf072", Name: "Text Generation Inference 80 GB", RunType: "args",
+			Image: "ghcr.io/huggingface/text-generation-inference", Tag: "3.3", RecommendedDisk: 200, CreatedAt: made, Count: 77,
+			MinVRAMGB: 80,
+		},
+	}
+}
+
+func (t Template) fits(o listedOffer) bool {
+	return o.VRAMGB*o.GPUCount >= t.MinVRAMGB && o.CUDAVersion >= t.MinCUDA
+}
+
+// templatesMissing is the answer of a deployment without templates, or nil.
+func (s *service) templatesMissing() error {
+	if len(s.templates) > 0 {
+		return nil
+	}
+	return refuse(http.StatusInternalServerError,
+		"template provider not available: provider not found: vastai (does not support templates)")
+}
+
+func (s *service) listTemplates(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	if err := s.templatesMissing(); err != nil {
+		writeError(w, err)
+		return
+	}
+	q := r.URL.Query()
+	has := func(text, part string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(part)) }
+	list := []Template{}
+	for _, t := range s.templates {
+		if (q.Get("recommended") != "true" || t.Recommended) && (q.Get("use_ssh") != "true" || t.UseSSH) &&
+			has(t.Name, q.Get("name")) && has(t.Image, q.Get("image")) {
+			list = append(list, t)
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"templates": list, "count": len(list)})
+}
+
+func (s *service) template(hash string) (Template, bool) {
+	i := slices.IndexFunc(s.templates, func(t Template) bool { return t.HashID == hash })
+	if i < 0 {
+		return Template{}, false
+	}
+	return s.templates[i], true
+}
+
+func (s *service) getTemplate(w http.ResponseWriter, _ *http.Request, params map[string]string) {
+	if err := s.templatesMissing(); err != nil {
+		writeError(w, err)
+		return
+	}
+	t, found := s.template(params["id"])
+	if !found {
+		writeError(w, refuse(http.StatusNotFound, "template not found"))
+		return
+	}
+	writeJSON(w, http.StatusOK, t)
+}
+
+func (s *service) compatibleTemplates(w http.ResponseWriter, _ *http.Request, params map[string]string) {
+	offer, found := s.inventory.Get(params["id"])
+	if !found {
+		writeError(w, refuse(http.StatusNotFound, "offer not found: %s", reflected(params["id"])))
+		return
+	}
+	list := []map[string]string{}
+	body := map[string]any{"offer_id": offer.ID}
+	if offer.Provider != VastAI {
+		body["provider"], body["note"] = offer.Provider, "templates are only available for Vast.ai offers"
+	} else {
+		if err := s.templatesMissing(); err != nil {
+			writeError(w, err)
+			return
+		}
+		body["gpu_type"], body["vram_gb"] = offer.GPUType, offer.VRAMGB
+		for _, t := range s.templates {
+			if t.fits(offer) {
+				list = append(list, map[string]string{"hash_id": t.HashID, "name": t.Name, "image": t.Image})
+			}
+		}
+	}
+	body["compatible_templates"], body["count"] = list, len(list)
+	writeJSON(w, http.StatusOK, body)
+}
+
+// filterByTemplate narrows a listing to what a template needs.
+func (s *service) filterByTemplate(f *offerFilter, hash string, q *queryReader) {
+	if len(s.templates) == 0 {
+		q.err = refuse(http.StatusBadRequest,
+			"template filtering requires Vast.ai provider: provider not found: vastai (does not support templates)")
+		return
+	}
+	t, found := s.template(hash)
+	if !found {
+		q.err = refuse(http.StatusNotFound, "template not found: %s", reflected(hash))
+		return
+	}
+	f.minCUDA, f.minVRAM = max(f.minCUDA, t.MinCUDA), max(f.minVRAM, t.MinVRAMGB)
+	if f.provider == "" {
+		f.provider = VastAI
+	}
+}

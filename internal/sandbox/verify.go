@@ -1,0 +1,158 @@
+package sandbox
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// How the service verifies that SSH answers.
+const (
+	verifyTimeout    = 8 * time.Minute
+	firstPoll        = 15 * time.Second
+	slowestPoll      = time.Minute
+	stabilityPoll    = 5 * time.Second // between two logins at Blue Lobster
+	authFailuresEnd  = 3
+	loginTimeout     = 10 * time.Second // real time: it is a real connection
+	tensorDockDelay  = 90 * time.Second
+	blueLobsterDelay = 60 * time.Second
+)
+
+// verify logs in until it works or the time is up, and then rents a replacement
+// where auto_retry asks for it.
+func (s *service) verify(row session, key ssh.Signer, req createSession) {
+	s.verifySSH(row, key)
+	if after, err := s.sessions.Get(row.id); err == nil && s.life.Err() == nil {
+		s.retryLater(after, req)
+	}
+}
+
+func (s *service) verifySSH(row session, key ssh.Signer) {
+	delay, needed := map[string]time.Duration{TensorDock: tensorDockDelay, BlueLobster: blueLobsterDelay}[row.provider], 1
+	if row.provider == BlueLobster {
+		needed = 2
+	}
+	if s.clock.Sleep(s.life, delay) != nil {
+		return
+	}
+	v := &verification{id: row.id, key: key, needed: needed, pause: firstPoll}
+	deadline := s.clock.Elapsed() + row.sshTimeout
+	for {
+		poll := s.clock.Elapsed() + v.pause
+		if s.clock.SleepUntil(s.life, min(poll, deadline)) != nil {
+			return
+		}
+		if poll >= deadline {
+			s.notVerified(row.id)
+			return
+		}
+		if s.poll(v) {
+			return
+		}
+	}
+}
+
+// verification is what one session's polls remember.
+type verification struct {
+	id       string
+	key      ssh.Signer
+	needed   int // logins in a row
+	pause    time.Duration
+	logins   int
+	failed   bool // the last login failed
+	refusals int  // in a row
+}
+
+// poll tries to log in once. It reports whether the verification is over.
+func (s *service) poll(v *verification) (over bool) {
+	row, err := s.sessions.Get(v.id)
+	if err != nil || row.terminal() {
+		return true
+	}
+	if v.failed && s.cloud.Running(row.providerID) != nil {
+		s.failOffer(row, "instance_vanished: no longer exists on provider", "instance_vanished", "instance not found during SSH verification")
+		return true
+	}
+	ctx, cancel := context.WithTimeout(s.life, loginTimeout)
+	err = s.login(ctx, net.JoinHostPort(row.host, strconv.Itoa(row.port)), row.user, v.key)
+	cancel()
+	v.failed = err != nil
+	if err == nil {
+		v.logins++
+		if v.pause = stabilityPoll; v.logins < v.needed {
+			return false
+		}
+		row.status = statusRunning
+		s.sessions.Update(row)
+		return true
+	}
+	v.logins = 0
+	if v.pause = min(v.pause*3/2, slowestPoll); !strings.Contains(err.Error(), "unable to authenticate") {
+		v.refusals = 0
+		return false
+	}
+	if v.refusals++; v.refusals < authFailuresEnd {
+		return false
+	}
+	if row.failedOffers == "" {
+		row.failedOffers = row.offer
+	}
+	s.failOffer(row, "permanent SSH error: auth_failed", "auth_failed", "permanent SSH error: auth_failed")
+	return true
+}
+
+func (s *service) notVerified(id string) {
+	row, err := s.sessions.Get(id)
+	if err != nil || row.terminal() {
+		return
+	}
+	const reason = "SSH verification timeout"
+	s.failOffer(row, reason, "ssh_timeout", reason)
+}
+
+// failOffer fails a session and holds it against its offer.
+func (s *service) failOffer(row session, reason, kind, detail string) {
+	s.fail(row, reason)
+	s.health.Record(row.offer, row.provider, row.gpuType, kind, detail)
+	s.inventory.Evict(row.offer)
+}
+
+// fail ends a session's machine, if it has one, and marks the session failed.
+func (s *service) fail(row session, reason string) {
+	if row.providerID != "" {
+		if err := s.cloud.Destroy(s.life, row.providerID, reason); err != nil {
+			s.log.Info("destroying the machine of a failed session", "session", row.id, "error", err)
+		}
+	}
+	row.status, row.reason, row.stopped = statusFailed, reason, s.clock.Now()
+	s.sessions.Update(row)
+	s.costs.Final(row)
+}
+
+// sshLogin logs in once, as the service does: it doesn't know the host key.
+func sshLogin(ctx context.Context, addr, user string, key ssh.Signer) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	client, channels, requests, err := ssh.NewClientConn(conn, addr, &ssh.ClientConfig{
+		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // the real service doesn't know the key either
+	})
+	if err != nil {
+		return err
+	}
+	return ssh.NewClient(client, channels, requests).Close()
+}
