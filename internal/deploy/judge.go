@@ -255,14 +255,15 @@ func (s *survey) ownRuns() bool {
 }
 
 func (s *survey) judgePort() []Finding {
-	if !s.portBusy || s.ownRuns() {
+	port := s.request.Spec.ListenPort()
+	if !s.portBusy || slices.ContainsFunc(s.own, func(own Status) bool { return own.State.Alive() && own.Port == port }) {
 		return nil
 	}
 	holder := s.portHolder
 	if holder == "" {
 		holder = "a program of another user"
 	}
-	return one(Blocking, "port", fmt.Sprintf("Port %d of the machine is taken by %s.", s.request.Spec.ListenPort(), holder),
+	return one(Blocking, "port", fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
 		"Choose another port, or end that program.")
 }
 

@@ -1,0 +1,68 @@
+package deploy_test
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func TestLaunchContainer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, vm())
+	status := launch(t, r, request())
+	if err := answers(t, r, status, testKey); err != nil {
+		t.Errorf("the deployment doesn't answer: %v", err)
+	}
+	if err := answers(t, r, status, "another"); err == nil {
+		t.Error("the deployment answers without its key")
+	}
+	if status.State != deploy.Running || status.VLLMVersion != "0.33.0" || status.ServedMaxModelLen != 4096 || len(status.GPUs) != 1 ||
+		status.LoadSeconds <= 0 || status.ImageDigest == "" || !status.RestartsItself || status.SpecHash == "" {
+		t.Errorf("status is incomplete: %+v", status)
+	}
+	again, err := deploy.Inspect(within(t, limit), r, status.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.SpecHash != status.SpecHash || again.APIKeyPrint != deploy.Fingerprint("test/chat", testKey) ||
+		again.HFTokenPrint != deploy.Fingerprint("test/chat", testToken) || !slices.Equal(again.Arguments, status.Arguments) || again.ID != status.ID {
+		t.Errorf("inspected: %+v\nlaunched: %+v", again, status)
+	}
+	log, err := deploy.LogTail(within(t, limit), r, status.Ref, 5)
+	if err != nil || len(log) != 5 {
+		t.Errorf("log of %d lines, %v; want 5", len(log), err)
+	}
+	remove(t, r, status)
+	if err := deploy.Remove(within(t, limit), r, status.Ref); err != nil {
+		t.Errorf("removing what is gone: %v", err)
+	}
+}
+
+func TestLaunchProcess(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	status := launch(t, r, processRequest())
+	if err := answers(t, r, status, testKey); err != nil {
+		t.Errorf("the deployment doesn't answer: %v", err)
+	}
+	if status.State != deploy.Running || status.VLLMVersion != "0.33.0" || status.ServedMaxModelLen != 4096 || len(status.GPUs) != 1 ||
+		!status.RestartsItself || status.StartedAt.IsZero() {
+		t.Errorf("status is incomplete: %+v", status)
+	}
+	again, err := deploy.Inspect(within(t, limit), r, status.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.SpecHash != status.SpecHash || again.APIKeyPrint != deploy.Fingerprint("test/chat", testKey) ||
+		!slices.Equal(again.Arguments, status.Arguments) || again.ID != status.ID {
+		t.Errorf("inspected: %+v\nlaunched: %+v", again, status)
+	}
+	remove(t, r, status)
+	if err := deploy.Remove(within(t, limit), r, status.Ref); err != nil {
+		t.Errorf("removing what is gone: %v", err)
+	}
+}
