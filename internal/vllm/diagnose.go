@@ -89,14 +89,14 @@ func firstCause(lines []logLine) (Diagnosis, bool) {
 
 // matches tells whether the rule's pattern begins in line i.
 func (r rule) matches(lines []logLine, i int) bool {
-	if r.pattern.MatchString(lines[i].text) {
+	text := lines[i].text
+	if r.pattern.beginIn(text, len(text)) {
 		return true
 	}
 	if i+1 == len(lines) || lines[i+1].level == levelInfo {
 		return false
 	}
-	found := r.pattern.FindStringIndex(lines[i].text + " " + strings.TrimSpace(lines[i+1].text))
-	return len(found) > 0 && found[0] < len(lines[i].text)
+	return r.pattern.beginIn(text+" "+strings.TrimSpace(lines[i+1].text), len(text))
 }
 
 // message is line i with the lines after it, on one line: figures may stand in any of them.
@@ -129,13 +129,14 @@ func quote(text string) string {
 
 var (
 	noisePattern = regexp.MustCompile(`^\s*(?:` +
-		`File ".*", line \d+|\^+|~*\^+~*|Traceback \(most recent call last\):|` +
+		`File ".*", line \d+|~*\^+~*|Traceback \(most recent call last\):|` +
 		`During handling of the above exception|The above exception was the direct cause|` +
 		`raise \w|return \w|await \w|self\.|with \w|` +
 		`usage: |\[?--?[a-z]|Route: |` +
-		`.*[█▄▀▌▐▏▎▍▋▊▉]|.*\d+%\|)`)
+		`.*[█▄▀▌▐▏▎▍▋▊▉]|.*\d+%(?:\||\s+Completed))`)
+	framePattern   = regexp.MustCompile(`^\s*File ".*", line \d+`)
 	wrapperPattern = oneOf(`See root cause above`, `EngineCore failed to start`, `Engine process failed to start`,
-		`WorkerProc (?:failed to start|initialization failed)`)
+		`WorkerProc failed to start`, `WorkerProc initialization failed`)
 	troublePattern = regexp.MustCompile(`(?i)\b(?:[\w.]*(?:error|exception)\b|` +
 		`fatal|failed|cannot|killed|denied|refused|no such|core dumped|segmentation fault)`)
 )
@@ -144,7 +145,7 @@ var (
 func isNoise(text string) bool { return noisePattern.MatchString(text) }
 
 // isWrapper tells whether a line only says that something else failed.
-func isWrapper(text string) bool { return wrapperPattern.MatchString(text) }
+func isWrapper(text string) bool { return wrapperPattern.find(text) != nil }
 
 // Relevant returns what of a log to show when its cause is unknown, or beside a diagnosis: the first lines that speak of
 // trouble in the last start, and the last lines that say anything, in order, cleaned and shortened, at most 20.
@@ -153,7 +154,9 @@ func Relevant(log []string) []string {
 	lines := lastAttempt(readLog(log))
 	var spoken, trouble []int
 	for i, line := range lines {
-		if isNoise(line.text) {
+		// The line under a traceback's frame is its source code.
+		isCode := i > 0 && framePattern.MatchString(lines[i-1].text) && strings.HasPrefix(line.text, "  ")
+		if isCode || isNoise(line.text) {
 			continue
 		}
 		spoken = append(spoken, i)

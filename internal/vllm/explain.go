@@ -194,7 +194,7 @@ var portPattern = oneOf(`address \('[^']*', (\d{1,5})\)`, `:(\d{1,5})(?::? bind|
 
 func explainPort(message string) (cause, wayOut string) {
 	cause = "The port is taken by another process on the machine."
-	for _, found := range portPattern.FindStringSubmatch(message) {
+	for _, found := range portPattern.find(message) {
 		if n := number(found); n > 0 && found == strconv.Itoa(n) {
 			cause = fmt.Sprintf("Port %d is taken by another process on the machine.", n)
 		}

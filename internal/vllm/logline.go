@@ -9,6 +9,7 @@ import (
 const (
 	maxLogLines  = 3000
 	maxLineBytes = 4096
+	maxLogBytes  = 1 << 20
 )
 
 // level is how loud a line is, as vLLM, uvicorn and Python's logging write it.
@@ -28,7 +29,7 @@ type logLine struct {
 
 var (
 	// ansiPattern matches terminal control sequences: colours and cursor movement (CSI), titles (OSC), single escapes.
-	ansiPattern = regexp.MustCompile("\x1b\\[[^@-~\x1b]{0,32}[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b.?")
+	ansiPattern = regexp.MustCompile("\x1b\\[[^A-Za-z@~\x1b]{0,32}[A-Za-z@~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b.?")
 
 	// Prefixes, in the order in which they may stand, each more than once.
 	prefixPatterns = []*regexp.Regexp{
@@ -44,9 +45,12 @@ var (
 // readLog returns the last lines of a log, cleaned: terminal sequences, carriage returns (progress bars), what stands
 // before the message, and invalid UTF-8 are gone; overlong lines keep their head and tail.
 func readLog(log []string) []logLine {
-	if len(log) > maxLogLines {
-		log = log[len(log)-maxLogLines:]
+	first, size := len(log), 0
+	for first > 0 && len(log)-first < maxLogLines && size < maxLogBytes {
+		first--
+		size += min(len(log[first]), maxLineBytes)
 	}
+	log = log[first:]
 	lines := make([]logLine, 0, len(log))
 	for _, raw := range log {
 		for part := range strings.FieldsFuncSeq(shorten(raw), func(r rune) bool { return r == '\r' || r == '\n' }) {

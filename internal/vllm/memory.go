@@ -159,9 +159,9 @@ func checkFigures(shape ModelShape, options MemoryOptions) error {
 	found.positive("sequences", options.Sequences)
 	found.positive("tensor_parallel_size", options.TensorParallelSize)
 	found.positive("pipeline_parallel_size", options.PipelineParallelSize)
-	if size := options.TensorParallelSize; size > 0 && shape.AttentionHeads > 0 && shape.AttentionHeads <= mostHeads && shape.AttentionHeads%size != 0 {
-		found.addf("tensor_parallel_size", "must divide the model's %d attention heads: %s; got %d",
-			shape.AttentionHeads, divisors(shape.AttentionHeads), size)
+	heads, size := shape.AttentionHeads, options.TensorParallelSize
+	if size > 0 && heads > 0 && heads <= mostHeads && heads%size != 0 {
+		found.addf("tensor_parallel_size", "must divide the model's %d attention heads: %s; got %d", heads, divisors(heads), size)
 	}
 	if u := options.GPUMemoryUtilization; !(u > 0 && u <= 1) {
 		found.addf("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)

@@ -1,7 +1,5 @@
 package vllm
 
-import "regexp"
-
 // Phases of a start, as Progress words them, in their order.
 const (
 	PhaseStarting    = "starting vLLM"
@@ -19,19 +17,20 @@ const (
 // those of vLLM's loader, compilation backend, KV cache and API server, and huggingface_hub's progress bars.
 var phases = []struct {
 	name    string
-	pattern *regexp.Regexp
+	pattern wordings
 }{
-	{PhaseReady, regexp.MustCompile(`Application startup complete|Uvicorn running on`)},
-	{PhaseServer, regexp.MustCompile(`Starting vLLM (?:API )?server|init engine .*took|Available routes are`)},
-	{PhaseGraphs, regexp.MustCompile(`Capturing CUDA graph[^:]*(?::\s*(\d{1,3})%)?|Graph capturing finished`)},
-	{PhaseCache, regexp.MustCompile(`Available KV cache memory|GPU KV cache size|Maximum concurrency for|# GPU blocks`)},
+	{PhaseReady, oneOf(`Application startup complete`, `Uvicorn running on`)},
+	{PhaseServer, oneOf(`Starting vLLM (?:API )?server`, `init engine .*took`, `Available routes are`)},
+	{PhaseGraphs, oneOf(`Capturing CUDA graph[^:]*(?::\s*(\d{1,3})%)?`, `Graph capturing finished`)},
+	{PhaseCache, oneOf(`Available KV cache memory`, `GPU KV cache size`, `Maximum concurrency for`, `# GPU blocks`)},
 	{PhaseCompiling, oneOf(`torch\.compile t(?:ook|akes)`, `Dynamo bytecode`, `Compiling a graph`, `Start compiling`,
 		`Directly load the compiled graph`, `Using cache directory: .*torch_compile`)},
-	{PhaseLoaded, regexp.MustCompile(`Model loading took|Loading weights took|Loading model weights took`)},
-	{PhaseLoading, regexp.MustCompile(`Loading \w+ (?:checkpoint shards|using [\w ]+):\s*(\d{1,3})%|Time spent downloading weights`)},
-	{PhaseDownloading, oneOf(`Starting to load model`, `Using model weights format`,
-		`(?:Fetching \d+ files|Downloading[^:]*|\.(?:safetensors|bin|gguf)):\s*(\d{1,3})%`)},
-	{PhaseStarting, regexp.MustCompile(`vLLM API server version|non-default args`)},
+	{PhaseLoaded, oneOf(`Model loading took`, `Loading weights took`, `Loading model weights took`)},
+	{PhaseLoading, oneOf(`Loading \w+ checkpoint shards:\s*(\d{1,3})%`, `Loading \w+ using [\w ]+:\s*(\d{1,3})%`,
+		`Time spent downloading weights`)},
+	{PhaseDownloading, oneOf(`Starting to load model`, `Using model weights format`, `Fetching \d+ files:\s*(\d{1,3})%`,
+		`Downloading[^:]*:\s*(\d{1,3})%`, `\.safetensors:\s*(\d{1,3})%`, `\.gguf:\s*(\d{1,3})%`, `\.bin:\s*(\d{1,3})%`)},
+	{PhaseStarting, oneOf(`vLLM API server version`, `non-default args`)},
 }
 
 // Progress says which phase a start has reached, by the last message in its log that tells: such as "downloading
@@ -40,7 +39,7 @@ func Progress(log []string) string {
 	lines := readLog(log)
 	for i := len(lines) - 1; i >= 0; i-- {
 		for _, phase := range phases {
-			found := phase.pattern.FindStringSubmatch(lines[i].text)
+			found := phase.pattern.find(lines[i].text)
 			switch {
 			case found == nil:
 				continue

@@ -3,14 +3,13 @@ package vllm
 import (
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // rule recognises one cause. Its pattern is matched against one line, or against two that a terminal or a formatter
 // has broken.
 type rule struct {
 	kind    Kind
-	pattern *regexp.Regexp
+	pattern wordings
 	// generic rules give way to any other: their message also comes as the consequence of a cause with a rule of its own.
 	generic bool
 	explain func(message string) (cause, wayOut string)
@@ -69,7 +68,7 @@ var modelRules = []rule{
 	{
 		kind: KindModelNotFound,
 		pattern: oneOf(`not a valid model identifier`, `RepositoryNotFoundError`, `Repository Not Found for url`,
-			`Invalid repository ID or local directory`, `Repo id must (?:be|use)`,
+			`Invalid repository ID or local directory`, `Repo id must be`, `Repo id must use`,
 			`does not appear to have a file named config\.json`),
 		explain: explainModelNotFound,
 	},
@@ -109,13 +108,13 @@ var machineRules = []rule{
 	},
 	{
 		kind: KindUnsupportedDType,
-		pattern: oneOf(`[Bb]float16 is only supported on GPUs with compute capability`,
+		pattern: oneOf(`float16 is only supported on GPUs with compute capability`,
 			`is not supported for quantization method \S+ Supported dtypes`, `model type \S+ does not support float16`),
 		explain: explainDType,
 	},
 	{
 		kind:    KindTooFewGPUs,
-		pattern: oneOf(`(?:[Ww]orld|[Tt]ensor parallel) size \(\d+\) (?:is|cannot be) larger than the number of available GPUs`),
+		pattern: oneOf(`larger than the number of available GPUs`),
 		explain: explainTooFewGPUs,
 	},
 	{
@@ -133,7 +132,7 @@ var machineRules = []rule{
 	},
 	{
 		kind: KindDriverTooOld,
-		pattern: oneOf(`unsatisfied condition: cuda`, `driver.*too old`, `Error 804: forward compatibility`,
+		pattern: oneOf(`unsatisfied condition: cuda`, `driver[\w ]* too old`, `Error 804: forward compatibility`,
 			`forward compatibility was attempted on non supported HW`, `cudaErrorUnsupportedPtxVersion`,
 			`PTX was compiled with an unsupported toolchain`, `CUDA driver version is insufficient`),
 		explain: explainDriver,
@@ -147,7 +146,7 @@ var machineRules = []rule{
 	},
 	{
 		kind:    KindPortTaken,
-		pattern: oneOf(`[Aa]ddress already in use`, `port is already allocated`, `EADDRINUSE`),
+		pattern: oneOf(`address already in use`, `Address already in use`, `port is already allocated`, `EADDRINUSE`),
 		explain: explainPort,
 	},
 }
@@ -175,12 +174,13 @@ var genericRules = []rule{
 	},
 	{
 		kind: KindOutOfMemory, generic: true,
-		pattern: oneOf(`OutOfMemoryError`, `(?:CUDA|HIP) out of memory`, `CUDA error: out of memory`, `not enough GPU memory`),
+		pattern: oneOf(`OutOfMemoryError`, `CUDA out of memory`, `HIP out of memory`, `CUDA error: out of memory`, `not enough GPU memory`),
 		explain: explainOutOfMemory,
 	},
 	{
 		kind: KindHubRefused, generic: true,
-		pattern: oneOf(`40[13] Client Error`, `40[13],? (?:message=)?['"]?(?:Unauthorized|Forbidden)`, `Invalid user token`,
+		pattern: oneOf(`401 Client Error`, `403 Client Error`, `401 Unauthorized`, `403 Forbidden`,
+			`401, message='Unauthorized`, `403, message='Forbidden`, `Invalid user token`,
 			`Invalid credentials in Authorization header`, `Invalid username or password`),
 		explain: plain("The Hugging Face hub refused the download: the token is missing, wrong or not allowed to read this model.",
 			"Set hf_token (or hf_token_wo) to a token that may read the model, and accept the model's terms with that account."),
@@ -196,9 +196,37 @@ var genericRules = []rule{
 	},
 }
 
-// oneOf compiles alternatives.
-func oneOf(alternatives ...string) *regexp.Regexp {
-	return regexp.MustCompile(strings.Join(alternatives, "|"))
+// wordings are the ways in which one thing is said. Each pattern is compiled for itself and begins with plain text: so a
+// search skips to that text, and a long log is read quickly.
+type wordings []*regexp.Regexp
+
+// oneOf compiles wordings.
+func oneOf(alternatives ...string) wordings {
+	patterns := make(wordings, len(alternatives))
+	for i, alternative := range alternatives {
+		patterns[i] = regexp.MustCompile(alternative)
+	}
+	return patterns
+}
+
+// find returns the first wording's match in the text and its groups, nil when there is none.
+func (w wordings) find(text string) []string {
+	for _, pattern := range w {
+		if found := pattern.FindStringSubmatch(text); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// beginIn tells whether some wording begins within the first bytes of the text.
+func (w wordings) beginIn(text string, bytes int) bool {
+	for _, pattern := range w {
+		if found := pattern.FindStringIndex(text); len(found) > 0 && found[0] < bytes {
+			return true
+		}
+	}
+	return false
 }
 
 // plain explains with fixed words.
