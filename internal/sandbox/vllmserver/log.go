@@ -83,7 +83,7 @@ func (l *logger) coreFailed(reason ...string) {
 		"    super().__init__(",
 		`  File "/usr/local/lib/python3.12/dist-packages/vllm/v1/executor/abstract.py", line 101, in __init__`,
 		"    self._init_executor()",
-	}, reason...)
+	}, lines(reason)...)
 	prefix := l.engine + " " + stamp("ERROR", "core.py:866") + " "
 	logged := make([]string, 0, len(trace)+1)
 	for _, line := range append([]string{"EngineCore failed to start."}, trace...) {
@@ -106,9 +106,12 @@ func (l *logger) traceback(reason ...string) {
 		"    sys.exit(main())",
 		`  File "/usr/local/lib/python3.12/dist-packages/vllm/entrypoints/openai/api_server.py", line 1984, in run_server`,
 		"    async with build_async_engine_client(",
-	}, reason...)
+	}, lines(reason)...)
 	for i := range trace {
 		trace[i] = l.server + " " + trace[i]
 	}
 	l.write(l.err, trace...)
 }
+
+// lines splits messages of several lines, each of which gets its own prefix.
+func lines(messages []string) []string { return strings.Split(strings.Join(messages, "\n"), "\n") }

@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	containertypes "github.com/moby/moby/api/types/container"
+)
+
+// container is a container of the engine, from create to remove.
+type container struct {
+	id      string
+	created time.Time
+	image   *image
+	config  *containertypes.Config
+	host    *containertypes.HostConfig
+	dir     string // its directory on the machine, and its own network
+	address string // on the bridge
+	argv    []string
+	output  *logFile
+	// turn is held by the operation (start, stop, remove, …) that is under way.
+	turn chan struct{}
+
+	mu       sync.Mutex
+	name     string // without a slash
+	state    state
+	restarts int
+	// stopped is true once somebody asked for the container to stop: no restart.
+	stopped bool
+	proc    *process
+	ports   []*publishedPort
+	// supervised is closed when the supervisor of the current run has ended.
+	supervised chan struct{}
+	// noRestart ends the supervisor's wait for the next restart.
+	noRestart context.CancelFunc
+	// changed is closed and replaced whenever the state changes.
+	changed chan struct{}
+	removed bool
+}
+
+// state is what inspect shows as State, with times as times.
+type state struct {
+	Status     containertypes.ContainerState
+	Running    bool
+	Restarting bool
+	OOMKilled  bool
+	PID        int
+	ExitCode   int
+	Error      string
+	StartedAt  time.Time
+	FinishedAt time.Time
+	Runs       int // how often a run has ended
+}
+
+func newID() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func (c *container) plainName() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.name
+}
+
+func (c *container) snapshot() state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// change alters the state and wakes whoever waits for that.
+func (c *container) change(f func(*state)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.state)
+	c.wake()
+}
+
+// wake must be called with mu held.
+func (c *container) wake() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// acquire waits for the container's turn.
+func (c *container) acquire(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *container) release() { <-c.turn }
+
+// await blocks until done says so of the state, or ctx ends.
+func (c *container) await(ctx context.Context, done func(s state, removed bool) bool) error {
+	for {
+		c.mu.Lock()
+		s, removed, changed := c.state, c.removed, c.changed
+		c.mu.Unlock()
+		if done(s, removed) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// kill ends the container's process, if it has one, with everything in its group.
+func (c *container) kill() {
+	c.mu.Lock()
+	proc := c.proc
+	c.mu.Unlock()
+	if proc != nil {
+		proc.killGroup()
+	}
+}
+
+// find looks a container up by name, id, or the beginning of an id.
+func (e *Engine) find(key string) (*container, error) {
+	key = strings.TrimPrefix(key, "/")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, ok := e.containers[key]; ok {
+		return c, nil
+	}
+	if id, ok := e.names[key]; ok {
+		return e.containers[id], nil
+	}
+	var match *container
+	for id, c := range e.containers {
+		if key != "" && strings.HasPrefix(id, key) {
+			if match != nil {
+				return nil, refusal(http.StatusBadRequest, "Multiple IDs found with provided prefix: %s", key)
+			}
+			match = c
+		}
+	}
+	if match == nil {
+		return nil, refusal(http.StatusNotFound, "No such container: %s", key)
+	}
+	return match, nil
+}
+
+// all returns the containers, newest first.
+func (e *Engine) all() []*container {
+	e.mu.Lock()
+	list := make([]*container, 0, len(e.containers))
+	for _, c := range e.containers {
+		list = append(list, c)
+	}
+	e.mu.Unlock()
+	slices.SortFunc(list, func(a, b *container) int { return b.created.Compare(a.created) })
+	return list
+}
+
+// locked finds the container of a request and takes its turn.
+func (e *Engine) locked(req *http.Request) (*container, func(), error) {
+	c, err := e.find(req.PathValue("id"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.acquire(req.Context()); err != nil {
+		return nil, nil, err
+	}
+	c.mu.Lock()
+	removed := c.removed
+	c.mu.Unlock()
+	if removed {
+		c.release()
+		return nil, nil, refusal(http.StatusNotFound, "No such container: %s", req.PathValue("id"))
+	}
+	return c, c.release, nil
+}
+
+func (e *Engine) containerDir(id string) string {
+	return filepath.Join(string(e.cfg.Root), "containers", id[:12])
+}

@@ -1,0 +1,238 @@
+// Package engine is a stand-in for the Docker Engine API on a sandbox machine. It
+// speaks the API well enough for github.com/moby/moby/client and for the docker
+// command line, and runs each container as a real process: the running
+// executable under the name of the program that the image starts. Pull progress,
+// logs, exit codes, restart policies, port conflicts and a missing GPU runtime
+// are as the real engine has them (github.com/moby/moby, release 28).
+package engine
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// Config says what an engine works with.
+type Config struct {
+	// Root is the machine. Its directories must exist and its facts be written.
+	Root machinefs.Root
+	// Program is the executable that containers run, with the name of the image's
+	// program as its argv[0]. It has to act as that program (see package tool).
+	Program string
+	// Record, if set, is called with the command line of every process that the
+	// engine starts. It must not call the engine.
+	Record func(argv []string)
+	// Images are images that exist besides every release of vllm/vllm-openai (or
+	// whatever else has "vllm" in its name and a release as its tag).
+	Images []Image
+}
+
+// Image is an image in the registries that the engine pulls from.
+type Image struct {
+	// Ref is its full name with a tag, such as "registry.example/team/vllm:v0.11.0".
+	Ref string
+	// Version is the vLLM release inside; "" for the tag.
+	Version string
+	// SizeGB is what it takes on disk; 0 for DefaultImageGB.
+	SizeGB int
+	// Username and Password, when set, are what the registry wants to see.
+	Username, Password string
+	// Entrypoint is the program that it starts; nil for vLLM's own. Programs other
+	// than vllm are looked up in the machine's bin directory.
+	Entrypoint []string
+	// Local is true for an image that is there without being pulled.
+	Local bool
+}
+
+// DefaultImageGB is the disk space that an image takes which does not say.
+const DefaultImageGB = 20
+
+// Engine is an http.Handler that answers the Engine API. Mount it on a server on
+// the machine's DockerSocket. Close it when done.
+type Engine struct {
+	cfg    Config
+	routes http.Handler
+	// life ends when the engine is closed.
+	life   context.Context
+	end    context.CancelFunc
+	tasks  sync.WaitGroup // goroutines of the engine and requests under way
+	events broadcaster
+
+	mu         sync.Mutex
+	closed     bool
+	containers map[string]*container // by id
+	names      map[string]string     // container name to id
+	reserved   map[int]string        // host port to the id of the container that has it
+	local      map[string]*image     // pulled images by reference
+	volumes    map[string]*volume
+	execs      map[string]*execution
+	nextIP     int
+	faults     faults
+}
+
+type faults struct {
+	resumed  chan struct{} // not nil while hanging; closed by Hang(false)
+	failPull string
+	slowPull time.Duration
+}
+
+// New returns an engine for a machine. It starts nothing.
+func New(cfg Config) (*Engine, error) {
+	if cfg.Root == "" || cfg.Program == "" {
+		return nil, errors.New("engine: Root and Program are required")
+	}
+	if _, err := cfg.Root.ReadFacts(); err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.Background())
+	e := &Engine{
+		cfg: cfg, life: life, end: end,
+		containers: map[string]*container{}, names: map[string]string{}, reserved: map[int]string{},
+		local: map[string]*image{}, volumes: map[string]*volume{}, execs: map[string]*execution{},
+		nextIP: 2,
+	}
+	e.routes = e.mux()
+	for _, img := range cfg.Images {
+		if img.Local {
+			found := newImage(parseRef(img.Ref), img)
+			e.local[found.ref.String()] = found
+		}
+	}
+	return e, nil
+}
+
+// ServeHTTP answers one request. While the engine hangs it blocks; once the
+// engine is closed it refuses.
+func (e *Engine) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if !e.enter() {
+		writeError(w, http.StatusServiceUnavailable, "the engine is shutting down")
+		return
+	}
+	defer e.tasks.Done()
+	if !e.waitWhileHanging(req.Context()) {
+		return
+	}
+	e.routes.ServeHTTP(w, req)
+}
+
+// enter counts a task in, unless the engine is closed.
+func (e *Engine) enter() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	e.tasks.Add(1)
+	return true
+}
+
+// background runs f as a task of the engine; false means that the engine is
+// closed and f does not run.
+func (e *Engine) background(f func()) bool {
+	if !e.enter() {
+		return false
+	}
+	go func() {
+		defer e.tasks.Done()
+		f()
+	}()
+	return true
+}
+
+func (e *Engine) waitWhileHanging(ctx context.Context) bool {
+	for {
+		e.mu.Lock()
+		resumed := e.faults.resumed
+		e.mu.Unlock()
+		if resumed == nil {
+			return true
+		}
+		select {
+		case <-resumed:
+		case <-ctx.Done():
+			return false
+		case <-e.life.Done():
+			return false
+		}
+	}
+}
+
+// Close kills every process that the engine started, by its process group, and
+// returns when all of them and all requests have ended. Close the server that the
+// engine is mounted on first, so that no answer waits for a client that does not
+// read; requests that wait for something else end by themselves.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.end() // kills the processes: see launch
+	e.tasks.Wait()
+	for _, c := range e.all() {
+		c.output.close()
+	}
+}
+
+// Hang makes the engine accept requests and not answer them, until Hang(false).
+// Requests under way go on.
+func (e *Engine) Hang(hang bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case hang && e.faults.resumed == nil:
+		e.faults.resumed = make(chan struct{})
+	case !hang && e.faults.resumed != nil:
+		close(e.faults.resumed)
+		e.faults.resumed = nil
+	}
+}
+
+// FailPull makes every pull break off half-way with that message; "" ends it.
+func (e *Engine) FailPull(message string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults.failPull = message
+}
+
+// SlowPull makes every pull take that long, whatever the machine's speed; 0 ends
+// it.
+func (e *Engine) SlowPull(d time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults.slowPull = d
+}
+
+// KillContainer lets a container's process die as in a crash: its restart policy
+// applies. It takes an id or a name.
+func (e *Engine) KillContainer(id string) error { return e.crash(id, false) }
+
+// OutOfMemory lets the kernel's OOM killer end a container's process.
+func (e *Engine) OutOfMemory(id string) error { return e.crash(id, true) }
+
+func (e *Engine) crash(id string, oom bool) error {
+	c, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	running := c.proc != nil
+	c.state.OOMKilled = oom && running
+	c.mu.Unlock()
+	if !running {
+		return errors.New("container " + id + " is not running")
+	}
+	c.kill()
+	return nil
+}
+
+// facts reads the machine's facts; an engine whose machine is gone knows none.
+func (e *Engine) facts() machinefs.Facts {
+	facts, err := e.cfg.Root.ReadFacts()
+	if err != nil {
+		return machinefs.Facts{}
+	}
+	return facts
+}

@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	imagetypes "github.com/moby/moby/api/types/image"
+)
+
+// ref is an image reference, taken apart. The host of Docker Hub is left out.
+type ref struct{ name, tag, digest string }
+
+func (r ref) String() string {
+	if r.digest != "" {
+		return r.name + "@" + r.digest
+	}
+	return r.name + ":" + r.tag
+}
+
+// host is the registry, "" for Docker Hub.
+func (r ref) host() string {
+	first, _, found := strings.Cut(r.name, "/")
+	if found && (strings.ContainsAny(first, ".:") || first == "localhost") {
+		return first
+	}
+	return ""
+}
+
+func parseRef(text string) ref {
+	var r ref
+	text = strings.TrimPrefix(strings.TrimPrefix(text, "index."), "docker.io/")
+	r.name, r.digest, _ = strings.Cut(text, "@")
+	if i := strings.LastIndex(r.name, ":"); i > strings.LastIndex(r.name, "/") {
+		r.name, r.tag = r.name[:i], r.name[i+1:]
+	}
+	r.name = strings.TrimPrefix(r.name, "library/")
+	if r.tag == "" && r.digest == "" {
+		r.tag = "latest"
+	}
+	return r
+}
+
+// image is one that the engine has or could have.
+type image struct {
+	ref     ref
+	def     Image
+	id      string // of the configuration
+	digest  string // of the manifest
+	created time.Time
+}
+
+func newImage(r ref, def Image) *image {
+	sum := func(what string) string {
+		h := sha256.Sum256([]byte(what + " " + r.name + ":" + r.tag))
+		return "sha256:" + hex.EncodeToString(h[:])
+	}
+	if def.SizeGB == 0 {
+		def.SizeGB = DefaultImageGB
+	}
+	if def.Version == "" {
+		def.Version = strings.TrimPrefix(r.tag, "v")
+	}
+	return &image{ref: r, def: def, id: sum("config"), digest: sum("manifest"), created: time.Date(2025, 10, 2, 8, 0, 0, 0, time.UTC)}
+}
+
+// entrypoint is the image's program: vLLM's images before 0.11 ran the module.
+func (i *image) entrypoint() []string {
+	if i.def.Entrypoint != nil {
+		return i.def.Entrypoint
+	}
+	if m := releaseTag.FindStringSubmatch(i.def.Version); m != nil && m[1] == "0" {
+		if minor, err := strconv.Atoi(m[2]); err == nil && minor < 11 {
+			return []string{"python3", "-m", "vllm.entrypoints.openai.api_server"}
+		}
+	}
+	return []string{"vllm", "serve"}
+}
+
+// env is what the image's own configuration sets.
+func (i *image) env() []string {
+	return []string{
+		"PATH=/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_REQUIRE_CUDA=cuda>=12.8", "VLLM_USAGE_SOURCE=production-docker-image",
+	}
+}
+
+func (i *image) bytes() int64 { return int64(i.def.SizeGB) * 1_000_000_000 }
+
+var releaseTag = regexp.MustCompile(`^v?(\d+)\.(\d+)(?:\.\d+)?(?:[.\-]?[A-Za-z0-9_.\-]*)?$`)
+
+// remote finds an image in the registries.
+func (e *Engine) remote(r ref) (*image, error) {
+	for _, def := range e.cfg.Images {
+		known := newImage(parseRef(def.Ref), def)
+		if known.ref.name == r.name && (known.ref.tag == r.tag || known.digest == r.digest && r.digest != "") {
+			return known, nil
+		}
+	}
+	denied := refusal(http.StatusNotFound, "pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", r.name)
+	if !strings.Contains(path.Base(r.name), "vllm") || strings.Contains(r.name, "nosuch") {
+		return nil, denied
+	}
+	if r.digest != "" {
+		return findDigest(r)
+	}
+	if m := releaseTag.FindStringSubmatch(r.tag); m != nil && !strings.HasPrefix(r.tag, "v0.0") {
+		major, _ := strconv.Atoi(m[1])
+		minor, _ := strconv.Atoi(m[2])
+		if strings.HasPrefix(r.tag, "v") && (major > 0 || minor >= 5) {
+			return newImage(r, Image{Ref: r.String()}), nil
+		}
+	}
+	return nil, refusal(http.StatusNotFound, "manifest for %s not found: manifest unknown: manifest unknown", r)
+}
+
+// findDigest tries the releases that there are: a digest is made from a name and
+// a tag.
+func findDigest(r ref) (*image, error) {
+	for minor := 5; minor < 60; minor++ {
+		for patch := range 6 {
+			candidate := newImage(ref{name: r.name, tag: fmt.Sprintf("v0.%d.%d", minor, patch)}, Image{})
+			if candidate.digest == r.digest {
+				return candidate, nil
+			}
+		}
+	}
+	return nil, refusal(http.StatusNotFound, "manifest for %s not found: manifest unknown: manifest unknown", r)
+}
+
+// localImage finds an image that the engine has, by reference, id or digest.
+func (e *Engine) localImage(name string) (*image, error) {
+	r := parseRef(name)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, img := range e.local {
+		bare := strings.TrimPrefix(img.id, "sha256:")
+		wanted := strings.TrimPrefix(name, "sha256:")
+		switch {
+		case img.ref.String() == r.String(), r.digest != "" && img.ref.name == r.name && img.digest == r.digest:
+			return img, nil
+		case len(wanted) >= 12 && strings.HasPrefix(bare, wanted):
+			return img, nil
+		}
+	}
+	return nil, refusal(http.StatusNotFound, "No such image: %s", r)
+}
+
+// checkAuth compares the credentials of a pull with what the registry wants.
+func checkAuth(req *http.Request, img *image) error {
+	header := req.Header.Get("X-Registry-Auth")
+	var auth struct{ Username, Password, IdentityToken, RegistryToken string }
+	if header != "" {
+		data, err := base64.URLEncoding.DecodeString(header)
+		if err != nil {
+			data, err = base64.RawURLEncoding.DecodeString(header)
+		}
+		if err == nil {
+			err = json.Unmarshal(data, &auth)
+		}
+		if err != nil {
+			return refusal(http.StatusBadRequest, "invalid X-Registry-Auth header: %v", err)
+		}
+	}
+	switch {
+	case img.def.Username == "" && img.def.Password == "":
+		return nil
+	case auth.Username == "" && auth.Password == "" && auth.RegistryToken == "":
+		return refusal(http.StatusNotFound, "pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", img.ref.name)
+	case auth.Username != img.def.Username || auth.Password != img.def.Password:
+		host := img.ref.host()
+		if host == "" {
+			host = "registry-1.docker.io"
+		}
+		return refusal(http.StatusInternalServerError, "Head \"https://%s/v2/%s/manifests/%s\": unauthorized: incorrect username or password", host, strings.TrimPrefix(img.ref.name, host+"/"), img.ref.tag)
+	}
+	return nil
+}
+
+func (e *Engine) inspectImage(w http.ResponseWriter, req *http.Request) error {
+	name, ok := strings.CutSuffix(req.PathValue("name"), "/json")
+	if !ok {
+		return refusal(http.StatusNotFound, "page not found")
+	}
+	img, err := e.localImage(name)
+	if err != nil {
+		return err
+	}
+	tags := []string{}
+	if img.ref.tag != "" {
+		tags = append(tags, img.ref.name+":"+img.ref.tag)
+	}
+	out := map[string]any{
+		"Id": img.id, "RepoTags": tags, "RepoDigests": []string{img.ref.name + "@" + img.digest}, "Created": timestamp(img.created),
+		"Architecture": "amd64", "Os": "linux", "Size": img.bytes(), "RootFS": map[string]any{"Type": "layers", "Layers": []string{img.digest}},
+		"Config": map[string]any{"Env": img.env(), "Entrypoint": img.entrypoint(), "Cmd": nil, "WorkingDir": "/vllm-workspace", "User": "", "Labels": nil},
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+func (e *Engine) listImages(w http.ResponseWriter, req *http.Request) error {
+	wanted, err := readFilters(req)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	list := make([]imagetypes.Summary, 0, len(e.local))
+	for _, img := range e.local {
+		if wanted.any("reference", func(v string) bool { return parseRef(v).name == img.ref.name }) {
+			list = append(list, imagetypes.Summary{
+				ID: img.id, Created: img.created.Unix(), Size: img.bytes(), SharedSize: -1, Containers: -1,
+				RepoTags: []string{img.ref.String()}, RepoDigests: []string{img.ref.name + "@" + img.digest}, Labels: map[string]string{},
+			})
+		}
+	}
+	e.mu.Unlock()
+	slices.SortFunc(list, func(a, b imagetypes.Summary) int { return strings.Compare(a.ID, b.ID) })
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (e *Engine) removeImage(w http.ResponseWriter, req *http.Request) error {
+	img, err := e.localImage(req.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	for _, c := range e.all() {
+		if c.image == img && !flag(req, "force") {
+			return refusal(http.StatusConflict, "conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s", img.ref, c.id[:12], img.id[7:19])
+		}
+	}
+	e.mu.Lock()
+	delete(e.local, img.ref.String())
+	e.mu.Unlock()
+	return writeJSON(w, http.StatusOK, []map[string]string{{"Untagged": img.ref.String()}, {"Deleted": img.id}})
+}

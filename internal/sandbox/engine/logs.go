@@ -1,0 +1,300 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	maxLogFile  = 64 << 20 // bytes of a container's log after which nothing is added
+	maxLogEntry = 16 << 10 // bytes of one entry, as in the engine's json-file driver
+)
+
+// logFile is a container's log in the json-file driver's format: one JSON object
+// for each line of output.
+type logFile struct {
+	path string
+
+	mu      sync.Mutex
+	file    *os.File
+	size    int64
+	changed chan struct{} // closed and replaced on every entry
+	closed  bool
+}
+
+// logEntry is one line of output, the end of the line included.
+type logEntry struct {
+	Log    string    `json:"log"`
+	Stream string    `json:"stream"`
+	Time   time.Time `json:"time"`
+}
+
+func openLog(path string) (*logFile, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &logFile{path: path, file: file, changed: make(chan struct{})}, nil
+}
+
+func (l *logFile) append(entry logEntry) {
+	data, err := json.Marshal(entry)
+	if err != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.size > maxLogFile {
+		return
+	}
+	n, _ := l.file.Write(append(data, '\n')) // the machine's disk is the tester's affair
+	l.size += int64(n)
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *logFile) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
+	close(l.changed)
+	_ = l.file.Close()
+}
+
+// watch returns what is closed at the next entry, or when the log is closed.
+func (l *logFile) watch() (changed <-chan struct{}, closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed, l.closed
+}
+
+// writer returns the end that a process's stream is written to.
+func (l *logFile) writer(stream string) io.Writer { return &lineWriter{log: l, stream: stream} }
+
+// lineWriter cuts output into lines.
+type lineWriter struct {
+	log     *logFile
+	stream  string
+	pending []byte
+}
+
+func (w *lineWriter) Write(data []byte) (int, error) {
+	w.pending = append(w.pending, data...)
+	for {
+		end := bytes.IndexByte(w.pending, '\n') + 1
+		if end == 0 && len(w.pending) < maxLogEntry {
+			return len(data), nil
+		}
+		if end == 0 || end > maxLogEntry {
+			end = maxLogEntry
+		}
+		w.log.append(logEntry{string(w.pending[:end]), w.stream, time.Now().UTC()})
+		w.pending = w.pending[end:]
+	}
+}
+
+// flush writes out a last line that has no end.
+func (w *lineWriter) flush() {
+	if len(w.pending) > 0 {
+		w.log.append(logEntry{string(w.pending), w.stream, time.Now().UTC()})
+		w.pending = nil
+	}
+}
+
+// logQuery is what a request wants of a log.
+type logQuery struct {
+	stdout, stderr, follow, timestamps bool
+	tail                               int // -1 for everything
+	since, until                       time.Time
+}
+
+func readLogQuery(req *http.Request) (logQuery, error) {
+	query := req.URL.Query()
+	q := logQuery{stdout: flag(req, "stdout"), stderr: flag(req, "stderr"), follow: flag(req, "follow"), timestamps: flag(req, "timestamps"), tail: -1}
+	if !q.stdout && !q.stderr {
+		return q, refusal(http.StatusBadRequest, "Bad parameters: you must choose at least one stream")
+	}
+	if text := query.Get("tail"); text != "" && text != "all" {
+		if n, err := strconv.Atoi(text); err == nil && n >= 0 { // the engine ignores the rest as well
+			q.tail = n
+		}
+	}
+	var err error
+	if q.since, err = readTime(query.Get("since")); err != nil {
+		return q, err
+	}
+	q.until, err = readTime(query.Get("until"))
+	return q, err
+}
+
+// readTime reads seconds since 1970, with a fraction or without.
+func readTime(text string) (time.Time, error) {
+	if text == "" || text == "0" {
+		return time.Time{}, nil
+	}
+	seconds, fraction, _ := strings.Cut(text, ".")
+	s, err := strconv.ParseInt(seconds, 10, 64)
+	if err != nil {
+		return time.Time{}, refusal(http.StatusBadRequest, "invalid value for time: %q", text)
+	}
+	nanos, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+	return time.Unix(s, nanos), nil
+}
+
+func (q logQuery) wants(entry logEntry) bool {
+	switch {
+	case entry.Stream == "stdout" && !q.stdout, entry.Stream == "stderr" && !q.stderr:
+		return false
+	case !q.since.IsZero() && entry.Time.Before(q.since), !q.until.IsZero() && entry.Time.After(q.until):
+		return false
+	}
+	return true
+}
+
+func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
+	c, err := e.find(req.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	q, err := readLogQuery(req)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.docker.multiplexed-stream")
+	if c.config.Tty {
+		w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
+	}
+	w.WriteHeader(http.StatusOK)
+	ctrl := http.NewResponseController(w)
+	_ = ctrl.Flush()
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	defer context.AfterFunc(e.life, cancel)()
+	return c.copyLog(ctx, q, func(entry logEntry) error {
+		if err := writeFrame(w, c.config.Tty, q.timestamps, entry); err != nil {
+			return err
+		}
+		return ctrl.Flush()
+	})
+}
+
+// writeFrame writes an entry as the engine frames it: a header with the stream
+// and the size, unless the container has a terminal.
+func writeFrame(w io.Writer, tty, timestamps bool, entry logEntry) error {
+	line := entry.Log
+	if timestamps {
+		line = entry.Time.UTC().Format(time.RFC3339Nano) + " " + line
+	}
+	frame := make([]byte, 8, 8+len(line))
+	frame[0] = 1
+	if entry.Stream == "stderr" {
+		frame[0] = 2
+	}
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(line))) //nolint:gosec // at most maxLogEntry and a time
+	frame = append(frame, line...)
+	if tty {
+		frame = frame[8:]
+	}
+	_, err := w.Write(frame)
+	return err
+}
+
+// copyLog hands out the log's entries: the last ones first, and with follow those
+// that come, until the container no longer runs.
+func (c *container) copyLog(ctx context.Context, q logQuery, out func(logEntry) error) error {
+	file, err := os.Open(c.output.path)
+	if isMissing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	reader := &logReader{r: bufio.NewReader(file)}
+	var tail []logEntry
+	for {
+		// Looked at before reading: what is written later closes these channels.
+		changed, closed := c.output.watch()
+		running := c.snapshot().Running
+		stateChanged := c.watchState()
+		if err := reader.each(func(entry logEntry) error {
+			if !q.wants(entry) {
+				return nil
+			}
+			if q.tail < 0 {
+				return out(entry)
+			}
+			tail = append(tail, entry)
+			if len(tail) > q.tail {
+				tail = tail[1:]
+			}
+			return nil
+		}); err != nil {
+			return nil //nolint:nilerr // the reader has gone, and the header is out
+		}
+		for _, entry := range tail {
+			if out(entry) != nil {
+				return nil
+			}
+		}
+		tail, q.tail = nil, -1
+		if !q.follow || !running || closed {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-stateChanged:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watchState returns what is closed at the next change of state.
+func (c *container) watchState() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// logReader reads whole entries and keeps the beginning of one for later.
+type logReader struct {
+	r       *bufio.Reader
+	partial []byte
+}
+
+func (l *logReader) each(f func(logEntry) error) error {
+	for {
+		line, err := l.r.ReadBytes('\n')
+		l.partial = append(l.partial, line...)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var entry logEntry
+		if err := json.Unmarshal(l.partial, &entry); err != nil {
+			return fmt.Errorf("reading a container's log: %w", err)
+		}
+		l.partial = l.partial[:0]
+		if err := f(entry); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// Ports that the engine picks by itself.
+const (
+	firstOwnPort = 32768
+	lastOwnPort  = 60999
+)
+
+// publishedPort passes connections to a port of the machine on to a container.
+type publishedPort struct {
+	inner    network.Port
+	outer    int
+	ip       netip.Addr
+	listener net.Listener
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	done  bool
+}
+
+// hostPort reads a host port; "" and "0" let the engine choose.
+func hostPort(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	return int(n), err
+}
+
+// publish opens the host ports that a container wants.
+func (e *Engine) publish(c *container) ([]*publishedPort, error) {
+	if c.host.NetworkMode.IsHost() {
+		return nil, nil
+	}
+	var ports []*publishedPort
+	for inner, bindings := range c.host.PortBindings {
+		for _, binding := range bindings {
+			wanted, err := hostPort(binding.HostPort)
+			if err != nil {
+				e.unpublish(ports)
+				return nil, err
+			}
+			ip := binding.HostIP
+			if !ip.IsValid() {
+				ip = netip.IPv4Unspecified()
+			}
+			p, err := e.publishOne(c, inner, ip, wanted)
+			if err != nil {
+				e.unpublish(ports)
+				return nil, err
+			}
+			ports = append(ports, p)
+		}
+	}
+	return ports, nil
+}
+
+func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, wanted int) (*publishedPort, error) {
+	endpoint := fmt.Sprintf("driver failed programming external connectivity on endpoint %s (%s)", c.plainName(), c.id)
+	port, free := e.reserve(c, wanted)
+	if !free {
+		return nil, refusal(http.StatusInternalServerError, "failed to set up container networking: %s: Bind for %s:%d failed: port is already allocated", endpoint, ip, wanted)
+	}
+	listener, err := e.cfg.Root.Listen(port)
+	if err != nil {
+		e.giveBack(port)
+		if errors.Is(err, machinefs.ErrAddressInUse) {
+			return nil, refusal(http.StatusInternalServerError, "failed to set up container networking: %s: failed to bind host port for %s:%d:%s:%d/tcp: address already in use", endpoint, ip, port, c.address, inner.Num())
+		}
+		return nil, err
+	}
+	p := &publishedPort{inner: inner, outer: port, ip: ip, listener: listener, conns: map[net.Conn]bool{}}
+	own := machinefs.Root(c.dir)
+	accepting := e.background(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if !e.background(func() { p.forward(e, own, conn) }) {
+				_ = conn.Close()
+			}
+		}
+	})
+	if !accepting {
+		e.unpublish([]*publishedPort{p})
+		return nil, errors.New("the engine is shutting down")
+	}
+	return p, nil
+}
+
+// reserve takes a host port for a container; false when another one has it.
+func (e *Engine) reserve(c *container, wanted int) (int, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if wanted == 0 {
+		for wanted = firstOwnPort; wanted < lastOwnPort && e.reserved[wanted] != ""; wanted++ {
+		}
+	}
+	if e.reserved[wanted] != "" {
+		return wanted, false
+	}
+	e.reserved[wanted] = c.id
+	return wanted, true
+}
+
+func (e *Engine) giveBack(port int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.reserved, port)
+}
+
+func (e *Engine) unpublish(ports []*publishedPort) {
+	for _, p := range ports {
+		_ = p.listener.Close()
+		p.mu.Lock()
+		p.done = true
+		for conn := range p.conns {
+			_ = conn.Close()
+		}
+		p.mu.Unlock()
+		e.giveBack(p.outer)
+	}
+}
+
+// forward is docker-proxy: the connection is accepted first, and closed when
+// nothing listens in the container.
+func (p *publishedPort) forward(e *Engine, own machinefs.Root, outside net.Conn) {
+	defer outside.Close()
+	inside, err := own.Dial(e.life, int(p.inner.Num()))
+	if err != nil {
+		return
+	}
+	defer inside.Close()
+	if !p.track(outside, inside) {
+		return
+	}
+	defer p.untrack(outside, inside)
+	var both sync.WaitGroup
+	both.Go(func() { passOn(inside, outside) })
+	both.Go(func() { passOn(outside, inside) })
+	both.Wait()
+}
+
+func (p *publishedPort) track(conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range conns {
+		p.conns[conn] = true
+	}
+	return !p.done
+}
+
+func (p *publishedPort) untrack(conns ...net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range conns {
+		delete(p.conns, conn)
+	}
+}
+
+// passOn copies one direction and passes its end on.
+func passOn(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	if half, ok := to.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// portMap is what inspect shows as Ports. It must be called with mu held.
+func (c *container) portMap() network.PortMap {
+	ports := network.PortMap{}
+	for port := range c.config.ExposedPorts {
+		ports[port] = nil
+	}
+	for _, p := range c.ports {
+		ports[p.inner] = append(ports[p.inner], network.PortBinding{HostIP: p.ip, HostPort: strconv.Itoa(p.outer)})
+	}
+	return ports
+}

@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+)
+
+// process is a process that the engine started: the leader of its own group.
+type process struct {
+	cmd  *exec.Cmd
+	pid  int
+	done chan struct{} // closed when it has ended and its output has been read
+	code int           // valid after done
+
+	mu    sync.Mutex
+	ended bool
+}
+
+// errNotFound is a command that a container does not have.
+var errNotFound = errors.New("executable file not found in $PATH")
+
+// hostCommands are real programs that a container may run besides its own: what
+// people try out in a container, and nothing that reaches anywhere.
+var hostCommands = []string{"sh", "bash", "env", "echo", "ls", "cat", "true", "false", "sleep"}
+
+// resolve finds the executable and the argv for a container's command line.
+func (e *Engine) resolve(argv []string) (path string, args []string, err error) {
+	if len(argv) == 0 {
+		return "", nil, refusal(http.StatusBadRequest, "no command specified")
+	}
+	name := filepath.Base(argv[0])
+	switch {
+	case name == "vllm":
+		return e.cfg.Program, append([]string{"vllm"}, argv[1:]...), nil
+	case strings.HasPrefix(name, "python") && len(argv) > 2 && argv[1] == "-m" && strings.HasPrefix(argv[2], "vllm"):
+		return e.cfg.Program, append([]string{"vllm"}, argv...), nil
+	}
+	if own := filepath.Join(e.cfg.Root.Bin(), name); isExecutable(own) {
+		return own, argv, nil
+	}
+	if slices.Contains(hostCommands, name) {
+		if real, err := exec.LookPath(name); err == nil {
+			return real, argv, nil
+		}
+	}
+	return "", nil, fmt.Errorf("exec: %q: %w", argv[0], errNotFound)
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
+}
+
+// environment is what a process of the container gets: the container's own, and
+// what tells the machine's programs where they are.
+func (e *Engine) environment(c *container, gpus string, extra []string) []string {
+	env := mergeEnv(c.config.Env, extra)
+	env = slices.DeleteFunc(env, func(entry string) bool {
+		return strings.HasPrefix(entry, "SHOPPER_SANDBOX_") || strings.HasPrefix(entry, "PATH=")
+	})
+	env = append(env,
+		"PATH="+e.cfg.Root.Path(),
+		machinefs.Env+"="+string(e.cfg.Root),
+		vllmserver.VersionEnv+"="+c.image.def.Version,
+		vllmserver.GPUsEnv+"="+gpus,
+	)
+	if !slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "HOME=") }) {
+		env = append(env, "HOME="+c.dir)
+	}
+	if !c.host.NetworkMode.IsHost() {
+		env = append(env, vllmserver.NetEnv+"="+c.dir)
+	}
+	return env
+}
+
+// launch starts a process for a container. Its output goes to the two writers.
+func (e *Engine) launch(c *container, argv, env []string, stdin io.Reader, stdout, stderr io.Writer) (*process, error) {
+	path, args, err := e.resolve(argv)
+	if err != nil {
+		return nil, err
+	}
+	cmd := &exec.Cmd{
+		Path: path, Args: args, Env: env, Dir: c.dir, Stdin: stdin, Stdout: stdout, Stderr: stderr,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		// What a process leaves behind may hold its output open.
+		WaitDelay: 2 * time.Second,
+	}
+	if e.cfg.Record != nil {
+		e.cfg.Record(slices.Clone(argv))
+	}
+	if !e.enter() {
+		return nil, errors.New("the engine is shutting down")
+	}
+	if err := cmd.Start(); err != nil {
+		e.tasks.Done()
+		return nil, err
+	}
+	p := &process{cmd: cmd, pid: cmd.Process.Pid, done: make(chan struct{})}
+	spare := context.AfterFunc(e.life, p.killGroup)
+	go func() {
+		defer e.tasks.Done()
+		defer close(p.done)
+		defer spare()
+		_ = cmd.Wait() // the state says it all
+		for _, w := range []io.Writer{stdout, stderr} {
+			if lines, ok := w.(*lineWriter); ok {
+				lines.flush()
+			}
+		}
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL) // a container ends with its first process
+		p.code = exitCode(cmd.ProcessState)
+	}()
+	return p, nil
+}
+
+// exitCode is what the engine records: 128 and the signal for a killed process.
+func exitCode(ps *os.ProcessState) int {
+	if ps == nil {
+		return 255
+	}
+	if status, ok := ps.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return ps.ExitCode()
+}
+
+// signal sends a signal to the process alone, as the engine does.
+func (p *process) signal(sig syscall.Signal) {
+	_ = p.cmd.Process.Signal(sig) // an error means that it has ended
+}
+
+// killGroup ends the process and what it started.
+func (p *process) killGroup() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	}
+}

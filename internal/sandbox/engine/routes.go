@@ -1,0 +1,198 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+const (
+	apiVersion    = "1.51"
+	minAPIVersion = "1.40"
+	engineVersion = "28.4.0"
+	maxBody       = 4 << 20
+)
+
+// apiError is an answer other than success.
+type apiError struct {
+	status  int
+	message string
+}
+
+func (e *apiError) Error() string { return e.message }
+
+func refusal(status int, format string, a ...any) error {
+	return &apiError{status, fmt.Sprintf(format, a...)}
+}
+
+// route is what answers a request. An error becomes the engine's JSON error.
+type route func(w http.ResponseWriter, req *http.Request) error
+
+func (e *Engine) mux() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, handle := range map[string]route{
+		"GET /_ping": e.ping, "HEAD /_ping": e.ping, "GET /version": e.version, "GET /info": e.info, "GET /events": e.streamEvents,
+		"POST /images/create": e.pull, "GET /images/json": e.listImages, "GET /images/{name...}": e.inspectImage, "DELETE /images/{name...}": e.removeImage,
+		"POST /containers/create": e.create, "GET /containers/json": e.list,
+		"GET /containers/{id}/json": e.inspect, "GET /containers/{id}/logs": e.logs,
+		"POST /containers/{id}/start": e.start, "POST /containers/{id}/stop": e.stop, "POST /containers/{id}/restart": e.restart,
+		"POST /containers/{id}/kill": e.killRoute, "POST /containers/{id}/wait": e.wait, "POST /containers/{id}/update": e.update,
+		"POST /containers/{id}/rename": e.rename, "POST /containers/{id}/attach": e.attach, "POST /containers/{id}/resize": nothing,
+		"DELETE /containers/{id}":    e.remove,
+		"POST /containers/{id}/exec": e.createExec,
+		"POST /exec/{id}/start":      e.startExec,
+		"POST /exec/{id}/resize":     nothing,
+		"GET /exec/{id}/json":        e.inspectExec,
+		"POST /volumes/create":       e.createVolume,
+		"GET /volumes":               e.listVolumes,
+		"GET /volumes/{name}":        e.inspectVolume,
+		"DELETE /volumes/{name}":     e.removeVolume,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
+			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
+			if err := handle(w, req); err != nil {
+				failed(w, err)
+			}
+		})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		setHeaders(w.Header())
+		if err := stripVersion(req); err != nil {
+			failed(w, err)
+			return
+		}
+		if _, pattern := mux.Handler(req); pattern == "" {
+			writeError(w, http.StatusNotFound, "page not found")
+			return
+		}
+		mux.ServeHTTP(w, req)
+	})
+}
+
+func nothing(http.ResponseWriter, *http.Request) error { return nil }
+
+func setHeaders(h http.Header) {
+	h.Set("Api-Version", apiVersion)
+	h.Set("Ostype", "linux")
+	h.Set("Docker-Experimental", "false")
+	h.Set("Server", "Docker/"+engineVersion+" (linux)")
+}
+
+var versionPrefix = regexp.MustCompile(`^/v(\d+)\.(\d+)(/.*)$`)
+
+// stripVersion takes the API version off a request's path and checks it.
+func stripVersion(req *http.Request) error {
+	m := versionPrefix.FindStringSubmatch(req.URL.Path)
+	if m == nil {
+		return nil
+	}
+	asked := m[1] + "." + m[2]
+	minor, err := strconv.Atoi(m[2])
+	switch {
+	case m[1] != "1" || err != nil || minor > 51:
+		return refusal(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", asked, apiVersion)
+	case minor < 40:
+		return refusal(http.StatusBadRequest, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", asked, minAPIVersion)
+	}
+	req.URL.Path, req.URL.RawPath = m[3], ""
+	return nil
+}
+
+func failed(w http.ResponseWriter, err error) {
+	var known *apiError
+	if errors.As(err, &known) {
+		if known.status == http.StatusNotModified {
+			w.WriteHeader(known.status)
+			return
+		}
+		writeError(w, known.status, known.message)
+		return
+	}
+	writeError(w, http.StatusInternalServerError, err.Error())
+}
+
+func writeError(w http.ResponseWriter, status int, message string) {
+	_ = writeJSON(w, status, map[string]string{"message": message})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n'))
+	return nil
+}
+
+func readJSON(req *http.Request, into any) error {
+	if err := json.NewDecoder(req.Body).Decode(into); err != nil {
+		return refusal(http.StatusBadRequest, "invalid JSON: %v", err)
+	}
+	return nil
+}
+
+func flag(req *http.Request, name string) bool {
+	switch strings.ToLower(req.URL.Query().Get(name)) {
+	case "", "0", "no", "false", "none":
+		return false
+	}
+	return true
+}
+
+// filters are the engine's own query filters: term to accepted values.
+type filters map[string][]string
+
+// readFilters takes both forms in use: a map of maps, and a map of lists.
+func readFilters(req *http.Request) (filters, error) {
+	text := req.URL.Query().Get("filters")
+	if text == "" {
+		return nil, nil
+	}
+	var modern map[string]map[string]bool
+	if err := json.Unmarshal([]byte(text), &modern); err == nil {
+		f := filters{}
+		for term, values := range modern {
+			for value := range values {
+				f[term] = append(f[term], value)
+			}
+		}
+		return f, nil
+	}
+	var old filters
+	if err := json.Unmarshal([]byte(text), &old); err != nil {
+		return nil, refusal(http.StatusBadRequest, "invalid filter: %v", err)
+	}
+	return old, nil
+}
+
+// matchLabels says whether labels satisfy every "name" or "name=value".
+func (f filters) matchLabels(labels map[string]string) bool {
+	for _, want := range f["label"] {
+		name, value, hasValue := strings.Cut(want, "=")
+		have, ok := labels[name]
+		if !ok || hasValue && have != value {
+			return false
+		}
+	}
+	return true
+}
+
+// any says whether one of a term's values passes, or the term was not given.
+func (f filters) any(term string, pass func(value string) bool) bool {
+	values, given := f[term]
+	if !given {
+		return true
+	}
+	for _, value := range values {
+		if pass(value) {
+			return true
+		}
+	}
+	return false
+}
