@@ -29,10 +29,10 @@ func (c *call) answer(response *http.Response) error {
 	header := response.Header.Get("X-Request-Id")
 	switch {
 	case err == nil && len(body) > maxAnswerBytes:
-		return &Error{
+		return c.identify(&Error{
 			Status: status, RequestID: c.client.clean(header, maxTextBytes),
 			Err: fmt.Errorf("the answer is longer than %d MiB", maxAnswerBytes>>20),
-		}
+		})
 	case success:
 		return c.readSuccess(status, header, body, err)
 	default:
@@ -40,24 +40,24 @@ func (c *call) answer(response *http.Response) error {
 		if err != nil {
 			refusal.Err = fmt.Errorf("the answer was cut off: %w", err)
 		}
-		return refusal
+		return c.identify(refusal)
 	}
 }
 
-// readSuccess decodes an answer. A body that was cut off is decoded too: what
-// a POST made is worth knowing even so.
+// readSuccess decodes an answer. A body that was cut off is decoded too: when
+// it holds all that was asked for, only the connection's end was lost.
 func (c *call) readSuccess(status int, requestID string, body []byte, readErr error) error {
 	var decodeErr error
 	if c.decode != nil {
 		decodeErr = c.decode(body)
 	}
-	if readErr == nil && decodeErr == nil {
+	if decodeErr == nil {
 		return nil
 	}
-	result := &Error{Status: status, RequestID: c.client.clean(requestID, maxTextBytes)}
+	result := c.identify(&Error{Status: status, RequestID: c.client.clean(requestID, maxTextBytes)})
 	if status == http.StatusServiceUnavailable {
 		// Not the report that a 503 can be here, so an ordinary error after all.
-		result = c.client.refusal(status, http.Header{"X-Request-Id": {requestID}}, body)
+		result = c.identify(c.client.refusal(status, http.Header{"X-Request-Id": {requestID}}, body))
 	}
 	if readErr != nil {
 		result.Err = fmt.Errorf("%w: it was cut off after %d bytes: %w", errUnreadable, len(body), readErr)

@@ -163,18 +163,20 @@ func (c *call) failure(ctx context.Context, cause error) *Error {
 	} else if c.ended != nil {
 		result.Err = errors.Join(result.Err, c.ended)
 	}
-	result.Op, result.Method, result.Attempts = c.op, c.method, c.attempts
-	result.URL, result.Path = c.client.URL(), c.url.EscapedPath()
-	return result
+	return c.identify(result)
 }
 
-// noAnswer is the cause of a call that got no answer. It drops the url.Error
-// around it, whose address the *Error has already, and makes the end of the
-// caller's context recognisable however the network reported it.
+// identify says which request an error is about.
+func (c *call) identify(e *Error) *Error {
+	e.Op, e.Method, e.Attempts = c.op, c.method, c.attempts
+	e.URL, e.Path = c.client.URL(), c.url.EscapedPath()
+	return e
+}
+
+// noAnswer is the cause of a call that got no answer. The end of the caller's
+// context is recognisable in it however the network reported it.
 func (c *call) noAnswer(ctx context.Context, cause error) error {
-	if wrapped, ok := errors.AsType[*url.Error](cause); ok {
-		cause = wrapped.Err
-	}
+	cause = withoutURL(cause)
 	if c.last != nil && ctx.Err() != nil {
 		// Cancelled while waiting: what was waited for is worth knowing.
 		cause = fmt.Errorf("%w; the last attempt ended with: %v", cause, c.last) //nolint:errorlint // the context's error is the cause
@@ -187,4 +189,13 @@ func (c *call) noAnswer(ctx context.Context, cause error) error {
 		cause = fmt.Errorf("%w: %w", ended, cause)
 	}
 	return cause
+}
+
+// withoutURL drops what net/http puts around an error: the *Error has the
+// address already.
+func withoutURL(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		return wrapped.Err
+	}
+	return err
 }

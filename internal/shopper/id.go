@@ -37,7 +37,11 @@ func (c *Client) at(query url.Values, segments ...string) *url.URL {
 	for i, segment := range segments {
 		escaped[i] = url.PathEscape(segment)
 	}
-	u := c.base.JoinPath(escaped...)
+	base := *c.base
+	if base.Path == "" {
+		base.Path = "/" // else JoinPath makes a relative path
+	}
+	u := base.JoinPath(escaped...)
 	u.RawQuery = query.Encode()
 	return u
 }

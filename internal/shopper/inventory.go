@@ -75,7 +75,6 @@ func (r *FailureReport) toUTC() {
 
 // Template is a Vast.ai template.
 type Template struct {
-	ID                int    `json:"id"`
 	HashID            string `json:"hash_id"` // what CreateSession takes
 	Name              string `json:"name"`
 	Image             string `json:"image"`

@@ -8,12 +8,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// recordedTime reads a time of the recordings; the zero time never equals one.
 func recordedTime(text string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, text)
+	moment, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		panic(err)
+		return time.Time{}
 	}
-	return t
+	return moment
 }
 
 // retriedSession is the recorded session that the service replaced by itself.
@@ -81,9 +82,6 @@ func TestRecordedValues(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
-			}
-			if created, ok := got.(Created); ok && created.PrivateKey != want.(Created).PrivateKey {
-				t.Error("another private key")
 			}
 		})
 	}

@@ -163,6 +163,16 @@ func TestLostRequestsAreJudged(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("cut after the body", func(t *testing.T) {
+		t.Parallel()
+		server := serveFunc(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "5000")
+			respond(w, http.StatusCreated, "application/json", createdText)
+		})
+		if err := createAt(t.Context(), t, server.URL); err != nil {
+			t.Errorf("all of the answer arrived, and it was thrown away: %v", err)
+		}
+	})
 	t.Run("cancelled while the service works", func(t *testing.T) {
 		t.Parallel()
 		arrived := make(chan struct{})

@@ -46,7 +46,7 @@ func (c *call) hasTime(ctx context.Context, response *http.Response, err error) 
 		c.ended = fmt.Errorf("no time is left for another attempt: %w", context.DeadlineExceeded)
 		return false
 	}
-	c.last = err
+	c.last = withoutURL(err)
 	if err == nil {
 		c.last = fmt.Errorf("status %d", response.StatusCode)
 	}
@@ -97,8 +97,8 @@ func isTLSFailure(err error) bool {
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
-		return true
+	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
+		return true // crypto/tls's name for an alert of the other side
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return true

@@ -109,12 +109,16 @@ func TestQA2_010_WritesAreSentOnce(t *testing.T) {
 		"delete": func(ctx context.Context, c *Client) error { return c.Delete(ctx, "s1") },
 	}
 	failures := map[string]func() (*http.Response, error){
-		"429":       func() (*http.Response, error) { return response(429, refusalText, "Retry-After", "1"), nil },
-		"500":       func() (*http.Response, error) { return response(500, refusalText), nil },
-		"503":       func() (*http.Response, error) { return response(503, refusalText, "Retry-After", "1"), nil },
-		"reset":     func() (*http.Response, error) { return nil, reset() },
-		"refused":   func() (*http.Response, error) { return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED} },
-		"truncated": func() (*http.Response, error) { return brokenBody(`{"session":`, io.ErrUnexpectedEOF), nil },
+		"429":     func() (*http.Response, error) { return response(429, refusalText, "Retry-After", "1"), nil },
+		"500":     func() (*http.Response, error) { return response(500, refusalText), nil },
+		"503":     func() (*http.Response, error) { return response(503, refusalText, "Retry-After", "1"), nil },
+		"reset":   func() (*http.Response, error) { return nil, reset() },
+		"refused": func() (*http.Response, error) { return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED} },
+		"truncated": func() (*http.Response, error) {
+			r := brokenBody(`{"error":`, io.ErrUnexpectedEOF)
+			r.StatusCode = 502
+			return r, nil
+		},
 	}
 	for what, write := range writes {
 		for how, fail := range failures {
@@ -165,7 +169,9 @@ func certificateError() error {
 
 func TestQA2_004_ContextErrorsComeBackAsTheyAre(t *testing.T) {
 	t.Parallel()
-	busy := func(int, *http.Request) (*http.Response, error) { return response(503, refusalText, "Retry-After", "30"), nil }
+	busy := func(int, *http.Request) (*http.Response, error) {
+		return response(503, refusalText, "Retry-After", "30"), nil
+	}
 	hanging := func(_ int, request *http.Request) (*http.Response, error) {
 		<-request.Context().Done()
 		return nil, request.Context().Err()
@@ -202,7 +208,7 @@ func TestQA2_004_ContextErrorsComeBackAsTheyAre(t *testing.T) {
 }
 
 // waitingReader is a body that never comes.
-type waitingReader struct{ ctx context.Context } //nolint:containedctx // stands for a connection
+type waitingReader struct{ ctx context.Context }
 
 func (r waitingReader) Read([]byte) (int, error) {
 	<-r.ctx.Done()

@@ -40,9 +40,14 @@ type transport struct {
 
 // attemptError is an attempt that the network failed. It is how retries and
 // ambiguity tell such failures from all others.
-type attemptError struct{ err error }
+// text is the cause's, fit to be shown: net/http repeats what it didn't
+// understand, and a proxy can put anything there.
+type attemptError struct {
+	err  error
+	text string
+}
 
-func (e *attemptError) Error() string { return e.err.Error() }
+func (e *attemptError) Error() string { return e.text }
 func (e *attemptError) Unwrap() error { return e.err }
 
 // timeoutError is the end of an attempt's own time. It is no context error:
@@ -70,8 +75,9 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	t.authorize(out)
 	response, err := t.next.RoundTrip(out)
 	if err != nil {
-		err = &attemptError{err: timedOut(caller, limited, err, call.limit)}
+		err = timedOut(caller, limited, err, call.limit)
 		cancel()
+		err = &attemptError{err: err, text: call.client.clean(err.Error(), maxTextBytes)}
 		logAttempt(caller, call, request, started, nil, err)
 		return nil, err
 	}
@@ -81,6 +87,13 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		explain: func(err error) error { return timedOut(caller, limited, err, call.limit) },
 	}
 	return response, nil
+}
+
+// CloseIdleConnections is how http.Client hands its own call on.
+func (t *transport) CloseIdleConnections() {
+	if next, ok := t.next.(interface{ CloseIdleConnections() }); ok {
+		next.CloseIdleConnections()
+	}
 }
 
 // authorize adds the configured headers, unless a redirect leads to somebody
