@@ -53,6 +53,7 @@ const (
 	maxEvidence      = 4
 	maxRelevant      = 20
 	maxQuoted        = 500 // bytes of one line
+	maxBroken        = 512 // bytes of a line's end that may begin a message which the next line goes on with
 	evidenceDistance = 3   // lines after the one that matched
 )
 
@@ -95,6 +96,9 @@ func (r rule) matches(lines []logLine, i int) bool {
 	}
 	if i+1 == len(lines) || lines[i+1].level == levelInfo {
 		return false
+	}
+	if len(text) > maxBroken {
+		text = text[len(text)-maxBroken:]
 	}
 	return r.pattern.beginIn(text+" "+strings.TrimSpace(lines[i+1].text), len(text))
 }

@@ -9,7 +9,7 @@ import (
 const (
 	maxLogLines  = 3000
 	maxLineBytes = 4096
-	maxLogBytes  = 1 << 20
+	maxLogBytes  = 512 << 10
 )
 
 // level is how loud a line is, as vLLM, uvicorn and Python's logging write it.

@@ -12,7 +12,7 @@ func TestMaskSecrets(t *testing.T) {
 		"given":                      {"key is s3cret, yes", []string{"s3cret"}, "key is ***, yes"},
 		"empty secrets mask nothing": {"plain text", []string{"", ""}, "plain text"},
 		"longest first":              {"abc abcdef", []string{"abc", "abcdef"}, "*** ***"},
-		"twice":                      {"x1y2 x1y2", []string{"x1y2"}, "*** ***"},
+		"twice":                      {"x1y2, x1y2", []string{"x1y2"}, "***, ***"},
 		"hugging face token":         {"using hf_AbCdEfGhIjKlMnOp now", nil, "using *** now"},
 		"hf_home is none":            {"hf_home hf_hub", nil, "hf_home hf_hub"},
 		"bearer":                     {"Authorization: Bearer abc.DEF-123=", nil, "Authorization: Bearer ***"},

@@ -179,7 +179,7 @@ func (p *problems) shape(shape ModelShape) {
 	if !(shape.Parameters > 0 && shape.Parameters < 1e6) {
 		p.addf("parameters", "must be above 0, in billions; got %v", shape.Parameters)
 	}
-	if !(shape.Unquantized >= 0 && shape.Unquantized <= shape.Parameters) {
+	if u := shape.Unquantized; math.IsNaN(u) || u < 0 || u > math.Max(shape.Parameters, 0) {
 		p.addf("unquantized", "must be between 0 and the parameters, in billions; got %v", shape.Unquantized)
 	}
 	p.positive("layers", shape.Layers)

@@ -92,12 +92,12 @@ var variants = map[string]variant{
 
 // plainSuffixes are parts of a published name that change nothing about the shape. A part that is neither here nor a
 // quantisation makes another model of it: "-distill-llama-8b", "-1m", "-mini".
-var plainSuffixes = regexp.MustCompile(`^(?:instruct|chat|it|pt|base|hf|bf16|zero|dynamic|v\d+\.\d+|0324|0528|2407|2506|g128|128g)$`)
+var plainSuffixes = regexp.MustCompile(`^(?:instruct|chat|it|pt|base|hf|zero|dynamic|v\d+\.\d+|0324|0528|2407|2506|g128|128g)$`)
 
 // quantizedSuffixes are parts of a published name that tell how its weights are stored.
 var quantizedSuffixes = map[string]string{
 	"awq": "int4", "gptq": "int4", "int4": "int4", "4bit": "int4", "bnb": "int4", "w4a16": "int4", "quantized.w4a16": "int4",
-	"fp8": "fp8", "int8": "int8", "w8a8": "int8", "w8a16": "int8", "quantized.w8a8": "int8", "quantized.w8a16": "int8",
+	"bf16": "bf16", "fp8": "fp8", "int8": "int8", "w8a8": "int8", "w8a16": "int8", "quantized.w8a8": "int8", "quantized.w8a16": "int8",
 	"fp4": "nvfp4", "nvfp4": "nvfp4", "mxfp4": "mxfp4",
 }
 
