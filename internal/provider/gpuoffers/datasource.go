@@ -1,0 +1,321 @@
+// Package gpuoffers is the data source shopper_gpu_offers: what can be rented
+// now, and what a session with these requirements would take.
+package gpuoffers
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+const readTimeout = 5 * time.Minute
+
+// DataSource is shopper_gpu_offers.
+type DataSource struct {
+	data *providerdata.Data
+}
+
+var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
+
+// NewDataSource returns the data source.
+func NewDataSource() datasource.DataSource { return &DataSource{} }
+
+type model struct {
+	GPUTypes           types.List     `tfsdk:"gpu_types"`
+	GPUCount           types.Int64    `tfsdk:"gpu_count"`
+	MinVRAMGB          types.Int64    `tfsdk:"min_vram_gb"`
+	MaxPricePerHour    types.Float64  `tfsdk:"max_price_per_hour"`
+	Clouds             types.List     `tfsdk:"clouds"`
+	Locations          types.List     `tfsdk:"locations"`
+	MinReliability     types.Float64  `tfsdk:"min_reliability"`
+	MinCUDAVersion     types.Float64  `tfsdk:"min_cuda_version"`
+	ExcludeOffers      types.List     `tfsdk:"exclude_offers"`
+	AllowInterruptible types.Bool     `tfsdk:"allow_interruptible"`
+	ReservationHours   types.Int64    `tfsdk:"reservation_hours"`
+	SortBy             types.String   `tfsdk:"sort_by"`
+	Limit              types.Int64    `tfsdk:"limit"`
+	Offers             []offerModel   `tfsdk:"offers"`
+	Cheapest           *offerModel    `tfsdk:"cheapest"`
+	Total              types.Int64    `tfsdk:"total"`
+	Excluded           types.Map      `tfsdk:"excluded"`
+	Timeouts           timeouts.Value `tfsdk:"timeouts"`
+}
+
+type offerModel struct {
+	ID                     types.String  `tfsdk:"id"`
+	Cloud                  types.String  `tfsdk:"cloud"`
+	CloudOfferID           types.String  `tfsdk:"cloud_offer_id"`
+	MachineID              types.String  `tfsdk:"machine_id"`
+	GPUType                types.String  `tfsdk:"gpu_type"`
+	GPUCount               types.Int64   `tfsdk:"gpu_count"`
+	VRAMGB                 types.Int64   `tfsdk:"vram_gb"`
+	PricePerHour           types.Float64 `tfsdk:"price_per_hour"`
+	PricePerVRAMGB         types.Float64 `tfsdk:"price_per_vram_gb"`
+	Location               types.String  `tfsdk:"location"`
+	Reliability            types.Float64 `tfsdk:"reliability"`
+	CUDAVersion            types.Float64 `tfsdk:"cuda_version"`
+	MaxDurationHours       types.Int64   `tfsdk:"max_duration_hours"`
+	AvailabilityConfidence types.Float64 `tfsdk:"availability_confidence"`
+	Interruptible          types.Bool    `tfsdk:"interruptible"`
+	FetchedAt              types.String  `tfsdk:"fetched_at"`
+}
+
+// Metadata names the data source.
+func (d *DataSource) Metadata(_ context.Context, req datasource.MetadataRequest, resp *datasource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_gpu_offers"
+}
+
+// Configure takes what the provider's configuration made.
+func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
+	d.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// Schema describes the data source.
+func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	attributes := filters()
+	attributes["offers"] = schema.ListNestedAttribute{
+		Computed:            true,
+		MarkdownDescription: "The offers that meet every filter, in the order asked for.",
+		NestedObject:        schema.NestedAttributeObject{Attributes: offerAttributes()},
+	}
+	attributes["cheapest"] = schema.SingleNestedAttribute{
+		Computed: true, Attributes: offerAttributes(),
+		MarkdownDescription: "What a session with these requirements would be rented as now. Null when nothing fits.",
+	}
+	attributes["total"] = schema.Int64Attribute{Computed: true, MarkdownDescription: "How many offers there are before filtering."}
+	attributes["excluded"] = schema.MapAttribute{
+		Computed: true, ElementType: types.Int64Type,
+		MarkdownDescription: "How many offers each filter excludes. An offer counts for every filter that it fails.",
+	}
+	attributes["timeouts"] = timeouts.Attributes(ctx)
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "What can be rented at the moment. The filters are those of `shopper_gpu_session`'s `requirements`, judged in" +
+			" the same way. The market moves: don't feed a result into a session's `offer_id`, where every change would replace the" +
+			" machine.",
+		Attributes: attributes,
+	}
+}
+
+func filters() map[string]schema.Attribute {
+	strings := func(text string) schema.ListAttribute {
+		return schema.ListAttribute{
+			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
+			Validators: []validator.List{listvalidator.ValueStringsAre(validate.NotEmpty())},
+		}
+	}
+	return map[string]schema.Attribute{
+		"gpu_types": strings("GPU types, such as `RTX 4090`. Case doesn't matter."),
+		"gpu_count": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 64)},
+			MarkdownDescription: "Exactly how many GPUs.",
+		},
+		"min_vram_gb": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 1024)},
+			MarkdownDescription: "Memory of each GPU in GB, at least. One GB less is let through.",
+		},
+		"max_price_per_hour": schema.Float64Attribute{
+			Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
+			MarkdownDescription: "Ceiling in USD per hour for the whole machine.",
+		},
+		"clouds":    strings("Clouds: `vastai`, `tensordock`, `bluelobster`."),
+		"locations": strings("Parts of a location's name. Case doesn't matter."),
+		"min_reliability": schema.Float64Attribute{
+			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 1)},
+			MarkdownDescription: "Reliability from 0 to 1, at least.",
+		},
+		"min_cuda_version": schema.Float64Attribute{
+			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 100)},
+			MarkdownDescription: "CUDA version, at least. Only Vast.ai reports one.",
+		},
+		"exclude_offers": strings("Ids of offers to leave out."),
+		"allow_interruptible": schema.BoolAttribute{
+			Optional: true, MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
+		},
+		"reservation_hours": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, rental.MaxHours)},
+			MarkdownDescription: "Leave out offers that can't be rented for that long.",
+		},
+		"sort_by": schema.StringAttribute{
+			Optional: true, Validators: []validator.String{stringvalidator.OneOf("price", "price_per_vram_gb", "reliability", "vram")},
+			MarkdownDescription: "`price` (default; the order in which a session chooses), `price_per_vram_gb`, `reliability` (highest" +
+				" first) or `vram` (most first).",
+		},
+		"limit": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1)},
+			MarkdownDescription: "How many offers to return at most.",
+		},
+	}
+}
+
+func offerAttributes() map[string]schema.Attribute {
+	text := func(s string) schema.StringAttribute {
+		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
+	}
+	number := func(s string) schema.Int64Attribute {
+		return schema.Int64Attribute{Computed: true, MarkdownDescription: s}
+	}
+	decimal := func(s string) schema.Float64Attribute {
+		return schema.Float64Attribute{Computed: true, MarkdownDescription: s}
+	}
+	return map[string]schema.Attribute{
+		"id":                      text("The offer's id."),
+		"cloud":                   text("The cloud that makes it."),
+		"cloud_offer_id":          text("The cloud's own id for it."),
+		"machine_id":              text("The physical machine, where the cloud tells it."),
+		"gpu_type":                text("Type of the GPUs."),
+		"gpu_count":               number("How many GPUs a rental gets."),
+		"vram_gb":                 number("Memory of each GPU in GB, fractions cut off."),
+		"price_per_hour":          decimal("USD per hour for the whole machine."),
+		"price_per_vram_gb":       decimal("USD per hour for each GB of GPU memory."),
+		"location":                text("Where the machine is."),
+		"reliability":             decimal("From 0 to 1. Null where the cloud reports none."),
+		"cuda_version":            decimal("CUDA version that the driver supports. Null where the cloud reports none."),
+		"max_duration_hours":      number("How long it can be rented at most. Null for no limit."),
+		"availability_confidence": decimal("How sure the shopper is, from 0 to 1, that the offer can really be rented."),
+		"interruptible":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the cloud may take it back at any time."},
+		"fetched_at":              text("When the shopper got it from the cloud (RFC 3339, UTC)."),
+	}
+}
+
+// Read lists the offers.
+func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "listing offers")
+	var m model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || !d.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
+	resp.Diagnostics.Append(diags...)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	offers, err := d.data.Client.Offers(ctx, "")
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not list offers", err))
+		return
+	}
+	fit, rejected := m.requirements(ctx, resp).Select(offers, int(m.ReservationHours.ValueInt64()))
+	m.Total = types.Int64Value(int64(len(offers)))
+	excluded, diags := types.MapValueFrom(ctx, types.Int64Type, rental.Excluded(rejected))
+	resp.Diagnostics.Append(diags...)
+	m.Excluded = excluded
+	if len(fit) > 0 {
+		cheapest := toModel(fit[0])
+		m.Cheapest = &cheapest
+	}
+	order(fit, m.SortBy.ValueString())
+	if limit := int(m.Limit.ValueInt64()); limit > 0 && limit < len(fit) {
+		fit = fit[:limit]
+	}
+	m.Offers = make([]offerModel, 0, len(fit))
+	for _, offer := range fit {
+		m.Offers = append(m.Offers, toModel(offer))
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+func (m model) requirements(ctx context.Context, resp *datasource.ReadResponse) rental.Requirements {
+	list := func(l types.List) []string {
+		var all []string
+		if !l.IsNull() {
+			resp.Diagnostics.Append(l.ElementsAs(ctx, &all, false)...)
+		}
+		return all
+	}
+	return rental.Requirements{
+		GPUTypes:           list(m.GPUTypes),
+		GPUCount:           int(m.GPUCount.ValueInt64()),
+		MinVRAMGB:          int(m.MinVRAMGB.ValueInt64()),
+		MaxPricePerHour:    m.MaxPricePerHour.ValueFloat64(),
+		Clouds:             list(m.Clouds),
+		Locations:          list(m.Locations),
+		MinReliability:     m.MinReliability.ValueFloat64(),
+		MinCUDAVersion:     m.MinCUDAVersion.ValueFloat64(),
+		ExcludeOffers:      list(m.ExcludeOffers),
+		AllowInterruptible: m.AllowInterruptible.ValueBool(),
+	}
+}
+
+// order sorts offers that are in the order of their price.
+func order(offers []shopper.Offer, by string) {
+	switch by {
+	case "price_per_vram_gb":
+		slices.SortStableFunc(offers, func(a, b shopper.Offer) int { return cmp.Compare(perGB(a), perGB(b)) })
+	case "reliability":
+		slices.SortStableFunc(offers, func(a, b shopper.Offer) int { return cmp.Compare(b.Reliability, a.Reliability) })
+	case "vram":
+		slices.SortStableFunc(offers, func(a, b shopper.Offer) int { return totalVRAM(b) - totalVRAM(a) })
+	}
+}
+
+func totalVRAM(o shopper.Offer) int { return rental.GPUs(o) * o.VRAMGB }
+
+// perGB is the price for each GB of GPU memory; an offer that tells none is last.
+func perGB(o shopper.Offer) float64 {
+	if totalVRAM(o) == 0 {
+		return math.Inf(1)
+	}
+	return o.PricePerHour / float64(totalVRAM(o))
+}
+
+func toModel(o shopper.Offer) offerModel {
+	m := offerModel{
+		ID:                     types.StringValue(o.ID),
+		Cloud:                  types.StringValue(o.Cloud),
+		CloudOfferID:           text(o.CloudID),
+		MachineID:              text(o.MachineID),
+		GPUType:                types.StringValue(o.GPUType),
+		GPUCount:               types.Int64Value(int64(rental.GPUs(o))),
+		VRAMGB:                 types.Int64Value(int64(o.VRAMGB)),
+		PricePerHour:           types.Float64Value(o.PricePerHour),
+		Location:               text(o.Location),
+		Reliability:            reported(o.Reliability),
+		CUDAVersion:            reported(o.CUDAVersion),
+		AvailabilityConfidence: types.Float64Value(o.AvailabilityConfidence),
+		Interruptible:          types.BoolValue(o.Interruptible),
+	}
+	if price := perGB(o); !math.IsInf(price, 0) {
+		m.PricePerVRAMGB = types.Float64Value(price)
+	}
+	if o.MaxDurationHours > 0 {
+		m.MaxDurationHours = types.Int64Value(int64(o.MaxDurationHours))
+	}
+	if !o.FetchedAt.IsZero() {
+		m.FetchedAt = types.StringValue(o.FetchedAt.UTC().Format(time.RFC3339))
+	}
+	return m
+}
+
+func text(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
+}
+
+// reported maps the 0 of a cloud that tells nothing to null.
+func reported(value float64) types.Float64 {
+	if value == 0 {
+		return types.Float64Null()
+	}
+	return types.Float64Value(value)
+}

@@ -1,0 +1,205 @@
+package gpusession
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+type model struct {
+	Name              types.String `tfsdk:"name"`
+	OfferID           types.String `tfsdk:"offer_id"`
+	Requirements      types.Object `tfsdk:"requirements"`
+	MaxAttempts       types.Int64  `tfsdk:"max_attempts"`
+	ReservationHours  types.Int64  `tfsdk:"reservation_hours"`
+	WorkloadType      types.String `tfsdk:"workload_type"`
+	DiskGB            types.Int64  `tfsdk:"disk_gb"`
+	TemplateHashID    types.String `tfsdk:"template_hash_id"`
+	OnStartCmd        types.String `tfsdk:"on_start_cmd"`
+	StoragePolicy     types.String `tfsdk:"storage_policy"`
+	SSHTimeoutMinutes types.Int64  `tfsdk:"ssh_timeout_minutes"`
+	OnConflict        types.String `tfsdk:"on_conflict"`
+
+	ID           types.String   `tfsdk:"id"`
+	Status       types.String   `tfsdk:"status"`
+	Cloud        types.String   `tfsdk:"cloud"`
+	GPUType      types.String   `tfsdk:"gpu_type"`
+	GPUCount     types.Int64    `tfsdk:"gpu_count"`
+	VRAMGB       types.Int64    `tfsdk:"vram_gb"`
+	Location     types.String   `tfsdk:"location"`
+	PricePerHour types.Float64  `tfsdk:"price_per_hour"`
+	ConsumerID   types.String   `tfsdk:"consumer_id"`
+	CreatedAt    types.String   `tfsdk:"created_at"`
+	ExpiresAt    types.String   `tfsdk:"expires_at"`
+	SSH          types.Object   `tfsdk:"ssh"`
+	Timeouts     timeouts.Value `tfsdk:"timeouts"`
+}
+
+type requirementsModel struct {
+	GPUTypes           types.List    `tfsdk:"gpu_types"`
+	GPUCount           types.Int64   `tfsdk:"gpu_count"`
+	MinVRAMGB          types.Int64   `tfsdk:"min_vram_gb"`
+	MaxPricePerHour    types.Float64 `tfsdk:"max_price_per_hour"`
+	Clouds             types.List    `tfsdk:"clouds"`
+	Locations          types.List    `tfsdk:"locations"`
+	MinReliability     types.Float64 `tfsdk:"min_reliability"`
+	MinCUDAVersion     types.Float64 `tfsdk:"min_cuda_version"`
+	ExcludeOffers      types.List    `tfsdk:"exclude_offers"`
+	AllowInterruptible types.Bool    `tfsdk:"allow_interruptible"`
+}
+
+// identityModel is the resource's identity.
+type identityModel struct {
+	ID types.String `tfsdk:"id"`
+}
+
+// defaultHours is the reservation where none is given: the least there is.
+const defaultHours = 1
+
+func (m model) hours() int { return int(m.ReservationHours.ValueInt64()) }
+
+// requirements reads the attribute into what the rental package judges. Unknown
+// parts ask for nothing.
+func requirements(ctx context.Context, value types.Object) (rental.Requirements, diag.Diagnostics) {
+	var m requirementsModel
+	var diags diag.Diagnostics
+	if value.IsNull() || value.IsUnknown() {
+		return rental.Requirements{}, diags
+	}
+	diags.Append(value.As(ctx, &m, basetypes.ObjectAsOptions{})...)
+	list := func(l types.List) []string {
+		var all []types.String
+		if l.IsNull() || l.IsUnknown() {
+			return nil
+		}
+		diags.Append(l.ElementsAs(ctx, &all, false)...)
+		known := make([]string, 0, len(all))
+		for _, s := range all {
+			if !s.IsUnknown() {
+				known = append(known, s.ValueString())
+			}
+		}
+		return known
+	}
+	return rental.Requirements{
+		GPUTypes:           list(m.GPUTypes),
+		GPUCount:           int(m.GPUCount.ValueInt64()),
+		MinVRAMGB:          int(m.MinVRAMGB.ValueInt64()),
+		MaxPricePerHour:    m.MaxPricePerHour.ValueFloat64(),
+		Clouds:             list(m.Clouds),
+		Locations:          list(m.Locations),
+		MinReliability:     m.MinReliability.ValueFloat64(),
+		MinCUDAVersion:     m.MinCUDAVersion.ValueFloat64(),
+		ExcludeOffers:      list(m.ExcludeOffers),
+		AllowInterruptible: m.AllowInterruptible.ValueBool(),
+	}, diags
+}
+
+// order says what the plan wants to be rented.
+func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
+	needs, diags := requirements(ctx, m.Requirements)
+	order := rental.Order{
+		Name:               m.Name.ValueString(),
+		Requirements:       needs,
+		MaxAttempts:        int(m.MaxAttempts.ValueInt64()),
+		Hours:              m.hours(),
+		WorkloadType:       m.WorkloadType.ValueString(),
+		TemplateHashID:     m.TemplateHashID.ValueString(),
+		OnStartCmd:         m.OnStartCmd.ValueString(),
+		StoragePolicy:      m.StoragePolicy.ValueString(),
+		DiskGB:             int(m.DiskGB.ValueInt64()),
+		SSHTimeoutMinutes:  int(m.SSHTimeoutMinutes.ValueInt64()),
+		ReplaceConflicting: m.OnConflict.ValueString() == conflictReplace,
+	}
+	if m.Requirements.IsNull() {
+		order.OfferID = m.OfferID.ValueString()
+	}
+	return order, diags
+}
+
+// setRental fills in everything that is known of a rental. The host key is ""
+// until somebody has logged in.
+func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string) diag.Diagnostics {
+	m.OfferID = types.StringValue(r.Offer.ID)
+	m.VRAMGB = types.Int64Value(int64(r.Offer.VRAMGB))
+	m.Location = types.StringValue(r.Offer.Location)
+	return m.setSession(ctx, r.Session, sshattr.Model{
+		PrivateKey: text(r.PrivateKey),
+		HostKey:    text(hostKey),
+	})
+}
+
+// setSession fills in what the service tells of a session. It never tells the
+// keys, which are kept.
+func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.Model) diag.Diagnostics {
+	m.ID = types.StringValue(s.ID)
+	m.Status = types.StringValue(string(s.Status))
+	m.Cloud = types.StringValue(s.Cloud)
+	m.GPUType = types.StringValue(s.GPUType)
+	m.GPUCount = types.Int64Value(int64(s.GPUCount))
+	m.PricePerHour = types.Float64Value(s.PricePerHour)
+	m.ConsumerID = types.StringValue(s.ConsumerID)
+	m.CreatedAt = moment(s.CreatedAt)
+	m.ExpiresAt = moment(s.ExpiresAt)
+	if s.ReservationHours > 0 {
+		m.ReservationHours = types.Int64Value(int64(s.ReservationHours))
+	}
+	if m.WorkloadType.IsNull() || m.WorkloadType.IsUnknown() {
+		m.WorkloadType = text(string(s.WorkloadType))
+	}
+	keys.Host, keys.User = text(s.SSHHost), text(s.SSHUser)
+	keys.Port = types.Int64Null()
+	if s.SSHPort > 0 {
+		keys.Port = types.Int64Value(int64(s.SSHPort))
+	}
+	ssh, diags := types.ObjectValueFrom(ctx, sshattr.AttributeTypes(ctx).AttrTypes, keys)
+	m.SSH = ssh
+	m.unknownToNull()
+	return diags
+}
+
+// unknownToNull keeps what nobody has told from being unknown, which state can't
+// hold.
+func (m *model) unknownToNull() {
+	for _, s := range []*types.String{&m.OfferID, &m.Location} {
+		if s.IsUnknown() {
+			*s = types.StringNull()
+		}
+	}
+	if m.VRAMGB.IsUnknown() {
+		m.VRAMGB = types.Int64Null()
+	}
+}
+
+// sshOf reads the ssh attribute; its parts are null where it is.
+func (m model) sshOf(ctx context.Context) (sshattr.Model, diag.Diagnostics) {
+	var ssh sshattr.Model
+	if m.SSH.IsNull() || m.SSH.IsUnknown() {
+		return ssh, nil
+	}
+	diags := m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})
+	return ssh, diags
+}
+
+// text maps the service's "" to null.
+func text(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
+}
+
+func moment(t time.Time) types.String {
+	if t.IsZero() {
+		return types.StringNull()
+	}
+	return types.StringValue(t.UTC().Format(time.RFC3339))
+}

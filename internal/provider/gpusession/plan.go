@@ -1,0 +1,166 @@
+package gpusession
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// importedKey marks, in private state, a session that was imported and whose
+// arguments nobody knows: the configuration's are adopted instead of replacing
+// the machine.
+const importedKey = "imported"
+
+// replaceKnown replaces the machine when the attribute changes, unless the
+// session was imported and the attribute's value is not known.
+type replaceKnown struct{}
+
+func (replaceKnown) Description(context.Context) string {
+	return "A change replaces the machine."
+}
+func (m replaceKnown) MarkdownDescription(ctx context.Context) string { return m.Description(ctx) }
+
+func (replaceKnown) PlanModifyString(ctx context.Context, req planmodifier.StringRequest, resp *planmodifier.StringResponse) {
+	resp.RequiresReplace = !creating(req.State.Raw.IsNull(), req.Plan.Raw.IsNull()) &&
+		replaces(ctx, req.ConfigValue, req.PlanValue, req.StateValue, req.Private)
+}
+
+func (replaceKnown) PlanModifyInt64(ctx context.Context, req planmodifier.Int64Request, resp *planmodifier.Int64Response) {
+	resp.RequiresReplace = !creating(req.State.Raw.IsNull(), req.Plan.Raw.IsNull()) &&
+		replaces(ctx, req.ConfigValue, req.PlanValue, req.StateValue, req.Private)
+}
+
+// replaces reports whether going from state to plan takes another machine.
+func replaces(ctx context.Context, config, plan, state attr.Value, private privateState) bool {
+	if plan.Equal(state) || config.IsNull() && plan.IsUnknown() {
+		return false // the same, or nobody asks for anything
+	}
+	return !state.IsNull() || !imported(ctx, private)
+}
+
+func creating(noState, noPlan bool) bool { return noState || noPlan }
+
+// privateState is the part of the framework's private state that is used here.
+type privateState interface {
+	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
+}
+
+func imported(ctx context.Context, private privateState) bool {
+	value, _ := private.GetKey(ctx, importedKey)
+	return value != nil
+}
+
+// replaceUnmet replaces the machine when it doesn't meet changed requirements.
+type replaceUnmet struct{}
+
+func (replaceUnmet) Description(context.Context) string {
+	return "A change that the rented machine doesn't meet replaces it."
+}
+func (m replaceUnmet) MarkdownDescription(ctx context.Context) string { return m.Description(ctx) }
+
+func (replaceUnmet) PlanModifyObject(ctx context.Context, req planmodifier.ObjectRequest, resp *planmodifier.ObjectResponse) {
+	if creating(req.State.Raw.IsNull(), req.Plan.Raw.IsNull()) || req.PlanValue.IsNull() || req.PlanValue.Equal(req.StateValue) {
+		return
+	}
+	var state model
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	needs, diags := requirements(ctx, req.PlanValue)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	reasons := needs.Unmet(state.session(), int(state.VRAMGB.ValueInt64()))
+	if len(reasons) == 0 {
+		return
+	}
+	resp.RequiresReplace = true
+	resp.Diagnostics.AddAttributeWarning(req.Path, "Machine will be replaced",
+		fmt.Sprintf("Session %s does not meet the new requirements. %s.", state.ID.ValueString(), strings.Join(reasons, "; ")))
+}
+
+// session is the part of state that requirements are judged by.
+func (m model) session() shopper.Session {
+	return shopper.Session{
+		ID:           m.ID.ValueString(),
+		Cloud:        m.Cloud.ValueString(),
+		GPUType:      m.GPUType.ValueString(),
+		GPUCount:     int(m.GPUCount.ValueInt64()),
+		PricePerHour: m.PricePerHour.ValueFloat64(),
+	}
+}
+
+// ModifyPlan decides what can be decided before anything is rented or extended.
+func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "planning a session")
+	if req.Plan.Raw.IsNull() {
+		return
+	}
+	var plan model
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if req.State.Raw.IsNull() {
+		r.planCreate(plan, resp)
+		return
+	}
+	var state model
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	if resp.Diagnostics.HasError() || len(resp.RequiresReplace) > 0 || plan.ReservationHours.IsUnknown() {
+		return
+	}
+	planHours(ctx, state, plan, resp)
+}
+
+// planCreate tells what a crashed run left behind, which the apply releases.
+func (r *Resource) planCreate(plan model, resp *resource.ModifyPlanResponse) {
+	if r.data == nil || r.data.Renter == nil || plan.Name.IsUnknown() {
+		return
+	}
+	left, err := r.data.Renter.Leftovers(plan.Name.ValueString())
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be read", err))
+		return
+	}
+	for _, what := range left {
+		resp.Diagnostics.AddWarning("A rental was left over",
+			fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was renting, session %s. The next apply of"+
+				" %q releases it first. Until then it may be costing money.", what, plan.Name.ValueString()))
+	}
+}
+
+// planHours judges a changed reservation.
+func planHours(ctx context.Context, state, plan model, resp *resource.ModifyPlanResponse) {
+	from, to := state.hours(), plan.hours()
+	at := path.Root("reservation_hours")
+	switch {
+	case to == from:
+		return
+	case to < from:
+		resp.Diagnostics.AddAttributeError(at, "Reservation can't be shortened",
+			fmt.Sprintf("The machine is reserved for %d hours, until %s, and the shopper can't shorten that. Keep reservation_hours = %d;"+
+				" to stop paying earlier, destroy the session. To have a shorter reservation, replace it (-replace=ADDRESS).", from,
+				state.ExpiresAt.ValueString(), from))
+		return
+	}
+	begun, err := time.Parse(time.RFC3339, state.CreatedAt.ValueString())
+	if err == nil {
+		if err := rental.FitsLimit(begun, from, to, time.Now()); err != nil {
+			resp.Diagnostics.AddAttributeError(at, "Reservation can't be extended", err.Error()+".")
+			return
+		}
+	}
+	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
+}

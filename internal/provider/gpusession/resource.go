@@ -1,0 +1,178 @@
+// Package gpusession is the resource shopper_gpu_session: a rented machine.
+package gpusession
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+const (
+	createTimeout = 45 * time.Minute
+	readTimeout   = 5 * time.Minute
+	updateTimeout = 10 * time.Minute
+	deleteTimeout = 20 * time.Minute
+)
+
+// Resource is shopper_gpu_session.
+type Resource struct {
+	data *providerdata.Data
+}
+
+var (
+	_ resource.ResourceWithConfigure        = (*Resource)(nil)
+	_ resource.ResourceWithConfigValidators = (*Resource)(nil)
+	_ resource.ResourceWithIdentity         = (*Resource)(nil)
+	_ resource.ResourceWithImportState      = (*Resource)(nil)
+	_ resource.ResourceWithModifyPlan       = (*Resource)(nil)
+)
+
+// NewResource returns the resource.
+func NewResource() resource.Resource { return &Resource{} }
+
+// Metadata names the resource.
+func (r *Resource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_gpu_session"
+}
+
+// Configure takes what the provider's configuration made.
+func (r *Resource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	r.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// Read brings state up to date. A session leaves state only on proof that its
+// machine is gone.
+func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "reading a session")
+	var state model
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	timeout, diags := state.Timeouts.Read(ctx, readTimeout)
+	resp.Diagnostics.Append(diags...)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	id := state.ID.ValueString()
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
+	session, gone, err := r.data.Renter.Look(ctx, id)
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not read session "+id, err))
+		return
+	}
+	if gone {
+		resp.Diagnostics.AddWarning("Session has ended", ending(state, session))
+		resp.State.RemoveResource(ctx)
+		return
+	}
+	r.settle(ctx, state, &resp.Diagnostics)
+	keys, diags := state.sshOf(ctx)
+	resp.Diagnostics.Append(diags...)
+	if session.Status == shopper.Failed {
+		resp.Diagnostics.AddWarning("Session has failed",
+			fmt.Sprintf("Session %s reads failed: %s. Whether its machine is gone is not proved, so it stays in state; destroy"+
+				" releases it.", id, session.Error))
+	}
+	resp.Diagnostics.Append(state.setSession(ctx, session, keys)...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+}
+
+// ending says when and why a session ended.
+func ending(state model, session shopper.Session) string {
+	id := state.ID.ValueString()
+	if session.ID == "" {
+		return fmt.Sprintf("The shopper doesn't know session %s any more, so its machine is gone. It is removed from state; the next"+
+			" apply rents a new one.", id)
+	}
+	why := "It was released by something else than this configuration"
+	switch {
+	case session.Error != "":
+		why = "The shopper gives as the reason: " + session.Error
+	case !session.ExpiresAt.IsZero() && time.Now().After(session.ExpiresAt):
+		why = fmt.Sprintf("Its reservation of %d hours ended at %s", session.ReservationHours,
+			session.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	return fmt.Sprintf("Session %s reads %q. %s. It is removed from state; the next apply rents a new one.", id, session.Status, why)
+}
+
+// Delete gives the machine back. It succeeds only on proof.
+func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "releasing a session")
+	var state model
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	timeout, diags := state.Timeouts.Delete(ctx, deleteTimeout)
+	resp.Diagnostics.Append(diags...)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := r.data.Renter.ReleaseSession(ctx, state.ID.ValueString(), state.ConsumerID.ValueString())
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not release session "+state.ID.ValueString(), err))
+	}
+}
+
+// ImportState takes over a session by its id. Its private key can't be had.
+func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "importing a session")
+	resource.ImportStatePassthroughWithIdentity(ctx, path.Root("id"), path.Root("id"), req, resp)
+	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	id := req.ID
+	if id == "" {
+		var identity identityModel
+		resp.Diagnostics.Append(req.Identity.Get(ctx, &identity)...)
+		id = identity.ID.ValueString()
+	}
+	if err := shopper.ValidateID(id); err != nil {
+		resp.Diagnostics.AddError("Invalid session id", err.Error())
+		return
+	}
+	session, err := r.data.Client.Session(ctx, id)
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not read session "+id, err))
+		return
+	}
+	if session.Status.Terminal() {
+		resp.Diagnostics.AddError("Session has ended", fmt.Sprintf("Session %s reads %q; there is no machine to take over.", id,
+			session.Status))
+		return
+	}
+	resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("name"), nameOf(session))...)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, []byte("true"))...)
+	resp.Diagnostics.AddWarning("Private key is not known",
+		"The shopper tells a session's private key once, to whoever rents it, and keeps no copy: after an import ssh.private_key is"+
+			" null. Deployments and data sources log in with the provider's ssh credentials instead, if the machine knows them.")
+}
+
+// settle tells the journal that the session is in state, and releases what a
+// crashed run left under its name.
+func (r *Resource) settle(ctx context.Context, state model, diags *diagnostics) {
+	if err := r.data.Renter.Seen(state.ConsumerID.ValueString()); err != nil {
+		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
+	}
+	released, err := r.data.Renter.Settle(ctx, state.Name.ValueString())
+	if err != nil {
+		diags.Append(diagnostic.Warning("A leftover could not be released", err))
+	}
+	for _, id := range released {
+		diags.AddWarning("A leftover was released", fmt.Sprintf("Session %s, rented under the name %q by a run that ended before"+
+			" Terraform knew of it, has been released.", id, state.Name.ValueString()))
+	}
+}
+
+// keysOf are the parts of ssh that only the state knows.
+func keysOf(ssh sshattr.Model) sshattr.Model {
+	return sshattr.Model{PrivateKey: ssh.PrivateKey, HostKey: ssh.HostKey}
+}

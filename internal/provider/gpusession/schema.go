@@ -1,0 +1,240 @@
+package gpusession
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/resourcevalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/float64planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+const (
+	conflictError   = "error"
+	conflictReplace = "replace"
+)
+
+// Schema describes the resource.
+func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	attributes := computed()
+	for name, attribute := range arguments(ctx) {
+		attributes[name] = attribute
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "A rented GPU machine. Creating it rents the cheapest offer that meets the requirements, and waits until" +
+			" the machine can be logged in to; destroying it gives the machine back and waits for the proof. The shopper ends every" +
+			" machine at the end of its reservation, and twelve hours after it was rented at the latest.",
+		Attributes: attributes,
+	}
+}
+
+func arguments(ctx context.Context) map[string]schema.Attribute {
+	return map[string]schema.Attribute{
+		"name": schema.StringAttribute{
+			Required:      true,
+			PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			Validators:    []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
+			MarkdownDescription: "Name of the rental, one of its own among the sessions of the provider's `consumer_id`: by it a machine" +
+				" is found again after a crash. Changing it replaces the machine.",
+		},
+		"offer_id": schema.StringAttribute{
+			Optional: true, Computed: true,
+			PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown(), replaceKnown{}},
+			Validators:    []validator.String{validate.String("must be an offer's id", shopper.ValidateID)},
+			MarkdownDescription: "Rent this offer and no other. Either this or `requirements`. As a result it is the offer that was" +
+				" rented.",
+		},
+		"requirements": requirementsAttribute(),
+		"max_attempts": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 20)},
+			MarkdownDescription: "How many offers are tried before giving up, where one is gone, fails, or can't be logged in to." +
+				" Default 3.",
+		},
+		"reservation_hours": schema.Int64Attribute{
+			Optional: true, Computed: true, Default: int64default.StaticInt64(defaultHours),
+			Validators: []validator.Int64{int64validator.Between(1, rental.MaxHours)},
+			MarkdownDescription: "Hours from the rental's start to its end, 1 to 12. Default 1. Raising it extends the reservation in" +
+				" place; it can't be lowered.",
+		},
+		"workload_type": schema.StringAttribute{
+			Optional: true, Computed: true, Default: stringdefault.StaticString(string(shopper.WorkloadLLMVLLM)),
+			PlanModifiers: []planmodifier.String{replaceKnown{}},
+			Validators:    []validator.String{stringvalidator.OneOf(workloadTypes()...)},
+			MarkdownDescription: "What the shopper is told that the machine is for. Default `llm_vllm`, which leaves the machine as it" +
+				" is; `llm` makes the shopper install Ollama on it.",
+		},
+		"disk_gb": schema.Int64Attribute{
+			Optional:            true,
+			PlanModifiers:       []planmodifier.Int64{replaceKnown{}},
+			Validators:          []validator.Int64{int64validator.Between(1, 16384)},
+			MarkdownDescription: "Disk to ask for, in GB. Only Vast.ai honours it (default there 50).",
+		},
+		"template_hash_id": schema.StringAttribute{
+			Optional:            true,
+			PlanModifiers:       []planmodifier.String{replaceKnown{}},
+			Validators:          []validator.String{validate.String("must be a template's hash id", shopper.ValidateID)},
+			MarkdownDescription: "Template to start the machine from (Vast.ai only).",
+		},
+		"on_start_cmd": schema.StringAttribute{
+			Optional:      true,
+			PlanModifiers: []planmodifier.String{replaceKnown{}},
+			Validators:    []validator.String{validate.NotEmpty()},
+			MarkdownDescription: "Command that the machine runs when it starts (Vast.ai and TensorDock). The shopper stores it: put no" +
+				" secret in it.",
+		},
+		"storage_policy": schema.StringAttribute{
+			Optional:            true,
+			PlanModifiers:       []planmodifier.String{replaceKnown{}},
+			Validators:          []validator.String{stringvalidator.OneOf(string(shopper.StorageDestroy), string(shopper.StoragePreserve))},
+			MarkdownDescription: "`destroy` or `preserve`. The shopper stores it and enforces it nowhere.",
+		},
+		"ssh_timeout_minutes": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 30)},
+			MarkdownDescription: "How long the shopper waits for the machine's SSH server before it gives the machine up. Used when" +
+				" renting only.",
+		},
+		"on_conflict": schema.StringAttribute{
+			Optional: true, Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
+			MarkdownDescription: "What creating does with an active session of this name that is not in state and not provably a leftover" +
+				" of this configuration: `error` (default) stops and names it, `replace` releases it first.",
+		},
+		"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
+			Create: true, Read: true, Update: true, Delete: true,
+			CreateDescription: "Renting, until the machine can be logged in to. Default `45m`.",
+			ReadDescription:   "Default `5m`.",
+			UpdateDescription: "Extending the reservation. Default `10m`.",
+			DeleteDescription: "Releasing, until the proof. Default `20m`: one request of the shopper's own takes up to five.",
+		}),
+	}
+}
+
+func requirementsAttribute() schema.SingleNestedAttribute {
+	strings := func(text string, each ...validator.String) schema.ListAttribute {
+		return schema.ListAttribute{
+			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
+			Validators: []validator.List{listvalidator.SizeAtLeast(1), listvalidator.ValueStringsAre(append(each, validate.NotEmpty())...)},
+		}
+	}
+	return schema.SingleNestedAttribute{
+		Optional:      true,
+		PlanModifiers: []planmodifier.Object{replaceUnmet{}},
+		MarkdownDescription: "What the machine must be. The cheapest offer that fits is rented; between equal prices the more reliable" +
+			" one. A change that the rented machine still meets is an update in place, any other replaces it; prices and offers that" +
+			" move never do.",
+		Attributes: map[string]schema.Attribute{
+			"gpu_types": strings("GPU types to choose from, such as `RTX 4090`. Case doesn't matter."),
+			"gpu_count": schema.Int64Attribute{
+				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 64)},
+				MarkdownDescription: "Exactly how many GPUs. TensorDock gives one, whatever its offers say.",
+			},
+			"min_vram_gb": schema.Int64Attribute{
+				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 1024)},
+				MarkdownDescription: "Memory of each GPU in GB, at least. The shopper cuts off fractions, so one GB less is let through.",
+			},
+			"max_price_per_hour": schema.Float64Attribute{
+				Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
+				MarkdownDescription: "Ceiling in USD per hour for the whole machine. The price really paid is compared with it too.",
+			},
+			"clouds": strings("Clouds to choose from: `vastai`, `tensordock`, `bluelobster`."),
+			"locations": strings("Parts of a location's name to choose from, such as `US` or `Germany`." +
+				" Case doesn't matter."),
+			"min_reliability": schema.Float64Attribute{
+				Optional: true, Validators: []validator.Float64{float64validator.Between(0, 1)},
+				MarkdownDescription: "Reliability from 0 to 1, at least. Blue Lobster reports none, so this excludes it.",
+			},
+			"min_cuda_version": schema.Float64Attribute{
+				Optional: true, Validators: []validator.Float64{float64validator.Between(0, 100)},
+				MarkdownDescription: "CUDA version that the driver supports, at least, such as `12.8`. Only Vast.ai reports one, so this" +
+					" excludes all others.",
+			},
+			"exclude_offers": strings("Ids of offers never to rent."),
+			"allow_interruptible": schema.BoolAttribute{
+				Optional:            true,
+				MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
+			},
+		},
+	}
+}
+
+func computed() map[string]schema.Attribute {
+	text := func(description string) schema.StringAttribute {
+		return schema.StringAttribute{
+			Computed: true, MarkdownDescription: description,
+			PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+		}
+	}
+	number := func(description string) schema.Int64Attribute {
+		return schema.Int64Attribute{
+			Computed: true, MarkdownDescription: description,
+			PlanModifiers: []planmodifier.Int64{int64planmodifier.UseStateForUnknown()},
+		}
+	}
+	ssh := sshattr.Computed("How to log in to the machine.")
+	ssh.PlanModifiers = []planmodifier.Object{objectplanmodifier.UseStateForUnknown()}
+	return map[string]schema.Attribute{
+		"id":        text("The session's id."),
+		"status":    text("`running`, or the shopper's word for what it is instead."),
+		"cloud":     text("The cloud that the machine is rented from."),
+		"gpu_type":  text("Type of the GPUs."),
+		"gpu_count": number("How many GPUs."),
+		"vram_gb":   number("Memory of each GPU in GB, as the offer said. Null after an import."),
+		"location":  text("Where the machine is, as the offer said. Null after an import."),
+		"price_per_hour": schema.Float64Attribute{
+			Computed: true, MarkdownDescription: "What is really paid, in USD per hour.",
+			PlanModifiers: []planmodifier.Float64{float64planmodifier.UseStateForUnknown()},
+		},
+		"consumer_id": text("The mark that the rental carries at the shopper: the provider's `consumer_id`, the name, and a token that" +
+			" no other rental has."),
+		"created_at": text("When the machine was rented (RFC 3339, UTC)."),
+		"expires_at": schema.StringAttribute{
+			Computed:            true,
+			MarkdownDescription: "When the reservation ends and the shopper ends the machine (RFC 3339, UTC).",
+			PlanModifiers:       []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+		},
+		"ssh": ssh,
+	}
+}
+
+func workloadTypes() []string {
+	var words []string
+	for _, word := range shopper.WorkloadTypes() {
+		words = append(words, string(word))
+	}
+	return words
+}
+
+// ConfigValidators refuse configurations whose attributes don't go together.
+func (r *Resource) ConfigValidators(context.Context) []resource.ConfigValidator {
+	return []resource.ConfigValidator{
+		resourcevalidator.ExactlyOneOf(path.MatchRoot("offer_id"), path.MatchRoot("requirements")),
+	}
+}
+
+// IdentitySchema describes what identifies a session.
+func (r *Resource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
+	resp.IdentitySchema = identityschema.Schema{
+		Attributes: map[string]identityschema.Attribute{
+			"id": identityschema.StringAttribute{RequiredForImport: true, Description: "The session's id."},
+		},
+	}
+}

@@ -1,0 +1,64 @@
+// Package providerdata is what the provider's configuration hands to its
+// resources and data sources.
+package providerdata
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// Data is made once for each configured provider and shared by all its objects.
+type Data struct {
+	// Client and Renter are nil while Unknown names a setting.
+	Client *shopper.Client
+	Renter *rental.Renter
+	// Consumer is the provider's consumer_id.
+	Consumer string
+	SSH      SSH
+	Version  string
+	// Unknown are the provider's settings that depend on something not yet known:
+	// nothing can be asked of the shopper before apply.
+	Unknown []string
+}
+
+// SSH are credentials for machines whose key is not in state.
+type SSH struct {
+	// PrivateKey is PEM, "" for none.
+	PrivateKey string
+	// AgentSocket is the path of an SSH agent's socket, "" for none.
+	AgentSocket string
+}
+
+// From returns what Configure stored. Before the provider is configured, such as
+// while a configuration is validated, that is nil and no error.
+func From(stored any, diags *diag.Diagnostics) *Data {
+	if stored == nil {
+		return nil
+	}
+	data, ok := stored.(*Data)
+	if !ok {
+		diags.AddError("The provider has a defect",
+			fmt.Sprintf("An object was configured with %T instead of the provider's data. Please report this.", stored))
+	}
+	return data
+}
+
+// Ready adds an error when nothing can be asked of the shopper yet.
+func (d *Data) Ready(diags *diag.Diagnostics) bool {
+	switch {
+	case d == nil:
+		diags.AddError("Provider is not configured", "The provider has not been configured before it was used. Please report this.")
+		return false
+	case len(d.Unknown) > 0:
+		diags.AddError("Provider settings are not known",
+			fmt.Sprintf("The provider's %s depends on something that is not known yet. Apply that first, for example with"+
+				" -target, or give a value that is known.", strings.Join(d.Unknown, ", ")))
+		return false
+	}
+	return true
+}

@@ -1,0 +1,169 @@
+package provider
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"regexp"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/provider"
+	"github.com/hashicorp/terraform-plugin-framework/provider/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+)
+
+// model is the provider's configuration.
+type model struct {
+	URL               types.String `tfsdk:"url"`
+	Token             types.String `tfsdk:"token"`
+	Headers           types.Map    `tfsdk:"headers"`
+	CACertificate     types.String `tfsdk:"ca_certificate"`
+	ClientCertificate types.String `tfsdk:"client_certificate"`
+	ClientKey         types.String `tfsdk:"client_key"`
+	ConsumerID        types.String `tfsdk:"consumer_id"`
+	JournalDirectory  types.String `tfsdk:"journal_directory"`
+	RequestTimeout    types.Int64  `tfsdk:"request_timeout"`
+	MaxRetries        types.Int64  `tfsdk:"max_retries"`
+	Budget            types.Object `tfsdk:"budget"`
+	SSH               types.Object `tfsdk:"ssh"`
+}
+
+type budgetModel struct {
+	MaxPricePerHour types.Float64 `tfsdk:"max_price_per_hour"`
+}
+
+type sshModel struct {
+	PrivateKey types.String `tfsdk:"private_key"`
+	Agent      types.Bool   `tfsdk:"agent"`
+}
+
+const (
+	defaultURL      = "http://localhost:8080"
+	defaultConsumer = "terraform"
+)
+
+var headerPattern = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// Schema describes the provider's configuration.
+func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *provider.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Rents GPU machines through the shopper (cloud-gpu-shopper), serves open models on them with vLLM," +
+			" proves that they answer, and gives everything back on destroy.",
+		Attributes: map[string]schema.Attribute{
+			"url": schema.StringAttribute{
+				Optional:   true,
+				Validators: []validator.String{validate.String("must be an http or https URL", validate.URL)},
+				MarkdownDescription: "The shopper's address. Default: the environment variable `SHOPPER_URL`, else `" +
+					defaultURL + "`.",
+			},
+			"token": schema.StringAttribute{
+				Optional: true, Sensitive: true,
+				Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "Bearer token for a proxy in front of the shopper. Default: the environment variable" +
+					" `SHOPPER_TOKEN`.",
+			},
+			"headers": schema.MapAttribute{
+				Optional: true, Sensitive: true, ElementType: types.StringType,
+				Validators: []validator.Map{
+					mapvalidator.KeysAre(stringvalidator.RegexMatches(headerPattern, "must be the name of an HTTP header")),
+				},
+				MarkdownDescription: "Further HTTP headers for every request to the shopper.",
+			},
+			"ca_certificate": schema.StringAttribute{
+				Optional:            true,
+				Validators:          []validator.String{validate.String("must hold certificates in PEM form", checkCertificates)},
+				MarkdownDescription: "Certificates in PEM form to trust for the shopper instead of the system's own.",
+			},
+			"client_certificate": schema.StringAttribute{
+				Optional:            true,
+				Validators:          []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("client_key"))},
+				MarkdownDescription: "Certificate in PEM form with which to identify to the shopper.",
+			},
+			"client_key": schema.StringAttribute{
+				Optional: true, Sensitive: true,
+				Validators:          []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("client_certificate"))},
+				MarkdownDescription: "Private key of `client_certificate` in PEM form.",
+			},
+			"consumer_id": schema.StringAttribute{
+				Optional:   true,
+				Validators: []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
+				MarkdownDescription: "Who rents. It is the first part of the mark that every rental carries, and by which a machine" +
+					" is found again after a crash: give each stack its own. Default: the environment variable `SHOPPER_CONSUMER_ID`," +
+					" else `" + defaultConsumer + "`.",
+			},
+			"journal_directory": schema.StringAttribute{
+				Optional: true,
+				MarkdownDescription: "Where the journal of rentals is kept, which proves after a crash that a machine is a leftover" +
+					" of this configuration. Default: `shopper` in Terraform's data directory (`.terraform`, or `TF_DATA_DIR`). `\"\"`" +
+					" turns it off.",
+			},
+			"request_timeout": schema.Int64Attribute{
+				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 300)},
+				MarkdownDescription: "Seconds for one attempt of a request that reads. Default 30. Requests that rent or release have" +
+					" longer ones of their own, because the shopper waits for the cloud before it answers.",
+			},
+			"max_retries": schema.Int64Attribute{
+				Optional: true, Validators: []validator.Int64{int64validator.Between(0, 20)},
+				MarkdownDescription: "How often a request that reads is repeated. Default 4. Requests that rent are never repeated.",
+			},
+			"budget": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "What may be spent at most.",
+				Attributes: map[string]schema.Attribute{
+					"max_price_per_hour": schema.Float64Attribute{
+						Required: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
+						MarkdownDescription: "Ceiling in USD per hour on the summed price of all of this consumer's live sessions. A session" +
+							" that would break it is refused before anything is rented.",
+					},
+				},
+			},
+			"ssh": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Credentials for machines whose private key is not given with the machine.",
+				Attributes: map[string]schema.Attribute{
+					"private_key": schema.StringAttribute{
+						Optional: true, Sensitive: true,
+						Validators: []validator.String{validate.String("must be an unencrypted private key", host.ParsePrivateKey)},
+						MarkdownDescription: "Private key in PEM or OpenSSH form, without a passphrase. Default: the environment variable" +
+							" `SHOPPER_SSH_PRIVATE_KEY`.",
+					},
+					"agent": schema.BoolAttribute{
+						Optional:            true,
+						MarkdownDescription: "Offer the keys of the SSH agent at `SSH_AUTH_SOCK` too. Default false.",
+					},
+				},
+			},
+		},
+	}
+}
+
+func checkCertificates(s string) error {
+	if !x509.NewCertPool().AppendCertsFromPEM([]byte(s)) {
+		return errors.New("it holds no certificate in PEM form")
+	}
+	return nil
+}
+
+// ValidateConfig checks what can only be checked together.
+func (p *Shopper) ValidateConfig(ctx context.Context, req provider.ValidateConfigRequest, resp *provider.ValidateConfigResponse) {
+	var config model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	certificate, key := config.ClientCertificate, config.ClientKey
+	if resp.Diagnostics.HasError() || certificate.ValueString() == "" || key.ValueString() == "" {
+		return
+	}
+	if _, err := tls.X509KeyPair([]byte(certificate.ValueString()), []byte(key.ValueString())); err != nil {
+		resp.Diagnostics.AddAttributeError(path.Root("client_certificate"), "Invalid client certificate",
+			"client_certificate and client_key are not a certificate in PEM form and its key.")
+	}
+}

@@ -1,0 +1,43 @@
+// Package validate makes validators from the functions with which the other
+// packages judge a value, so that what they would refuse at apply is refused
+// when Terraform plans, and with the same words. Unknown and null values pass.
+package validate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+)
+
+type stringFunc struct {
+	description string
+	check       func(string) error
+}
+
+// String returns a validator that refuses what check refuses.
+func String(description string, check func(string) error) validator.String {
+	return stringFunc{description: description, check: check}
+}
+
+func (v stringFunc) Description(context.Context) string         { return v.description }
+func (v stringFunc) MarkdownDescription(context.Context) string { return v.description }
+
+func (v stringFunc) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if err := v.check(req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid value", fmt.Sprintf("%s: %v.", req.Path, err))
+	}
+}
+
+// NotEmpty refuses "", which is never the same as leaving an attribute out.
+func NotEmpty() validator.String {
+	return String("must not be empty; leave the attribute out instead", func(s string) error {
+		if s == "" {
+			return fmt.Errorf("it must not be empty; leave it out instead")
+		}
+		return nil
+	})
+}

@@ -1,0 +1,303 @@
+package vllmdeployment
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+type model struct {
+	SessionID types.String `tfsdk:"session_id"`
+	SSH       types.Object `tfsdk:"ssh"`
+
+	Model                types.String  `tfsdk:"model"`
+	ServedModelName      types.String  `tfsdk:"served_model_name"`
+	Revision             types.String  `tfsdk:"revision"`
+	Quantization         types.String  `tfsdk:"quantization"`
+	DType                types.String  `tfsdk:"dtype"`
+	MaxModelLen          types.Int64   `tfsdk:"max_model_len"`
+	GPUMemoryUtilization types.Float64 `tfsdk:"gpu_memory_utilization"`
+	TensorParallelSize   types.Int64   `tfsdk:"tensor_parallel_size"`
+	PipelineParallelSize types.Int64   `tfsdk:"pipeline_parallel_size"`
+	TrustRemoteCode      types.Bool    `tfsdk:"trust_remote_code"`
+	Args                 types.List    `tfsdk:"args"`
+	Env                  types.Map     `tfsdk:"env"`
+	Port                 types.Int64   `tfsdk:"port"`
+
+	APIKey           types.String `tfsdk:"api_key"`
+	APIKeyWO         types.String `tfsdk:"api_key_wo"`
+	APIKeyWOVersion  types.Int64  `tfsdk:"api_key_wo_version"`
+	HFToken          types.String `tfsdk:"hf_token"`
+	HFTokenWO        types.String `tfsdk:"hf_token_wo"`
+	HFTokenWOVersion types.Int64  `tfsdk:"hf_token_wo_version"`
+
+	Runtime   types.String `tfsdk:"runtime"`
+	Container types.Object `tfsdk:"container"`
+	Ready     types.Object `tfsdk:"ready"`
+	OnFailure types.String `tfsdk:"on_failure"`
+
+	ID                types.String   `tfsdk:"id"`
+	Server            types.Object   `tfsdk:"server"`
+	BaseURL           types.String   `tfsdk:"base_url"`
+	TunnelCommand     types.String   `tfsdk:"tunnel_command"`
+	ImageDigest       types.String   `tfsdk:"image_digest"`
+	VLLMVersion       types.String   `tfsdk:"vllm_version"`
+	ServedMaxModelLen types.Int64    `tfsdk:"served_max_model_len"`
+	GPUs              types.List     `tfsdk:"gpus"`
+	Status            types.String   `tfsdk:"status"`
+	StartedAt         types.String   `tfsdk:"started_at"`
+	LoadSeconds       types.Float64  `tfsdk:"load_seconds"`
+	Timeouts          timeouts.Value `tfsdk:"timeouts"`
+}
+
+type containerModel struct {
+	Image        types.String `tfsdk:"image"`
+	Name         types.String `tfsdk:"name"`
+	GPUs         types.String `tfsdk:"gpus"`
+	ShmSize      types.Int64  `tfsdk:"shm_size"`
+	User         types.String `tfsdk:"user"`
+	Cache        types.String `tfsdk:"cache"`
+	PullPolicy   types.String `tfsdk:"pull_policy"`
+	RegistryAuth types.Object `tfsdk:"registry_auth"`
+}
+
+type registryAuthModel struct {
+	Username      types.String `tfsdk:"username"`
+	Password      types.String `tfsdk:"password"`
+	IdentityToken types.String `tfsdk:"identity_token"`
+}
+
+type readyModel struct {
+	Completion types.Bool `tfsdk:"completion"`
+}
+
+// serverModel is what it takes to find the server on its machine again.
+type serverModel struct {
+	Runtime   types.String `tfsdk:"runtime"`
+	ID        types.String `tfsdk:"id"`
+	Name      types.String `tfsdk:"name"`
+	Owner     types.String `tfsdk:"owner"`
+	Port      types.Int64  `tfsdk:"port"`
+	Listen    types.String `tfsdk:"listen"`
+	Directory types.String `tfsdk:"directory"`
+}
+
+type gpuModel struct {
+	Index             types.Int64  `tfsdk:"index"`
+	UUID              types.String `tfsdk:"uuid"`
+	Name              types.String `tfsdk:"name"`
+	MemoryMiB         types.Int64  `tfsdk:"memory_mib"`
+	DriverVersion     types.String `tfsdk:"driver_version"`
+	ComputeCapability types.String `tfsdk:"compute_capability"`
+}
+
+var serverTypes = map[string]attr.Type{
+	"runtime": types.StringType, "id": types.StringType, "name": types.StringType, "owner": types.StringType,
+	"port": types.Int64Type, "listen": types.StringType, "directory": types.StringType,
+}
+
+var gpuTypes = map[string]attr.Type{
+	"index": types.Int64Type, "uuid": types.StringType, "name": types.StringType, "memory_mib": types.Int64Type,
+	"driver_version": types.StringType, "compute_capability": types.StringType,
+}
+
+// secrets are the secret values of a deployment, wherever they come from.
+type secrets struct {
+	apiKey, hfToken string
+}
+
+// spec turns the arguments into what vLLM is told. Unknown values are left out.
+func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics) {
+	var diags diag.Diagnostics
+	spec := vllm.Spec{
+		Model:                m.Model.ValueString(),
+		ServedModelName:      m.ServedModelName.ValueString(),
+		Revision:             m.Revision.ValueString(),
+		Quantization:         m.Quantization.ValueString(),
+		DType:                m.DType.ValueString(),
+		MaxModelLen:          int(m.MaxModelLen.ValueInt64()),
+		GPUMemoryUtilization: m.GPUMemoryUtilization.ValueFloat64(),
+		TensorParallelSize:   int(m.TensorParallelSize.ValueInt64()),
+		PipelineParallelSize: int(m.PipelineParallelSize.ValueInt64()),
+		TrustRemoteCode:      m.TrustRemoteCode.ValueBool(),
+		Port:                 int(m.Port.ValueInt64()),
+		APIKey:               s.apiKey,
+		HFToken:              s.hfToken,
+	}
+	if !m.Args.IsNull() && !m.Args.IsUnknown() {
+		var args []types.String
+		diags.Append(m.Args.ElementsAs(ctx, &args, false)...)
+		for _, arg := range args {
+			if !arg.IsUnknown() {
+				spec.ExtraArgs = append(spec.ExtraArgs, arg.ValueString())
+			}
+		}
+	}
+	if !m.Env.IsNull() && !m.Env.IsUnknown() {
+		env := map[string]types.String{}
+		diags.Append(m.Env.ElementsAs(ctx, &env, false)...)
+		spec.Env = make(map[string]string, len(env))
+		for name, value := range env {
+			spec.Env[name] = value.ValueString()
+		}
+	}
+	return spec, diags
+}
+
+func (m model) containerOptions(ctx context.Context) (deploy.ContainerOptions, diag.Diagnostics) {
+	var c containerModel
+	var diags diag.Diagnostics
+	if m.Container.IsNull() || m.Container.IsUnknown() {
+		return deploy.ContainerOptions{}, diags
+	}
+	diags.Append(m.Container.As(ctx, &c, basetypes.ObjectAsOptions{})...)
+	options := deploy.ContainerOptions{
+		Image:      c.Image.ValueString(),
+		Name:       c.Name.ValueString(),
+		GPUs:       c.GPUs.ValueString(),
+		ShmSize:    c.ShmSize.ValueInt64(),
+		User:       c.User.ValueString(),
+		Cache:      c.Cache.ValueString(),
+		PullPolicy: c.PullPolicy.ValueString(),
+	}
+	if !c.RegistryAuth.IsNull() && !c.RegistryAuth.IsUnknown() {
+		var auth registryAuthModel
+		diags.Append(c.RegistryAuth.As(ctx, &auth, basetypes.ObjectAsOptions{})...)
+		options.RegistryAuth = &deploy.RegistryAuth{
+			Username: auth.Username.ValueString(), Password: auth.Password.ValueString(), IdentityToken: auth.IdentityToken.ValueString(),
+		}
+	}
+	return options, diags
+}
+
+// completes reports whether the model is proved by a completion.
+func (m model) completes(ctx context.Context) (bool, diag.Diagnostics) {
+	if m.Ready.IsNull() || m.Ready.IsUnknown() {
+		return true, nil
+	}
+	var ready readyModel
+	diags := m.Ready.As(ctx, &ready, basetypes.ObjectAsOptions{})
+	return ready.Completion.IsNull() || ready.Completion.ValueBool(), diags
+}
+
+// serverName is the server's name on its machine.
+func (m model) serverName(options deploy.ContainerOptions) string {
+	if options.Name != "" {
+		return options.Name
+	}
+	return fmt.Sprintf("vllm-%d", m.port())
+}
+
+func (m model) port() int {
+	if port := int(m.Port.ValueInt64()); port > 0 {
+		return port
+	}
+	return vllm.DefaultPort
+}
+
+func (m model) sshOf(ctx context.Context) (sshattr.Model, diag.Diagnostics) {
+	var ssh sshattr.Model
+	if m.SSH.IsNull() || m.SSH.IsUnknown() {
+		return ssh, nil
+	}
+	diags := m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})
+	return ssh, diags
+}
+
+// ref is what the server is found by.
+func (m model) ref(ctx context.Context) (deploy.Ref, diag.Diagnostics) {
+	var s serverModel
+	if m.Server.IsNull() || m.Server.IsUnknown() {
+		return deploy.Ref{}, nil
+	}
+	diags := m.Server.As(ctx, &s, basetypes.ObjectAsOptions{})
+	return deploy.Ref{
+		Runtime: deploy.Kind(s.Runtime.ValueString()), ID: s.ID.ValueString(), Name: s.Name.ValueString(),
+		Owner: s.Owner.ValueString(), Port: int(s.Port.ValueInt64()), Listen: s.Listen.ValueString(),
+		Directory: s.Directory.ValueString(),
+	}, diags
+}
+
+// setStatus fills in what is known of the server once it has been proved.
+func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr.Model) diag.Diagnostics {
+	var diags diag.Diagnostics
+	m.setInspected(status)
+	server, d := types.ObjectValueFrom(ctx, serverTypes, serverModel{
+		Runtime: types.StringValue(string(status.Runtime)), ID: types.StringValue(status.ID), Name: types.StringValue(status.Name),
+		Owner: types.StringValue(status.Owner), Port: types.Int64Value(int64(status.Port)), Listen: text(status.Listen),
+		Directory: text(status.Directory),
+	})
+	diags.Append(d...)
+	m.Server = server
+	m.VLLMVersion = text(status.VLLMVersion)
+	m.ServedMaxModelLen = number(status.ServedMaxModelLen)
+	m.LoadSeconds = types.Float64Value(float64(int(status.LoadSeconds*10)) / 10)
+	gpus := make([]gpuModel, 0, len(status.GPUs))
+	for _, gpu := range status.GPUs {
+		gpus = append(gpus, gpuModel{
+			Index: types.Int64Value(int64(gpu.Index)), UUID: text(gpu.UUID), Name: text(gpu.Name), MemoryMiB: number(gpu.MemoryMiB),
+			DriverVersion: text(gpu.DriverVersion), ComputeCapability: text(gpu.ComputeCapability),
+		})
+	}
+	list, d := types.ListValueFrom(ctx, types.ObjectType{AttrTypes: gpuTypes}, gpus)
+	diags.Append(d...)
+	m.GPUs = list
+	m.setReach(ssh)
+	return diags
+}
+
+// setInspected fills in what a look at the server tells.
+func (m *model) setInspected(status deploy.Status) {
+	m.ID = types.StringValue(status.ID)
+	m.Status = types.StringValue(string(status.State))
+	m.ImageDigest = text(status.ImageDigest)
+	m.StartedAt = types.StringNull()
+	if !status.StartedAt.IsZero() {
+		m.StartedAt = types.StringValue(status.StartedAt.UTC().Format(time.RFC3339))
+	}
+}
+
+// setReach fills in how a client reaches the server.
+func (m *model) setReach(ssh sshattr.Model) {
+	port := strconv.Itoa(m.port())
+	m.BaseURL = types.StringValue("http://" + net.JoinHostPort(vllm.DefaultListen, port) + "/v1")
+	m.TunnelCommand = types.StringValue(tunnelCommand(ssh, port))
+}
+
+// tunnelCommand is a line for a shell that opens the server's port on this side.
+func tunnelCommand(ssh sshattr.Model, port string) string {
+	args := []string{"ssh", "-N", "-L", port + ":" + net.JoinHostPort(vllm.DefaultListen, port)}
+	if p := ssh.Port.ValueInt64(); p > 0 && p != host.DefaultPort {
+		args = append(args, "-p", strconv.FormatInt(p, 10))
+	}
+	args = append(args, ssh.User.ValueString()+"@"+strings.Trim(ssh.Host.ValueString(), "[]"))
+	return host.Quote(args...)
+}
+
+func text(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
+}
+
+func number(n int) types.Int64 {
+	if n == 0 {
+		return types.Int64Null()
+	}
+	return types.Int64Value(int64(n))
+}

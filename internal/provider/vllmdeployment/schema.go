@@ -1,0 +1,279 @@
+package vllmdeployment
+
+import (
+	"context"
+	"errors"
+	"regexp"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// Schema describes the resource.
+func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	attributes := map[string]schema.Attribute{}
+	for _, group := range []map[string]schema.Attribute{placeArguments(ctx), serverArguments(), secretArguments(), results()} {
+		for name, attribute := range group {
+			attributes[name] = attribute
+		}
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "A vLLM server on a machine that SSH reaches, rented or not. Creating it succeeds only after the model has" +
+			" given a real completion; when it fails, the error says why, with the server's own words, and nothing is left on the" +
+			" machine. The server listens on the machine's loopback only and is reached through SSH.",
+		Attributes: attributes,
+	}
+}
+
+func placeArguments(ctx context.Context) map[string]schema.Attribute {
+	return map[string]schema.Attribute{
+		"session_id": schema.StringAttribute{
+			Optional:      true,
+			PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			Validators:    []validator.String{validate.NotEmpty()},
+			MarkdownDescription: "Id of the `shopper_gpu_session` that the machine is rented with. A replaced session replaces the" +
+				" deployment, and an ended one is known to have taken the server with it.",
+		},
+		"ssh": sshattr.Argument(),
+		"runtime": schema.StringAttribute{
+			Optional:   true,
+			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Auto))},
+			MarkdownDescription: "How the server is run: `container`, through the machine's Docker or Podman. Default `auto`, which takes" +
+				" what the machine has.",
+		},
+		"container": containerAttribute(),
+		"ready": schema.SingleNestedAttribute{
+			Optional:            true,
+			MarkdownDescription: "When the server counts as ready.",
+			Attributes: map[string]schema.Attribute{
+				"completion": schema.BoolAttribute{
+					Optional: true,
+					MarkdownDescription: "Prove the model with a completion. Default true; false for models that don't complete (embedding," +
+						" reward), which are proved by the fitting call instead.",
+				},
+			},
+		},
+		"on_failure": schema.StringAttribute{
+			Optional: true, Validators: []validator.String{stringvalidator.OneOf(string(deploy.Rollback), string(deploy.Keep))},
+			MarkdownDescription: "What happens to a server that fails: `rollback` (default) removes it, and on an update starts the old" +
+				" one again; `keep` leaves it for debugging, and the error says how to reach it.",
+		},
+		"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
+			Create: true, Read: true, Update: true, Delete: true,
+			CreateDescription: "From the first login to the first completion, the image's pull and the model's download included." +
+				" Default `60m`.",
+			ReadDescription:   "Default `2m`.",
+			UpdateDescription: "Default `60m`.",
+			DeleteDescription: "Default `10m`.",
+		}),
+	}
+}
+
+func containerAttribute() schema.SingleNestedAttribute {
+	return schema.SingleNestedAttribute{
+		Required:            true,
+		MarkdownDescription: "How the container is run.",
+		Attributes: map[string]schema.Attribute{
+			"image": schema.StringAttribute{
+				Required: true, Validators: []validator.String{validate.String("must name a tag or a digest", checkImage)},
+				MarkdownDescription: "vLLM's image, pinned to a tag or a digest, such as `vllm/vllm-openai:v0.33.0`.",
+			},
+			"name": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.String("must be a container name", checkContainerName)},
+				MarkdownDescription: "The container's name. Default `vllm-PORT`.",
+			},
+			"gpus": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "`all` (default), `none`, a count, or a list of indices or UUIDs separated by commas.",
+			},
+			"shm_size": schema.Int64Attribute{
+				Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1 << 20)},
+				MarkdownDescription: "Shared memory in bytes. Default: the machine's own IPC namespace, as vLLM recommends.",
+			},
+			"user": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "User, or user and group (`2000:0`), to run as. Default: the image's own.",
+			},
+			"cache": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "Prefix of the names of the volumes, or a directory on the machine, in which weights and compiled kernels" +
+					" survive an update.",
+			},
+			"pull_policy": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{stringvalidator.OneOf("missing", "always", "never")},
+				MarkdownDescription: "`missing` (default), `always` or `never`.",
+			},
+			"registry_auth": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Credentials for the image's registry.",
+				Attributes: map[string]schema.Attribute{
+					"username": schema.StringAttribute{Optional: true, MarkdownDescription: "User name."},
+					"password": schema.StringAttribute{Optional: true, Sensitive: true, MarkdownDescription: "Password or access token."},
+					"identity_token": schema.StringAttribute{
+						Optional: true, Sensitive: true, MarkdownDescription: "Identity token, instead of a user name and password.",
+					},
+				},
+			},
+		},
+	}
+}
+
+func serverArguments() map[string]schema.Attribute {
+	text := func(description string, more ...validator.String) schema.StringAttribute {
+		return schema.StringAttribute{
+			Optional: true, MarkdownDescription: description, Validators: append([]validator.String{validate.NotEmpty()}, more...),
+		}
+	}
+	size := func(description string) schema.Int64Attribute {
+		return schema.Int64Attribute{
+			Optional: true, MarkdownDescription: description, Validators: []validator.Int64{int64validator.AtLeast(1)},
+		}
+	}
+	return map[string]schema.Attribute{
+		"model": schema.StringAttribute{
+			Required: true, Validators: []validator.String{validate.NotEmpty()},
+			MarkdownDescription: "Hugging Face id of the model, such as `Qwen/Qwen2.5-7B-Instruct`, or a path on the machine.",
+		},
+		"served_model_name": text("Name that clients ask for. Default: the model's id."),
+		"revision":          text("Branch, tag or commit of the model."),
+		"quantization": text("Quantization method. Best left out: the checkpoint says it, and another value than its own" +
+			" fails."),
+		"dtype":         text("Number format of weights and activations.", stringvalidator.OneOf(vllm.DTypes()...)),
+		"max_model_len": size("Longest context in tokens, prompt and answer together. Default: what the model allows."),
+		"gpu_memory_utilization": schema.Float64Attribute{
+			Optional: true, Validators: []validator.Float64{float64validator.Between(0.05, 1)},
+			MarkdownDescription: "Share of each GPU's memory that vLLM takes. Default 0.9.",
+		},
+		"tensor_parallel_size":   size("GPUs that share each layer. Default: all GPUs of the machine."),
+		"pipeline_parallel_size": size("GPUs that share the layers. Default 1."),
+		"trust_remote_code": schema.BoolAttribute{
+			Optional: true, MarkdownDescription: "Run Python code that comes with the model. Default false.",
+		},
+		"args": schema.ListAttribute{
+			Optional: true, ElementType: types.StringType,
+			MarkdownDescription: "Further flags of `vllm serve`, one element for each word. Flags that have an attribute of their own, and" +
+				" secrets, are refused.",
+		},
+		"env": schema.MapAttribute{
+			Optional: true, ElementType: types.StringType,
+			MarkdownDescription: "Further environment variables. Put no secret here; `api_key` and `hf_token` have attributes of their" +
+				" own.",
+		},
+		"port": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
+			MarkdownDescription: "Port on the machine's loopback. Default 8000.",
+		},
+	}
+}
+
+func secretArguments() map[string]schema.Attribute {
+	secret := func(description, other string) schema.StringAttribute {
+		return schema.StringAttribute{
+			Optional: true, Sensitive: true, MarkdownDescription: description,
+			Validators: []validator.String{validate.NotEmpty(), stringvalidator.ConflictsWith(path.MatchRoot(other))},
+		}
+	}
+	writeOnly := func(description, version string) schema.StringAttribute {
+		return schema.StringAttribute{
+			Optional: true, Sensitive: true, WriteOnly: true, MarkdownDescription: description,
+			Validators: []validator.String{validate.NotEmpty(), stringvalidator.AlsoRequires(path.MatchRoot(version))},
+		}
+	}
+	version := func(of string) schema.Int64Attribute {
+		return schema.Int64Attribute{
+			Optional:            true,
+			Validators:          []validator.Int64{int64validator.AlsoRequires(path.MatchRoot(of))},
+			MarkdownDescription: "Version of `" + of + "`; change it to have a changed value used.",
+		}
+	}
+	apiKey := secret("Key that clients must present. Made by the provider when left out, and kept in state.", "api_key_wo")
+	apiKey.Computed = true
+	return map[string]schema.Attribute{
+		"api_key": apiKey,
+		"api_key_wo": writeOnly("The same, kept out of state and plan (Terraform and OpenTofu 1.11 or later).",
+			"api_key_wo_version"),
+		"api_key_wo_version":  version("api_key_wo"),
+		"hf_token":            secret("Hugging Face token, for models that need one.", "hf_token_wo"),
+		"hf_token_wo":         writeOnly("The same, kept out of state and plan.", "hf_token_wo_version"),
+		"hf_token_wo_version": version("hf_token_wo"),
+	}
+}
+
+func results() map[string]schema.Attribute {
+	text := func(description string) schema.StringAttribute {
+		return schema.StringAttribute{Computed: true, MarkdownDescription: description}
+	}
+	number := func(description string) schema.Int64Attribute {
+		return schema.Int64Attribute{Computed: true, MarkdownDescription: description}
+	}
+	return map[string]schema.Attribute{
+		"id": text("The container's id."),
+		"server": schema.SingleNestedAttribute{
+			Computed:            true,
+			MarkdownDescription: "What the server is found by on its machine, for `shopper_vllm_health`.",
+			Attributes: map[string]schema.Attribute{
+				"runtime":   text("How it is run."),
+				"id":        text("The container's id."),
+				"name":      text("Its name."),
+				"owner":     text("The deployment that it belongs to, as a label on the machine says."),
+				"port":      number("Its port."),
+				"listen":    text("Its address on the machine."),
+				"directory": text("Where it keeps its files; null for a container."),
+			},
+		},
+		"base_url": text("Base URL of the OpenAI API as seen on the machine, and through `tunnel_command` on this side:" +
+			" `http://127.0.0.1:8000/v1`."),
+		"tunnel_command": text("Command that opens the server's port on this side, for whoever has the machine's key in their SSH agent" +
+			" or configuration."),
+		"image_digest":         text("The image that really runs."),
+		"vllm_version":         text("vLLM's version, as the server says."),
+		"served_max_model_len": number("Longest context that is served, in tokens."),
+		"gpus": schema.ListNestedAttribute{
+			Computed:            true,
+			MarkdownDescription: "The machine's GPUs.",
+			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+				"index":              number("Index."),
+				"uuid":               text("UUID."),
+				"name":               text("Name."),
+				"memory_mib":         number("Memory in MiB."),
+				"driver_version":     text("Version of the NVIDIA driver."),
+				"compute_capability": text("Compute capability, such as `8.9`."),
+			}},
+		},
+		"status":       text("`running`, or what the server is instead; then the next apply starts it again."),
+		"started_at":   text("When it was started (RFC 3339, UTC)."),
+		"load_seconds": schema.Float64Attribute{Computed: true, MarkdownDescription: "Seconds from the start to the first completion."},
+	}
+}
+
+var containerNamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+func checkContainerName(s string) error {
+	if !containerNamePattern.MatchString(s) {
+		return errors.New("a container's name is up to 128 letters, digits, dots, underscores and hyphens, beginning with a letter or digit")
+	}
+	return nil
+}
+
+// checkImage says what is wrong with an image reference.
+func checkImage(s string) error {
+	err := vllm.ValidateImage(s)
+	if spec, ok := errors.AsType[*vllm.SpecError](err); ok && len(spec.Problems) > 0 {
+		return errors.New(spec.Problems[0].Problem)
+	}
+	return err
+}
