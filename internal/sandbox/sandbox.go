@@ -37,6 +37,8 @@ type Options struct {
 	// SSHTimeout is how long the service tries to log in to a new machine before it
 	// gives it up, in service time; 0 = 8 minutes.
 	SSHTimeout time.Duration
+	// SSHInterval is how long it waits before it tries for the first time; 0 = 15 s.
+	SSHInterval time.Duration
 	// KeyBits is the size of the sessions' RSA keys; 0 = 4096 as the real service
 	// makes them, or 2048 when Speed is above 1, which is a matter of the
 	// computer's time only: form and use are the same.
@@ -46,7 +48,8 @@ type Options struct {
 	Dir string
 	Log *slog.Logger // nil = no log
 
-	start startHost // in tests: other machines
+	start startHost // in tests: other machines, and
+	login loginFunc // how one logs in to them
 }
 
 func (o Options) withDefaults() Options {
@@ -61,6 +64,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SSHTimeout == 0 {
 		o.SSHTimeout = verifyTimeout
+	}
+	if o.SSHInterval == 0 {
+		o.SSHInterval = firstPoll
+	}
+	if o.login == nil {
+		o.login = sshLogin
 	}
 	if o.KeyBits == 0 {
 		o.KeyBits = 2048
@@ -151,8 +160,8 @@ func (s *Sandbox) assemble(opts Options, offers []Offer) {
 			clock: clock, market: s.market, faults: s.faults, start: start, log: opts.Log, life: life, work: work,
 			random: random(1), byID: map[string]*instance{},
 		},
-		costs: newCosts(clock.Now()), keys: keysOf(opts.KeyBits), templates: opts.Templates, log: opts.Log, login: sshLogin,
-		timeout: opts.SSHTimeout, life: life, work: work,
+		costs: newCosts(clock.Now()), keys: keysOf(opts.KeyBits), templates: opts.Templates, log: opts.Log, login: opts.login,
+		timeout: opts.SSHTimeout, interval: opts.SSHInterval, life: life, work: work,
 		random: random(2), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
 	}
 	s.cloud.moved = s.addressChanged

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 )
 
 // service is the rental service itself: what stands between its HTTP routes and
@@ -24,8 +22,9 @@ type service struct {
 	keys      *keyPool
 	templates []Template
 	log       *slog.Logger
-	login     func(ctx context.Context, addr, user string, key ssh.Signer) error
+	login     loginFunc
 	timeout   time.Duration // of SSH verification, unless a session has its own
+	interval  time.Duration // before its first login
 
 	life context.Context //nolint:containedctx // the sandbox's life, for what goes on after an answer
 	work *sync.WaitGroup

@@ -39,7 +39,7 @@ func (s *service) verifySSH(row session, key ssh.Signer) {
 	if s.clock.Sleep(s.life, delay) != nil {
 		return
 	}
-	v := &verification{id: row.id, key: key, needed: needed, pause: firstPoll}
+	v := &verification{id: row.id, key: key, needed: needed, pause: s.interval}
 	deadline := s.clock.Elapsed() + row.sshTimeout
 	for {
 		poll := s.clock.Elapsed() + v.pause
@@ -132,6 +132,9 @@ func (s *service) fail(row session, reason string) {
 	s.sessions.Update(row)
 	s.costs.Final(row)
 }
+
+// loginFunc logs in to a machine once.
+type loginFunc func(ctx context.Context, addr, user string, key ssh.Signer) error
 
 // sshLogin logs in once, as the service does: it doesn't know the host key.
 func sshLogin(ctx context.Context, addr, user string, key ssh.Signer) error {
