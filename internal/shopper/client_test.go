@@ -271,7 +271,7 @@ func TestQA2_001_NothingIsLeftOpen(t *testing.T) {
 // closeCounter is a body that knows whether it was closed.
 type closeCounter struct {
 	io.Reader
-	opened, closed *int
+	closed *int
 }
 
 func (c *closeCounter) Close() error { *c.closed++; return nil }
@@ -284,7 +284,7 @@ func TestQA2_001_EveryBodyIsClosed(t *testing.T) {
 		network := &script{answer: func(attempt int, _ *http.Request) (*http.Response, error) {
 			opened++
 			r := response(statuses[(attempt-1)%len(statuses)], "")
-			r.Body = &closeCounter{Reader: strings.NewReader("<html>"), opened: &opened, closed: &closed}
+			r.Body = &closeCounter{Reader: strings.NewReader("<html>"), closed: &closed}
 			return r, nil
 		}}
 		client := newClient(t, fakeURL, network.use)
@@ -299,6 +299,11 @@ func TestQA2_001_EveryBodyIsClosed(t *testing.T) {
 		}
 		if opened < 8 || closed < opened {
 			t.Errorf("%d bodies, %d closed", opened, closed)
+		}
+		for i, request := range network.requests {
+			if request.Context().Err() == nil {
+				t.Errorf("attempt %d still holds its timer", i+1)
+			}
 		}
 	})
 }
