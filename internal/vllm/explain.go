@@ -71,7 +71,7 @@ var gatedPattern = regexp.MustCompile(`(?:Access to model |https?://[^/\s]+/)([\
 
 func explainGated(message string) (cause, wayOut string) {
 	model := group(gatedPattern, message)
-	if model == "" {
+	if model == "" || strings.HasPrefix(model, "api/") {
 		model = "model"
 	}
 	return fmt.Sprintf("The hub doesn't give out the %s: it is gated, and the Hugging Face token is missing, wrong, "+

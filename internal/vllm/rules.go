@@ -132,7 +132,7 @@ var machineRules = []rule{
 	},
 	{
 		kind: KindDriverTooOld,
-		pattern: oneOf(`unsatisfied condition: cuda`, `driver[\w ]* too old`, `Error 804: forward compatibility`,
+		pattern: oneOf(`unsatisfied condition: cuda`, `driver.{0,100} too old`, `Error 804: forward compatibility`,
 			`forward compatibility was attempted on non supported HW`, `cudaErrorUnsupportedPtxVersion`,
 			`PTX was compiled with an unsupported toolchain`, `CUDA driver version is insufficient`),
 		explain: explainDriver,
