@@ -64,6 +64,16 @@ func (m *Machine) ChangeHostKey() error {
 	return nil
 }
 
+// ChangePort moves the SSH server to another port and cuts every connection, as
+// when a cloud moves a machine to another address. The old port refuses.
+func (m *Machine) ChangePort() error {
+	if err := m.port.move(); err != nil {
+		return err
+	}
+	m.DropConnections()
+	return m.ResumeListening()
+}
+
 // Unresponsive makes the machine hang, or wake up again: it accepts connections
 // and says nothing on them, and those there are fall silent.
 func (m *Machine) Unresponsive(hang bool) { m.frozen.set(hang) }

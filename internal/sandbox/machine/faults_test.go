@@ -130,3 +130,20 @@ func TestAHangingMachine(t *testing.T) {
 	dial(t, m, k)
 	m.Unresponsive(true) // Close has to end it like this, too
 }
+
+func TestAMovedMachineAnswersAtItsNewPortOnly(t *testing.T) {
+	t.Parallel()
+	k := newKey(t)
+	m := start(t, vm(), k)
+	old := m.Addr()
+	if err := m.ChangePort(); err != nil {
+		t.Fatal(err)
+	}
+	if m.Addr() == old {
+		t.Fatal("the machine is where it was")
+	}
+	if conn, err := net.Dial("tcp", old); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the old port: %v, %v", conn, err)
+	}
+	dial(t, m, k)
+}

@@ -13,10 +13,10 @@ import (
 // port is the machine's SSH port. While nobody listens on it, it stays taken by a
 // socket that is bound only: clients are refused, and no other program gets it.
 type port struct {
-	host   string
-	number int
+	host string
 
 	mu       sync.Mutex
+	number   int
 	listener net.Listener // nil while not listening
 	bound    int          // file descriptor of the bound socket, -1 for none
 	closed   bool
@@ -34,6 +34,36 @@ func openPort(address string) (*port, error) {
 	}
 	p := &port{host: tcp.IP.String(), number: tcp.Port, listener: listener, bound: -1}
 	return p, p.pause()
+}
+
+// current is the port's number, which move changes.
+func (p *port) current() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.number
+}
+
+// move takes another port of the same address instead; nobody listens on it yet.
+func (p *port) move() error {
+	next, err := openPort(net.JoinHostPort(p.host, "0"))
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		next.close()
+		return net.ErrClosed
+	}
+	if p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+	if p.bound >= 0 {
+		_ = syscall.Close(p.bound)
+	}
+	p.number, p.bound = next.number, next.bound
+	return nil
 }
 
 func (p *port) address() netip.AddrPort {
