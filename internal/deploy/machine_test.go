@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"net"
@@ -212,7 +213,8 @@ func processRequest() deploy.Request {
 
 func launch(t *testing.T, r *rig, request deploy.Request) deploy.Status {
 	t.Helper()
-	seen := &events{}
+	begun := time.Now()
+	seen := &events{on: func(e deploy.Event) { t.Logf("%5.2fs %s: %s", time.Since(begun).Seconds(), e.Phase, e.Message) }}
 	request.Progress = seen.add
 	status, err := deploy.Launch(within(t, limit), r, request)
 	if err != nil {
@@ -295,15 +297,98 @@ func answers(t *testing.T, r *rig, status deploy.Status, key string) error {
 
 func remove(t *testing.T, r *rig, status deploy.Status) {
 	t.Helper()
+	begun := time.Now()
 	if err := deploy.Remove(within(t, limit), r, status.Ref); err != nil {
 		t.Fatalf("removing: %v", err)
 	}
+	t.Logf("removed in %s", time.Since(begun))
 	after, err := deploy.Inspect(within(t, limit), r, status.Ref)
 	if err != nil || after.State != deploy.Gone {
 		t.Fatalf("after the removal: %s, %v; want gone", after.State, err)
 	}
 	if n := r.servers(t); n != 0 {
 		t.Errorf("%d servers are left", n)
+	}
+}
+
+// containerInfo is what the engine lists of a container.
+type containerInfo struct {
+	ID     string `json:"Id"`
+	Names  []string
+	State  string
+	Labels map[string]string
+}
+
+// api calls the machine's engine directly.
+func (r *rig) api(t *testing.T, method, path, body string, out any) int {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", r.machine.Root().DockerSocket())
+	}}
+	req, err := http.NewRequestWithContext(within(t, limit), method, "http://engine"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if out != nil {
+		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return resp.StatusCode
+}
+
+func (r *rig) containers(t *testing.T) []containerInfo {
+	t.Helper()
+	var list []containerInfo
+	r.api(t, http.MethodGet, "/v1.41/containers/json?all=1", "", &list)
+	return list
+}
+
+// clean checks that nothing of a deployment is left: no container, no server, no GPU memory.
+func (r *rig) clean(t *testing.T) {
+	t.Helper()
+	if r.engine != nil {
+		if left := r.containers(t); len(left) > 0 {
+			t.Errorf("containers are left: %+v", left)
+		}
+	}
+	if n := r.servers(t); n != 0 {
+		t.Errorf("%d servers hold GPU memory", n)
+	}
+}
+
+// facts changes the machine's facts.
+func (r *rig) facts(t *testing.T, change func(*machinefs.Facts)) {
+	t.Helper()
+	if err := r.machine.SetFacts(change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kinds are the two ways to run a deployment, each with a machine that suits it.
+var kinds = []struct {
+	name    string
+	facts   func() machinefs.Facts
+	request func() deploy.Request
+}{
+	{"container", vm, request},
+	{"process", pod, processRequest},
+}
+
+// bothWays runs a test for both runtimes.
+func bothWays(t *testing.T, test func(t *testing.T, r *rig, request func() deploy.Request)) {
+	t.Helper()
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newRig(t, kind.facts()), kind.request)
+		})
 	}
 }
 

@@ -352,6 +352,8 @@ func (s *survey) lookForHub(ctx context.Context, machine Machine) error {
 		return ctx.Err()
 	case host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed:
 		return err
+	case host.KindOf(err) == host.Prohibited:
+		return nil // the SSH server forbids asking, which says nothing of the machine's own ways
 	}
 	s.hubErr = fmt.Errorf("%s: %w", address, err)
 	return nil

@@ -1,0 +1,318 @@
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+)
+
+// QA1-001: a cancel ends whatever is under way, waits for it, and leaves nothing behind.
+func TestQA1_001_CancelLeavesNothing(t *testing.T) {
+	t.Parallel()
+	phases := []struct {
+		phase deploy.Phase
+		facts func(*machinefs.Facts)
+	}{
+		{deploy.PhasePull, func(*machinefs.Facts) {}},
+		{deploy.PhaseStart, func(*machinefs.Facts) {}},
+		{deploy.PhaseLoad, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour }},
+		{deploy.PhaseCompletion, func(f *machinefs.Facts) { f.VLLM.Hang = true }},
+	}
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		for _, p := range phases {
+			r.facts(t, p.facts)
+			ctx, cancel := context.WithCancel(within(t, limit))
+			seen := &events{on: func(e deploy.Event) {
+				if e.Phase == p.phase {
+					cancel()
+				}
+			}}
+			wanted := request()
+			wanted.Progress = seen.add
+			_, err := deploy.Launch(ctx, r, wanted)
+			failed := wantError(t, r, err)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: cancelling isn't recognisable in: %v", p.phase, err)
+			}
+			if failed.Remains != "" {
+				t.Errorf("%s: left behind: %s", p.phase, failed.Remains)
+			}
+			contains(t, failed.Description(), "cancelled")
+			r.clean(t)
+			r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load, f.VLLM.Hang = 0, false })
+		}
+	})
+}
+
+// QA3-001: what a user can set travels as data, through the SSH server's real shell too.
+func TestQA3_001_HostileValuesStayData(t *testing.T) {
+	t.Parallel()
+	const hostile = "a'b\"c $(touch pwned1) `touch pwned2`; touch pwned3 & \\ | > pwned4 *~!#%{}[]é"
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.AnyModel = true })
+		wanted := request()
+		wanted.Spec.Model = "org/" + hostile
+		wanted.Spec.ServedModelName = "name " + hostile
+		wanted.Spec.Revision = hostile
+		wanted.Spec.ExtraArgs = []string{"--chat-template", "line one\nline two " + hostile}
+		wanted.Spec.Env = map[string]string{"HOSTILE": hostile + "\nsecond line\n\n", "EMPTY": "", "PERCENT": `%s\n\0101`}
+		wanted.Owner = "o'wner $(touch pwned5)"
+		status := launch(t, r, wanted)
+		for _, value := range []string{wanted.Spec.Model, wanted.Spec.ServedModelName, hostile, wanted.Spec.ExtraArgs[1]} {
+			if !slices.Contains(status.Arguments, value) {
+				t.Errorf("%q is not among the arguments %q", value, status.Arguments)
+			}
+		}
+		line, environ := serverProcess(t, r)
+		if !slices.Equal(line[len(line)-len(status.Arguments):], status.Arguments) {
+			t.Errorf("the process has the arguments\n%q\nwant\n%q", line, status.Arguments)
+		}
+		for name, value := range wanted.Spec.Env {
+			if !slices.Contains(environ, name+"="+value) || status.Environment[name] != value {
+				t.Errorf("%s is not %q in the process's environment; status says %q", name, value, status.Environment[name])
+			}
+		}
+		remove(t, r, status)
+		_ = filepath.WalkDir(string(r.machine.Root()), func(path string, _ os.DirEntry, _ error) error {
+			if strings.HasPrefix(filepath.Base(path), "pwned") {
+				t.Errorf("a value was run as a command: %s exists", path)
+			}
+			return nil
+		})
+	})
+}
+
+// serverProcess is the command line and environment of the one server that holds GPU memory.
+func serverProcess(t *testing.T, r *rig) (line, environ []string) {
+	t.Helper()
+	claims, err := r.machine.Root().Claims()
+	if err != nil || len(claims) == 0 {
+		t.Fatalf("no server holds GPU memory: %v", err)
+	}
+	read := func(name string) []string {
+		data, err := os.ReadFile("/proc/" + itoa(claims[0].PID) + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+	}
+	return read("cmdline"), read("environ")
+}
+
+// QA3-002, QA3-003: no secret is in any process list, and none in a command that is run on the machine; the
+// health checks run no command at all.
+func TestQA3_002_SecretsOutOfProcessLists(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		status := launch(t, r, request())
+		_, environ := serverProcess(t, r)
+		if !slices.Contains(environ, "VLLM_API_KEY="+testKey) || !slices.Contains(environ, "HF_TOKEN="+testToken) {
+			t.Error("the server doesn't have its secrets")
+		}
+		noSecrets(t, r)
+		// Nor is one in a file, but the engine's own record of a container's environment.
+		_ = filepath.WalkDir(string(r.machine.Root()), func(path string, entry os.DirEntry, err error) error {
+			if err != nil || !entry.Type().IsRegular() {
+				return nil
+			}
+			data, err := os.ReadFile(path)
+			if err == nil && (strings.Contains(string(data), testKey) || strings.Contains(string(data), testToken)) {
+				t.Errorf("a secret is in the file %s", path)
+			}
+			return nil
+		})
+		remove(t, r, status)
+	})
+}
+
+// QA3-003: see above.
+func TestQA3_003_HealthChecksRunNoCommand(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		status := launch(t, r, request())
+		for _, line := range r.machine.CommandLog() {
+			for _, word := range []string{"curl", "wget", "Authorization", "Bearer", "/v1/"} {
+				if strings.Contains(line, word) {
+					t.Errorf("a command asks the server: %q", line)
+				}
+			}
+		}
+		remove(t, r, status)
+	})
+}
+
+// QA3-004, QA3-005: a start that fails is explained from its log, and then removed: the container by its id, the
+// process with its whole group and its GPU memory.
+func TestQA3_004_FailedLaunchIsExplainedAndRemoved(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		for _, failure := range vllmserver.Failures() {
+			r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = failure.Name })
+			failed := launchFails(t, r, request(), limit)
+			if failed.Cause == "" || failed.WayOut == "" {
+				t.Errorf("%s isn't explained: %s\n%s", failure.Name, failed, failed.Description())
+			}
+			if errors.Is(failed, context.DeadlineExceeded) {
+				t.Errorf("%s: waited for the timeout although the server had died", failure.Name)
+			}
+			if failed.LogErr != nil || failed.Remains != "" {
+				t.Errorf("%s: log %v, remains %q", failure.Name, failed.LogErr, failed.Remains)
+			}
+			r.clean(t)
+		}
+	})
+}
+
+// QA3-005: a server that hangs is killed with its whole session, and its GPU memory is back.
+func TestQA3_005_HungProcessIsKilledWithItsGroup(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	r.facts(t, func(f *machinefs.Facts) { f.VLLM.Hang = true })
+	wanted := processRequest()
+	wanted.Phases = deploy.Phases{Preflight: 0.3, Pull: 0.2, Start: 0.1, Load: 0.3, Completion: 0.1}
+	failed := launchFails(t, r, wanted, 15*time.Second)
+	if failed.Phase != deploy.PhaseCompletion || !errors.Is(failed, context.DeadlineExceeded) {
+		t.Errorf("got %v, want a timeout of the completion", failed)
+	}
+	contains(t, failed.Description(), "healthy")
+	if left := r.machine.Root().Processes(); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	r.clean(t)
+}
+
+// QA3-006: a container is known by its id and restart count, a process by pid and start time.
+func TestQA3_006_RestartLoopIsRecognised(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		status := launch(t, r, request())
+		// From now on every start fails.
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" })
+		killServer(t, r)
+		var after deploy.Status
+		eventually(t, "a restart loop", func() bool {
+			var err error
+			after, err = deploy.Inspect(within(t, limit), r, status.Ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return after.RestartLoop
+		})
+		if after.ID != status.ID || after.RestartCount < 1 {
+			t.Errorf("got id %s after %d restarts, want the same id %s", after.ID, after.RestartCount, status.ID)
+		}
+		remove(t, r, status)
+	})
+}
+
+// QA3-006: a pid that was given to another process since isn't taken for the server.
+func TestQA3_006_AnotherProcessWithThePIDIsNotTheServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	status := launch(t, r, processRequest())
+	other := status.Ref
+	pid, _, _ := strings.Cut(other.ID, "-")
+	other.ID = pid + "-1"
+	seen, err := deploy.Inspect(within(t, limit), r, other)
+	if err != nil || seen.State != deploy.Gone {
+		t.Errorf("another start time: %s, %v; want gone", seen.State, err)
+	}
+	if err := deploy.Remove(within(t, limit), r, other); err != nil {
+		t.Error(err)
+	}
+	if err := answers(t, r, status, testKey); err != nil {
+		t.Errorf("removing another identity ended the server: %v", err)
+	}
+	remove(t, r, status)
+}
+
+func killServer(t *testing.T, r *rig) {
+	t.Helper()
+	claims, err := r.machine.Root().Claims()
+	if err != nil || len(claims) != 1 {
+		t.Fatalf("%d servers, %v; want 1", len(claims), err)
+	}
+	process, err := os.FindProcess(claims[0].PID)
+	if err == nil {
+		err = process.Kill()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deaf is a machine on which some commands can't be run.
+type deaf struct {
+	deploy.Machine
+	refuse func(args []string) bool
+}
+
+var errDeaf = errors.New("no such luck")
+
+func (d deaf) Run(ctx context.Context, cmd host.Command) (host.Result, error) {
+	if d.refuse(cmd.Args) {
+		return host.Result{}, errDeaf
+	}
+	return d.Machine.Run(ctx, cmd)
+}
+
+// QA3-010: a log that could not be read is said.
+func TestQA3_010_UnreadableLogIsSaid(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" })
+	_, err := deploy.Launch(within(t, limit), deaf{r, func(args []string) bool { return args[0] == "tail" }}, processRequest())
+	failed := wantError(t, r, err)
+	if !errors.Is(failed.LogErr, errDeaf) {
+		t.Errorf("LogErr is %v", failed.LogErr)
+	}
+	contains(t, failed.Description(), "log could not be read", "no such luck")
+	r.clean(t)
+}
+
+func TestLoadTimeoutNamesPhaseAndProgress(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour })
+		wanted := request()
+		wanted.Phases = deploy.Phases{Preflight: 0.1, Pull: 0.1, Start: 0.1, Load: 0.2, Completion: 0.5}
+		failed := launchFails(t, r, wanted, 20*time.Second)
+		if failed.Phase != deploy.PhaseLoad || !errors.Is(failed, context.DeadlineExceeded) {
+			t.Errorf("got %v, want a timeout of the load", failed)
+		}
+		contains(t, failed.Description(), "phase load ran out", "Last seen")
+		if len(failed.Log) == 0 {
+			t.Error("the log's end is missing")
+		}
+		r.clean(t)
+	})
+}
+
+func TestKeepFailedLeavesTheServerAndSaysHowToReachIt(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" })
+		wanted := request()
+		wanted.KeepFailed = true
+		failed := launchFails(t, r, wanted, limit)
+		contains(t, failed.Remains, "log", "debugging")
+		// The next launch clears it away.
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "" })
+		status := launch(t, r, request())
+		if r.engine != nil && len(r.containers(t)) != 1 {
+			t.Errorf("containers: %+v", r.containers(t))
+		}
+		remove(t, r, status)
+		r.clean(t)
+	})
+}
