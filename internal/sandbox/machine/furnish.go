@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
@@ -21,7 +20,6 @@ func (m *Machine) furnish(authorizedKeys []string) error {
 	}
 	m.home = home
 	err = errors.Join(
-		m.root.Hide(tool.Names()),
 		m.writeFacts(m.facts),
 		m.writeAuthorizedKeys(authorizedKeys))
 	if err != nil {
@@ -86,40 +84,4 @@ func (m *Machine) linkPrograms(names []string) error {
 		}
 	}
 	return nil
-}
-
-// keepers is this process's keeper: one for all machines, running while there
-// are any.
-var keepers keeping
-
-type keeping struct {
-	mu       sync.Mutex // held while the keeper starts or ends, so that there is one
-	keeper   *tool.Keeper
-	machines int
-}
-
-func (k *keeping) watch(root machinefs.Root) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.keeper == nil {
-		keeper, err := tool.StartKeeper()
-		if err != nil {
-			return err
-		}
-		k.keeper = keeper
-	}
-	k.machines++
-	return k.keeper.Watch(root)
-}
-
-func (k *keeping) forget(root machinefs.Root) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	err := k.keeper.Forget(root)
-	if k.machines--; k.machines > 0 {
-		return err
-	}
-	err = errors.Join(err, k.keeper.Close())
-	k.keeper = nil
-	return err
 }

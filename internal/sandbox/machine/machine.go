@@ -82,9 +82,13 @@ func Start(opts Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting a sandbox machine: %w", err)
 	}
+	if err := shared.watch(root); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), os.RemoveAll(string(root)))
+	}
 	m, err := start(root, opts)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), os.RemoveAll(string(root)))
+		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err),
+			os.RemoveAll(string(root)), shared.forget(root))
 	}
 	return m, nil
 }
@@ -132,9 +136,6 @@ func (m *Machine) open(opts Options) error {
 	if m.port, err = openPort(address); err == nil && !opts.NotListening {
 		err = m.ResumeListening()
 	}
-	if err == nil {
-		err = keepers.watch(m.root)
-	}
 	if err != nil {
 		if m.port != nil {
 			m.port.close()
@@ -180,8 +181,9 @@ func (m *Machine) holdLifelines() {
 // Host is the address at which the machine's SSH server is reached.
 func (m *Machine) Host() string { return m.port.host }
 
-// Port is its port, which stays the same while the machine doesn't listen.
-func (m *Machine) Port() int { return m.port.number }
+// Port is its port, which stays the same while the machine doesn't listen, until
+// ChangePort.
+func (m *Machine) Port() int { return m.port.current() }
 
 // Addr is Host and Port in one.
 func (m *Machine) Addr() string { return net.JoinHostPort(m.Host(), strconv.Itoa(m.Port())) }
@@ -290,5 +292,5 @@ func (m *Machine) end() error {
 	m.mu.Lock()
 	m.closed, m.commands = true, commands
 	m.mu.Unlock()
-	return errors.Join(err, m.home.Close(), os.RemoveAll(string(m.root)), keepers.forget(m.root))
+	return errors.Join(err, m.home.Close(), os.RemoveAll(string(m.root)), shared.forget(m.root))
 }

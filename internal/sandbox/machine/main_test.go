@@ -29,7 +29,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(victimEnv) != "" {
 		beVictim()
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := machine.Finish(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+		os.Exit(code)
+	}))
 }
 
 // fakeVLLM shows what it was told to be.

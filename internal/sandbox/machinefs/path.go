@@ -1,10 +1,10 @@
 package machinefs
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -13,60 +13,68 @@ import (
 var hostPath = []string{"/usr/local/bin", "/usr/bin", "/bin"}
 
 // Path returns the PATH of a login on the machine: its own programs, then those
-// of the computer it is played on, without what Hide took away.
+// of the computer it is played on, without what Shade took away.
 func (r Root) Path() string {
 	dirs := []string{r.Bin()}
 	for _, dir := range hostPath {
-		if filtered := r.filtered(dir); exists(filtered) {
-			dir = filtered
+		if shaded := filepath.Join(r.shade(), dir); exists(shaded) {
+			dir = shaded
 		}
 		dirs = append(dirs, dir)
 	}
 	return strings.Join(dirs, string(os.PathListSeparator))
 }
 
-// Hide takes programs of the computer off the machine's Path. A machine without
+// Shade takes programs of the computer off the machine's Path: a machine without
 // Docker would otherwise find the tester's own docker, and root in a container
-// the tester's sudo. Directories that hold none of the names stay as they are;
-// the others are replaced by links to the rest of what they hold.
-func (r Root) Hide(names []string) error {
+// the tester's sudo. shade is a folder that MakeShade made; many machines may
+// share it.
+func (r Root) Shade(shade string) error { return os.Symlink(shade, r.shade()) }
+
+// MakeShade fills the folder shade with stand-ins for those directories of the
+// computer's PATH that hold one of names: links to the rest of what they hold.
+// It is a thousand links where one of the names is in /usr/bin.
+func MakeShade(shade string, names []string) error {
+	made := map[string]string{} // stand-ins by real directory: /bin often is /usr/bin
 	for _, dir := range hostPath {
 		if !holdsAny(dir, names) {
 			continue
 		}
-		if err := r.filter(dir, names); err != nil {
-			return fmt.Errorf("hiding programs from a sandbox machine: %w", err)
+		standIn := filepath.Join(shade, dir)
+		real, err := filepath.EvalSymlinks(dir)
+		if err == nil && made[real] != "" {
+			err = os.Symlink(made[real], standIn)
+		} else if err == nil {
+			err = fillShade(standIn, dir, names)
+			made[real] = standIn
+		}
+		if err != nil {
+			return fmt.Errorf("hiding programs from sandbox machines: %w", err)
 		}
 	}
 	return nil
 }
 
-func (r Root) filter(dir string, names []string) error {
+func fillShade(standIn, dir string, names []string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	hidden := make(map[string]bool, len(names))
-	for _, name := range names {
-		hidden[name] = true
-	}
-	if err := os.MkdirAll(r.filtered(dir), 0o700); err != nil {
+	if err := os.MkdirAll(standIn, 0o700); err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if hidden[entry.Name()] {
+		if slices.Contains(names, entry.Name()) {
 			continue
 		}
-		link := filepath.Join(r.filtered(dir), entry.Name())
-		err := os.Symlink(filepath.Join(dir, entry.Name()), link)
-		if err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.Symlink(filepath.Join(dir, entry.Name()), filepath.Join(standIn, entry.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r Root) filtered(dir string) string { return filepath.Join(string(r), "sys", dir) }
+func (r Root) shade() string { return filepath.Join(string(r), "sys") }
 
 func holdsAny(dir string, names []string) bool {
 	for _, name := range names {

@@ -15,15 +15,20 @@ import (
 func (r Root) EndProcesses(ctx context.Context) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
-	for {
-		pids := r.Processes()
-		if len(pids) == 0 {
-			return nil
-		}
+	for clean := 0; ; {
+		pids, unclear := r.processes()
 		for _, pid := range pids {
 			r.kill(pid)
 		}
-		pause.Reset(2 * time.Millisecond)
+		switch {
+		case len(pids) > 0:
+			clean = 0
+		case clean >= cleanScans && !unclear, clean >= unclearScans:
+			return nil
+		default:
+			clean++
+		}
+		pause.Reset(scanPause)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("ending a sandbox machine's processes %v: %w", pids, ctx.Err())
@@ -31,6 +36,15 @@ func (r Root) EndProcesses(ctx context.Context) error {
 		}
 	}
 }
+
+// One look at the list of processes can miss one that was just forked by another
+// that has ended since, or that is in the middle of an exec and has no
+// environment to show.
+const (
+	cleanScans   = 1  // looks that find nothing, after a first one
+	unclearScans = 10 // the same while some process shows no environment
+	scanPause    = 2 * time.Millisecond
+)
 
 // kill ends the process pid if it still is one of the machine's. The handle is
 // taken before the question, so that a pid given to another process in between
@@ -41,7 +55,7 @@ func (r Root) kill(pid int) {
 		return
 	}
 	defer func() { _ = process.Release() }()
-	if r.owns(pid) {
+	if owned, _ := r.owns(pid); owned {
 		_ = process.Kill() // an error means that it has ended
 	}
 }

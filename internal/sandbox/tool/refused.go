@@ -6,7 +6,7 @@ package tool
 var outOfReach = []string{
 	"apt", "apt-get", "dpkg", "snap", "yum", "dnf",
 	"systemctl", "service", "reboot", "shutdown", "poweroff", "halt",
-	"modprobe", "rmmod", "mount", "umount",
+	"modprobe", "rmmod", "mount", "umount", "su",
 }
 
 func refuse(c *call) int {

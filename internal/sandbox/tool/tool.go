@@ -182,9 +182,8 @@ func present(name string, facts machinefs.Facts) bool {
 	return true
 }
 
-// Names returns every program that some machine may have, and others that none
-// may find on the tester's own PATH because they would reach past the sandbox.
-func Names() []string {
-	names := []string{VLLM, "podman", "nerdctl", "dockerd", "containerd", "doas", "su", "crictl"}
-	return slices.AppendSeq(names, maps.Keys(builtin))
+// Hidden returns the programs that a machine must not find on the tester's own
+// PATH: those that only some machines have, and others that reach past the sandbox.
+func Hidden() []string {
+	return []string{VLLM, "nvidia-smi", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl"}
 }
