@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -36,7 +37,7 @@ func (c *Config) credentials() (credentials, error) {
 	}
 	keys := make([]ssh.Signer, 0, len(c.PrivateKeys))
 	for _, private := range c.PrivateKeys {
-		signer, err := parsePrivateKey(private)
+		signer, err := readSigner(private)
 		if err != nil {
 			return credentials{}, c.named(err)
 		}
@@ -46,7 +47,7 @@ func (c *Config) credentials() (credentials, error) {
 	if err != nil {
 		return credentials{}, c.named(err)
 	}
-	creds.signers = append(certified, keys...)
+	creds.signers = slices.Concat(certified, keys)
 	if len(creds.signers) == 0 && c.AgentSocket == "" {
 		return credentials{}, &Error{
 			Op: "connect to", Addr: c.name(), Kind: BadKey,
@@ -70,7 +71,7 @@ func certify(certificates []string, keys []ssh.Signer) ([]ssh.Signer, error) {
 	const op = "read a certificate"
 	signers := make([]ssh.Signer, 0, len(certificates)+len(keys))
 	for _, line := range certificates {
-		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)) //nolint:dogsled // only the key matters
+		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
 		if err != nil {
 			return nil, badKey(op, "It is not in authorized_keys form (\"ssh-ed25519-cert-v01@openssh.com AAAA…\").")
 		}

@@ -193,44 +193,45 @@ func (c *Client) openChannel(ctx context.Context, op, kind string, payload []byt
 	if c.Err() != nil {
 		return channel{}, c.gone(op, nil)
 	}
-	opened, failed := make(chan channel, 1), make(chan error, 1)
+	answer := make(chan openAnswer, 1)
 	go func() {
 		ch, requests, err := c.conn.OpenChannel(kind, payload)
-		if err != nil {
-			failed <- err
-			return
-		}
-		opened <- channel{ch, requests}
+		answer <- openAnswer{channel{ch, requests}, err}
 	}()
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	var failure *Error
 	select {
-	case ch := <-opened:
-		return ch, nil
-	case err := <-failed:
-		if refusal, is := errors.AsType[*ssh.OpenChannelError](err); is {
+	case got := <-answer:
+		if got.err == nil {
+			return got.channel, nil
+		}
+		if refusal, is := errors.AsType[*ssh.OpenChannelError](got.err); is {
 			return channel{}, c.refused(op, refusal)
 		}
-		return channel{}, c.gone(op, err)
+		return channel{}, c.gone(op, got.err)
 	case <-c.done:
-		return channel{}, c.gone(op, nil)
+		failure = c.gone(op, nil)
 	case <-ctx.Done():
 		failure = interrupted(ctx, op, c.name)
 	case <-timer.C:
 		failure = c.unanswered(op)
 	}
-	go discardLate(opened, failed)
+	go discardLate(answer)
 	return channel{}, failure
 }
 
+// openAnswer is the machine's answer to the wish for a channel.
+type openAnswer struct {
+	channel channel
+	err     error
+}
+
 // discardLate closes a channel that was opened after nobody waited for it any more.
-func discardLate(opened <-chan channel, failed <-chan error) {
-	select {
-	case ch := <-opened:
-		go ssh.DiscardRequests(ch.requests)
-		_ = ch.Close()
-	case <-failed:
+func discardLate(answer <-chan openAnswer) {
+	if late := <-answer; late.err == nil {
+		go ssh.DiscardRequests(late.channel.requests)
+		_ = late.channel.Close()
 	}
 }
 

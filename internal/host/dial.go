@@ -55,7 +55,8 @@ func DialUntil(ctx context.Context, cfg Config) (*Client, error) {
 		case kind == Interrupted:
 			return nil, gaveUp(ctx, &cfg, attempt, time.Since(started), last)
 		case kind == AuthFailed:
-			if refusals++; refusals == maxAuthFailures {
+			refusals++
+			if refusals == maxAuthFailures {
 				return nil, err
 			}
 		case kind == Unreachable:
@@ -184,9 +185,11 @@ type attempt struct {
 
 // handshake exchanges keys and authenticates. x/crypto/ssh knows no contexts: the network
 // connection is closed under it when the time is up.
-func (a *attempt) handshake(raw net.Conn) (ssh.Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+func (a *attempt) handshake(raw net.Conn) (
+	conn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, err error,
+) {
 	stop := context.AfterFunc(a.limited, func() { _ = raw.Close() })
-	conn, channels, requests, err := ssh.NewClientConn(raw, a.cfg.address(), &ssh.ClientConfig{
+	conn, channels, requests, err = ssh.NewClientConn(raw, a.cfg.address(), &ssh.ClientConfig{
 		User:              a.cfg.User,
 		Auth:              []ssh.AuthMethod{a.offer.method()},
 		HostKeyCallback:   a.check.verify,

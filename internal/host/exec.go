@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"crypto/rand"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 type process struct {
 	channel
 	client *Client
+	mark   string        // runMark's value in the environment of the command and its children; may be empty
 	exited chan struct{} // closed when the exit status came, or can't come any more
 	status exitStatus    // may be read once exited is closed
 }
@@ -26,7 +28,7 @@ type exitStatus struct {
 
 // checkArgs refuses what no shell can be made to pass on.
 func (c *Client) checkArgs(op string, args []string) error {
-	problem := ""
+	var problem string
 	switch {
 	case len(args) == 0 || args[0] == "":
 		problem = "There is no command to run."
@@ -38,18 +40,24 @@ func (c *Client) checkArgs(op string, args []string) error {
 	return &Error{Op: op, Addr: c.name, Kind: BadConfig, Detail: problem}
 }
 
-// start starts a command. When ctx ends before the machine confirmed it, the command is stopped.
+// start starts a command under a mark by which stop finds its processes. When ctx ends before the
+// machine confirmed the start, the command is stopped.
 func (c *Client) start(ctx context.Context, op string, args []string) (*process, error) {
 	if err := c.checkArgs(op, args); err != nil {
 		return nil, err
 	}
+	mark := rand.Text()
+	return c.startLine(ctx, op, runMark+"="+mark+" "+Quote(args...), mark)
+}
+
+func (c *Client) startLine(ctx context.Context, op, line, mark string) (*process, error) {
 	ch, err := c.openChannel(ctx, op, "session", nil)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{channel: ch, client: c, exited: make(chan struct{})}
+	p := &process{channel: ch, client: c, mark: mark, exited: make(chan struct{})}
 	go p.watch()
-	if err := p.exec(ctx, op, Quote(args...)); err != nil {
+	if err := p.exec(ctx, op, line); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -88,7 +96,7 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 	case <-timer.C:
 		failure = p.client.unanswered(op)
 	}
-	p.stop(runGrace)
+	p.stop(ctx)
 	failure.Started = true
 	return failure
 }
@@ -143,38 +151,6 @@ func (p *process) noStatus(op string, cause error) *Error {
 		Detail: "The machine reported the command's end without saying how it ended. It may or may not have done its work; " +
 			"memory shortage and a restarted SSH server are common reasons.",
 	}
-}
-
-// grace is how long a process may take to end after each step of stop.
-type grace struct{ term, kill time.Duration }
-
-var (
-	runGrace  = grace{term: 2 * time.Second, kill: time.Second}
-	pipeGrace = grace{term: time.Second, kill: time.Second / 2}
-)
-
-// stop ends a process: SIGTERM, then SIGKILL, then the channel is closed, which is all that a
-// server that passes no signals on will notice. It returns within the grace and a second.
-func (p *process) stop(g grace) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, step := range []struct {
-			signal ssh.Signal
-			limit  time.Duration
-		}{{ssh.SIGTERM, g.term}, {ssh.SIGKILL, g.kill}} {
-			if p.hasExited(0) || p.signal(step.signal) != nil || p.hasExited(step.limit) {
-				break
-			}
-		}
-		_ = p.Close()
-	}()
-	p.client.await(done, g.term+g.kill+time.Second)
-}
-
-func (p *process) signal(signal ssh.Signal) error {
-	_, err := p.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{string(signal)}))
-	return err
 }
 
 // hasExited waits until the process has ended and reports whether it has.

@@ -27,12 +27,8 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		ssh.DiscardRequests(ch.requests)
-	}()
-	finish := func() error { return c.whyEnded(op, ended) }
+	go ssh.DiscardRequests(ch.requests)
+	finish := func() error { return c.whyEnded(op) }
 	shut := func(s *stream) {
 		c.await(s.flushed, flushTimeout)
 		closed := make(chan struct{})
@@ -47,12 +43,7 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 
 // whyEnded tells the end of a forwarded connection from the end of the SSH connection, which
 // x/crypto/ssh reports as io.EOF both: cut-off data must not look complete.
-func (c *Client) whyEnded(op string, ended <-chan struct{}) error {
-	select {
-	case <-ended:
-	default:
-		return nil // the other end is done writing, and the channel is still there
-	}
+func (c *Client) whyEnded(op string) error {
 	if err := c.probe(probeTimeout); err != nil {
 		return c.gone(op, io.ErrUnexpectedEOF)
 	}

@@ -20,14 +20,14 @@ const certAuthority = "@cert-authority"
 // [*Error] of kind [BadKey] whose Detail says what is wrong and what to do. The error holds
 // nothing of the key.
 func ParsePrivateKey(private string) error {
-	_, err := parsePrivateKey(private)
+	_, err := readSigner(private)
 	return err
 }
 
 // PublicKeyOf returns the public half of a private key in authorized_keys form, without a
 // comment and without a line end. Its errors are those of [ParsePrivateKey].
 func PublicKeyOf(private string) (string, error) {
-	signer, err := parsePrivateKey(private)
+	signer, err := readSigner(private)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +60,7 @@ func authorizedKey(key ssh.PublicKey) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
-func parsePrivateKey(private string) (ssh.Signer, error) {
+func readSigner(private string) (ssh.Signer, error) {
 	const op = "read a private key"
 	text := strings.TrimSpace(private)
 	signer, err := ssh.ParsePrivateKey([]byte(text))

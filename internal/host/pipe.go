@@ -44,13 +44,12 @@ func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 		c.await(stderrDone, pipeIdle)
 		return p.failure(op, args[0], stderr)
 	}
-	shut := func(s *stream) {
-		c.await(s.flushed, flushTimeout)
+	shut := func(*stream) { // the end of the input is on its way already
 		if p.hasExited(pipeIdle) {
 			p.release()
 			return
 		}
-		p.stop(pipeGrace)
+		p.stop(ctx)
 	}
 	return newStream(c, p.channel, streamAddr{"ssh", c.addr}, streamAddr{"ssh", args[0]}, finish, shut), nil
 }

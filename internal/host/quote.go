@@ -11,7 +11,7 @@ import (
 // expects a command's name, though they consist of harmless letters.
 var reservedWords = []string{
 	"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "foreach", "function",
-	"if", "in", "nocorrect", "noglob", "repeat", "select", "then", "time", "until", "while", "end", "exec",
+	"if", "in", "nocorrect", "noglob", "repeat", "select", "then", "time", "until", "while", "end",
 }
 
 // Quote joins args into one command line that a POSIX shell splits into exactly these

@@ -43,14 +43,14 @@ type Result struct {
 
 // postExit is how long a command's output streams may stay open after its end. They do when it
 // left a process behind that inherited them.
-const postExit = 10 * time.Second
+const postExit = 5 * time.Second
 
 // Run runs a command on the machine and waits for its end. A command that ends with a
 // non-zero status or by a signal is a [Result], not an error.
 //
-// When ctx ends, the command is sent SIGTERM and, two seconds later, SIGKILL (a server that
-// passes no signals on only closes its streams); the error satisfies errors.Is with ctx's, and the
-// Result holds the output so far. A lost connection is an error of kind [Lost]; with
+// When ctx ends, the command and the processes that it started are sent SIGTERM and, a second
+// later, SIGKILL. They are recognised by a variable that is set for the command, SHOPPER_RUN. The
+// error satisfies errors.Is with ctx's, and the Result holds the output so far. A lost connection is an error of kind [Lost]; with
 // [Error.Started] set, the command may have run.
 func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	const op = "run a command on"
@@ -67,7 +67,7 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	case <-p.exited:
 	case <-c.done:
 	case err := <-r.inputErr:
-		p.stop(runGrace)
+		p.stop(ctx)
 		return r.result(), r.badInput(op, err)
 	case <-ctx.Done():
 		return r.cancelled(ctx, op)
@@ -76,7 +76,8 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 		return r.result(), started(c.gone(op, nil))
 	}
 	if !p.status.known {
-		return r.result(), started(p.noStatus(op, nil))
+		failure := p.noStatus(op, nil)
+		return r.result(), started(failure)
 	}
 	r.waitDrained(ctx)
 	return r.result(), nil
@@ -151,8 +152,9 @@ func (r *running) waitDrained(ctx context.Context) {
 	}
 }
 
-// result is the state of things, now.
+// result is the state of things, now: of streams that have ended, all is there.
 func (r *running) result() Result {
+	r.client.await(r.drained, lastBreath)
 	result := Result{ExitCode: -1}
 	var cutOut, cutErr bool
 	result.Stdout, cutOut = r.stdout.result()
@@ -170,7 +172,7 @@ func (r *running) result() Result {
 }
 
 func (r *running) cancelled(ctx context.Context, op string) (Result, error) {
-	r.stop(runGrace)
+	r.stop(ctx)
 	e := started(interrupted(ctx, op, r.client.name))
 	if r.hasExited(0) {
 		e.Detail += " The command on the machine was stopped."

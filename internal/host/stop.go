@@ -1,0 +1,91 @@
+package host
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Limits of stopping a command.
+const (
+	stopTimeout  = 3500 * time.Millisecond
+	sweepTimeout = 2500 * time.Millisecond
+	// lastBreath is how long the news of a killed process's end may take.
+	lastBreath = time.Second / 2
+)
+
+// runMark is the environment variable that marks a command's processes on the machine.
+//
+// SSH's own way to end a command, the "signal" request (RFC 4254 section 6.9), is not enough:
+// OpenSSH's server ignores it for root ("session signalling requires privilege separation"), and
+// does not end a command whose channel is closed either.
+const runMark = "SHOPPER_RUN"
+
+// sweepScript ends every process whose environment carries the mark $1: SIGTERM, up to a second to
+// obey, SIGKILL. The names of its helpers are those of POSIX and of busybox.
+const sweepScript = `
+marked() { grep -lsF "` + runMark + `=$1" /proc/[0-9]*/environ; }
+sweep() { marked "$1" | while IFS=/ read -r a b pid c; do kill -s "$2" "$pid" 2>/dev/null; done; }
+sweep "$1" TERM
+for i in 1 2 3 4 5; do
+  [ -n "$(marked "$1")" ] || exit 0 # grep's status tells of processes that vanished meanwhile
+  sleep 0.2 || { sleep 1; break; }
+done
+sweep "$1" KILL
+`
+
+// asRoot runs the script $1 with the argument $2, as root where that takes no password: a
+// command that was run through sudo can't be ended by its user.
+const asRoot = `
+if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then exec sudo -n sh -c "$1" sh "$2"; fi
+exec sh -c "$1" sh "$2"
+`
+
+// stop ends a process and its children: by signal, by a sweep for its mark, and finally by closing
+// its channel. It returns within stopTimeout, also
+// when ctx, which carries values only, has ended.
+func (p *process) stop(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if p.signal(ssh.SIGTERM) == nil {
+			p.sweep(ctx)
+		}
+		if !p.hasExited(lastBreath) && p.signal(ssh.SIGKILL) == nil {
+			p.hasExited(lastBreath)
+		}
+		_ = p.Close()
+	}()
+	p.client.await(done, stopTimeout)
+}
+
+func (p *process) signal(signal ssh.Signal) error {
+	_, err := p.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{string(signal)}))
+	return err
+}
+
+// sweep ends what carries the process's mark, in a session of its own and as far as that works: a
+// machine that allows no further session or has no /proc still got the signals.
+func (p *process) sweep(ctx context.Context) {
+	if p.mark == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	line := Quote("sh", "-c", asRoot, "sh", sweepScript, p.mark)
+	sweeper, err := p.client.startLine(ctx, "stop a command on", line, "")
+	if err != nil {
+		return
+	}
+	go func() { _, _ = io.Copy(io.Discard, sweeper.Channel) }()
+	go func() { _, _ = io.Copy(io.Discard, sweeper.Stderr()) }()
+	select {
+	case <-sweeper.exited:
+	case <-p.client.done:
+	case <-ctx.Done():
+	}
+	sweeper.release()
+}
