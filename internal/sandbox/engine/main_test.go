@@ -225,6 +225,15 @@ func (r *rig) web(port int) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }
 
+// socket talks to the engine without the client.
+func (r *rig) socket() *http.Client {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", r.root.DockerSocket())
+	}}
+	r.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
 func (r *rig) healthy(port int) bool {
 	response, err := r.web(port).Get("http://machine/health")
 	if err != nil {
