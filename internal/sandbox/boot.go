@@ -79,12 +79,17 @@ func applyStart(v *machinefs.VLLM, rules []Rule) bool {
 	return len(rules) > 0
 }
 
-// starting is called each time a container starts vLLM on a machine.
+// starting is called each time a container starts vLLM on a machine. What the
+// last start's faults changed is undone first.
 func (c *cloud) starting(inst *instance) {
 	rules := c.faults.Event(EventContainer, subject{offer: inst.offer.ID, consumer: inst.consumer})
 	err := inst.host.SetFacts(func(f *machinefs.Facts) {
-		f.VLLM = inst.offer.Machine.VLLM
-		applyStart(&f.VLLM, rules)
+		if inst.spoiled != nil {
+			f.VLLM, inst.spoiled = *inst.spoiled, nil
+		}
+		if before := f.VLLM; applyStart(&f.VLLM, rules) {
+			inst.spoiled = &before
+		}
 	})
 	if err != nil {
 		c.log.Warn("telling a machine of its faults", "session", inst.session, "error", err)
@@ -140,12 +145,13 @@ func (c *cloud) strikeLater(inst *instance, r Rule) {
 		after = r.length(whenRunning)
 	case Vanish, RefuseKey:
 		after = r.length(0)
-	case LoseSSH:
+	case LoseSSH, Unresponsive:
 		lost, err := r.outage()
 		if err != nil {
 			return
 		}
 		after = time.Duration(lost.After)
+	case EngineHangs, PullFails, SlowPull: // from the first moment
 	default:
 		return
 	}
@@ -174,8 +180,10 @@ func (c *cloud) strike(inst *instance, r Rule) error {
 		}
 		c.moved(inst)
 		return nil
-	case LoseSSH:
+	case LoseSSH, Unresponsive:
 		return c.loseSSH(inst, r)
+	case EngineHangs, PullFails, SlowPull:
+		return c.strikeEngine(inst, r)
 	case NeverBoots:
 		return inst.host.Pause()
 	default:
@@ -202,22 +210,60 @@ func (c *cloud) strikeFacts(inst *instance, r Rule) error {
 	return err
 }
 
+// later undoes a fault when its time is up, unless the machine has ended.
+func (c *cloud) later(inst *instance, after time.Duration, undo func() error) {
+	c.work.Go(func() {
+		if c.clock.Sleep(inst.alive, after) != nil {
+			return
+		}
+		if err := undo(); err != nil {
+			c.log.Warn("ending a machine's fault", "session", inst.session, "error", err)
+		}
+	})
+}
+
 func (c *cloud) loseSSH(inst *instance, r Rule) error {
 	lost, err := r.outage()
 	if err != nil {
 		return err
 	}
+	if r.Fault == Unresponsive {
+		inst.host.Unresponsive(true)
+		c.later(inst, time.Duration(lost.For), func() error {
+			inst.host.Unresponsive(false)
+			return nil
+		})
+		return nil
+	}
 	if err := inst.host.Pause(); err != nil {
 		return err
 	}
 	inst.host.DropConnections()
-	c.work.Go(func() {
-		if c.clock.Sleep(inst.alive, time.Duration(lost.For)) == nil {
-			if err := inst.host.Resume(); err != nil {
-				c.log.Warn("giving SSH back", "session", inst.session, "error", err)
-			}
+	c.later(inst, time.Duration(lost.For), inst.host.Resume)
+	return nil
+}
+
+func (c *cloud) strikeEngine(inst *instance, r Rule) error {
+	engine := inst.host.Engine()
+	if engine == nil {
+		return fmt.Errorf("fault %q: the machine has no container engine", r.Fault)
+	}
+	switch r.Fault {
+	case EngineHangs:
+		engine.Hang(true)
+		c.later(inst, r.length(5*time.Minute), func() error {
+			engine.Hang(false)
+			return nil
+		})
+	case PullFails:
+		words, ok := r.Value.(string)
+		if !ok {
+			words = "unexpected EOF"
 		}
-	})
+		engine.FailPull(words)
+	default: // SlowPull
+		engine.SlowPull(c.clock.real(r.length(5 * time.Minute)))
+	}
 	return nil
 }
 

@@ -29,7 +29,16 @@ type host interface {
 	Resume() error
 	ChangeHostKey() error
 	ChangeAddress() error // the same machine on another port
+	Unresponsive(hang bool)
+	Engine() engineFaults // nil on a machine without a container engine
 	Close() error
+}
+
+// engineFaults is what can be done to a machine's container engine.
+type engineFaults interface {
+	Hang(hang bool)
+	FailPull(message string)
+	SlowPull(d time.Duration)
 }
 
 // hostRequest is what a cloud needs to know to start a machine.
@@ -78,6 +87,8 @@ type instance struct {
 	host              host
 	alive             context.Context //nolint:containedctx // the life of the machine, for what its faults schedule
 	end               context.CancelFunc
+
+	spoiled *machinefs.VLLM // what vLLM's facts were before a start's faults; used under the host's lock only
 
 	// The rest is guarded by the cloud's lock.
 	released   time.Time // zero while it bills

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,19 @@ func (e *containerEngine) Close() error {
 	return err
 }
 
+// Engine returns the container engine of a session's machine, nil when there is none.
+func (s *Sandbox) Engine(sessionID string) *engine.Engine {
+	inst := s.cloud.ofSession(sessionID)
+	if inst == nil || inst.alive.Err() != nil {
+		return nil
+	}
+	rented, ok := inst.host.(*rentedMachine)
+	if !ok || rented.engine == nil {
+		return nil
+	}
+	return rented.engine.engine
+}
+
 // startEngine starts a machine's container engine on its Docker socket.
 func startEngine(m *machine.Machine, starting func()) (*containerEngine, error) {
 	program, err := os.Executable()
@@ -46,7 +60,9 @@ func startEngine(m *machine.Machine, starting func()) (*containerEngine, error) 
 	e, err := engine.New(engine.Config{
 		Root: m.Root(), Program: program,
 		Record: func(argv []string) {
-			starting()
+			if line := strings.Join(argv, " "); strings.Contains(line, "vllm") {
+				starting()
+			}
 			m.Record(argv)
 		},
 	})

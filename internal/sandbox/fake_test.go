@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -43,6 +44,8 @@ type fakeMachine struct {
 	closed  bool
 	dropped int
 	keys    int // how often the host key changed
+	silent  bool
+	engine  []string // what was done to its engine
 }
 
 func (f *fleet) start(req hostRequest) (host, error) {
@@ -138,6 +141,19 @@ func (m *fakeMachine) ChangeAddress() error {
 	m.set(func() { m.port += 10000 })
 	return nil
 }
+
+func (m *fakeMachine) Unresponsive(hang bool) { m.set(func() { m.silent = hang }) }
+func (m *fakeMachine) Engine() engineFaults   { return fakeEngine{m} }
+
+// fakeEngine notes what is done to it.
+type fakeEngine struct{ m *fakeMachine }
+
+func (e fakeEngine) note(format string, args ...any) {
+	e.m.set(func() { e.m.engine = append(e.m.engine, fmt.Sprintf(format, args...)) })
+}
+func (e fakeEngine) Hang(hang bool)           { e.note("hang %v", hang) }
+func (e fakeEngine) FailPull(message string)  { e.note("fail %s", message) }
+func (e fakeEngine) SlowPull(d time.Duration) { e.note("slow %v", d > 0) }
 
 func (m *fakeMachine) Close() error {
 	m.set(func() { m.closed = true })

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
 // Fault names one way to misbehave.
@@ -78,6 +80,9 @@ const (
 	// LoseSSH makes SSH unreachable for the value (default 1m), from when the machine
 	// has booted plus the object form's "after". (boot)
 	LoseSSH Fault = "lose_ssh"
+	// Unresponsive makes the machine accept connections and say nothing, on old ones
+	// too. Value: as LoseSSH. (boot)
+	Unresponsive Fault = "unresponsive"
 	// ChangeHostKey gives the machine another host key. Value: when, counted from
 	// boot; default when it reads running. (boot)
 	ChangeHostKey Fault = "change_host_key"
@@ -104,7 +109,15 @@ const (
 	NoDocker Fault = "no_docker"
 	// NoGPURuntime is an engine without NVIDIA's container toolkit. (boot)
 	NoGPURuntime Fault = "no_gpu_runtime"
-	// FailStart makes vLLM's start fail. Value: the row of the failure table. (container start)
+	// EngineHangs makes the container engine accept requests and not answer them.
+	// Value: for how long; default 5m. (boot)
+	EngineHangs Fault = "engine_hangs"
+	// PullFails makes every image pull break off half-way. Value: the engine's words. (boot)
+	PullFails Fault = "pull_fails"
+	// SlowPull makes every image pull take the value; default 5m. (boot)
+	SlowPull Fault = "slow_pull"
+	// FailStart makes vLLM's start fail. Value: a name of vllmserver.Failures, such as
+	// "out_of_memory". (container start)
 	FailStart Fault = "fail_start"
 	// ExitAfter ends vLLM after the value, counted from ready; default 30s. (container start)
 	ExitAfter Fault = "exit_after"
@@ -227,7 +240,7 @@ var requestFaults = []Fault{
 }
 
 var bootFaults = []Fault{
-	NeverBoots, BootsLate, LoseSSH, ChangeHostKey, ChangeAddress, RefuseKey, Vanish, DiskFull, DriverBuilding,
+	NeverBoots, BootsLate, LoseSSH, Unresponsive, EngineHangs, PullFails, SlowPull, ChangeHostKey, ChangeAddress, RefuseKey, Vanish, DiskFull, DriverBuilding,
 	DriverMissing, DriverVersion, MemoryHeld, NotAvailable, NoDocker, NoGPURuntime,
 }
 
@@ -273,16 +286,17 @@ func (r Rule) validValue() error {
 	var err error
 	switch r.Fault {
 	case Delay, DelayAfter, SlowDrip, ClosedPort, OffersGone, BootsLate, DriverBuilding, ExitAfter, DestroySlow,
-		ChangeHostKey, ChangeAddress, RefuseKey, Vanish:
+		ChangeHostKey, ChangeAddress, RefuseKey, Vanish, EngineHangs, SlowPull:
 		_, err = r.duration(0)
-	case LoseSSH:
+	case LoseSSH, Unresponsive:
 		_, err = r.outage()
 	case Status, StatusAfter, HTML:
 		_, err = r.answer()
 	case PriceRaised, MemoryHeld, Truncate:
 		_, err = r.number(1)
 	case FailStart:
-		if name, ok := r.Value.(string); !ok || name == "" {
+		name, _ := r.Value.(string)
+		if _, known := vllmserver.FindFailure(name); !known {
 			err = fmt.Errorf("value %v isn't the name of a failure", r.Value)
 		}
 	default: // the others have no value, or any

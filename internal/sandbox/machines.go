@@ -61,12 +61,14 @@ func (m *rentedMachine) Pause() error { return m.StopListening() }
 func (m *rentedMachine) Resume() error { return m.ResumeListening() }
 
 // ChangeAddress moves the machine's SSH to another port.
-func (m *rentedMachine) ChangeAddress() error {
-	mover, ok := any(m.Machine).(interface{ ChangePort() error })
-	if !ok {
-		return errors.ErrUnsupported
+func (m *rentedMachine) ChangeAddress() error { return m.ChangePort() }
+
+// Engine is the machine's container engine, nil where there is none.
+func (m *rentedMachine) Engine() engineFaults {
+	if m.engine == nil {
+		return nil
 	}
-	return mover.ChangePort()
+	return m.engine.engine
 }
 
 // Close ends the engine and its containers, then the machine.
