@@ -1,0 +1,50 @@
+terraform {
+  required_providers {
+    shopper = {
+      source = "cloud-gpu-shopper/shopper"
+    }
+  }
+}
+
+# Reads SHOPPER_URL; without it, a shopper at http://localhost:8080.
+provider "shopper" {}
+
+# The cheapest machine that fits, for one hour.
+resource "shopper_gpu_session" "quickstart" {
+  name              = "quickstart"
+  reservation_hours = 1
+
+  requirements = {
+    gpu_types          = ["RTX A5000", "RTX A6000", "RTX 4090", "L40S"]
+    gpu_count          = 1
+    min_vram_gb        = 24
+    max_price_per_hour = 2.5
+    clouds             = ["bluelobster"] # its machines have Docker and a recent driver
+  }
+}
+
+# A model on it. Done means: it has answered.
+resource "shopper_vllm_deployment" "quickstart" {
+  session_id = shopper_gpu_session.quickstart.id
+  ssh        = shopper_gpu_session.quickstart.ssh
+
+  model         = "Qwen/Qwen2.5-7B-Instruct"
+  max_model_len = 8192
+
+  container = {
+    image = "vllm/vllm-openai:v0.33.0"
+  }
+}
+
+data "shopper_vllm_endpoint" "quickstart" {
+  base_url = shopper_vllm_deployment.quickstart.base_url
+  ssh      = shopper_gpu_session.quickstart.ssh
+  api_key  = shopper_vllm_deployment.quickstart.api_key
+}
+
+data "shopper_vllm_health" "quickstart" {
+  base_url = shopper_vllm_deployment.quickstart.base_url
+  ssh      = shopper_gpu_session.quickstart.ssh
+  api_key  = shopper_vllm_deployment.quickstart.api_key
+  server   = shopper_vllm_deployment.quickstart.server
+}
