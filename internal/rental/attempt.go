@@ -124,7 +124,7 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (*Rental, error)
 		r.forget(h)
 		return nil, ctx.Err()
 	}
-	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer), offer.GPUType, offer.Cloud,
+	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
 		offer.PricePerHour)
 	created, err := r.ask(ctx, offer, mark)
 	if err != nil {

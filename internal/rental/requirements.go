@@ -35,7 +35,8 @@ type Requirements struct {
 // vramSlackGB is what the service's truncation can take away.
 const vramSlackGB = 1
 
-// tensorDock offers say how many GPUs a site has at most; a rental gets one.
+// tensorDock offers, and the sessions made of them, say how many GPUs a site has
+// at most; a rental gets one.
 const tensorDock = "tensordock"
 
 // A Rejection says why an offer was not taken.
@@ -86,12 +87,13 @@ func better(a, b shopper.Offer) bool {
 	return a.ID < b.ID
 }
 
-// GPUs is how many GPUs a rental of the offer gets.
-func GPUs(offer shopper.Offer) int {
-	if offer.Cloud == tensorDock {
+// GPUs is how many GPUs a machine of the cloud really has, where an offer or a
+// session says count.
+func GPUs(cloud string, count int) int {
+	if cloud == tensorDock {
 		return 1
 	}
-	return offer.GPUCount
+	return count
 }
 
 type unmet struct {
@@ -128,7 +130,7 @@ func (r Requirements) unmet(offer shopper.Offer, hours int) []unmet {
 		fail("min_cuda_version", "%s", reported("its CUDA version", offer.CUDAVersion))
 	}
 	return append(all, r.unmetHardware(machine{
-		gpuType: offer.GPUType, gpuCount: GPUs(offer), vramGB: offer.VRAMGB, price: offer.PricePerHour,
+		gpuType: offer.GPUType, gpuCount: GPUs(offer.Cloud, offer.GPUCount), vramGB: offer.VRAMGB, price: offer.PricePerHour,
 	})...)
 }
 
@@ -173,7 +175,7 @@ func (r Requirements) Unmet(s shopper.Session, vramGB int) []string {
 	if len(r.Clouds) > 0 && !containsFold(r.Clouds, s.Cloud) {
 		reasons = append(reasons, fmt.Sprintf("clouds: it is on %s", s.Cloud))
 	}
-	for _, u := range r.unmetHardware(machine{s.GPUType, s.GPUCount, vramGB, s.PricePerHour}) {
+	for _, u := range r.unmetHardware(machine{s.GPUType, GPUs(s.Cloud, s.GPUCount), vramGB, s.PricePerHour}) {
 		reasons = append(reasons, u.requirement+": "+u.reason)
 	}
 	return reasons
@@ -233,7 +235,7 @@ func explain(total int, rejected []Rejection) string {
 	}
 	b.WriteString("\nClosest:\n")
 	for _, r := range rejected[:min(3, len(rejected))] {
-		fmt.Fprintf(&b, "  %s (%d × %s, %d GB, %s, $%.4g/h): %s\n", r.Offer.ID, GPUs(r.Offer), r.Offer.GPUType,
+		fmt.Fprintf(&b, "  %s (%d × %s, %d GB, %s, $%.4g/h): %s\n", r.Offer.ID, GPUs(r.Offer.Cloud, r.Offer.GPUCount), r.Offer.GPUType,
 			r.Offer.VRAMGB, r.Offer.Cloud, r.Offer.PricePerHour, strings.Join(r.Reasons, "; "))
 	}
 	return strings.TrimRight(b.String(), "\n")

@@ -267,7 +267,7 @@ func order(offers []shopper.Offer, by string) {
 	}
 }
 
-func totalVRAM(o shopper.Offer) int { return rental.GPUs(o) * o.VRAMGB }
+func totalVRAM(o shopper.Offer) int { return rental.GPUs(o.Cloud, o.GPUCount) * o.VRAMGB }
 
 // perGB is the price for each GB of GPU memory; an offer that tells none is last.
 func perGB(o shopper.Offer) float64 {
@@ -284,7 +284,7 @@ func toModel(o shopper.Offer) offerModel {
 		CloudOfferID:           text(o.CloudID),
 		MachineID:              text(o.MachineID),
 		GPUType:                types.StringValue(o.GPUType),
-		GPUCount:               types.Int64Value(int64(rental.GPUs(o))),
+		GPUCount:               types.Int64Value(int64(rental.GPUs(o.Cloud, o.GPUCount))),
 		VRAMGB:                 types.Int64Value(int64(o.VRAMGB)),
 		PricePerHour:           types.Float64Value(o.PricePerHour),
 		Location:               text(o.Location),

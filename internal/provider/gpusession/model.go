@@ -144,7 +144,7 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	m.Status = types.StringValue(string(s.Status))
 	m.Cloud = types.StringValue(s.Cloud)
 	m.GPUType = types.StringValue(s.GPUType)
-	m.GPUCount = types.Int64Value(int64(s.GPUCount))
+	m.GPUCount = types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount)))
 	m.PricePerHour = types.Float64Value(s.PricePerHour)
 	m.ConsumerID = types.StringValue(s.ConsumerID)
 	m.CreatedAt = moment(s.CreatedAt)
