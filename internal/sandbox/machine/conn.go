@@ -239,6 +239,7 @@ func (c *gatedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// Close also ends what waits for the gate.
 func (c *gatedConn) Close() error {
 	c.closed.Do(func() { close(c.done) })
 	return c.Conn.Close()

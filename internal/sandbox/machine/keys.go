@@ -61,12 +61,15 @@ var rsaAlgorithms = []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 // Algorithms is known before there is a key.
 func (k *lazyRSA) Algorithms() []string { return rsaAlgorithms }
 
+// PublicKey doesn't make the key yet.
 func (k *lazyRSA) PublicKey() ssh.PublicKey { return lazyRSAPublic{k} }
 
+// Sign signs with the better of Algorithms.
 func (k *lazyRSA) Sign(random io.Reader, data []byte) (*ssh.Signature, error) {
 	return k.SignWithAlgorithm(random, data, ssh.KeyAlgoRSASHA512)
 }
 
+// SignWithAlgorithm signs with one of Algorithms.
 func (k *lazyRSA) SignWithAlgorithm(random io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
 	signer, err := k.make()
 	if err != nil {
@@ -78,8 +81,10 @@ func (k *lazyRSA) SignWithAlgorithm(random io.Reader, data []byte, algorithm str
 // lazyRSAPublic is the public half, whose type alone is asked for in most handshakes.
 type lazyRSAPublic struct{ key *lazyRSA }
 
+// Type is the key's format, not an algorithm.
 func (p lazyRSAPublic) Type() string { return ssh.KeyAlgoRSA }
 
+// Marshal returns the key in SSH's wire format, and nothing if it can't be made.
 func (p lazyRSAPublic) Marshal() []byte {
 	signer, err := p.key.make()
 	if err != nil {
@@ -88,6 +93,7 @@ func (p lazyRSAPublic) Marshal() []byte {
 	return signer.PublicKey().Marshal()
 }
 
+// Verify checks a signature by the key.
 func (p lazyRSAPublic) Verify(data []byte, sig *ssh.Signature) error {
 	signer, err := p.key.make()
 	if err != nil {

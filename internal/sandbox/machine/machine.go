@@ -85,7 +85,7 @@ func Start(opts Options) (*Machine, error) {
 	if err := shared.watch(root); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), os.RemoveAll(string(root)))
 	}
-	m, err := start(root, opts)
+	m, err := play(root, opts)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err),
 			os.RemoveAll(string(root)), shared.forget(root))
@@ -93,7 +93,7 @@ func Start(opts Options) (*Machine, error) {
 	return m, nil
 }
 
-func start(root machinefs.Root, opts Options) (*Machine, error) {
+func play(root machinefs.Root, opts Options) (*Machine, error) {
 	m := &Machine{
 		root: root, hostname: opts.ID, routes: opts.Routes, facts: opts.Facts,
 		conns: map[net.Conn]struct{}{},

@@ -33,7 +33,10 @@ func openPort(address string) (*port, error) {
 		return nil, errors.Join(fmt.Errorf("%s is not a TCP address", address), listener.Close())
 	}
 	p := &port{host: tcp.IP.String(), number: tcp.Port, listener: listener, bound: -1}
-	return p, p.pause()
+	if err := p.pause(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // current is the port's number, which move changes.

@@ -15,7 +15,7 @@ func TestAVMHasItsPrograms(t *testing.T) {
 	m := start(t, vm(), k)
 	client := dial(t, m, k)
 	for _, test := range []struct{ command, want string }{
-		{"whoami; id -un; id -u; hostname; uname -sm", "ubuntu\nubuntu\n1000\nC.4711\nLinux x86_64\n"},
+		{"whoami; id -u; id -un; hostname; uname -sm", "ubuntu\n1000\nubuntu\nC.4711\nLinux x86_64\n"},
 		{"sudo -n whoami; sudo -n id -u; sudo -u ubuntu whoami", "root\n0\nubuntu\n"},
 		{"sudo -n -- sh -c 'echo $USER $SUDO_USER $0' arg", "root ubuntu arg\n"},
 		{"A=1 sudo -n sh -c 'echo x$A'; A=1 sudo -nE sh -c 'echo x$A'; sudo -n A=2 sh -c 'echo x$A'", "x\nx1\nx2\n"},

@@ -21,8 +21,7 @@ func beVictim() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(m.Addr())
-	fmt.Println(m.Root())
+	fmt.Fprintf(os.Stdout, "%s\n%s\n", m.Addr(), m.Root())
 	select {}
 }
 

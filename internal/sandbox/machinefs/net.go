@@ -24,7 +24,7 @@ func (r Root) Listen(port int) (net.Listener, error) {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return listener, err
 	}
-	conn, dialErr := net.Dial("unix", path)
+	conn, dialErr := new(net.Dialer).DialContext(context.Background(), "unix", path)
 	if dialErr == nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("port %d: %w", port, ErrAddressInUse)

@@ -15,9 +15,10 @@ var hostPath = []string{"/usr/local/bin", "/usr/bin", "/bin"}
 // Path returns the PATH of a login on the machine: its own programs, then those
 // of the computer it is played on, without what Shade took away.
 func (r Root) Path() string {
-	dirs := []string{r.Bin()}
+	dirs := make([]string, 0, 1+len(hostPath))
+	dirs = append(dirs, r.Bin())
 	for _, dir := range hostPath {
-		if shaded := filepath.Join(r.shade(), dir); exists(shaded) {
+		if shaded := filepath.Join(r.shadeLink(), dir); exists(shaded) {
 			dir = shaded
 		}
 		dirs = append(dirs, dir)
@@ -29,7 +30,7 @@ func (r Root) Path() string {
 // Docker would otherwise find the tester's own docker, and root in a container
 // the tester's sudo. shade is a folder that MakeShade made; many machines may
 // share it.
-func (r Root) Shade(shade string) error { return os.Symlink(shade, r.shade()) }
+func (r Root) Shade(shade string) error { return os.Symlink(shade, r.shadeLink()) }
 
 // MakeShade fills the folder shade with stand-ins for those directories of the
 // computer's PATH that hold one of names: links to the rest of what they hold.
@@ -41,12 +42,12 @@ func MakeShade(shade string, names []string) error {
 			continue
 		}
 		standIn := filepath.Join(shade, dir)
-		real, err := filepath.EvalSymlinks(dir)
-		if err == nil && made[real] != "" {
-			err = os.Symlink(made[real], standIn)
+		resolved, err := filepath.EvalSymlinks(dir)
+		if err == nil && made[resolved] != "" {
+			err = os.Symlink(made[resolved], standIn)
 		} else if err == nil {
 			err = fillShade(standIn, dir, names)
-			made[real] = standIn
+			made[resolved] = standIn
 		}
 		if err != nil {
 			return fmt.Errorf("hiding programs from sandbox machines: %w", err)
@@ -74,7 +75,7 @@ func fillShade(standIn, dir string, names []string) error {
 	return nil
 }
 
-func (r Root) shade() string { return filepath.Join(string(r), "sys") }
+func (r Root) shadeLink() string { return filepath.Join(string(r), "sys") }
 
 func holdsAny(dir string, names []string) bool {
 	for _, name := range names {

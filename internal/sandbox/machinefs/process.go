@@ -16,7 +16,7 @@ func (r Root) EndProcesses(ctx context.Context) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for clean := 0; ; {
-		pids, unclear := r.processes()
+		pids, unclear := r.look()
 		for _, pid := range pids {
 			r.kill(pid)
 		}

@@ -9,12 +9,12 @@ import (
 // Processes returns the pids of the machine's processes: those that were started
 // with Env naming the machine's directory, the calling process not counted.
 func (r Root) Processes() []int {
-	pids, _ := r.processes()
+	pids, _ := r.look()
 	return pids
 }
 
-// processes also says whether there is a process of which it can't be told.
-func (r Root) processes() (pids []int, unclear bool) {
+// look also says whether there is a process of which it can't be told.
+func (r Root) look() (pids []int, unclear bool) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, false

@@ -6,6 +6,6 @@ package machinefs
 // environments.
 func (r Root) Processes() []int { return nil }
 
-func (r Root) processes() (pids []int, unclear bool) { return nil, false }
+func (r Root) look() (pids []int, unclear bool) { return nil, false }
 
 func (r Root) owns(int) (owned, known bool) { return false, true }

@@ -36,43 +36,50 @@ type dfOrder struct {
 	paths        []string
 }
 
-func parseDF(args []string) (*dfOrder, string) {
-	order := &dfOrder{unit: 1 << 10}
+func parseDF(args []string) (order *dfOrder, problem string) {
+	order = &dfOrder{unit: 1 << 10}
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
+		problem = ""
 		switch {
 		case arg == "--":
 			order.paths = append(order.paths, args[i+1:]...)
 			return order, ""
 		case arg == "-B" && i+1 < len(args):
 			i++
-			arg = "--block-size=" + args[i]
-			fallthrough
-		case strings.HasPrefix(arg, "--block-size="):
-			if problem := order.setUnit(strings.TrimPrefix(arg, "--block-size=")); problem != "" {
-				return nil, problem
-			}
-		case strings.HasPrefix(arg, "--output="):
-			order.output = strings.Split(strings.TrimPrefix(arg, "--output="), ",")
-		case arg == "--human-readable":
-			order.human = true
-		case arg == "--portability":
-			order.posix = true
-		case strings.HasPrefix(arg, "--"):
-			return nil, fmt.Sprintf("unrecognized option '%s'", arg)
+			problem = order.setUnit(args[i])
 		case strings.HasPrefix(arg, "-B"):
-			if problem := order.setUnit(arg[2:]); problem != "" {
-				return nil, problem
-			}
+			problem = order.setUnit(arg[2:])
+		case strings.HasPrefix(arg, "--"):
+			problem = order.long(arg)
 		case strings.HasPrefix(arg, "-") && len(arg) > 1:
-			if problem := order.letters(arg[1:]); problem != "" {
-				return nil, problem
-			}
+			problem = order.letters(arg[1:])
 		default:
 			order.paths = append(order.paths, arg)
 		}
+		if problem != "" {
+			return nil, problem
+		}
 	}
-	return order, order.checkOutput()
+	return order, ""
+}
+
+func (o *dfOrder) long(option string) (problem string) {
+	name, value, _ := strings.Cut(option, "=")
+	switch name {
+	case "--block-size":
+		return o.setUnit(value)
+	case "--output":
+		o.output = strings.Split(value, ",")
+		return o.checkOutput()
+	case "--human-readable":
+		o.human = true
+	case "--portability":
+		o.posix = true
+	default:
+		return fmt.Sprintf("unrecognized option '%s'", option)
+	}
+	return ""
 }
 
 func (o *dfOrder) letters(letters string) string {
@@ -145,7 +152,7 @@ func (c *call) printDisk(order *dfOrder, lines int) {
 	if fields == nil {
 		fields = []string{"source", "size", "used", "avail", "pcent", "target"}
 	}
-	rows := [][]string{{}, {}}
+	rows := make([][]string, 2, 1+lines)
 	for _, field := range fields {
 		rows[0] = append(rows[0], titles[field])
 		rows[1] = append(rows[1], values[field])

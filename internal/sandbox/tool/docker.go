@@ -135,7 +135,7 @@ func (c *call) askDocker(path string) (map[string]any, error) {
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return nil, errors.New(dockerNotRunning)
+		return nil, errors.New(dockerNotRunning) //nolint:staticcheck // docker's words
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
@@ -143,7 +143,7 @@ func (c *call) askDocker(path string) (map[string]any, error) {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("Error response from daemon: %s: %s", resp.Status, body) //nolint:staticcheck,revive // docker's words
+		return nil, fmt.Errorf("Error response from daemon: %s: %s", resp.Status, body) //nolint:staticcheck // docker's words
 	}
 	var answer map[string]any
 	if err := json.Unmarshal(body, &answer); err != nil {

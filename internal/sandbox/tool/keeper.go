@@ -87,9 +87,15 @@ func (k *Keeper) Close() error {
 	return nil
 }
 
-// keep is the keeper's own part. Its orders end with the process that gave them.
+// keep is the keeper's own part. Only the end of its orders ends it.
 func keep(orders io.Reader) {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	clearUp(orders)
+}
+
+// clearUp follows the orders, and clears away what is left when they end, as they
+// do with the process that gives them.
+func clearUp(orders io.Reader) {
 	machines := map[machinefs.Root]bool{}
 	lines := bufio.NewScanner(orders)
 	for lines.Scan() {

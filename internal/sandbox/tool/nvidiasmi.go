@@ -48,6 +48,22 @@ func nvidiaSMI(c *call) int {
 	return order.print(c, gpus)
 }
 
+func driverLoaded(facts machinefs.Facts, now time.Time) bool {
+	if facts.Driver != machinefs.DriverBuilding {
+		return true
+	}
+	return !facts.DriverReadyAt.IsZero() && !now.Before(facts.DriverReadyAt)
+}
+
+// smiOrder is what an nvidia-smi command line asks for.
+type smiOrder struct {
+	list, version     bool
+	query, apps       string // comma-separated fields
+	format            string
+	noHeader, noUnits bool
+	ids               []string
+}
+
 func (o *smiOrder) print(c *call, gpus []smiGPU) int {
 	switch {
 	case o.list:
@@ -68,24 +84,8 @@ func (o *smiOrder) print(c *call, gpus []smiGPU) int {
 	return 0
 }
 
-func driverLoaded(facts machinefs.Facts, now time.Time) bool {
-	if facts.Driver != machinefs.DriverBuilding {
-		return true
-	}
-	return !facts.DriverReadyAt.IsZero() && !now.Before(facts.DriverReadyAt)
-}
-
-// smiOrder is what an nvidia-smi command line asks for.
-type smiOrder struct {
-	list, version     bool
-	query, apps       string // comma-separated fields
-	format            string
-	noHeader, noUnits bool
-	ids               []string
-}
-
-func parseSMI(args []string) (*smiOrder, string) {
-	order := &smiOrder{}
+func parseSMI(args []string) (order *smiOrder, problem string) {
+	order = &smiOrder{}
 	for i := 0; i < len(args); i++ {
 		name, value, inline := strings.Cut(args[i], "=")
 		switch name {
@@ -101,14 +101,16 @@ func parseSMI(args []string) (*smiOrder, string) {
 				"Unknown option: %s", args[i])
 		}
 		if !inline {
-			if i++; i >= len(args) {
+			i++
+			if i >= len(args) {
 				return nil, fmt.Sprintf("Option %s is missing its value. Please run 'nvidia-smi -h' for help.", name)
 			}
 			value = args[i]
 		}
 		order.set(name, value)
 	}
-	return order, order.check()
+	problem = order.check()
+	return order, problem
 }
 
 func (o *smiOrder) set(name, value string) {
@@ -195,11 +197,10 @@ func smiGPUs(c *call) ([]smiGPU, error) {
 }
 
 // selectGPUs returns the GPUs that ids name by index, UUID or bus id; no ids mean all.
-func selectGPUs(gpus []smiGPU, ids []string) ([]smiGPU, string) {
+func selectGPUs(gpus []smiGPU, ids []string) (chosen []smiGPU, problem string) {
 	if len(ids) == 0 {
 		return gpus, ""
 	}
-	var chosen []smiGPU
 	for _, id := range ids {
 		at := slices.IndexFunc(gpus, func(gpu smiGPU) bool {
 			return id == strconv.Itoa(gpu.index) || id == gpu.UUID || id == gpu.busID()

@@ -179,14 +179,14 @@ func smiTable(c *call, gpus []smiGPU) {
 			fan, temp, perf, power, util = "N/A", "N/A", "N/A", "N/A / N/A", "N/A"
 		}
 		memory := fmt.Sprintf("%dMiB / %6dMiB", gpu.used, gpu.MemoryMiB)
-		c.printf("| %3d  %-27.27s     On | %s Off | %20s |\n", gpu.index, gpu.Name, gpu.busID(), "N/A")
+		c.printf("| %3d  %-27.27s     On | %22s | %20s |\n", gpu.index, gpu.Name, gpu.busID()+" Off", "N/A")
 		c.printf("| %3s  %4s %6s %22s | %22s | %8s %11s |\n", fan, temp, perf, power, memory, util, "Default")
 		c.printf("| %39s | %22s | %20s |\n%s\n", "", "", "N/A", strings.ReplaceAll(mid, "|", "+"))
 	}
 	c.printf("\n%s\n", line)
 	c.printf("| Processes:                                                                              |\n")
 	c.printf("|  GPU   GI   CI              PID   Type   Process name                        GPU Memory |\n")
-	c.printf("|        ID   ID                                                               Usage      |\n")
+	c.printf("|       %[1]s  %[1]s                                                               Usage      |\n", " ID")
 	c.printf("|=========================================================================================|\n")
 	smiTableApps(c, gpus)
 	c.printf("%s\n", line)
@@ -197,7 +197,7 @@ func smiTableApps(c *call, gpus []smiGPU) {
 	for _, gpu := range gpus {
 		for _, app := range gpu.apps {
 			none = false
-			c.printf("| %4d   N/A  N/A  %15d      C   %-34.34s %8dMiB |\n", gpu.index, app.pid, app.name, app.mib)
+			c.printf("| %4d %5s %4s  %15d      C   %-33.33s %8dMiB |\n", gpu.index, "N/A", "N/A", app.pid, app.name, app.mib)
 		}
 	}
 	if none {

@@ -52,16 +52,8 @@ func parseSS(args []string) (order ssOrder, problem string) {
 		case arg == "--processes":
 			order.processes = true
 		case strings.HasPrefix(arg, "-") && len(arg) > 1:
-			for _, letter := range arg[1:] {
-				switch letter {
-				case 'l', 't', 'n', 'a', '4', '6', 'e', 'O':
-				case 'p':
-					order.processes = true
-				case 'H':
-					order.noHeader = true
-				default:
-					return order, fmt.Sprintf("invalid option -- '%c'", letter)
-				}
+			if problem := order.letters(arg[1:]); problem != "" {
+				return order, problem
 			}
 		default:
 			filter := strings.TrimSpace(strings.Join(args[i:], " "))
@@ -74,6 +66,21 @@ func parseSS(args []string) (order ssOrder, problem string) {
 		}
 	}
 	return order, ""
+}
+
+func (o *ssOrder) letters(letters string) (problem string) {
+	for _, letter := range letters {
+		switch letter {
+		case 'l', 't', 'n', 'a', '4', '6', 'e', 'O':
+		case 'p':
+			o.processes = true
+		case 'H':
+			o.noHeader = true
+		default:
+			return fmt.Sprintf("invalid option -- '%c'", letter)
+		}
+	}
+	return ""
 }
 
 func (c *call) printSocket(order ssOrder, address string, port int, owner string) {

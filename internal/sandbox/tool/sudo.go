@@ -42,7 +42,7 @@ type sudoOrder struct {
 
 func parseSudo(args []string) (order sudoOrder, problem string) {
 	order.user = "root"
-	for len(args) > 0 {
+	for len(args) > 0 && problem == "" {
 		arg := args[0]
 		switch {
 		case arg == "--":
@@ -53,17 +53,10 @@ func parseSudo(args []string) (order sudoOrder, problem string) {
 				return order, "option requires an argument -- 'u'"
 			}
 			order.user, args = args[1], args[1:]
-		case strings.HasPrefix(arg, "--user="):
-			order.user = strings.TrimPrefix(arg, "--user=")
-		case arg == "--preserve-env":
-			order.keepEnv = true
-		case arg == "--non-interactive" || arg == "--set-home" || arg == "--stdin":
-		case strings.HasPrefix(arg, "--preserve-env="):
-			order.set = append(order.set, current(strings.TrimPrefix(arg, "--preserve-env="))...)
+		case strings.HasPrefix(arg, "--"):
+			problem = order.long(arg)
 		case strings.HasPrefix(arg, "-") && len(arg) > 1:
-			if problem := order.short(arg[1:]); problem != "" {
-				return order, problem
-			}
+			problem = order.short(arg[1:])
 		case isAssignment(arg):
 			order.set = append(order.set, arg)
 		default:
@@ -72,7 +65,22 @@ func parseSudo(args []string) (order sudoOrder, problem string) {
 		}
 		args = args[1:]
 	}
-	return order, ""
+	return order, problem
+}
+
+func (o *sudoOrder) long(option string) (problem string) {
+	name, value, hasValue := strings.Cut(option, "=")
+	switch name {
+	case "--user":
+		o.user = value
+	case "--preserve-env":
+		o.keepEnv = o.keepEnv || !hasValue
+		o.set = append(o.set, current(value)...)
+	case "--non-interactive", "--set-home", "--stdin":
+	default:
+		return "unrecognized option '" + option + "'"
+	}
+	return ""
 }
 
 // short takes a group of one-letter options.

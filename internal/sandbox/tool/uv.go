@@ -45,7 +45,8 @@ func uvVenv(c *call, args []string) int {
 			continue
 		case "--python", "-p":
 			if !inline {
-				if i++; i >= len(args) {
+				i++
+				if i >= len(args) {
 					return c.failf(2, "error: a value is required for '--python <PYTHON>' but none was supplied")
 				}
 				value = args[i]
@@ -84,7 +85,8 @@ func (c *call) parseUVInstall(args []string) (order uvOrder, problem string) {
 			continue
 		case "--python", "-p", "--prefix", "--torch-backend", "--extra-index-url", "--index-url", "--index-strategy", "--cache-dir":
 			if !inline {
-				if i++; i >= len(args) {
+				i++
+				if i >= len(args) {
 					return order, fmt.Sprintf("error: a value is required for '%s' but none was supplied", name)
 				}
 				value = args[i]
