@@ -95,6 +95,7 @@ type instance struct {
 	releasedBy string
 	hidden     bool // the cloud denies it, though it bills
 	ending     bool // somebody closes it
+	dying      bool // it takes its time to
 }
 
 // cloud is all clouds together: they share the market and the ledger.
@@ -249,6 +250,9 @@ func (c *cloud) Destroy(ctx context.Context, id, by string) error {
 		return err
 	}
 	inst := c.instance(id)
+	if c.isDying(inst) {
+		return nil // it has been told
+	}
 	for _, r := range c.faults.Event(EventDestroy, subject{offer: inst.offer.ID, consumer: inst.consumer}) {
 		switch r.Fault {
 		case DestroyFails:
@@ -259,6 +263,9 @@ func (c *cloud) Destroy(ctx context.Context, id, by string) error {
 			c.mu.Unlock()
 			return nil
 		case DestroySlow:
+			c.mu.Lock()
+			inst.dying = true
+			c.mu.Unlock()
 			c.work.Go(func() {
 				if c.clock.Sleep(inst.alive, r.length(3*time.Minute)) == nil {
 					c.release(inst, by)
@@ -312,6 +319,12 @@ func (c *cloud) CloseAll() error {
 	}
 	closing.Wait()
 	return errors.Join(errs...)
+}
+
+func (c *cloud) isDying(inst *instance) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return inst.dying
 }
 
 func (c *cloud) instance(id string) *instance {

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -156,13 +158,21 @@ type RuleCount struct {
 	Struck  int `json:"struck"`  // calls that it spoiled
 }
 
-// UnmarshalJSON refuses members that no rule has: a misspelt fault that never
-// strikes would make a test pass for nothing.
-func (r *Rule) UnmarshalJSON(data []byte) error {
-	type plain Rule
-	decoder := json.NewDecoder(strings.NewReader(string(data)))
+// LoadFaults reads rules from a JSON file: a list, as PUT /sandbox/faults takes it.
+func LoadFaults(path string) ([]Rule, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the faults: %w", err)
+	}
+	// A misspelt member would make a rule that never strikes, and a test that
+	// passes for nothing.
+	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	return decoder.Decode((*plain)(r))
+	var rules []Rule
+	if err := decoder.Decode(&rules); err != nil {
+		return nil, fmt.Errorf("reading the faults of %s: %w", path, err)
+	}
+	return rules, nil
 }
 
 // faults holds the rules in force.

@@ -77,6 +77,7 @@ func peekBody(r *http.Request) createSession {
 // spoil answers a request as the rules say: first what keeps it from taking
 // effect, then the effect, then what spoils the answer.
 func (s *Sandbox) spoil(w http.ResponseWriter, r *http.Request, rules []Rule) {
+	peekBody(r) // only a request that was read is seen to be given up by its client
 	for _, rule := range rules {
 		if s.before(w, r, rule) {
 			return
@@ -239,12 +240,13 @@ func (s *Sandbox) drip(w http.ResponseWriter, r *http.Request, full *reply, d ti
 	full.send(w, nil)
 	flush := http.NewResponseController(w)
 	size := len(full.body)/pieces + 1
+	pause := d / time.Duration(len(full.body)/size+1)
 	for sent := 0; sent < len(full.body); sent += size {
-		if _, err := w.Write(full.body[sent:min(sent+size, len(full.body))]); err != nil {
+		_ = flush.Flush()
+		if s.clock.Sleep(r.Context(), pause) != nil {
 			return
 		}
-		_ = flush.Flush()
-		if s.clock.Sleep(r.Context(), d/pieces) != nil {
+		if _, err := w.Write(full.body[sent:min(sent+size, len(full.body))]); err != nil {
 			return
 		}
 	}

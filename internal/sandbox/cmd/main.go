@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -152,12 +151,9 @@ func (f flags) options(stderr io.Writer) (sandbox.Options, error) {
 		opts.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	}
 	if f.faults != "" {
-		data, err := os.ReadFile(f.faults)
-		if err != nil {
+		var err error
+		if opts.Faults, err = sandbox.LoadFaults(f.faults); err != nil {
 			return opts, fmt.Errorf("-faults: %w", err)
-		}
-		if err := json.Unmarshal(data, &opts.Faults); err != nil {
-			return opts, fmt.Errorf("-faults %s: %w", f.faults, err)
 		}
 	}
 	if f.random > 0 {
