@@ -1,0 +1,24 @@
+terraform {
+  required_providers {
+    shopper = {
+      source = "cloud-gpu-shopper/shopper"
+    }
+  }
+}
+
+variable "shopper_token" {
+  description = "Token for the proxy in front of the shopper."
+  type        = string
+  sensitive   = true
+}
+
+provider "shopper" {
+  url         = "https://shopper.example.org"
+  token       = var.shopper_token
+  consumer_id = "research"
+
+  # No session is rented that would bring all of them together above this.
+  budget = {
+    max_price_per_hour = 6
+  }
+}

@@ -1,0 +1,17 @@
+# The cheapest machine that fits, for four hours.
+resource "shopper_gpu_session" "llama" {
+  name              = "llama"
+  reservation_hours = 4
+
+  requirements = {
+    gpu_types          = ["RTX A6000", "L40S"]
+    gpu_count          = 1
+    min_vram_gb        = 40
+    max_price_per_hour = 1.5
+    clouds             = ["bluelobster"]
+  }
+}
+
+output "llama_until" {
+  value = shopper_gpu_session.llama.expires_at
+}
