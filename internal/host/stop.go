@@ -10,8 +10,8 @@ import (
 
 // Limits of stopping a command.
 const (
-	stopTimeout  = 3500 * time.Millisecond
-	sweepTimeout = 2500 * time.Millisecond
+	stopTimeout  = 3 * time.Second
+	sweepTimeout = 2 * time.Second
 	// lastBreath is how long the news of a killed process's end may take.
 	lastBreath = time.Second / 2
 )
