@@ -51,8 +51,10 @@ type generation struct {
 	produced int
 }
 
-func (s *server) completions(w http.ResponseWriter, req *http.Request) { s.withBody(w, req, s.answerCompletion) }
-func (s *server) chat(w http.ResponseWriter, req *http.Request)        { s.withBody(w, req, s.answerChat) }
+func (s *server) completions(w http.ResponseWriter, req *http.Request) {
+	s.withBody(w, req, s.answerCompletion)
+}
+func (s *server) chat(w http.ResponseWriter, req *http.Request) { s.withBody(w, req, s.answerChat) }
 
 func (s *server) withBody(w http.ResponseWriter, req *http.Request, answer func(http.ResponseWriter, *http.Request, []byte)) {
 	body, err := io.ReadAll(req.Body)

@@ -12,14 +12,14 @@ import (
 // metrics counts what the server has done, under the names of
 // vllm/v1/metrics/loggers.py.
 type metrics struct {
-	running     atomic.Int64
-	mu          sync.Mutex
-	prompt      int
-	generation  int
-	success     map[string]int // by finish reason
-	inCache     int            // tokens of running requests
-	firstToken  histogram
-	endToEnd    histogram
+	running    atomic.Int64
+	mu         sync.Mutex
+	prompt     int
+	generation int
+	success    map[string]int // by finish reason
+	inCache    int            // tokens of running requests
+	firstToken histogram
+	endToEnd   histogram
 }
 
 type histogram struct {
