@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"io"
 	"net"
 	"path/filepath"
 	"strings"
