@@ -180,7 +180,7 @@ func TestQA3_005_HungProcessIsKilledWithItsGroup(t *testing.T) {
 	r.facts(t, func(f *machinefs.Facts) { f.VLLM.Hang = true })
 	wanted := processRequest()
 	wanted.Phases = deploy.Phases{Preflight: 0.3, Pull: 0.2, Start: 0.1, Load: 0.3, Completion: 0.1}
-	failed := launchFails(t, r, wanted, 15*time.Second)
+	failed := launchFails(t, r, wanted, 10*time.Second)
 	if failed.Phase != deploy.PhaseCompletion || !errors.Is(failed, context.DeadlineExceeded) {
 		t.Errorf("got %v, want a timeout of the completion", failed)
 	}
@@ -286,7 +286,7 @@ func TestLoadTimeoutNamesPhaseAndProgress(t *testing.T) {
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour })
 		wanted := request()
 		wanted.Phases = deploy.Phases{Preflight: 0.1, Pull: 0.1, Start: 0.1, Load: 0.2, Completion: 0.5}
-		failed := launchFails(t, r, wanted, 20*time.Second)
+		failed := launchFails(t, r, wanted, 12*time.Second)
 		if failed.Phase != deploy.PhaseLoad || !errors.Is(failed, context.DeadlineExceeded) {
 			t.Errorf("got %v, want a timeout of the load", failed)
 		}

@@ -22,9 +22,7 @@ func (l *launch) wanted() (server.Wanted, error) {
 		APIKeyPrint:  Fingerprint(l.request.Owner, spec.APIKey),
 		HFTokenPrint: Fingerprint(l.request.Owner, spec.HFToken),
 	}
-	for _, gpu := range l.facts.GPUs {
-		w.HeldBefore = append(w.HeldBefore, gpu.UsedMiB)
-	}
+	w.HeldBefore = l.heldBefore()
 	if tls := l.request.TLS; tls != nil {
 		w.Certificate, w.Key = tls.Certificate, tls.Key
 		spec.TLSCertFile, spec.TLSKeyFile = l.runtime.tlsFiles()
@@ -33,6 +31,20 @@ func (l *launch) wanted() (server.Wanted, error) {
 	var err error
 	w.Hash, err = specHash(l.runtime.kind(), l.request, w)
 	return w, err
+}
+
+// heldBefore is what the GPUs hold before the start, without what a server of the deployment holds that makes room first.
+func (l *launch) heldBefore() []int {
+	for _, own := range l.facts.Own {
+		if own.State.Alive() && len(own.HeldBefore) > 0 {
+			return own.HeldBefore
+		}
+	}
+	held := make([]int, 0, len(l.facts.GPUs))
+	for _, gpu := range l.facts.GPUs {
+		held = append(held, gpu.UsedMiB)
+	}
+	return held
 }
 
 // specHash identifies everything that a restart would be needed for, but the secrets: those have fingerprints.

@@ -61,15 +61,24 @@ func (r *processRuntime) settle(ctx context.Context, ref Ref) error {
 }
 
 func (r *processRuntime) restart(ctx context.Context, ref Ref) (Ref, error) {
-	aside, err := r.host.SetAside(ctx, ref)
+	aside, err := r.setAside(ctx, ref)
 	if err != nil {
 		return ref, err
 	}
 	return aside.Restore(ctx)
 }
 
+// setAside waits for the GPU memory, too: the next server is about to ask for it.
 func (r *processRuntime) setAside(ctx context.Context, ref Ref) (server.Aside, error) {
-	return r.host.SetAside(ctx, ref)
+	status, err := r.host.Inspect(ctx, ref)
+	if err != nil {
+		return server.Aside{}, err
+	}
+	aside, err := r.host.SetAside(ctx, ref)
+	if err == nil && status.State.Alive() {
+		_ = r.awaitMemory(ctx, status.HeldBefore) // if it doesn't come back, the next server's log says so
+	}
+	return aside, err
 }
 
 // remove ends the whole session of the server, waits for its GPU memory, and removes what was kept beside it. Memory that
@@ -82,7 +91,10 @@ func (r *processRuntime) remove(ctx context.Context, ref Ref, force bool) (strin
 	if err := r.host.Stop(ctx, ref, force); err != nil {
 		return "", errors.Join(err, inspectErr)
 	}
-	note := r.awaitMemory(ctx, status.HeldBefore)
+	note := ""
+	if status.State.Alive() {
+		note = r.awaitMemory(ctx, status.HeldBefore)
+	}
 	return note, r.host.Delete(ctx, ref)
 }
 

@@ -160,8 +160,10 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 	var pace waiter
 	for {
 		proof, err := api.Probe(phase, l.request.Spec.ServedName(), !l.request.Embedding)
-		if problem := l.alive(phase, ref, PhaseCompletion); problem != nil {
-			return problem
+		if phase.Err() == nil {
+			if problem := l.alive(phase, ref, PhaseCompletion); problem != nil {
+				return problem
+			}
 		}
 		if err == nil {
 			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered a %s in %s", proof.Call, proof.Duration.Round(time.Millisecond)))
@@ -173,7 +175,7 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 		if waitErr := pace.wait(phase); waitErr != nil {
 			return &failure{
 				phase: PhaseCompletion, summary: lateSummary(PhaseCompletion), err: waitErr,
-				detail: fmt.Sprintf("The server says that it is healthy, but no answer came: %v.", err),
+				detail: "The server says that it is healthy, but the model gave no answer.",
 			}
 		}
 	}

@@ -169,8 +169,16 @@ func portHolder(output string) string {
 	return fmt.Sprintf("%s (pid %s)", found[1], found[2])
 }
 
-// lookForGPUs waits for a driver that is still being built, until ctx ends.
+// driverShare of the time that is left may be spent on waiting for a driver; the rest is for looking at the machine.
+const driverShare = 0.9
+
+// lookForGPUs waits for a driver that is still being built.
 func (s *survey) lookForGPUs(ctx context.Context, machine Machine, tell func(string)) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(float64(time.Until(deadline))*driverShare))
+		defer cancel()
+	}
 	var pace waiter
 	for {
 		gpus, err := queryGPUs(ctx, machine)

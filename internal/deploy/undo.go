@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 
 const (
 	// undoTimeout bounds all that is done after a failure, logTimeout the part that only explains it.
-	undoTimeout = 4 * time.Minute
+	undoTimeout = 150 * time.Second
 	logTimeout  = 30 * time.Second
 	// logLines are read after a failure: a root cause stands well before the last line.
 	logLines = 400
@@ -33,6 +34,8 @@ type failure struct {
 	log           []string
 	logErr        error
 	remains       string
+	// seen is the last progress before the failure was dealt with; "" = the last of all.
+	seen string
 }
 
 // undo takes back what the launch started: it reads the log, removes the server by its id and checks that it is gone. It
@@ -40,6 +43,7 @@ type failure struct {
 func (l *launch) undo(ctx context.Context, ref Ref, problem failure) *Error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
+	problem.seen = l.progress.last
 	if ref.ID != "" {
 		problem.log, problem.logErr = l.readLog(after, ref)
 	}
@@ -132,14 +136,17 @@ func explain(err error) (cause, wayOut string) {
 	if e, ok := errors.AsType[*process.Error](err); ok && e.Cause != "" {
 		return e.Cause, e.WayOut
 	}
+	if host.KindOf(err) == host.Interrupted {
+		return "", "" // howItEnded says more
+	}
 	return "", host.DetailOf(err)
 }
 
 // howItEnded tells a cancellation, the end of all time and the end of a phase apart.
 func (l *launch) howItEnded(ctx context.Context, problem failure) string {
-	last := ""
-	if l.progress.last != "" {
-		last = " Last seen: " + l.progress.last + "."
+	last := cmp.Or(problem.seen, l.progress.last)
+	if last != "" {
+		last = " Last seen: " + last + "."
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

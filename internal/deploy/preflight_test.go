@@ -1,0 +1,352 @@
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+func preflight(t *testing.T, r *rig, request deploy.Request) (deploy.Facts, []deploy.Finding) {
+	t.Helper()
+	facts, findings, err := deploy.Preflight(within(t, limit), r, request)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, describe(err))
+	}
+	return facts, findings
+}
+
+func TestPreflightFindings(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name     string
+		facts    func(*machinefs.Facts)
+		request  func(*deploy.Request)
+		code     string // "" = no finding at all
+		severity deploy.Severity
+		words    []string
+	}{
+		{name: "nothing"},
+		{
+			"no driver", func(f *machinefs.Facts) { f.Driver = machinefs.DriverMissing }, nil,
+			"driver", deploy.Blocking, []string{"no nvidia-smi"},
+		},
+		{
+			"old driver", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" }, nil,
+			"driver_version", deploy.Blocking, []string{"550.54.15", "580", image, "min_cuda_version"},
+		},
+		{
+			"old driver, older image", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
+			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.11.0" }, "", "", nil,
+		},
+		{
+			"old driver with compatibility", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
+			func(r *deploy.Request) { r.Spec.Env = map[string]string{"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"} },
+			"driver_version", deploy.Warning, nil,
+		},
+		{
+			"old GPU", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.0" }, nil,
+			"gpu_capability", deploy.Blocking, []string{"7.0", "7.5"},
+		},
+		{
+			"bfloat16 on Turing", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.5" },
+			func(r *deploy.Request) { r.Spec.DType = "bfloat16" }, "gpu_capability", deploy.Blocking, []string{`dtype = "half"`},
+		},
+		{
+			"Turing", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.5" }, nil,
+			"gpu_capability", deploy.Warning, nil,
+		},
+		{"capability not told", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "[N/A]" }, nil, "", "", nil},
+		{"no Docker", func(f *machinefs.Facts) { f.Docker = false }, nil, "docker", deploy.Blocking, []string{"no Docker", `runtime = "process"`}},
+		{"no GPU runtime", func(f *machinefs.Facts) { f.NoGPURuntime = true }, nil, "docker_gpu", deploy.Blocking, []string{"toolkit"}},
+		{
+			"no GPU runtime, no GPU wanted", func(f *machinefs.Facts) { f.NoGPURuntime = true },
+			func(r *deploy.Request) { r.Container.GPUs = "none" }, "", "", nil,
+		},
+		{
+			"too few GPUs", nil, func(r *deploy.Request) { r.Spec.TensorParallelSize = 2 },
+			"gpu_count", deploy.Blocking, []string{"tensor_parallel_size"},
+		},
+		{
+			"GPU that isn't there", nil, func(r *deploy.Request) { r.Container.GPUs = "device=3" },
+			"gpu", deploy.Blocking, []string{"container.gpus"},
+		},
+		{
+			"memory held", func(f *machinefs.Facts) { f.GPUs[0].HeldMiB = 12000 }, nil,
+			"gpu_memory_held", deploy.Blocking, []string{"24564", "gpu_memory_utilization"},
+		},
+		{
+			"model far too large", nil, func(r *deploy.Request) { r.Spec.Model = "meta-llama/Llama-3.1-405B-Instruct" },
+			"gpu_memory", deploy.Blocking, []string{"GiB"},
+		},
+		{
+			"context too long", nil, func(r *deploy.Request) {
+				r.Spec.Model, r.Spec.MaxModelLen = "mistralai/Mistral-Nemo-Instruct-2407", 131072
+			},
+			"gpu_memory", deploy.Warning, nil,
+		},
+		{"disk full", func(f *machinefs.Facts) { f.DiskFreeGB = 3 }, nil, "disk", deploy.Blocking, []string{"disk_gb"}},
+		{"disk tight", func(f *machinefs.Facts) { f.DiskFreeGB = 25 }, nil, "disk", deploy.Warning, nil},
+		{
+			"user outside group 0", nil, func(r *deploy.Request) { r.Container.User = "1000:1000" },
+			"user", deploy.Warning, []string{"2000:0"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			facts := vm()
+			if test.facts != nil {
+				test.facts(&facts)
+			}
+			r := newRig(t, facts)
+			wanted := request()
+			if test.request != nil {
+				test.request(&wanted)
+			}
+			_, findings := preflight(t, r, wanted)
+			if test.code == "" {
+				if len(findings) > 0 {
+					t.Errorf("found %v, want nothing", findings)
+				}
+				return
+			}
+			if !hasFinding(findings, test.code, test.severity) {
+				t.Fatalf("found %v, want %s as %s", findings, test.code, test.severity)
+			}
+			contains(t, findings[0].String(), test.words...)
+			if findings[0].WayOut == "" {
+				t.Errorf("no way out of: %s", findings[0].Fact)
+			}
+			if test.severity == deploy.Blocking {
+				failed := launchFails(t, r, wanted, limit)
+				if failed.Phase != deploy.PhasePreflight || len(failed.Findings) != len(findings) {
+					t.Errorf("a launch gives %v with %v", failed, failed.Findings)
+				}
+			}
+		})
+	}
+}
+
+func TestPreflightWaitsForADriver(t *testing.T) {
+	t.Parallel()
+	facts := vm()
+	facts.Driver, facts.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(3*time.Second)
+	r := newRig(t, facts)
+	got, findings := preflight(t, r, request())
+	if len(findings) > 0 || len(got.GPUs) != 1 {
+		t.Errorf("found %v and %v", findings, got.GPUs)
+	}
+}
+
+func TestPreflightDriverThatIsNeverReady(t *testing.T) {
+	t.Parallel()
+	facts := vm()
+	facts.Driver, facts.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(time.Hour)
+	r := newRig(t, facts)
+	wanted := request()
+	wanted.Phases.Preflight = 0.5
+	failed := launchFails(t, r, wanted, 6*time.Second)
+	if failed.Phase != deploy.PhasePreflight || !hasFinding(failed.Findings, "driver", deploy.Blocking) {
+		t.Errorf("got %v with %v", failed, failed.Findings)
+	}
+	contains(t, failed.Description(), "25 minutes")
+}
+
+func TestPreflightPortTaken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, vm())
+	other := request()
+	other.Name, other.Owner, other.Spec.GPUMemoryUtilization = "other", "somebody else", 0.4
+	other.Spec.Model = "Qwen/Qwen2.5-0.5B-Instruct"
+	launch(t, r, other)
+	wanted := request()
+	wanted.Spec.Model, wanted.Spec.GPUMemoryUtilization = other.Spec.Model, 0.4
+	_, findings := preflight(t, r, wanted)
+	if !hasFinding(findings, "port", deploy.Blocking) {
+		t.Errorf("found %v", findings)
+	}
+	wanted.Spec.Port = 8001
+	status := launch(t, r, wanted)
+	if status.Port != 8001 {
+		t.Errorf("port %d", status.Port)
+	}
+}
+
+func TestAutoTakesWhatWorks(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		facts func() machinefs.Facts
+		want  deploy.Kind
+	}{
+		{"vm", vm, deploy.Container},
+		{"pod", pod, deploy.Process},
+		{"vm without GPU runtime", func() machinefs.Facts {
+			f := vm()
+			f.NoGPURuntime, f.VLLM.Installed = true, "0.33.0"
+			return f
+		}, deploy.Process},
+		{"engine for root only", func() machinefs.Facts {
+			f := vm()
+			f.DockerNeedsRoot = true
+			return f
+		}, deploy.Container},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, test.facts())
+			wanted := request()
+			wanted.Runtime = deploy.Auto
+			facts, findings := preflight(t, r, wanted)
+			if facts.Runtime != test.want || facts.Reason == "" || len(findings) > 0 {
+				t.Fatalf("facts %+v, findings %v; want %s", facts, findings, test.want)
+			}
+			status := launch(t, r, wanted)
+			if status.Runtime != test.want {
+				t.Errorf("runs as %s", status.Runtime)
+			}
+			remove(t, r, status)
+		})
+	}
+}
+
+func TestLaunchUsesAllGPUs(t *testing.T) {
+	t.Parallel()
+	facts := vm()
+	for _, uuid := range []string{"GPU-b", "GPU-c"} {
+		gpu := facts.GPUs[0]
+		gpu.UUID = uuid
+		facts.GPUs = append(facts.GPUs, gpu)
+	}
+	r := newRig(t, facts)
+	status := launch(t, r, request())
+	// Three GPUs don't divide the model's 28 attention heads; two do.
+	for i, argument := range status.Arguments {
+		if argument == "--tensor-parallel-size" && status.Arguments[i+1] == "2" {
+			return
+		}
+	}
+	t.Errorf("arguments %q", status.Arguments)
+}
+
+func TestProcessIsInstalledOnce(t *testing.T) {
+	t.Parallel()
+	facts := pod()
+	facts.VLLM.Installed = ""
+	r := newRig(t, facts)
+	status := launch(t, r, processRequest())
+	if status.VLLMVersion != "0.33.0" {
+		t.Errorf("version %q", status.VLLMVersion)
+	}
+	remove(t, r, status)
+	before := len(r.machine.CommandLog())
+	status = launch(t, r, processRequest())
+	for _, line := range r.machine.CommandLog()[before:] {
+		if line == "uv" || len(line) > 3 && line[:3] == "uv " {
+			t.Errorf("installed again: %s", line)
+		}
+	}
+	remove(t, r, status)
+}
+
+func TestCancelledInstallIsResumed(t *testing.T) {
+	t.Parallel()
+	facts := pod()
+	facts.VLLM.Installed, facts.Speed = "", 10 // four seconds to install
+	r := newRig(t, facts)
+	ctx, cancel := context.WithCancel(within(t, limit))
+	wanted := processRequest()
+	seen := &events{}
+	seen.on = func(e deploy.Event) {
+		if e.Phase == deploy.PhasePull && e.Message != "getting what the server needs" {
+			cancel()
+		}
+	}
+	wanted.Progress = seen.add
+	_, err := deploy.Launch(ctx, r, wanted)
+	wantError(t, r, err)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want a cancellation\n%s", err, seen.text())
+	}
+	if left := r.machine.Root().Processes(); len(left) > 0 {
+		t.Errorf("the installation goes on: %v", left)
+	}
+	r.facts(t, func(f *machinefs.Facts) { f.Speed = 300 })
+	remove(t, r, launch(t, r, processRequest()))
+}
+
+func TestInstallNever(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	wanted := processRequest()
+	wanted.Process.Version, wanted.Process.Install = "0.32.0", "never"
+	failed := launchFails(t, r, wanted, limit)
+	contains(t, failed.Description(), "0.32.0", "0.33.0", "process.install")
+}
+
+func TestInstallOfAReleaseThatDoesNotExist(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	wanted := processRequest()
+	wanted.Process.Version = "99.0.0"
+	failed := launchFails(t, r, wanted, limit)
+	contains(t, failed.Description(), "no such release", "process.version")
+	if len(failed.Log) == 0 {
+		t.Error("the installation's log is missing")
+	}
+}
+
+func TestPullFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, vm())
+	r.engine.FailPull("write /var/lib/docker/tmp/x: no space left on device")
+	failed := launchFails(t, r, request(), limit)
+	if failed.Phase != deploy.PhasePull {
+		t.Errorf("failed in %s", failed.Phase)
+	}
+	contains(t, failed.Description(), "disk is full", "disk_gb")
+	r.engine.FailPull("")
+	wanted := request()
+	wanted.Container.PullPolicy = "never"
+	contains(t, launchFails(t, r, wanted, limit).Description(), "pull_policy")
+	wanted = request()
+	wanted.Container.Image = "example/nothing:v1"
+	failed = launchFails(t, r, wanted, limit)
+	if failed.Cause == "" {
+		t.Errorf("a tag that doesn't exist isn't explained: %s", failed.Description())
+	}
+}
+
+func TestEngineThatHangs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, vm())
+	var once sync.Once
+	seen := &events{on: func(e deploy.Event) {
+		if e.Phase == deploy.PhaseLoad {
+			once.Do(func() { r.engine.Hang(true) })
+		}
+	}}
+	r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour })
+	wanted := request()
+	wanted.Progress = seen.add
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := deploy.Launch(ctx, r, wanted)
+		done <- err
+	}()
+	<-ctx.Done()
+	r.engine.Hang(false)
+	failed := wantError(t, r, <-done)
+	if !errors.Is(failed, context.DeadlineExceeded) {
+		t.Errorf("got %v", failed)
+	}
+	r.clean(t)
+}
