@@ -49,31 +49,34 @@ func (m *Machine) writeFacts(facts machinefs.Facts) error {
 	if err := m.root.WriteFacts(facts); err != nil {
 		return fmt.Errorf("changing a sandbox machine: %w", err)
 	}
-	if err := m.linkPrograms(tool.Installed(facts)); err != nil {
+	if err := linkPrograms(m.root.Bin(), tool.Installed(facts)); err != nil {
 		return fmt.Errorf("changing a sandbox machine: %w", err)
 	}
 	return nil
 }
 
 // linkPrograms leaves the named programs, and no other of package tool, in the
-// machine's bin directory. What else somebody put there stays.
-func (m *Machine) linkPrograms(names []string) error {
+// directory bin. What else somebody put there stays.
+func linkPrograms(bin string, names []string) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(bin, 0o700); err != nil {
+		return err
+	}
 	for _, name := range names {
-		err := os.Symlink(exe, filepath.Join(m.root.Bin(), name))
+		err := os.Symlink(exe, filepath.Join(bin, name))
 		if err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}
-	entries, err := os.ReadDir(m.root.Bin())
+	entries, err := os.ReadDir(bin)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		link := filepath.Join(m.root.Bin(), entry.Name())
+		link := filepath.Join(bin, entry.Name())
 		if slices.Contains(names, entry.Name()) {
 			continue
 		}

@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
@@ -17,7 +18,7 @@ var shared sharing
 type sharing struct {
 	mu       sync.Mutex // held while the shared things are made or removed, so that they are made once
 	keeper   *tool.Keeper
-	shade    string // see machinefs.MakeShade
+	shade    string // see machinefs.MakeShade; it also holds the programs that every machine has
 	machines int
 }
 
@@ -70,7 +71,9 @@ func (s *sharing) begin() error {
 	if err := keeper.Watch(machinefs.Root(s.shade)); err != nil {
 		return err
 	}
-	return machinefs.MakeShade(s.shade, tool.Hidden())
+	return errors.Join(
+		machinefs.MakeShade(s.shade, tool.Hidden()),
+		linkPrograms(filepath.Join(s.shade, machinefs.ShadeBin), tool.Everywhere()))
 }
 
 func (s *sharing) end() error {

@@ -11,12 +11,12 @@ import (
 
 const (
 	maxCommandLine = 64 << 10 // bytes of one command line that are kept
-	maxCommandLog  = 16 << 20 // bytes of the log after which nothing is added
+	maxCommandLog  = 4 << 20  // bytes of the log after which nothing is added
 )
 
 // Record adds a command line to the machine's record of everything that was ever
 // run on it. A line longer than 64 KiB is cut, and a record that has grown to
-// 16 MiB takes no more. Any process of the machine may call it at any time.
+// 4 MiB takes no more. Any process of the machine may call it at any time.
 func (r Root) Record(commandLine string) error {
 	if len(commandLine) > maxCommandLine {
 		commandLine = commandLine[:maxCommandLine]

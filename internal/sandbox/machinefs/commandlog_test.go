@@ -68,12 +68,12 @@ func TestTheRecordIsBounded(t *testing.T) {
 	t.Parallel()
 	root := newRoot(t)
 	line := strings.Repeat("y", 64<<10)
-	for range 300 { // 19 MiB
+	for range 80 { // 5 MiB
 		if err := root.Record(line); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err := root.Commands(); err != nil || len(got) < 250 || len(got) > 257 {
+	if got, err := root.Commands(); err != nil || len(got) < 60 || len(got) > 65 {
 		t.Errorf("%d lines, %v", len(got), err)
 	}
 }

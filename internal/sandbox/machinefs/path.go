@@ -12,11 +12,19 @@ import (
 // computer it is played on.
 var hostPath = []string{"/usr/local/bin", "/usr/bin", "/bin"}
 
-// Path returns the PATH of a login on the machine: its own programs, then those
-// of the computer it is played on, without what Shade took away.
+// ShadeBin is the folder in a shade (see MakeShade) for programs that all its
+// machines have.
+const ShadeBin = "bin-of-all"
+
+// Path returns the PATH of a login on the machine: its own programs, those that
+// every machine has, then those of the computer it is played on, without what
+// Shade took away.
 func (r Root) Path() string {
-	dirs := make([]string, 0, 1+len(hostPath))
+	dirs := make([]string, 0, 2+len(hostPath))
 	dirs = append(dirs, r.Bin())
+	if all := filepath.Join(r.shadeLink(), ShadeBin); exists(all) {
+		dirs = append(dirs, all)
+	}
 	for _, dir := range hostPath {
 		if shaded := filepath.Join(r.shadeLink(), dir); exists(shaded) {
 			dir = shaded

@@ -152,12 +152,26 @@ func known(name string) bool {
 	return isBuiltin || isProvided
 }
 
-// Installed returns the names of the programs that a machine with these facts
-// has, sorted. Call it after Main.
+// Everywhere returns the names of the programs that every machine has, sorted.
+func Everywhere() []string {
+	var names []string
+	for name := range builtin {
+		if !optional(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func optional(name string) bool { return slices.Contains(Hidden(), name) }
+
+// Installed returns the names of the programs that a machine with these facts has
+// besides those, sorted. Call it after Main.
 func Installed(facts machinefs.Facts) []string {
 	var names []string
 	for name := range builtin {
-		if present(name, facts) {
+		if optional(name) && present(name, facts) {
 			names = append(names, name)
 		}
 	}

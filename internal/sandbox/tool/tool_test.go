@@ -194,9 +194,14 @@ func TestInstalledFollowsTheFacts(t *testing.T) {
 		}
 	}
 	facts.Container, facts.Docker, facts.Driver = false, true, machinefs.DriverBuilding
-	for _, name := range []string{"sudo", "docker", "nvidia-smi", "uv", "df"} {
+	for _, name := range []string{"sudo", "docker", "nvidia-smi"} {
 		if !has(facts, name) {
 			t.Errorf("a VM has no %s", name)
+		}
+	}
+	for _, name := range []string{"uv", "df", "apt-get", "whoami"} {
+		if !slices.Contains(Everywhere(), name) || has(facts, name) {
+			t.Errorf("%s isn't just everywhere", name)
 		}
 	}
 	if !Ready() {
