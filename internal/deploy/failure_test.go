@@ -29,6 +29,7 @@ func TestQA1_001_CancelLeavesNothing(t *testing.T) {
 		{deploy.PhaseCompletion, func(f *machinefs.Facts) { f.VLLM.Hang = true }},
 	}
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		for _, p := range phases {
 			r.facts(t, p.facts)
 			ctx, cancel := context.WithCancel(within(t, limit))
@@ -59,6 +60,7 @@ func TestQA3_001_HostileValuesStayData(t *testing.T) {
 	t.Parallel()
 	const hostile = "a'b\"c $(touch pwned1) `touch pwned2`; touch pwned3 & \\ | > pwned4 *~!#%{}[]é"
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.AnyModel = true })
 		wanted := request()
 		wanted.Spec.Model = "org/" + hostile
@@ -114,6 +116,7 @@ func serverProcess(t *testing.T, r *rig) (line, environ []string) {
 func TestQA3_002_SecretsOutOfProcessLists(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		status := launch(t, r, request())
 		_, environ := serverProcess(t, r)
 		if !slices.Contains(environ, "VLLM_API_KEY="+testKey) || !slices.Contains(environ, "HF_TOKEN="+testToken) {
@@ -123,7 +126,7 @@ func TestQA3_002_SecretsOutOfProcessLists(t *testing.T) {
 		// Nor is one in a file, but the engine's own record of a container's environment.
 		_ = filepath.WalkDir(string(r.machine.Root()), func(path string, entry os.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() {
-				return nil
+				return nil //nolint:nilerr // gone since the directory was read
 			}
 			data, err := os.ReadFile(path)
 			if err == nil && (strings.Contains(string(data), testKey) || strings.Contains(string(data), testToken)) {
@@ -139,6 +142,7 @@ func TestQA3_002_SecretsOutOfProcessLists(t *testing.T) {
 func TestQA3_003_HealthChecksRunNoCommand(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		status := launch(t, r, request())
 		for _, line := range r.machine.CommandLog() {
 			for _, word := range []string{"curl", "wget", "Authorization", "Bearer", "/v1/"} {
@@ -156,6 +160,7 @@ func TestQA3_003_HealthChecksRunNoCommand(t *testing.T) {
 func TestQA3_004_FailedLaunchIsExplainedAndRemoved(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		for _, failure := range vllmserver.Failures() {
 			r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = failure.Name })
 			failed := launchFails(t, r, request(), limit)
@@ -195,6 +200,7 @@ func TestQA3_005_HungProcessIsKilledWithItsGroup(t *testing.T) {
 func TestQA3_006_RestartLoopIsRecognised(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		status := launch(t, r, request())
 		// From now on every start fails.
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" })
@@ -283,6 +289,7 @@ func TestQA3_010_UnreadableLogIsSaid(t *testing.T) {
 func TestLoadTimeoutNamesPhaseAndProgress(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour })
 		wanted := request()
 		wanted.Phases = deploy.Phases{Preflight: 0.1, Pull: 0.1, Start: 0.1, Load: 0.2, Completion: 0.5}
@@ -301,6 +308,7 @@ func TestLoadTimeoutNamesPhaseAndProgress(t *testing.T) {
 func TestKeepFailedLeavesTheServerAndSaysHowToReachIt(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" })
 		wanted := request()
 		wanted.KeepFailed = true

@@ -46,7 +46,7 @@ func newLaunch(ctx context.Context, machine Machine, request Request) *launch {
 
 func (l *launch) close() {
 	if l.runtime != nil {
-		_ = l.runtime.close() //nolint:errcheck // only idle connections are left to close
+		_ = l.runtime.close() // only idle connections are left to close
 	}
 }
 

@@ -159,7 +159,9 @@ func parseGPUUsers(output string) []gpuUser {
 // driverBeingBuilt tells whether something on the machine is installing software, a driver perhaps. It is a fixed
 // script without arguments.
 func driverBeingBuilt(ctx context.Context, machine Machine) (bool, error) {
-	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-s"}, Stdin: strings.NewReader(buildingScript), MaxOutput: maxProbeOutput})
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-s"}, Stdin: strings.NewReader(buildingScript), MaxOutput: maxProbeOutput,
+	})
 	if err != nil {
 		return false, err
 	}

@@ -51,7 +51,7 @@ func (l *launch) preflight(ctx context.Context) error {
 	}
 	l.runtime, l.facts = survey.runtime, survey.facts()
 	if survey.engine != nil {
-		_ = survey.engine.Close() //nolint:errcheck // it isn't used; only idle connections are left to close
+		_ = survey.engine.Close() // it isn't used; only idle connections are left to close
 	}
 	findings := survey.judge()
 	blocking := false

@@ -33,11 +33,13 @@ func TestPreflightFindings(t *testing.T) {
 		{name: "nothing"},
 		{
 			"no driver", func(f *machinefs.Facts) { f.Driver = machinefs.DriverMissing }, nil,
-			"driver", deploy.Blocking, []string{"no nvidia-smi"},
+			"driver", deploy.Blocking,
+			[]string{"no nvidia-smi"},
 		},
 		{
 			"old driver", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" }, nil,
-			"driver_version", deploy.Blocking, []string{"550.54.15", "580", image, "min_cuda_version"},
+			"driver_version", deploy.Blocking,
+			[]string{"550.54.15", "580", image, "min_cuda_version"},
 		},
 		{
 			"old driver, older image", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
@@ -50,11 +52,13 @@ func TestPreflightFindings(t *testing.T) {
 		},
 		{
 			"old GPU", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.0" }, nil,
-			"gpu_capability", deploy.Blocking, []string{"7.0", "7.5"},
+			"gpu_capability", deploy.Blocking,
+			[]string{"7.0", "7.5"},
 		},
 		{
 			"bfloat16 on Turing", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.5" },
-			func(r *deploy.Request) { r.Spec.DType = "bfloat16" }, "gpu_capability", deploy.Blocking, []string{`dtype = "half"`},
+			func(r *deploy.Request) { r.Spec.DType = "bfloat16" }, "gpu_capability", deploy.Blocking,
+			[]string{`dtype = "half"`},
 		},
 		{
 			"Turing", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.5" }, nil,
@@ -69,19 +73,23 @@ func TestPreflightFindings(t *testing.T) {
 		},
 		{
 			"too few GPUs", nil, func(r *deploy.Request) { r.Spec.TensorParallelSize = 2 },
-			"gpu_count", deploy.Blocking, []string{"tensor_parallel_size"},
+			"gpu_count", deploy.Blocking,
+			[]string{"tensor_parallel_size"},
 		},
 		{
 			"GPU that isn't there", nil, func(r *deploy.Request) { r.Container.GPUs = "device=3" },
-			"gpu", deploy.Blocking, []string{"container.gpus"},
+			"gpu", deploy.Blocking,
+			[]string{"container.gpus"},
 		},
 		{
 			"memory held", func(f *machinefs.Facts) { f.GPUs[0].HeldMiB = 12000 }, nil,
-			"gpu_memory_held", deploy.Blocking, []string{"24564", "gpu_memory_utilization"},
+			"gpu_memory_held", deploy.Blocking,
+			[]string{"24564", "gpu_memory_utilization"},
 		},
 		{
 			"model far too large", nil, func(r *deploy.Request) { r.Spec.Model = "meta-llama/Llama-3.1-405B-Instruct" },
-			"gpu_memory", deploy.Blocking, []string{"GiB"},
+			"gpu_memory", deploy.Blocking,
+			[]string{"GiB"},
 		},
 		{
 			"context too long", nil, func(r *deploy.Request) {
@@ -93,7 +101,8 @@ func TestPreflightFindings(t *testing.T) {
 		{"disk tight", func(f *machinefs.Facts) { f.DiskFreeGB = 25 }, nil, "disk", deploy.Warning, nil},
 		{
 			"user outside group 0", nil, func(r *deploy.Request) { r.Container.User = "1000:1000" },
-			"user", deploy.Warning, []string{"2000:0"},
+			"user", deploy.Warning,
+			[]string{"2000:0"},
 		},
 	}
 	for _, test := range tests {
@@ -270,7 +279,7 @@ func TestCancelledInstallIsResumed(t *testing.T) {
 	}
 	wanted.Progress = seen.add
 	_, err := deploy.Launch(ctx, r, wanted)
-	wantError(t, r, err)
+	_ = wantError(t, r, err)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want a cancellation\n%s", err, seen.text())
 	}

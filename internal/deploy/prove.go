@@ -123,14 +123,12 @@ func lateSummary(phase Phase) string {
 
 // epitaph says how a server ended.
 func epitaph(status Status) string {
-	text := ""
-	switch {
-	case status.State == Gone:
+	if status.State == Gone {
 		return "The server was removed by somebody else."
-	case status.RestartCount > 0:
+	}
+	text := fmt.Sprintf("The server ended with exit code %d.", status.ExitCode)
+	if status.RestartCount > 0 {
 		text = fmt.Sprintf("The server died and was started again %d times; its last exit code was %d.", status.RestartCount, status.ExitCode)
-	default:
-		text = fmt.Sprintf("The server ended with exit code %d.", status.ExitCode)
 	}
 	if status.Reason != "" {
 		text += " Its runtime says: " + status.Reason + "."
@@ -166,7 +164,8 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 			}
 		}
 		if err == nil {
-			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered a %s in %s", proof.Call, proof.Duration.Round(time.Millisecond)))
+			took := proof.Duration.Round(time.Millisecond)
+			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered a %s in %s", proof.Call, took))
 			return nil
 		}
 		if phase.Err() == nil && !vllm.IsNotReady(err) {

@@ -15,6 +15,7 @@ import (
 func TestCutOffLaunchIsTakenOver(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = 400 * time.Second })
 		failed := cutOff(t, r, request(), deploy.PhaseLoad)
 		contains(t, failed.Description(), "may still run", "next apply")
@@ -37,7 +38,8 @@ func TestCutOffLaunchIsTakenOver(t *testing.T) {
 func TestCutOffLaunchWithAnotherKeyIsRemoved(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
-		cutOff(t, r, request(), deploy.PhaseCompletion)
+		t.Helper()
+		_ = cutOff(t, r, request(), deploy.PhaseCompletion)
 		r.Client = r.dial(t)
 		wanted := request()
 		wanted.Spec.APIKey = "another-key-entirely"
@@ -57,9 +59,10 @@ func TestCutOffLaunchWithAnotherKeyIsRemoved(t *testing.T) {
 func TestConnectionLostInEachPhase(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		for _, phase := range []deploy.Phase{deploy.PhasePreflight, deploy.PhasePull, deploy.PhaseStart, deploy.PhaseLoad, deploy.PhaseCompletion} {
 			begun := time.Now()
-			cutOff(t, r, request(), phase)
+			_ = cutOff(t, r, request(), phase)
 			if took := time.Since(begun); took > limit/2 {
 				t.Errorf("%s: took %s", phase, took)
 			}
@@ -113,6 +116,7 @@ func TestForeignContainerIsNotTouched(t *testing.T) {
 func TestReplace(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		first := launch(t, r, request())
 		wanted := request()
 		wanted.Spec.MaxModelLen, wanted.Spec.APIKey = 2048, "the-second-key"
@@ -141,6 +145,7 @@ func TestReplace(t *testing.T) {
 func TestReplaceRollsBack(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		first := launch(t, r, request())
 		wanted := request()
 		wanted.Spec.APIKey = "the-second-key"
@@ -165,6 +170,7 @@ func TestReplaceRollsBack(t *testing.T) {
 func TestReplaceKeeps(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		first := launch(t, r, request())
 		wanted := request()
 		wanted.Spec.ExtraArgs = []string{"--no-such-flag"}
@@ -186,6 +192,7 @@ func TestReplaceKeeps(t *testing.T) {
 func TestReplaceLeavesTheOldOneWhenPreflightFails(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		first := launch(t, r, request())
 		wanted := request()
 		wanted.Spec.TensorParallelSize = 2
@@ -203,6 +210,7 @@ func TestReplaceLeavesTheOldOneWhenPreflightFails(t *testing.T) {
 func TestReplaceOfADeadServer(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		first := launch(t, r, request())
 		remove(t, r, first)
 		second, err := deploy.Replace(within(t, limit), r, first.Ref, request(), deploy.Rollback)
@@ -216,6 +224,7 @@ func TestReplaceOfADeadServer(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		first := launch(t, r, request())
 		again, err := deploy.Restart(within(t, limit), r, first.Ref, request())
 		if err != nil {
@@ -236,6 +245,7 @@ func TestRestart(t *testing.T) {
 func TestServerThatDiesComesBack(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
 		status := launch(t, r, request())
 		killServer(t, r)
 		eventually(t, "an answer after the restart", func() bool { return answers(t, r, status, testKey) == nil })

@@ -85,7 +85,7 @@ func (r *replacement) open(ctx context.Context) error {
 
 func (r *replacement) close() {
 	if r.previous != nil && r.previous != r.runtime {
-		_ = r.previous.close() //nolint:errcheck // only idle connections are left to close
+		_ = r.previous.close() // only idle connections are left to close
 	}
 }
 

@@ -7,14 +7,19 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// The types that the runtimes share; see package server.
 type (
+	// Machine is a machine that SSH reaches; *host.Client is one.
 	Machine = server.Machine
-	Kind    = server.Kind
-	State   = server.State
-	Ref     = server.Ref
-	Status  = server.Status
-	GPU     = server.GPU
+	// Kind says how a server is run.
+	Kind = server.Kind
+	// State is what a server is doing.
+	State = server.State
+	// Ref is all it takes to find a server again. It holds no secret.
+	Ref = server.Ref
+	// Status is what was seen of a server.
+	Status = server.Status
+	// GPU is one GPU of a machine.
+	GPU = server.GPU
 	// ContainerOptions say how a container is run.
 	ContainerOptions = container.Options
 	// RegistryAuth are the credentials for an image's registry.

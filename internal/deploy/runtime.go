@@ -14,24 +14,36 @@ type runtime interface {
 	kind() Kind
 	// ready gets what a start needs: an image, or a vLLM.
 	ready(ctx context.Context, progress func(string)) error
+	// tlsFiles are the paths where start puts a certificate and its key.
+	tlsFiles() (certificate, key string)
+	observer
+	starter
+	close() error
+}
+
+// observer is the part of a runtime that changes nothing.
+type observer interface {
 	// find lists the owner's servers, running or not.
 	find(ctx context.Context, owner string) ([]Status, error)
-	// start returns a reference with an ID, also together with an error, as soon as there is something to remove.
-	start(ctx context.Context, wanted server.Wanted) (Ref, error)
+	// state is inspect for a loop that waits.
 	state(ctx context.Context, ref Ref) (Status, error)
 	inspect(ctx context.Context, ref Ref) (Status, error)
 	log(ctx context.Context, ref Ref, lines int) ([]string, error)
+	// reach tells a person how to get at the server's log.
+	reach(ref Ref) string
+}
+
+// starter is the part of a runtime that starts and ends servers.
+type starter interface {
+	// start returns a reference with an ID, also together with an error, as soon as there is something to remove.
+	start(ctx context.Context, wanted server.Wanted) (Ref, error)
 	// settle lets the runtime start the server again by itself from now on.
 	settle(ctx context.Context, ref Ref) error
 	restart(ctx context.Context, ref Ref) (Ref, error)
+	// setAside stops a server so that it can be brought back.
 	setAside(ctx context.Context, ref Ref) (server.Aside, error)
 	// remove stops and removes the server and checks that it is gone. It returns what is worth knowing although it is gone.
 	remove(ctx context.Context, ref Ref, force bool) (note string, err error)
-	// reach tells a person how to get at the server's log.
-	reach(ref Ref) string
-	// tlsFiles are the paths where start puts a certificate and its key.
-	tlsFiles() (certificate, key string)
-	close() error
 }
 
 var (

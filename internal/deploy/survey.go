@@ -80,10 +80,10 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 
 func (s *survey) close() {
 	if s.runtime != nil {
-		_ = s.runtime.close() //nolint:errcheck // only idle connections are left to close
+		_ = s.runtime.close() // only idle connections are left to close
 	}
 	if s.engine != nil {
-		_ = s.engine.Close() //nolint:errcheck // the same
+		_ = s.engine.Close() // the same
 	}
 }
 
@@ -94,7 +94,9 @@ func (s *survey) wantsGPUs() bool {
 
 // shell proves that commands run, and finds the user's home.
 func (s *survey) shell(ctx context.Context, machine Machine) error {
-	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`}, MaxOutput: maxProbeOutput})
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`}, MaxOutput: maxProbeOutput,
+	})
 	if err != nil {
 		return err
 	}
@@ -148,9 +150,11 @@ func (s *survey) lookForPort(ctx context.Context, machine Machine) error {
 			return nil
 		}
 	}
-	_ = conn.Close() //nolint:errcheck // nothing was sent
+	_ = conn.Close() // nothing was sent
 	s.portBusy = true
-	result, err := machine.Run(ctx, host.Command{Args: []string{"ss", "-ltnpH", fmt.Sprintf("sport = :%d", port)}, MaxOutput: maxProbeOutput})
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"ss", "-ltnpH", fmt.Sprintf("sport = :%d", port)}, MaxOutput: maxProbeOutput,
+	})
 	if err != nil {
 		return err
 	}
@@ -183,34 +187,42 @@ func (s *survey) lookForGPUs(ctx context.Context, machine Machine, tell func(str
 	for {
 		gpus, err := queryGPUs(ctx, machine)
 		if err == nil {
-			s.allGPUs = gpus
-			s.gpus = s.usable(gpus)
-			s.driverErr = nil
+			s.allGPUs, s.gpus, s.driverErr = gpus, s.usable(gpus), nil
 			return s.lookForUsers(ctx, machine)
 		}
-		failed, ok := errors.AsType[*driverError](err)
-		if !ok {
-			// Out of time while waiting: the finding says more than the context's error.
-			if s.driverErr != nil && errors.Is(err, context.DeadlineExceeded) {
-				return nil
-			}
+		waits, err := s.driverMayCome(ctx, machine, err)
+		if err != nil || !waits {
 			return err
 		}
-		s.driverErr = failed
-		if failed.missing {
-			building, err := driverBeingBuilt(ctx, machine)
-			if err != nil || !building {
-				return err
-			}
-		}
-		tell("waiting for the NVIDIA driver: " + failed.Error())
+		tell("waiting for the NVIDIA driver: " + s.driverErr.Error())
 		if err := pace.wait(ctx); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) {
-				return nil
-			}
-			return err
+			return unlessLate(err)
 		}
 	}
+}
+
+// driverMayCome judges a failure of nvidia-smi: is it worth waiting?
+func (s *survey) driverMayCome(ctx context.Context, machine Machine, err error) (bool, error) {
+	failed, ok := errors.AsType[*driverError](err)
+	switch {
+	case !ok && s.driverErr != nil:
+		return false, unlessLate(err)
+	case !ok:
+		return false, err
+	}
+	s.driverErr = failed
+	if !failed.missing {
+		return true, nil
+	}
+	return driverBeingBuilt(ctx, machine)
+}
+
+// unlessLate leaves out that time ran out while waiting for a driver: the finding says more.
+func unlessLate(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 // lookForUsers reads who holds GPU memory, and gives a process that has just ended time to return it.
@@ -352,7 +364,7 @@ func (s *survey) lookForHub(ctx context.Context, machine Machine) error {
 	defer cancel()
 	conn, err := machine.DialContext(dial, "tcp", address)
 	if err == nil {
-		_ = conn.Close() //nolint:errcheck // nothing was sent
+		_ = conn.Close() // nothing was sent
 		return nil
 	}
 	switch {

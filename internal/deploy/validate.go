@@ -10,7 +10,7 @@ import (
 const maxOwner = 512
 
 // ownerPattern is printable ASCII: it is compared, sent in a filter and shown.
-var ownerPattern = regexp.MustCompile(`^[ -~]+$`)
+var ownerPattern = regexp.MustCompile(`^[\x20-\x7e]+$`)
 
 // Validate says everything that is wrong with the request; nil when nothing is. It needs no machine.
 func (r Request) Validate() error {

@@ -100,20 +100,24 @@ var engineWords = []struct {
 	cause, wayOut string
 }{
 	{
-		[]string{"could not select device driver", "nvidia-container-cli", "unresolvable cdi devices", "no known gpu vendor"}, NoGPUSupport,
+		[]string{"could not select device driver", "nvidia-container-cli", "unresolvable cdi devices", "no known gpu vendor"},
+		NoGPUSupport,
 		"The container engine can't give a container a GPU.",
 		"Install NVIDIA's container toolkit on the machine and restart the engine, or use runtime = \"process\".",
 	},
 	{
-		[]string{"no space left on device"}, NoDisk, "The machine's disk is full.",
+		[]string{"no space left on device"},
+		NoDisk, "The machine's disk is full.",
 		"Rent a machine with a larger disk (disk_gb), or remove images and volumes that are no longer used.",
 	},
 	{
-		[]string{"toomanyrequests", "rate limit"}, NoImage, "The registry limits how often this machine may pull.",
+		[]string{"toomanyrequests", "rate limit"},
+		NoImage, "The registry limits how often this machine may pull.",
 		"Give registry_auth for the registry, or try again later.",
 	},
 	{
-		[]string{"manifest unknown", "manifest for", "not found: manifest"}, NoImage, "The registry has no such tag.",
+		[]string{"manifest unknown", "manifest for", "not found: manifest"},
+		NoImage, "The registry has no such tag.",
 		"Check the tag or digest of container.image.",
 	},
 	{
@@ -122,15 +126,18 @@ var engineWords = []struct {
 		"Check the name in container.image; for a private image give registry_auth.",
 	},
 	{
-		[]string{"no matching manifest"}, NoImage, "The image isn't made for this machine's processor.",
+		[]string{"no matching manifest"},
+		NoImage, "The image isn't made for this machine's processor.",
 		"Choose an image, or a machine, of the other architecture.",
 	},
 	{
-		[]string{"no such host", "i/o timeout", "tls handshake timeout", "connection refused", "network is unreachable"}, NoImage,
+		[]string{"no such host", "i/o timeout", "tls handshake timeout", "connection refused", "network is unreachable"},
+		NoImage,
 		"The engine can't reach the registry.", "Check the machine's network and name resolution, then apply again.",
 	},
 	{
-		[]string{"address already in use", "port is already allocated"}, PortTaken, "The port is in use on the machine.",
+		[]string{"address already in use", "port is already allocated"},
+		PortTaken, "The port is in use on the machine.",
 		"Choose another port, or stop what listens there.",
 	},
 }

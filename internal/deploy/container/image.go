@@ -57,7 +57,7 @@ func (e *Engine) pull(ctx context.Context, options Options, progress func(string
 	if err != nil {
 		return failed(ctx, op, err)
 	}
-	defer stream.Close() //nolint:errcheck // what ended the stream has been seen by then
+	defer stream.Close() // what ended the stream has been seen by then
 	layers := layers{}
 	for message, err := range stream.JSONMessages(ctx) {
 		if err != nil {
@@ -138,5 +138,6 @@ func (l layers) summary() string {
 		}
 	}
 	const gigabyte = 1e9
-	return fmt.Sprintf("%.1f of %.1f GB downloaded, %d of %d layers ready", float64(current)/gigabyte, float64(total)/gigabyte, done, len(l))
+	return fmt.Sprintf("%.1f of %.1f GB downloaded, %d of %d layers ready",
+		float64(current)/gigabyte, float64(total)/gigabyte, done, len(l))
 }

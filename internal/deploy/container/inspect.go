@@ -173,7 +173,7 @@ func address(arguments []string) (port int, listen string) {
 	for i := range len(arguments) - 1 {
 		switch arguments[i] {
 		case "--port":
-			port, _ = strconv.Atoi(arguments[i+1]) //nolint:errcheck // 0: not known
+			port, _ = strconv.Atoi(arguments[i+1]) // 0: not known
 		case "--host":
 			listen = arguments[i+1]
 		}
@@ -265,7 +265,7 @@ func (e *Engine) Log(ctx context.Context, ref server.Ref, lines int) ([]string, 
 	if err != nil {
 		return nil, failed(ctx, op, err)
 	}
-	defer stream.Close() //nolint:errcheck // a log that was read, or given up, has nothing left to say
+	defer stream.Close() // a log that was read, or given up, has nothing left to say
 	var text bytes.Buffer
 	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(stream, maxLogBytes))
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -119,8 +119,8 @@ func certificateArchive(user string, wanted server.Wanted) ([]byte, error) {
 // numericUser is who owns the key: names are known only inside the image, so a named user must be in group 0.
 func numericUser(user string) (uid, gid int) {
 	name, group, _ := strings.Cut(user, ":")
-	uid, _ = strconv.Atoi(name)  //nolint:errcheck // a name: root owns the key
-	gid, _ = strconv.Atoi(group) //nolint:errcheck // the same
+	uid, _ = strconv.Atoi(name)  // a name: root owns the key
+	gid, _ = strconv.Atoi(group) // the same
 	return uid, gid
 }
 
