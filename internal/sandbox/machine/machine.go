@@ -160,8 +160,14 @@ func makeRoot(parent string) (machinefs.Root, error) {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
 	root := machinefs.Root(resolved)
+	if len(root.DockerSocket()) > maxSocketPath {
+		return "", errors.Join(fmt.Errorf("%s is too long a name: no unix socket fits below it", resolved), os.RemoveAll(dir))
+	}
 	return root, root.Create()
 }
+
+// maxSocketPath is what the smaller systems allow for the path of a unix socket.
+const maxSocketPath = 103
 
 // holdLifelines accepts lifelines and says nothing on them until the machine ends.
 func (m *Machine) holdLifelines() {

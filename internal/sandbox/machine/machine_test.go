@@ -2,9 +2,11 @@ package machine_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -64,5 +66,20 @@ func TestExitCodesAndSignals(t *testing.T) {
 	big := strings.Repeat("0123456789", 100_000)
 	if got := runWith(t, client, "cat", strings.NewReader(big)); got.stdout != big {
 		t.Errorf("cat gave %d of %d bytes back", len(got.stdout), len(big))
+	}
+}
+
+func TestADirectoryWithTooLongANameIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m, err := machine.Start(machine.Options{Dir: dir, Facts: vm()})
+	if err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("got %v, %v", m, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
