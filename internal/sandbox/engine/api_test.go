@@ -298,7 +298,7 @@ func TestEvents(t *testing.T) {
 	r := newRig(t, quick)
 	ctx, cancel := context.WithCancel(r.ctx())
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/v1.51/events", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/v1.51/events", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,7 +162,7 @@ func fillConfig(c *container) {
 		c.config.Entrypoint = c.image.entrypoint()
 	}
 	c.config.Env = mergeEnv(c.image.env(), c.config.Env)
-	c.argv = append(slices.Clone([]string(c.config.Entrypoint)), c.config.Cmd...)
+	c.argv = append(slices.Clone(c.config.Entrypoint), c.config.Cmd...)
 }
 
 // mergeEnv lays one environment over another, as the engine does with the

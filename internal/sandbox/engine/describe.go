@@ -46,7 +46,10 @@ func (c *container) endpoint(s state) *network.EndpointSettings {
 		return &network.EndpointSettings{}
 	}
 	address, _ := netip.ParseAddr(c.address) // it is the engine's own
-	return &network.EndpointSettings{NetworkID: "bridge", EndpointID: c.id, IPAddress: address, IPPrefixLen: 16, Gateway: netip.AddrFrom4([4]byte{172, 17, 0, 1})}
+	return &network.EndpointSettings{
+		NetworkID: "bridge", EndpointID: c.id,
+		IPAddress: address, IPPrefixLen: 16, Gateway: netip.AddrFrom4([4]byte{172, 17, 0, 1}),
+	}
 }
 
 // mounts are the binds and volumes as inspect shows them.
@@ -54,7 +57,9 @@ func (c *container) mounts() []containertypes.MountPoint {
 	list := []containertypes.MountPoint{}
 	for _, bind := range c.host.Binds {
 		parts := strings.Split(bind, ":")
-		m := containertypes.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], RW: true, Propagation: mount.PropagationRPrivate}
+		m := containertypes.MountPoint{
+			Type: mount.TypeBind, Source: parts[0], Destination: parts[1], RW: true, Propagation: mount.PropagationRPrivate,
+		}
 		if len(parts) > 2 {
 			m.Mode, m.RW = parts[2], parts[2] != "ro"
 		}
@@ -113,11 +118,15 @@ func (c *container) summary(s state) containertypes.Summary {
 	out := containertypes.Summary{
 		ID: c.id, Names: []string{"/" + c.name}, Image: c.config.Image, ImageID: c.image.id, Command: strings.Join(c.argv, " "), Created: c.created.Unix(),
 		Labels: c.config.Labels, State: s.Status, Status: statusText(s), Ports: []containertypes.PortSummary{}, Mounts: c.mounts(),
-		NetworkSettings: &containertypes.NetworkSettingsSummary{Networks: map[string]*network.EndpointSettings{string(c.host.NetworkMode): c.endpoint(s)}},
+		NetworkSettings: &containertypes.NetworkSettingsSummary{
+			Networks: map[string]*network.EndpointSettings{string(c.host.NetworkMode): c.endpoint(s)},
+		},
 	}
 	out.HostConfig.NetworkMode = string(c.host.NetworkMode)
 	for _, p := range c.ports {
-		out.Ports = append(out.Ports, containertypes.PortSummary{IP: p.ip, PrivatePort: p.inner.Num(), PublicPort: uint16(p.outer), Type: "tcp"}) //nolint:gosec // hostPort checked it
+		out.Ports = append(out.Ports, containertypes.PortSummary{
+			IP: p.ip, PrivatePort: p.inner.Num(), PublicPort: uint16(p.outer), Type: "tcp", // hostPort checked it
+		})
 	}
 	return out
 }

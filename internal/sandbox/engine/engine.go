@@ -57,7 +57,7 @@ type Engine struct {
 	cfg    Config
 	routes http.Handler
 	// life ends when the engine is closed.
-	life   context.Context
+	life   context.Context //nolint:containedctx // it is the engine's own, no call's
 	end    context.CancelFunc
 	tasks  sync.WaitGroup // goroutines of the engine and requests under way
 	events broadcaster

@@ -129,7 +129,9 @@ func (e *Engine) inspectExec(w http.ResponseWriter, req *http.Request) error {
 	x.mu.Unlock()
 	out := containertypes.ExecInspectResponse{
 		ID: x.id, ContainerID: x.container.id, ExitCode: code, OpenStdout: true, OpenStderr: true,
-		ProcessConfig: &containertypes.ExecProcessConfig{Tty: x.ask.Tty, Entrypoint: x.ask.Cmd[0], Arguments: x.ask.Cmd[1:], User: x.ask.User},
+		ProcessConfig: &containertypes.ExecProcessConfig{
+			Tty: x.ask.Tty, Entrypoint: x.ask.Cmd[0], Arguments: x.ask.Cmd[1:], User: x.ask.User,
+		},
 	}
 	if proc != nil {
 		out.Pid = proc.pid
@@ -172,7 +174,7 @@ func (e *Engine) attach(w http.ResponseWriter, req *http.Request) error {
 	if err := c.await(ctx, func(s state, removed bool) bool {
 		return s.Running || s.Runs > before.Runs || removed || s.Error != before.Error
 	}); err != nil {
-		return nil //nolint:nilerr // the engine closes
+		return nil // the engine closes
 	}
 	return c.copyLog(ctx, q, func(entry logEntry) error { return writeFrame(conn, c.config.Tty, false, entry) })
 }

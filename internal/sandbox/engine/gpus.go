@@ -56,7 +56,8 @@ func resolveDevices(request containertypes.DeviceRequest, facts machinefs.Facts)
 		return resolveCDI(request, facts)
 	}
 	if facts.NoGPURuntime || !wantsGPU(request) || request.Driver != "" && request.Driver != "nvidia" {
-		return nil, refusal(http.StatusInternalServerError, "could not select device driver %q with capabilities: %v", request.Driver, request.Capabilities)
+		return nil, refusal(http.StatusInternalServerError, "could not select device driver %q with capabilities: %v",
+			request.Driver, request.Capabilities)
 	}
 	ids := request.DeviceIDs
 	if len(ids) == 0 {

@@ -78,7 +78,7 @@ func (i *image) entrypoint() []string {
 	if i.def.Entrypoint != nil {
 		return i.def.Entrypoint
 	}
-	if m := releaseTag.FindStringSubmatch(i.def.Version); m != nil && m[1] == "0" {
+	if m := releaseTag.FindStringSubmatch(i.def.Version); len(m) > 2 && m[1] == "0" {
 		if minor, err := strconv.Atoi(m[2]); err == nil && minor < 11 {
 			return []string{"python3", "-m", "vllm.entrypoints.openai.api_server"}
 		}

@@ -1,14 +1,19 @@
 package engine_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 func TestAContainersWholeLife(t *testing.T) {
@@ -56,7 +61,7 @@ func TestAContainersWholeLife(t *testing.T) {
 
 func checkServerAnswers(t *testing.T, web *http.Client) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://machine/v1/models", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://machine/v1/models", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,4 +81,98 @@ func checkServerAnswers(t *testing.T, web *http.Client) {
 	if err := json.Unmarshal(data, &models); err != nil || len(models.Data) != 1 || models.Data[0].ID != testModel {
 		t.Errorf("models: %s", data)
 	}
+}
+
+// TestImagesBefore011RunTheModule: their entrypoint is not `vllm serve`, and what
+// follows are flags only.
+func TestImagesBefore011RunTheModule(t *testing.T) {
+	t.Parallel()
+	const old = "vllm/vllm-openai:v0.10.2"
+	r := newRig(t, quick, func(cfg *engine.Config, _ *machinefs.Facts) {
+		cfg.Images = append(cfg.Images, engine.Image{Ref: old, Local: true})
+	})
+	host := published("8000")
+	id := r.createRaw("old", &container.Config{Image: old, Cmd: []string{"--model", testModel}}, host)
+	if path := r.inspect(id).Path; path != "python3" {
+		t.Errorf("Path = %q", path)
+	}
+	r.start(id)
+	r.awaitReady(8000)
+	bad := r.createRaw("bad", &container.Config{Image: old, Cmd: []string{"serve", testModel, "--nonsense"}}, nil)
+	r.start(bad)
+	r.eventually("the end", func() bool { return !r.inspect(bad).State.Running })
+	if _, stderr := r.logs(bad, everything); !strings.Contains(stderr, "api_server.py: error: unrecognized arguments: "+testModel+" --nonsense") {
+		t.Errorf("stderr: %s", stderr)
+	}
+}
+
+func TestACommandThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, quick)
+	id := r.createRaw("x1", &container.Config{Image: testImage, Entrypoint: []string{"/opt/nothing"}}, nil)
+	_, err := r.docker.ContainerStart(r.ctx(), id, client.ContainerStartOptions{})
+	wantError(t, err, `exec: "/opt/nothing": executable file not found in $PATH`)
+	if s := r.inspect(id).State; s.ExitCode != 127 || s.Running {
+		t.Errorf("state: %+v", s)
+	}
+}
+
+func TestRename(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, quick)
+	id := r.create("one", nil)
+	r.create("two", nil)
+	_, err := r.docker.ContainerRename(r.ctx(), id, client.ContainerRenameOptions{NewName: "two"})
+	wantError(t, err, `The container name "/two" is already in use`)
+	if _, err := r.docker.ContainerRename(r.ctx(), id, client.ContainerRenameOptions{NewName: "three"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.inspect("three"); got.ID != id || got.Name != "/three" {
+		t.Errorf("renamed: %s %s", got.Name, got.ID)
+	}
+	r.create("one", nil) // the old name is free
+}
+
+// TestASlowPullEndsWithItsRequest: a caller that gives up leaves no image behind.
+func TestASlowPullEndsWithItsRequest(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.engine.SlowPull(time.Hour)
+	ctx, cancel := context.WithCancel(r.ctx())
+	defer cancel()
+	response, err := r.docker.ImagePull(ctx, testImage, client.ImagePullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := 0
+	for _, err := range response.JSONMessages(ctx) {
+		if messages++; messages == 2 {
+			cancel()
+		}
+		if err != nil {
+			break
+		}
+	}
+	if _, err := r.docker.ImageInspect(r.ctx(), testImage); err == nil || messages < 2 {
+		t.Errorf("an image after %d messages: %v", messages, err)
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if _, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "cache", Labels: map[string]string{"a": "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "a/b"})
+	wantError(t, err, "includes invalid characters for a local volume name")
+	list, err := r.docker.VolumeList(r.ctx(), client.VolumeListOptions{Filters: client.Filters{}.Add("label", "a=b")})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Name != "cache" {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+	if _, err := r.docker.VolumeRemove(r.ctx(), "cache", client.VolumeRemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	_, err = r.docker.VolumeInspect(r.ctx(), "cache", client.VolumeInspectOptions{})
+	wantError(t, err, "no such volume")
 }

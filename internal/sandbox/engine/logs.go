@@ -184,7 +184,7 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	_ = ctrl.Flush()
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
-	defer context.AfterFunc(e.life, cancel)()
+	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
 	return c.copyLog(ctx, q, func(entry logEntry) error {
 		if err := writeFrame(w, c.config.Tty, q.timestamps, entry); err != nil {
 			return err
@@ -205,7 +205,7 @@ func writeFrame(w io.Writer, tty, timestamps bool, entry logEntry) error {
 	if entry.Stream == "stderr" {
 		frame[0] = 2
 	}
-	binary.BigEndian.PutUint32(frame[4:], uint32(len(line))) //nolint:gosec // at most maxLogEntry and a time
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(line)))
 	frame = append(frame, line...)
 	if tty {
 		frame = frame[8:]
@@ -215,7 +215,8 @@ func writeFrame(w io.Writer, tty, timestamps bool, entry logEntry) error {
 }
 
 // copyLog hands out the log's entries: the last ones first, and with follow those
-// that come, until the container no longer runs.
+// that come, until the container no longer runs. It also ends, without an error,
+// when out fails: then nobody reads any more.
 func (c *container) copyLog(ctx context.Context, q logQuery, out func(logEntry) error) error {
 	file, err := os.Open(c.output.path)
 	if isMissing(err) {
@@ -225,35 +226,13 @@ func (c *container) copyLog(ctx context.Context, q logQuery, out func(logEntry) 
 		return err
 	}
 	defer file.Close()
-	reader := &logReader{r: bufio.NewReader(file)}
-	var tail []logEntry
+	feed := &logFeed{reader: logReader{r: bufio.NewReader(file)}, q: q, out: out}
 	for {
 		// Looked at before reading: what is written later closes these channels.
 		changed, closed := c.output.watch()
 		running := c.snapshot().Running
 		stateChanged := c.watchState()
-		if err := reader.each(func(entry logEntry) error {
-			if !q.wants(entry) {
-				return nil
-			}
-			if q.tail < 0 {
-				return out(entry)
-			}
-			tail = append(tail, entry)
-			if len(tail) > q.tail {
-				tail = tail[1:]
-			}
-			return nil
-		}); err != nil {
-			return nil //nolint:nilerr // the reader has gone, and the header is out
-		}
-		for _, entry := range tail {
-			if out(entry) != nil {
-				return nil
-			}
-		}
-		tail, q.tail = nil, -1
-		if !q.follow || !running || closed {
+		if feed.drain() != nil || !q.follow || !running || closed {
 			return nil
 		}
 		select {
@@ -263,6 +242,43 @@ func (c *container) copyLog(ctx context.Context, q logQuery, out func(logEntry) 
 			return nil
 		}
 	}
+}
+
+// logFeed passes on what a query wants of a log.
+type logFeed struct {
+	reader logReader
+	q      logQuery
+	out    func(logEntry) error
+	tail   []logEntry // kept back until the log's present end is known
+}
+
+// drain reads to the log's present end.
+func (f *logFeed) drain() error {
+	if err := f.reader.each(f.take); err != nil {
+		return err
+	}
+	kept := f.tail
+	f.tail, f.q.tail = nil, -1 // what comes from now on is all wanted
+	for _, entry := range kept {
+		if err := f.out(entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *logFeed) take(entry logEntry) error {
+	switch {
+	case !f.q.wants(entry):
+		return nil
+	case f.q.tail < 0:
+		return f.out(entry)
+	}
+	f.tail = append(f.tail, entry)
+	if len(f.tail) > f.q.tail {
+		f.tail = f.tail[1:]
+	}
+	return nil
 }
 
 // watchState returns what is closed at the next change of state.

@@ -53,8 +53,8 @@ func (e *Engine) resolve(argv []string) (path string, args []string, err error) 
 		return own, argv, nil
 	}
 	if slices.Contains(hostCommands, name) {
-		if real, err := exec.LookPath(name); err == nil {
-			return real, argv, nil
+		if found, err := exec.LookPath(name); err == nil {
+			return found, argv, nil
 		}
 	}
 	return "", nil, fmt.Errorf("exec: %q: %w", argv[0], errNotFound)

@@ -152,7 +152,7 @@ type filters map[string][]string
 func readFilters(req *http.Request) (filters, error) {
 	text := req.URL.Query().Get("filters")
 	if text == "" {
-		return nil, nil
+		return filters{}, nil
 	}
 	var modern map[string]map[string]bool
 	if err := json.Unmarshal([]byte(text), &modern); err == nil {

@@ -44,7 +44,8 @@ func (e *Engine) info(w http.ResponseWriter, _ *http.Request) error {
 	facts := e.facts()
 	info := system.Info{
 		ID: "5f0c2f5e-7d1c-4f4b-9d3e-sandbox", Driver: "overlay2", LoggingDriver: "json-file", CgroupDriver: "systemd", CgroupVersion: "2",
-		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
+		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true,
+		PidsLimit: true, IPv4Forwarding: true,
 		KernelVersion: "6.8.0-79-generic", OperatingSystem: "Ubuntu 22.04.5 LTS", OSVersion: "22.04", OSType: "linux", Architecture: "x86_64",
 		NCPU: 16, MemTotal: 128 << 30, DockerRootDir: "/var/lib/docker", Name: "sandbox", ServerVersion: engineVersion,
 		SystemTime: timestamp(time.Now()), DefaultRuntime: "runc", CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},

@@ -28,7 +28,8 @@ func volumePath(name string) string { return "/var/lib/docker/volumes/" + name +
 
 func (v *volume) describe() volumetypes.Volume {
 	return volumetypes.Volume{
-		Name: v.name, Driver: "local", Scope: "local", Mountpoint: volumePath(v.name), CreatedAt: timestamp(v.created), Labels: v.labels, Options: map[string]string{},
+		Name: v.name, Driver: "local", Scope: "local", Mountpoint: volumePath(v.name), CreatedAt: timestamp(v.created),
+		Labels: v.labels, Options: map[string]string{},
 	}
 }
 

@@ -71,7 +71,7 @@ func contentText(raw json.RawMessage) (string, error) {
 	}
 	for _, part := range parts {
 		if part.Type != "text" {
-			return "", errors.New("At most 0 image(s) may be provided in one prompt.") //nolint:staticcheck // vLLM's own sentence
+			return "", errors.New("At most 0 image(s) may be provided in one prompt.") //nolint:revive,staticcheck // vLLM's own sentence
 		}
 		text += part.Text
 	}

@@ -117,8 +117,7 @@ func (r *run) checkQuantization(facts machinefs.Facts) error {
 	asked := r.opts.text("quantization")
 	p.quant = quantMethod(p.model)
 	if asked != "" && asked != "None" {
-		method, known := quantisations[asked]
-		_ = method
+		_, known := quantisations[asked]
 		switch {
 		case !known:
 			return invalid("ModelConfig", quantUnknownMessage(asked))
@@ -184,8 +183,8 @@ func (r *run) openDevices() error {
 // checkDriver refuses a driver that is older than the release's CUDA wants:
 // releases after 0.20 are built for CUDA 13 and want R580.
 func (r *run) checkDriver(facts machinefs.Facts) error {
-	major, err := strconv.Atoi(strings.SplitN(facts.DriverVersion, ".", 2)[0])
-	if err != nil || major >= 580 || !r.place.atLeast("0.20.1") {
+	major := versionNumbers(facts.DriverVersion)[0] // 0 where the facts do not say
+	if major == 0 || major >= 580 || !r.place.atLeast("0.20.1") {
 		return nil
 	}
 	if r.place.env["VLLM_ENABLE_CUDA_COMPATIBILITY"] == "1" && major >= 535 {

@@ -2,6 +2,7 @@ package vllmserver_test
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -131,6 +132,7 @@ func TestOpenAIErrors(t *testing.T) {
 		}(), 400, "max_tokens must be at least 1, got 0."},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			api := s.openAI(test.key)
 			_, err := api.Chat.Completions.New(t.Context(), test.params)
 			var refused *openai.Error
@@ -150,7 +152,7 @@ func TestOpenAIErrors(t *testing.T) {
 	api := s.openAI("sk-1")
 	_, err := api.Embeddings.New(t.Context(), openai.EmbeddingNewParams{Model: testModel, Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String("x")}})
 	var refused *openai.Error
-	if !errors.As(err, &refused) || refused.StatusCode != 404 {
+	if !errors.As(err, &refused) || refused.StatusCode != http.StatusNotFound {
 		t.Errorf("embeddings: %v", err)
 	}
 }

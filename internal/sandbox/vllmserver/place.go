@@ -148,6 +148,8 @@ func (p *place) holdLifeline(ctx context.Context) (context.Context, func()) {
 var errCannotAssign = errors.New("cannot assign requested address")
 
 // listen opens the server's address.
+//
+//nolint:contextcheck // listening on a port of the machine takes no time
 func (p *place) listen(ctx context.Context, host string, port int) (net.Listener, error) {
 	if p.net == "" {
 		return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))

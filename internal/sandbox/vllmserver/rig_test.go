@@ -87,7 +87,7 @@ type server struct {
 
 func launch(t *testing.T, root machinefs.Root, env []string, args ...string) *server {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &server{t: t, root: root, log: &output{}, cancel: cancel, done: make(chan struct{})}
 	env = append([]string{machinefs.Env + "=" + string(root)}, env...)
 	go func() {
@@ -151,7 +151,7 @@ func (s *server) web() *http.Client { return s.webAt(8000) }
 func (s *server) webAt(port int) *http.Client {
 	transport := &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return s.root.Dial(ctx, port) },
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the test's own certificate
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the test's own certificate
 	}
 	s.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}

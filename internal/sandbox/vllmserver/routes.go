@@ -184,7 +184,7 @@ func invalidRequest(w http.ResponseWriter, message string, param *string) {
 
 func unknownModel(w http.ResponseWriter, model string) {
 	param := "model"
-	writeError(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", model), &param)
+	writeError(w, http.StatusNotFound, "NotFoundError", "The model `"+model+"` does not exist.", &param)
 }
 
 func badBody(w http.ResponseWriter, err error) {

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // watchEvery is how often a running server looks whether its facts want it to
@@ -49,8 +47,11 @@ func (r *run) listen(ctx context.Context) int {
 		r.log.traceback(err.Error())
 		return exitFailure
 	}
-	served := make(chan error, 1)
-	go func() { served <- serveOn(web, listener) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = serveOn(web, listener) // it ends with http.ErrServerClosed
+	}()
 	r.tellListening()
 	died := s.watch(ctx)
 	if died {
@@ -251,15 +252,12 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // hanging says whether the facts make the engine hang now.
-func (s *server) hanging() (machinefs.Facts, bool) {
-	facts := s.run.place.latest()
-	return facts, facts.VLLM.Hang
-}
+func (s *server) hanging() bool { return s.run.place.latest().VLLM.Hang }
 
 // waitForEngine blocks while the engine hangs; false means that the request is
 // given up.
 func (s *server) waitForEngine(ctx context.Context) bool {
-	if _, hang := s.hanging(); !hang {
+	if !s.hanging() {
 		return true
 	}
 	ticker := time.NewTicker(watchEvery)
@@ -271,7 +269,7 @@ func (s *server) waitForEngine(ctx context.Context) bool {
 		case <-s.ending:
 			return false
 		case <-ticker.C:
-			if _, hang := s.hanging(); !hang {
+			if !s.hanging() {
 				return true
 			}
 		}

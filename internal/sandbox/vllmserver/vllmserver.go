@@ -59,7 +59,7 @@ const (
 // vllm.entrypoints.openai.api_server …` command line. It returns the exit code
 // when the server has ended, which ctx, SIGTERM, SIGINT or the end of the
 // machine's lifeline brings about.
-func Main(ctx context.Context, args []string, env []string, stdout, stderr io.Writer) int {
+func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	e := environment(env)
