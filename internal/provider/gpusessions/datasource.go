@@ -1,0 +1,188 @@
+// Package gpusessions is the data source shopper_gpu_sessions: what is rented,
+// and what of it no configuration knows.
+package gpusessions
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+const readTimeout = 5 * time.Minute
+
+// DataSource is shopper_gpu_sessions.
+type DataSource struct {
+	data *providerdata.Data
+}
+
+var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
+
+// NewDataSource returns the data source.
+func NewDataSource() datasource.DataSource { return &DataSource{} }
+
+type model struct {
+	Statuses     types.List          `tfsdk:"statuses"`
+	Clouds       types.List          `tfsdk:"clouds"`
+	NamePrefix   types.String        `tfsdk:"name_prefix"`
+	OlderThan    types.Float64       `tfsdk:"older_than_hours"`
+	AllConsumers types.Bool          `tfsdk:"all_consumers"`
+	KnownIDs     types.List          `tfsdk:"known_ids"`
+	Sessions     []sessionview.Model `tfsdk:"sessions"`
+	StrayIDs     types.List          `tfsdk:"stray_ids"`
+	PricePerHour types.Float64       `tfsdk:"price_per_hour"`
+	Timeouts     timeouts.Value      `tfsdk:"timeouts"`
+}
+
+// Metadata names the data source.
+func (d *DataSource) Metadata(_ context.Context, req datasource.MetadataRequest, resp *datasource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_gpu_sessions"
+}
+
+// Configure takes what the provider's configuration made.
+func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
+	d.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// Schema describes the data source.
+func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	words := func(text string) schema.ListAttribute {
+		return schema.ListAttribute{
+			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
+			Validators: []validator.List{listvalidator.ValueStringsAre(validate.NotEmpty())},
+		}
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "The sessions of this provider's `consumer_id`, newest first. With `known_ids`, a scheduled plan finds what was" +
+			" left behind: a laptop that died with its state, a CI job that was killed.",
+		Attributes: map[string]schema.Attribute{
+			"statuses": words("Statuses to show. Default: all but `stopped` and `failed`, so what may be costing money."),
+			"clouds":   words("Clouds to show. Default: all."),
+			"name_prefix": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "How the session's name begins.",
+			},
+			"older_than_hours": schema.Float64Attribute{
+				Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0)},
+				MarkdownDescription: "Leave out sessions that are younger.",
+			},
+			"all_consumers": schema.BoolAttribute{
+				Optional: true, MarkdownDescription: "Show other consumers' sessions too. They are never strays. Default false.",
+			},
+			"known_ids": words("Ids that some configuration knows, such as its sessions' `id`. Every other session shown of this" +
+				" consumer is a stray."),
+			"sessions": schema.ListNestedAttribute{
+				Computed: true, MarkdownDescription: "The sessions.",
+				NestedObject: schema.NestedAttributeObject{Attributes: sessionview.Attributes()},
+			},
+			"stray_ids": schema.ListAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "Ids of the strays that may be costing money. Null unless `known_ids` is given.",
+			},
+			"price_per_hour": schema.Float64Attribute{
+				Computed: true, MarkdownDescription: "What those of the sessions shown that have not ended cost together, in USD per hour.",
+			},
+			"timeouts": timeouts.Attributes(ctx),
+		},
+	}
+}
+
+// Read lists the sessions.
+func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "listing sessions")
+	var m model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || !d.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
+	resp.Diagnostics.Append(diags...)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	all, err := d.data.Client.Sessions(ctx, shopper.SessionFilter{})
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not list sessions", err))
+		return
+	}
+	now := time.Now()
+	shown := d.filter(ctx, m, all, now, resp)
+	m.Sessions, diags = sessionview.Show(ctx, d.data.Client, shown, now)
+	resp.Diagnostics.Append(diags...)
+	m.sum(ctx, shown, d.data.Consumer, resp)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// sum fills in what is said of all sessions together.
+func (m *model) sum(ctx context.Context, shown []shopper.Session, consumer string, resp *datasource.ReadResponse) {
+	price := 0.0
+	known := list(ctx, m.KnownIDs, resp)
+	strays := []string{}
+	for _, s := range shown {
+		if !sessionview.Alive(s) {
+			continue
+		}
+		price += s.PricePerHour
+		if ours(s, consumer) && !slices.Contains(known, s.ID) {
+			strays = append(strays, s.ID)
+		}
+	}
+	m.PricePerHour = types.Float64Value(price)
+	m.StrayIDs = types.ListNull(types.StringType)
+	if !m.KnownIDs.IsNull() {
+		ids, diags := types.ListValueFrom(ctx, types.StringType, strays)
+		resp.Diagnostics.Append(diags...)
+		m.StrayIDs = ids
+	}
+}
+
+func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session, now time.Time, resp *datasource.ReadResponse) []shopper.Session {
+	statuses, clouds := list(ctx, m.Statuses, resp), list(ctx, m.Clouds, resp)
+	age := time.Duration(m.OlderThan.ValueFloat64() * float64(time.Hour))
+	var shown []shopper.Session
+	for _, s := range all {
+		switch {
+		case len(statuses) == 0 && !sessionview.Alive(s), len(statuses) > 0 && !slices.Contains(statuses, string(s.Status)):
+		case len(clouds) > 0 && !slices.Contains(clouds, s.Cloud):
+		case !m.AllConsumers.ValueBool() && !ours(s, d.data.Consumer):
+		case !strings.HasPrefix(name(s), m.NamePrefix.ValueString()):
+		case now.Sub(s.CreatedAt) < age:
+		default:
+			shown = append(shown, s)
+		}
+	}
+	return shown
+}
+
+// ours reports whether the consumer rented the session.
+func ours(s shopper.Session, consumer string) bool {
+	mark, ok := rental.ParseMark(s.ConsumerID)
+	return ok && mark.Consumer == consumer || s.ConsumerID == consumer
+}
+
+func name(s shopper.Session) string {
+	mark, _ := rental.ParseMark(s.ConsumerID)
+	return mark.Name
+}
+
+func list(ctx context.Context, l types.List, resp *datasource.ReadResponse) []string {
+	var all []string
+	if !l.IsNull() {
+		resp.Diagnostics.Append(l.ElementsAs(ctx, &all, false)...)
+	}
+	return all
+}

@@ -1,0 +1,148 @@
+// Package sessionview is how data sources show a session of the shopper.
+package sessionview
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// Model is one session.
+type Model struct {
+	ID               types.String  `tfsdk:"id"`
+	Name             types.String  `tfsdk:"name"`
+	ConsumerID       types.String  `tfsdk:"consumer_id"`
+	Status           types.String  `tfsdk:"status"`
+	Error            types.String  `tfsdk:"error"`
+	Cloud            types.String  `tfsdk:"cloud"`
+	GPUType          types.String  `tfsdk:"gpu_type"`
+	GPUCount         types.Int64   `tfsdk:"gpu_count"`
+	PricePerHour     types.Float64 `tfsdk:"price_per_hour"`
+	ReservationHours types.Int64   `tfsdk:"reservation_hours"`
+	CreatedAt        types.String  `tfsdk:"created_at"`
+	ExpiresAt        types.String  `tfsdk:"expires_at"`
+	HoursLeft        types.Float64 `tfsdk:"hours_left"`
+	Cost             types.Float64 `tfsdk:"cost"`
+	SSHAvailable     types.Bool    `tfsdk:"ssh_available"`
+	SSHHost          types.String  `tfsdk:"ssh_host"`
+	SSHPort          types.Int64   `tfsdk:"ssh_port"`
+	SSHUser          types.String  `tfsdk:"ssh_user"`
+}
+
+// Attributes describe a session.
+func Attributes() map[string]schema.Attribute {
+	text := func(s string) schema.StringAttribute {
+		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
+	}
+	number := func(s string) schema.Int64Attribute {
+		return schema.Int64Attribute{Computed: true, MarkdownDescription: s}
+	}
+	decimal := func(s string) schema.Float64Attribute {
+		return schema.Float64Attribute{Computed: true, MarkdownDescription: s}
+	}
+	return map[string]schema.Attribute{
+		"id":                text("The session's id."),
+		"name":              text("The name in its mark; null for a session that this provider didn't rent."),
+		"consumer_id":       text("The mark that it carries at the shopper."),
+		"status":            text("The shopper's word: `pending`, `provisioning`, `running`, `stopping`, `stopped` or `failed`."),
+		"error":             text("Why it failed, in the shopper's words."),
+		"cloud":             text("The cloud that the machine is rented from."),
+		"gpu_type":          text("Type of the GPUs."),
+		"gpu_count":         number("How many GPUs."),
+		"price_per_hour":    decimal("USD per hour."),
+		"reservation_hours": number("Hours from its start to its end."),
+		"created_at":        text("When it was rented (RFC 3339, UTC)."),
+		"expires_at":        text("When its reservation ends (RFC 3339, UTC)."),
+		"hours_left":        decimal("Hours until then; 0 for one that has ended."),
+		"cost":              decimal("What it has cost so far in USD, as the shopper keeps account."),
+		"ssh_available":     schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the shopper says that SSH is up. Null unless it is running."},
+		"ssh_host":          text("Where to log in."),
+		"ssh_port":          number("The port there."),
+		"ssh_user":          text("The user."),
+	}
+}
+
+// Alive reports whether a session may have a machine.
+func Alive(s shopper.Session) bool { return s.Status != shopper.Stopped && s.Status != shopper.Failed }
+
+// most bounds how many requests are under way at once for one data source.
+const most = 8
+
+// Show returns the sessions with what takes a request of its own: the cost, and
+// whether SSH is up. What can't be had is null, and a warning says so.
+func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Session, now time.Time) ([]Model, diag.Diagnostics) {
+	models := make([]Model, len(sessions))
+	var mu sync.Mutex
+	var diags diag.Diagnostics
+	warn := func(what string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		diags.Append(diagnostic.Warning(what, err))
+	}
+	var group errgroup.Group
+	group.SetLimit(most)
+	for i, s := range sessions {
+		models[i] = fromSession(s, now)
+		group.Go(func() error {
+			if cost, err := client.SessionCost(ctx, s.ID); err != nil {
+				warn("Cost of session "+s.ID+" is not known", err)
+			} else {
+				models[i].Cost = types.Float64Value(cost.TotalCost)
+			}
+			if s.Status != shopper.Running {
+				return nil
+			}
+			if seen, err := client.Diagnostics(ctx, s.ID); err != nil {
+				warn("SSH state of session "+s.ID+" is not known", err)
+			} else {
+				models[i].SSHAvailable = types.BoolValue(seen.SSHAvailable)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // what failed is in diags
+	return models, diags
+}
+
+func fromSession(s shopper.Session, now time.Time) Model {
+	m := Model{
+		ID: types.StringValue(s.ID), ConsumerID: text(s.ConsumerID), Status: types.StringValue(string(s.Status)), Error: text(s.Error),
+		Cloud: text(s.Cloud), GPUType: text(s.GPUType), GPUCount: types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
+		PricePerHour: types.Float64Value(s.PricePerHour), ReservationHours: types.Int64Value(int64(s.ReservationHours)),
+		CreatedAt: moment(s.CreatedAt), ExpiresAt: moment(s.ExpiresAt), HoursLeft: types.Float64Value(0),
+		SSHHost: text(s.SSHHost), SSHUser: text(s.SSHUser),
+	}
+	if mark, ok := rental.ParseMark(s.ConsumerID); ok {
+		m.Name = types.StringValue(mark.Name)
+	}
+	if s.SSHPort > 0 {
+		m.SSHPort = types.Int64Value(int64(s.SSHPort))
+	}
+	if left := s.ExpiresAt.Sub(now); Alive(s) && left > 0 {
+		m.HoursLeft = types.Float64Value(float64(left.Round(time.Minute)) / float64(time.Hour))
+	}
+	return m
+}
+
+func text(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
+}
+
+func moment(t time.Time) types.String {
+	if t.IsZero() {
+		return types.StringNull()
+	}
+	return types.StringValue(t.UTC().Format(time.RFC3339))
+}

@@ -1,0 +1,219 @@
+// Package vramgb is the function vram_gb: how much GPU memory a model needs.
+package vramgb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/function"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// Function is vram_gb.
+type Function struct{}
+
+var _ function.Function = (*Function)(nil)
+
+// New returns the function.
+func New() function.Function { return &Function{} }
+
+// Metadata names the function.
+func (f *Function) Metadata(_ context.Context, _ function.MetadataRequest, resp *function.MetadataResponse) {
+	resp.Name = "vram_gb"
+}
+
+var resultTypes = map[string]attr.Type{
+	"per_gpu_gb": types.Float64Type, "min_vram_gb": types.Int64Type, "weights_gb": types.Float64Type, "kv_cache_gb": types.Float64Type,
+	"overhead_gb": types.Float64Type, "gpus": types.Int64Type, "context_length": types.Int64Type, "fits": types.BoolType,
+	"largest_context": types.Int64Type,
+}
+
+// Definition describes the function.
+func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
+	resp.Definition = function.Definition{
+		Summary: "How much GPU memory a model needs",
+		MarkdownDescription: "Estimates the memory that a model needs on each GPU: weights, key-value cache for one sequence of full" +
+			" length (or more), and an allowance. Well-known models are known by their Hugging Face id; any other is described by its" +
+			" figures in the options. vLLM itself measures when it starts, so leave some room.",
+		Parameters: []function.Parameter{
+			function.StringParameter{
+				Name:                "model",
+				MarkdownDescription: "The model's Hugging Face id, such as `Qwen/Qwen2.5-7B-Instruct`; `\"\"` for one described by the options.",
+			},
+			function.DynamicParameter{
+				Name: "options", AllowNullValue: true,
+				MarkdownDescription: "An object with any of: `quantization`, `kv_cache_dtype`, `context_length` (default: the model's limit)," +
+					" `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`; `gpu_vram_gb`, the" +
+					" memory of the GPUs to judge; and for a model that is not known `parameters` (in billions), `layers`, `kv_heads`," +
+					" `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`. Null for none.",
+			},
+		},
+		Return: function.ObjectReturn{AttributeTypes: resultTypes},
+	}
+}
+
+type result struct {
+	PerGPUGB       float64 `tfsdk:"per_gpu_gb"`
+	MinVRAMGB      int64   `tfsdk:"min_vram_gb"`
+	WeightsGB      float64 `tfsdk:"weights_gb"`
+	KVCacheGB      float64 `tfsdk:"kv_cache_gb"`
+	OverheadGB     float64 `tfsdk:"overhead_gb"`
+	GPUs           int64   `tfsdk:"gpus"`
+	ContextLength  int64   `tfsdk:"context_length"`
+	Fits           *bool   `tfsdk:"fits"`
+	LargestContext *int64  `tfsdk:"largest_context"`
+}
+
+// Run estimates.
+func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *function.RunResponse) {
+	var model string
+	var given types.Dynamic
+	resp.Error = req.Arguments.Get(ctx, &model, &given)
+	if resp.Error != nil {
+		return
+	}
+	o, err := readOptions(given)
+	if err != nil {
+		resp.Error = function.NewArgumentFuncError(1, err.Error())
+		return
+	}
+	shape, known := vllm.Lookup(model)
+	if !known && o.shape.Parameters == 0 {
+		resp.Error = function.NewArgumentFuncError(0, fmt.Sprintf("the figures of %q are not known here: give parameters, layers, kv_heads"+
+			" and head_dim in the options, as the model's config.json has them", model))
+		return
+	}
+	shape = o.over(shape)
+	need, err := vllm.Estimate(shape, o.memory)
+	if err != nil {
+		resp.Error = function.NewFuncError(explain(err))
+		return
+	}
+	r := result{
+		PerGPUGB: round(need.TotalGiB), MinVRAMGB: int64(math.Ceil(need.TotalGiB)), WeightsGB: round(need.WeightsGiB),
+		KVCacheGB: round(need.KVCacheGiB), OverheadGB: round(need.AllowanceGiB), GPUs: int64(need.GPUs),
+		ContextLength: int64(need.ContextLength),
+	}
+	if o.gpuGB > 0 {
+		fits := need.Fits(o.gpuGB)
+		r.Fits = &fits
+		if longest, err := vllm.LargestContext(shape, o.memory, o.gpuGB); err == nil {
+			n := int64(longest)
+			r.LargestContext = &n
+		}
+	}
+	resp.Error = resp.Result.Set(ctx, r)
+}
+
+func round(gib float64) float64 { return math.Round(gib*100) / 100 }
+
+func explain(err error) string {
+	problems, ok := errors.AsType[*vllm.SpecError](err)
+	if !ok {
+		return err.Error()
+	}
+	var all []string
+	for _, p := range problems.Problems {
+		all = append(all, p.String())
+	}
+	return strings.Join(all, "; ")
+}
+
+// options are what the object says.
+type options struct {
+	memory vllm.MemoryOptions
+	shape  vllm.ModelShape
+	gpuGB  float64
+}
+
+// over puts the figures that are given over those that are known.
+func (o options) over(shape vllm.ModelShape) vllm.ModelShape {
+	given := o.shape
+	if given.Parameters > 0 {
+		given.ContextLength = o.memory.ContextLength
+		return given
+	}
+	return shape
+}
+
+func readOptions(given types.Dynamic) (options, error) {
+	var o options
+	if given.IsNull() || given.IsUnderlyingValueNull() {
+		return o, nil
+	}
+	object, ok := given.UnderlyingValue().(basetypes.ObjectValue)
+	if !ok {
+		return o, errors.New("the options must be an object, or null")
+	}
+	texts := map[string]*string{"quantization": &o.memory.Quantization, "kv_cache_dtype": &o.memory.KVCacheDType}
+	integers := map[string]*int{
+		"context_length": &o.memory.ContextLength, "sequences": &o.memory.Sequences, "tensor_parallel_size": &o.memory.TensorParallelSize,
+		"pipeline_parallel_size": &o.memory.PipelineParallelSize, "layers": &o.shape.Layers, "kv_heads": &o.shape.KVHeads,
+		"head_dim": &o.shape.HeadDim, "attention_heads": &o.shape.AttentionHeads, "sliding_layers": &o.shape.SlidingLayers,
+		"window": &o.shape.Window, "latent_dim": &o.shape.LatentDim,
+	}
+	decimals := map[string]*float64{
+		"gpu_memory_utilization": &o.memory.GPUMemoryUtilization, "gpu_vram_gb": &o.gpuGB, "parameters": &o.shape.Parameters,
+	}
+	for name, value := range object.Attributes() {
+		if value.IsNull() {
+			continue
+		}
+		var err error
+		switch {
+		case texts[name] != nil:
+			err = setText(texts[name], value)
+		case integers[name] != nil:
+			err = setInteger(integers[name], value)
+		case decimals[name] != nil:
+			err = setDecimal(decimals[name], value)
+		default:
+			err = errors.New("there is no such option")
+		}
+		if err != nil {
+			return o, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return o, nil
+}
+
+func setText(to *string, value attr.Value) error {
+	s, ok := value.(basetypes.StringValue)
+	if !ok {
+		return errors.New("it must be a string")
+	}
+	*to = s.ValueString()
+	return nil
+}
+
+func setDecimal(to *float64, value attr.Value) error {
+	n, ok := value.(basetypes.NumberValue)
+	if !ok {
+		return errors.New("it must be a number")
+	}
+	f, _ := n.ValueBigFloat().Float64()
+	if f <= 0 || math.IsInf(f, 0) {
+		return errors.New("it must be greater than zero")
+	}
+	*to = f
+	return nil
+}
+
+func setInteger(to *int, value attr.Value) error {
+	var f float64
+	if err := setDecimal(&f, value); err != nil {
+		return err
+	}
+	if f != math.Trunc(f) || f > math.MaxInt32 {
+		return errors.New("it must be a whole number")
+	}
+	*to = int(f)
+	return nil
+}
