@@ -26,7 +26,10 @@ func TestPlaceNoticesWhatIsLeft(t *testing.T) {
 		t.Error("SHOPPER_URL is passed on")
 	}
 
-	for _, dir := range []string{filepath.Join(p.home(), ".config", "go", "telemetry"), filepath.Join(p.home(), ".ssh"), p.tmp() + "/x"} {
+	for _, dir := range []string{
+		filepath.Join(p.home(), ".config", "go", "telemetry"), filepath.Join(p.home(), ".terraform.d"),
+		filepath.Join(p.home(), ".ssh"), filepath.Join(p.tmp(), "x"),
+	} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
