@@ -92,6 +92,13 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 	case <-p.client.done:
 		failure = p.client.gone(op, nil)
 	case <-ctx.Done():
+		select {
+		case ok := <-accepted: // both at once: let the caller, who has its streams, stop it
+			if ok {
+				return nil
+			}
+		default:
+		}
 		failure = interrupted(ctx, op, p.client.name)
 	case <-timer.C:
 		failure = p.client.unanswered(op)

@@ -31,6 +31,10 @@ func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		p.stop(ctx)
+		return nil, started(interrupted(ctx, op, c.name))
+	}
 	stderr := newCapture(maxPipeStderr)
 	stderrDone := make(chan struct{})
 	go func() {

@@ -322,7 +322,7 @@ func (s *testServer) session(ch ssh.Channel, requests <-chan *ssh.Request) {
 
 // exec starts a command as sshd does: streams are pipes, the status goes out when the command has
 // ended, and the channel is closed when its streams have ended too. cut closes the streams, whatever
-// processes hold their other ends. The client hears whether it started before it hears anything else.
+// processes hold their other ends. The client hears that it starts before anything else.
 func (s *testServer) exec(ch ssh.Channel, line string, reply func(bool)) (pid int, cut func()) {
 	cmd := exec.Command("/bin/sh", "-c", line)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -335,9 +335,9 @@ func (s *testServer) exec(ch ssh.Channel, line string, reply func(bool)) (pid in
 		return 0, func() {}
 	}
 	cmd.Stdout, cmd.Stderr = outWrite, errWrite
+	reply(true) // before the command can be seen to run
 	if err := cmd.Start(); err != nil {
 		s.t.Error(err)
-		reply(false)
 		return 0, func() {}
 	}
 	_ = outWrite.Close()
@@ -346,7 +346,6 @@ func (s *testServer) exec(ch ssh.Channel, line string, reply func(bool)) (pid in
 	s.commands = append(s.commands, line)
 	s.processes = append(s.processes, cmd.Process.Pid)
 	s.mu.Unlock()
-	reply(true)
 
 	s.work.Go(func() {
 		_, _ = io.Copy(stdin, ch)
