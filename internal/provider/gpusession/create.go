@@ -7,10 +7,12 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -53,12 +55,34 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		return
 	}
 	c.save(ctx, rented)
+	if err == nil {
+		r.settleNewKeys(limited, c, rented)
+	}
 	for _, warning := range rented.Warnings {
 		resp.Diagnostics.AddWarning("Machine is fine, but", warning)
 	}
 	if err := rented.HandOver(); err != nil {
 		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}
+}
+
+// settleNewKeys installs the user's keys on a machine that has just been rented.
+// What goes wrong with them is no reason to give the machine up.
+func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *rental.Rental) {
+	if c.plan.AuthorizedKeys.IsNull() {
+		return
+	}
+	s := rented.Session
+	key, err := r.settleKeys(ctx, model{}, c.plan, sshattr.Model{
+		Host: text(s.SSHHost), Port: types.Int64Value(int64(s.SSHPort)), User: text(s.SSHUser), PrivateKey: text(rented.PrivateKey),
+		HostKey: text(c.hostKey),
+	})
+	if err != nil {
+		c.resp.Diagnostics.Append(diagnostic.Warning("Machine is fine, its keys are not", err))
+		c.resp.Diagnostics.Append(c.resp.Private.SetKey(ctx, pendingKey, []byte("true"))...)
+	}
+	rented.PrivateKey = key.ValueString()
+	c.save(context.WithoutCancel(ctx), rented)
 }
 
 // creation is one call of Create.
@@ -121,6 +145,16 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	}
 	keys, diags := state.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
+	pending := []byte(nil)
+	if marked(ctx, req.Private, pendingKey) {
+		state.AuthorizedKeys = types.ListNull(types.StringType) // which of them are installed is not known
+	}
+	keys.PrivateKey, err = r.settleKeys(ctx, state, plan, keys)
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Warning("Machine is fine, its keys are not", err))
+		pending = []byte("true")
+	}
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingKey, pending)...)
 	resp.Diagnostics.Append(plan.setSession(ctx, session, keysOf(keys))...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)

@@ -27,6 +27,8 @@ type model struct {
 	StoragePolicy     types.String `tfsdk:"storage_policy"`
 	SSHTimeoutMinutes types.Int64  `tfsdk:"ssh_timeout_minutes"`
 	OnConflict        types.String `tfsdk:"on_conflict"`
+	AuthorizedKeys    types.List   `tfsdk:"authorized_keys"`
+	RetainPrivateKey  types.Bool   `tfsdk:"retain_private_key"`
 
 	ID           types.String   `tfsdk:"id"`
 	Status       types.String   `tfsdk:"status"`

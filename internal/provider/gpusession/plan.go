@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -22,6 +23,11 @@ import (
 // arguments nobody knows: the configuration's are adopted instead of replacing
 // the machine.
 const importedKey = "imported"
+
+// pendingKey marks, in private state, a session whose machine's authorized keys
+// are not yet what the configuration says: every plan has another try until they
+// are.
+const pendingKey = "keys_pending"
 
 // replaceKnown replaces the machine when the attribute changes, unless the
 // session was imported and the attribute's value is not known.
@@ -47,7 +53,7 @@ func replaces(ctx context.Context, config, plan, state attr.Value, private priva
 	if plan.Equal(state) || config.IsNull() && plan.IsUnknown() {
 		return false // the same, or nobody asks for anything
 	}
-	return !state.IsNull() || !imported(ctx, private)
+	return !state.IsNull() || !marked(ctx, private, importedKey)
 }
 
 func creating(noState, noPlan bool) bool { return noState || noPlan }
@@ -57,8 +63,8 @@ type privateState interface {
 	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
 }
 
-func imported(ctx context.Context, private privateState) bool {
-	value, _ := private.GetKey(ctx, importedKey)
+func marked(ctx context.Context, private privateState, key string) bool {
+	value, _ := private.GetKey(ctx, key)
 	return value != nil
 }
 
@@ -122,6 +128,10 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	planHours(ctx, state, plan, resp)
+	if marked(ctx, req.Private, pendingKey) || !plan.retains() && state.retains() {
+		// The keys are yet to be settled, and the one-time key may leave state.
+		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, sshattr.Path(), types.ObjectUnknown(sshattr.AttributeTypes(ctx).AttrTypes))...)
+	}
 }
 
 // planCreate tells what a crashed run left behind, which the apply releases.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/boolvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
@@ -117,6 +118,22 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
 			MarkdownDescription: "What creating does with an active session of this name that is not in state and not provably a leftover" +
 				" of this configuration: `error` (default) stops and names it, `replace` releases it first.",
+		},
+		"authorized_keys": schema.ListAttribute{
+			Optional: true, ElementType: types.StringType,
+			Validators: []validator.List{
+				listvalidator.SizeBetween(1, 50),
+				listvalidator.UniqueValues(),
+				listvalidator.ValueStringsAre(validate.String("must be a public key", checkPublicKey)),
+			},
+			MarkdownDescription: "Public keys of yours to install on the machine, in the form of `authorized_keys`. A change is made in" +
+				" place.",
+		},
+		"retain_private_key": schema.BoolAttribute{
+			Optional: true, Validators: []validator.Bool{boolvalidator.AlsoRequires(path.MatchRoot("authorized_keys"))},
+			MarkdownDescription: "Whether the machine's one-time key is kept in state. Default true. With false it is removed from the" +
+				" machine and from state once a login with the provider's `ssh` credentials has worked; deployments and data sources use" +
+				" those from then on.",
 		},
 		"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
