@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -67,18 +68,11 @@ func anotherMayDo(err error) bool {
 	if _, unusable := errors.AsType[*UnusableError](err); unusable {
 		return true
 	}
-	if shopper.IsAmbiguous(err) {
+	if shopper.IsAmbiguous(err) || shopper.IsNotFound(err) {
 		return true
 	}
-	var answer *shopper.Error
-	if !errors.As(err, &answer) {
-		return false
-	}
-	switch answer.Type {
-	case shopper.TypeStaleInventory, shopper.TypeProviderUnavailable, shopper.TypeProvisionFailed:
-		return true
-	}
-	return answer.Status == 404
+	answer, ok := errors.AsType[*shopper.Error](err)
+	return ok && answer.Type == shopper.TypeStaleInventory
 }
 
 // choose returns the next offer to try.
@@ -92,33 +86,38 @@ func (r *run) choose(ctx context.Context) (shopper.Offer, error) {
 	}
 	cloud := ""
 	if len(r.Requirements.Clouds) == 1 {
-		cloud = r.Requirements.Clouds[0]
+		cloud = strings.ToLower(strings.TrimSpace(r.Requirements.Clouds[0]))
 	}
 	offers, err := r.service.Offers(ctx, cloud)
 	if err != nil {
 		return shopper.Offer{}, err
 	}
 	fit, rejected := r.Requirements.Select(offers, r.Hours)
-	for _, offer := range fit {
-		if !r.tried[offer.ID] {
-			return offer, nil
-		}
+	if offer, ok := r.market.take(fit, r.tried); ok {
+		return offer, nil
 	}
-	return shopper.Offer{}, &NoOfferError{Total: len(offers), Fit: len(fit), Rejected: rejected}
+	return shopper.Offer{}, &NoOfferError{Cloud: cloud, Total: len(offers), Fit: len(fit), Rejected: rejected}
 }
 
 // attempt rents one offer. It returns a rental when the machine is usable, or
 // when it could not be given back; in that case with the error.
-func (r *run) attempt(ctx context.Context, offer shopper.Offer) (*Rental, error) {
+func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental, err error) {
 	mark := newMark(r.consumer, r.Name)
 	if err := r.budget.reserve(ctx, r.Renter, mark, offer.PricePerHour); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if rental == nil {
+			r.budget.drop(mark)
+		}
+	}()
 	h, err := r.journal.begin(entry{
-		Version: 1, Mark: mark.String(), Service: r.service.URL(), OfferID: offer.ID, Asked: time.Now().UTC(),
+		Version: entryVersion, Mark: mark.String(), Service: r.service.URL(), OfferID: offer.ID, Asked: time.Now().UTC(),
 	})
+	r.held = append(r.held, h)
 	if err != nil {
-		r.warn("%v. Should this run crash now, what it rents can only be found by its mark %s.", err, mark)
+		r.warn("%v. Should this run crash now, what it rents can only be found by its mark, which begins with %s/%s/.", err,
+			mark.Consumer, mark.Name)
 	}
 	if ctx.Err() != nil { // nothing has been asked for yet
 		r.forget(h)
@@ -126,27 +125,25 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (*Rental, error)
 	}
 	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
 		offer.PricePerHour)
+	asked := time.Now()
 	created, err := r.ask(ctx, offer, mark)
 	if err != nil {
-		return r.refused(ctx, h, offer, err)
+		return r.refused(ctx, &doubt{held: h, asked: asked}, offer, err)
 	}
-
-	rental := &Rental{Session: created.Session, Offer: offer, PrivateKey: created.PrivateKey, Mark: mark, held: h}
-	r.Rented(rental)
+	rental = &Rental{Session: created.Session, Offer: offer, PrivateKey: created.PrivateKey, Mark: mark, held: h}
+	r.rented(rental)
+	r.market.rented(offer)
 	h.SessionID = rental.Session.ID
-	if err := h.save(); err != nil {
-		r.warn("%v", err)
+	r.save(h)
+	if err := r.makeUsable(ctx, rental); err != nil {
+		return r.giveBack(ctx, rental, err)
 	}
-	err = r.makeUsable(ctx, rental)
-	if err == nil {
-		return rental, nil
-	}
-	return r.giveBack(ctx, rental, err)
+	return rental, nil
 }
 
 // ask sends the request that rents, once. A cancel waits for its answer.
 func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.Created, error) {
-	return r.service.CreateSession(context.WithoutCancel(ctx), shopper.CreateSession{
+	created, err := r.service.CreateSession(context.WithoutCancel(ctx), shopper.CreateSession{
 		ConsumerID:        mark.String(),
 		OfferID:           offer.ID,
 		WorkloadType:      shopper.WorkloadType(r.WorkloadType),
@@ -157,21 +154,39 @@ func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.
 		DiskGB:            r.DiskGB,
 		SSHTimeoutMinutes: r.SSHTimeoutMinutes,
 	})
+	if err == nil && created.Session.ConsumerID != mark.String() {
+		// An answer that a cache on the way gave to somebody else: that session is not
+		// ours to release, and whatever was rented for us is still to be found.
+		return shopper.Created{}, &shopper.AmbiguousError{
+			Err: fmt.Errorf("the answer is about session %s, which belongs to another consumer_id", created.Session.ID),
+		}
+	}
+	return created, err
 }
 
 // giveBack releases a rental that can't be used because of cause.
 func (r *run) giveBack(ctx context.Context, rental *Rental, cause error) (*Rental, error) {
 	r.say("Releasing session %s: %v", rental.Session.ID, cause)
-	if err := r.Release(ctx, rental.Session.ID); err != nil {
+	limited, cancel := goingOn(ctx)
+	defer cancel()
+	if err := r.release(limited, rental.Session); err != nil {
 		return rental, &KeptError{Cause: cause, Release: err}
 	}
-	r.budget.drop(rental.Mark)
 	r.forget(rental.held)
-	r.Dropped()
-	if ctx.Err() != nil {
+	r.dropped()
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, &CancelledError{SessionID: rental.Session.ID, Err: ctx.Err()}
 	}
+	if unusable, ok := errors.AsType[*UnusableError](cause); ok {
+		unusable.Released = true
+	}
 	return nil, cause
+}
+
+func (r *run) save(h *held) {
+	if err := h.save(); err != nil {
+		r.warn("%v", err)
+	}
 }
 
 func (r *run) forget(h *held) {
@@ -184,25 +199,28 @@ func (r *run) forget(h *held) {
 // rented and logs in.
 func (r *run) makeUsable(ctx context.Context, rental *Rental) error {
 	session, err := r.waitRunning(ctx, rental.Session)
-	if session.ID != "" {
-		// What POST told of the disk and the price can differ from what is read later.
-		rental.Session = session
-	}
+	// What POST told of the disk and the price can differ from what is read later.
+	rental.Session = session
 	if err != nil {
 		return err
 	}
-	r.Rented(rental)
+	r.rented(rental)
 	if reasons := r.judge(rental); len(reasons) > 0 {
-		return &UnusableError{SessionID: session.ID, Reason: "what was rented is not what was asked for: " + reasons[0]}
+		return &UnusableError{
+			SessionID: session.ID, Reason: "what was rented is not what was asked for: " + strings.Join(reasons, "; "),
+		}
+	}
+	if r.Login == nil {
+		return nil
 	}
 	r.say("Session %s is running; logging in", session.ID)
 	if err := r.Login(ctx, session, rental.PrivateKey); err != nil {
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return ctx.Err()
 		}
 		return &UnusableError{SessionID: session.ID, Reason: "nobody can log in to the machine", Err: err}
 	}
-	r.Rented(rental)
+	r.rented(rental)
 	return nil
 }
 
@@ -217,55 +235,4 @@ func (r *run) judge(rental *Rental) []string {
 		reasons = append(reasons, err.Error())
 	}
 	return reasons
-}
-
-// waitRunning reads the session until it is running. It returns the session as
-// last read.
-func (r *run) waitRunning(ctx context.Context, session shopper.Session) (shopper.Session, error) {
-	pause := newPace(200*time.Millisecond, 5*time.Second)
-	last := session
-	var lastErr error
-	status := shopper.Status("")
-	for {
-		read, err := r.service.Session(ctx, session.ID)
-		switch {
-		case err == nil:
-			last, lastErr = read, nil
-		case shopper.IsNotFound(err):
-			return last, &UnusableError{SessionID: session.ID, Reason: "the shopper no longer knows the session", Err: err}
-		case ctx.Err() == nil:
-			lastErr = err // the service may come back: the machine is ours either way
-		}
-		switch last.Status {
-		case shopper.Running:
-			return last, nil
-		case shopper.Stopped, shopper.Stopping, shopper.Failed:
-			return last, &UnusableError{SessionID: session.ID, Reason: ended(last)}
-		}
-		if last.Status != status {
-			status = last.Status
-			r.say("Session %s is %s", session.ID, status)
-		}
-		if err := pause.wait(ctx); err != nil {
-			return last, waitError(err, last, lastErr)
-		}
-	}
-}
-
-func waitError(err error, last shopper.Session, lastErr error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	reason := fmt.Sprintf("it was not running in time; it last read %q", last.Status)
-	if lastErr != nil {
-		return &UnusableError{SessionID: last.ID, Reason: reason, Err: errors.Join(err, lastErr)}
-	}
-	return &UnusableError{SessionID: last.ID, Reason: reason, Err: err}
-}
-
-func ended(s shopper.Session) string {
-	if s.Error != "" {
-		return fmt.Sprintf("the session reads %q: %s", s.Status, s.Error)
-	}
-	return fmt.Sprintf("the session reads %q", s.Status)
 }

@@ -2,7 +2,7 @@ package rental
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -13,10 +13,14 @@ import (
 // handed it to Terraform is released; anything else is a *ConflictError unless
 // the order says to release that too.
 func (r *run) clearName(ctx context.Context) error {
-	if err := r.sweep(ctx, r.Mark(r.Name)); err != nil {
+	name := r.Mark(r.Name)
+	if err := r.sweep(ctx, name); err != nil {
 		return err
 	}
-	active, err := r.active(ctx, r.Mark(r.Name))
+	active, err := r.live(ctx, func(consumerID string) bool {
+		mark, ok := ParseMark(consumerID)
+		return ok && name.sameName(mark)
+	})
 	if err != nil || len(active) == 0 {
 		return err
 	}
@@ -25,21 +29,21 @@ func (r *run) clearName(ctx context.Context) error {
 	}
 	for _, s := range active {
 		r.say("Releasing session %s, which is in the way of the name %s", s.ID, r.Name)
-		if err := r.Release(ctx, s.ID); err != nil {
+		limited, cancel := goingOn(ctx)
+		err := r.release(limited, s)
+		cancel()
+		if err != nil {
 			return err
 		}
-		r.warnings = append(r.warnings, fmt.Sprintf("Session %s was active under this name, and was released because"+
-			" on_conflict is \"replace\".", s.ID))
+		r.warn("Session %s was active under this name, and was released because on_conflict is \"replace\".", s.ID)
 	}
 	return nil
 }
 
-// active lists the sessions of the consumer and name that may have a machine,
-// in the order of their
-// lives. With an empty name it lists all of the consumer's.
-func (r *Renter) active(ctx context.Context, name Mark) ([]shopper.Session, error) {
-	var active []shopper.Session
-	listed := map[string]bool{}
+// live lists the sessions that may have a machine and whose consumer_id is
+// wanted, in the order of their lives.
+func (r *Renter) live(ctx context.Context, wanted func(consumerID string) bool) ([]shopper.Session, error) {
+	var live []shopper.Session
 	// In the order of a session's life: one that moves on meanwhile is met again.
 	for _, status := range []shopper.Status{shopper.Pending, shopper.Provisioning, shopper.Running, shopper.Stopping} {
 		sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{Status: status})
@@ -47,42 +51,34 @@ func (r *Renter) active(ctx context.Context, name Mark) ([]shopper.Session, erro
 			return nil, err
 		}
 		for _, s := range sessions {
-			mark, ok := ParseMark(s.ConsumerID)
-			if !ok || listed[s.ID] || mark.Consumer != name.Consumer || name.Name != "" && mark.Name != name.Name {
-				continue
+			if wanted(s.ConsumerID) && !among(live, s.ID) {
+				live = append(live, s)
 			}
-			listed[s.ID] = true
-			active = append(active, s)
 		}
 	}
-	return active, nil
+	return live, nil
 }
 
 // sweep releases what the journal proves to be left over under the name, and
 // tells what it did.
 func (r *run) sweep(ctx context.Context, name Mark) error {
-	released, err := r.leftovers(ctx, name)
-	for _, id := range released {
-		r.say("Released session %s, left over from a run that ended before Terraform knew of it", id)
-		r.warnings = append(r.warnings, fmt.Sprintf("Session %s, left over from an earlier run that ended before"+
-			" Terraform knew of it, was released.", id))
+	left, err := r.leftovers(ctx, name)
+	for _, problem := range left.problems {
+		r.warn("%v", problem)
 	}
-	return err
-}
-
-// settle does for a name what its next Rent would do: it releases what was left
-// over and looks again at what was in doubt, staying where a session was seen
-// that can come back to life.
-func (r *Renter) settle(ctx context.Context, name Mark) error {
-	_, err := r.leftovers(ctx, name)
+	for _, id := range left.released {
+		r.say("Released session %s, left over from a run that ended before Terraform knew of it", id)
+		r.warn("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
+	}
 	return err
 }
 
 // Settle releases what the journal proves to be left over under the name. It
 // makes no request when the journal knows of nothing. It returns the ids of the
-// sessions that it released.
+// sessions that it released; the error may be about the journal alone.
 func (r *Renter) Settle(ctx context.Context, name string) ([]string, error) {
-	return r.leftovers(ctx, r.Mark(name))
+	left, err := r.leftovers(ctx, r.Mark(name))
+	return left.released, errors.Join(append(left.problems, err)...)
 }
 
 // Seen tells the journal that the rental is in Terraform's state.
@@ -91,23 +87,25 @@ func (r *Renter) Seen(consumerID string) error {
 	if !ok {
 		return nil
 	}
+	r.inState.Store(mark.String(), true) // even if the journal can't be told
 	return r.journal.seen(mark)
 }
 
 // Leftovers says what the journal holds that a later Rent under the name will
-// release, without asking the service.
+// release, without asking the service. With an error, which is about the journal
+// alone, the answer may be incomplete.
 func (r *Renter) Leftovers(name string) ([]string, error) {
-	entries, err := r.journal.entries(r.service.URL(), r.Mark(name))
-	if err != nil {
-		return nil, err
-	}
+	entries, problems := r.journal.entries(r.service.URL(), r.Mark(name))
 	var found []string
 	for _, e := range entries {
 		if e.HandedOver {
 			continue
 		}
 		h, mine, err := r.journal.hold(e)
-		if err != nil || !mine {
+		if err != nil {
+			problems = append(problems, err)
+		}
+		if !mine {
 			continue
 		}
 		h.release()
@@ -117,59 +115,81 @@ func (r *Renter) Leftovers(name string) ([]string, error) {
 		}
 		found = append(found, what)
 	}
-	return found, nil
+	return found, errors.Join(problems...)
 }
 
-func (r *Renter) leftovers(ctx context.Context, name Mark) ([]string, error) {
-	entries, err := r.journal.entries(r.service.URL(), name)
-	if err != nil {
-		return nil, err
-	}
-	var released []string
+// remains is what came of looking at the journal.
+type remains struct {
+	released []string // sessions
+	problems []error  // what could not be read or written; nothing depends on it
+}
+
+// leftovers settles the entries under the name that nobody works on. It stays
+// where a session was seen that can come back to life. Its error says that a
+// machine may be left; trouble with the journal itself never keeps anything from
+// being rented or released.
+func (r *Renter) leftovers(ctx context.Context, name Mark) (remains, error) {
+	entries, problems := r.journal.entries(r.service.URL(), name)
+	left := remains{problems: problems}
+	var errs []error
 	for _, e := range entries {
-		if e.HandedOver {
-			if err := r.forgetEnded(ctx, e); err != nil {
-				return released, err
-			}
+		if _, inState := r.inState.Load(e.Mark); inState {
 			continue
 		}
-		ids, err := r.leftover(ctx, e)
-		released = append(released, ids...)
-		if err != nil {
-			return released, err
+		h, mine, err := r.journal.hold(e)
+		switch {
+		case err != nil:
+			left.problems = append(left.problems, err)
+		case mine:
+			errs = append(errs, r.leftover(ctx, h, &left))
 		}
 	}
-	return released, nil
+	return left, errors.Join(errs...)
 }
 
-// leftover settles one entry whose rental was never handed over, unless somebody
-// is working on it.
-func (r *Renter) leftover(ctx context.Context, e entry) ([]string, error) {
-	h, mine, err := r.journal.hold(e)
-	if err != nil || !mine {
-		return nil, err
-	}
+// leftover settles one entry, and lets go of it.
+func (r *Renter) leftover(ctx context.Context, h *held, left *remains) error {
 	defer h.release()
-	if current, err := r.journal.current(e); err != nil || current.Mark == "" || current.HandedOver {
-		return nil, err // dealt with between the listing and the lock
+	current, err := r.journal.current(h.entry)
+	if err != nil {
+		left.problems = append(left.problems, err)
+		return nil
 	}
-	d := &doubt{held: h}
-	settled, err := r.watch(ctx, d, false)
-	if err == nil && !settled && d.seen {
-		settled, err = r.watch(ctx, d, true)
+	if current.Mark == "" {
+		h.discardLock()
+		return nil // dealt with between the listing and the lock
 	}
-	if err == nil && (settled || e.SessionID != "" || time.Since(e.Asked) > askLimit) {
-		err = h.remove()
+	h.entry = current
+	over, err := r.settled(ctx, h, left)
+	if err != nil || !over {
+		return err
 	}
-	return d.found, err
+	if err := h.remove(); err != nil {
+		left.problems = append(left.problems, err)
+	}
+	return nil
 }
 
-// forgetEnded drops the entry of a rental that Terraform knew of and that has
-// ended since. One that may be alive is left: the conflict that it is names it.
-func (r *Renter) forgetEnded(ctx context.Context, e entry) error {
-	s, err := r.service.Session(ctx, e.SessionID)
-	if shopper.IsNotFound(err) || err == nil && gone(s) {
-		return r.journal.seen(e.mark())
+// settled reports whether an entry needs to be remembered no longer.
+func (r *Renter) settled(ctx context.Context, h *held, left *remains) (bool, error) {
+	if h.HandedOver {
+		// Terraform knew of it. If it may be alive it stays: the conflict names it.
+		s, err := r.service.Session(ctx, h.SessionID)
+		return shopper.IsNotFound(err) || err == nil && gone(s), nil
 	}
-	return err
+	d := leftoverDoubt(h)
+	settled, err := r.look(ctx, d)
+	if err == nil && !settled && d.seen {
+		settled, err = r.watch(ctx, d)
+	}
+	left.released = append(left.released, d.found...)
+	return settled, err
+}
+
+// leftoverDoubt is the doubt about an entry that another process left. What the
+// computer's clock said then is believed with a margin, and only as far as it
+// makes sense.
+func leftoverDoubt(h *held) *doubt {
+	age := max(time.Since(h.Asked)-clockDoubt, 0)
+	return &doubt{held: h, asked: time.Now().Add(-age), under: h.SessionID == ""}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -15,6 +16,11 @@ import (
 // way.
 type doubt struct {
 	held *held
+	// asked is when the request was sent, by this process's own clock: setting the
+	// computer's clock doesn't make it over.
+	asked time.Time
+	// under is true when the request was perhaps still under way when it failed.
+	under bool
 	// seen is true once a session was found whose request was perhaps still under
 	// way: releasing that one proves nothing, it can come back to life.
 	seen bool
@@ -29,54 +35,92 @@ const looks = 3
 // refused deals with a request that rents and that failed with err: whatever it
 // left behind is found by its mark and released. What can't be released is
 // returned.
-func (r *run) refused(ctx context.Context, h *held, offer shopper.Offer, err error) (*Rental, error) {
-	r.budget.drop(h.mark())
-	if shopper.IsUnreachable(err) && !shopper.IsAmbiguous(err) {
-		r.forget(h) // nothing was sent
+func (r *run) refused(ctx context.Context, d *doubt, offer shopper.Offer, err error) (*Rental, error) {
+	h := d.held
+	if notSent(err) {
+		r.forget(h)
 		return nil, err
 	}
-	d := &doubt{held: h}
-	under := requestUnderWay(err)
-	if under {
+	rental := salvaged(h, offer, err)
+	if rental != nil {
+		h.SessionID = rental.Session.ID
+		r.rented(rental)
+	}
+	if d.under = rental == nil && mayBeUnderWay(err); d.under {
 		h.Doubt = true
-		if saveErr := h.save(); saveErr != nil {
-			r.warn("%v", saveErr)
-		}
-		r.say("The answer to the request that rents was lost; looking for session %s", h.mark())
+		r.say("The answer to the request that rents was lost; looking for a session with the mark %s", h.Mark)
 	}
-	settled, lookErr := r.look(ctx, d, under)
-	if kept, ok := errors.AsType[*NotReleasedError](lookErr); ok && kept.Last.ID != "" {
-		rental := &Rental{Session: kept.Last, Offer: offer, Mark: h.mark(), held: h}
-		r.Rented(rental)
-		return rental, &KeptError{Cause: err, Release: lookErr}
+	r.save(h)
+	settled, lookErr := r.resolve(ctx, d)
+	if kept, ok := errors.AsType[*NotReleasedError](lookErr); ok && rental == nil && kept.Last.ID != "" {
+		rental = &Rental{Session: kept.Last, Offer: offer, Mark: h.mark(), held: h}
+		r.rented(rental)
 	}
-	if lookErr != nil {
-		r.doubts = append(r.doubts, d)
-		return nil, &DoubtError{Cause: err, Mark: h.mark(), Found: d.found, Err: lookErr}
+	switch {
+	case lookErr != nil && rental != nil:
+		return rental, &KeptError{Cause: err, Release: notReleased(rental.Session, lookErr)}
+	case lookErr != nil:
+		return nil, &DoubtError{Cause: err, Mark: h.mark(), Found: d.found, Err: lookErr, Forgotten: h.journal == nil}
+	case rental != nil:
+		r.dropped()
 	}
 	if settled {
 		r.forget(h)
 	} else {
 		r.doubts = append(r.doubts, d)
 	}
-	return nil, &lostError{err: err, released: d.found}
+	return nil, &lostError{err: err, released: d.found, unsettled: !settled}
 }
 
-// requestUnderWay reports whether the request that failed with err can still be
-// at work: no answer of the service's own has come.
-func requestUnderWay(err error) bool {
+// resolve looks for what a request left behind. Where nothing will tell a later
+// call of a search that fails, it goes on until the request can't be under way.
+func (r *run) resolve(ctx context.Context, d *doubt) (bool, error) {
+	settled, err := r.look(ctx, d)
+	if err != nil && d.held.journal == nil && ctx.Err() == nil {
+		return r.watch(ctx, d)
+	}
+	return settled, err
+}
+
+// notSent reports whether err proves that no request was sent.
+func notSent(err error) bool {
+	return errors.Is(err, shopper.ErrInvalid) || shopper.IsUnreachable(err) && !shopper.IsAmbiguous(err)
+}
+
+// salvaged is the rental that an answer told of although it could not be used.
+// Only a session that carries our mark is one.
+func salvaged(h *held, offer shopper.Offer, err error) *Rental {
 	ambiguous, ok := errors.AsType[*shopper.AmbiguousError](err)
-	return ok && !ambiguous.Answered
+	if !ok || ambiguous.Session == nil || ambiguous.Session.ConsumerID != h.Mark || shopper.ValidateID(ambiguous.Session.ID) != nil {
+		return nil
+	}
+	return &Rental{Session: *ambiguous.Session, Offer: offer, Mark: h.mark(), held: h}
+}
+
+// mayBeUnderWay reports whether the request that failed with err can still be at
+// work. It is not when the service itself has answered; but a 409 for a mark
+// that is used once means that something on the way sent the request twice, and
+// answers for one of the two.
+func mayBeUnderWay(err error) bool {
+	if ambiguous, ok := errors.AsType[*shopper.AmbiguousError](err); ok {
+		return !ambiguous.Answered
+	}
+	answer, ok := errors.AsType[*shopper.Error](err)
+	return !ok || answer.Status == http.StatusConflict
 }
 
 // look searches for the mark and releases what it finds. It reports whether the
 // matter is settled: a request that is no longer under way leaves nothing new.
-func (r *Renter) look(ctx context.Context, d *doubt, under bool) (bool, error) {
-	ctx, cancel := goingOn(ctx, releaseLimit)
+func (r *Renter) look(ctx context.Context, d *doubt) (bool, error) {
+	ctx, cancel := goingOn(ctx)
 	defer cancel()
+	if proved, err := r.releaseKnown(ctx, d); err != nil || proved && !d.under {
+		return proved, err
+	}
 	pause := newPace(200*time.Millisecond, 2*time.Second)
 	for n := 1; ; n++ {
-		sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{ConsumerID: d.held.Mark})
+		late := !d.under || r.late(d) // judged before the list is made
+		sessions, err := r.marked(ctx, d.held.Mark)
 		if err != nil {
 			return false, err
 		}
@@ -84,7 +128,7 @@ func (r *Renter) look(ctx context.Context, d *doubt, under bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if over || !under || time.Since(d.held.Asked) > askLimit {
+		if late || over {
 			return true, nil
 		}
 		if len(sessions) > 0 || n == looks {
@@ -96,38 +140,81 @@ func (r *Renter) look(ctx context.Context, d *doubt, under bool) (bool, error) {
 	}
 }
 
+// late reports whether the request can no longer be under way.
+func (r *Renter) late(d *doubt) bool { return time.Since(d.asked) > r.askLimit }
+
+// marked lists the sessions that carry a mark. It is patient with a service that
+// fails: an answer that was lost and a service that is down come together.
+func (r *Renter) marked(ctx context.Context, mark string) ([]shopper.Session, error) {
+	begun := time.Now()
+	pause := newPace(time.Second, 5*time.Second)
+	for {
+		sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{ConsumerID: mark})
+		if err == nil {
+			// What is found is released, so nothing else may be among it.
+			return slices.DeleteFunc(sessions, func(s shopper.Session) bool { return s.ConsumerID != mark }), nil
+		}
+		if time.Since(begun) > r.listPatience || shopper.IsUnauthorized(err) || pause.wait(ctx) != nil {
+			return nil, err
+		}
+	}
+}
+
+// releaseKnown releases the session whose id was told, if it is the mark's. It
+// reports whether that one is proved to have ended; where it can't be read, the
+// search for the mark follows.
+func (r *Renter) releaseKnown(ctx context.Context, d *doubt) (bool, error) {
+	id := d.held.SessionID
+	if shopper.ValidateID(id) != nil {
+		return false, nil
+	}
+	s, err := r.service.Session(ctx, id)
+	switch {
+	case err != nil:
+		return shopper.IsNotFound(err), nil
+	case s.ConsumerID != d.held.Mark:
+		return false, nil
+	}
+	err = r.releaseOf(ctx, d, s)
+	return err == nil, err
+}
+
 // releaseFound releases the sessions of a request in doubt. It reports whether
-// one of them proves that the request is over.
+// they prove that the request is over.
 func (r *Renter) releaseFound(ctx context.Context, d *doubt, sessions []shopper.Session) (bool, error) {
-	over := false
+	over := len(sessions) > 0
 	for _, s := range sessions {
-		switch {
-		case hasMachine(s):
-			over = true
-		case s.Status == shopper.Failed:
-			// Refused by its cloud: the row never had a machine and stays as it is.
-			over = true
-			continue
-		default:
-			d.seen = true
+		// A session that failed without a machine was refused by its cloud.
+		if !hasMachine(s) && s.Status != shopper.Failed {
+			over = false
+			d.seen = d.seen || d.under
 		}
-		if s.Status == shopper.Stopped && s.RetryChildID == "" {
-			continue
-		}
-		if err := r.release(ctx, s.ID); err != nil {
+		if err := r.releaseOf(ctx, d, s); err != nil {
 			return false, err
-		}
-		if !slices.Contains(d.found, s.ID) {
-			d.found = append(d.found, s.ID)
 		}
 	}
 	return over, nil
 }
 
-// hasMachine reports whether the cloud has answered the request that made s: the
-// service writes the address and the machine's id in one step.
+// releaseOf releases one session of a request in doubt, unless it has ended.
+func (r *Renter) releaseOf(ctx context.Context, d *doubt, s shopper.Session) error {
+	if gone(s) && s.RetryChildID == "" && !s.AutoRetry {
+		return nil
+	}
+	if err := r.release(ctx, s); err != nil {
+		return err
+	}
+	if !slices.Contains(d.found, s.ID) {
+		d.found = append(d.found, s.ID)
+	}
+	return nil
+}
+
+// hasMachine reports whether a cloud has answered the request that made s with a
+// machine. The service then writes the user to log in as, at least: two of the
+// clouds tell the address only later.
 func hasMachine(s shopper.Session) bool {
-	return s.SSHHost != "" || s.Status == shopper.Running
+	return s.SSHUser != "" || s.SSHHost != "" || s.Status == shopper.Running
 }
 
 // lookAgain looks once more at everything in doubt, at the end of Rent. Where a
@@ -135,57 +222,71 @@ func hasMachine(s shopper.Session) bool {
 // journal to tell a later call, it stays until that can no longer be.
 func (r *run) lookAgain(ctx context.Context) {
 	for _, d := range r.doubts {
-		stay := ctx.Err() == nil && (d.seen || r.journal == nil)
-		settled, err := r.watch(ctx, d, stay)
+		look := r.look
+		if ctx.Err() == nil && (d.seen || d.held.journal == nil) {
+			look = r.watch
+		}
+		settled, err := look(ctx, d)
 		switch {
-		case err != nil && ctx.Err() == nil:
-			r.warn("It could not be made sure that the request marked %s rented nothing: %v", d.held.mark(), err)
-			d.held.release()
 		case settled:
 			r.forget(d.held)
-		default:
-			d.held.release() // a later call looks again
+		case d.held.journal == nil:
+			r.warn("The request to rent marked %s may still be under way, and no journal tells a later run of it. Look for a session"+
+				" with this consumer_id in a few minutes, and release it.%s", d.held.Mark, trouble(err))
+		case err != nil:
+			r.warn("It could not be made sure that the request marked %s rented nothing. The next plan, apply or destroy of %q looks"+
+				" for it again.%s", d.held.Mark, r.Name, trouble(err))
 		}
 	}
-	r.doubts = nil
 }
 
-// watch looks at a doubt once, or, when it stays, until it is settled.
-func (r *Renter) watch(ctx context.Context, d *doubt, stay bool) (bool, error) {
+func trouble(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%v)", err)
+}
+
+// watch looks at a doubt until it is settled.
+func (r *Renter) watch(ctx context.Context, d *doubt) (bool, error) {
 	pause := newPace(time.Second, 5*time.Second)
 	for {
-		settled, err := r.look(ctx, d, true)
-		if settled || !stay {
+		settled, err := r.look(ctx, d)
+		if settled || err != nil && r.late(d) {
 			return settled, err
 		}
-		if err := pause.wait(ctx); err != nil {
-			return false, err
+		if waitErr := pause.wait(ctx); waitErr != nil {
+			return false, errors.Join(waitErr, err)
 		}
 	}
 }
 
-// goingOn returns a context that a cancel of ctx doesn't end, with ctx's own
-// deadline or, when it has none, the given limit.
-func goingOn(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+// goingOn returns a context for giving something back: a cancel of ctx doesn't
+// end it, ctx's deadline does, or releaseLimit where it has none.
+func goingOn(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
-	// A deadline that has passed, or nearly so, leaves no time to give anything back.
-	if least := time.Now().Add(limit / 4); !ok || deadline.Before(least) {
-		deadline = time.Now().Add(limit)
+	// A deadline that has passed, or nearly so, leaves no time for that.
+	if least := time.Now().Add(releaseLimit / 4); !ok || deadline.Before(least) {
+		deadline = time.Now().Add(releaseLimit)
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
 }
 
 // lostError is a refused or lost request of which nothing is left.
 type lostError struct {
-	err      error
-	released []string
+	err       error
+	released  []string
+	unsettled bool
 }
 
 func (e *lostError) Error() string {
-	if len(e.released) == 0 {
-		return e.err.Error()
+	switch {
+	case len(e.released) > 0:
+		return fmt.Sprintf("%v (what it had made was found by its mark and released: %v)", e.err, e.released)
+	case e.unsettled:
+		return fmt.Sprintf("%v (nothing was found under its mark, which is looked for again until the request can't be under way)", e.err)
 	}
-	return fmt.Sprintf("%v (what it had made was found by its mark and released: %v)", e.err, e.released)
+	return e.err.Error()
 }
 
 func (e *lostError) Unwrap() error { return e.err }

@@ -12,6 +12,8 @@ import (
 type NoOfferError struct {
 	// OfferID is the one offer that was asked for, "" where requirements choose.
 	OfferID string
+	// Cloud is the only one that was asked, "" where all were.
+	Cloud string
 	// Total counts the offers there are, Fit those that meet the requirements (and
 	// have all been tried); Rejected are the others, closest first.
 	Total, Fit int
@@ -27,7 +29,7 @@ func (e *NoOfferError) Error() string {
 	case e.Fit > 0:
 		return fmt.Sprintf("All %d offers that meet the requirements have been tried.", e.Fit)
 	default:
-		return explain(e.Total, e.Rejected)
+		return explain(e.Cloud, e.Total, e.Rejected)
 	}
 }
 
@@ -47,13 +49,18 @@ func (e *NotReadyError) Error() string {
 // UnusableError says why a rented machine can't be used.
 type UnusableError struct {
 	SessionID, Reason string
-	Err               error
+	// Released is true once the machine has been given back, with proof.
+	Released bool
+	Err      error
 }
 
 func (e *UnusableError) Error() string {
 	text := fmt.Sprintf("session %s: %s", e.SessionID, e.Reason)
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
+	}
+	if e.Released {
+		text += ". It has been released and no longer costs anything"
 	}
 	return text
 }
@@ -69,7 +76,11 @@ type AttemptsError struct {
 
 func (e *AttemptsError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d offers were tried:\n", len(e.Attempts))
+	what := "%d offers were tried:\n"
+	if len(e.Attempts) == 1 {
+		what = "%d offer was tried:\n"
+	}
+	fmt.Fprintf(&b, what, len(e.Attempts))
 	for _, a := range e.Attempts {
 		fmt.Fprintf(&b, "  %s ($%.4g/h): %v\n", a.Offer.ID, a.Offer.PricePerHour, a.Err)
 	}
@@ -79,7 +90,7 @@ func (e *AttemptsError) Error() string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// Unwrap returns the last attempt's error and what ended the search.
+// Unwrap returns the attempts' errors and what ended the search.
 func (e *AttemptsError) Unwrap() []error {
 	var all []error
 	for _, a := range e.Attempts {
@@ -91,8 +102,8 @@ func (e *AttemptsError) Unwrap() []error {
 	return all
 }
 
-// CancelledError says that renting was interrupted, and that the machine has
-// been given back.
+// CancelledError says that renting was interrupted by the user, and that the
+// machine has been given back.
 type CancelledError struct {
 	SessionID string
 	Err       error
@@ -111,12 +122,6 @@ type NotReleasedError struct {
 	// Last is the session as read last; its ID is empty if it never was.
 	Last shopper.Session
 	Err  error
-}
-
-func (e *NotReleasedError) note(err error) {
-	if err != nil {
-		e.Err = err
-	}
 }
 
 func (e *NotReleasedError) Error() string {
@@ -154,13 +159,20 @@ func (e *KeptError) Unwrap() []error { return []error{e.Cause, e.Release} }
 type DoubtError struct {
 	Cause error
 	Mark  Mark
+	// Found are sessions that were found and released.
 	Found []string
 	Err   error
+	// Forgotten is true where no journal tells a later call to look again.
+	Forgotten bool
 }
 
 func (e *DoubtError) Error() string {
+	then := "The next plan, apply or destroy of this name looks for it again."
+	if e.Forgotten {
+		then = "There is no journal to tell a later run of it: look for a session with that consumer_id, and release it."
+	}
 	return fmt.Sprintf("%v\n\nWhether this rented a machine could not be found out, so one may be costing money under the"+
-		" consumer_id %s: %v\n\nThe next apply looks for it again.", e.Cause, e.Mark, e.Err)
+		" consumer_id %s: %v\n\n%s", e.Cause, e.Mark, e.Err, then)
 }
 
 // Unwrap returns both.

@@ -8,9 +8,14 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
+// extendPatience is how long a reservation is read for the hours of a request
+// whose answer was lost: it may still be under way.
+const extendPatience = 10 * time.Second
+
 // Extend raises a reservation to the given hours. The request that adds hours is
 // sent once at most, and only after a read that says they are missing; whether
-// it worked is read afterwards, so that a lost answer adds nothing twice. It
+// it worked is read afterwards, so that a lost answer adds nothing twice. Whether
+// the limit of 12 hours allows it is left to the service, whose clock counts. It
 // returns the session as read last.
 func (r *Renter) Extend(ctx context.Context, id string, hours int) (shopper.Session, error) {
 	before, err := r.service.Session(ctx, id)
@@ -20,8 +25,11 @@ func (r *Renter) Extend(ctx context.Context, id string, hours int) (shopper.Sess
 	if before.ReservationHours >= hours {
 		return before, nil
 	}
-	if err := CanExtend(before, hours, time.Now()); err != nil {
-		return before, err
+	if before.Status.Terminal() || before.Status == shopper.Stopping {
+		return before, fmt.Errorf("session %s reads %q and can't be extended", before.ID, before.Status)
+	}
+	if ctx.Err() != nil {
+		return before, ctx.Err()
 	}
 	_, askErr := r.service.Extend(context.WithoutCancel(ctx), id, hours-before.ReservationHours)
 	after, err := r.readExtended(context.WithoutCancel(ctx), id, hours, askErr)
@@ -34,36 +42,22 @@ func (r *Renter) Extend(ctx context.Context, id string, hours int) (shopper.Sess
 	return after, nil
 }
 
-// readExtended reads the session after the request; where that one's answer was
-// lost, for a little while, since it may still be under way.
+// readExtended reads the session after the request; for a little while where
+// that one's answer was lost, or where the session can't be read.
 func (r *Renter) readExtended(ctx context.Context, id string, hours int, askErr error) (shopper.Session, error) {
-	limit := 10 * time.Second
-	if askErr == nil || !shopper.IsAmbiguous(askErr) {
-		limit = 0
-	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	begun := time.Now()
 	pause := newPace(250*time.Millisecond, 2*time.Second)
 	for {
 		session, err := r.service.Session(ctx, id)
-		if err != nil || session.ReservationHours >= hours || time.Since(begun) >= limit {
+		if err == nil && (session.ReservationHours >= hours || !shopper.IsAmbiguous(askErr)) || shopper.IsNotFound(err) {
 			return session, err
 		}
-		if err := pause.wait(ctx); err != nil {
+		if time.Since(begun) >= extendPatience || pause.wait(ctx) != nil {
 			return session, err
 		}
 	}
-}
-
-// CanExtend says why the service would refuse to raise the session's reservation
-// to the given hours at the time now: it adds the hours since the session began
-// to those asked for, and allows 12.
-func CanExtend(s shopper.Session, hours int, now time.Time) error {
-	if s.Status.Terminal() || s.Status == shopper.Stopping {
-		return fmt.Errorf("session %s reads %q and can't be extended", s.ID, s.Status)
-	}
-	return FitsLimit(s.CreatedAt, s.ReservationHours, hours, now)
 }
 
 // FitsLimit says why a reservation begun at the given time can't be raised from

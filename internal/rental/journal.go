@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
-
-	"github.com/gofrs/flock"
+	"regexp"
 )
 
 // Journal is a write-ahead log of rentals: one small file for each, written and
@@ -22,6 +20,10 @@ import (
 // system drops when the process ends, however it ends: an entry that nobody
 // holds and that was not handed over is a leftover.
 //
+// Whatever goes wrong with it is told and keeps nothing from being rented or
+// released: what is lost is the proof, and a machine found by its mark is then a
+// conflict.
+//
 // A nil *Journal is one that is turned off: it remembers nothing.
 type Journal struct {
 	dir string
@@ -32,6 +34,9 @@ const maxEntry = 64 << 10
 
 // maxEntries bounds how many entries one look at the journal reads.
 const maxEntries = 10_000
+
+// maxProblems bounds how many bad files one look at the journal tells of.
+const maxProblems = 20
 
 // OpenJournal returns the journal kept in dir, which is made at the first entry.
 // An empty dir turns the journal off.
@@ -50,115 +55,9 @@ func (j *Journal) Dir() string {
 	return j.dir
 }
 
-// entry is what the journal knows of one rental.
-type entry struct {
-	Version int    `json:"version"`
-	Mark    string `json:"mark"`
-	Service string `json:"service"` // the service's URL, without credentials
-	OfferID string `json:"offer_id"`
-	// Asked is when the request that rents was sent.
-	Asked time.Time `json:"asked"`
-	// SessionID is known once the service has answered.
-	SessionID string `json:"session_id,omitempty"`
-	// Doubt is true while the request's outcome is not known.
-	Doubt bool `json:"doubt,omitempty"`
-	// HandedOver is true once Create has returned the rental to Terraform.
-	HandedOver bool `json:"handed_over,omitempty"`
-}
-
-func (e entry) mark() Mark {
-	mark, _ := ParseMark(e.Mark) // checked when the entry was read
-	return mark
-}
-
-// held is an entry that this process works on: nobody else treats it as left
-// over until release is called or the process ends.
-type held struct {
-	entry
-	journal *Journal
-	lock    *flock.Flock
-}
-
-// begin writes the entry for an attempt that is about to be made. The error says
-// that a crash from here on would leave no trace in the journal.
-func (j *Journal) begin(e entry) (*held, error) {
-	h := &held{entry: e, journal: j}
-	if j == nil {
-		return h, nil
-	}
-	if err := os.MkdirAll(j.dir, 0o700); err != nil {
-		return h, j.failed(err)
-	}
-	locked, err := h.acquire()
-	if err != nil {
-		return h, err
-	}
-	if !locked {
-		return h, j.failed(fmt.Errorf("another process holds the new entry %s", h.mark().Token))
-	}
-	return h, h.save()
-}
-
-// hold takes over an entry left by a process that ended. It reports false when
-// the entry is being worked on.
-func (j *Journal) hold(e entry) (*held, bool, error) {
-	h := &held{entry: e, journal: j}
-	locked, err := h.acquire()
-	return h, locked, err
-}
-
-func (h *held) acquire() (bool, error) {
-	lock := flock.New(h.journal.path(h.mark(), ".lock"))
-	locked, err := lock.TryLock()
-	if err != nil {
-		return false, h.journal.failed(err)
-	}
-	if locked {
-		h.lock = lock
-	}
-	return locked, nil
-}
-
-// save writes the entry so that it survives a crash of the machine as well.
-func (h *held) save() error {
-	if h.journal == nil {
-		return nil
-	}
-	data, err := json.MarshalIndent(h.entry, "", "  ")
-	if err != nil {
-		return h.journal.failed(err)
-	}
-	return h.journal.write(h.journal.path(h.mark(), ".json"), data)
-}
-
-// release lets other calls see the entry as it is now.
-func (h *held) release() {
-	if h.lock != nil {
-		_ = h.lock.Unlock()
-		h.lock = nil
-	}
-}
-
-// remove forgets the entry: its rental is in state, or proved to have ended.
-func (h *held) remove() error {
-	if h.journal == nil {
-		return nil
-	}
-	err := h.journal.forget(h.mark())
-	h.release()
-	_ = os.Remove(h.journal.path(h.mark(), ".lock"))
-	return err
-}
-
-func (j *Journal) forget(m Mark) error {
-	if j == nil || m.Token == "" {
-		return nil
-	}
-	if err := os.Remove(j.path(m, ".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return j.failed(err)
-	}
-	return nil
-}
+// entryFile is the name of an entry's file, which is its mark's token. Anything
+// else in the directory is not ours.
+var entryFile = regexp.MustCompile(`^([0-9a-f]{32})\.json$`)
 
 // seen tells the journal that the rental with this mark is in Terraform's state,
 // or has ended: it needs to be remembered no longer.
@@ -169,16 +68,16 @@ func (j *Journal) seen(m Mark) error {
 	if _, err := os.Stat(j.path(m, ".json")); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	h, locked, err := j.hold(entry{Mark: m.String()})
-	if err != nil || !locked {
+	h, mine, err := j.hold(entry{Mark: m.String()})
+	if err != nil || !mine {
 		return err
 	}
 	return h.remove()
 }
 
 // entries returns what the journal knows of rentals under this consumer and name
-// at this service.
-func (j *Journal) entries(service string, name Mark) ([]entry, error) {
+// at this service, and what could not be read: one bad file hides no other.
+func (j *Journal) entries(service string, name Mark) (found []entry, problems []error) {
 	if j == nil {
 		return nil, nil
 	}
@@ -187,63 +86,76 @@ func (j *Journal) entries(service string, name Mark) ([]entry, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, j.failed(err)
+		problems = append(problems, j.failed(err)) // what was listed before the error counts
 	}
-	var found []entry
 	for _, file := range files {
-		if len(found) >= maxEntries {
-			break
-		}
-		if !strings.HasSuffix(file.Name(), ".json") {
+		match := entryFile.FindStringSubmatch(file.Name())
+		if match == nil {
 			continue
 		}
-		e, err := j.read(file.Name())
-		if err != nil {
-			return nil, err
+		if len(found) >= maxEntries {
+			return found, append(problems, j.failed(fmt.Errorf("it has more than %d entries of %s", maxEntries, name.Name)))
 		}
-		if e.Mark != "" && e.Service == service && name.sameName(e.mark()) {
+		e, err := j.read(match[1])
+		switch {
+		case err != nil:
+			if len(problems) < maxProblems {
+				problems = append(problems, err)
+			}
+		case e.Mark != "" && e.Service == service && name.sameName(e.mark()):
 			found = append(found, e)
 		}
 	}
-	return found, nil
+	return found, problems
 }
 
-func (j *Journal) read(name string) (entry, error) {
+// read returns the entry with this token; an empty one when there is none.
+func (j *Journal) read(token string) (entry, error) {
 	var e entry
-	path := filepath.Join(j.dir, name)
-	info, err := os.Stat(path)
+	path := filepath.Join(j.dir, token+".json")
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, nil // removed between the listing and the reading
+	}
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return e, nil // removed between the listing and the reading
-		}
 		return e, j.failed(err)
 	}
-	if info.Size() > maxEntry {
-		return e, j.failed(fmt.Errorf("%s is larger than a journal entry can be", path))
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return e, nil
-		}
+	defer func() { _ = file.Close() }()
+	data, err := io.ReadAll(io.LimitReader(file, maxEntry+1))
+	switch {
+	case err != nil:
 		return e, j.failed(err)
+	case len(data) > maxEntry:
+		return e, j.failed(fmt.Errorf("%s is larger than an entry can be", path))
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
-		return e, j.failed(fmt.Errorf("%s can't be read: %w", path, err))
+		return entry{}, j.failed(fmt.Errorf("%s can't be read (%w). Delete it once no session is left whose consumer_id ends in %s",
+			path, err, token))
 	}
-	if _, ok := ParseMark(e.Mark); !ok {
-		return e, j.failed(fmt.Errorf("%s names no rental", path))
+	if mark, ok := ParseMark(e.Mark); !ok || mark.Token != token {
+		return entry{}, j.failed(fmt.Errorf("%s names no rental of its own", path))
+	}
+	if e.Version != entryVersion {
+		return entry{}, j.failed(fmt.Errorf("%s has version %d and was written by another version of the provider", path, e.Version))
 	}
 	return e, nil
 }
 
-// current reads the entry again.
+// current reads the entry again; it is empty when it has been dealt with.
 func (j *Journal) current(e entry) (entry, error) {
-	return j.read(e.mark().Token + ".json")
+	return j.read(e.mark().Token)
 }
 
 func (j *Journal) path(m Mark, ending string) string {
 	return filepath.Join(j.dir, m.Token+ending)
+}
+
+// forget removes the entry's file.
+func (j *Journal) forget(m Mark) error {
+	if err := os.Remove(j.path(m, ".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return j.failed(err)
+	}
+	return nil
 }
 
 // write replaces the file at once and syncs it and its directory.

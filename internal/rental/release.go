@@ -2,6 +2,8 @@ package rental
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -14,74 +16,124 @@ import (
 // Cancelling ctx doesn't stop it; ctx's deadline does, or 20 minutes where it
 // has none.
 func (r *Renter) Release(ctx context.Context, id string) error {
-	limited, cancel := goingOn(ctx, releaseLimit)
+	limited, cancel := goingOn(ctx)
 	defer cancel()
-	return r.release(limited, id)
+	return r.release(limited, shopper.Session{ID: id})
 }
 
 // ReleaseSession is Release for a session in Terraform's state: it tells the
-// journal, and settles what that still doubts under the session's name.
-func (r *Renter) ReleaseSession(ctx context.Context, id, consumerID string) error {
+// journal, and settles what that still doubts under the session's name, since
+// this may be the last call there is. The warnings say what the journal could
+// not be asked or told.
+func (r *Renter) ReleaseSession(ctx context.Context, id, consumerID string) (warnings []string, err error) {
 	if err := r.Release(ctx, id); err != nil {
-		return err
+		return nil, err
 	}
 	mark, ok := ParseMark(consumerID)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	r.budget.drop(mark)
-	_ = r.journal.seen(mark) // what can't be forgotten is found ended later
-	return r.settle(ctx, mark)
+	if err := r.journal.seen(mark); err != nil {
+		warnings = append(warnings, err.Error())
+	}
+	left, err := r.leftovers(ctx, mark)
+	for _, problem := range left.problems {
+		warnings = append(warnings, problem.Error())
+	}
+	return warnings, err
 }
 
-// release follows a session and its replacements until all have ended.
-func (r *Renter) release(ctx context.Context, id string) error {
-	for range maxChildren {
-		child, err := r.releaseOne(ctx, id)
-		if err != nil || child == "" || child == id {
+// release follows a session and its replacements until all have ended. What is
+// known of the session may be its id alone.
+func (r *Renter) release(ctx context.Context, known shopper.Session) error {
+	queue := []shopper.Session{known}
+	for n := 0; n < len(queue); n++ {
+		if n > maxChildren {
+			return &NotReleasedError{
+				SessionID: queue[n].ID, Last: queue[n], Err: errors.New("it is one of too many replacements for a failed session"),
+			}
+		}
+		last, err := r.releaseOne(ctx, queue[n])
+		if err != nil {
 			return err
 		}
-		id = child
+		children, err := r.replacements(ctx, last)
+		if err != nil {
+			return err
+		}
+		for _, child := range children {
+			if !among(queue, child.ID) {
+				queue = append(queue, child)
+			}
+		}
 	}
 	return nil
 }
 
-// releaseOne returns the id of the session's replacement, if the service rented
-// one.
-func (r *Renter) releaseOne(ctx context.Context, id string) (string, error) {
+func among(sessions []shopper.Session, id string) bool {
+	for _, s := range sessions {
+		if s.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// releaseOne gives back one session, and returns it as it was read last.
+func (r *Renter) releaseOne(ctx context.Context, known shopper.Session) (shopper.Session, error) {
 	pause := newPace(200*time.Millisecond, 5*time.Second)
-	state := &NotReleasedError{SessionID: id}
+	last := known
+	var trouble error
 	var asked time.Time
 	for {
-		if mustAsk(state.Last.Status, asked) {
+		if mustAsk(last.Status, asked) {
 			asked = time.Now()
-			err := r.service.Delete(ctx, id)
+			err := r.service.Delete(ctx, known.ID)
 			if shopper.IsNotFound(err) {
-				return state.Last.RetryChildID, nil
+				return last, nil
 			}
-			state.note(err)
+			trouble = worth(trouble, err)
 		}
-		session, err := r.service.Session(ctx, id)
+		session, err := r.service.Session(ctx, known.ID)
 		switch {
 		case shopper.IsNotFound(err):
-			return state.Last.RetryChildID, nil
+			return last, nil
 		case err != nil:
-			state.note(err)
+			trouble = worth(trouble, err)
+		case gone(session):
+			return session, nil
 		default:
-			state.Last = session
-			if gone(session) {
-				return session.RetryChildID, nil
-			}
+			last = session
 		}
 		if err := pause.wait(ctx); err != nil {
-			state.note(err)
-			return "", state
+			return last, notReleased(last, fmt.Errorf("no time is left: %w", errors.Join(err, trouble)))
 		}
 	}
 }
 
+// worth returns the trouble that an error has to tell of: the end of the time is
+// the least of it.
+func worth(earlier, err error) error {
+	if err == nil || earlier != nil && errors.Is(err, context.DeadlineExceeded) {
+		return earlier
+	}
+	return err
+}
+
+func notReleased(last shopper.Session, err error) error {
+	if _, ok := errors.AsType[*NotReleasedError](err); ok {
+		return err
+	}
+	state := &NotReleasedError{SessionID: last.ID, Err: err}
+	if last.Status != "" { // more is known of it than its id
+		state.Last = last
+	}
+	return state
+}
+
 // gone reports whether what was read proves that nothing bills for the session.
-// A failed one that has no address never had a machine; the service leaves it
+// A failed one that was given no machine never had one; the service leaves it
 // failed for good.
 func gone(s shopper.Session) bool {
 	return s.Status == shopper.Stopped || s.Status == shopper.Failed && !hasMachine(s)
@@ -91,4 +143,37 @@ func gone(s shopper.Session) bool {
 // while; a session that reads anything but stopping has not been listened to.
 func mustAsk(status shopper.Status, asked time.Time) bool {
 	return asked.IsZero() || status != shopper.Stopping && status.Known() || time.Since(asked) > repeatDelete
+}
+
+// replacements returns what the service rented in place of a session that has
+// ended. It names the child in the parent, or forgets to: while a session that
+// replaces itself is being destroyed its row is written from two sides, and the
+// child alone tells whose it is.
+func (r *Renter) replacements(ctx context.Context, s shopper.Session) ([]shopper.Session, error) {
+	var children []shopper.Session
+	if s.RetryChildID != "" {
+		children = append(children, shopper.Session{ID: s.RetryChildID})
+	}
+	if !s.AutoRetry {
+		return children, nil
+	}
+	pause := newPace(time.Second, 5*time.Second)
+	for range looks {
+		sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{ConsumerID: s.ConsumerID})
+		if err != nil {
+			return nil, notReleased(s, fmt.Errorf("it has ended, and what the service rented in its place could not be listed: %w", err))
+		}
+		for _, other := range sessions {
+			if other.RetryParentID == s.ID && !among(children, other.ID) {
+				children = append(children, other)
+			}
+		}
+		if len(children) > 0 {
+			break
+		}
+		if err := pause.wait(ctx); err != nil {
+			return nil, notReleased(s, fmt.Errorf("it has ended, and the service may be renting another in its place: %w", err))
+		}
+	}
+	return children, nil
 }

@@ -15,7 +15,11 @@ package rental
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -38,9 +42,21 @@ const (
 	// MaxHours is the service's hard limit on a reservation, counted from its start.
 	MaxHours = 12
 
-	// askLimit is after how long a request that rents can no longer be under way:
-	// the service's own limit.
-	askLimit = 300 * time.Second
+	// askLimit is after how long a request that rents can no longer be under way: the
+	// service's own limit of 300 seconds, and what the request may take to get there.
+	askLimit = shopper.CreateTimeout
+
+	// clockDoubt is added to askLimit where another process wrote down when it asked:
+	// the computer's clock may have been set since.
+	clockDoubt = time.Minute
+
+	// listPatience is how long a search for a mark goes on asking a service that
+	// fails: it is restarted, say, and that may be why the answer was lost.
+	listPatience = 90 * time.Second
+
+	// runningLimit bounds the wait for a machine where the caller sets no bound. The
+	// service itself gives up after half an hour at the most.
+	runningLimit = time.Hour
 
 	// readyLimit bounds the wait for a service that is starting up.
 	readyLimit = 5 * time.Minute
@@ -74,6 +90,11 @@ type Renter struct {
 	consumer string
 	journal  *Journal
 	budget   *budget
+	market   *market
+	// inState are the marks that this process knows to be in Terraform's state.
+	inState sync.Map
+
+	askLimit, listPatience time.Duration // the constants; shorter in tests on a real clock
 }
 
 // New returns a Renter. It makes no request.
@@ -82,7 +103,10 @@ func New(service Service, cfg Config) *Renter {
 		service:  service,
 		consumer: cfg.Consumer,
 		journal:  cfg.Journal,
-		budget:   &budget{ceiling: cfg.MaxPricePerHour, spent: map[string]float64{}},
+		budget:   &budget{ceiling: cfg.MaxPricePerHour, spent: map[string]spending{}},
+		market:   &market{taken: map[string]bool{}},
+
+		askLimit: askLimit, listPatience: listPatience,
 	}
 }
 
@@ -103,13 +127,13 @@ type Order struct {
 	// to be leftovers of our own; otherwise they are a *ConflictError.
 	ReplaceConflicting bool
 
-	// Login proves that the machine can be logged in to.
+	// Login proves that the machine can be logged in to; nil takes the service's word.
 	Login func(ctx context.Context, s shopper.Session, privateKey string) error
 	// Rented is called as soon as a session's id is known, and again when more is
-	// known; Dropped when that session has been released with proof.
+	// known; Dropped when that session has been released with proof. Both may be nil.
 	Rented  func(*Rental)
 	Dropped func()
-	// Progress is told what is being done, in words.
+	// Progress is told what is being done, in words. It may be nil.
 	Progress func(format string, args ...any)
 }
 
@@ -129,14 +153,21 @@ type Rental struct {
 
 // HandOver tells the journal that the rental is in Terraform's hands: to be
 // called last, just before Create returns. From then on it is never taken for a
-// leftover.
+// leftover. Calling it again does nothing.
 func (r *Rental) HandOver() error {
-	if r.held == nil {
+	h := r.held
+	if h == nil {
 		return nil
 	}
-	r.held.HandedOver = true
-	err := r.held.save()
-	r.held.release()
+	r.held = nil
+	defer h.release()
+	h.HandedOver = true
+	err := h.save()
+	if err != nil && h.remove() == nil {
+		// An entry that can't be marked must not look like a leftover. Without one the
+		// session is a conflict to others, and nobody releases it.
+		return nil
+	}
 	return err
 }
 
@@ -148,27 +179,27 @@ func (r *Renter) Mark(name string) Mark {
 // Rent rents a machine and waits until it can be used. When it returns a rental
 // together with an error, that machine may still be billing and its release
 // could not be confirmed; with an error alone, nothing that was found is left.
+// The caller ends with the rental's HandOver.
 //
 // Cancelling ctx stops it: what was rented is released first, within a deadline
 // of its own.
 func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
-	if err := r.waitReady(ctx, order); err != nil {
+	run := &run{Renter: r, Order: order, tried: map[string]bool{}}
+	defer run.letGo() // also when a callback panics: the next call must find a leftover
+	if err := run.waitReady(ctx); err != nil {
 		return nil, err
 	}
-	run := &run{Renter: r, Order: order, tried: map[string]bool{}}
 	if err := run.clearName(ctx); err != nil {
-		return nil, err
+		return nil, run.noted(err)
 	}
 	rental, err := run.attempts(ctx)
 	run.lookAgain(ctx)
-	if rental != nil {
-		rental.Warnings = append(rental.Warnings, run.warnings...)
-		return rental, err
+	if rental == nil {
+		return nil, run.noted(err)
 	}
-	if err != nil && len(run.warnings) > 0 {
-		err = &noted{err: err, notes: run.warnings}
-	}
-	return nil, err
+	rental.Warnings = append(rental.Warnings, run.warnings...)
+	run.keep(rental.held)
+	return rental, err
 }
 
 // run is one call of Rent.
@@ -178,6 +209,7 @@ type run struct {
 	tried    map[string]bool
 	failed   []Attempt
 	doubts   []*doubt
+	held     []*held // entries that this call works on
 	warnings []string
 }
 
@@ -188,12 +220,47 @@ func (r *run) say(format string, args ...any) {
 }
 
 func (r *run) warn(format string, args ...any) {
-	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	if !slices.Contains(r.warnings, text) {
+		r.warnings = append(r.warnings, text)
+	}
+}
+
+func (r *run) rented(rental *Rental) {
+	if r.Rented != nil {
+		r.Rented(rental)
+	}
+}
+
+func (r *run) dropped() {
+	if r.Dropped != nil {
+		r.Dropped()
+	}
+}
+
+// noted adds the warnings to an error that is all that Rent returns.
+func (r *run) noted(err error) error {
+	if err == nil || len(r.warnings) == 0 {
+		return err
+	}
+	return &noted{err: err, notes: r.warnings}
+}
+
+// letGo lets other calls see the journal's entries as they are now.
+func (r *run) letGo() {
+	for _, h := range r.held {
+		h.release()
+	}
+}
+
+// keep leaves an entry to whoever calls HandOver.
+func (r *run) keep(h *held) {
+	r.held = slices.DeleteFunc(r.held, func(other *held) bool { return other == h })
 }
 
 // waitReady waits while the service says that it is starting up. A service that
 // can't be asked is left to the requests that follow, whose errors say more.
-func (r *Renter) waitReady(ctx context.Context, order Order) error {
+func (r *run) waitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	pause := newPace(250*time.Millisecond, 5*time.Second)
@@ -203,13 +270,13 @@ func (r *Renter) waitReady(ctx context.Context, order Order) error {
 			return nil
 		}
 		if err != nil && limited.Err() == nil {
-			if shopper.IsNotFound(err) {
+			if answer, ok := errors.AsType[*shopper.Error](err); ok && answer.Status == http.StatusNotFound {
 				return nil // an older service, or a proxy that doesn't pass it on
 			}
 			return err
 		}
-		if first && order.Progress != nil {
-			order.Progress("The shopper is starting up; waiting until it is ready")
+		if first {
+			r.say("The shopper is starting up; waiting until it is ready")
 		}
 		if pause.wait(limited) == nil {
 			continue

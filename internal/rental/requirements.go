@@ -129,6 +129,9 @@ func (r Requirements) unmet(offer shopper.Offer, hours int) []unmet {
 	if r.MinCUDAVersion > 0 && offer.CUDAVersion < r.MinCUDAVersion {
 		fail("min_cuda_version", "%s", reported("its CUDA version", offer.CUDAVersion))
 	}
+	if r.MinVRAMGB > 0 && offer.VRAMGB <= 0 {
+		fail("min_vram_gb", "its memory is not reported")
+	}
 	return append(all, r.unmetHardware(machine{
 		gpuType: offer.GPUType, gpuCount: GPUs(offer.Cloud, offer.GPUCount), vramGB: offer.VRAMGB, price: offer.PricePerHour,
 	})...)
@@ -213,8 +216,11 @@ func Excluded(rejected []Rejection) map[string]int {
 }
 
 // explain says what came closest and which requirement excluded how many.
-func explain(total int, rejected []Rejection) string {
-	if total == 0 {
+func explain(cloud string, total int, rejected []Rejection) string {
+	switch {
+	case total == 0 && cloud != "":
+		return fmt.Sprintf("The shopper has no offers of %s at the moment; the other clouds were not asked.", cloud)
+	case total == 0:
 		return "The shopper has no offers at all at the moment."
 	}
 	var b strings.Builder

@@ -116,7 +116,10 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := r.data.Renter.ReleaseSession(ctx, state.ID.ValueString(), state.ConsumerID.ValueString())
+	warnings, err := r.data.Renter.ReleaseSession(ctx, state.ID.ValueString(), state.ConsumerID.ValueString())
+	for _, warning := range warnings {
+		resp.Diagnostics.AddWarning("Rental journal can't be used", warning)
+	}
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not release session "+state.ID.ValueString(), err))
 	}
