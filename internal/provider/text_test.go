@@ -1,0 +1,18 @@
+package provider_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// words matches a text that holds all of these in this order, however the CLI
+// breaks its lines and decorates them.
+func words(parts ...string) *regexp.Regexp {
+	parts = slices.Clone(parts)
+	const space = `[\s│|]+`
+	for i, part := range parts {
+		parts[i] = strings.Join(strings.Fields(part), space)
+	}
+	return regexp.MustCompile(`(?s)` + strings.Join(parts, `.*?`))
+}
