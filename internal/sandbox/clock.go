@@ -96,3 +96,10 @@ func (c *clock) real(d time.Duration) time.Duration {
 	}
 	return max(time.Duration(float64(d)/c.speed), 50*time.Microsecond)
 }
+
+// Spent is how much service time has gone by since a moment of real time. What
+// the sandbox really does, such as starting a machine or logging in to it, isn't
+// faster at a high speed; where a timeout would count it, it is given back.
+func (c *clock) Spent(since time.Time) time.Duration {
+	return time.Duration(float64(time.Since(since)) * c.speed)
+}

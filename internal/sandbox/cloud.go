@@ -85,6 +85,7 @@ type instance struct {
 	price             float64
 	rented            time.Time
 	host              host
+	spent             time.Duration   // service time that went by while it was really started
 	alive             context.Context //nolint:containedctx // the life of the machine, for what its faults schedule
 	end               context.CancelFunc
 
@@ -149,6 +150,7 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 	if facts.Container {
 		applyStart(&facts.VLLM, c.faults.Event(EventContainer, about))
 	}
+	began := time.Now()
 	inst.host, err = c.start(hostRequest{
 		ID: c.machineName(), Facts: facts, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
 	})
@@ -156,6 +158,7 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 		c.market.Return(req.offerID, inst.id)
 		return nil, fmt.Errorf("starting the sandbox machine: %w", err)
 	}
+	inst.spent = c.clock.Spent(began)
 	inst.alive, inst.end = context.WithCancel(c.life)
 	c.mu.Lock()
 	inst.rented = c.clock.Now()

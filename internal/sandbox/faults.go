@@ -127,7 +127,8 @@ const (
 	RestartLoop Fault = "restart_loop"
 	// Hang makes the engine hang while /health stays 200. (container start)
 	Hang Fault = "hang"
-	// DestroyFails makes the cloud answer an error and keep the machine. (destroy)
+	// DestroyFails makes the cloud answer an error and keep the machine. A DELETE asks
+	// ten times; the clean-up of a failed session asks once and believes it. (destroy)
 	DestroyFails Fault = "destroy_fails"
 	// DestroySlow makes the machine run on for the value after the cloud was asked;
 	// default 3m. (destroy)

@@ -256,7 +256,7 @@ func TestMachineFaults(t *testing.T) {
 				t.Errorf("error %q, want %q", got.str("error"), test.failed)
 			}
 			if rule.Fault == ChangeAddress {
-				c.advanceUntil("the service to know", func() bool { return c.get("/api/v1/sessions/"+id).body["ssh_port"] == 30000.0 })
+				c.advanceUntil("the service to know", func() bool { return c.get("/api/v1/sessions/" + id).body["ssh_port"] == 30000.0 })
 			}
 			if bills := len(c.billing()) == 1; bills != test.bills {
 				t.Errorf("bills: %v", bills)

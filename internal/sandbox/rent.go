@@ -113,6 +113,7 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	}
 	row.providerID, row.host, row.port, row.user = inst.id, inst.host.Host(), inst.host.Port(), inst.host.User()
 	row.price = inst.price
+	s.sessions.Credit(row.id, inst.spent)
 	s.sessions.Update(row) // whatever was written meanwhile: a session that was stopped comes back to life
 	if !row.entrypoint {
 		s.work.Go(func() { s.verify(row, key.signer, req) })

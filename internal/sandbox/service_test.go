@@ -303,7 +303,7 @@ func TestCostsAreTheServicesOwnEstimate(t *testing.T) {
 	c.s.Advance(30 * time.Minute)
 	c.do(http.MethodPost, "/api/v1/sessions/"+id+"/extend", map[string]any{"additional_hours": 4})
 	c.s.Advance(100 * time.Minute)
-	c.advanceUntil("two hours' cost", func() bool { return c.get("/api/v1/costs?session_id="+id).body["total_cost"] == 0.8 })
+	c.advanceUntil("two hours' cost", func() bool { return c.get("/api/v1/costs?session_id=" + id).body["total_cost"] == 0.8 })
 	if cost := c.s.Ledger().TotalCost; cost < 0.86 || cost > 0.9 {
 		t.Errorf("the ledger says %v for 2 h 10 min at 0.4", cost)
 	}

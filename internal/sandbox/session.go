@@ -36,7 +36,7 @@ type session struct {
 	hours                       int
 	price                       float64
 	created, expires, stopped   time.Time
-	createdAt                   time.Duration // created, in service time
+	createdAt                   time.Duration // created, in service time; see Credit
 	autoRetry                   bool
 	maxRetries                  int
 	retryScope                  string
@@ -145,8 +145,19 @@ func (t *sessions) Get(id string) (session, error) {
 func (t *sessions) Update(s session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.rows[s.id]; ok {
+	if old, ok := t.rows[s.id]; ok {
+		s.createdAt = old.createdAt
 		t.rows[s.id] = stored(s)
+	}
+}
+
+// Credit makes a session that much younger for the periodic check.
+func (t *sessions) Credit(id string, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if row, ok := t.rows[id]; ok {
+		row.createdAt += d
+		t.rows[id] = row
 	}
 }
 

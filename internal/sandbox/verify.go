@@ -50,9 +50,12 @@ func (s *service) verifySSH(row session, key ssh.Signer) {
 			s.notVerified(row.id)
 			return
 		}
-		if s.poll(v) {
+		over, spent := s.poll(v)
+		if over {
 			return
 		}
+		deadline += spent
+		s.sessions.Credit(row.id, spent)
 	}
 }
 
@@ -67,19 +70,27 @@ type verification struct {
 	refusals int  // in a row
 }
 
-// poll tries to log in once. It reports whether the verification is over.
-func (s *service) poll(v *verification) (over bool) {
+// poll tries to log in once. It reports whether the verification is over, and
+// how much service time the login itself took.
+func (s *service) poll(v *verification) (over bool, spent time.Duration) {
 	row, err := s.sessions.Get(v.id)
 	if err != nil || row.terminal() {
-		return true
+		return true, 0
 	}
 	if v.failed && s.cloud.Running(row.providerID) != nil {
 		s.failOffer(row, "instance_vanished: no longer exists on provider", "instance_vanished", "instance not found during SSH verification")
-		return true
+		return true, 0
 	}
 	ctx, cancel := context.WithTimeout(s.life, loginTimeout)
+	began := time.Now()
 	err = s.login(ctx, net.JoinHostPort(row.host, strconv.Itoa(row.port)), row.user, v.key)
 	cancel()
+	spent = s.clock.Spent(began)
+	return s.judge(v, row, err), spent
+}
+
+// judge draws the conclusions from a login.
+func (s *service) judge(v *verification, row session, err error) (over bool) {
 	v.failed = err != nil
 	if err == nil {
 		v.logins++
