@@ -25,6 +25,13 @@ func TestQA3_013_FiguresThatAreNotTold(t *testing.T) {
 			[]GPU{{Index: 0, UUID: "GPU-1", Name: "NVIDIA GeForce RTX 4090", MemoryMiB: 24564, UsedMiB: 18, DriverVersion: "580.95.05", ComputeCapability: "8.9"}},
 		},
 		{
+			"temperature", "0, GPU-1, 24564, 18, 580.95.05, NVIDIA L4, 8.9, 46\n1, GPU-2, 24564, 18, 580.95.05, NVIDIA L4, 8.9, [N/A]\n",
+			[]GPU{
+				{Index: 0, UUID: "GPU-1", Name: "NVIDIA L4", MemoryMiB: 24564, UsedMiB: 18, DriverVersion: "580.95.05", ComputeCapability: "8.9", TemperatureC: 46},
+				{Index: 1, UUID: "GPU-2", Name: "NVIDIA L4", MemoryMiB: 24564, UsedMiB: 18, DriverVersion: "580.95.05", ComputeCapability: "8.9"},
+			},
+		},
+		{
 			"not available", "0, GPU-1, [N/A], [Not Supported], [N/A], NVIDIA GB10, [N/A]\n",
 			[]GPU{{Index: 0, UUID: "GPU-1", Name: "NVIDIA GB10"}},
 		},

@@ -13,8 +13,12 @@ import (
 // maxProbeOutput bounds what is kept of a probe's output, in bytes.
 const maxProbeOutput = 64 << 10
 
-// gpuFields are asked of nvidia-smi, in this order. The last one is unknown to drivers before R470.
-var gpuFields = []string{"index", "uuid", "memory.total", "memory.used", "driver_version", "name", "compute_cap"}
+// gpuFields are asked of nvidia-smi, in this order. Drivers before R470 don't know compute_cap, and are asked for what stands
+// before it only.
+var gpuFields = []string{"index", "uuid", "memory.total", "memory.used", "driver_version", "name", "compute_cap", "temperature.gpu"}
+
+// basicGPUFields is how many of them every driver knows.
+const basicGPUFields = 6
 
 // Exit statuses of a command that couldn't be run at all, by POSIX.
 const (
@@ -41,7 +45,7 @@ func queryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
 	fields := gpuFields
 	output, err := nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields, ","))
 	if failed, ok := errors.AsType[*driverError](err); ok && strings.Contains(failed.said, "not a valid field") {
-		output, err = nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields[:len(fields)-1], ","))
+		output, err = nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields[:basicGPUFields], ","))
 	}
 	if err != nil {
 		return nil, err
@@ -83,15 +87,18 @@ func parseGPUs(output string) []GPU {
 			fields[i] = strings.TrimSpace(fields[i])
 		}
 		index, err := strconv.Atoi(fields[0])
-		if err != nil || index < 0 || len(fields) < len(gpuFields)-1 || len(gpus) == maxGPUs {
+		if err != nil || index < 0 || len(fields) < basicGPUFields || len(gpus) == maxGPUs {
 			continue
 		}
 		gpu := GPU{
 			Index: index, UUID: told(fields[1]), MemoryMiB: figure(fields[2]), UsedMiB: figure(fields[3]),
 			DriverVersion: told(fields[4]), Name: told(fields[5]),
 		}
+		if len(fields) > basicGPUFields {
+			gpu.ComputeCapability = told(fields[basicGPUFields])
+		}
 		if len(fields) >= len(gpuFields) {
-			gpu.ComputeCapability = told(fields[6])
+			gpu.TemperatureC = figure(fields[basicGPUFields+1])
 		}
 		gpus = append(gpus, gpu)
 	}

@@ -85,6 +85,7 @@ type GPU struct {
 	UsedMiB           int
 	DriverVersion     string
 	ComputeCapability string // such as "8.9"
+	TemperatureC      int    // degrees Celsius
 }
 
 // Status is what was seen of a server.
