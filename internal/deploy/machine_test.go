@@ -72,7 +72,8 @@ type rig struct {
 	config  host.Config
 }
 
-func newRig(t *testing.T, facts machinefs.Facts) *rig {
+// newRig starts a machine, with images beyond those that every registry has.
+func newRig(t *testing.T, facts machinefs.Facts, images ...engine.Image) *rig {
 	t.Helper()
 	signer, private := newKey(t)
 	dir, err := os.MkdirTemp("", "d")
@@ -95,7 +96,7 @@ func newRig(t *testing.T, facts machinefs.Facts) *rig {
 		Host: m.Host(), Port: m.Port(), User: m.User(), PrivateKeys: []string{private}, HostKey: m.HostKey(),
 	}}
 	if facts.Docker {
-		r.engine = serveEngine(t, m)
+		r.engine = serveEngine(t, m, images)
 	}
 	r.Client = r.dial(t)
 	return r
@@ -118,13 +119,13 @@ func newKey(t *testing.T) (ssh.Signer, string) {
 	return signer, string(pem.EncodeToMemory(block))
 }
 
-func serveEngine(t *testing.T, m *machine.Machine) *engine.Engine {
+func serveEngine(t *testing.T, m *machine.Machine, images []engine.Image) *engine.Engine {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.New(engine.Config{Root: m.Root(), Program: program, Record: m.Record})
+	e, err := engine.New(engine.Config{Root: m.Root(), Program: program, Record: m.Record, Images: images})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,11 +3,13 @@ package deploy_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -358,4 +360,24 @@ func TestEngineThatHangs(t *testing.T) {
 		t.Errorf("got %v", failed)
 	}
 	r.clean(t)
+}
+
+// QA3-002: registry credentials reach the registry and nothing else.
+func TestQA3_002_RegistryCredentials(t *testing.T) {
+	t.Parallel()
+	const password = "planted-registry-password"
+	r := newRig(t, vm(), engine.Image{Ref: "registry.example/team/vllm:v0.33.0", Username: "me", Password: password})
+	wanted := request()
+	wanted.Container.Image = "registry.example/team/vllm:v0.33.0"
+	wanted.Container.RegistryAuth = &deploy.RegistryAuth{Username: "me", Password: "wrong-" + password}
+	failed := launchFails(t, r, wanted, limit)
+	contains(t, failed.Description(), "registry_auth")
+	wanted.Container.RegistryAuth.Password = password
+	status := launch(t, r, wanted)
+	for _, text := range append(r.machine.CommandLog(), failed.Description()) {
+		if strings.Contains(text, password) {
+			t.Errorf("the password is in %q", text)
+		}
+	}
+	remove(t, r, status)
 }

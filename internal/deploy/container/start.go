@@ -82,7 +82,7 @@ func (e *Engine) copyCertificate(ctx context.Context, id, user string, wanted se
 	archive, err := certificateArchive(user, wanted)
 	if err == nil {
 		_, err = e.api.CopyToContainer(ctx, id, client.CopyToContainerOptions{
-			DestinationPath: "/", Content: bytes.NewReader(archive), CopyUIDGID: true,
+			DestinationPath: "/", Content: bytes.NewReader(archive), // owned as the archive says
 		})
 	}
 	return failed(ctx, "put the certificate into the container", err)

@@ -1,0 +1,350 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/system"
+	"go.uber.org/goleak"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestDeviceRequests(t *testing.T) {
+	t.Parallel()
+	gpu := [][]string{{"gpu"}}
+	tests := []struct {
+		gpus    string
+		support GPUSupport
+		want    []container.DeviceRequest
+	}{
+		{"", ByCapability, []container.DeviceRequest{{Count: -1, Capabilities: gpu}}},
+		{"all", Untold, []container.DeviceRequest{{Count: -1, Capabilities: gpu}}},
+		{"none", ByCapability, nil},
+		{"2", ByCapability, []container.DeviceRequest{{Count: 2, Capabilities: gpu}}},
+		{"0,1", ByCapability, []container.DeviceRequest{{DeviceIDs: []string{"0", "1"}, Capabilities: gpu}}},
+		{"device=1", ByCapability, []container.DeviceRequest{{DeviceIDs: []string{"1"}, Capabilities: gpu}}},
+		{"GPU-5f3c-1a, MIG-9/1/0", ByCapability, []container.DeviceRequest{{DeviceIDs: []string{"GPU-5f3c-1a", "MIG-9/1/0"}, Capabilities: gpu}}},
+		{"all", ByCDI, []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
+		{"2", ByCDI, []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1"}}}},
+		{"device=1", ByCDI, []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=1"}}}},
+	}
+	for _, test := range tests {
+		t.Run(test.gpus+" by "+string(test.support), func(t *testing.T) {
+			t.Parallel()
+			choice, err := parseGPUs(test.gpus)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, deviceRequests(choice, test.support)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestGPUSupport(t *testing.T) {
+	t.Parallel()
+	runc := map[string]system.RuntimeWithStatus{"runc": {}}
+	nvidia := map[string]system.RuntimeWithStatus{"runc": {}, "nvidia": {}}
+	cdi := []system.DeviceInfo{{Source: "cdi", ID: "nvidia.com/gpu=0"}}
+	tests := []struct {
+		name   string
+		info   system.Info
+		podman bool
+		want   GPUSupport
+	}{
+		{"NVIDIA's runtime", system.Info{Runtimes: nvidia}, false, ByCapability},
+		{"both", system.Info{Runtimes: nvidia, DiscoveredDevices: cdi}, false, ByCapability},
+		{"CDI only", system.Info{Runtimes: runc, DiscoveredDevices: cdi}, false, ByCDI},
+		{"other CDI devices", system.Info{Runtimes: runc, DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "vendor.com/nic=0"}}}, false, NoGPUs},
+		{"neither", system.Info{Runtimes: runc}, false, NoGPUs},
+		{"not told", system.Info{}, false, Untold},
+		{"Podman", system.Info{}, true, ByCDI},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if got, _ := gpuSupport(test.info, test.podman); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	e := &Engine{facts: Facts{GPUs: ByCapability}}
+	wanted := server.Wanted{
+		Name: "chat", Owner: "o", Provider: "1.0.0", Hash: "h", Arguments: []string{"serve", "m"},
+		Environment: map[string]string{"B": "2", "A": "1"},
+	}
+	config, hostConfig, err := e.settings(Options{Image: "i:1"}, wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(config.Env, []string{"A=1", "B=2"}) || config.Labels[LabelOwner] != "o" || config.Labels[LabelSpec] != "h" {
+		t.Errorf("config %+v", config)
+	}
+	if hostConfig.NetworkMode != "host" || hostConfig.IpcMode != "host" || hostConfig.ShmSize != 0 || !hostConfig.RestartPolicy.IsNone() {
+		t.Errorf("host config %+v", hostConfig)
+	}
+	want := []mount.Mount{
+		{Type: mount.TypeVolume, Source: "shopper-vllm-huggingface", Target: "/root/.cache/huggingface"},
+		{Type: mount.TypeVolume, Source: "shopper-vllm-vllm", Target: "/root/.cache/vllm"},
+	}
+	if diff := cmp.Diff(want, hostConfig.Mounts); diff != "" {
+		t.Error(diff)
+	}
+
+	config, hostConfig, err = e.settings(Options{Image: "i:1", User: "2000:0", Cache: "/data/cache", ShmSize: 1 << 30}, wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(config.Env, "HOME=/home/vllm") || !slices.Equal(hostConfig.Binds, []string{"/data/cache/home:/home/vllm"}) {
+		t.Errorf("environment %q, binds %q", config.Env, hostConfig.Binds)
+	}
+	if hostConfig.IpcMode != "" || hostConfig.ShmSize != 1<<30 {
+		t.Errorf("IPC %q, shared memory %d", hostConfig.IpcMode, hostConfig.ShmSize)
+	}
+}
+
+func TestCacheWarning(t *testing.T) {
+	t.Parallel()
+	for user, warned := range map[string]bool{"": false, "root": false, "0:0": false, "2000:0": false, "2000:root": false, "1000:1000": true, "1000": true} {
+		if got := (Options{User: user}).CacheWarning() != ""; got != warned {
+			t.Errorf("user %q: warned %t, want %t", user, got, warned)
+		}
+	}
+}
+
+func TestPullProgress(t *testing.T) {
+	t.Parallel()
+	sum := layers{}
+	var last string
+	for _, message := range []jsonstream.Message{
+		{Status: "Pulling from vllm/vllm-openai", ID: "v0.33.0"},
+		{Status: "Pulling fs layer", ID: "a"},
+		{Status: "Already exists", ID: "b"},
+		{Status: "Downloading", ID: "a", Progress: &jsonstream.Progress{Current: 1e9, Total: 4e9}},
+		{Status: "Downloading", ID: "a", Progress: &jsonstream.Progress{Current: 2e9, Total: 4e9}},
+	} {
+		last = sum.add(message)
+	}
+	if want := "2.0 of 4.0 GB downloaded, 1 of 2 layers ready"; last != want {
+		t.Errorf("got %q, want %q", last, want)
+	}
+	last = sum.add(jsonstream.Message{Status: "Pull complete", ID: "a"})
+	if want := "4.0 of 4.0 GB downloaded, 2 of 2 layers ready"; last != want {
+		t.Errorf("got %q, want %q", last, want)
+	}
+}
+
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		image   string
+		digests []string
+		want    string
+	}{
+		{"vllm/vllm-openai:v1", []string{"other/x@sha256:0", "vllm/vllm-openai@sha256:1"}, "sha256:1"},
+		{"vllm/vllm-openai:v1", []string{"docker.io/vllm/vllm-openai@sha256:1"}, "sha256:1"},
+		{"localhost:5000/x@sha256:2", []string{"localhost:5000/x@sha256:2"}, "sha256:2"},
+		{"x:1", []string{"y@sha256:3"}, "sha256:3"},
+		{"x:1", nil, "sha256:id"},
+		{"x:1", []string{"broken"}, "sha256:id"},
+	}
+	for _, test := range tests {
+		if got := digest(test.image, test.digests, "sha256:id"); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.image, got, test.want)
+		}
+	}
+}
+
+func TestKnownCauses(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		text string
+		want Code
+	}{
+		{`could not select device driver "" with capabilities: [[gpu]]`, NoGPUSupport},
+		{"write /var/lib/docker: no space left on device", NoDisk},
+		{"toomanyrequests: You have reached your pull rate limit", NoImage},
+		{"manifest for vllm/vllm-openai:v9 not found: manifest unknown", NoImage},
+		{"pull access denied for x, repository does not exist", NoImage},
+		{"Get https://registry: dial tcp: lookup registry: no such host", NoImage},
+		{"driver failed programming: port is already allocated", PortTaken},
+		{"something else", ""},
+	}
+	for _, test := range tests {
+		err := known(failed(t.Context(), "do it", errors.New(test.text)))
+		if got := CodeOf(err); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.text, got, test.want)
+		}
+		if e, ok := errors.AsType[*Error](err); !ok || (test.want != "" && (e.Cause == "" || e.WayOut == "")) {
+			t.Errorf("%s: %#v", test.text, err)
+		}
+	}
+}
+
+// QA3-012: an id or name that could be anything else in a URL's path is refused before it is sent.
+func TestQA3_012_IdsAreValidated(t *testing.T) {
+	t.Parallel()
+	e := &Engine{}
+	for _, id := range []string{"", "a", "../containers/x", "a/b", "a?force=1", "a b", strings.Repeat("a", 12) + "\n"} {
+		ref := server.Ref{ID: id}
+		if _, err := e.Inspect(t.Context(), ref); CodeOf(err) != BadOptions && !isBadOptions(err) {
+			t.Errorf("inspecting %q: %v", id, err)
+		}
+		if _, err := e.Log(t.Context(), ref, 1); !isBadOptions(err) {
+			t.Errorf("reading the log of %q: %v", id, err)
+		}
+		if err := e.Remove(t.Context(), ref, true); !isBadOptions(err) {
+			t.Errorf("removing %q: %v", id, err)
+		}
+	}
+}
+
+// isBadOptions looks through the whole chain.
+func isBadOptions(err error) bool {
+	for err != nil {
+		if e, ok := err.(*Error); ok && e.Code == BadOptions { //nolint:errorlint // each level is looked at
+			return true
+		}
+		err = errors.Unwrap(err)
+	}
+	return false
+}
+
+// shell is a machine whose commands behind pipes fail with what is said.
+type shell struct {
+	says  func(args []string) error
+	tried [][]string
+}
+
+func (s *shell) Run(context.Context, host.Command) (host.Result, error) {
+	return host.Result{}, errors.ErrUnsupported
+}
+
+func (s *shell) DialContext(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (s *shell) Pipe(_ context.Context, args ...string) (net.Conn, error) {
+	s.tried = append(s.tried, args)
+	return &failing{err: s.says(args)}, nil
+}
+
+// failing is the connection of a command that has ended.
+type failing struct {
+	net.Conn
+	err error
+}
+
+func (f *failing) Read([]byte) (int, error)         { return 0, f.err }
+func (f *failing) Write(b []byte) (int, error)      { return len(b), nil }
+func (f *failing) Close() error                     { return nil }
+func (f *failing) SetDeadline(time.Time) error      { return nil }
+func (f *failing) SetReadDeadline(time.Time) error  { return nil }
+func (f *failing) SetWriteDeadline(time.Time) error { return nil }
+
+func TestConnectSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	missing := func(program string) error {
+		return &host.Error{Kind: host.CommandFailed, Err: errors.New(program + " ended with exit status 127: sh: " + program + ": not found")}
+	}
+	denied := &host.Error{Kind: host.CommandFailed, Err: errors.New("docker ended with exit status 1: permission denied while trying to connect to the Docker daemon socket")}
+	password := &host.Error{Kind: host.CommandFailed, Err: errors.New("sudo ended with exit status 1: sudo: a password is required")}
+	lost := &host.Error{Kind: host.Lost, Err: io.ErrUnexpectedEOF}
+	tests := []struct {
+		name  string
+		says  func(args []string) error
+		code  Code
+		words []string
+		tries int
+	}{
+		{"nothing", func(args []string) error { return missing(args[0]) }, NoEngine, []string{"no Docker and no Podman"}, 0},
+		{"not for this user", func(args []string) error {
+			switch {
+			case args[0] == "sudo":
+				return password
+			case args[0] == "docker":
+				return denied
+			}
+			return missing(args[0])
+		}, EngineUnreachable, []string{"permission denied", "password is required"}, 0},
+		{"connection lost", func([]string) error { return lost }, "", []string{"connection lost"}, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			machine := &shell{says: test.says}
+			_, err := Connect(t.Context(), machine)
+			if err == nil || CodeOf(err) != test.code {
+				t.Fatalf("got %v with code %q, want %q", err, CodeOf(err), test.code)
+			}
+			for _, word := range test.words {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("%q is missing in %v", word, err)
+				}
+			}
+			ways := map[string]bool{}
+			for _, args := range machine.tried {
+				ways[strings.Join(args, " ")] = true
+			}
+			if test.tries > 0 && len(ways) != test.tries {
+				t.Errorf("tried %v", ways)
+			}
+		})
+	}
+}
+
+func TestEnvironmentOfAContainerHidesSecrets(t *testing.T) {
+	t.Parallel()
+	got := withoutSecrets([]string{"A=1", "VLLM_API_KEY=s", "HF_TOKEN=s", "HUGGING_FACE_HUB_TOKEN=s", "B=x=y", "C"})
+	if diff := cmp.Diff(map[string]string{"A": "1", "B": "x=y", "C": ""}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRestartLoop(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC()
+	tests := []struct {
+		name     string
+		restarts int
+		state    container.ContainerState
+		started  time.Time
+		want     bool
+	}{
+		{"fresh", 0, container.StateRunning, now, false},
+		{"one restart", 1, container.StateRestarting, now, false},
+		{"restarting again and again", 4, container.StateRestarting, now, true},
+		{"just started again", 4, container.StateRunning, now, true},
+		{"has run for hours since", 4, container.StateRunning, now.Add(-3 * time.Hour), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			status := describe(server.Ref{}, container.InspectResponse{
+				RestartCount: test.restarts, State: &container.State{Status: test.state, StartedAt: test.started.Format(time.RFC3339Nano)},
+			})
+			if status.RestartLoop != test.want {
+				t.Errorf("loop %t, want %t", status.RestartLoop, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,300 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const limit = 60 * time.Second
+
+// local is this computer as a machine.
+type local struct{}
+
+func (local) Run(ctx context.Context, command host.Command) (host.Result, error) {
+	// Quoted and read by a shell again, as on the other end of an SSH connection.
+	run := exec.CommandContext(ctx, "/bin/sh", "-c", host.Quote(command.Args...))
+	var stdout, stderr bytes.Buffer
+	run.Stdin, run.Stdout, run.Stderr = command.Stdin, &stdout, &stderr
+	err := run.Run()
+	result := host.Result{Stdout: stdout.String(), Stderr: stderr.String(), ExitCode: run.ProcessState.ExitCode()}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
+		return result, nil
+	}
+	return result, err
+}
+
+func (local) Pipe(context.Context, ...string) (net.Conn, error) { return nil, errors.ErrUnsupported }
+
+func (local) DialContext(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func needsLinux(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("SKIPPED: no /proc on this system")
+	}
+}
+
+// start starts a script as a server, and makes sure that it ends.
+func start(t *testing.T, script string, environment map[string]string, arguments ...string) (*Host, server.Ref) {
+	t.Helper()
+	needsLinux(t)
+	base := t.TempDir()
+	h, err := Connect(within(t), local{}, Options{Directory: base})
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(base, "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := h.Start(within(t), program, server.Wanted{Name: "test", Owner: "o", Arguments: arguments, Environment: environment})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
+		defer cancel()
+		if err := h.Stop(ctx, ref, true); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, ref
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			t.Fatalf("it never came to: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func inspect(t *testing.T, h *Host, ref server.Ref) server.Status {
+	t.Helper()
+	status, err := h.Inspect(within(t), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+// QA3-005: processes that ignore TERM, and those that made sessions or groups of their own, end too.
+func TestQA3_005_WholeGroupIsKilled(t *testing.T) {
+	t.Parallel()
+	const script = `
+trap '' TERM
+(trap '' TERM; while :; do sleep 0.2; done) &
+echo ready
+while :; do sleep 0.2; done
+`
+	h, ref := start(t, script, nil)
+	eventually(t, "the server's start", func() bool {
+		log, err := h.Log(within(t), ref, 5)
+		return err == nil && len(log) > 0
+	})
+	if status := inspect(t, h, ref); status.State != server.Running {
+		t.Fatalf("state %s", status.State)
+	}
+	pid, _, _ := strings.Cut(ref.ID, "-")
+	if err := h.Stop(within(t), ref, true); err != nil {
+		t.Fatal(err)
+	}
+	if left := session(t, pid); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if status := inspect(t, h, ref); status.State != server.Exited {
+		t.Errorf("state %s", status.State)
+	}
+	if err := h.Delete(within(t), ref); err != nil {
+		t.Fatal(err)
+	}
+	if status := inspect(t, h, ref); status.State != server.Gone {
+		t.Errorf("state %s", status.State)
+	}
+	if err := h.Stop(within(t), ref, true); err != nil {
+		t.Errorf("stopping what is gone: %v", err)
+	}
+}
+
+// session lists the living members of a session, by asking ps rather than the launcher.
+func session(t *testing.T, pid string) []string {
+	t.Helper()
+	output, err := exec.CommandContext(within(t), "ps", "-o", "pid=,stat=", "--sid", pid).Output()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Skip("SKIPPED: no ps on this machine")
+	}
+	var members []string
+	for line := range strings.Lines(string(output)) {
+		if fields := strings.Fields(line); len(fields) == 2 && !strings.HasPrefix(fields[1], "Z") {
+			members = append(members, line)
+		}
+	}
+	return members
+}
+
+func TestExitCodeIsTold(t *testing.T) {
+	t.Parallel()
+	h, ref := start(t, "echo 'last words'\nexit 42\n", nil)
+	eventually(t, "the end", func() bool { return inspect(t, h, ref).State == server.Exited })
+	status := inspect(t, h, ref)
+	if status.ExitCode != 42 || status.RestartCount != 0 || status.RestartLoop {
+		t.Errorf("status %+v", status)
+	}
+	log, err := h.Log(within(t), ref, 10)
+	if err != nil || len(log) != 1 || log[0] != "last words" {
+		t.Errorf("log %q, %v", log, err)
+	}
+}
+
+// QA3-006: once settled, a server that dies is started again by a supervisor that stays the same.
+func TestQA3_006_SupervisorRestartsAndCounts(t *testing.T) {
+	t.Parallel()
+	h, ref := start(t, "sleep 0.5\nexit 1\n", nil)
+	if err := h.Settle(within(t), ref); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a restart loop", func() bool { return inspect(t, h, ref).RestartLoop })
+	status := inspect(t, h, ref)
+	if status.ID != ref.ID || status.RestartCount < loopRestarts || status.ExitCode != 1 || !status.RestartsItself {
+		t.Errorf("status %+v", status)
+	}
+	pid, _, _ := strings.Cut(ref.ID, "-")
+	if err := h.Stop(within(t), ref, false); err != nil {
+		t.Fatal(err)
+	}
+	if left := session(t, pid); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// A server brought back has the environment that it had, which is nowhere but in memory.
+func TestSetAsideAndRestore(t *testing.T) {
+	t.Parallel()
+	environment := map[string]string{"VLLM_API_KEY": "planted-key", "OTHER": "line one\nline 'two' $(x)\n"}
+	h, ref := start(t, `printf '%s|%s|%s\n' "$VLLM_API_KEY" "$OTHER" "$1" >"$0.out"; exec sleep 600`, environment, "an $argument")
+	out := filepath.Join(h.base, "program.out")
+	want := "planted-key|line one\nline 'two' $(x)\n|an $argument\n"
+	eventually(t, "the first start", func() bool { return read(t, out) == want })
+	aside, err := h.SetAside(within(t), ref)
+	if err != nil || !aside.WasRunning || aside.APIKey != "planted-key" {
+		t.Fatalf("aside %+v, %v", aside, err)
+	}
+	if err := os.Remove(out); err != nil {
+		t.Fatal(err)
+	}
+	restored, err := aside.Restore(within(t))
+	if err != nil || restored.ID == ref.ID {
+		t.Fatalf("restored as %s, %v", restored.ID, err)
+	}
+	eventually(t, "the second start", func() bool { return read(t, out) == want })
+	// No file but what the script itself wrote holds the key.
+	_ = filepath.WalkDir(h.base, func(path string, entry os.DirEntry, _ error) error {
+		if path != out && entry.Type().IsRegular() && strings.Contains(read(t, path), "planted-key") {
+			t.Errorf("the key is in %s", path)
+		}
+		return nil
+	})
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestDeleteKeepsToItsDirectory(t *testing.T) {
+	t.Parallel()
+	h := &Host{machine: local{}, base: "/nowhere/base"}
+	for _, directory := range []string{"", "/", "/nowhere", "/nowhere/base/servers", "/nowhere/base/servers/..", "/etc/x/y", "/nowhere/base/servers/-rf"} {
+		if err := h.Delete(within(t), server.Ref{Directory: directory}); err == nil {
+			t.Errorf("removed %q", directory)
+		}
+	}
+}
+
+func TestReleaseOf(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"0.33.0": "0.33.0", "vllm 0.33.0": "0.33.0", "v0.33.0": "0.33.0", "0.33.0+cu129": "0.33.0", "": "", "no version here": "",
+		"INFO 11-24 automatically detected platform\n0.11.0": "0.11.0", "newest": "newest",
+	} {
+		if got := releaseOf(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// QA3-001: whatever a variable holds arrives as it is, through a real shell.
+func FuzzEnvironmentThroughAShell(f *testing.F) {
+	for _, value := range []string{"", "plain", "a b", "$(x)", "`x`", "'\"\\", "line\nline\n\n", "%s%n\\0101\\c", "-n", "é\xff\x01\t\r", "*~?[a]", "a=b"} {
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		if strings.ContainsRune(value, 0) || len(value) > 20000 {
+			t.Skip()
+		}
+		const script = `while IFS= read -r line && [ -n "$line" ]; do
+			value=$(printf '%b.' "${line#*=}")
+			export "${line%%=*}=${value%.}"
+		done
+		printf '%s.' "$VALUE"`
+		if !strings.Contains(launcherScript, `value=$(printf '%b.' "${line#*=}")`) {
+			t.Fatal("the launcher reads its environment in another way")
+		}
+		result, err := local{}.Run(within(t), host.Command{
+			Args: []string{"sh", "-c", script}, Stdin: strings.NewReader(encodeEnvironment(map[string]string{"VALUE": value})),
+		})
+		if err != nil || result.ExitCode != 0 || result.Stdout != value+"." {
+			t.Errorf("sent %q, got %q (%v, %d, %s)", value, result.Stdout, err, result.ExitCode, result.Stderr)
+		}
+	})
+}
+
+func FuzzParseStatus(f *testing.F) {
+	f.Add("identity 12 345\nstate running\nexit 1 2 3\nrestarts 2 1\nsettled yes\nrecord {\"Name\":\"x\"}\n")
+	f.Add("server a.1\nstate gone\nserver ../x\nstate running\n")
+	f.Fuzz(func(t *testing.T, output string) {
+		status := parseStatus(output).status(server.Ref{})
+		if status.RestartLoop && status.State == "" {
+			t.Error("no state")
+		}
+		for _, seen := range parseList("/base", output) {
+			if filepath.Dir(seen.directory) != "/base/servers" {
+				t.Errorf("directory %q", seen.directory)
+			}
+		}
+	})
+}
