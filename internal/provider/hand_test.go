@@ -17,6 +17,9 @@ import (
 // limit is how long anything that a test waits for may take.
 const limit = time.Minute
 
+// token makes a mark of a rental's consumer and name.
+const token = "0123456789abcdef0123456789abcdef"
+
 func (w *world) client(t *testing.T) *shopper.Client {
 	t.Helper()
 	client, err := shopper.New(shopper.Config{URL: w.URL()})

@@ -165,7 +165,22 @@ func (c *core) apply(name string, p planned) (object, []*tfprotov6.Diagnostic) {
 		TypeName: name, PriorState: p.prior, PlannedState: p.PlannedState, Config: p.config, PlannedPrivate: p.PlannedPrivate,
 	})
 	c.check(err)
-	return object{c.decode(c.resource(name), resp.NewState), resp.Private}, resp.Diagnostics
+	made := object{c.decode(c.resource(name), resp.NewState), resp.Private}
+	if !failed(resp.Diagnostics) {
+		consistent(c.t, p.value, made.state)
+	}
+	return made, resp.Diagnostics
+}
+
+// consistent fails the test when something came out otherwise than planned,
+// which core takes for the provider's defect.
+func consistent(t *testing.T, plan, made tftypes.Value) {
+	t.Helper()
+	for name, want := range members(t, plan) {
+		if got := get(t, made, name); want.IsFullyKnown() && !want.Equal(got) {
+			t.Errorf("%s was planned as %s and came out as %s", name, want, got)
+		}
+	}
 }
 
 // create plans and applies a new resource, and fails the test for any error.
@@ -200,6 +215,19 @@ func (c *core) read(name string, o object) (object, []*tfprotov6.Diagnostic) {
 	})
 	c.check(err)
 	return object{c.decode(c.resource(name), resp.NewState), resp.Private}, resp.Diagnostics
+}
+
+// importID imports a resource and refreshes it, as core does.
+func (c *core) importID(name, id string) (object, []*tfprotov6.Diagnostic) {
+	c.t.Helper()
+	resp, err := c.server.ImportResourceState(c.t.Context(), &tfprotov6.ImportResourceStateRequest{TypeName: name, ID: id})
+	c.check(err)
+	if failed(resp.Diagnostics) || len(resp.ImportedResources) == 0 {
+		return object{}, resp.Diagnostics
+	}
+	imported := resp.ImportedResources[0]
+	read, diags := c.read(name, object{c.decode(c.resource(name), imported.State), imported.Private})
+	return read, append(resp.Diagnostics, diags...)
 }
 
 // readData reads a data source.

@@ -109,7 +109,7 @@ func TestAccSessionByOfferAndRenamed(t *testing.T) {
 
 func TestAccSessionImport(t *testing.T) {
 	w := acceptance(t)
-	session := w.rentByHand(t, a5000, "terraform/test/byhand")
+	session := w.rentByHand(t, a5000, "terraform/test/"+token)
 	config := w.session(`requirements = { clouds = ["bluelobster"] }`, `reservation_hours = 2`)
 	id := func(*terraform.State) (string, error) { return session.ID, nil }
 	w.run(t,
@@ -184,13 +184,13 @@ func TestAccSessionNextOffer(t *testing.T) {
 
 func TestAccSessionRefusals(t *testing.T) {
 	w := acceptance(t)
-	somebody := w.rentByHand(t, a5000, "terraform/test/abcdefgh")
+	somebody := w.rentByHand(t, a5000, "terraform/test/"+token)
 	fails := func(config string, what ...string) resource.TestStep {
 		return resource.TestStep{Config: config, ExpectError: words(what...)}
 	}
 	w.run(t,
 		fails(w.session(`requirements = { clouds = ["bluelobster"], max_price_per_hour = 0.05 }`),
-			"No offer fits", "closest", "max_price_per_hour"),
+			"No offer fits", "Excluded by", "max_price_per_hour: 1 of 1", "Closest", a6000),
 		fails(w.session(), "Name is already in use", somebody.ID, `\$0.31`),
 		fails(w.provider("budget = { max_price_per_hour = 0.5 }")+`
 			resource "shopper_gpu_session" "test" {

@@ -1,21 +1,120 @@
 package provider_test
 
-import "testing"
+import (
+	"testing"
 
-func TestSessionPlans(t *testing.T) {
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+)
+
+// A session that something else rented carries no name: it takes the
+// configuration's, and the machine stays.
+func TestSessionImportWithoutMark(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.configured(t, nil)
-	config := values{"name": "test", "requirements": values{"clouds": []any{"bluelobster"}}}
-	made := c.create(sessionType, config)
-	p := c.plan(sessionType, made, values{"name": "test", "requirements": values{"gpu_types": []any{"rtx a5000"}, "min_vram_gb": 24}})
-	t.Log(p.replaced(), list(p.Diagnostics))
-	for k, v := range members(t, p.value) {
-		t.Log(k, v, get(t, made.state, k))
+	session := w.rentByHand(t, a5000, "somebody-else")
+	imported, diags := c.importID(sessionType, session.ID)
+	expect(t, diags, "Private key is not known")
+	p := c.plan(sessionType, imported, values{
+		"name": "adopted", "reservation_hours": 2, "disk_gb": 100, "requirements": values{"min_vram_gb": 24},
+	})
+	if len(p.replaced()) > 0 {
+		t.Errorf("the plan replaces it for %v", p.replaced())
 	}
-	left, diags := c.destroy(sessionType, made)
+	updated, diags := c.apply(sessionType, p)
+	expect(t, diags)
+	if name := text(t, updated.state, "name"); name != "adopted" {
+		t.Errorf("its name is %q", name)
+	}
+	p = c.plan(sessionType, updated, values{"name": "another", "reservation_hours": 2, "requirements": values{}})
+	if len(p.replaced()) == 0 {
+		t.Error("from then on it is as any other: a new name must replace it")
+	}
+	left, diags := c.destroy(sessionType, updated)
 	expect(t, diags)
 	if !left.state.IsNull() {
 		t.Error("it is still in state")
 	}
+}
+
+// What moved since the refresh must not come out otherwise than planned.
+func TestSessionUpdateAfterItMoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	needs := values{"clouds": []any{"bluelobster"}}
+	made := c.create(sessionType, values{"name": "test", "requirements": needs})
+	p := c.plan(sessionType, made, values{"name": "test", "requirements": needs, "reservation_hours": 3})
+	if err := w.Strike(text(t, made.state, "id"), sandbox.ChangeAddress, nil); err != nil {
+		t.Fatal(err)
+	}
+	updated, diags := c.apply(sessionType, p)
+	expect(t, diags)
+	read, diags := c.read(sessionType, updated)
+	expect(t, diags)
+	if get(t, read.state, "ssh.port").Equal(get(t, updated.state, "ssh.port")) {
+		t.Error("the refresh doesn't tell the new port")
+	}
+	// A tainted resource is destroyed without private state.
+	left, diags := c.destroy(sessionType, object{state: read.state})
+	expect(t, diags)
+	if !left.state.IsNull() {
+		t.Error("it is still in state")
+	}
+}
+
+// A refresh says why a session is no longer there, and takes it out of state on
+// proof only.
+func TestSessionQA2_009_LeavesStateOnProofOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, values{"max_retries": 0})
+	made := c.create(sessionType, values{"name": "test", "offer_id": a5000})
+	const reads = "GET /api/v1/sessions/{id}"
+	for _, fault := range []sandbox.Rule{
+		{Route: reads, Nth: 1, Fault: sandbox.Status, Value: 503},
+		{Route: reads, Nth: 1, Fault: sandbox.HTML, Value: map[string]any{"status": 404}},
+		{Route: reads, Nth: 1, Fault: sandbox.LoseAnswerAfter},
+		{Route: reads, Nth: 1, Fault: sandbox.InvalidJSON},
+	} {
+		if err := w.SetFaults(fault); err != nil {
+			t.Fatal(err)
+		}
+		kept, diags := c.read(sessionType, made)
+		if !failed(diags) || kept.state.IsNull() {
+			t.Errorf("%s: it left state, or nothing was said: %s", fault.Fault, list(diags))
+		}
+		if w.Faults()[0].Struck != 1 {
+			t.Errorf("%s did not strike", fault.Fault)
+		}
+	}
+	if err := w.SetFaults(); err != nil {
+		t.Fatal(err)
+	}
+	kept, diags := c.read(sessionType, made)
+	expect(t, diags)
+	if !kept.state.Equal(made.state) {
+		t.Error("the state is another after a refresh that found nothing new")
+	}
+	w.releaseByHand(t)
+	gone, diags := c.read(sessionType, made)
+	expect(t, diags, "WARNING: Session has ended", "released by something else")
+	if !gone.state.IsNull() {
+		t.Error("a session that has ended is still in state")
+	}
+}
+
+// A client that doesn't know of resource identities sends none and needs none.
+func TestSessionWithoutIdentity(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	made := c.create(sessionType, values{"name": "test", "offer_id": a5000})
+	w.releaseByHand(t)
+	gone, diags := c.read(sessionType, made) // sends no identity
+	if failed(diags) || !gone.state.IsNull() {
+		t.Errorf("reading without an identity: %s", list(diags))
+	}
+	_, diags = c.destroy(sessionType, made) // of what is gone already
+	expect(t, diags)
 }

@@ -16,3 +16,6 @@ func words(parts ...string) *regexp.Regexp {
 	}
 	return regexp.MustCompile(`(?s)` + strings.Join(parts, `.*?`))
 }
+
+// replaceAll replaces pairs of texts.
+func replaceAll(s string, pairs ...string) string { return strings.NewReplacer(pairs...).Replace(s) }

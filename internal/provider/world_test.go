@@ -42,7 +42,10 @@ const (
 // market is small, and its machines boot at once.
 func market() []sandbox.Offer {
 	offers := []sandbox.Offer{
-		{ID: a5000, GPUType: "RTX A5000", GPUCount: 1, PricePerHour: 0.31, Location: "Wilmington, US-East", Confidence: 0.9},
+		{
+			ID: a5000, GPUType: "RTX A5000", GPUCount: 1, VRAMGB: 23, PricePerHour: 0.31, Location: "Wilmington, US-East", Confidence: 0.9,
+			Machine: sandbox.MachineSpec{MemoryMiB: 24564, ComputeCapability: "8.6"},
+		},
 		{ID: a6000, GPUType: "RTX A6000", GPUCount: 1, PricePerHour: 0.56, Location: "Wilmington, US-East", Confidence: 0.9},
 		{
 			ID: docked, GPUType: "RTX 4090", GPUCount: 8, VRAMGB: 24, PricePerHour: 0.42, Reliability: 1, Confidence: 0.5,

@@ -155,17 +155,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		pending = []byte("true")
 	}
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingKey, pending)...)
-	resp.Diagnostics.Append(plan.setSession(ctx, session, keysOf(keys))...)
+	resp.Diagnostics.Append(plan.setUpdated(ctx, session, keysOf(keys))...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, nil)...)
-}
-
-// nameOf is the name in a session's mark, or for a session that carries none a
-// name made of its id.
-func nameOf(s shopper.Session) string {
-	if mark, ok := rental.ParseMark(s.ConsumerID); ok {
-		return mark.Name
-	}
-	return s.ID
 }

@@ -168,6 +168,23 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	return diags
 }
 
+// setUpdated is setSession for a plan: what was planned to be known stays as it
+// was planned, and what has moved since is seen by the next refresh. Terraform
+// takes anything else for a defect.
+func (m *model) setUpdated(ctx context.Context, s shopper.Session, keys sshattr.Model) diag.Diagnostics {
+	plan := *m
+	diags := m.setSession(ctx, s, keys)
+	m.ReservationHours = plan.ReservationHours
+	if !plan.ExpiresAt.IsUnknown() {
+		m.ExpiresAt = plan.ExpiresAt
+	}
+	if !plan.SSH.IsUnknown() {
+		m.SSH = plan.SSH
+	}
+	m.Status, m.Cloud, m.GPUType, m.GPUCount, m.PricePerHour = plan.Status, plan.Cloud, plan.GPUType, plan.GPUCount, plan.PricePerHour
+	return diags
+}
+
 // unknownToNull keeps what nobody has told from being unknown, which state can't
 // hold.
 func (m *model) unknownToNull() {

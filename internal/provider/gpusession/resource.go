@@ -12,6 +12,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -152,7 +153,9 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 			session.Status))
 		return
 	}
-	resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("name"), nameOf(session))...)
+	if mark, ok := rental.ParseMark(session.ConsumerID); ok { // otherwise the configuration's name is adopted
+		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("name"), mark.Name)...)
+	}
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, []byte("true"))...)
 	resp.Diagnostics.AddWarning("Private key is not known",
 		"The shopper tells a session's private key once, to whoever rents it, and keeps no copy: after an import ssh.private_key is"+
@@ -162,6 +165,9 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 // settle tells the journal that the session is in state, and releases what a
 // crashed run left under its name.
 func (r *Resource) settle(ctx context.Context, state model, diags *diagnostics) {
+	if state.Name.IsNull() { // imported just now
+		return
+	}
 	if err := r.data.Renter.Seen(state.ConsumerID.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}

@@ -53,7 +53,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"name": schema.StringAttribute{
 			Required:      true,
-			PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			PlanModifiers: []planmodifier.String{replaceKnown{}},
 			Validators:    []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
 			MarkdownDescription: "Name of the rental, one of its own among the sessions of the provider's `consumer_id`: by it a machine" +
 				" is found again after a crash. Changing it replaces the machine.",
