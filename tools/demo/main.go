@@ -25,21 +25,26 @@ func main() {
 	question := flag.String("question", "What is the capital of France?", "what to ask the model")
 	flag.Parse()
 
+	os.Exit(demonstrate(&demo{tofu: *tofu, bin: *bin, config: *config, question: *question}))
+}
+
+// demonstrate runs the demo and returns the exit code.
+func demonstrate(d *demo) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	d := &demo{tofu: *tofu, bin: *bin, config: *config, question: *question}
 	begun := time.Now()
 	err := d.run(ctx)
 	took := time.Since(begun).Round(100 * time.Millisecond)
 	switch {
 	case err == nil:
 		fmt.Printf("\nAll of it held, in %s. Nothing is billing, and nothing was left behind.\n", took)
+		return 0
 	case ctx.Err() != nil:
 		fmt.Printf("\nInterrupted after %s. %v\n", took, err)
-		os.Exit(130)
+		return 130
 	default:
 		fmt.Printf("\nThe demo failed after %s: %v\n", took, err)
-		os.Exit(1)
+		return 1
 	}
 }
 
@@ -58,7 +63,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.stage.close()) }()
 	err = d.steps(ctx)
 	if err != nil && d.stage.applied {
-		err = errors.Join(err, d.rescue())
+		err = errors.Join(err, d.rescue(context.WithoutCancel(ctx)))
 	}
 	return err
 }
@@ -92,9 +97,9 @@ func (d *demo) steps(ctx context.Context) error {
 const rescueLimit = 3 * time.Minute
 
 // rescue gives back what a run that didn't get to its end has rented.
-func (d *demo) rescue() error {
+func (d *demo) rescue(ctx context.Context) error {
 	fmt.Printf("\nGiving back what was rented.\n")
-	ctx, cancel := context.WithTimeout(context.Background(), rescueLimit)
+	ctx, cancel := context.WithTimeout(ctx, rescueLimit)
 	defer cancel()
 	if err := d.destroy(ctx); err != nil {
 		return err
