@@ -169,14 +169,14 @@ func (r *Renter) releaseKnown(ctx context.Context, d *doubt) (bool, error) {
 		return false, nil
 	}
 	s, err := r.service.Session(ctx, id)
-	switch {
-	case err != nil:
+	if err != nil {
 		return shopper.IsNotFound(err), nil
-	case s.ConsumerID != d.held.Mark:
-		return false, nil
 	}
-	err = r.releaseOf(ctx, d, s)
-	return err == nil, err
+	if s.ConsumerID == d.held.Mark {
+		err = r.releaseOf(ctx, d, s)
+		return err == nil, err
+	}
+	return false, nil
 }
 
 // releaseFound releases the sessions of a request in doubt. It reports whether
