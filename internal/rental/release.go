@@ -16,7 +16,11 @@ import (
 // Cancelling ctx doesn't stop it; ctx's deadline does, or 20 minutes where it
 // has none.
 func (r *Renter) Release(ctx context.Context, id string) error {
-	limited, cancel := goingOn(ctx)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(releaseLimit)
+	}
+	limited, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	return r.release(limited, shopper.Session{ID: id})
 }
