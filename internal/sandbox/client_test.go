@@ -40,16 +40,40 @@ type reading struct {
 }
 
 func (r reading) str(names ...string) string {
-	var v any = r.body
+	path := make([]any, 0, len(names))
 	for _, name := range names {
-		object, ok := v.(map[string]any)
-		if !ok {
-			return ""
-		}
-		v = object[name]
+		path = append(path, name)
 	}
-	text, _ := v.(string)
+	text, _ := r.at(path...).(string)
 	return text
+}
+
+// at is what a body holds at a path of names and indexes; nil where there is none.
+func (r reading) at(path ...any) any {
+	var v any = r.body
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			object, _ := v.(map[string]any)
+			v = object[step]
+		case int:
+			list, _ := v.([]any)
+			if step >= len(list) {
+				return nil
+			}
+			v = list[step]
+		}
+	}
+	return v
+}
+
+// size is the length of a list in the body, -1 where there is none.
+func (r reading) size(name string) int {
+	list, ok := r.body[name].([]any)
+	if !ok {
+		return -1
+	}
+	return len(list)
 }
 
 // send sends a request; body is JSON, text or nil.

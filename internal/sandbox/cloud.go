@@ -16,22 +16,25 @@ import (
 // host is what the sandbox needs of a rented machine; package machine has the
 // real one.
 type host interface {
+	sshFaults
 	Host() string
 	Port() int
 	User() string
-	HostKey() string
-	Root() machinefs.Root
 	SetFacts(change func(*machinefs.Facts)) error
 	CommandLog() []string
-	RefuseKeys(refuse bool)
-	DropConnections()
+	Engine() engineFaults // nil on a machine without a container engine
+	Close() error
+}
+
+// sshFaults is what can be done to a machine's SSH.
+type sshFaults interface {
 	Pause() error // connections are refused from here on
 	Resume() error
+	RefuseKeys(refuse bool)
+	DropConnections()
 	ChangeHostKey() error
 	ChangeAddress() error // the same machine on another port
 	Unresponsive(hang bool)
-	Engine() engineFaults // nil on a machine without a container engine
-	Close() error
 }
 
 // engineFaults is what can be done to a machine's container engine.
@@ -232,15 +235,12 @@ func (c *cloud) machineName() string {
 	return "m" + strconv.Itoa(c.machines)
 }
 
-// Running asks a cloud about an instance.
-func (c *cloud) Running(id string) error {
+// Running asks a cloud whether it knows an instance.
+func (c *cloud) Running(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	inst, ok := c.byID[id]
-	if !ok || inst.hidden || !inst.released.IsZero() {
-		return errInstanceNotFound
-	}
-	return nil
+	return ok && !inst.hidden && inst.released.IsZero()
 }
 
 // Destroy asks a cloud to destroy an instance. The machine bills until it is
@@ -249,8 +249,8 @@ func (c *cloud) Destroy(ctx context.Context, id, by string) error {
 	if err := c.clock.Sleep(ctx, destroyLatency); err != nil {
 		return err
 	}
-	if err := c.Running(id); err != nil {
-		return err
+	if !c.Running(id) {
+		return errInstanceNotFound
 	}
 	inst := c.instance(id)
 	if c.isDying(inst) {

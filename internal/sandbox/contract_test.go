@@ -363,10 +363,13 @@ func (c *contract) compare(r recording, got answered) {
 }
 
 func sortOffers(body any) {
-	offers, _ := body.(map[string]any)["offers"].([]any)
-	slices.SortFunc(offers, func(a, b any) int {
-		return strings.Compare(fmt.Sprint(a.(map[string]any)["offer_id"]), fmt.Sprint(b.(map[string]any)["offer_id"]))
-	})
+	object, _ := body.(map[string]any)
+	offers, _ := object["offers"].([]any)
+	id := func(offer any) string {
+		object, _ := offer.(map[string]any)
+		return fmt.Sprint(object["offer_id"])
+	}
+	slices.SortFunc(offers, func(a, b any) int { return strings.Compare(id(a), id(b)) })
 }
 
 // same compares values: ids, times, ports and prices by their form, the rest exactly.
@@ -378,7 +381,7 @@ func (c *contract) same(path string, want, got any) {
 	}
 	switch want := want.(type) {
 	case map[string]any:
-		got := got.(map[string]any)
+		got, _ := got.(map[string]any) // of the same type, as was seen above
 		for name := range got {
 			if _, ok := want[name]; !ok {
 				c.t.Errorf("%s.%s: not in the recording", path, name)
@@ -392,7 +395,7 @@ func (c *contract) same(path string, want, got any) {
 			c.same(path+"."+name, value, got[name])
 		}
 	case []any:
-		got := got.([]any)
+		got, _ := got.([]any)
 		if len(got) != len(want) {
 			c.t.Errorf("%s: %d of them, want %d", path, len(got), len(want))
 			return
@@ -402,11 +405,12 @@ func (c *contract) same(path string, want, got any) {
 		}
 	case float64:
 		port := strings.HasSuffix(path, ".ssh_port")
-		if got := got.(float64); !port && got != want || port && (got < 1 || got > 65535) {
+		if got, _ := got.(float64); !port && got != want || port && (got < 1 || got > 65535) {
 			c.t.Errorf("%s: %v, want %v", path, got, want)
 		}
 	case string:
-		c.sameText(path, want, got.(string))
+		got, _ := got.(string)
+		c.sameText(path, want, got)
 	default:
 		if want != got {
 			c.t.Errorf("%s: %v, want %v", path, got, want)

@@ -87,7 +87,7 @@ func (s *service) destroyVerified(ctx context.Context, row session, by string) e
 		if err := s.clock.SleepUntil(ctx, asked+time.Duration(n)*5*time.Second); err != nil {
 			return err
 		}
-		if s.cloud.Running(row.providerID) != nil {
+		if !s.cloud.Running(row.providerID) {
 			return nil
 		}
 	}

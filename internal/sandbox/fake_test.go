@@ -20,8 +20,16 @@ import (
 
 func TestMain(m *testing.M) {
 	Main()
-	http.DefaultTransport.(*http.Transport).DisableKeepAlives = true
-	goleak.VerifyTestMain(m)
+	if transport, ok := http.DefaultTransport.(*http.Transport); ok {
+		transport.DisableKeepAlives = true // an idle connection would be a leak
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := Finish(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}))
 }
 
 // fleet stands in for real machines where a test is about the service: machines
@@ -110,8 +118,6 @@ func (m *fakeMachine) Port() (port int) {
 }
 
 func (m *fakeMachine) User() string         { return m.req.Facts.User }
-func (m *fakeMachine) HostKey() string      { return "ssh-ed25519 AAAA" }
-func (m *fakeMachine) Root() machinefs.Root { return "" }
 func (m *fakeMachine) CommandLog() []string { return []string{"nvidia-smi"} }
 
 func (m *fakeMachine) SetFacts(change func(*machinefs.Facts)) error {

@@ -251,7 +251,8 @@ var requestFaults = []Fault{
 }
 
 var bootFaults = []Fault{
-	NeverBoots, BootsLate, LoseSSH, Unresponsive, EngineHangs, PullFails, SlowPull, ChangeHostKey, ChangeAddress, RefuseKey, Vanish, DiskFull, DriverBuilding,
+	NeverBoots, BootsLate, LoseSSH, Unresponsive, EngineHangs, PullFails, SlowPull, ChangeHostKey, ChangeAddress,
+	RefuseKey, Vanish, DiskFull, DriverBuilding,
 	DriverMissing, DriverVersion, MemoryHeld, NotAvailable, NoDocker, NoGPURuntime,
 }
 
@@ -366,7 +367,8 @@ func (r Rule) outage() (outage, error) {
 		o.For = Duration(d)
 		return o, err
 	}
-	return o, r.object(&o)
+	err := r.object(&o)
+	return o, err
 }
 
 // answer is what Status and HTML answer.

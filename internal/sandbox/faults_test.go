@@ -304,7 +304,7 @@ func TestPriceRaisedBetweenOfferAndRental(t *testing.T) {
 	t.Parallel()
 	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Nth: 1, Fault: PriceRaised, Value: 2}}})
 	r := c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
-	if price := r.body["session"].(map[string]any)["price_per_hour"]; price != 0.8 || c.s.Ledger().Billing[0].PricePerHour != 0.8 {
+	if price := r.at("session", "price_per_hour"); price != 0.8 || c.s.Ledger().Billing[0].PricePerHour != 0.8 {
 		t.Errorf("paid %v, ledger %v", price, c.s.Ledger())
 	}
 	// The market does the same by itself: the service's cache is a minute behind.
@@ -313,7 +313,7 @@ func TestPriceRaisedBetweenOfferAndRental(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-101"))
-	if price := r.body["session"].(map[string]any)["price_per_hour"]; price != 5.0 {
+	if price := r.at("session", "price_per_hour"); price != 5.0 {
 		t.Errorf("paid %v", price)
 	}
 }

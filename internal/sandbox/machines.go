@@ -15,6 +15,11 @@ func Main() {
 	tool.Main(map[string]tool.Program{tool.VLLM: vllmserver.Main})
 }
 
+// Finish ends at once what the machines of this process share, which otherwise
+// ends just after the process does. Call it after the last sandbox's Close where
+// nothing may be left at that moment.
+func Finish() error { return machine.Finish() }
+
 // Machine returns the machine of a session, to look at and to change; nil when
 // there is none that runs.
 func (s *Sandbox) Machine(sessionID string) *machine.Machine {

@@ -116,7 +116,7 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	s.sessions.Credit(row.id, inst.spent)
 	s.sessions.Update(row) // whatever was written meanwhile: a session that was stopped comes back to life
 	if !row.entrypoint {
-		s.work.Go(func() { s.verify(row, key.signer, req) })
+		s.work.Go(func() { s.verify(row, key.signer, req) }) //nolint:contextcheck // it goes on after the answer, as long as the sandbox
 	}
 	return row, key.private, nil
 }
@@ -198,8 +198,8 @@ func (s *service) notRented(
 func notCreated(cause error) error {
 	kind, retry := "provision_failed", true
 	words := strings.ToLower(cause.Error())
-	has := func(any ...string) bool {
-		return slices.ContainsFunc(any, func(word string) bool { return strings.Contains(words, word) })
+	has := func(hints ...string) bool {
+		return slices.ContainsFunc(hints, func(word string) bool { return strings.Contains(words, word) })
 	}
 	switch {
 	case has("ssh", "timeout"):

@@ -153,7 +153,7 @@ func (s *Sandbox) assemble(opts Options, offers []Offer) {
 	s.end = end
 	s.market = newMarket(clock, offers, opts.Seed, opts.Moving)
 	health := newOfferHealth(clock)
-	random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(uint64(opts.Seed), stream)) } //nolint:gosec // reproducible
+	random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(uint64(opts.Seed), stream)) }
 	s.service = &service{
 		clock: clock, sessions: newSessions(), health: health, inventory: newInventory(clock, s.market, health),
 		cloud: &cloud{

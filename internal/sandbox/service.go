@@ -139,7 +139,7 @@ func (s *service) reconcile(now time.Duration) {
 	for _, row := range s.sessions.List(func(row session) bool {
 		return (row.status == statusRunning || row.status == statusProvisioning) && row.providerID != "" && now-row.createdAt >= stuckAfter
 	}) {
-		if s.cloud.Running(row.providerID) == nil {
+		if s.cloud.Running(row.providerID) {
 			continue
 		}
 		row.status, row.stopped = statusStopped, s.clock.Now()

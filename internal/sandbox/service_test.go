@@ -237,9 +237,11 @@ func TestThreeFailuresHideAnOffer(t *testing.T) {
 	if r := c.get("/api/v1/inventory"); r.body["total"] != 11.0 {
 		t.Errorf("listed after three failures: %s", r.text)
 	}
-	health := c.get("/api/v1/offer-health").body["offers"].([]any)[0].(map[string]any)
-	if health["is_suppressed"] != true || health["recent_failures"] != 3.0 || health["suppressed_until"] == nil || health["confidence_multiplier"] != 0.0 {
-		t.Errorf("health %v", health)
+	health := c.get("/api/v1/offer-health")
+	for name, want := range map[string]any{"is_suppressed": true, "recent_failures": 3.0, "confidence_multiplier": 0.0} {
+		if got := health.at("offers", 0, name); got != want || health.at("offers", 0, "suppressed_until") == nil {
+			t.Errorf("%s %v: %s", name, got, health.text)
+		}
 	}
 	c.s.Advance(suppressFor)
 	if r := c.get("/api/v1/inventory"); r.body["total"] != 12.0 {
@@ -315,7 +317,7 @@ func TestCostsAreTheServicesOwnEstimate(t *testing.T) {
 		}
 	}
 	r := c.get("/api/v1/costs?start_date=2020-01-01&end_date=2100-01-01")
-	if r.body["session_count"] != 1.0 || r.body["hours_used"] != 2.0 || r.body["by_provider"].(map[string]any)["vastai"] != 0.8 {
+	if r.body["session_count"] != 1.0 || r.body["hours_used"] != 2.0 || r.at("by_provider", "vastai") != 0.8 {
 		t.Errorf("%s", r.text)
 	}
 }
@@ -345,7 +347,7 @@ func TestRequestsAreReadAsTheServiceReadsThem(t *testing.T) {
 			t.Errorf("%s %s %s: %d %s", test.method, test.path, test.body, r.status, r.text)
 		}
 	}
-	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, c.s.URL()+"/api/v1/sessions/nope", nil)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, c.s.URL()+"/api/v1/sessions/nope", http.NoBody)
 	req.Header.Set("X-Request-ID", "mine.1")
 	if r := read(http.DefaultClient.Do(req)); r.str("request_id") != "mine.1" || r.header.Get("X-Request-ID") != "mine.1" {
 		t.Errorf("the client's request id: %s", r.text)

@@ -142,7 +142,7 @@ func (u *careful) rentOnce(mark string, n int) bool {
 		Key     string `json:"ssh_private_key"`
 	}
 	status, ok := u.call(http.MethodPost, "/api/v1/sessions", order(mark, offer), &made)
-	clear := ok && made.Session.ID != "" || status == http.StatusNotFound || status == http.StatusTooManyRequests
+	plain := ok && made.Session.ID != "" || status == http.StatusNotFound || status == http.StatusTooManyRequests
 	sent := time.Now()
 	if ok && made.Session.ID != "" && made.Key != "" {
 		for range 40 {
@@ -153,7 +153,7 @@ func (u *careful) rentOnce(mark string, n int) bool {
 			u.pause()
 		}
 	}
-	for u.release(mark); !clear && time.Since(sent) < stillUnderWay; u.pause() {
+	for u.release(mark); !plain && time.Since(sent) < stillUnderWay; u.pause() {
 		u.release(mark)
 	}
 	return made.Session.ID != ""

@@ -136,11 +136,11 @@ func (s *Sandbox) before(w http.ResponseWriter, r *http.Request, rule Rule) bool
 	case OffersGone:
 		writeJSON(w, http.StatusOK, map[string]any{"offers": []any{}, "count": 0, "total": 0})
 	case Status, HTML:
-		answer, err := rule.answer()
-		if err != nil || answer.After != nil && *answer.After {
+		instead, err := rule.answer()
+		if err != nil || instead.After != nil && *instead.After {
 			return false
 		}
-		s.instead(w, rule, answer)
+		s.instead(w, rule, instead)
 	default:
 		return false
 	}
@@ -172,11 +172,11 @@ func (s *Sandbox) after(w http.ResponseWriter, r *http.Request, rule Rule, full 
 	case InvalidJSON:
 		full.send(w, append(bytes.TrimSuffix(full.body, []byte("}")), `, "broken`...))
 	case Status, StatusAfter, HTML:
-		answer, err := rule.answer()
+		instead, err := rule.answer()
 		if err != nil {
 			return false
 		}
-		s.instead(w, rule, answer)
+		s.instead(w, rule, instead)
 	case SlowDrip:
 		s.drip(w, r, full, rule.length(30*time.Second))
 	case NoKey:

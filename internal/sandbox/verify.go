@@ -77,7 +77,7 @@ func (s *service) poll(v *verification) (over bool, spent time.Duration) {
 	if err != nil || row.terminal() {
 		return true, 0
 	}
-	if v.failed && s.cloud.Running(row.providerID) != nil {
+	if v.failed && !s.cloud.Running(row.providerID) {
 		s.failOffer(row, "instance_vanished: no longer exists on provider", "instance_vanished", "instance not found during SSH verification")
 		return true, 0
 	}

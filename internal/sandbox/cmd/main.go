@@ -88,7 +88,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		}()
 	}
 	<-ctx.Done()
-	if err := s.Close(); err != nil {
+	if err := errors.Join(s.Close(), sandbox.Finish()); err != nil {
 		fmt.Fprintln(stderr, "sandbox:", err)
 		return 1
 	}
