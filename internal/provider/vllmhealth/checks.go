@@ -40,10 +40,10 @@ type finding struct {
 	facts   map[string]string
 }
 
-// errSkip is returned by a check that there is nothing to check by.
-type errSkip struct{ reason string }
+// skipError is returned by a check that there is nothing to check by.
+type skipError struct{ reason string }
 
-func (e errSkip) Error() string { return e.reason }
+func (e skipError) Error() string { return e.reason }
 
 // patient is the server that is examined.
 type patient struct {
@@ -74,7 +74,7 @@ func (p patient) examine(ctx context.Context) []result {
 		found, err := finding{}, loginErr
 		switch {
 		case p.skip[name]:
-			err = errSkip{"Left out."}
+			err = skipError{"Left out."}
 		case loginErr == nil:
 			found, err = checks[name](ctx, machine, client)
 		}
@@ -93,14 +93,15 @@ func (p patient) login(ctx context.Context) (*host.Client, http.RoundTripper, er
 	if err != nil {
 		return nil, nil, err
 	}
-	return machine, machine.HTTPTransport(), nil
+	transport := machine.HTTPTransport()
+	return machine, transport, nil
 }
 
 func (r *result) fill(found finding, err error) {
 	if found.facts != nil {
 		r.facts = found.facts
 	}
-	if skip, ok := errors.AsType[errSkip](err); ok {
+	if skip, ok := errors.AsType[skipError](err); ok {
 		r.status, r.message = skipped, skip.reason
 		return
 	}
@@ -113,7 +114,7 @@ func (r *result) fill(found finding, err error) {
 
 func (p patient) gpus(ctx context.Context, machine *host.Client, _ *vllm.Client) (finding, error) {
 	if machine == nil {
-		return finding{}, errSkip{"There is no ssh to ask the machine by."}
+		return finding{}, skipError{"There is no ssh to ask the machine by."}
 	}
 	gpus, err := deploy.GPUs(ctx, machine)
 	if err != nil {
@@ -134,7 +135,7 @@ func (p patient) gpus(ctx context.Context, machine *host.Client, _ *vllm.Client)
 
 func (p patient) runtime(ctx context.Context, machine *host.Client, _ *vllm.Client) (finding, error) {
 	if machine == nil || p.server == nil {
-		return finding{}, errSkip{"It takes both ssh and server to look."}
+		return finding{}, skipError{"It takes both ssh and server to look."}
 	}
 	seen, err := deploy.Inspect(ctx, machine, *p.server)
 	if err != nil {
