@@ -159,6 +159,10 @@ func (f *fake) clean(r *row) {
 func (f *fake) stuck(r *row) {
 	f.mu.Lock()
 	again := !r.Status.Terminal()
+	if f.unchecked {
+		f.mu.Unlock()
+		return
+	}
 	hit := r.Status == shopper.Stopping || r.Status == shopper.Provisioning
 	f.mu.Unlock()
 	if hit {

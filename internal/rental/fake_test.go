@@ -21,6 +21,8 @@ type fake struct {
 	boot time.Duration
 	// shows is when, after the cloud's answer, a machine's address becomes known.
 	shows time.Duration
+	// unchecked is a service whose periodic check doesn't run.
+	unchecked bool
 
 	mu      sync.Mutex
 	offers  []shopper.Offer
@@ -124,6 +126,9 @@ func (f *fake) strike(ctx context.Context, op string) (verdict, error) {
 		v = f.random(op)
 	}
 	f.mu.Unlock()
+	if v.crash && op != "create" {
+		panic(crash{})
+	}
 	if err := nap(ctx, v.delay); err != nil {
 		return v, lost(op, err)
 	}

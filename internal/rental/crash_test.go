@@ -1,0 +1,397 @@
+package rental
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// TestCrash lets a process die at every step; the next plain apply must find and
+// release what it rented. A panic is the same: nothing but locks is let go.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	die := func(string, ...any) { panic(crash{}) }
+	tests := []struct {
+		name   string
+		script func(w *world, o *Order)
+		run    func(w *world, r *Renter, o Order)
+		plan   int // leftovers that a plan tells of
+	}{
+		{name: "before anything", script: func(w *world, _ *Order) { w.f.fault("offers", 1, verdict{crash: true}) }},
+		{name: "before the request", script: func(_ *world, o *Order) {
+			o.Progress = func(format string, args ...any) {
+				if strings.HasPrefix(format, "Renting") {
+					die(format, args...)
+				}
+			}
+		}, plan: 1},
+		{name: "during the request", script: func(w *world, _ *Order) { w.f.fault("create", 1, verdict{crash: true}) }, plan: 1},
+		{name: "during a long request", script: func(w *world, _ *Order) {
+			w.f.fault("create", 1, verdict{crash: true})
+			w.f.boots = []lot{{hold: 4 * time.Minute}}
+		}, plan: 1},
+		{name: "when the id is known", script: func(_ *world, o *Order) { o.Rented = func(*Rental) { die("") } }, plan: 1},
+		{name: "while waiting", script: func(w *world, _ *Order) { w.f.fault("get", 3, verdict{crash: true}) }, plan: 1},
+		{name: "in the login", script: func(_ *world, o *Order) {
+			o.Login = func(context.Context, shopper.Session, string) error { panic(crash{}) }
+		}, plan: 1},
+		{name: "while releasing", script: func(w *world, _ *Order) {
+			w.f.boots = []lot{{dies: "no"}}
+			w.f.fault("delete", 1, verdict{crash: true})
+		}, plan: 1},
+		{name: "while the lost one is looked for", script: func(w *world, _ *Order) {
+			w.f.fault("create", 1, verdict{after: lostAnswer()})
+			w.f.fault("list", 5, verdict{crash: true})
+		}, plan: 1},
+		{name: "while looking again", script: func(w *world, _ *Order) {
+			w.f.fault("create", 1, verdict{early: lostAnswer()})
+			w.f.boots = []lot{{hold: time.Minute}}
+			w.f.fault("list", 7, verdict{crash: true})
+		}, plan: 2},
+		{name: "before it is handed over", run: func(w *world, r *Renter, o Order) {
+			rental, err := r.Rent(w.t.Context(), o)
+			ok(w.t, err)
+			rental.held.release() // what the system does when the process ends
+		}, plan: 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, w *world) {
+				r, o := w.process(), order("box")
+				if test.script != nil {
+					test.script(w, &o)
+				}
+				died := w.crashing(func() {
+					if test.run != nil {
+						test.run(w, r, o)
+						return
+					}
+					_, _ = r.Rent(t.Context(), o)
+				})
+				if died != (test.run == nil) {
+					t.Fatalf("died: %v", died)
+				}
+				w.f.clear()
+				left, err := w.process().Leftovers("box")
+				if err != nil || len(left) != test.plan {
+					t.Errorf("a plan tells of %q, %v; want %d", left, err, test.plan)
+				}
+				ok(t, w.apply(t.Context(), w.process(), order("box")))
+				w.muchLater()
+				if test.name != "while looking again" {
+					w.atMost("box", 1)
+				}
+			})
+		})
+	}
+}
+
+// TestCrashIsSettledByOtherCalls: not only the next Rent looks again.
+func TestCrashIsSettledByOtherCalls(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"Settle", "ReleaseSession"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, w *world) {
+				// The one in state, and a replacement of it that a crash left.
+				ok(t, w.apply(t.Context(), w.process(), order("box")))
+				live := w.state["box"].Session
+				o := order("box")
+				o.ReplaceConflicting = false
+				w.f.byID[live.ID].Status = "hidden" // create_before_destroy, say
+				w.f.fault("create", 1, verdict{crash: true})
+				if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), o) }) {
+					t.Fatal("it didn't die")
+				}
+				w.f.byID[live.ID].Status = shopper.Running
+				r := w.process()
+				ok(t, r.Seen(live.ConsumerID))
+				if call == "ReleaseSession" {
+					ok(t, w.destroy(t.Context(), r, "box"))
+					w.later(0)
+					return
+				}
+				released, err := r.Settle(t.Context(), "box")
+				if err != nil || len(released) != 1 || released[0] == live.ID {
+					t.Errorf("Settle released %v, %v", released, err)
+				}
+				w.known()
+				calls := w.f.count("list") + w.f.count("get")
+				if released, err = r.Settle(t.Context(), "box"); err != nil || len(released) > 0 {
+					t.Errorf("the second time it released %v, %v", released, err)
+				}
+				if w.f.count("list")+w.f.count("get") != calls {
+					t.Error("with nothing in the journal it made a request")
+				}
+			})
+		})
+	}
+}
+
+// TestJournalLost: without the journal a leftover is a conflict that names it.
+func TestJournalLost(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		w.f.fault("get", 2, verdict{crash: true})
+		if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
+			t.Fatal("it didn't die")
+		}
+		w.dir = t.TempDir()
+		conflict := fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "$0.4/h", "since ", "on_conflict")
+		if len(conflict.Sessions) != 1 || !strings.Contains(conflict.Error(), w.f.row(t, "box").ID) {
+			t.Errorf("it doesn't name the session: %v", conflict)
+		}
+		if w.f.count("create") != 1 {
+			t.Error("it rented all the same")
+		}
+		o := order("box")
+		o.ReplaceConflicting = true
+		ok(t, w.apply(t.Context(), w.process(), o))
+		if rental := w.state["box"]; len(rental.Warnings) != 1 || !strings.Contains(rental.Warnings[0], "on_conflict") {
+			t.Errorf("the warnings are %q", rental.Warnings)
+		}
+		w.atMost("box", 1)
+	})
+}
+
+// TestTwoStacks: the same consumer and name in two directories.
+func TestTwoStacks(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		mine := w.dir
+		w.dir = t.TempDir()
+		theirs := w.process()
+		fails[*ConflictError](t, errOf2(theirs.Rent(t.Context(), order("box"))))
+		if released, err := theirs.Settle(t.Context(), "box"); err != nil || len(released) > 0 {
+			t.Errorf("the other stack released %v, %v", released, err)
+		}
+		if left, err := theirs.Leftovers("box"); err != nil || len(left) > 0 {
+			t.Errorf("the other stack calls %v leftovers, %v", left, err)
+		}
+		w.dir = mine
+		w.known()
+	})
+}
+
+func errOf2(_ *Rental, err error) error { return err }
+
+// TestHandedOverIsNeverALeftover: whether it is the live one nobody can tell.
+func TestHandedOverIsNeverALeftover(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), w.state["box"].Session.ID)
+		w.known()
+		// Once it has ended, the next run forgets it.
+		ok(t, w.f.destroy(t.Context(), w.state["box"].Session.ID))
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		if files, _ := filepath.Glob(filepath.Join(w.dir, "*.json")); len(files) != 1 {
+			t.Errorf("the journal holds %v", files)
+		}
+	})
+}
+
+// TestLiveRunIsLeftAlone: an entry that is held belongs to a run at work.
+func TestLiveRunIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		w.f.boot = 5 * time.Minute
+		done := make(chan error)
+		go func() { done <- w.apply(t.Context(), w.process(), order("box")) }()
+		_ = nap(t.Context(), time.Minute)
+		fails[*ConflictError](t, errOf2(w.process().Rent(t.Context(), order("box"))))
+		if left, err := w.process().Leftovers("box"); err != nil || len(left) > 0 {
+			t.Errorf("a live run's machine is called a leftover: %v, %v", left, err)
+		}
+		if released, err := w.process().Settle(t.Context(), "box"); err != nil || len(released) > 0 {
+			t.Errorf("a live run's machine was released: %v, %v", released, err)
+		}
+		ok(t, <-done)
+	})
+}
+
+// TestClockSetMeanwhile: what another process wrote down about the time is
+// believed only as far as it makes sense.
+func TestClockSetMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, skew := range []time.Duration{-24 * time.Hour, -time.Minute, 45 * time.Second, 3 * time.Hour} {
+		t.Run(skew.String(), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, w *world) {
+				w.f.fault("create", 1, verdict{crash: true})
+				w.f.boots = []lot{{hold: 290 * time.Second}}
+				if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
+					t.Fatal("it didn't die")
+				}
+				w.edit(func(e *entry) { e.Asked = e.Asked.Add(-skew) })
+				if skew > time.Hour { // nothing can be told from that; a request that old is over
+					_ = nap(t.Context(), 5*time.Minute)
+				}
+				begun := time.Now()
+				ok(t, w.apply(t.Context(), w.process(), order("box")))
+				if took := time.Since(begun); took > 9*time.Minute {
+					t.Errorf("it took %s", took)
+				}
+				w.muchLater()
+				w.atMost("box", 1)
+			})
+		})
+	}
+}
+
+// edit changes every entry of the journal.
+func (w *world) edit(change func(e *entry)) {
+	w.t.Helper()
+	j := OpenJournal(w.dir)
+	files, err := filepath.Glob(filepath.Join(w.dir, "*.json"))
+	ok(w.t, err)
+	for _, file := range files {
+		e, err := j.read(strings.TrimSuffix(filepath.Base(file), ".json"))
+		ok(w.t, err)
+		change(&e)
+		ok(w.t, (&held{entry: e, journal: j}).save())
+	}
+}
+
+// TestJournalInTrouble: whatever is wrong with it keeps nothing from being
+// rented or released, and is told.
+func TestJournalInTrouble(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		spoil func(t *testing.T, dir string)
+		file  bool // the directory is none
+	}{
+		{name: "garbage", spoil: func(t *testing.T, dir string) { write(t, dir, token('a')+".json", "{") }},
+		{name: "empty", spoil: func(t *testing.T, dir string) { write(t, dir, token('a')+".json", "") }},
+		{name: "another mark inside", spoil: func(t *testing.T, dir string) {
+			write(t, dir, token('a')+".json", `{"version":1,"mark":"terraform/box/`+token('b')+`"}`)
+		}},
+		{name: "another version", spoil: func(t *testing.T, dir string) {
+			write(t, dir, token('a')+".json", `{"version":2,"mark":"terraform/box/`+token('a')+`"}`)
+		}},
+		{name: "huge", spoil: func(t *testing.T, dir string) { write(t, dir, token('a')+".json", strings.Repeat(" ", maxEntry+1)) }},
+		{name: "a directory", spoil: func(t *testing.T, dir string) { ok(t, os.MkdirAll(filepath.Join(dir, token('a')+".json"), 0o700)) }},
+		{name: "a link to nowhere else", spoil: func(t *testing.T, dir string) {
+			ok(t, os.Symlink(dir, filepath.Join(dir, token('a')+".json")))
+		}},
+		{name: "no directory but a file", file: true, spoil: func(t *testing.T, dir string) {
+			ok(t, os.RemoveAll(dir))
+			ok(t, os.WriteFile(dir, nil, 0o600))
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				if !test.file { // a real leftover beside it
+					w.f.fault("get", 2, verdict{crash: true})
+					if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
+						t.Fatal("it didn't die")
+					}
+				}
+				test.spoil(t, w.dir)
+				if _, err := w.process().Leftovers("box"); err == nil {
+					t.Error("a plan says nothing of it")
+				} else {
+					fails[*JournalError](t, err, w.dir)
+				}
+				ok(t, w.apply(t.Context(), w.process(), order("box")))
+				rental := w.state["box"]
+				if text := strings.Join(rental.Warnings, "\n"); !strings.Contains(text, "the rental journal in "+w.dir) {
+					t.Errorf("the warnings are %q", rental.Warnings)
+				}
+				w.atMost("box", 1)
+				w.known()
+				warnings, err := w.process().ReleaseSession(t.Context(), rental.Session.ID, rental.Session.ConsumerID)
+				if err != nil || len(warnings) == 0 {
+					t.Errorf("releasing says %v, %q", err, warnings)
+				}
+				w.later(0)
+			})
+		})
+	}
+}
+
+func token(c byte) string { return strings.Repeat(string(c), 32) }
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	ok(t, os.MkdirAll(dir, 0o700))
+	ok(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+}
+
+// TestLeftoverThatCantBeReleasedStopsTheRun: nothing is rented beside it.
+func TestLeftoverThatCantBeReleasedStopsTheRun(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		w.f.fault("get", 2, verdict{crash: true})
+		if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
+			t.Fatal("it didn't die")
+		}
+		w.f.fault("delete", 0, verdict{before: unreachable()})
+		fails[*NotReleasedError](t, w.apply(t.Context(), w.process(), order("box")), w.f.row(t, "box").ID)
+		if w.f.count("create") != 1 {
+			t.Error("it rented beside a leftover")
+		}
+		w.f.clear()
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		w.atMost("box", 1)
+	})
+}
+
+// TestHandOverThatCantBeWritten must not make the machine look like a leftover.
+func TestHandOverThatCantBeWritten(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		r := w.process()
+		rental, err := r.Rent(t.Context(), order("box"))
+		ok(t, err)
+		path := rental.held.journal.path(rental.Mark, ".json")
+		ok(t, os.Remove(path)) // a full disk, say: it can be removed and not replaced
+		ok(t, os.MkdirAll(path, 0o700))
+		ok(t, rental.HandOver())
+		ok(t, rental.HandOver()) // again, for nothing
+		if left, err := w.process().Leftovers("box"); err != nil || len(left) > 0 {
+			t.Errorf("it is called a leftover: %v, %v", left, err)
+		}
+		w.state["box"] = rental
+		if _, err := w.process().Settle(t.Context(), "box"); err != nil {
+			t.Error(err)
+		}
+		w.known()
+	})
+}
+
+func TestInStateIsNoLeftoverEvenIfTheJournalCantBeTold(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		rental, err := w.process().Rent(t.Context(), order("box"))
+		ok(t, err)
+		rental.held.release() // it says: not handed over
+		w.state["box"] = rental
+		r := w.process()
+		unlockable := filepath.Join(w.dir, rental.Mark.Token+".lock")
+		ok(t, os.Remove(unlockable))
+		ok(t, os.MkdirAll(unlockable, 0o700))
+		var trouble *JournalError
+		if err := r.Seen(rental.Session.ConsumerID); !errors.As(err, &trouble) {
+			t.Errorf("telling the journal says %v", err)
+		}
+		ok(t, os.Remove(unlockable))
+		if released, err := r.Settle(t.Context(), "box"); err != nil || len(released) > 0 {
+			t.Errorf("it released %v, %v", released, err)
+		}
+		w.known()
+	})
+}
