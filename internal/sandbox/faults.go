@@ -55,6 +55,9 @@ const (
 	// ClaimSuccess answers DELETE or done with 200 and does nothing; on "machine
 	// destroy" the cloud says that the machine is gone while it runs and bills on.
 	ClaimSuccess Fault = "claim_success"
+	// RateLimit lets the value's number of requests through each second of real time
+	// (default 10), and answers the others 429 with Retry-After: 1.
+	RateLimit Fault = "rate_limit"
 	// OffersGone empties an inventory listing; on "machine create" the offer turns
 	// out to be gone (stale_inventory). It stays gone for the value; default for good.
 	OffersGone Fault = "offers_gone"
@@ -247,7 +250,7 @@ func (r Rule) concerns(about subject) bool {
 
 var requestFaults = []Fault{
 	LoseAnswerBefore, LoseAnswerAfter, Delay, DelayAfter, Status, StatusAfter, Truncate, InvalidJSON, HTML,
-	SlowDrip, ClosedPort, NoKey, NoID, NotReady, ClaimSuccess, OffersGone,
+	SlowDrip, ClosedPort, NoKey, NoID, NotReady, ClaimSuccess, RateLimit, OffersGone,
 }
 
 var bootFaults = []Fault{
@@ -304,7 +307,7 @@ func (r Rule) validValue() error {
 		_, err = r.outage()
 	case Status, StatusAfter, HTML:
 		_, err = r.answer()
-	case PriceRaised, MemoryHeld, Truncate:
+	case PriceRaised, MemoryHeld, Truncate, RateLimit:
 		_, err = r.number(1)
 	case FailStart:
 		name, _ := r.Value.(string)

@@ -139,7 +139,7 @@ func TestRequestFaults(t *testing.T) {
 
 func TestClosedPort(t *testing.T) {
 	t.Parallel()
-	s, _ := startFake(t, Options{Speed: 300, Faults: []Rule{{Route: "GET /health", Nth: 1, Fault: ClosedPort, Value: "90s"}}})
+	s, _ := startFake(t, Options{Speed: 300, Faults: []Rule{{Route: "GET /health", Nth: 1, Fault: ClosedPort, Value: "10m"}}})
 	c := client{t: t, s: s}
 	if r := <-c.send(t.Context(), http.MethodGet, "/health", nil); r.err == nil {
 		t.Fatalf("the request was answered: %s", r.text)
@@ -150,6 +150,26 @@ func TestClosedPort(t *testing.T) {
 	waitFor(t, "the port to open again", func() bool {
 		return (<-c.send(t.Context(), http.MethodGet, "/ready", nil)).status == http.StatusOK
 	})
+}
+
+func TestRateLimit(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{Faults: []Rule{{Route: "* *", Fault: RateLimit, Value: 3}}})
+	passed, limited := 0, 0
+	for range 40 {
+		switch r := c.get("/ready"); {
+		case r.status == http.StatusOK:
+			passed++
+		case r.status == http.StatusTooManyRequests && r.header.Get("Retry-After") == "1":
+			limited++
+		default:
+			t.Fatalf("%d %s", r.status, r.text)
+		}
+	}
+	if passed < 3 || limited == 0 {
+		t.Errorf("%d passed, %d were limited", passed, limited)
+	}
+	waitFor(t, "the next second", func() bool { return c.get("/ready").status == http.StatusOK })
 }
 
 func TestOtherRequestFaults(t *testing.T) {
@@ -422,7 +442,7 @@ func TestEveryFaultIsShown(t *testing.T) {
 	t.Parallel()
 	shown := map[Fault]bool{ // those that have a test of their own
 		ClosedPort: true, OffersGone: true, NotReady: true, ClaimSuccess: true, PriceRaised: true, ProviderError: true,
-		DestroyFails: true, DestroySlow: true,
+		DestroyFails: true, DestroySlow: true, RateLimit: true,
 	}
 	for _, test := range requestFaultTests {
 		shown[test.rule.Fault] = true

@@ -166,7 +166,7 @@ func TestStrikesOnARealMachine(t *testing.T) {
 	} else {
 		_ = again.Close()
 	}
-	strike(LoseSSH, "30s")
+	strike(LoseSSH, "10m")
 	if _, _, err := vm.login(); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("while SSH is lost: %v", err)
 	}
@@ -210,5 +210,53 @@ func TestTheKeyIsToldOnceAndInFullLength(t *testing.T) {
 	data, err := json.Marshal(n.get("/api/v1/sessions/" + n.id).body)
 	if err != nil || strings.Contains(string(data), "PRIVATE KEY") {
 		t.Error("the key is told twice")
+	}
+}
+
+// TestAContainersStartsFailAsTheRulesSay starts the same container twice through
+// the machine's engine: the first start is struck, the second isn't.
+func TestAContainersStartsFailAsTheRulesSay(t *testing.T) {
+	t.Parallel()
+	s := startSandbox(t, Options{Speed: 300, Offers: realOffers(1), Faults: []Rule{
+		{Route: EventContainer, Nth: 1, Fault: FailStart, Value: "trust_remote_code"},
+	}})
+	vm := rentReal(t, s, "tensordock-0")
+	socket := s.Machine(vm.id).Root().DockerSocket()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	docker := func(method, path, body string) reading {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://docker"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		r := read((&http.Client{Transport: transport}).Do(req))
+		if r.err != nil || r.status >= 400 {
+			t.Fatalf("%s %s: %d %s %v", method, path, r.status, r.text, r.err)
+		}
+		return r
+	}
+	docker(http.MethodPost, "/images/create?fromImage=vllm/vllm-openai&tag=v0.33.0", "")
+	docker(http.MethodPost, "/containers/create?name=vllm", `{
+		"Image": "vllm/vllm-openai:v0.33.0", "Cmd": ["Qwen/Qwen2.5-0.5B-Instruct", "--port", "8000"],
+		"HostConfig": {"NetworkMode": "host", "DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]}}`)
+	docker(http.MethodPost, "/containers/vllm/start", "")
+	if r := docker(http.MethodPost, "/containers/vllm/wait", ""); r.body["StatusCode"] == 0.0 {
+		t.Errorf("the first start: %s", r.text)
+	}
+	if log := docker(http.MethodGet, "/containers/vllm/logs?stdout=1&stderr=1", ""); !strings.Contains(log.text, "trust_remote_code") {
+		t.Errorf("its log: %s", log.text)
+	}
+	docker(http.MethodPost, "/containers/vllm/start", "")
+	waitFor(t, "the second start to be ready", func() bool {
+		return strings.Contains(docker(http.MethodGet, "/containers/vllm/logs?stdout=1&stderr=1", "").text, "Application startup complete")
+	})
+	if count := s.Faults()[0]; count.Matched != 2 || count.Struck != 1 {
+		t.Errorf("counted %+v", count)
+	}
+	if log := strings.Join(s.Machine(vm.id).CommandLog(), "\n"); strings.Count(log, "Qwen/Qwen2.5-0.5B-Instruct") < 2 {
+		t.Errorf("the record: %s", log)
 	}
 }

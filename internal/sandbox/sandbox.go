@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 )
 
 // Options describe the sandbox to start. The zero value is one with the built-in
@@ -98,6 +100,7 @@ type Sandbox struct {
 	controls      []route
 	port          *servicePort
 	requests      inFlight
+	limit         rateLimit
 	end           context.CancelFunc
 
 	closing  sync.Once
@@ -107,6 +110,9 @@ type Sandbox struct {
 // Start starts a sandbox. Close ends it and its machines.
 func Start(opts Options) (*Sandbox, error) {
 	opts = opts.withDefaults()
+	if opts.start == nil && !tool.Ready() {
+		return nil, errors.New("starting a sandbox: this program has to call sandbox.Main first thing in main or TestMain")
+	}
 	offers := opts.Offers
 	if offers == nil && opts.OffersFile != "" {
 		var err error

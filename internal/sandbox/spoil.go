@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -125,6 +126,12 @@ func (s *Sandbox) before(w http.ResponseWriter, r *http.Request, rule Rule) bool
 	case ClosedPort:
 		s.closePort(rule.length(time.Minute))
 		cut(w)
+	case RateLimit:
+		if s.limit.allow(rule.amount(10), time.Now()) {
+			return false
+		}
+		w.Header().Set("Retry-After", "1")
+		writeError(w, refuse(http.StatusTooManyRequests, "rate limit exceeded"))
 	case NotReady:
 		if r.URL.Path == "/ready" {
 			s.writeReady(w, false)
@@ -145,6 +152,23 @@ func (s *Sandbox) before(w http.ResponseWriter, r *http.Request, rule Rule) bool
 		return false
 	}
 	return true
+}
+
+// rateLimit lets a number of requests through each second.
+type rateLimit struct {
+	mu     sync.Mutex
+	second time.Time
+	n      float64
+}
+
+func (l *rateLimit) allow(perSecond float64, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.second) >= time.Second {
+		l.second, l.n = now, 0
+	}
+	l.n++
+	return l.n <= perSecond
 }
 
 // claimSuccess answers a request to destroy with the words of a success.
