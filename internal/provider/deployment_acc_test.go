@@ -129,21 +129,23 @@ func TestAccDeploymentRepair(t *testing.T) {
 			docker(t, m, method, fmt.Sprintf(path, "vllm-8000"))
 		}
 	}
-	repaired := []statecheck.StateCheck{
-		session.AddStateValue(sessionAddress, at("id")),
-		statecheck.ExpectKnownValue(deploymentAddress, at("status"), knownvalue.StringExact("running")),
+	repaired := func() []statecheck.StateCheck {
+		return []statecheck.StateCheck{
+			session.AddStateValue(sessionAddress, at("id")),
+			statecheck.ExpectKnownValue(deploymentAddress, at("status"), knownvalue.StringExact("running")),
+		}
 	}
 	w.run(t,
-		resource.TestStep{Config: config, ConfigStateChecks: repaired},
+		resource.TestStep{Config: config, ConfigStateChecks: repaired()},
 		resource.TestStep{
 			PreConfig: byHand("POST", "/containers/%s/stop?t=0"), Config: config,
 			ConfigPlanChecks:  action(deploymentAddress, plancheck.ResourceActionUpdate),
-			ConfigStateChecks: repaired, Check: w.serves(1),
+			ConfigStateChecks: repaired(), Check: w.serves(1),
 		},
 		resource.TestStep{
 			PreConfig: byHand("DELETE", "/containers/%s?force=1"), Config: config,
 			ConfigPlanChecks:  action(deploymentAddress, plancheck.ResourceActionCreate),
-			ConfigStateChecks: repaired, Check: w.serves(1),
+			ConfigStateChecks: repaired(), Check: w.serves(1),
 		},
 	)
 }

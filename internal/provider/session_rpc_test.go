@@ -118,3 +118,37 @@ func TestSessionWithoutIdentity(t *testing.T) {
 	_, diags = c.destroy(sessionType, made) // of what is gone already
 	expect(t, diags)
 }
+// QA1-002: a machine that can't be given back is an error that names it and what
+// it costs, and stays in state.
+func TestSessionQA1_002_NotReleased(t *testing.T) {
+	t.Parallel()
+	const deletes = "DELETE /api/v1/sessions/{id}"
+	for _, fault := range []sandbox.Rule{
+		{Route: deletes, Fault: sandbox.Status, Value: 500},
+		{Route: deletes, Fault: sandbox.Delay, Value: "10m"}, // no answer, and no time to read the session
+	} {
+		t.Run(string(fault.Fault), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			c := w.configured(t, nil)
+			made := c.create(sessionType, values{"name": "test", "offer_id": a5000, "timeouts": values{"delete": "4s"}})
+			id := text(t, made.state, "id")
+			if err := w.SetFaults(fault); err != nil {
+				t.Fatal(err)
+			}
+			kept, diags := c.destroy(sessionType, made)
+			expect(t, diags, "ERROR: Session was not released", id, `it last read "running"`, `\$0.31 an hour until`, "Run destroy again")
+			if kept.state.IsNull() {
+				t.Fatal("it has left state")
+			}
+			if err := w.SetFaults(); err != nil {
+				t.Fatal(err)
+			}
+			left, diags := c.destroy(sessionType, kept)
+			expect(t, diags)
+			if !left.state.IsNull() {
+				t.Error("it is still in state")
+			}
+		})
+	}
+}

@@ -82,13 +82,9 @@ func (replaceUnmet) PlanModifyObject(ctx context.Context, req planmodifier.Objec
 	}
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	needs, diags := requirements(ctx, req.PlanValue)
+	reasons, diags := state.unmet(ctx, req.PlanValue)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	reasons := needs.Unmet(state.session(), int(state.VRAMGB.ValueInt64()))
-	if len(reasons) == 0 {
+	if resp.Diagnostics.HasError() || len(reasons) == 0 {
 		return
 	}
 	resp.RequiresReplace = true
@@ -96,10 +92,42 @@ func (replaceUnmet) PlanModifyObject(ctx context.Context, req planmodifier.Objec
 		fmt.Sprintf("Session %s does not meet the new requirements. %s.", state.ID.ValueString(), strings.Join(reasons, "; ")))
 }
 
-// session is the part of state that requirements are judged by.
+// unmet says which of the requirements the machine in state doesn't meet.
+func (m model) unmet(ctx context.Context, needs types.Object) ([]string, diag.Diagnostics) {
+	wanted, diags := requirements(ctx, needs)
+	return wanted.Unmet(m.session(), int(m.VRAMGB.ValueInt64())), diags
+}
+
+// replaced reports whether going from state to plan takes another machine. The
+// attributes' own modifiers have decided the same, and nobody tells ModifyPlan.
+func replaced(ctx context.Context, config, state, plan model, private privateState) (bool, diag.Diagnostics) {
+	for _, values := range [][3]attr.Value{
+		{config.Name, plan.Name, state.Name},
+		{config.OfferID, plan.OfferID, state.OfferID},
+		{config.WorkloadType, plan.WorkloadType, state.WorkloadType},
+		{config.DiskGB, plan.DiskGB, state.DiskGB},
+		{config.TemplateHashID, plan.TemplateHashID, state.TemplateHashID},
+		{config.OnStartCmd, plan.OnStartCmd, state.OnStartCmd},
+		{config.StoragePolicy, plan.StoragePolicy, state.StoragePolicy},
+	} {
+		if replaces(ctx, values[0], values[1], values[2], private) {
+			return true, nil
+		}
+	}
+	if plan.Requirements.IsNull() || plan.Requirements.Equal(state.Requirements) {
+		return false, nil
+	}
+	reasons, diags := state.unmet(ctx, plan.Requirements)
+	return len(reasons) > 0, diags
+}
+
+// session is what state tells of the session.
 func (m model) session() shopper.Session {
+	expires, _ := time.Parse(time.RFC3339, m.ExpiresAt.ValueString())
 	return shopper.Session{
 		ID:           m.ID.ValueString(),
+		Status:       shopper.Status(m.Status.ValueString()),
+		ExpiresAt:    expires,
 		Cloud:        m.Cloud.ValueString(),
 		GPUType:      m.GPUType.ValueString(),
 		GPUCount:     int(m.GPUCount.ValueInt64()),
@@ -122,9 +150,12 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		r.planCreate(plan, resp)
 		return
 	}
-	var state model
+	var config, state model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	if resp.Diagnostics.HasError() || len(resp.RequiresReplace) > 0 || plan.ReservationHours.IsUnknown() {
+	another, diags := replaced(ctx, config, state, plan, req.Private)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() || another {
 		return
 	}
 	planHours(ctx, state, plan, resp)
@@ -156,12 +187,15 @@ func planHours(ctx context.Context, state, plan model, resp *resource.ModifyPlan
 	from, to := state.hours(), plan.hours()
 	at := path.Root("reservation_hours")
 	switch {
+	case plan.ReservationHours.IsUnknown():
+		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
+		return
 	case to == from:
 		return
 	case to < from:
 		resp.Diagnostics.AddAttributeError(at, "Reservation can't be shortened",
 			fmt.Sprintf("The machine is reserved for %d hours, until %s, and the shopper can't shorten that. Keep reservation_hours = %d;"+
-				" to stop paying earlier, destroy the session. To have a shorter reservation, replace it (-replace=ADDRESS).", from,
+				" to stop paying earlier, destroy the session. To have a shorter reservation, destroy it first, or taint it.", from,
 				state.ExpiresAt.ValueString(), from))
 		return
 	}

@@ -3,6 +3,7 @@ package gpusession
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -122,6 +123,9 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		resp.Diagnostics.AddWarning("Rental journal can't be used", warning)
 	}
 	if err != nil {
+		if kept, ok := errors.AsType[*rental.NotReleasedError](err); ok && kept.Last.ID == "" && kept.SessionID == state.ID.ValueString() {
+			kept.Last = state.session() // not read once: what it costs is known all the same
+		}
 		resp.Diagnostics.Append(diagnostic.Error("Could not release session "+state.ID.ValueString(), err))
 	}
 }
