@@ -1,0 +1,316 @@
+package rental
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// Cancelling at any moment stops Rent, which releases what it rented and leaves
+// nothing at work. goleak and the bubble see to the latter.
+func TestQA1_001_CancelReleasesWhatWasRented(t *testing.T) {
+	t.Parallel()
+	for at := 500 * time.Millisecond; at < 26*time.Second; at += 1500 * time.Millisecond {
+		t.Run(at.String(), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, w *world) {
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(at, cancel)
+				o := order("box")
+				o.Login = func(ctx context.Context, _ shopper.Session, _ string) error { return nap(ctx, 5*time.Second) }
+				w.f.boots = []lot{{undead: 1}}
+				err := w.apply(ctx, w.process(), o)
+				synctest.Wait()
+				if !errors.Is(err, context.Canceled) || len(w.state) > 0 {
+					t.Errorf("the state is %v, the error %v", w.state, err)
+				}
+				w.later(0)
+				ok(t, w.apply(t.Context(), w.process(), order("box")))
+			})
+		})
+	}
+}
+
+// A release that fails is an error with the session, its price and the way out,
+// and the session stays with the caller.
+func TestQA1_002_FailedReleaseIsTold(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		w.f.boots = []lot{{factor: 2}}
+		w.f.fault("delete", 0, verdict{before: refusal(500, "", "failed to verify destruction")})
+		o := order("box")
+		o.Requirements.MaxPricePerHour = 0.5
+		err := w.apply(t.Context(), w.process(), o)
+		fails[*KeptError](t, err, "max_price_per_hour", "$0.8 an hour", "failed to verify destruction", "Run destroy again")
+		if w.state["box"] == nil || !strings.Contains(err.Error(), w.state["box"].Session.ID) {
+			t.Errorf("the session is not kept: %v", w.state)
+		}
+		w.f.clear()
+	})
+}
+
+// One Renter serves a parallel apply; the race detector is on in the full run.
+func TestQA1_004_RenterIsSafeSideBySide(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		r := w.capped(1000)
+		var all sync.WaitGroup
+		for i := range 10 {
+			all.Go(func() {
+				name := fmt.Sprintf("box%d", i)
+				for range 3 {
+					if err := w.apply(t.Context(), r, order(name)); err != nil {
+						t.Error(err)
+					}
+					if _, err := r.Leftovers(name); err != nil {
+						t.Error(err)
+					}
+					if _, err := r.Settle(t.Context(), name); err != nil {
+						t.Error(err)
+					}
+					if err := w.destroy(t.Context(), r, name); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestQA1_005_TimesAreUTC(t *testing.T) {
+	t.Parallel()
+	zone := time.FixedZone("far", 9*3600)
+	s := shopper.Session{ID: "s", Status: shopper.Running, CreatedAt: time.Date(2026, 2, 3, 9, 0, 0, 0, zone), ExpiresAt: time.Date(2026, 2, 3, 11, 0, 0, 0, zone)}
+	for _, err := range []error{
+		&NotReleasedError{SessionID: "s", Last: s},
+		&ConflictError{Name: "box", Sessions: []shopper.Session{s}},
+		FitsLimit(s.CreatedAt, 1, 12, s.CreatedAt.Add(2*time.Hour)),
+	} {
+		if text := err.Error(); !strings.Contains(text, "Z") || strings.Contains(text, "+09:00") || !strings.Contains(text, "2026-02-03T") {
+			t.Errorf("no time in UTC: %s", text)
+		}
+	}
+}
+
+// A cancel and a failure are told apart, in type, by errors.Is and in words.
+func TestQA1_008_CancelIsNotAFailure(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		w.f.boots = []lot{{dies: "broken"}}
+		o := order("box")
+		o.MaxAttempts = 1
+		failure := w.apply(t.Context(), w.process(), o)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Second, cancel)
+		cancelled := w.apply(ctx, w.process(), o)
+		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		late := w.apply(ctx, w.process(), o)
+		for _, c := range []struct {
+			err               error
+			cancelled, ranOut bool
+			words             string
+		}{
+			{failure, false, false, "broken"}, {cancelled, true, false, "Interrupted"}, {late, false, true, "in time"},
+		} {
+			if errors.Is(c.err, context.Canceled) != c.cancelled || errors.Is(c.err, context.DeadlineExceeded) != c.ranOut ||
+				!strings.Contains(c.err.Error(), c.words) {
+				t.Errorf("want cancelled %v, deadline %v, %q: %v", c.cancelled, c.ranOut, c.words, c.err)
+			}
+		}
+	})
+}
+
+// Budget and market are locked for no longer than it takes to count: a service
+// that hangs for one rental holds up no other.
+func TestQA1_010_NoLockIsHeldWhileTheServiceHangs(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		r := w.capped(1000)
+		w.f.fault("list", 1, verdict{delay: time.Hour})
+		slow := make(chan error)
+		go func() { slow <- w.apply(t.Context(), r, order("slow")) }()
+		_ = nap(t.Context(), time.Second)
+		begun := time.Now()
+		ok(t, w.apply(t.Context(), r, order("quick")))
+		if took := time.Since(begun); took > 5*time.Minute {
+			t.Errorf("it waited %s for the other one", took)
+		}
+		ok(t, <-slow)
+	})
+}
+
+// Attempts, replacements, looks and journal entries are bounded.
+func TestQA1_011_EverythingIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		for range 100 {
+			w.f.boots = append(w.f.boots, lot{refuse: "stale"})
+		}
+		o := order("box")
+		o.MaxAttempts = 0
+		fails[*AttemptsError](t, w.apply(t.Context(), w.process(), o))
+		if n := w.f.count("create"); n != defaultAttempts {
+			t.Errorf("%d requests to rent", n)
+		}
+		w.f.clear()
+		for i := range maxChildren + 5 { // a chain of replacements without end
+			id := fmt.Sprintf("c%d", i)
+			w.f.byID[id] = &row{Session: shopper.Session{ID: id, Status: shopper.Stopped, RetryChildID: fmt.Sprintf("c%d", i+1)}}
+		}
+		fails[*NotReleasedError](t, w.process().Release(t.Context(), "c0"), "too many")
+		if _, ended, err := w.process().Look(t.Context(), "c0"); ended || err != nil {
+			t.Errorf("Look says %v, %v", ended, err)
+		}
+		// One that names itself doesn't go round for ever.
+		w.f.byID["me"] = &row{Session: shopper.Session{ID: "me", Status: shopper.Stopped, RetryChildID: "me"}}
+		ok(t, w.process().Release(t.Context(), "me"))
+	})
+}
+
+// A wait ends at its deadline; the last pause is cut to what remains.
+func TestQA2_003_WaitsEndAtTheirDeadline(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3333*time.Millisecond)
+		defer cancel()
+		begun := time.Now()
+		if err := newPace(time.Hour, time.Hour).wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the wait ended with %v", err)
+		}
+		if took := time.Since(begun); took != 3333*time.Millisecond {
+			t.Errorf("it took %s", took)
+		}
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		w.f.fault("delete", 0, verdict{claim: true})
+		ctx, cancel = context.WithTimeout(t.Context(), 17*time.Minute)
+		defer cancel()
+		begun = time.Now()
+		fails[*NotReleasedError](t, w.process().Release(ctx, w.state["box"].Session.ID))
+		if took := time.Since(begun); took != 17*time.Minute {
+			t.Errorf("the release took %s", took)
+		}
+		w.f.clear()
+	})
+}
+
+// A context's error comes back as it is, and what nobody expected is not tried
+// again.
+func TestQA2_004_UnexpectedErrorsAreNotRetried(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		odd := errors.New("what is this")
+		for _, op := range []string{"ready", "list", "offers", "create"} {
+			w.f.fault(op, 1, verdict{before: odd})
+			before := w.f.count("create")
+			if err := w.apply(t.Context(), w.process(), order("box")); !errors.Is(err, odd) {
+				t.Errorf("%s: the error is %v", op, err)
+			}
+			if n := w.f.count("create") - before; op == "create" && n != 1 || op != "create" && n != 0 {
+				t.Errorf("%s: %d requests to rent", op, n)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := w.apply(ctx, w.process(), order("box")); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled before it began: %v", err)
+		}
+	})
+}
+
+// A DELETE that says yes proves nothing: only what is read afterwards counts.
+func TestQA2_009_StateIsNeverMadeUp(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		id := w.state["box"].Session.ID
+		w.f.fault("delete", 0, verdict{claim: true})
+		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+		defer cancel()
+		fails[*NotReleasedError](t, w.destroy(ctx, w.process(), "box"), `"running"`)
+		w.f.clear()
+		reads := w.f.count("get")
+		ok(t, w.destroy(t.Context(), w.process(), "box"))
+		if w.f.count("get") == reads {
+			t.Error("nobody read the session after its DELETE")
+		}
+		if w.f.byID[id].Status != shopper.Stopped {
+			t.Errorf("it reads %s", w.f.byID[id].Status)
+		}
+	})
+}
+
+// A service that allows so many requests a second makes a plan over 200 sessions
+// take longer, and fails none of it.
+func TestManySessionsUnderARateLimit(t *testing.T) {
+	t.Parallel()
+	const sessions, perSecond = 200, 100
+	var mu sync.Mutex
+	var window time.Time
+	used, refused := 0, 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		if now := time.Now(); now.Sub(window) > time.Second {
+			window, used = now, 0
+		}
+		used++
+		over := used > perSecond
+		if over {
+			refused++
+		}
+		mu.Unlock()
+		if over {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, `{"error":"too many requests","request_id":"r"}`, http.StatusTooManyRequests)
+			return
+		}
+		if id, found := strings.CutPrefix(r.URL.Path, "/api/v1/sessions/"); found {
+			fmt.Fprintf(w, `{"id":%q,"status":"running","consumer_id":"x"}`, id)
+			return
+		}
+		var list []string
+		for i := range sessions {
+			list = append(list, fmt.Sprintf(`{"id":"s%d","status":"running","consumer_id":"terraform","price_per_hour":1}`, i))
+		}
+		fmt.Fprintf(w, `{"sessions":[%s],"count":%d}`, strings.Join(list, ","), sessions)
+	}))
+	defer server.Close()
+	client, err := shopper.New(shopper.Config{URL: server.URL})
+	ok(t, err)
+	defer client.Close()
+	r := New(client, Config{Consumer: "terraform"})
+	work := make(chan int)
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			for i := range work {
+				if _, ended, err := r.Look(t.Context(), fmt.Sprintf("s%d", i)); ended || err != nil {
+					t.Errorf("session %d: %v, %v", i, ended, err)
+				}
+			}
+		})
+	}
+	for i := range sessions {
+		work <- i
+	}
+	close(work)
+	all.Wait()
+	live, err := r.live(t.Context(), func(string) bool { return true })
+	if err != nil || len(live) != sessions {
+		t.Errorf("%d sessions are listed, %v", len(live), err)
+	}
+	if refused == 0 {
+		t.Error("nothing was refused, so nothing was shown")
+	}
+}
