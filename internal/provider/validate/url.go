@@ -2,24 +2,26 @@ package validate
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
+	"strings"
 )
 
-// URL says what is wrong with s as the address of an HTTP service.
+// URL says what is wrong with s as the address of an HTTP service. It never
+// repeats s, which may hold credentials.
 func URL(s string) error {
+	if lower := strings.ToLower(s); !strings.HasPrefix(lower, "http://") && !strings.HasPrefix(lower, "https://") {
+		return errors.New("it must begin with http:// or https://")
+	}
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
 		return errors.New("it is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("%q must begin with http:// or https://", s)
-	case u.Host == "":
-		return fmt.Errorf("%q names no host", s)
+	case u.Hostname() == "":
+		return errors.New("it names no host")
 	case u.User != nil:
 		return errors.New("it must not hold credentials, which have attributes of their own")
 	case u.RawQuery != "" || u.Fragment != "":
-		return fmt.Errorf("%q must have no query and no fragment", s)
+		return errors.New("it must have no query and no fragment")
 	}
 	return nil
 }
