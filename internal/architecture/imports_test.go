@@ -27,6 +27,7 @@ var layers = []struct {
 	// both would not be seen.
 	{dir: "internal/sandbox"},
 	{dir: "internal/architecture"},
+	{dir: "internal/e2e"}, // tests only
 	{dir: "tools", uses: []string{"internal/host"}},
 }
 
