@@ -48,6 +48,9 @@ func one(severity Severity, code, fact, wayOut string) []Finding {
 
 func (s *survey) judgeRuntime() []Finding {
 	if s.runtime == nil {
+		if s.engineErr == nil {
+			return nil // not looked at
+		}
 		cause, wayOut := explain(s.engineErr)
 		return one(Blocking, "docker", cause, wayOut)
 	}

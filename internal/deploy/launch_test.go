@@ -1,6 +1,8 @@
 package deploy_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -64,5 +66,28 @@ func TestLaunchProcess(t *testing.T) {
 	remove(t, r, status)
 	if err := deploy.Remove(within(t, limit), r, status.Ref); err != nil {
 		t.Errorf("removing what is gone: %v", err)
+	}
+}
+
+func TestLaunchProcessWithTLS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	wanted := processRequest()
+	certificate, key := selfSigned(t)
+	wanted.TLS = &deploy.TLS{Certificate: certificate, Key: key, ServerName: "gpu.example"}
+	status := launch(t, r, wanted)
+	if !slices.Contains(status.Arguments, filepath.Join(status.Directory, "server.key")) {
+		t.Errorf("arguments %q", status.Arguments)
+	}
+	info, err := os.Stat(filepath.Join(status.Directory, "server.key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key's file: %v, %v", info, err)
+	}
+	if again := launch(t, r, wanted); again.ID != status.ID {
+		t.Error("the same deployment wasn't recognised")
+	}
+	remove(t, r, status)
+	if _, err := os.Stat(status.Directory); !os.IsNotExist(err) {
+		t.Errorf("the server's directory is left: %v", err)
 	}
 }

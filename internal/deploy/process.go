@@ -17,7 +17,6 @@ type processRuntime struct {
 	host    *process.Host
 	machine Machine
 	options ProcessOptions
-	name    string
 	program string // the vLLM to run; found by ready
 }
 
@@ -134,6 +133,8 @@ func (r *processRuntime) reach(ref Ref) string {
 	return fmt.Sprintf("the process %s and its session (pid %s); on the machine, its log is %s", ref.Name, pid, path.Join(ref.Directory, "log"))
 }
 
-func (r *processRuntime) tlsFiles() (certificate, key string) { return r.host.TLSFiles(r.name) }
+func (r *processRuntime) tlsFiles() (certificate, key string) {
+	return process.TLSCertificatePath, process.TLSKeyPath
+}
 
 func (r *processRuntime) close() error { return nil }

@@ -284,3 +284,26 @@ func TestTwoDeploymentsOnOneMachine(t *testing.T) {
 		t.Errorf("%d servers, want 2", n)
 	}
 }
+
+// A deployment whose runtime changes doesn't run twice: neither after a launch that was cut off, nor after a replacement.
+func TestLeftoverOfTheOtherRuntimeIsRemoved(t *testing.T) {
+	t.Parallel()
+	facts := vm()
+	facts.VLLM.Installed = "0.33.0"
+	r := newRig(t, facts)
+	_ = cutOff(t, r, processRequest(), deploy.PhaseLoad)
+	r.Client = r.dial(t)
+	status := launch(t, r, request())
+	if n := r.servers(t); n != 1 {
+		t.Errorf("%d servers run, want 1", n)
+	}
+	moved, err := deploy.Replace(within(t, limit), r, status.Ref, processRequest(), deploy.Rollback)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, describe(err))
+	}
+	if moved.Runtime != deploy.Process || r.servers(t) != 1 || len(r.containers(t)) != 0 {
+		t.Errorf("moved to %s; %d servers, containers %v", moved.Runtime, r.servers(t), r.containers(t))
+	}
+	remove(t, r, moved)
+	r.clean(t)
+}

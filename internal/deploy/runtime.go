@@ -124,7 +124,7 @@ func openRuntime(ctx context.Context, machine Machine, request Request, kind Kin
 		if err != nil {
 			return nil, err
 		}
-		return &processRuntime{host: host, machine: machine, options: request.Process, name: request.Name}, nil
+		return &processRuntime{host: host, machine: machine, options: request.Process}, nil
 	default:
 		return nil, fmt.Errorf("a server is run as %q or %q, not as %q", Container, Process, kind)
 	}

@@ -22,6 +22,8 @@ import (
 type survey struct {
 	request Request
 	runtime runtime // nil when none can be used
+	// replaced is the server that is to make room; zero when there is none.
+	replaced Ref
 
 	engine    *container.Engine
 	engineErr error // why there is none
@@ -52,7 +54,7 @@ const (
 // look looks at the machine, several things at once. Its error is about the connection or ctx; what is wrong with
 // the machine is in the survey.
 func (l *launch) look(ctx context.Context) (*survey, error) {
-	s := &survey{request: l.request, diskFree: -1}
+	s := &survey{request: l.request, replaced: l.replaced, diskFree: -1}
 	if err := s.shell(ctx, l.machine); err != nil {
 		return s, err
 	}
@@ -65,17 +67,20 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 			return s.lookForGPUs(gctx, l.machine, func(text string) { l.progress.often(PhasePreflight, text) })
 		})
 	}
-	err := group.Wait()
-	if err == nil {
-		err = s.choose(ctx, l.machine)
-	}
-	if err == nil {
-		err = s.lookCloser(ctx, l.machine)
-	}
-	if err != nil {
+	if err := group.Wait(); err != nil {
 		s.close()
+		return s, err
 	}
-	return s, err
+	if s.driverErr != nil {
+		return s, nil // that decides it, and may have taken all the time there was
+	}
+	for _, more := range []func(context.Context, Machine) error{s.choose, s.lookForReplaced, s.lookCloser} {
+		if err := more(ctx, l.machine); err != nil {
+			s.close()
+			return s, err
+		}
+	}
+	return s, nil
 }
 
 func (s *survey) close() {
@@ -282,7 +287,7 @@ func (s *survey) choose(ctx context.Context, machine Machine) error {
 			s.runtime = &containerRuntime{engine: s.engine, options: s.request.Container}
 			s.engine = nil
 		}
-		return nil
+		return s.lookForProcesses(ctx, machine)
 	}
 	opened, err := openRuntime(ctx, machine, s.request, Process)
 	if err != nil {
@@ -292,6 +297,34 @@ func (s *survey) choose(ctx context.Context, machine Machine) error {
 	own, err := opened.find(ctx, s.request.Owner)
 	s.own = append(s.own, own...)
 	return err
+}
+
+// lookForProcesses finds servers of the deployment that an earlier launch ran as processes.
+func (s *survey) lookForProcesses(ctx context.Context, machine Machine) error {
+	other, err := openRuntime(ctx, machine, s.request, Process)
+	if err != nil {
+		return nil //nolint:nilerr // a user without a home has no processes there
+	}
+	own, err := other.find(ctx, s.request.Owner)
+	s.own = append(s.own, own...)
+	return errors.Join(err, other.close())
+}
+
+// lookForReplaced adds the server that is to make room, where it wasn't found with the others.
+func (s *survey) lookForReplaced(ctx context.Context, machine Machine) error {
+	known := slices.ContainsFunc(s.own, func(own Status) bool { return own.ID == s.replaced.ID })
+	if s.replaced.ID == "" || known {
+		return nil
+	}
+	other, err := openRuntime(ctx, machine, Request{Process: ProcessOptions{Directory: s.replaced.Base()}}, s.replaced.Runtime)
+	if err != nil {
+		return err
+	}
+	status, err := other.state(ctx, s.replaced)
+	if err == nil && status.State != Gone {
+		s.own = append(s.own, status)
+	}
+	return errors.Join(err, other.close())
 }
 
 // better decides for whoever left the choice.

@@ -71,6 +71,8 @@ func TestGPUSupport(t *testing.T) {
 		{"both", system.Info{Runtimes: nvidia, DiscoveredDevices: cdi}, false, ByCapability},
 		{"CDI only", system.Info{Runtimes: runc, DiscoveredDevices: cdi}, false, ByCDI},
 		{"other CDI devices", system.Info{Runtimes: runc, DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "vendor.com/nic=0"}}}, false, NoGPUs},
+		{"CDI turned on by hand", system.Info{ServerVersion: "27.1.0", Runtimes: runc, CDISpecDirs: []string{"/etc/cdi"}}, false, ByCDI},
+		{"CDI without devices", system.Info{ServerVersion: "28.4.0", Runtimes: runc, CDISpecDirs: []string{"/etc/cdi"}}, false, NoGPUs},
 		{"neither", system.Info{Runtimes: runc}, false, NoGPUs},
 		{"not told", system.Info{}, false, Untold},
 		{"Podman", system.Info{}, true, ByCDI},
@@ -278,10 +280,10 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 	}{
 		{"nothing", func(args []string) error { return missing(args[0]) }, NoEngine, []string{"no Docker and no Podman"}, 0},
 		{"not for this user", func(args []string) error {
-			switch {
-			case args[0] == "sudo":
+			switch args[0] {
+			case "sudo":
 				return password
-			case args[0] == "docker":
+			case "docker":
 				return denied
 			}
 			return missing(args[0])

@@ -66,7 +66,8 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 		}
 		engine, err := connect(ctx, machine, way)
 		if err == nil {
-			return engine, nil
+			err = engine.lookForHook(ctx, machine)
+			return engine, err
 		}
 		if ctx.Err() != nil || host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
 			return nil, failed(ctx, "reach the container engine", err)
@@ -187,6 +188,22 @@ func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
 	}
 	facts.GPUs, facts.Devices = gpuSupport(info.Info, facts.Name == "Podman")
 	return facts, nil
+}
+
+// lookForHook looks for NVIDIA's hook where the engine lists no NVIDIA runtime: Docker uses it for requests by
+// capability all the same.
+func (e *Engine) lookForHook(ctx context.Context, machine server.Machine) error {
+	if e.facts.GPUs != NoGPUs {
+		return nil
+	}
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", "command -v nvidia-container-runtime-hook"}})
+	if err != nil {
+		return errors.Join(failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
+	}
+	if result.ExitCode == 0 {
+		e.facts.GPUs = ByCapability
+	}
+	return nil
 }
 
 // isPodman asks the engine who it is: a machine may have Podman behind a command named docker.

@@ -43,12 +43,20 @@ func gpuSupport(info system.Info, podman bool) (GPUSupport, []string) {
 		return ByCDI, devices
 	case nvidia:
 		return ByCapability, devices
-	case len(devices) > 0:
+	case len(devices) > 0, cdiByHand(info):
 		return ByCDI, devices
 	case len(info.Runtimes) > 0:
 		return NoGPUs, nil
 	}
 	return Untold, nil
+}
+
+// cdiByHand tells whether somebody has turned CDI on: before release 28, which has it always and lists the devices, an
+// engine names directories only then.
+func cdiByHand(info system.Info) bool {
+	major, _, _ := strings.Cut(info.ServerVersion, ".")
+	release, err := strconv.Atoi(major)
+	return err == nil && release < 28 && len(info.CDISpecDirs) > 0
 }
 
 // gpuID is an index or a UUID as nvidia-smi prints them, MIG devices included.

@@ -14,7 +14,14 @@ installed() {
 	"$1" --version 2>/dev/null </dev/null | tail -n 1
 }
 
-program=$(command -v vllm) && printf '%s\t%s\n' "$program" "$(installed "$program")"
+# Images for rented machines have environments that only a login shell puts on PATH.
+seen=
+for program in "$(command -v vllm)" /venv/main/bin/vllm /opt/venv/bin/vllm "${HOME:-/root}/.local/bin/vllm"; do
+	case $program in /*) ;; *) continue ;; esac
+	if [ ! -x "$program" ] || [ "$program" = "$seen" ]; then continue; fi
+	seen=$program
+	printf '%s\t%s\n' "$program" "$(installed "$program")"
+done
 for ready in "$base"/env/*/ready; do
 	[ -f "$ready" ] || continue
 	environment=${ready%/ready}

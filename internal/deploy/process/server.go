@@ -18,10 +18,22 @@ import (
 // stopGrace is how many seconds a server has to end by itself.
 const stopGrace = 20
 
-// TLSFiles are where a server's certificate and key are put.
-func (h *Host) TLSFiles(name string) (certificate, key string) {
-	directory := path.Join(h.base, "tls", name)
-	return path.Join(directory, "server.crt"), path.Join(directory, "server.key")
+// Where a server's certificate and its key are: arguments that are exactly these become files of the server's
+// own directory, whose name is not known before.
+const (
+	TLSCertificatePath = "{directory}/server.crt"
+	TLSKeyPath         = "{directory}/server.key"
+)
+
+// withPaths puts the server's directory into its arguments.
+func withPaths(arguments []string, directory string) []string {
+	arguments = slices.Clone(arguments)
+	for i, argument := range arguments {
+		if argument == TLSCertificatePath || argument == TLSKeyPath {
+			arguments[i] = path.Join(directory, path.Base(argument))
+		}
+	}
+	return arguments
 }
 
 // Start starts a server with the vLLM program given. Where it fails after something was written, the reference is returned
@@ -33,32 +45,23 @@ func (h *Host) Start(ctx context.Context, program string, wanted server.Wanted) 
 		return ref, &Error{Op: "name the server's directory", Err: err}
 	}
 	ref.Directory = path.Join(h.base, "servers", wanted.Name+"."+hex.EncodeToString(attempt))
+	wanted.Arguments = withPaths(wanted.Arguments, ref.Directory)
 	text, err := newRecord(wanted, program).text()
 	if err != nil {
 		return ref, &Error{Op: "write the server's record", Err: err}
 	}
-	if err := h.putCertificate(ctx, wanted); err != nil {
-		return ref, err
-	}
 	// From the record on, the server is found by its owner, whatever happens to this connection.
-	for _, file := range [][2]string{{"launcher.sh", launcherScript}, {"record.json", text}} {
+	files := [][2]string{{"record.json", text}, {"launcher.sh", launcherScript}}
+	if wanted.Certificate != "" {
+		files = append(files, [2]string{path.Base(TLSCertificatePath), wanted.Certificate}, [2]string{path.Base(TLSKeyPath), wanted.Key})
+	}
+	for _, file := range files {
 		if err := h.put(ctx, ref.Directory, file[0], file[1]); err != nil {
 			return ref, err
 		}
 	}
 	ref.ID, err = h.launch(ctx, ref.Directory, wanted.Environment, append([]string{program}, wanted.Arguments...)...)
 	return ref, err
-}
-
-func (h *Host) putCertificate(ctx context.Context, wanted server.Wanted) error {
-	if wanted.Certificate == "" {
-		return nil
-	}
-	certificate, key := h.TLSFiles(wanted.Name)
-	if err := h.put(ctx, path.Dir(certificate), path.Base(certificate), wanted.Certificate); err != nil {
-		return err
-	}
-	return h.put(ctx, path.Dir(key), path.Base(key), wanted.Key)
 }
 
 // Inspect says what a server is doing. One whose directory, or whose identity, is another's or nobody's is [server.Gone].
