@@ -118,6 +118,7 @@ func TestSessionWithoutIdentity(t *testing.T) {
 	_, diags = c.destroy(sessionType, made) // of what is gone already
 	expect(t, diags)
 }
+
 // QA1-002: a machine that can't be given back is an error that names it and what
 // it costs, and stays in state.
 func TestSessionQA1_002_NotReleased(t *testing.T) {

@@ -1,0 +1,50 @@
+package diagnostic
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// The words by which a data source tells one kind of trouble from another, where
+// trouble is a value and no error.
+const (
+	Unreachable = "unreachable"
+	Credentials = "credentials"
+	HostKey     = "host_key"
+	Timeout     = "timeout"
+	Unhealthy   = "unhealthy"
+)
+
+// ProblemText describes those words.
+const ProblemText = "`unreachable`, `credentials` (the machine, the server or the shopper refuses them), `host_key` (the machine shows" +
+	" another one than the given), `timeout`, or `unhealthy` for all else."
+
+// Problem says which kind of trouble err is, "" for none.
+func Problem(err error) string {
+	if err == nil {
+		return ""
+	}
+	switch host.KindOf(err) {
+	case host.AuthFailed, host.AgentFailed:
+		return Credentials
+	case host.HostKeyChanged:
+		return HostKey
+	case host.Unreachable, host.Lost, host.Closed, host.Refused, host.Prohibited:
+		return Unreachable
+	default:
+	}
+	server, answered := errors.AsType[*vllm.Error](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return Timeout
+	case vllm.IsUnauthorized(err), shopper.IsUnauthorized(err):
+		return Credentials
+	case shopper.IsUnreachable(err), answered && server.Status == 0 && !errors.Is(err, vllm.ErrNoTokens):
+		return Unreachable
+	}
+	return Unhealthy
+}
