@@ -72,7 +72,7 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 		return s, err
 	}
 	if s.driverErr != nil {
-		return s, nil // that decides it, and may have taken all the time there was
+		return s, nil //nolint:nilerr // a finding: it decides, and may have taken all the time there was
 	}
 	for _, more := range []func(context.Context, Machine) error{s.choose, s.lookForReplaced, s.lookCloser} {
 		if err := more(ctx, l.machine); err != nil {
