@@ -52,6 +52,11 @@ func (e *Engine) Inspect(ctx context.Context, ref server.Ref) (server.Status, er
 		return server.Status{}, failed(ctx, "look at the container "+ref.Name, err)
 	}
 	status := describe(ref, found)
+	if found.Config != nil {
+		// Made to be slow, so not in describe, which loops use.
+		status.APIKeyPrint = server.Fingerprint(ref.Owner, variable(found.Config.Env, apiKeyVariable))
+		status.HFTokenPrint = server.Fingerprint(ref.Owner, variable(found.Config.Env, hfTokenVariable))
+	}
 	e.addImage(ctx, &status, found)
 	return status, nil
 }
@@ -109,8 +114,6 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 		status.Image = config.Image
 		status.Arguments = arguments(found)
 		status.SpecHash = config.Labels[LabelSpec]
-		status.APIKeyPrint = server.Fingerprint(ref.Owner, variable(config.Env, apiKeyVariable))
-		status.HFTokenPrint = server.Fingerprint(ref.Owner, variable(config.Env, hfTokenVariable))
 		status.Environment = withoutSecrets(config.Env)
 	}
 	if found.HostConfig != nil {
