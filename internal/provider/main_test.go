@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 )
@@ -40,11 +41,25 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(closing{m}, goleak.Cleanup(func(code int) {
 		if err := machine.Finish(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}
 		os.Exit(code)
 	}))
+}
+
+// closing closes what the provider keeps for a process's lifetime, as main does,
+// before it is looked whether anything is left.
+type closing struct{ *testing.M }
+
+// Run runs the tests.
+func (c closing) Run() int {
+	code := c.M.Run()
+	if err := provider.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return max(code, 1)
+	}
+	return code
 }
