@@ -15,10 +15,17 @@ type clock struct {
 	mu       sync.Mutex
 	advanced time.Duration
 	moved    chan struct{} // closed and replaced whenever the clock is moved
+	sleepers map[*sleeper]struct{}
+}
+
+// sleeper is somebody who waits for a time.
+type sleeper struct {
+	until time.Duration
+	awake chan struct{} // closed when it waits no more
 }
 
 func newClock(speed float64) *clock {
-	return &clock{speed: speed, start: time.Now(), moved: make(chan struct{})}
+	return &clock{speed: speed, start: time.Now(), moved: make(chan struct{}), sleepers: map[*sleeper]struct{}{}}
 }
 
 // Now is the date, in UTC: the computer's own plus what was advanced.
@@ -40,16 +47,26 @@ func (c *clock) elapsedLocked() time.Duration {
 	return time.Duration(float64(time.Since(c.start))*c.speed) + c.advanced
 }
 
-// Advance moves the clock forward and wakes everything that waits for it.
+// Advance moves the clock forward. It returns when everything that waited for a
+// time that has now come is awake.
 func (c *clock) Advance(d time.Duration) {
 	if d <= 0 {
 		return
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.advanced += d
 	close(c.moved)
 	c.moved = make(chan struct{})
+	var due []*sleeper
+	for s := range c.sleepers {
+		if s.until <= c.elapsedLocked() {
+			due = append(due, s)
+		}
+	}
+	c.mu.Unlock()
+	for _, s := range due {
+		<-s.awake
+	}
 }
 
 // Sleep waits for d of service time, or returns ctx's error.
@@ -59,6 +76,16 @@ func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
 
 // SleepUntil waits until the service time is at least until.
 func (c *clock) SleepUntil(ctx context.Context, until time.Duration) error {
+	s := &sleeper{until: until, awake: make(chan struct{})}
+	c.mu.Lock()
+	c.sleepers[s] = struct{}{}
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.sleepers, s)
+		c.mu.Unlock()
+		close(s.awake)
+	}()
 	for {
 		c.mu.Lock()
 		left, moved := until-c.elapsedLocked(), c.moved

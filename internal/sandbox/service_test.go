@@ -131,10 +131,10 @@ func TestReservationsEnd(t *testing.T) {
 	for range 6 { // by an hour less than the limit each time
 		c.do(http.MethodPost, "/api/v1/sessions/"+long+"/extend", map[string]any{"additional_hours": 11})
 	}
-	c.s.Advance(59 * time.Minute)
+	c.s.Advance(50 * time.Minute)
 	c.advance(30 * time.Second)
 	c.wantBilling(short, long)
-	c.s.Advance(2 * time.Minute)
+	c.s.Advance(11 * time.Minute)
 	c.until(short, statusStopped)
 	c.wantBilling(long)
 	if row, _ := c.s.sessions.Get(long); row.hours < 24 {
