@@ -1,0 +1,70 @@
+package sandbox
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestRulesThatMeanNothingAreRefused(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{})
+	for _, rule := range []Rule{
+		{Route: "machine explodes", Fault: Delay},
+		{Route: "get /health", Fault: Delay},
+		{Route: "GET health", Fault: Delay},
+		{Route: "GET /sandbox/ledger", Fault: Delay},
+		{Route: "GET /health", Fault: "misspelt"},
+		{Route: "GET /health", Fault: NeverBoots},
+		{Route: EventBoot, Fault: LoseAnswerAfter},
+		{Route: "GET /health", Fault: Delay, Value: "soon"},
+		{Route: "GET /health", Fault: Delay, Value: -1.0},
+		{Route: "GET /health", Fault: Status, Value: 999},
+		{Route: "GET /health", Fault: Status, Value: map[string]any{"statsu": 500}},
+		{Route: EventBoot, Fault: LoseSSH, Value: map[string]any{"of": "1m"}},
+		{Route: EventContainer, Fault: FailStart, Value: "no such row"},
+		{Route: EventCreate, Fault: PriceRaised, Value: "much"},
+		{Route: "GET /health", Fault: Delay, Nth: -1},
+	} {
+		if err := c.s.SetFaults(rule); err == nil {
+			t.Errorf("accepted: %+v", rule)
+		}
+	}
+	if rules := c.s.Faults(); len(rules) != 0 {
+		t.Errorf("in force: %v", rules)
+	}
+}
+
+func TestEveryFaultIsShown(t *testing.T) {
+	t.Parallel()
+	shown := map[Fault]bool{ // those that have a test of their own
+		ClosedPort: true, OffersGone: true, NotReady: true, ClaimSuccess: true, PriceRaised: true, ProviderError: true,
+		DestroyFails: true, DestroySlow: true, RateLimit: true,
+	}
+	for _, test := range requestFaultTests {
+		shown[test.rule.Fault] = true
+	}
+	for _, test := range machineFaultTests {
+		shown[test.rule.Fault] = true
+	}
+	for _, list := range append([][]Fault{requestFaults}, eventFaults[EventCreate], eventFaults[EventBoot], eventFaults[EventDestroy], eventFaults[EventContainer]) {
+		for _, fault := range list {
+			if !shown[fault] {
+				t.Errorf("no test shows %q", fault)
+			}
+		}
+	}
+}
+
+func TestRandomFaultsFollowFromTheSeed(t *testing.T) {
+	t.Parallel()
+	a, b := RandomFaults(7, 100), RandomFaults(7, 100)
+	if !reflect.DeepEqual(a, b) {
+		t.Error("the same seed made other rules")
+	}
+	if reflect.DeepEqual(a, RandomFaults(8, 100)) {
+		t.Error("another seed made the same rules")
+	}
+	if err := new(faults).Set(append(a, RandomFaults(11, 2000)...)); err != nil {
+		t.Error(err)
+	}
+}
