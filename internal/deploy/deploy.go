@@ -29,6 +29,18 @@ func Inspect(ctx context.Context, machine Machine, ref Ref) (Status, error) {
 	return status, nil
 }
 
+// Find lists the servers that carry the reference's owner, running or not: what somebody else made of a server whose own
+// id is gone, such as a tool that updates containers by replacing them.
+func Find(ctx context.Context, machine Machine, ref Ref) ([]Status, error) {
+	var found []Status
+	err := with(ctx, machine, ref, PhaseInspect, "Servers could not be listed", func(opened runtime) error {
+		var err error
+		found, err = opened.find(ctx, ref.Owner)
+		return err
+	})
+	return found, err
+}
+
 // askVersion is a running server's version, "" when it doesn't say at once. It needs no key.
 func askVersion(ctx context.Context, machine Machine, status Status) string {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)

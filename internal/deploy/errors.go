@@ -56,12 +56,14 @@ func (e *Error) Description() string {
 	add(e.Cause)
 	add(e.WayOut)
 	add(e.Detail)
-	if len(e.Findings) > 0 {
-		lines := make([]string, 0, len(e.Findings))
-		for _, finding := range e.Findings {
-			lines = append(lines, "- "+finding.String())
+	var more []string
+	for _, finding := range e.Findings {
+		if finding.Fact != e.Cause { // that one has been said
+			more = append(more, "- "+finding.String())
 		}
-		add("Preflight found:\n" + strings.Join(lines, "\n"))
+	}
+	if len(more) > 0 {
+		add("Preflight found besides:\n" + strings.Join(more, "\n"))
 	}
 	if e.Err != nil && e.Cause == "" {
 		add("Cause: " + e.Err.Error())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
@@ -82,7 +83,7 @@ func (l *launch) bringUp(ctx context.Context, wanted server.Wanted) (Status, err
 	defer cancel()
 	adopted, err := l.clear(phase, wanted)
 	if err != nil {
-		return Status{}, l.failed(ctx, failure{phase: PhaseStart, summary: "Leftover server could not be removed", err: err})
+		return Status{}, l.failed(ctx, l.obstacle(err))
 	}
 	begun := time.Now()
 	ref := adopted.Ref
@@ -94,6 +95,7 @@ func (l *launch) bringUp(ctx context.Context, wanted server.Wanted) (Status, err
 	} else if !adopted.StartedAt.IsZero() {
 		begun = adopted.StartedAt
 	}
+	l.schedule.ready(time.Now(), l.request.ReadyTimeout)
 	status, problem := l.prove(ctx, ref, l.client(wanted))
 	if problem != nil {
 		return Status{}, l.undo(ctx, ref, *problem)
@@ -138,6 +140,9 @@ func (l *launch) clear(ctx context.Context, wanted server.Wanted) (Status, error
 			adopted = found
 			continue
 		}
+		if found.RestartsItself && l.replaced.ID == "" {
+			return Status{}, errInUse(found)
+		}
 		l.progress.report(PhaseStart, "removing the server that an earlier run left: "+found.Name)
 		if err := l.removeFound(ctx, found.Ref); err != nil {
 			return Status{}, err
@@ -147,6 +152,38 @@ func (l *launch) clear(ctx context.Context, wanted server.Wanted) (Status, error
 		adopted.Port, adopted.Listen = wanted.Port, wanted.Listen
 	}
 	return adopted, nil
+}
+
+// inUseError is about a server of the same owner that was finished, and so is probably in somebody's use.
+type inUseError struct{ found Status }
+
+func errInUse(found Status) error { return &inUseError{found: found} }
+
+func (e *inUseError) Error() string {
+	return fmt.Sprintf("the %s %s (id %.12s) serves already", e.found.Runtime, e.found.Name, e.found.ID)
+}
+
+// obstacle explains why what was there already could not be cleared away. A server that has answered once and is kept
+// running may be another deployment's that was given the same port and name: it is never removed for a new one's sake.
+func (l *launch) obstacle(err error) failure {
+	problem := failure{phase: PhaseStart, summary: "Leftover server could not be removed", err: err}
+	if inUse, ok := errors.AsType[*inUseError](err); ok {
+		problem.summary = "Another server is in its place"
+		problem.cause = fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
+			" %s (id %.12s).", inUse.found.Runtime, inUse.found.Name, inUse.found.ID)
+		problem.wayOut = "If it is another deployment's, give this one a port of its own. If nothing uses it, such as after state was lost," +
+			" remove it from the machine: " + l.removal(inUse.found) + "."
+	}
+	return problem
+}
+
+// removal tells a person how to remove a server.
+func (l *launch) removal(found Status) string {
+	if r, ok := l.runtime.(*containerRuntime); ok && found.Runtime == Container {
+		return fmt.Sprintf("`%s rm -f %.12s`", r.engine.Program(), found.ID)
+	}
+	pid, _, _ := strings.Cut(found.ID, "-")
+	return fmt.Sprintf("`pkill -s %s; rm -rf %s`", pid, found.Directory)
 }
 
 func (l *launch) removeFound(ctx context.Context, ref Ref) error {

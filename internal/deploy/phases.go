@@ -59,6 +59,18 @@ func (s schedule) enter(ctx context.Context, phase Phase) (context.Context, cont
 	return context.WithDeadline(ctx, end)
 }
 
+// ready gives a server that is started now so long to answer, instead of its phases' shares.
+func (s schedule) ready(now time.Time, limit time.Duration) {
+	if limit <= 0 {
+		return
+	}
+	end := now.Add(limit)
+	if end.After(s.end) {
+		end = s.end
+	}
+	s.ends[PhaseLoad], s.ends[PhaseCompletion] = end, end
+}
+
 // limit is how long the phase could take if all before it had taken none.
 func (s schedule) limit(phase Phase) time.Duration {
 	return s.ends[phase].Sub(s.begin)

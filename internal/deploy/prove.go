@@ -29,20 +29,27 @@ func (l *launch) client(wanted server.Wanted) *vllm.Client {
 }
 
 func newClient(machine Machine, settings *TLS, listen string, port int, key string) *vllm.Client {
-	// No connection is kept: the client has no Close, and the few requests that are made are far apart.
-	transport := &http.Transport{DialContext: machine.DialContext, DisableKeepAlives: true, TLSHandshakeTimeout: healthTimeout}
 	scheme := "http"
 	if settings != nil {
 		scheme = "https"
+	}
+	url := scheme + "://" + net.JoinHostPort(reachable(listen), strconv.Itoa(port))
+	return vllm.NewClient(transport(machine.DialContext, settings), url, key)
+}
+
+// transport keeps no connection: the client has no Close, and the few requests that are made are far apart.
+func transport(dial func(context.Context, string, string) (net.Conn, error), settings *TLS) *http.Transport {
+	t := &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSHandshakeTimeout: healthTimeout}
+	if settings != nil {
 		pool := x509.NewCertPool()
 		trusted := settings.CA
 		if trusted == "" {
 			trusted = settings.Certificate
 		}
 		pool.AppendCertsFromPEM([]byte(trusted))
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: settings.ServerName, MinVersion: tls.VersionTLS12}
+		t.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: settings.ServerName, MinVersion: tls.VersionTLS12}
 	}
-	return vllm.NewClient(transport, scheme+"://"+net.JoinHostPort(reachable(listen), strconv.Itoa(port)), key)
+	return t
 }
 
 // reachable is the address at which the machine reaches a server that listens on listen.
@@ -166,7 +173,7 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 		if err == nil {
 			took := proof.Duration.Round(time.Millisecond)
 			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered a %s in %s", proof.Call, took))
-			return nil
+			return l.reachPublic(phase)
 		}
 		if phase.Err() == nil && !vllm.IsNotReady(err) {
 			return refusedProof(err, l.request.Embedding)
@@ -177,6 +184,36 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 				detail: "The server says that it is healthy, but the model gave no answer.",
 			}
 		}
+	}
+}
+
+// publicTries is how often a server that answers on its machine is asked at its public address before it counts as closed.
+const publicTries = 5
+
+// reachPublic asks the model for an answer where clients do, when that isn't through the machine.
+func (l *launch) reachPublic(ctx context.Context) *failure {
+	url := l.request.Public
+	if url == "" {
+		return nil
+	}
+	l.progress.report(PhaseCompletion, "asking the model at "+url)
+	dialer := &net.Dialer{Timeout: healthTimeout}
+	api := vllm.NewClient(transport(dialer.DialContext, l.request.TLS), url, l.request.Spec.APIKey)
+	var err error
+	var pace waiter
+	for range publicTries {
+		if _, err = api.Probe(ctx, l.request.Spec.ServedName(), !l.request.Embedding); err == nil {
+			return nil
+		}
+		if waitErr := pace.wait(ctx); waitErr != nil {
+			break
+		}
+	}
+	return &failure{
+		phase: PhaseCompletion, summary: "Server can't be reached publicly", err: err,
+		cause: fmt.Sprintf("The server answers on its machine, but not at %s, as seen from here: %v.", url, err),
+		wayOut: "Open the port in the cloud's and the machine's firewall, choose a port that is open, or set exposure = \"private\" and go" +
+			" through SSH.",
 	}
 }
 

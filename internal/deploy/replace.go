@@ -172,6 +172,7 @@ func (r *replacement) restore(ctx context.Context) (Status, error) {
 func (r *replacement) proof(ctx context.Context, ref Ref) *launch {
 	request := r.request
 	request.KeepFailed = true // a restored server is never removed, whatever it does
+	request.Public = ""       // it may not have been public
 	request.Spec.Port, request.Spec.Listen = ref.Port, ref.Listen
 	request.Spec.APIKey = r.aside.APIKey
 	request.Spec.Model, request.Spec.ServedModelName = servedBy(r.aside.Arguments)
@@ -182,12 +183,16 @@ func (r *replacement) proof(ctx context.Context, ref Ref) *launch {
 	return proof
 }
 
-// oldTLS verifies the old server's certificate by the new settings, which is all there is: a deployment keeps its authority.
+// oldTLS is how the old server's certificate is verified.
 func (r *replacement) oldTLS() *TLS {
 	for _, argument := range r.aside.Arguments {
-		if argument == "--ssl-certfile" {
-			return r.request.TLS
+		if argument != "--ssl-certfile" {
+			continue
 		}
+		if r.request.PreviousTLS != nil {
+			return r.request.PreviousTLS
+		}
+		return r.request.TLS
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"time"
+
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
@@ -62,8 +64,17 @@ type Request struct {
 	Embedding bool
 	// KeepFailed leaves a server that failed where it is, for debugging.
 	KeepFailed bool
+	// Public is the base URL, without a path, at which clients reach the server directly; "" when they go through the
+	// machine. It is asked for a real answer too, from here.
+	Public string
+	// PreviousTLS says how the server that [Replace] replaces is verified when it comes back: CA and ServerName of its
+	// own settings. Nil = by TLS.
+	PreviousTLS *TLS
 	// Phases are the phases' shares of the time until the context's deadline.
 	Phases Phases
+	// ReadyTimeout is how long a server may take from its start to its first answer, within the context's deadline. 0 =
+	// what Phases give.
+	ReadyTimeout time.Duration
 	// Progress is told what happens, at most about once a second and never with a secret in it; nil for nobody. It
 	// must return quickly, and is never called by two goroutines at once.
 	Progress func(Event)
