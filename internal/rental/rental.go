@@ -263,6 +263,7 @@ func (r *run) keep(h *held) {
 func (r *run) waitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
+	begun := time.Now()
 	pause := newPace(250*time.Millisecond, 5*time.Second)
 	for first := true; ; first = false {
 		ready, err := r.service.Ready(limited)
@@ -281,9 +282,10 @@ func (r *run) waitReady(ctx context.Context) error {
 		if pause.wait(limited) == nil {
 			continue
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		// Out of time, whoever's it is; with no answer at all the service may not even be starting.
+		if errors.Is(ctx.Err(), context.Canceled) || first && err != nil {
+			return limited.Err()
 		}
-		return &NotReadyError{URL: r.service.URL(), Waited: readyLimit}
+		return &NotReadyError{URL: r.service.URL(), Waited: time.Since(begun).Round(time.Second)}
 	}
 }
