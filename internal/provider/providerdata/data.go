@@ -3,11 +3,13 @@
 package providerdata
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -32,6 +34,27 @@ type SSH struct {
 	PrivateKey string
 	// AgentSocket is the path of an SSH agent's socket, "" for none.
 	AgentSocket string
+}
+
+// machines are the connections of this process: one run of Terraform is one
+// process, and what it looks at on the same machine goes over one login.
+var machines = host.NewPool(0)
+
+// CloseMachines ends all connections. Nothing can be dialled afterwards.
+func CloseMachines() error { return machines.Close() }
+
+// Dial logs in to a machine, or shares a login of this run's. The lease's Close
+// gives it back.
+func (d *Data) Dial(ctx context.Context, cfg host.Config) (*host.Lease, error) {
+	return machines.Dial(ctx, cfg)
+}
+
+// Credentials are the provider's, none before it is configured.
+func (d *Data) Credentials() SSH {
+	if d == nil {
+		return SSH{}
+	}
+	return d.SSH
 }
 
 // From returns what Configure stored. Before the provider is configured, such as

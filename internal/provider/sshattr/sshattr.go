@@ -6,7 +6,9 @@ import (
 	"context"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	action "github.com/hashicorp/terraform-plugin-framework/action/schema"
 	datasource "github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	ephemeral "github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	resource "github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
@@ -112,6 +114,59 @@ func DataSourceArgument(text string, required bool) datasource.SingleNestedAttri
 				MarkdownDescription: keyText + " When left out, the provider's `ssh` credentials are used.",
 			},
 			"host_key": datasource.StringAttribute{
+				Optional: true, Validators: hostKeyValidators(), MarkdownDescription: hostKeyText,
+			},
+		},
+	}
+}
+
+// EphemeralArgument is the attribute as an ephemeral resource's argument.
+func EphemeralArgument() ephemeral.SingleNestedAttribute {
+	return ephemeral.SingleNestedAttribute{
+		MarkdownDescription: Text,
+		Required:            true,
+		Attributes: map[string]ephemeral.Attribute{
+			"host": ephemeral.StringAttribute{
+				Required: true, MarkdownDescription: hostText, Validators: []validator.String{validate.NotEmpty()},
+			},
+			"port": ephemeral.Int64Attribute{
+				Optional: true, MarkdownDescription: portText + " Default 22.", Validators: portValidators(),
+			},
+			"user": ephemeral.StringAttribute{
+				Required: true, MarkdownDescription: userText, Validators: []validator.String{validate.NotEmpty()},
+			},
+			"private_key": ephemeral.StringAttribute{
+				Optional: true, Sensitive: true, Validators: keyValidators(),
+				MarkdownDescription: keyText + " When left out, the provider's `ssh` credentials are used.",
+			},
+			"host_key": ephemeral.StringAttribute{
+				Optional: true, Validators: hostKeyValidators(), MarkdownDescription: hostKeyText,
+			},
+		},
+	}
+}
+
+// ActionArgument is the attribute as an action's argument. Actions have no
+// sensitive attributes: Terraform shows none of their arguments.
+func ActionArgument() action.SingleNestedAttribute {
+	return action.SingleNestedAttribute{
+		MarkdownDescription: Text,
+		Required:            true,
+		Attributes: map[string]action.Attribute{
+			"host": action.StringAttribute{
+				Required: true, MarkdownDescription: hostText, Validators: []validator.String{validate.NotEmpty()},
+			},
+			"port": action.Int64Attribute{
+				Optional: true, MarkdownDescription: portText + " Default 22.", Validators: portValidators(),
+			},
+			"user": action.StringAttribute{
+				Required: true, MarkdownDescription: userText, Validators: []validator.String{validate.NotEmpty()},
+			},
+			"private_key": action.StringAttribute{
+				Optional: true, WriteOnly: true, Validators: keyValidators(),
+				MarkdownDescription: keyText + " When left out, the provider's `ssh` credentials are used.",
+			},
+			"host_key": action.StringAttribute{
 				Optional: true, Validators: hostKeyValidators(), MarkdownDescription: hostKeyText,
 			},
 		},

@@ -4,21 +4,18 @@ package vllmendpoint
 
 import (
 	"context"
-	"net/http"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -40,6 +37,7 @@ type model struct {
 	APIKey         types.String   `tfsdk:"api_key"`
 	Completion     types.Bool     `tfsdk:"completion"`
 	Ready          types.Bool     `tfsdk:"ready"`
+	Problem        types.String   `tfsdk:"problem"`
 	Message        types.String   `tfsdk:"message"`
 	Models         []modelModel   `tfsdk:"models"`
 	Model          types.String   `tfsdk:"model"`
@@ -67,41 +65,45 @@ func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureReques
 
 // Schema describes the data source.
 func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	attributes := reach.Attributes("Go through this machine: the way to a server that listens on its loopback, such as a deployment's.")
+	for name, attribute := range results() {
+		attributes[name] = attribute
+	}
+	attributes["completion"] = schema.BoolAttribute{
+		Optional: true,
+		MarkdownDescription: "Ask for one token to decide whether the server is ready. Default true; false for models that don't" +
+			" complete, which are asked for an embedding.",
+	}
+	attributes["timeouts"] = timeouts.Attributes(ctx)
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "What a vLLM server serves, and whether it is ready, for a deployment of this provider or any other. A server" +
-			" that isn't ready, or can't be reached, is a value and not an error.",
-		Attributes: map[string]schema.Attribute{
-			"base_url": schema.StringAttribute{
-				Required: true, Validators: []validator.String{validate.String("must be an http or https URL", validate.URL)},
-				MarkdownDescription: "Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is seen from the machine.",
-			},
-			"ssh": sshattr.DataSourceArgument("Go through this machine; for a server that listens on its loopback.", false),
-			"api_key": schema.StringAttribute{
-				Optional: true, Sensitive: true, MarkdownDescription: "The server's API key.",
-				Validators: []validator.String{validate.NotEmpty()},
-			},
-			"completion": schema.BoolAttribute{
-				Optional: true,
-				MarkdownDescription: "Ask for one token to decide whether the server is ready. Default true; false for models that don't" +
-					" complete, which are asked for an embedding.",
-			},
-			"ready":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the model gave an answer."},
-			"message": schema.StringAttribute{Computed: true, MarkdownDescription: "Why it is not ready. Null when it is."},
-			"models": schema.ListNestedAttribute{
-				Computed: true, MarkdownDescription: "What is served, adapters included.",
-				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "Name to ask for."},
-					"root":           schema.StringAttribute{Computed: true, MarkdownDescription: "The model's id or path."},
-					"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Longest context in tokens."},
-				}},
-			},
-			"model":          schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the first model served."},
-			"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Its longest context in tokens."},
-			"vllm_version":   schema.StringAttribute{Computed: true, MarkdownDescription: "vLLM's version."},
-			"latency_seconds": schema.Float64Attribute{
-				Computed: true, MarkdownDescription: "How long the one token took. Null when there was none.",
-			},
-			"timeouts": timeouts.Attributes(ctx),
+		MarkdownDescription: "What a vLLM server serves, and whether it is ready: a deployment of this provider, a server on any machine" +
+			" that SSH reaches, or one behind any URL. A server that isn't ready, can't be reached or refuses the credentials is a" +
+			" value and not an error. `timeouts.read` (default 2m) bounds it all.",
+		Attributes: attributes,
+	}
+}
+
+func results() map[string]schema.Attribute {
+	text := func(s string) schema.StringAttribute {
+		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
+	}
+	return map[string]schema.Attribute{
+		"ready":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the model gave an answer."},
+		"problem": text("Which kind of trouble keeps it from being ready, null for none: " + diagnostic.ProblemText),
+		"message": text("The same in words."),
+		"models": schema.ListNestedAttribute{
+			Computed: true, MarkdownDescription: "What is served, adapters included.",
+			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+				"id":             text("Name to ask for."),
+				"root":           text("The model's id or path."),
+				"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Longest context in tokens."},
+			}},
+		},
+		"model":          text("Name of the first model served."),
+		"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Its longest context in tokens."},
+		"vllm_version":   text("vLLM's version."),
+		"latency_seconds": schema.Float64Attribute{
+			Computed: true, MarkdownDescription: "How long the first token took. Null when there was none.",
 		},
 	}
 }
@@ -113,64 +115,58 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
 	resp.Diagnostics.Append(diags...)
-	var ssh *sshattr.Model
-	if !m.SSH.IsNull() {
-		ssh = &sshattr.Model{}
-		resp.Diagnostics.Append(m.SSH.As(ctx, ssh, basetypes.ObjectAsOptions{})...)
-	}
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	target, diags := reach.Read(ctx, d.data, m.BaseURL, m.APIKey, m.SSH)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	m.BaseURL, m.Models, m.Ready = types.StringValue(target.URL), []modelModel{}, types.BoolValue(false)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	m.Models = []modelModel{}
-	m.Ready = types.BoolValue(false)
-	if err := d.ask(ctx, &m, ssh); err != nil {
-		m.Message = types.StringValue(err.Error())
+	err := d.ask(limited, &m, target, &resp.Diagnostics)
+	if err != nil && ctx.Err() != nil || reach.WrongArguments(err) {
+		resp.Diagnostics.Append(diagnostic.Error("Could not ask the server", err))
+		return
+	}
+	if err != nil {
+		m.Problem, m.Message = types.StringValue(diagnostic.Problem(err)), types.StringValue(err.Error())
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
 // ask fills in what the server says; the error is why it isn't ready.
-func (d *DataSource) ask(ctx context.Context, m *model, ssh *sshattr.Model) error {
-	var transport http.RoundTripper
-	if ssh != nil {
-		machine, err := host.Dial(ctx, ssh.Config(d.credentials()))
-		if err != nil {
-			return err
-		}
-		defer func() { _ = machine.Close() }()
-		transport = machine.HTTPTransport()
-	}
-	client := vllm.NewClient(transport, m.BaseURL.ValueString(), m.APIKey.ValueString())
-	if version, err := client.Version(ctx); err == nil {
-		m.VLLMVersion = types.StringValue(version)
-	}
-	models, err := client.Models(ctx)
+func (d *DataSource) ask(ctx context.Context, m *model, target reach.Target, diags *diag.Diagnostics) error {
+	route, err := target.Open(ctx, d.data)
 	if err != nil {
 		return err
 	}
+	defer route.Close()
+	models, err := route.Server.Models(ctx)
+	if err != nil {
+		return err
+	}
+	version, err := route.Server.Version(ctx)
+	if err != nil && !vllm.IsNotFound(err) { // other servers have no such route
+		diags.Append(diagnostic.Warning("vLLM's version is not known", err))
+	}
+	m.VLLMVersion = text(version)
 	for _, served := range models {
 		m.Models = append(m.Models, modelModel{ID: types.StringValue(served.ID), Root: text(served.Root), ContextLength: number(served.MaxModelLen)})
 	}
 	if len(models) == 0 {
-		return vllm.ErrNoTokens
+		return errors.New("the server serves no model")
 	}
 	m.Model, m.ContextLength = m.Models[0].ID, m.Models[0].ContextLength
-	proof, err := client.Probe(ctx, models[0].ID, m.Completion.IsNull() || m.Completion.ValueBool())
+	proof, err := route.Server.Probe(ctx, models[0].ID, m.Completion.IsNull() || m.Completion.ValueBool())
 	if err != nil {
 		return err
 	}
 	m.Ready = types.BoolValue(true)
 	m.LatencySeconds = types.Float64Value(proof.Duration.Seconds())
 	return nil
-}
-
-func (d *DataSource) credentials() providerdata.SSH {
-	if d.data == nil {
-		return providerdata.SSH{}
-	}
-	return d.data.SSH
 }
 
 func text(s string) types.String {

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -29,12 +31,13 @@ var names = []string{"gpus", "runtime", "health", "model", "completion"}
 type result struct {
 	name    string
 	status  status
+	problem string // diagnostic.Problem's word
 	message string
 	took    time.Duration
 	facts   map[string]string
 }
 
-// finding is a check that passed: what it found, in words and figures.
+// finding is what a check found, in words and figures.
 type finding struct {
 	message string
 	facts   map[string]string
@@ -47,54 +50,57 @@ func (e skipError) Error() string { return e.reason }
 
 // patient is the server that is examined.
 type patient struct {
-	machine    *host.Config // nil: reached directly
-	server     *deploy.Ref  // nil: not known
-	baseURL    string
-	apiKey     string
+	target     reach.Target
+	server     *deploy.Ref // nil: not known
 	model      string
 	completion bool
 	skip       map[string]bool
 }
 
-// examine runs all checks over one connection. It always returns one result for
-// each.
-func (p patient) examine(ctx context.Context) []result {
-	checks := map[string]func(context.Context, *host.Client, *vllm.Client) (finding, error){
+// check is one of the checks; what it takes is open.
+type check func(ctx context.Context, route *reach.Route) (finding, error)
+
+// examine runs all checks at the same time over one connection, so that one that
+// hangs takes no time from the others. It always returns one result for each. The
+// error is about the arguments.
+func (p patient) examine(ctx context.Context, data *providerdata.Data) ([]result, error) {
+	checks := map[string]check{
 		"gpus": p.gpus, "runtime": p.runtime, "health": health, "model": p.models, "completion": p.complete,
 	}
-	machine, transport, loginErr := p.login(ctx)
-	if machine != nil {
-		defer func() { _ = machine.Close() }()
+	results := make([]result, len(names))
+	wanted := false
+	for i, name := range names {
+		results[i] = result{name: name, facts: map[string]string{}}
+		results[i].fill(finding{}, skipError{"Left out."})
+		wanted = wanted || !p.skip[name]
 	}
-	client := vllm.NewClient(transport, p.baseURL, p.apiKey)
-	results := make([]result, 0, len(names))
-	for _, name := range names {
-		begun := time.Now()
-		r := result{name: name, facts: map[string]string{}}
-		found, err := finding{}, loginErr
-		switch {
-		case p.skip[name]:
-			err = skipError{"Left out."}
-		case loginErr == nil:
-			found, err = checks[name](ctx, machine, client)
+	if !wanted {
+		return results, nil
+	}
+	route, loginErr := p.target.Open(ctx, data)
+	if loginErr == nil {
+		defer route.Close()
+	}
+	if reach.WrongArguments(loginErr) {
+		return nil, loginErr
+	}
+	var running sync.WaitGroup
+	for i, name := range names {
+		if p.skip[name] {
+			continue
 		}
-		r.took = time.Since(begun)
-		r.fill(found, err)
-		results = append(results, r)
+		running.Go(func() {
+			begun := time.Now()
+			found, err := finding{}, loginErr
+			if loginErr == nil {
+				found, err = checks[name](ctx, route)
+			}
+			results[i].took = time.Since(begun)
+			results[i].fill(found, err)
+		})
 	}
-	return results
-}
-
-func (p patient) login(ctx context.Context) (*host.Client, http.RoundTripper, error) {
-	if p.machine == nil {
-		return nil, nil, nil
-	}
-	machine, err := host.Dial(ctx, *p.machine)
-	if err != nil {
-		return nil, nil, err
-	}
-	transport := machine.HTTPTransport()
-	return machine, transport, nil
+	running.Wait()
+	return results, nil
 }
 
 func (r *result) fill(found finding, err error) {
@@ -105,6 +111,7 @@ func (r *result) fill(found finding, err error) {
 		r.status, r.message = skipped, skip.reason
 		return
 	}
+	r.problem = diagnostic.Problem(err)
 	if err != nil {
 		r.status, r.message = failed, err.Error()
 		return
@@ -112,32 +119,44 @@ func (r *result) fill(found finding, err error) {
 	r.status, r.message = passed, found.message
 }
 
-func (p patient) gpus(ctx context.Context, machine *host.Client, _ *vllm.Client) (finding, error) {
-	if machine == nil {
+func (p patient) gpus(ctx context.Context, route *reach.Route) (finding, error) {
+	if route.Machine == nil {
 		return finding{}, skipError{"There is no ssh to ask the machine by."}
 	}
-	gpus, err := deploy.GPUs(ctx, machine)
+	gpus, err := deploy.GPUs(ctx, route.Machine)
 	if err != nil {
 		return finding{}, err
 	}
 	if len(gpus) == 0 {
 		return finding{}, errors.New("nvidia-smi lists no GPU")
 	}
+	return finding{fmt.Sprintf("%d × %s", len(gpus), gpus[0].Name), gpuFacts(gpus)}, nil
+}
+
+// gpuFacts leaves out figures that nvidia-smi doesn't tell, which read zero.
+func gpuFacts(gpus []deploy.GPU) map[string]string {
 	facts := map[string]string{"count": strconv.Itoa(len(gpus))}
 	for _, gpu := range gpus {
 		prefix := fmt.Sprintf("gpu_%d_", gpu.Index)
-		facts[prefix+"name"] = gpu.Name
-		facts[prefix+"memory_mib"] = strconv.Itoa(gpu.MemoryMiB)
-		facts[prefix+"memory_used_mib"] = strconv.Itoa(gpu.UsedMiB)
+		if gpu.Name != "" {
+			facts[prefix+"name"] = gpu.Name
+		}
+		if gpu.MemoryMiB > 0 {
+			facts[prefix+"memory_mib"] = strconv.Itoa(gpu.MemoryMiB)
+			facts[prefix+"memory_used_mib"] = strconv.Itoa(gpu.UsedMiB)
+		}
+		if gpu.TemperatureC > 0 {
+			facts[prefix+"temperature_c"] = strconv.Itoa(gpu.TemperatureC)
+		}
 	}
-	return finding{fmt.Sprintf("%d × %s", len(gpus), gpus[0].Name), facts}, nil
+	return facts
 }
 
-func (p patient) runtime(ctx context.Context, machine *host.Client, _ *vllm.Client) (finding, error) {
-	if machine == nil || p.server == nil {
+func (p patient) runtime(ctx context.Context, route *reach.Route) (finding, error) {
+	if route.Machine == nil || p.server == nil {
 		return finding{}, skipError{"It takes both ssh and server to look."}
 	}
-	seen, err := deploy.Inspect(ctx, machine, *p.server)
+	seen, err := deploy.Inspect(ctx, route.Machine, *p.server)
 	if err != nil {
 		return finding{}, err
 	}
@@ -153,30 +172,39 @@ func (p patient) runtime(ctx context.Context, machine *host.Client, _ *vllm.Clie
 }
 
 // health asks the engine, and adds its figures where the server gives them.
-func health(ctx context.Context, _ *host.Client, client *vllm.Client) (finding, error) {
-	if err := client.Health(ctx); err != nil {
+func health(ctx context.Context, route *reach.Route) (finding, error) {
+	if err := route.Server.Health(ctx); err != nil {
 		return finding{}, err
 	}
+	metrics, err := route.Server.Metrics(ctx)
+	if err != nil {
+		return finding{message: "The engine is alive. Its figures could not be read: " + err.Error()}, nil
+	}
 	facts := map[string]string{}
-	if metrics, err := client.Metrics(ctx); err == nil {
-		for name, value := range map[string]*float64{
-			"requests_running": metrics.RequestsRunning, "requests_waiting": metrics.RequestsWaiting,
-			"kv_cache_usage": metrics.KVCacheUsage,
-		} {
-			if value != nil {
-				facts[name] = strconv.FormatFloat(*value, 'g', 6, 64)
-			}
+	for name, value := range map[string]*float64{
+		"requests_running": metrics.RequestsRunning, "requests_waiting": metrics.RequestsWaiting,
+		"requests_succeeded": metrics.RequestsSucceeded, "kv_cache_usage": metrics.KVCacheUsage,
+		"first_token_seconds": metrics.FirstTokenSeconds,
+	} {
+		if value != nil {
+			facts[name] = strconv.FormatFloat(*value, 'g', 6, 64)
 		}
 	}
 	return finding{"The engine is alive.", facts}, nil
 }
 
-func (p patient) models(ctx context.Context, _ *host.Client, client *vllm.Client) (finding, error) {
-	served, err := p.served(ctx, client)
+func (p patient) models(ctx context.Context, route *reach.Route) (finding, error) {
+	served, err := p.served(ctx, route.Server)
 	if err != nil {
 		return finding{}, err
 	}
-	facts := map[string]string{"id": served.ID, "root": served.Root, "context_length": strconv.Itoa(served.MaxModelLen)}
+	facts := map[string]string{"id": served.ID}
+	if served.Root != "" {
+		facts["root"] = served.Root
+	}
+	if served.MaxModelLen > 0 {
+		facts["context_length"] = strconv.Itoa(served.MaxModelLen)
+	}
 	return finding{fmt.Sprintf("%s is served.", served.ID), facts}, nil
 }
 
@@ -199,12 +227,12 @@ func (p patient) served(ctx context.Context, client *vllm.Client) (vllm.Model, e
 	return models[at], nil
 }
 
-func (p patient) complete(ctx context.Context, _ *host.Client, client *vllm.Client) (finding, error) {
-	served, err := p.served(ctx, client)
+func (p patient) complete(ctx context.Context, route *reach.Route) (finding, error) {
+	served, err := p.served(ctx, route.Server)
 	if err != nil {
 		return finding{}, err
 	}
-	proof, err := client.Probe(ctx, served.ID, p.completion)
+	proof, err := route.Server.Probe(ctx, served.ID, p.completion)
 	if err != nil {
 		return finding{}, err
 	}

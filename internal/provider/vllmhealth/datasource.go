@@ -18,8 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
 )
 
 const readTimeout = 2 * time.Minute
@@ -50,6 +49,7 @@ type model struct {
 type checkModel struct {
 	Name            types.String  `tfsdk:"name"`
 	Status          types.String  `tfsdk:"status"`
+	Problem         types.String  `tfsdk:"problem"`
 	Message         types.String  `tfsdk:"message"`
 	DurationSeconds types.Float64 `tfsdk:"duration_seconds"`
 	Facts           types.Map     `tfsdk:"facts"`
@@ -83,58 +83,59 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	computed := func(s string) schema.StringAttribute {
 		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
 	}
+	attributes := reach.Attributes("The machine. Without it the checks `gpus` and `runtime` are skipped, and the server is reached" +
+		" directly.")
+	for name, attribute := range map[string]schema.Attribute{
+		"server": schema.SingleNestedAttribute{
+			Optional: true,
+			MarkdownDescription: "What the server is found by on its machine: a deployment's `server`. Without it the check `runtime`" +
+				" is skipped.",
+			Attributes: map[string]schema.Attribute{
+				"runtime": schema.StringAttribute{Required: true, MarkdownDescription: "How it is run."},
+				"id":      schema.StringAttribute{Required: true, MarkdownDescription: "The container's id."},
+				"name":    optional("Its name."), "owner": optional("The deployment that it belongs to."),
+				"port":   schema.Int64Attribute{Optional: true, MarkdownDescription: "Its port."},
+				"listen": optional("Its address on the machine."), "directory": optional("Where it keeps its files."),
+			},
+		},
+		"model": optional("The model to check. Default: the first one that is served."),
+		"completion": schema.BoolAttribute{
+			Optional: true, MarkdownDescription: "Default true; false for models that don't complete, which are asked for an embedding.",
+		},
+		"skip": schema.ListAttribute{
+			Optional: true, ElementType: types.StringType,
+			MarkdownDescription: "Checks to leave out: `gpus`, `runtime`, `health`, `model`, `completion`.",
+			Validators:          []validator.List{listvalidator.ValueStringsAre(stringvalidator.OneOf(names...))},
+		},
+		"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether no check failed."},
+		"checks": schema.ListNestedAttribute{
+			Computed: true, MarkdownDescription: "The checks, always all five, in the order `gpus`, `runtime`, `health`, `model`," +
+				" `completion`.",
+			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+				"name":             computed("The check."),
+				"status":           computed("`passed`, `failed` or `skipped`."),
+				"problem":          computed("Which kind of trouble made it fail, null for none: " + diagnostic.ProblemText),
+				"message":          computed("What was found, in words."),
+				"duration_seconds": schema.Float64Attribute{Computed: true, MarkdownDescription: "How long it took."},
+				"facts": schema.MapAttribute{
+					Computed: true, ElementType: types.StringType,
+					MarkdownDescription: "Figures, each only where it is told. `gpus`: `count`, and for each GPU such as `gpu_0_`: `name`," +
+						" `memory_mib`, `memory_used_mib`, `temperature_c`. `runtime`: `state`, `restarts`, `exit_code`. `health`:" +
+						" `requests_running`, `requests_waiting`, `requests_succeeded`, `kv_cache_usage` (0 to 1)," +
+						" `first_token_seconds` (mean since the start). `model`: `id`, `root`, `context_length`. `completion`: `call`," +
+						" `latency_seconds`.",
+				},
+			}},
+		},
+		"timeouts": timeouts.Attributes(ctx),
+	} {
+		attributes[name] = attribute
+	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Checks on a vLLM server and its machine. What is unhealthy, can't be reached, or refuses the credentials is" +
-			" a value and never an error, so that `check` blocks and postconditions can judge.",
-		Attributes: map[string]schema.Attribute{
-			"base_url": schema.StringAttribute{
-				Required: true, Validators: []validator.String{validate.String("must be an http or https URL", validate.URL)},
-				MarkdownDescription: "Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is seen from the machine.",
-			},
-			"ssh": sshattr.DataSourceArgument("The machine. Without it the checks `gpus` and `runtime` are skipped, and the server is"+
-				" reached directly.", false),
-			"api_key": schema.StringAttribute{
-				Optional: true, Sensitive: true, MarkdownDescription: "The server's API key.",
-				Validators: []validator.String{validate.NotEmpty()},
-			},
-			"server": schema.SingleNestedAttribute{
-				Optional: true,
-				MarkdownDescription: "What the server is found by on its machine: a deployment's `server`. Without it the check `runtime`" +
-					" is skipped.",
-				Attributes: map[string]schema.Attribute{
-					"runtime": schema.StringAttribute{Required: true, MarkdownDescription: "How it is run."},
-					"id":      schema.StringAttribute{Required: true, MarkdownDescription: "The container's id."},
-					"name":    optional("Its name."), "owner": optional("The deployment that it belongs to."),
-					"port":   schema.Int64Attribute{Optional: true, MarkdownDescription: "Its port."},
-					"listen": optional("Its address on the machine."), "directory": optional("Where it keeps its files."),
-				},
-			},
-			"model": optional("The model to check. Default: the first one that is served."),
-			"completion": schema.BoolAttribute{
-				Optional: true, MarkdownDescription: "Default true; false for models that don't complete, which are asked for an embedding.",
-			},
-			"skip": schema.ListAttribute{
-				Optional: true, ElementType: types.StringType,
-				MarkdownDescription: "Checks to leave out: `gpus`, `runtime`, `health`, `model`, `completion`.",
-				Validators:          []validator.List{listvalidator.ValueStringsAre(stringvalidator.OneOf(names...))},
-			},
-			"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether no check failed."},
-			"checks": schema.ListNestedAttribute{
-				Computed: true, MarkdownDescription: "The checks, always all five, in the order `gpus`, `runtime`, `health`, `model`," +
-					" `completion`.",
-				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"name":             computed("The check."),
-					"status":           computed("`passed`, `failed` or `skipped`."),
-					"message":          computed("What was found, in words."),
-					"duration_seconds": schema.Float64Attribute{Computed: true, MarkdownDescription: "How long it took."},
-					"facts": schema.MapAttribute{
-						Computed: true, ElementType: types.StringType,
-						MarkdownDescription: "Figures, such as `gpu_0_memory_used_mib` or `requests_waiting`.",
-					},
-				}},
-			},
-			"timeouts": timeouts.Attributes(ctx),
-		},
+			" a value and never an error, so that `check` blocks and postconditions can judge. The checks run at the same time, within" +
+			" `timeouts.read` (default 2m).",
+		Attributes: attributes,
 	}
 }
 
@@ -145,18 +146,29 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
 	resp.Diagnostics.Append(diags...)
-	patient := d.patient(ctx, m, resp)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	patient := d.patient(ctx, &m, resp)
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	results, err := patient.examine(limited, d.data)
+	if err == nil {
+		err = ctx.Err() // a cancelled run says nothing about the server
+	}
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not check the server", err))
+		return
+	}
 	m.Healthy = types.BoolValue(true)
-	for _, result := range patient.examine(limited) {
+	for _, result := range results {
 		facts, diags := types.MapValueFrom(ctx, types.StringType, result.facts)
 		resp.Diagnostics.Append(diags...)
 		m.Checks = append(m.Checks, checkModel{
-			Name: types.StringValue(result.name), Status: types.StringValue(string(result.status)),
+			Name: types.StringValue(result.name), Status: types.StringValue(string(result.status)), Problem: text(result.problem),
 			Message: types.StringValue(result.message), DurationSeconds: types.Float64Value(result.took.Seconds()), Facts: facts,
 		})
 		if result.status == failed {
@@ -167,9 +179,12 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 }
 
 // patient turns the arguments into what is examined.
-func (d *DataSource) patient(ctx context.Context, m model, resp *datasource.ReadResponse) patient {
+func (d *DataSource) patient(ctx context.Context, m *model, resp *datasource.ReadResponse) patient {
+	target, diags := reach.Read(ctx, d.data, m.BaseURL, m.APIKey, m.SSH)
+	resp.Diagnostics.Append(diags...)
+	m.BaseURL = types.StringValue(target.URL)
 	p := patient{
-		baseURL: m.BaseURL.ValueString(), apiKey: m.APIKey.ValueString(), model: m.Model.ValueString(),
+		target: target, model: m.Model.ValueString(),
 		completion: m.Completion.IsNull() || m.Completion.ValueBool(), skip: map[string]bool{},
 	}
 	if !m.Skip.IsNull() {
@@ -178,16 +193,6 @@ func (d *DataSource) patient(ctx context.Context, m model, resp *datasource.Read
 		for _, name := range skip {
 			p.skip[name] = true
 		}
-	}
-	if !m.SSH.IsNull() {
-		var ssh sshattr.Model
-		resp.Diagnostics.Append(m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})...)
-		credentials := providerdata.SSH{}
-		if d.data != nil {
-			credentials = d.data.SSH
-		}
-		cfg := ssh.Config(credentials)
-		p.machine = &cfg
 	}
 	if !m.Server.IsNull() {
 		var s serverModel
@@ -199,4 +204,11 @@ func (d *DataSource) patient(ctx context.Context, m model, resp *datasource.Read
 		}
 	}
 	return p
+}
+
+func text(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
 }

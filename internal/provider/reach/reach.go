@@ -1,0 +1,121 @@
+// Package reach is how data sources and actions reach a vLLM server: directly, or
+// from its machine through SSH.
+package reach
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// defaultURL is where a deployment's server listens on its machine unless told
+// otherwise.
+func defaultURL() string {
+	return "http://" + net.JoinHostPort(vllm.DefaultListen, strconv.Itoa(vllm.DefaultPort)) + "/v1"
+}
+
+// Attributes are the arguments by which a data source is told of a server:
+// base_url, ssh and api_key.
+func Attributes(ssh string) map[string]schema.Attribute {
+	return map[string]schema.Attribute{
+		"base_url": schema.StringAttribute{
+			Optional: true, Computed: true,
+			Validators: []validator.String{
+				validate.String("must be an http or https URL", validate.URL),
+				stringvalidator.AtLeastOneOf(path.MatchRoot("base_url"), path.MatchRoot("ssh")),
+			},
+			MarkdownDescription: "Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is seen from the" +
+				" machine, and is `" + defaultURL() + "` when left out.",
+		},
+		"ssh": sshattr.DataSourceArgument(ssh, false),
+		"api_key": schema.StringAttribute{
+			Optional: true, Sensitive: true, MarkdownDescription: "The server's API key.",
+			Validators: []validator.String{validate.NotEmpty()},
+		},
+	}
+}
+
+// Target is what those arguments say.
+type Target struct {
+	URL string
+	// SSH is the machine, nil for a server that is reached directly.
+	SSH    *host.Config
+	apiKey string
+}
+
+// Read turns the arguments into a target. A login that can't even be tried is an
+// error of the arguments.
+func Read(ctx context.Context, data *providerdata.Data, baseURL, apiKey types.String, ssh types.Object) (Target, diag.Diagnostics) {
+	t := Target{URL: baseURL.ValueString(), apiKey: apiKey.ValueString()}
+	if t.URL == "" {
+		t.URL = defaultURL()
+	}
+	if ssh.IsNull() {
+		return t, nil
+	}
+	var m sshattr.Model
+	diags := ssh.As(ctx, &m, basetypes.ObjectAsOptions{})
+	cfg := m.Config(data.Credentials())
+	t.SSH = &cfg
+	if !diags.HasError() && len(cfg.PrivateKeys) == 0 && cfg.AgentSocket == "" {
+		diags.AddAttributeError(sshattr.Path().AtName("private_key"), "No key to log in with", "ssh.private_key is not given, and the"+
+			" provider has no ssh credentials. Give the one or the other: the provider's ssh.private_key or ssh.agent.")
+	}
+	return t, diags
+}
+
+// Route is an open way to a server. Whoever opened it closes it.
+type Route struct {
+	// Machine is the login to the server's machine, nil where there is none.
+	Machine *host.Lease
+	// Server is the client of the server's API.
+	Server    *vllm.Client
+	transport *http.Transport
+}
+
+// Open opens the way. The error says why the machine can't be logged in to;
+// whether the server answers is another question.
+func (t Target) Open(ctx context.Context, data *providerdata.Data) (*Route, error) {
+	r := &Route{}
+	if t.SSH == nil {
+		r.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true}
+	} else {
+		machine, err := data.Dial(ctx, *t.SSH)
+		if err != nil {
+			return nil, err
+		}
+		r.Machine, r.transport = machine, machine.HTTPTransport()
+	}
+	r.Server = vllm.NewClient(r.transport, t.URL, t.apiKey)
+	return r, nil
+}
+
+// Close gives back what the way took.
+func (r *Route) Close() {
+	r.transport.CloseIdleConnections()
+	if r.Machine != nil {
+		_ = r.Machine.Close()
+	}
+}
+
+// WrongArguments reports an error that no state of machine or server can explain.
+func WrongArguments(err error) bool {
+	kind := host.KindOf(err)
+	return kind == host.BadKey || kind == host.BadConfig
+}
