@@ -37,16 +37,22 @@ var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
 func NewDataSource() datasource.DataSource { return &DataSource{} }
 
 type model struct {
-	Statuses     types.List          `tfsdk:"statuses"`
-	Clouds       types.List          `tfsdk:"clouds"`
-	NamePrefix   types.String        `tfsdk:"name_prefix"`
-	OlderThan    types.Float64       `tfsdk:"older_than_hours"`
-	AllConsumers types.Bool          `tfsdk:"all_consumers"`
-	KnownIDs     types.List          `tfsdk:"known_ids"`
-	Sessions     []sessionview.Model `tfsdk:"sessions"`
-	StrayIDs     types.List          `tfsdk:"stray_ids"`
-	PricePerHour types.Float64       `tfsdk:"price_per_hour"`
-	Timeouts     timeouts.Value      `tfsdk:"timeouts"`
+	Statuses     types.List     `tfsdk:"statuses"`
+	Clouds       types.List     `tfsdk:"clouds"`
+	NamePrefix   types.String   `tfsdk:"name_prefix"`
+	OlderThan    types.Float64  `tfsdk:"older_than_hours"`
+	AllConsumers types.Bool     `tfsdk:"all_consumers"`
+	KnownIDs     types.List     `tfsdk:"known_ids"`
+	Sessions     []sessionModel `tfsdk:"sessions"`
+	StrayIDs     types.List     `tfsdk:"stray_ids"`
+	PricePerHour types.Float64  `tfsdk:"price_per_hour"`
+	Timeouts     timeouts.Value `tfsdk:"timeouts"`
+}
+
+// sessionModel is one session of the list.
+type sessionModel struct {
+	sessionview.Model
+	Stray types.Bool `tfsdk:"stray"`
 }
 
 // Metadata names the data source.
@@ -87,11 +93,11 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 				" consumer is a stray."),
 			"sessions": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "The sessions.",
-				NestedObject: schema.NestedAttributeObject{Attributes: sessionview.Attributes()},
+				NestedObject: schema.NestedAttributeObject{Attributes: sessionAttributes()},
 			},
 			"stray_ids": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Ids of the strays that may be costing money. Null unless `known_ids` is given.",
+				MarkdownDescription: "Ids of the strays. Null unless `known_ids` is given.",
 			},
 			"price_per_hour": schema.Float64Attribute{
 				Computed: true, MarkdownDescription: "What those of the sessions shown that have not ended cost together, in USD per hour.",
@@ -99,6 +105,16 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			"timeouts": timeouts.Attributes(ctx),
 		},
 	}
+}
+
+func sessionAttributes() map[string]schema.Attribute {
+	attributes := sessionview.Attributes()
+	attributes["stray"] = schema.BoolAttribute{
+		Computed: true,
+		MarkdownDescription: "Whether this consumer rented it, it may be costing money, and `known_ids` doesn't contain it. Null unless" +
+			" `known_ids` is given.",
+	}
+	return attributes
 }
 
 // Read lists the sessions.
@@ -121,25 +137,31 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	}
 	now := time.Now()
 	shown := d.filter(ctx, m, all, now, resp)
-	m.Sessions, diags = sessionview.Show(ctx, d.data.Client, shown, now)
+	views, diags := sessionview.Show(ctx, d.data.Client, shown, now)
 	resp.Diagnostics.Append(diags...)
-	m.sum(ctx, shown, d.data.Consumer, resp)
+	m.fill(ctx, shown, views, d.data.Consumer, resp)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-// sum fills in what is said of all sessions together.
-func (m *model) sum(ctx context.Context, shown []shopper.Session, consumer string, resp *datasource.ReadResponse) {
+// fill fills in the sessions, and what is said of all of them together.
+func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessionview.Model, consumer string, resp *datasource.ReadResponse) {
 	price := 0.0
 	known := list(ctx, m.KnownIDs, resp)
 	strays := []string{}
-	for _, s := range shown {
-		if !sessionview.Alive(s) {
-			continue
+	m.Sessions = make([]sessionModel, 0, len(shown))
+	for i, s := range shown {
+		view := sessionModel{Model: views[i]}
+		stray := sessionview.Alive(s) && sessionview.Ours(s, consumer) && !slices.Contains(known, s.ID)
+		if !m.KnownIDs.IsNull() {
+			view.Stray = types.BoolValue(stray)
 		}
-		price += s.PricePerHour
-		if ours(s, consumer) && !slices.Contains(known, s.ID) {
+		if stray {
 			strays = append(strays, s.ID)
 		}
+		if sessionview.Alive(s) {
+			price += s.PricePerHour
+		}
+		m.Sessions = append(m.Sessions, view)
 	}
 	m.PricePerHour = types.Float64Value(price)
 	m.StrayIDs = types.ListNull(types.StringType)
@@ -158,7 +180,7 @@ func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session,
 		switch {
 		case len(statuses) == 0 && !sessionview.Alive(s), len(statuses) > 0 && !slices.Contains(statuses, string(s.Status)):
 		case len(clouds) > 0 && !slices.Contains(clouds, s.Cloud):
-		case !m.AllConsumers.ValueBool() && !ours(s, d.data.Consumer):
+		case !m.AllConsumers.ValueBool() && !sessionview.Ours(s, d.data.Consumer):
 		case !strings.HasPrefix(name(s), m.NamePrefix.ValueString()):
 		case now.Sub(s.CreatedAt) < age:
 		default:
@@ -166,12 +188,6 @@ func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session,
 		}
 	}
 	return shown
-}
-
-// ours reports whether the consumer rented the session.
-func ours(s shopper.Session, consumer string) bool {
-	mark, ok := rental.ParseMark(s.ConsumerID)
-	return ok && mark.Consumer == consumer || s.ConsumerID == consumer
 }
 
 func name(s shopper.Session) string {

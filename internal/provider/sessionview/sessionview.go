@@ -74,6 +74,12 @@ func Attributes() map[string]schema.Attribute {
 // Alive reports whether a session may have a machine.
 func Alive(s shopper.Session) bool { return s.Status != shopper.Stopped && s.Status != shopper.Failed }
 
+// Ours reports whether the consumer rented the session.
+func Ours(s shopper.Session, consumer string) bool {
+	mark, ok := rental.ParseMark(s.ConsumerID)
+	return ok && mark.Consumer == consumer || s.ConsumerID == consumer
+}
+
 // most bounds how many requests are under way at once for one data source.
 const most = 8
 

@@ -1,0 +1,234 @@
+// Package service is the data source shopper_service: how the shopper itself is.
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+const readTimeout = time.Minute
+
+// DataSource is shopper_service.
+type DataSource struct {
+	data *providerdata.Data
+}
+
+var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
+
+// NewDataSource returns the data source.
+func NewDataSource() datasource.DataSource { return &DataSource{} }
+
+type model struct {
+	URL             types.String   `tfsdk:"url"`
+	Reachable       types.Bool     `tfsdk:"reachable"`
+	Healthy         types.Bool     `tfsdk:"healthy"`
+	Ready           types.Bool     `tfsdk:"ready"`
+	Problem         types.String   `tfsdk:"problem"`
+	Message         types.String   `tfsdk:"message"`
+	Services        types.Map      `tfsdk:"services"`
+	FailingOffers   []offerModel   `tfsdk:"failing_offers"`
+	FailingGPUTypes []gpuTypeModel `tfsdk:"failing_gpu_types"`
+	Timeouts        timeouts.Value `tfsdk:"timeouts"`
+}
+
+type offerModel struct {
+	OfferID              types.String  `tfsdk:"offer_id"`
+	Cloud                types.String  `tfsdk:"cloud"`
+	GPUType              types.String  `tfsdk:"gpu_type"`
+	RecentFailures       types.Int64   `tfsdk:"recent_failures"`
+	Suppressed           types.Bool    `tfsdk:"suppressed"`
+	SuppressedUntil      types.String  `tfsdk:"suppressed_until"`
+	ConfidenceMultiplier types.Float64 `tfsdk:"confidence_multiplier"`
+	LastFailure          types.String  `tfsdk:"last_failure"`
+	LastFailureType      types.String  `tfsdk:"last_failure_type"`
+	LastFailureReason    types.String  `tfsdk:"last_failure_reason"`
+}
+
+type gpuTypeModel struct {
+	Key                types.String  `tfsdk:"key"`
+	FailedOffers       types.Int64   `tfsdk:"failed_offers"`
+	Degraded           types.Bool    `tfsdk:"degraded"`
+	DegradationApplied types.Float64 `tfsdk:"degradation_applied"`
+}
+
+// Metadata names the data source.
+func (d *DataSource) Metadata(_ context.Context, req datasource.MetadataRequest, resp *datasource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_service"
+}
+
+// Configure takes what the provider's configuration made.
+func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
+	d.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// Schema describes the data source.
+func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	text := func(s string) schema.StringAttribute {
+		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
+	}
+	flag := func(s string) schema.BoolAttribute {
+		return schema.BoolAttribute{Computed: true, MarkdownDescription: s}
+	}
+	decimal := func(s string) schema.Float64Attribute {
+		return schema.Float64Attribute{Computed: true, MarkdownDescription: s}
+	}
+	number := func(s string) schema.Int64Attribute {
+		return schema.Int64Attribute{Computed: true, MarkdownDescription: s}
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "How the shopper itself is: whether it answers, is well and has started up, and which offers have been failing." +
+			" A shopper that is unwell, can't be reached or refuses the credentials is a value and not an error.",
+		Attributes: map[string]schema.Attribute{
+			"url":       text("The shopper's address."),
+			"reachable": flag("Whether it answered."),
+			"healthy":   flag("Whether it says that it is well."),
+			"ready": flag("Whether it has started up. Until then it looks for machines left over from an earlier run of itself. Null" +
+				" where it doesn't say."),
+			"problem": text("Which kind of trouble there is, null for none: " + diagnostic.ProblemText),
+			"message": text("The same in words."),
+			"services": schema.MapAttribute{
+				Computed: true, ElementType: types.StringType, MarkdownDescription: "Its parts, and how each says it is.",
+			},
+			"failing_offers": schema.ListNestedAttribute{
+				Computed: true, MarkdownDescription: "Offers that have been failing lately. Null where it doesn't say.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"offer_id": text("The offer's id."), "cloud": text("Its cloud."), "gpu_type": text("Its GPU type."),
+					"recent_failures":       number("How often."),
+					"suppressed":            flag("Whether the shopper leaves it out of its listing."),
+					"suppressed_until":      text("Until when (RFC 3339, UTC)."),
+					"confidence_multiplier": decimal("What its `availability_confidence` is multiplied by."),
+					"last_failure":          text("When it failed last (RFC 3339, UTC)."),
+					"last_failure_type":     text("The shopper's word for how."),
+					"last_failure_reason":   text("Why."),
+				}},
+			},
+			"failing_gpu_types": schema.ListNestedAttribute{
+				Computed: true, MarkdownDescription: "GPU types of a cloud whose offers have been failing.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"key":                 text("Cloud and GPU type, such as `vastai:H100 SXM5`."),
+					"failed_offers":       number("How many of its offers."),
+					"degraded":            flag("Whether the shopper trusts all of them less."),
+					"degradation_applied": decimal("By how much."),
+				}},
+			},
+			"timeouts": timeouts.Attributes(ctx),
+		},
+	}
+}
+
+// seen is what the three questions found.
+type seen struct {
+	health                        shopper.Health
+	ready                         shopper.Readiness
+	failures                      shopper.FailureReport
+	healthErr, readyErr, failsErr error
+}
+
+// Read asks the shopper.
+func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "asking the shopper how it is")
+	var m model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || !d.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
+	resp.Diagnostics.Append(diags...)
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	s := ask(limited, d.data.Client)
+	if err := ctx.Err(); err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not ask the shopper", err))
+		return
+	}
+	m.URL = types.StringValue(d.data.Client.URL())
+	m.fill(s)
+	services, diags := types.MapValueFrom(ctx, types.StringType, s.health.Services)
+	resp.Diagnostics.Append(diags...)
+	m.Services = services
+	if m.Reachable.ValueBool() { // what is missing of an answer is said
+		for what, err := range map[string]error{"Readiness of the shopper": s.readyErr, "Offer health": s.failsErr} {
+			if err != nil {
+				resp.Diagnostics.Append(diagnostic.Warning(what+" is not known", err))
+			}
+		}
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// ask asks everything at the same time; one part's failure is not another's.
+func ask(ctx context.Context, client *shopper.Client) seen {
+	var s seen
+	var group errgroup.Group
+	group.Go(func() error { s.health, s.healthErr = client.Health(ctx); return nil })
+	group.Go(func() error { s.ready, s.readyErr = client.Ready(ctx); return nil })
+	group.Go(func() error { s.failures, s.failsErr = client.OfferHealth(ctx); return nil })
+	_ = group.Wait() // the errors are in s
+	return s
+}
+
+func (m *model) fill(s seen) {
+	m.Reachable = types.BoolValue(s.healthErr == nil || answered(s.healthErr))
+	m.Healthy = types.BoolValue(s.healthErr == nil && s.health.Status == "ok")
+	switch {
+	case s.healthErr != nil:
+		m.Problem, m.Message = types.StringValue(diagnostic.Problem(s.healthErr)), types.StringValue(s.healthErr.Error())
+	case !m.Healthy.ValueBool():
+		m.Problem = types.StringValue(diagnostic.Unhealthy)
+		m.Message = types.StringValue("The shopper says that it is " + s.health.Status + ".")
+	case s.readyErr == nil && !s.ready.Ready:
+		m.Problem, m.Message = types.StringValue(diagnostic.Unhealthy), types.StringValue("The shopper is starting up.")
+	}
+	if s.readyErr == nil {
+		m.Ready = types.BoolValue(s.ready.Ready)
+	}
+	if s.failsErr != nil {
+		return
+	}
+	m.FailingOffers, m.FailingGPUTypes = []offerModel{}, []gpuTypeModel{}
+	for _, o := range s.failures.Offers {
+		m.FailingOffers = append(m.FailingOffers, offerModel{
+			OfferID: types.StringValue(o.OfferID), Cloud: text(o.Cloud), GPUType: text(o.GPUType),
+			RecentFailures: types.Int64Value(int64(o.RecentFailures)), Suppressed: types.BoolValue(o.Suppressed),
+			SuppressedUntil: moment(o.SuppressedUntil), ConfidenceMultiplier: types.Float64Value(o.ConfidenceMultiplier),
+			LastFailure: moment(o.LastFailure), LastFailureType: text(o.LastFailureType), LastFailureReason: text(o.LastFailureReason),
+		})
+	}
+	for _, g := range s.failures.GPUTypes {
+		m.FailingGPUTypes = append(m.FailingGPUTypes, gpuTypeModel{
+			Key: types.StringValue(g.Key), FailedOffers: types.Int64Value(int64(g.FailedOfferCount)),
+			Degraded: types.BoolValue(g.Degraded), DegradationApplied: types.Float64Value(g.DegradationApplied),
+		})
+	}
+}
+
+// answered reports that something answered, if not what was hoped for.
+func answered(err error) bool {
+	answer, ok := errors.AsType[*shopper.Error](err)
+	return ok && answer.Status != 0
+}
+
+func text(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
+}
+
+func moment(t *time.Time) types.String {
+	if t == nil || t.IsZero() {
+		return types.StringNull()
+	}
+	return types.StringValue(t.UTC().Format(time.RFC3339))
+}
