@@ -1,0 +1,202 @@
+// Package sshtunnel is the ephemeral resource shopper_ssh_tunnel: a port of
+// loopback that leads to a port on a machine for the length of a run.
+package sshtunnel
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/ephemeral/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+const (
+	// loopback is where tunnels listen: on this computer only.
+	loopback = "127.0.0.1"
+	// openTimeout bounds the login, unless the configuration does.
+	openTimeout = 2 * time.Minute
+	// tunnelKey is where private data keeps the tunnel's key in the registry.
+	tunnelKey = "tunnel"
+)
+
+// Resource is shopper_ssh_tunnel.
+type Resource struct {
+	data *providerdata.Data
+}
+
+var (
+	_ ephemeral.EphemeralResourceWithClose     = (*Resource)(nil)
+	_ ephemeral.EphemeralResourceWithConfigure = (*Resource)(nil)
+)
+
+// NewResource returns the ephemeral resource.
+func NewResource() ephemeral.EphemeralResource { return &Resource{} }
+
+type model struct {
+	SSH        types.Object   `tfsdk:"ssh"`
+	RemoteHost types.String   `tfsdk:"remote_host"`
+	RemotePort types.Int64    `tfsdk:"remote_port"`
+	LocalPort  types.Int64    `tfsdk:"local_port"`
+	Host       types.String   `tfsdk:"host"`
+	Port       types.Int64    `tfsdk:"port"`
+	Address    types.String   `tfsdk:"address"`
+	URL        types.String   `tfsdk:"url"`
+	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+}
+
+// Metadata names the ephemeral resource.
+func (r *Resource) Metadata(_ context.Context, req ephemeral.MetadataRequest, resp *ephemeral.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_ssh_tunnel"
+}
+
+// Configure takes what the provider's configuration made.
+func (r *Resource) Configure(_ context.Context, req ephemeral.ConfigureRequest, resp *ephemeral.ConfigureResponse) {
+	r.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// Schema describes the ephemeral resource.
+func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "A port of this computer's loopback that leads through SSH to a port on a machine, open for the length of a" +
+			" run. It feeds a deployment's address to other providers. Each run, and plan and apply each, gets a port of its own. A" +
+			" connection to the machine that drops is made again, six attempts in a row at most; connections through the tunnel break" +
+			" when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
+			" Needs Terraform 1.10 or OpenTofu 1.11.",
+		Attributes: map[string]schema.Attribute{
+			"ssh": sshattr.EphemeralArgument(),
+			"remote_port": schema.Int64Attribute{
+				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
+				MarkdownDescription: "The port on the machine. Default " + strconv.Itoa(vllm.DefaultPort) + ", where a deployment listens.",
+			},
+			"remote_host": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "The address there, as the machine sees it. Default `" + vllm.DefaultListen + "`, its own loopback.",
+			},
+			"local_port": schema.Int64Attribute{
+				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
+				MarkdownDescription: "The port on this side. Default: a free one, which is the better choice: plan and apply may overlap" +
+					" with other runs.",
+			},
+			"host":     schema.StringAttribute{Computed: true, MarkdownDescription: "This side's address, `" + loopback + "`."},
+			"port":     schema.Int64Attribute{Computed: true, MarkdownDescription: "This side's port."},
+			"address":  schema.StringAttribute{Computed: true, MarkdownDescription: "Both, as `host:port`."},
+			"url":      schema.StringAttribute{Computed: true, MarkdownDescription: "The same as a URL: `http://host:port`."},
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{OpenDescription: "Logging in to the machine. Default `2m`."}),
+		},
+	}
+}
+
+// Open opens the tunnel.
+func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ephemeral.OpenResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "opening a tunnel")
+	var m model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	var ssh sshattr.Model
+	resp.Diagnostics.Append(m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})...)
+	timeout, diags := m.Timeouts.Open(ctx, openTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	t, err := start(limited, r.dialer(ssh.Config(r.data.Credentials())), int(m.LocalPort.ValueInt64()), m.remote())
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", err))
+		return
+	}
+	key := open.add(t)
+	m.setReach(t.port())
+	resp.Diagnostics.Append(resp.Result.Set(ctx, &m)...)
+	private, err := json.Marshal(key)
+	if err == nil {
+		resp.Diagnostics.Append(resp.Private.SetKey(ctx, tunnelKey, private)...)
+	}
+	if err != nil || resp.Diagnostics.HasError() { // nobody will come back for it
+		_ = open.close(key)
+		return
+	}
+	tflog.Info(ctx, "a tunnel is open", map[string]any{"address": m.Address.ValueString(), "remote": m.remote()})
+}
+
+// dialer logs in over a connection that the run may share, and at first waits for a
+// machine that doesn't answer yet.
+func (r *Resource) dialer(cfg host.Config) dialer {
+	first := true
+	return func(ctx context.Context) (login, error) {
+		var last error
+		for pause := firstPause; ; pause = min(2*pause, lastPause) {
+			machine, err := r.data.Dial(ctx, cfg)
+			if err == nil {
+				first = false
+				return machine, nil
+			}
+			switch {
+			case last != nil && host.KindOf(err) == host.Interrupted:
+				return nil, fmt.Errorf("%w; the last attempt: %w", err, last)
+			case !first || host.KindOf(err) != host.Unreachable:
+				return nil, err
+			}
+			last = err
+			timer := time.NewTimer(pause)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return nil, err
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+func (m model) remote() string {
+	address, port := m.RemoteHost.ValueString(), int(m.RemotePort.ValueInt64())
+	if address == "" {
+		address = vllm.DefaultListen
+	}
+	if port == 0 {
+		port = vllm.DefaultPort
+	}
+	return net.JoinHostPort(address, strconv.Itoa(port))
+}
+
+func (m *model) setReach(port int) {
+	address := net.JoinHostPort(loopback, strconv.Itoa(port))
+	m.Host, m.Port = types.StringValue(loopback), types.Int64Value(int64(port))
+	m.Address, m.URL = types.StringValue(address), types.StringValue("http://"+address)
+}
+
+// Close closes the tunnel. A machine that is gone by then, as on destroy, is no
+// error.
+func (r *Resource) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "closing a tunnel")
+	private, diags := req.Private.GetKey(ctx, tunnelKey)
+	resp.Diagnostics.Append(diags...)
+	var key string
+	if resp.Diagnostics.HasError() || json.Unmarshal(private, &key) != nil {
+		return // nothing was opened
+	}
+	if err := open.close(key); err != nil {
+		resp.Diagnostics.Append(diagnostic.Warning("Tunnel did not close in time", err))
+	}
+}
