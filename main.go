@@ -39,6 +39,9 @@ func main() {
 		Address: "registry.terraform.io/" + provider.Address,
 		Debug:   *debugging,
 	})
+	// Terraform may have left tunnels open. Their end and that of connections is no
+	// reason to fail at this point.
+	_ = provider.Close()
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,21 +1,34 @@
 // Package provider is what Terraform and OpenTofu see: the provider with its
-// resources and data sources. It turns configuration into the plain values of
+// resources, data sources and the rest. It turns configuration into the plain values of
 // the packages below it and what they return into state; it decides nothing
 // about machines or money itself.
 package provider
 
 import (
 	"context"
+	"errors"
 
+	"github.com/hashicorp/terraform-plugin-framework/action"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
+	"github.com/hashicorp/terraform-plugin-framework/function"
+	"github.com/hashicorp/terraform-plugin-framework/list"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/costs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpuoffers"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusession"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusessions"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/service"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshtunnel"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/templates"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmdeployment"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmendpoint"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmhealth"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vramgb"
 )
 
 // Address is the provider's address in the registries, without a host.
@@ -26,7 +39,15 @@ type Shopper struct {
 	version string
 }
 
-var _ provider.Provider = (*Shopper)(nil)
+// What a CLI doesn't know of, it doesn't ask for: older ones load the provider all
+// the same.
+var (
+	_ provider.Provider                       = (*Shopper)(nil)
+	_ provider.ProviderWithFunctions          = (*Shopper)(nil)
+	_ provider.ProviderWithEphemeralResources = (*Shopper)(nil)
+	_ provider.ProviderWithActions            = (*Shopper)(nil)
+	_ provider.ProviderWithListResources      = (*Shopper)(nil)
+)
 
 // New returns what a provider server needs to make the provider. The version
 // goes into User-Agent and onto what is deployed.
@@ -51,8 +72,39 @@ func (p *Shopper) Resources(context.Context) []func() resource.Resource {
 // DataSources lists the data sources.
 func (p *Shopper) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
+		costs.NewDataSource,
 		gpuoffers.NewDataSource,
+		gpusession.NewDataSource,
+		gpusessions.NewDataSource,
+		service.NewDataSource,
+		templates.NewDataSource,
 		vllmendpoint.NewDataSource,
 		vllmhealth.NewDataSource,
 	}
+}
+
+// EphemeralResources lists the ephemeral resources.
+func (p *Shopper) EphemeralResources(context.Context) []func() ephemeral.EphemeralResource {
+	return []func() ephemeral.EphemeralResource{sshtunnel.NewResource}
+}
+
+// Functions lists the functions.
+func (p *Shopper) Functions(context.Context) []func() function.Function {
+	return []func() function.Function{tunnelcommand.New, vramgb.New}
+}
+
+// Actions lists the actions.
+func (p *Shopper) Actions(context.Context) []func() action.Action {
+	return []func() action.Action{gpusession.NewExtendAction, vllmdeployment.NewRestartAction}
+}
+
+// ListResources lists the resources that can be listed.
+func (p *Shopper) ListResources(context.Context) []func() list.ListResource {
+	return []func() list.ListResource{gpusession.NewListResource}
+}
+
+// Close ends what this process still has open on machines: tunnels that Terraform
+// didn't close, and shared connections. Nothing can be opened afterwards.
+func Close() error {
+	return errors.Join(sshtunnel.CloseAll(), providerdata.CloseMachines())
 }

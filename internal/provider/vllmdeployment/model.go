@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -15,8 +14,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -275,17 +274,8 @@ func (m *model) setInspected(status deploy.Status) {
 func (m *model) setReach(ssh sshattr.Model) {
 	port := strconv.Itoa(m.port())
 	m.BaseURL = types.StringValue("http://" + net.JoinHostPort(vllm.DefaultListen, port) + "/v1")
-	m.TunnelCommand = types.StringValue(tunnelCommand(ssh, port))
-}
-
-// tunnelCommand is a line for a shell that opens the server's port on this side.
-func tunnelCommand(ssh sshattr.Model, port string) string {
-	args := []string{"ssh", "-N", "-L", port + ":" + net.JoinHostPort(vllm.DefaultListen, port)}
-	if p := ssh.Port.ValueInt64(); p > 0 && p != host.DefaultPort {
-		args = append(args, "-p", strconv.FormatInt(p, 10))
-	}
-	args = append(args, ssh.User.ValueString()+"@"+strings.Trim(ssh.Host.ValueString(), "[]"))
-	return host.Quote(args...)
+	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Host.ValueString(), int(ssh.Port.ValueInt64()),
+		ssh.User.ValueString(), m.port()))
 }
 
 func text(s string) types.String {

@@ -1,0 +1,129 @@
+package gpusession
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/action/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/actionvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework/action"
+	"github.com/hashicorp/terraform-plugin-framework/action/schema"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// ExtendAction is the action shopper_extend_session.
+type ExtendAction struct {
+	data *providerdata.Data
+}
+
+var (
+	_ action.ActionWithConfigure        = (*ExtendAction)(nil)
+	_ action.ActionWithConfigValidators = (*ExtendAction)(nil)
+)
+
+// NewExtendAction returns the action.
+func NewExtendAction() action.Action { return &ExtendAction{} }
+
+type extendModel struct {
+	SessionID        types.String   `tfsdk:"session_id"`
+	ReservationHours types.Int64    `tfsdk:"reservation_hours"`
+	AdditionalHours  types.Int64    `tfsdk:"additional_hours"`
+	Timeouts         timeouts.Value `tfsdk:"timeouts"`
+}
+
+// Metadata names the action.
+func (a *ExtendAction) Metadata(_ context.Context, req action.MetadataRequest, resp *action.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_extend_session"
+}
+
+// Configure takes what the provider's configuration made.
+func (a *ExtendAction) Configure(_ context.Context, req action.ConfigureRequest, resp *action.ConfigureResponse) {
+	a.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// Schema describes the action.
+func (a *ExtendAction) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
+	hours := []validator.Int64{int64validator.Between(1, rental.MaxHours)}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Extends a session's reservation, up to twelve hours from its start. Where the session is a resource of a" +
+			" configuration, its `reservation_hours` there has to be raised as well, or be left to the action with `lifecycle {" +
+			" ignore_changes = [reservation_hours] }`. Needs Terraform 1.14.",
+		Attributes: map[string]schema.Attribute{
+			"session_id": schema.StringAttribute{
+				Required: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},
+				MarkdownDescription: "The session's id.",
+			},
+			"reservation_hours": schema.Int64Attribute{
+				Optional: true, Validators: hours,
+				MarkdownDescription: "Hours from the session's start to its end, as of the resource. A session that is reserved for as long" +
+					" or longer stays as it is, however often the action is invoked. Either this or `additional_hours`.",
+			},
+			"additional_hours": schema.Int64Attribute{
+				Optional: true, Validators: hours,
+				MarkdownDescription: "Hours to add, each time that the action is invoked.",
+			},
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Default `10m`."}),
+		},
+	}
+}
+
+// ConfigValidators refuse an extension by nothing or by two figures.
+func (a *ExtendAction) ConfigValidators(context.Context) []action.ConfigValidator {
+	return []action.ConfigValidator{actionvalidator.ExactlyOneOf(path.MatchRoot("reservation_hours"), path.MatchRoot("additional_hours"))}
+}
+
+// Invoke extends the reservation.
+func (a *ExtendAction) Invoke(ctx context.Context, req action.InvokeRequest, resp *action.InvokeResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "extending a session")
+	var m extendModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || !a.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	timeout, diags := m.Timeouts.Invoke(ctx, updateTimeout)
+	resp.Diagnostics.Append(diags...)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	say := func(format string, args ...any) {
+		resp.SendProgress(action.InvokeProgressEvent{Message: fmt.Sprintf(format, args...)})
+	}
+
+	id := m.SessionID.ValueString()
+	say("Reading session %s", id)
+	before, err := a.data.Client.Session(ctx, id)
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not read session "+id, err))
+		return
+	}
+	wanted := int(m.ReservationHours.ValueInt64())
+	if !m.AdditionalHours.IsNull() {
+		wanted = before.ReservationHours + int(m.AdditionalHours.ValueInt64())
+	}
+	if wanted <= before.ReservationHours {
+		say("It is reserved for %d hours already, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
+		return
+	}
+	if err := rental.FitsLimit(before.CreatedAt, before.ReservationHours, wanted, time.Now()); err != nil {
+		resp.Diagnostics.AddError("Reservation can't be extended", err.Error()+".")
+		return
+	}
+	say("Extending it from %d to %d hours, at %s an hour", before.ReservationHours, wanted, price(before))
+	after, err := a.data.Renter.Extend(ctx, id, wanted)
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not extend session "+id, err))
+		return
+	}
+	say("It is reserved for %d hours now, until %s", after.ReservationHours, after.ExpiresAt.UTC().Format(time.RFC3339))
+}
+
+func price(s shopper.Session) string { return fmt.Sprintf("$%.2f", s.PricePerHour) }

@@ -1,0 +1,154 @@
+package gpusession
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/list"
+	"github.com/hashicorp/terraform-plugin-framework/list/schema"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// ListResource lists sessions for `terraform query`, with configuration by which
+// they can be imported.
+type ListResource struct {
+	data *providerdata.Data
+}
+
+var _ list.ListResourceWithConfigure = (*ListResource)(nil)
+
+// NewListResource returns the list resource.
+func NewListResource() list.ListResource { return &ListResource{} }
+
+type listModel struct {
+	NamePrefix   types.String `tfsdk:"name_prefix"`
+	Clouds       types.List   `tfsdk:"clouds"`
+	AllConsumers types.Bool   `tfsdk:"all_consumers"`
+}
+
+// Metadata names the resource that is listed.
+func (l *ListResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_gpu_session"
+}
+
+// Configure takes what the provider's configuration made.
+func (l *ListResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	l.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// ListResourceConfigSchema describes the arguments.
+func (l *ListResource) ListResourceConfigSchema(
+	_ context.Context, _ list.ListResourceSchemaRequest, resp *list.ListResourceSchemaResponse,
+) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Sessions that have not ended, with configuration that imports them. What the shopper doesn't tell of a" +
+			" session is not in it: the offer, and its one-time key. Needs Terraform 1.14.",
+		Attributes: map[string]schema.Attribute{
+			"name_prefix": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "How the session's name begins.",
+			},
+			"clouds": schema.ListAttribute{
+				Optional: true, ElementType: types.StringType, MarkdownDescription: "Clouds to list. Default: all.",
+				Validators: []validator.List{listvalidator.ValueStringsAre(validate.NotEmpty())},
+			},
+			"all_consumers": schema.BoolAttribute{
+				Optional: true, MarkdownDescription: "List other consumers' sessions too. Default false.",
+			},
+		},
+	}
+}
+
+// List lists the sessions.
+func (l *ListResource) List(ctx context.Context, req list.ListRequest, stream *list.ListResultsStream) {
+	var diags diag.Diagnostics
+	defer func() {
+		if diags.HasError() {
+			stream.Results = list.ListResultsStreamDiagnostics(diags)
+		}
+	}()
+	defer diagnostic.Recover(ctx, &diags, "listing sessions")
+	var m listModel
+	diags.Append(req.Config.Get(ctx, &m)...)
+	var clouds []string
+	if !m.Clouds.IsNull() {
+		diags.Append(m.Clouds.ElementsAs(ctx, &clouds, false)...)
+	}
+	if diags.HasError() || !l.data.Ready(&diags) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	all, err := l.data.Client.Sessions(ctx, shopper.SessionFilter{})
+	if err != nil {
+		diags.Append(diagnostic.Error("Could not list sessions", err))
+		return
+	}
+	var results []list.ListResult
+	for _, s := range all {
+		if req.Limit > 0 && int64(len(results)) == req.Limit {
+			break
+		}
+		if sessionview.Alive(s) && (m.AllConsumers.ValueBool() || sessionview.Ours(s, l.data.Consumer)) &&
+			(len(clouds) == 0 || slices.Contains(clouds, s.Cloud)) && strings.HasPrefix(markName(s), m.NamePrefix.ValueString()) {
+			results = append(results, toResult(ctx, req, s))
+		}
+	}
+	stream.Results = slices.Values(results)
+}
+
+// markName is the name in a session's mark, "" where it has none.
+func markName(s shopper.Session) string {
+	mark, _ := rental.ParseMark(s.ConsumerID)
+	return mark.Name
+}
+
+// nameOf is that name, or for a session without a mark its id.
+func nameOf(s shopper.Session) string {
+	if name := markName(s); name != "" {
+		return name
+	}
+	return s.ID
+}
+
+// toResult describes a session as import would know it.
+func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list.ListResult {
+	result := req.NewListResult(ctx)
+	result.DisplayName = fmt.Sprintf("%s (%d × %s at %s, %s an hour, until %s)", nameOf(s), rental.GPUs(s.Cloud, s.GPUCount), s.GPUType,
+		s.Cloud, price(s), moment(s.ExpiresAt).ValueString())
+	result.Diagnostics.Append(result.Identity.Set(ctx, identityModel{ID: types.StringValue(s.ID)})...)
+	if !req.IncludeResource {
+		return result
+	}
+	hours := types.Int64Value(int64(s.ReservationHours))
+	for name, value := range map[string]attr.Value{
+		"id": types.StringValue(s.ID), "name": types.StringValue(nameOf(s)), "status": types.StringValue(string(s.Status)),
+		"cloud": types.StringValue(s.Cloud), "gpu_type": types.StringValue(s.GPUType),
+		"gpu_count":      types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
+		"price_per_hour": types.Float64Value(s.PricePerHour), "consumer_id": types.StringValue(s.ConsumerID),
+		"created_at": moment(s.CreatedAt), "expires_at": moment(s.ExpiresAt), "reservation_hours": hours,
+		"workload_type": text(string(s.WorkloadType)), "template_hash_id": text(s.TemplateHashID),
+	} {
+		result.Diagnostics.Append(result.Resource.SetAttribute(ctx, path.Root(name), value)...)
+	}
+	// The least that says what is rented, and that the machine meets.
+	at := path.Root("requirements")
+	result.Diagnostics.Append(result.Resource.SetAttribute(ctx, at.AtName("gpu_types"), []string{s.GPUType})...)
+	result.Diagnostics.Append(result.Resource.SetAttribute(ctx, at.AtName("gpu_count"), int64(rental.GPUs(s.Cloud, s.GPUCount)))...)
+	result.Diagnostics.Append(result.Resource.SetAttribute(ctx, at.AtName("clouds"), []string{s.Cloud})...)
+	return result
+}

@@ -1,0 +1,143 @@
+package vllmdeployment
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/action/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/action"
+	"github.com/hashicorp/terraform-plugin-framework/action/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// restartTimeout bounds a restart: the model is loaded again, and not downloaded.
+const restartTimeout = 30 * time.Minute
+
+// RestartAction is the action shopper_restart_vllm.
+type RestartAction struct {
+	data *providerdata.Data
+}
+
+var _ action.ActionWithConfigure = (*RestartAction)(nil)
+
+// NewRestartAction returns the action.
+func NewRestartAction() action.Action { return &RestartAction{} }
+
+type restartModel struct {
+	SSH        types.Object   `tfsdk:"ssh"`
+	Server     types.Object   `tfsdk:"server"`
+	APIKey     types.String   `tfsdk:"api_key"`
+	Model      types.String   `tfsdk:"model"`
+	Completion types.Bool     `tfsdk:"completion"`
+	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+}
+
+// Metadata names the action.
+func (a *RestartAction) Metadata(_ context.Context, req action.MetadataRequest, resp *action.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_restart_vllm"
+}
+
+// Configure takes what the provider's configuration made.
+func (a *RestartAction) Configure(_ context.Context, req action.ConfigureRequest, resp *action.ConfigureResponse) {
+	a.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
+}
+
+// Schema describes the action.
+func (a *RestartAction) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
+	part := func(required bool, text string) schema.StringAttribute {
+		return schema.StringAttribute{
+			Required: required, Optional: !required, MarkdownDescription: text, Validators: []validator.String{validate.NotEmpty()},
+		}
+	}
+	runtime := part(true, "How it is run.")
+	runtime.Validators = []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))}
+	key := part(false, "The server's API key. Terraform keeps it nowhere.")
+	key.WriteOnly = true
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Starts a deployment's server again as it is, and is done when its model has answered. A server that doesn't" +
+			" come back is left for the next apply to see, and its log is in the error. Needs Terraform 1.14.",
+		Attributes: map[string]schema.Attribute{
+			"ssh": sshattr.ActionArgument(),
+			"server": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "What the server is found by on its machine: a deployment's `server`.",
+				Attributes: map[string]schema.Attribute{
+					"runtime":   runtime,
+					"id":        part(true, "The container's id."),
+					"name":      part(false, "Its name."),
+					"owner":     part(false, "The deployment that it belongs to."),
+					"listen":    part(false, "Its address on the machine."),
+					"directory": part(false, "Where it keeps its files."),
+					"port": schema.Int64Attribute{
+						Required: true, MarkdownDescription: "Its port.", Validators: []validator.Int64{int64validator.Between(1, 65535)},
+					},
+				},
+			},
+			"api_key": key,
+			"model":   part(true, "The model's name as it is served, which is asked: a deployment's `served_model_name`, else its `model`."),
+			"completion": schema.BoolAttribute{
+				Optional:            true,
+				MarkdownDescription: "Default true; false for models that don't complete, which are asked for an embedding.",
+			},
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Until the first answer. Default `30m`."}),
+		},
+	}
+}
+
+// Invoke restarts the server.
+func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, resp *action.InvokeResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "restarting a server")
+	var m restartModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	var ssh sshattr.Model
+	resp.Diagnostics.Append(m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})...)
+	server, diags := model{Server: m.Server}.ref(ctx)
+	resp.Diagnostics.Append(diags...)
+	timeout, diags := m.Timeouts.Invoke(ctx, restartTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	say := func(text string) { resp.SendProgress(action.InvokeProgressEvent{Message: text}) }
+
+	say("Logging in to the machine")
+	machine, err := a.data.Dial(ctx, ssh.Config(a.data.Credentials()))
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
+		return
+	}
+	defer func() { _ = machine.Close() }()
+	status, err := deploy.Restart(ctx, machine, server, deploy.Request{
+		Name:      server.Name,
+		Spec:      vllm.Spec{Model: m.Model.ValueString(), ServedModelName: m.Model.ValueString(), APIKey: m.APIKey.ValueString()},
+		Embedding: !m.Completion.IsNull() && !m.Completion.ValueBool(),
+		Progress:  func(event deploy.Event) { say(event.Message) },
+	})
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Server could not be restarted", err))
+		return
+	}
+	for _, warning := range status.Warnings {
+		resp.Diagnostics.AddWarning("Server runs, but", warning)
+	}
+	say("The model has answered")
+	if status.ID != server.ID {
+		resp.Diagnostics.AddWarning("Server has a new id", "A process that is started again is another process. The next plan finds the"+
+			" deployment's old one gone, and starts it again; see the deployment's page.")
+	}
+}
