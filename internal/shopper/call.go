@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -36,7 +37,9 @@ type call struct {
 	decode func(body []byte) error
 
 	client   *Client
+	begun    time.Time
 	attempts int            // sent so far, redirects not counted
+	spared   int            // attempts that don't count
 	sent     atomic.Bool    // an attempt got a connection
 	wait     time.Duration  // before the next attempt
 	ended    error          // why no further attempt was made: the caller's context
@@ -86,6 +89,7 @@ func (c *call) do(ctx context.Context) error {
 	}
 	request.SetResponseHandler(c.answer)
 
+	c.begun = time.Now()
 	response, err := c.retrier().Do(request)
 	if response != nil && response != c.read {
 		// The retries are used up, or a redirect was refused: this body is nobody
@@ -105,7 +109,7 @@ func (c *call) do(ctx context.Context) error {
 func (c *call) retrier() *retryablehttp.Client {
 	return &retryablehttp.Client{
 		HTTPClient:     c.client.http,
-		RetryMax:       c.retries,
+		RetryMax:       math.MaxInt32, // checkRetry counts
 		CheckRetry:     c.checkRetry,
 		Backoff:        func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return c.wait },
 		ErrorHandler:   retryablehttp.PassthroughErrorHandler,

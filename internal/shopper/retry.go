@@ -20,6 +20,10 @@ const (
 	backoffBase   = 500 * time.Millisecond
 	backoffMax    = 30 * time.Second
 	retryAfterMax = 60 * time.Second
+	// limitPatience is how long a service that only says to come back later (429
+	// with Retry-After) is asked again without that counting as a failed attempt: a
+	// plan over hundreds of sessions takes longer, and doesn't fail.
+	limitPatience = 2 * time.Minute
 )
 
 // errUnreadable marks an answer that arrived damaged or isn't what the route
@@ -38,8 +42,11 @@ func (c *call) hasTime(ctx context.Context, response *http.Response, err error) 
 	if c.ended = ctx.Err(); c.ended != nil {
 		return false
 	}
-	if c.attempts > c.retries {
-		return true // go-retryablehttp counts too, and stops here
+	if c.limited(response) {
+		c.spared++
+	}
+	if c.attempts-c.spared > c.retries {
+		return false
 	}
 	c.wait = backoff(c.attempts-1, response)
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= c.wait {
@@ -54,6 +61,15 @@ func (c *call) hasTime(ctx context.Context, response *http.Response, err error) 
 		"operation": c.op, "attempt": c.attempts, "wait_ms": c.wait.Milliseconds(), "reason": c.last.Error(),
 	})
 	return true
+}
+
+// limited reports whether the service has asked for patience, and still gets it.
+func (c *call) limited(response *http.Response) bool {
+	if response == nil || response.StatusCode != http.StatusTooManyRequests || time.Since(c.begun) > limitPatience {
+		return false
+	}
+	_, told := retryAfter(response.Header.Get("Retry-After"), time.Now())
+	return told
 }
 
 // retryable reports whether the same read can get a better answer later. What

@@ -101,6 +101,37 @@ func TestQA2_010_RetriesEnd(t *testing.T) {
 	}
 }
 
+// A service that limits its requests is waited for longer than one that fails.
+func TestRateLimitIsNoFailure(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		header   string
+		attempts int
+		ok       bool
+	}{
+		{"1", 60, true},
+		{"1", 1000, false},
+		{"", DefaultMaxRetries + 2, false}, // it doesn't say when to come back
+	} {
+		t.Run(fmt.Sprintf("%q for %d attempts", test.header, test.attempts), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				network := &script{answer: func(attempt int, _ *http.Request) (*http.Response, error) {
+					if attempt < test.attempts {
+						return response(429, refusalText, "Retry-After", test.header), nil
+					}
+					return response(200, runningText), nil
+				}}
+				begun := time.Now()
+				_, err := newClient(t, fakeURL, network.use).Session(t.Context(), "s1")
+				if took := time.Since(begun); (err == nil) != test.ok || took > limitPatience+10*time.Second {
+					t.Errorf("%d attempts in %s, then %v", network.attempts(), took, err)
+				}
+			})
+		})
+	}
+}
+
 func TestQA2_010_WritesAreSentOnce(t *testing.T) {
 	t.Parallel()
 	writes := map[string]func(context.Context, *Client) error{
