@@ -165,9 +165,11 @@ func goTest(ctx context.Context, total *tally, round string, env, args []string)
 	if err := command.Start(); err != nil {
 		return err
 	}
+	stopReaping := reapOthers(command.Process.Pid)
 	failedBefore := total.failed
 	readErr := total.read(round, stdout, os.Stdout)
 	waitErr := command.Wait()
+	stopReaping()
 	if readErr != nil {
 		return readErr
 	}

@@ -37,4 +37,7 @@ func TestDescendants(t *testing.T) {
 			t.Errorf("got %v, want %v", got[i], want[i])
 		}
 	}
+	if got := zombies(proc, 10); len(got) != 1 || got[0] != 13 {
+		t.Errorf("zombies: got %v, want [13]", got)
+	}
 }
