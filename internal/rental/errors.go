@@ -194,7 +194,8 @@ func (e *ConflictError) Error() string {
 			s.PricePerHour, s.CreatedAt.UTC().Format(time.RFC3339))
 	}
 	b.WriteString("\nNothing here proves that it is a leftover: it may belong to another stack. Take it over with an import," +
-		" choose another name, release it yourself, or set on_conflict = \"replace\" to have it released.")
+		" choose another name, release it yourself, or set on_conflict = \"replace\" to have it released. With" +
+		" create_before_destroy the machine that is to be replaced still has the name: let the name change too.")
 	if e.Journal == "" {
 		b.WriteString(" (The journal is turned off, so leftovers of a crashed run can't be told from other sessions.)")
 	}
