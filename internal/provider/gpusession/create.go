@@ -73,7 +73,7 @@ func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *renta
 		return
 	}
 	s := rented.Session
-	key, err := r.settleKeys(ctx, model{}, c.plan, sshattr.Model{
+	key, err := r.settleKeys(ctx, model{}, c.plan, sshattr.Keys{
 		Host: text(s.SSHHost), Port: types.Int64Value(int64(s.SSHPort)), User: text(s.SSHUser), PrivateKey: text(rented.PrivateKey),
 		HostKey: text(c.hostKey),
 	})

@@ -58,7 +58,7 @@ func (m model) retains() bool {
 // once a login with the provider's credentials has worked. It returns the
 // one-time key as it is to be kept: null once it is good for nothing. An error
 // says what was not done; the machine is fine either way.
-func (r *Resource) settleKeys(ctx context.Context, was, plan model, ssh sshattr.Model) (types.String, error) {
+func (r *Resource) settleKeys(ctx context.Context, was, plan model, ssh sshattr.Keys) (types.String, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	before, _ := was.authorizedKeys(ctx)
@@ -95,7 +95,7 @@ func missing(all, known []string) []string {
 
 // dropOneTimeKey removes the one-time key from the machine, over a login that
 // doesn't use it.
-func dropOneTimeKey(ctx context.Context, ssh sshattr.Model, credentials providerdata.SSH) error {
+func dropOneTimeKey(ctx context.Context, ssh sshattr.Keys, credentials providerdata.SSH) error {
 	if credentials.PrivateKey == "" && credentials.AgentSocket == "" {
 		return errors.New("retain_private_key is false and the provider has no ssh credentials to log in with instead; give the" +
 			" provider ssh.private_key or ssh.agent")

@@ -133,7 +133,7 @@ func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string)
 	m.OfferID = types.StringValue(r.Offer.ID)
 	m.VRAMGB = types.Int64Value(int64(r.Offer.VRAMGB))
 	m.Location = types.StringValue(r.Offer.Location)
-	return m.setSession(ctx, r.Session, sshattr.Model{
+	return m.setSession(ctx, r.Session, sshattr.Keys{
 		PrivateKey: text(r.PrivateKey),
 		HostKey:    text(hostKey),
 	})
@@ -141,7 +141,7 @@ func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string)
 
 // setSession fills in what the service tells of a session. It never tells the
 // keys, which are kept.
-func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.Model) diag.Diagnostics {
+func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.Keys) diag.Diagnostics {
 	m.ID = types.StringValue(s.ID)
 	m.Status = types.StringValue(string(s.Status))
 	m.Cloud = types.StringValue(s.Cloud)
@@ -171,7 +171,7 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 // setUpdated is setSession for a plan: what was planned to be known stays as it
 // was planned, and what has moved since is seen by the next refresh. Terraform
 // takes anything else for a defect.
-func (m *model) setUpdated(ctx context.Context, s shopper.Session, keys sshattr.Model) diag.Diagnostics {
+func (m *model) setUpdated(ctx context.Context, s shopper.Session, keys sshattr.Keys) diag.Diagnostics {
 	plan := *m
 	diags := m.setSession(ctx, s, keys)
 	m.ReservationHours = plan.ReservationHours
@@ -199,8 +199,8 @@ func (m *model) unknownToNull() {
 }
 
 // sshOf reads the ssh attribute; its parts are null where it is.
-func (m model) sshOf(ctx context.Context) (sshattr.Model, diag.Diagnostics) {
-	var ssh sshattr.Model
+func (m model) sshOf(ctx context.Context) (sshattr.Keys, diag.Diagnostics) {
+	var ssh sshattr.Keys
 	if m.SSH.IsNull() || m.SSH.IsUnknown() {
 		return ssh, nil
 	}

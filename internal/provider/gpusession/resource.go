@@ -186,6 +186,6 @@ func (r *Resource) settle(ctx context.Context, state model, diags *diagnostics) 
 }
 
 // keysOf are the parts of ssh that only the state knows.
-func keysOf(ssh sshattr.Model) sshattr.Model {
-	return sshattr.Model{PrivateKey: ssh.PrivateKey, HostKey: ssh.HostKey}
+func keysOf(ssh sshattr.Keys) sshattr.Keys {
+	return sshattr.Keys{PrivateKey: ssh.PrivateKey, HostKey: ssh.HostKey}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 )
 
-// Model is the attribute's value.
-type Model struct {
+// Keys is the attribute's value where it is a session's result.
+type Keys struct {
 	Host       types.String `tfsdk:"host"`
 	Port       types.Int64  `tfsdk:"port"`
 	User       types.String `tfsdk:"user"`
@@ -29,9 +29,17 @@ type Model struct {
 	HostKey    types.String `tfsdk:"host_key"`
 }
 
+// Model is the attribute's value where it is an argument.
+type Model struct {
+	Keys
+	Certificate types.String `tfsdk:"certificate"`
+	Bastion     types.Object `tfsdk:"bastion"`
+}
+
 const (
 	hostText    = "Name or address of the machine."
 	portText    = "Port of its SSH server."
+	defaultPort = " Default 22."
 	userText    = "User to log in as. Root, or a user with passwordless sudo."
 	keyText     = "Private key in PEM or OpenSSH form, without a passphrase. Kept in memory only."
 	hostKeyText = "The machine's public host key, such as `ssh-ed25519 AAAA…`. A machine that presents another one is refused."
@@ -66,111 +74,131 @@ func Computed(text string) resource.SingleNestedAttribute {
 	}
 }
 
-// Argument is the attribute as a resource's argument.
-func Argument() resource.SingleNestedAttribute {
-	return resource.SingleNestedAttribute{
-		MarkdownDescription: Text,
-		Required:            true,
-		Attributes: map[string]resource.Attribute{
-			"host": resource.StringAttribute{
-				Required: true, MarkdownDescription: hostText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"port": resource.Int64Attribute{
-				Optional: true, MarkdownDescription: portText + " Default 22.", Validators: portValidators(),
-			},
-			"user": resource.StringAttribute{
-				Required: true, MarkdownDescription: userText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"private_key": resource.StringAttribute{
-				Optional: true, Sensitive: true, Validators: keyValidators(),
-				MarkdownDescription: keyText + " When left out, the provider's `ssh` credentials are used.",
-			},
-			"host_key": resource.StringAttribute{
-				Optional: true, Validators: hostKeyValidators(),
-				MarkdownDescription: hostKeyText + " When left out, the key seen at first contact is trusted and kept.",
-			},
+// field is one argument, for all the schema packages that it is written in.
+type field struct {
+	name      string
+	required  bool
+	sensitive bool
+	text      string
+	strings   []validator.String
+}
+
+func fields() []field {
+	return []field{
+		{name: "host", required: true, text: hostText, strings: []validator.String{validate.NotEmpty()}},
+		{name: "user", required: true, text: userText, strings: []validator.String{validate.NotEmpty()}},
+		{
+			name: "private_key", sensitive: true, strings: keyValidators(),
+			text: keyText + " When left out, the provider's `ssh` credentials are used.",
+		},
+		{
+			name: "certificate", strings: []validator.String{validate.NotEmpty()},
+			text: "OpenSSH user certificate for the private key, as `ssh-keygen -s` writes it into `KEY-cert.pub`.",
+		},
+		{
+			name: "host_key", strings: hostKeyValidators(),
+			text: hostKeyText + " When left out, the key seen at first contact is trusted, and kept where there is a state to keep it in.",
 		},
 	}
+}
+
+func bastionFields() []field {
+	return []field{
+		{name: "host", required: true, text: "Name or address of the jump host.", strings: []validator.String{validate.NotEmpty()}},
+		{name: "user", required: true, text: "User to log in as.", strings: []validator.String{validate.NotEmpty()}},
+		{
+			name: "private_key", sensitive: true, strings: keyValidators(),
+			text: keyText + " When left out, the provider's `ssh` credentials are used, else the machine's own key.",
+		},
+		{
+			name: "host_key", strings: hostKeyValidators(),
+			text: "The jump host's public host key. When left out, any is accepted: what goes through the jump host is encrypted for the" +
+				" machine all the same.",
+		},
+	}
+}
+
+const bastionText = "Jump host through which the machine is reached."
+
+// Argument is the attribute as a resource's argument.
+func Argument() resource.SingleNestedAttribute {
+	attributes := func(fields []field) map[string]resource.Attribute {
+		all := map[string]resource.Attribute{
+			"port": resource.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
+		}
+		for _, f := range fields {
+			all[f.name] = resource.StringAttribute{
+				Required: f.required, Optional: !f.required, Sensitive: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
+			}
+		}
+		return all
+	}
+	all := attributes(fields())
+	all["bastion"] = resource.SingleNestedAttribute{
+		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
+	}
+	return resource.SingleNestedAttribute{MarkdownDescription: Text, Required: true, Attributes: all}
 }
 
 // DataSourceArgument is the attribute as a data source's argument.
 func DataSourceArgument(text string, required bool) datasource.SingleNestedAttribute {
-	return datasource.SingleNestedAttribute{
-		MarkdownDescription: text,
-		Required:            required,
-		Optional:            !required,
-		Attributes: map[string]datasource.Attribute{
-			"host": datasource.StringAttribute{
-				Required: true, MarkdownDescription: hostText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"port": datasource.Int64Attribute{
-				Optional: true, MarkdownDescription: portText + " Default 22.", Validators: portValidators(),
-			},
-			"user": datasource.StringAttribute{
-				Required: true, MarkdownDescription: userText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"private_key": datasource.StringAttribute{
-				Optional: true, Sensitive: true, Validators: keyValidators(),
-				MarkdownDescription: keyText + " When left out, the provider's `ssh` credentials are used.",
-			},
-			"host_key": datasource.StringAttribute{
-				Optional: true, Validators: hostKeyValidators(), MarkdownDescription: hostKeyText,
-			},
-		},
+	attributes := func(fields []field) map[string]datasource.Attribute {
+		all := map[string]datasource.Attribute{
+			"port": datasource.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
+		}
+		for _, f := range fields {
+			all[f.name] = datasource.StringAttribute{
+				Required: f.required, Optional: !f.required, Sensitive: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
+			}
+		}
+		return all
 	}
+	all := attributes(fields())
+	all["bastion"] = datasource.SingleNestedAttribute{
+		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
+	}
+	return datasource.SingleNestedAttribute{MarkdownDescription: text, Required: required, Optional: !required, Attributes: all}
 }
 
 // EphemeralArgument is the attribute as an ephemeral resource's argument.
 func EphemeralArgument() ephemeral.SingleNestedAttribute {
-	return ephemeral.SingleNestedAttribute{
-		MarkdownDescription: Text,
-		Required:            true,
-		Attributes: map[string]ephemeral.Attribute{
-			"host": ephemeral.StringAttribute{
-				Required: true, MarkdownDescription: hostText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"port": ephemeral.Int64Attribute{
-				Optional: true, MarkdownDescription: portText + " Default 22.", Validators: portValidators(),
-			},
-			"user": ephemeral.StringAttribute{
-				Required: true, MarkdownDescription: userText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"private_key": ephemeral.StringAttribute{
-				Optional: true, Sensitive: true, Validators: keyValidators(),
-				MarkdownDescription: keyText + " When left out, the provider's `ssh` credentials are used.",
-			},
-			"host_key": ephemeral.StringAttribute{
-				Optional: true, Validators: hostKeyValidators(), MarkdownDescription: hostKeyText,
-			},
-		},
+	attributes := func(fields []field) map[string]ephemeral.Attribute {
+		all := map[string]ephemeral.Attribute{
+			"port": ephemeral.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
+		}
+		for _, f := range fields {
+			all[f.name] = ephemeral.StringAttribute{
+				Required: f.required, Optional: !f.required, Sensitive: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
+			}
+		}
+		return all
 	}
+	all := attributes(fields())
+	all["bastion"] = ephemeral.SingleNestedAttribute{
+		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
+	}
+	return ephemeral.SingleNestedAttribute{MarkdownDescription: Text, Required: true, Attributes: all}
 }
 
 // ActionArgument is the attribute as an action's argument. Actions have no
 // sensitive attributes: Terraform shows none of their arguments.
 func ActionArgument() action.SingleNestedAttribute {
-	return action.SingleNestedAttribute{
-		MarkdownDescription: Text,
-		Required:            true,
-		Attributes: map[string]action.Attribute{
-			"host": action.StringAttribute{
-				Required: true, MarkdownDescription: hostText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"port": action.Int64Attribute{
-				Optional: true, MarkdownDescription: portText + " Default 22.", Validators: portValidators(),
-			},
-			"user": action.StringAttribute{
-				Required: true, MarkdownDescription: userText, Validators: []validator.String{validate.NotEmpty()},
-			},
-			"private_key": action.StringAttribute{
-				Optional: true, WriteOnly: true, Validators: keyValidators(),
-				MarkdownDescription: keyText + " When left out, the provider's `ssh` credentials are used.",
-			},
-			"host_key": action.StringAttribute{
-				Optional: true, Validators: hostKeyValidators(), MarkdownDescription: hostKeyText,
-			},
-		},
+	attributes := func(fields []field) map[string]action.Attribute {
+		all := map[string]action.Attribute{
+			"port": action.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
+		}
+		for _, f := range fields {
+			all[f.name] = action.StringAttribute{
+				Required: f.required, Optional: !f.required, WriteOnly: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
+			}
+		}
+		return all
 	}
+	all := attributes(fields())
+	all["bastion"] = action.SingleNestedAttribute{
+		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
+	}
+	return action.SingleNestedAttribute{MarkdownDescription: Text, Required: true, Attributes: all}
 }
 
 func portValidators() []validator.Int64 {
@@ -187,19 +215,27 @@ func hostKeyValidators() []validator.String {
 
 // Known reports whether everything that it takes to log in is known.
 func (m Model) Known() bool {
+	if m.Bastion.IsUnknown() || m.Certificate.IsUnknown() {
+		return false
+	}
+	for _, value := range m.Bastion.Attributes() {
+		if value.IsUnknown() {
+			return false
+		}
+	}
 	return !m.Host.IsUnknown() && !m.Port.IsUnknown() && !m.User.IsUnknown() && !m.PrivateKey.IsUnknown() && !m.HostKey.IsUnknown()
 }
 
 // Config says how to log in. Where the attribute has no key the provider's
 // credentials are offered.
-func (m Model) Config(provider providerdata.SSH) host.Config {
+func (k Keys) Config(provider providerdata.SSH) host.Config {
 	cfg := host.Config{
-		Host:    m.Host.ValueString(),
-		Port:    int(m.Port.ValueInt64()),
-		User:    m.User.ValueString(),
-		HostKey: m.HostKey.ValueString(),
+		Host:    k.Host.ValueString(),
+		Port:    int(k.Port.ValueInt64()),
+		User:    k.User.ValueString(),
+		HostKey: k.HostKey.ValueString(),
 	}
-	if key := m.PrivateKey.ValueString(); key != "" {
+	if key := k.PrivateKey.ValueString(); key != "" {
 		cfg.PrivateKeys = []string{key}
 		return cfg
 	}
@@ -208,6 +244,35 @@ func (m Model) Config(provider providerdata.SSH) host.Config {
 	}
 	cfg.AgentSocket = provider.AgentSocket
 	return cfg
+}
+
+// Config says how to log in, through the jump host where there is one.
+func (m Model) Config(provider providerdata.SSH) host.Config {
+	cfg := m.Keys.Config(provider)
+	if certificate := m.Certificate.ValueString(); certificate != "" {
+		cfg.Certificates = []string{certificate}
+	}
+	if m.Bastion.IsNull() || m.Bastion.IsUnknown() {
+		return cfg
+	}
+	bastion := keysOf(m.Bastion).Config(provider)
+	if len(bastion.PrivateKeys) == 0 && bastion.AgentSocket == "" {
+		bastion.PrivateKeys = cfg.PrivateKeys
+	}
+	cfg.Bastion = &bastion
+	return cfg
+}
+
+// keysOf reads an object that has the attributes of Keys.
+func keysOf(object types.Object) Keys {
+	var k Keys
+	text := func(name string) types.String {
+		value, _ := object.Attributes()[name].(types.String) // the schema's type
+		return value
+	}
+	k.Host, k.User, k.PrivateKey, k.HostKey = text("host"), text("user"), text("private_key"), text("host_key")
+	k.Port, _ = object.Attributes()["port"].(types.Int64) // the same
+	return k
 }
 
 // Path is where the attribute stands.
