@@ -3,6 +3,7 @@ package gpusession
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/orphan"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -26,6 +28,7 @@ const loginTimeout = 5 * time.Minute
 // Create rents a machine. From the moment a session's id is known it is in
 // state, so that whatever happens next can't make it forgotten.
 func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "renting a machine")
 	var plan model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
@@ -58,8 +61,8 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	if err == nil {
 		r.settleNewKeys(limited, c, rented)
 	}
-	for _, warning := range rented.Warnings {
-		resp.Diagnostics.AddWarning("Machine is fine, but", warning)
+	if len(rented.Warnings) > 0 {
+		resp.Diagnostics.AddWarning(about("Machine is fine, with a warning", plan.Name), strings.Join(rented.Warnings, "\n\n"))
 	}
 	if err := rented.HandOver(); err != nil {
 		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be written", err))
@@ -73,13 +76,14 @@ func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *renta
 		return
 	}
 	s := rented.Session
-	key, err := r.settleKeys(ctx, model{}, c.plan, sshattr.Keys{
+	key, err := r.settleKeys(ctx, installed{}, c.plan, sshattr.Keys{
 		Host: text(s.SSHHost), Port: types.Int64Value(int64(s.SSHPort)), User: text(s.SSHUser), PrivateKey: text(rented.PrivateKey),
 		HostKey: text(c.hostKey),
 	})
 	if err != nil {
-		c.resp.Diagnostics.Append(diagnostic.Warning("Machine is fine, its keys are not", err))
-		c.resp.Diagnostics.Append(c.resp.Private.SetKey(ctx, pendingKey, []byte("true"))...)
+		wanted, _ := c.plan.authorizedKeys(ctx)
+		c.resp.Diagnostics.Append(keysProblem(c.plan.Name, err))
+		c.resp.Diagnostics.Append(c.resp.Private.SetKey(ctx, pendingKey, installed{}.after(wanted).note())...)
 	}
 	rented.PrivateKey = key.ValueString()
 	c.save(context.WithoutCancel(ctx), rented)
@@ -126,6 +130,7 @@ func (c *creation) login(ctx context.Context, s shopper.Session, privateKey stri
 // Update extends the reservation. Everything else that changes in place changes
 // nothing on the machine.
 func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "updating a session")
 	var plan, state model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
@@ -145,18 +150,26 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	}
 	keys, diags := state.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
-	pending := []byte(nil)
-	if marked(ctx, req.Private, pendingKey) {
-		state.AuthorizedKeys = types.ListNull(types.StringType) // which of them are installed is not known
+	before, failed := pending(ctx, req.Private)
+	if !failed {
+		before.keys, _ = state.authorizedKeys(ctx)
 	}
-	keys.PrivateKey, err = r.settleKeys(ctx, state, plan, keys)
+	left := []byte(nil)
+	keys.PrivateKey, err = r.settleKeys(ctx, before, plan, keys)
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Warning("Machine is fine, its keys are not", err))
-		pending = []byte("true")
+		wanted, _ := plan.authorizedKeys(ctx)
+		resp.Diagnostics.Append(keysProblem(plan.Name, err))
+		left = before.after(wanted).note()
 	}
-	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingKey, pending)...)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingKey, left)...)
 	resp.Diagnostics.Append(plan.setUpdated(ctx, session, keysOf(keys))...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, nil)...)
+}
+
+// about is the summary of a warning about the session of this name. Terraform
+// shows only the first of several warnings with the same summary.
+func about(summary string, name types.String) string {
+	return summary + ": " + name.ValueString()
 }

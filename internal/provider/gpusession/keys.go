@@ -3,15 +3,18 @@ package gpusession
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 )
@@ -20,8 +23,8 @@ import (
 const keysTimeout = 2 * time.Minute
 
 // keysScript changes the login user's authorized keys: its arguments are the
-// number of keys to add, those keys, and the keys to remove. Public keys are no
-// secret, and arguments are never read by the shell.
+// number of keys to remove, those keys' base64 parts, and the keys to add. Public
+// keys are no secret, and arguments are never read by the shell.
 //
 //go:embed keys.sh
 var keysScript string
@@ -31,10 +34,20 @@ func checkPublicKey(s string) error {
 	if strings.ContainsAny(s, "\r\n") {
 		return errors.New("a public key is one line")
 	}
-	if err := host.ParseHostKey(s); err != nil || strings.HasPrefix(s, "@") {
-		return errors.New("it is not a public key in the form of authorized_keys, such as ssh-ed25519 AAAA…")
+	if fields := strings.Fields(s); len(fields) < 2 || !strings.HasPrefix(fields[1], "AAAA") || host.ParseHostKey(s) != nil {
+		return errors.New("it is not a public key in the form of authorized_keys without options, such as ssh-ed25519 AAAA…")
 	}
 	return nil
+}
+
+// blob is the base64 part of a public key, by which it is the same key whatever
+// its comment.
+func blob(key string) string {
+	fields := strings.Fields(key)
+	if len(fields) < 2 {
+		return key
+	}
+	return fields[1]
 }
 
 // authorizedKeys are the user's public keys.
@@ -52,41 +65,79 @@ func (m model) retains() bool {
 	return m.RetainPrivateKey.IsNull() || m.RetainPrivateKey.ValueBool()
 }
 
+// installed is what is known of the user's keys on a machine.
+type installed struct {
+	keys []string
+	// unsure is true where an earlier attempt to change them failed: each of keys may
+	// be there or not.
+	unsure bool
+}
+
+// pending reads what an attempt that failed left behind in private state; ok is
+// false where none did.
+func pending(ctx context.Context, private privateState) (left installed, ok bool) {
+	value, _ := private.GetKey(ctx, pendingKey)
+	if value == nil {
+		return installed{}, false
+	}
+	_ = json.Unmarshal(value, &left.keys) // what can't be read names no key
+	left.unsure = true
+	return left, true
+}
+
+// note is pending's other half.
+func (k installed) note() []byte {
+	value, _ := json.Marshal(k.keys) //nolint:errchkjson // strings
+	return value
+}
+
+// after is what may be installed when an attempt to change to wanted has failed.
+func (k installed) after(wanted []string) installed {
+	return installed{keys: append(slices.Clone(wanted), missing(k.keys, wanted)...), unsure: true}
+}
+
 // settleKeys brings the machine's authorized keys in line with the
 // configuration: the user's keys are installed, those that are no longer listed
 // removed, and, where the one-time key is not to be retained, that one removed
 // once a login with the provider's credentials has worked. It returns the
 // one-time key as it is to be kept: null once it is good for nothing. An error
 // says what was not done; the machine is fine either way.
-func (r *Resource) settleKeys(ctx context.Context, was, plan model, ssh sshattr.Keys) (types.String, error) {
+func (r *Resource) settleKeys(ctx context.Context, before installed, plan model, ssh sshattr.Keys) (types.String, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
-	before, _ := was.authorizedKeys(ctx)
-	after, diags := plan.authorizedKeys(ctx)
+	wanted, diags := plan.authorizedKeys(ctx)
 	if diags.HasError() {
 		return ssh.PrivateKey, fmt.Errorf("authorized_keys can't be read: %v", diags)
 	}
-	add := missing(after, before)
-	remove := missing(before, after)
+	add, remove := missing(wanted, before.keys), missing(before.keys, wanted)
+	if before.unsure {
+		add = wanted
+	}
 	if len(add)+len(remove) > 0 {
 		if err := changeKeys(ctx, ssh.Config(r.data.SSH), add, remove); err != nil {
-			return ssh.PrivateKey, fmt.Errorf("the keys in authorized_keys could not be installed: %w", err)
+			return ssh.PrivateKey, fmt.Errorf("the keys in authorized_keys could not be installed, which the next apply tries again: %w", err)
 		}
 	}
 	if plan.retains() || ssh.PrivateKey.IsNull() {
 		return ssh.PrivateKey, nil
 	}
 	if err := dropOneTimeKey(ctx, ssh, r.data.SSH); err != nil {
-		return ssh.PrivateKey, fmt.Errorf("the one-time key stays in state, because no other key is proved to log in: %w", err)
+		return ssh.PrivateKey, fmt.Errorf("the one-time key stays on the machine and in state, because no other key is proved to log in."+
+			" The next apply tries again: %w", err)
 	}
 	return types.StringNull(), nil
 }
 
-// missing returns what of all is not in known.
+// keysProblem is the warning that keys are not as they should be.
+func keysProblem(name types.String, err error) diag.Diagnostic {
+	return diag.NewWarningDiagnostic(about("Machine is fine, its keys are not", name), diagnostic.Warning("", err).Detail())
+}
+
+// missing returns the keys of all that are not among known.
 func missing(all, known []string) []string {
 	var rest []string
 	for _, key := range all {
-		if !slices.Contains(known, key) {
+		if !slices.ContainsFunc(known, func(other string) bool { return blob(other) == blob(key) }) {
 			rest = append(rest, key)
 		}
 	}
@@ -116,8 +167,11 @@ func changeKeys(ctx context.Context, cfg host.Config, add, remove []string) erro
 		return err
 	}
 	defer func() { _ = machine.Close() }()
-	args := append([]string{"sh", "-c", keysScript, "sh", fmt.Sprint(len(add))}, add...)
-	result, err := machine.Run(ctx, host.Command{Args: append(args, remove...)})
+	args := []string{"sh", "-c", keysScript, "sh", fmt.Sprint(len(remove))}
+	for _, key := range remove {
+		args = append(args, blob(key))
+	}
+	result, err := machine.Run(ctx, host.Command{Args: append(args, add...)})
 	if err != nil {
 		return err
 	}

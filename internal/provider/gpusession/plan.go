@@ -175,10 +175,10 @@ func (r *Resource) planCreate(plan model, resp *resource.ModifyPlanResponse) {
 		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be read", err))
 		return
 	}
-	for _, what := range left {
-		resp.Diagnostics.AddWarning("A rental was left over",
+	if len(left) > 0 {
+		resp.Diagnostics.AddWarning(about("A rental was left over", plan.Name),
 			fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was renting, session %s. The next apply of"+
-				" %q releases it first. Until then it may be costing money.", what, plan.Name.ValueString()))
+				" %q releases it first. Until then it may be costing money.", strings.Join(left, " and "), plan.Name.ValueString()))
 	}
 }
 

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/orphan"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
@@ -53,6 +55,7 @@ func (r *Resource) Configure(_ context.Context, req resource.ConfigureRequest, r
 // Read brings state up to date. A session leaves state only on proof that its
 // machine is gone.
 func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "reading a session")
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
@@ -72,7 +75,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		return
 	}
 	if gone {
-		resp.Diagnostics.AddWarning("Session has ended", ending(state, session))
+		resp.Diagnostics.AddWarning(about("Session has ended", state.Name), ending(state, session))
 		resp.State.RemoveResource(ctx)
 		return
 	}
@@ -80,7 +83,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	keys, diags := state.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
 	if session.Status == shopper.Failed {
-		resp.Diagnostics.AddWarning("Session has failed",
+		resp.Diagnostics.AddWarning(about("Session has failed", state.Name),
 			fmt.Sprintf("Session %s reads failed: %s. Whether its machine is gone is not proved, so it stays in state; destroy"+
 				" releases it.", id, session.Error))
 	}
@@ -108,6 +111,7 @@ func ending(state model, session shopper.Session) string {
 
 // Delete gives the machine back. It succeeds only on proof.
 func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "releasing a session")
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
@@ -177,11 +181,11 @@ func (r *Resource) settle(ctx context.Context, state model, diags *diagnostics) 
 	}
 	released, err := r.data.Renter.Settle(ctx, state.Name.ValueString())
 	if err != nil {
-		diags.Append(diagnostic.Warning("A leftover could not be released", err))
+		diags.Append(diagnostic.Warning(about("A leftover could not be released", state.Name), err))
 	}
-	for _, id := range released {
-		diags.AddWarning("A leftover was released", fmt.Sprintf("Session %s, rented under the name %q by a run that ended before"+
-			" Terraform knew of it, has been released.", id, state.Name.ValueString()))
+	if len(released) > 0 {
+		diags.AddWarning(about("A leftover was released", state.Name), fmt.Sprintf("Session %s, rented under the name %q by a run that"+
+			" ended before Terraform knew of it, has been released.", strings.Join(released, " and "), state.Name.ValueString()))
 	}
 }
 
