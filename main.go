@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/orphan"
 )
 
 // version is set by the build; see buildVersion.
@@ -34,6 +36,18 @@ func main() {
 	// end this process in the middle of a rental and lose what it rented: ignored, it
 	// works as Ctrl-C does.
 	signal.Ignore(syscall.SIGTERM)
+
+	// A Terraform that is killed takes the other end of this process's standard error
+	// with it, and the next line written there would end this process too. Calls
+	// under way see their context end instead, and give back what they have rented.
+	signal.Ignore(syscall.SIGPIPE)
+	if !*debugging {
+		go func() {
+			orphan.Wait()
+			_ = provider.Close()
+			os.Exit(1)
+		}()
+	}
 
 	err := providerserver.Serve(context.Background(), provider.New(buildVersion()), providerserver.ServeOpts{
 		Address: "registry.terraform.io/" + provider.Address,

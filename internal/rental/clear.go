@@ -14,6 +14,7 @@ import (
 // the order says to release that too.
 func (r *run) clearName(ctx context.Context) error {
 	name := r.Mark(r.Name)
+	r.waitForOthers(ctx, name)
 	if err := r.sweep(ctx, name); err != nil {
 		return err
 	}

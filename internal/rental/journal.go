@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 )
 
 // Journal is a write-ahead log of rentals: one small file for each, written and
@@ -27,6 +28,8 @@ import (
 // A nil *Journal is one that is turned off: it remembers nothing.
 type Journal struct {
 	dir string
+	// ours are the marks of the entries that this process holds.
+	ours sync.Map
 }
 
 // maxEntry bounds the size of a journal file that is read, in bytes.
