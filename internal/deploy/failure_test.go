@@ -161,7 +161,11 @@ func TestQA3_004_FailedLaunchIsExplainedAndRemoved(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
-		for _, failure := range vllmserver.Failures() {
+		// Every row once, in one of the two ways: the log is read by the same code. What an engine reports needs one.
+		for i, failure := range vllmserver.Failures() {
+			if inContainer := failure.Container || i%2 == 0; inContainer != (r.engine != nil) {
+				continue
+			}
 			r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = failure.Name })
 			failed := launchFails(t, r, request(), limit)
 			if failed.Cause == "" || failed.WayOut == "" {
@@ -184,8 +188,8 @@ func TestQA3_005_HungProcessIsKilledWithItsGroup(t *testing.T) {
 	r := newRig(t, pod())
 	r.facts(t, func(f *machinefs.Facts) { f.VLLM.Hang = true })
 	wanted := processRequest()
-	wanted.Phases = deploy.Phases{Preflight: 0.3, Pull: 0.2, Start: 0.1, Load: 0.3, Completion: 0.1}
-	failed := launchFails(t, r, wanted, 10*time.Second)
+	wanted.ReadyTimeout = 8 * time.Second
+	failed := launchFails(t, r, wanted, limit)
 	if failed.Phase != deploy.PhaseCompletion || !errors.Is(failed, context.DeadlineExceeded) {
 		t.Errorf("got %v, want a timeout of the completion", failed)
 	}
@@ -292,8 +296,8 @@ func TestLoadTimeoutNamesPhaseAndProgress(t *testing.T) {
 		t.Helper()
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour })
 		wanted := request()
-		wanted.Phases = deploy.Phases{Preflight: 0.1, Pull: 0.1, Start: 0.1, Load: 0.2, Completion: 0.5}
-		failed := launchFails(t, r, wanted, 12*time.Second)
+		wanted.ReadyTimeout = 3 * time.Second
+		failed := launchFails(t, r, wanted, limit)
 		if failed.Phase != deploy.PhaseLoad || !errors.Is(failed, context.DeadlineExceeded) {
 			t.Errorf("got %v, want a timeout of the load", failed)
 		}

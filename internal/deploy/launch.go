@@ -100,7 +100,7 @@ func (l *launch) bringUp(ctx context.Context, wanted server.Wanted) (Status, err
 	if problem != nil {
 		return Status{}, l.undo(ctx, ref, *problem)
 	}
-	status.LoadSeconds = time.Since(begun).Seconds()
+	status.LoadSeconds = max(0, time.Since(begun).Seconds()) // an adopted server was begun by the machine's clock
 	return status, nil
 }
 

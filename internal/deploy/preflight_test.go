@@ -160,8 +160,8 @@ func TestPreflightDriverThatIsNeverReady(t *testing.T) {
 	facts.Driver, facts.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(time.Hour)
 	r := newRig(t, facts)
 	wanted := request()
-	wanted.Phases.Preflight = 0.5
-	failed := launchFails(t, r, wanted, 6*time.Second)
+	wanted.Phases = deploy.Phases{Preflight: 0.2, Pull: 0.2, Start: 0.2, Load: 0.2, Completion: 0.2}
+	failed := launchFails(t, r, wanted, 25*time.Second)
 	if failed.Phase != deploy.PhasePreflight || !hasFinding(failed.Findings, "driver", deploy.Blocking) {
 		t.Errorf("got %v with %v", failed, failed.Findings)
 	}

@@ -120,7 +120,9 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 		return Status{}, failed
 	}
 	switch {
-	case !r.found || !r.aside.WasRunning || r.aside.Restore == nil:
+	case r.found && r.aside.Restore == nil:
+		return Status{}, untouched(e) // it could not even be looked at
+	case !r.found || !r.aside.WasRunning:
 		e.Detail = joined(e.Detail, "Neither the old nor the new server runs: the old one wasn't running before.")
 		return Status{}, e
 	case policy == Keep:
