@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -85,6 +86,12 @@ func TestE2ECrash(t *testing.T) {
 			s.write(t, phaseConfig()...)
 			e := s.start(t, applyArgs...)
 			w.struck(t)
+			eventually(t, func() error { // the answer to one is late, the machine is there
+				if a, b := w.rentals(t, "asked"), w.rentals(t, "waiting"); a+b != 2 {
+					return fmt.Errorf("%d machines of asked and %d of waiting", a, b)
+				}
+				return nil
+			})
 			e.said(t, "shopper_gpu_session.done: Creation complete")
 
 			c.strike(t, w, e)
@@ -120,7 +127,7 @@ func (s *stack) recover(t *testing.T, complete string, blocks ...string) string 
 		return "none named as a conflict"
 	}
 	id := s.world.billing(t, complete)
-	says(t, s.must(t, 1, applyArgs...), "Name is already in use", id, "an hour", `on_conflict = "replace"`)
+	says(t, s.must(t, 1, applyArgs...), "Name is already in use", id, "$0.3", "/h", `on_conflict = "replace"`)
 	for i, block := range blocks {
 		blocks[i] = strings.Replace(block, `name = "`+complete+`"`, `name = "`+complete+"\"\n  on_conflict = \"replace\"", 1)
 	}

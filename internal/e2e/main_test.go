@@ -4,7 +4,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -18,7 +17,7 @@ import (
 
 // inParallel is how many tests run at a time: they wait for machines, and for
 // faults to pass, more than they work.
-const inParallel = "6"
+const inParallel = "8"
 
 const cliPath = "TF_ACC_TERRAFORM_PATH"
 
@@ -27,7 +26,7 @@ var built struct {
 	providers string // directory with the provider
 	sandbox   string // program
 	cli       string // Terraform or OpenTofu
-	version   string // its first line about itself
+	version   string // what it is, such as "Terraform v1.11.4"
 }
 
 // TestMain builds the provider and the sandbox, without the race detector: what
@@ -83,14 +82,13 @@ func prepare(dir string) error {
 	if err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(context.Background(), absolute, "version").Output()
+	command := exec.CommandContext(context.Background(), absolute, "version")
+	command.Env = cleanEnv()
+	out, err := command.Output()
 	if err != nil {
 		return fmt.Errorf("%s version: %w", absolute, err)
 	}
-	first, _, _ := bytes.Cut(out, []byte("\n"))
-	built.cli, built.version = absolute, string(first)
+	first, _, _ := strings.Cut(string(out), "\n")
+	built.cli, built.version = absolute, strings.TrimSpace(first)
 	return nil
 }
-
-// tofu reports whether the CLI is OpenTofu.
-func tofu() bool { return strings.HasPrefix(built.version, "OpenTofu") }

@@ -22,6 +22,7 @@ type stack struct {
 	dir   string
 	url   string   // the service's, as the provider is told
 	env   []string // what is added to the environment
+	data  string   // TF_DATA_DIR
 	// settings are further arguments of the provider.
 	settings string
 }
@@ -30,6 +31,7 @@ type stack struct {
 func (w *world) newStack(t *testing.T, name string) *stack {
 	t.Helper()
 	s := &stack{world: w, dir: filepath.Join(w.dir, name), url: w.url}
+	s.data = filepath.Join(s.dir, ".terraform")
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +45,7 @@ func (w *world) newStack(t *testing.T, name string) *stack {
 
 func (s *stack) cliConfig() string { return filepath.Join(s.dir, "cli.tfrc") }
 func (s *stack) stateFile() string { return filepath.Join(s.dir, "terraform.tfstate") }
-func (s *stack) journal() string   { return filepath.Join(s.dir, ".terraform", "shopper") }
+func (s *stack) journal() string   { return filepath.Join(s.data, "shopper") }
 
 // write replaces the configuration by one with these blocks.
 func (s *stack) write(t *testing.T, blocks ...string) {
@@ -185,7 +187,7 @@ func (s *stack) destroy(t *testing.T, args ...string) string {
 	return s.must(t, 0, append(destroyArgs[:len(destroyArgs):len(destroyArgs)], args...)...)
 }
 
-// planned plans and wants to be told that there is nothing to do.
+// unchanged plans and wants to be told that there is nothing to do.
 func (s *stack) unchanged(t *testing.T) {
 	t.Helper()
 	s.must(t, 0, planArgs...)

@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A session can be taken over by its id, on the command line or in the
+// configuration, and by its identity where the CLI knows that. What an import
+// can't know is no reason to replace the machine.
+func TestE2EImport(t *testing.T) {
+	const address = "shopper_gpu_session.a"
+	adopt := func(how string) string { return fmt.Sprintf("import {\n  to = %s\n  %s\n}\n", address, how) }
+	for _, test := range []struct {
+		name     string
+		command  bool
+		block    func(id string) string
+		identity bool
+	}{
+		{name: "command", command: true},
+		{name: "id", block: func(id string) string { return adopt(fmt.Sprintf("id = %q", id)) }},
+		{name: "identity", identity: true, block: func(id string) string { return adopt(fmt.Sprintf("identity = { id = %q }", id)) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			s := w.newStack(t, "s")
+			id := w.rent(t, "terraform/a/0123456789abcdef0123456789abcdef", "vastai-1003")
+			config := session("a", `workload_type = "llm_vllm"`, "on_start_cmd = \"true\"")
+			blocks := []string{config}
+			if test.block != nil {
+				blocks = append(blocks, test.block(id))
+			}
+			s.write(t, blocks...)
+			if test.command {
+				says(t, s.must(t, 0, "import", "-input=false", "-no-color", address, id), "Private key is not known")
+			}
+			code, text := s.run(t, planArgs...)
+			if test.identity && code == 1 && !knowsIdentity(text) {
+				s.dropped(t, w, id)
+				t.Skipf("SKIPPED: %s can't import by identity", built.version)
+			}
+			if code != 2 {
+				t.Fatalf("the plan ended with exit code %d:\n%s", code, text)
+			}
+			says(t, text, "0 to add", "0 to destroy")
+			text = s.apply(t)
+			if test.block != nil {
+				says(t, text, "1 imported")
+			}
+			w.accounted(t, []*stack{s}, "a")
+			if w.billing(t, "a") != id || s.oneTimeKey(t, "a") != "" {
+				t.Error("the machine was replaced")
+			}
+			s.write(t, config)
+			s.unchanged(t)
+			s.destroy(t)
+			w.accounted(t, []*stack{s})
+		})
+	}
+}
+
+// knowsIdentity tells a CLI that refuses the attribute from one that takes it.
+func knowsIdentity(text string) bool {
+	return !strings.Contains(text, "Unsupported argument") && !strings.Contains(text, `argument "id" is required`)
+}
+
+// dropped releases a session past Terraform.
+func (s *stack) dropped(t *testing.T, w *world, id string) {
+	t.Helper()
+	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+id, nil, nil)
+	w.accounted(t, []*stack{s})
+}
