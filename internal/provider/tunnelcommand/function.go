@@ -70,6 +70,8 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 	switch {
 	case to.Host.ValueString() == "":
 		resp.Error = function.NewArgumentFuncError(0, "ssh.host must not be empty")
+	case !to.Port.IsNull() && (to.Port.ValueInt64() < 1 || to.Port.ValueInt64() > 65535):
+		resp.Error = function.NewArgumentFuncError(0, "ssh.port must be between 1 and 65535")
 	case port < 1 || port > 65535:
 		resp.Error = function.NewArgumentFuncError(1, "port must be between 1 and 65535")
 	default:
@@ -88,6 +90,9 @@ func Command(address string, sshPort int, user string, port int) string {
 	to := strings.Trim(address, "[]")
 	if user != "" {
 		to = user + "@" + to
+	}
+	if strings.HasPrefix(to, "-") {
+		args = append(args, "--") // a name, whatever it looks like
 	}
 	return host.Quote(append(args, to)...)
 }
