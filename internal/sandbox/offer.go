@@ -267,6 +267,9 @@ func usualDisk(cloud string) int {
 	return 200
 }
 
+// publicAddress is where all machines are: the sandbox's own loopback.
+const publicAddress = "127.0.0.1"
+
 // facts are the machine that a rental of the offer becomes.
 func (o Offer) facts(speed float64) machinefs.Facts {
 	m := o.Machine
@@ -280,6 +283,9 @@ func (o Offer) facts(speed float64) machinefs.Facts {
 		Docker: !m.NoDocker, NoGPURuntime: m.NoGPURuntime,
 		Driver: m.Driver, DriverVersion: m.DriverVersion, CUDAVersion: cudaOf(m.DriverVersion),
 		DiskGB: m.DiskGB, DiskFreeGB: max(m.DiskGB-10, 0), Speed: speed, VLLM: m.VLLM,
+	}
+	if !f.Container { // Vast.ai forwards SSH alone; the others' machines have an address of their own
+		f.PublicAddress = publicAddress
 	}
 	for i := range m.GPUCount {
 		f.GPUs = append(f.GPUs, machinefs.GPU{

@@ -50,7 +50,7 @@ const (
 // AttributeTypes are the attribute's types, for an object that is not built from
 // a Model.
 func AttributeTypes(ctx context.Context) basetypes.ObjectType {
-	return Computed("").GetType().(basetypes.ObjectType) //nolint:forcetypeassert // a nested attribute's type
+	return Computed("").GetType().(basetypes.ObjectType) //nolint:errcheck // a nested attribute has this type
 }
 
 // Computed is the attribute as a resource's result.

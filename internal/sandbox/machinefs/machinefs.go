@@ -93,6 +93,9 @@ type Facts struct {
 	// no Docker. False is a VM: a user with passwordless sudo.
 	Container bool   `json:"container"`
 	User      string `json:"user"`
+	// PublicAddress is the address outside at which the machine's open ports are
+	// reached; "" for a machine of which SSH alone is reachable.
+	PublicAddress string `json:"public_address,omitempty"`
 	// Docker is true where a container engine answers on DockerSocket.
 	Docker bool `json:"docker"`
 	// DockerNeedsRoot is true where the login user is outside the group docker:

@@ -166,7 +166,10 @@ func (p *place) listen(ctx context.Context, host string, port int) (net.Listener
 	if p.bridged && loopback {
 		return machinefs.Root(filepath.Join(string(p.net), LoopbackDir)).Listen(port)
 	}
-	return p.net.Listen(port)
+	if p.bridged || loopback {
+		return p.net.Listen(port)
+	}
+	return p.net.ListenAll(port)
 }
 
 func addressInUse(err error) bool {
