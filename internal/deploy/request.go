@@ -49,7 +49,7 @@ type Request struct {
 	// Name names the deployment: the container's name unless Container.Name is set, and part of the process's directory.
 	Name string
 	// Owner identifies the deployment across crashes: the same for every launch of one deployment, different from any other's.
-	// What carries it on the machine is taken to be this deployment's own and is adopted or removed.
+	// What carries it on the machine is taken to be this deployment's own; see Launch for what becomes of it.
 	Owner string
 	// Provider is the version of the program, for the server's label.
 	Provider string
