@@ -63,8 +63,9 @@ func (f *fake) insert(req shopper.CreateSession) (*row, lot, error) {
 	if luck.hold == 0 {
 		luck.hold = f.hold
 	}
+	f.made++
 	r := &row{offer: offer.ID, Session: shopper.Session{
-		ID: fmt.Sprintf("s%d", len(f.rows)+1), ConsumerID: req.ConsumerID, Cloud: offer.Cloud, GPUType: offer.GPUType,
+		ID: fmt.Sprintf("s%d", f.made), ConsumerID: req.ConsumerID, Cloud: offer.Cloud, GPUType: offer.GPUType,
 		GPUCount: offer.GPUCount, Status: shopper.Pending, WorkloadType: req.WorkloadType, ReservationHours: req.ReservationHours,
 		PricePerHour: offer.PricePerHour, CreatedAt: time.Now().UTC(),
 		ExpiresAt: time.Now().UTC().Add(time.Duration(req.ReservationHours) * time.Hour),
@@ -150,6 +151,10 @@ func (f *fake) clean(r *row) {
 	defer f.mu.Unlock()
 	if r.Status == shopper.Failed && r.machineID != "" {
 		f.endLocked(r.machineID)
+		if f.truthful && slices.ContainsFunc(f.clouds, func(m *billed) bool { return m.id == r.machineID && m.billing() }) {
+			time.AfterFunc(time.Minute, func() { f.clean(r) })
+			return
+		}
 		r.Status, r.machineID = shopper.Stopped, ""
 	}
 }
