@@ -75,8 +75,10 @@ func phaseConfig() []string {
 // was killed, or interrupted twice, before it wrote that) is never taken for a
 // leftover: the next apply stops and names it.
 func TestE2ECrash(t *testing.T) {
+	t.Parallel()
 	for _, c := range crashes {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			needProc(t)
 			s := w.newStack(t, "s")

@@ -11,6 +11,7 @@ import (
 // configuration, and by its identity where the CLI knows that. What an import
 // can't know is no reason to replace the machine.
 func TestE2EImport(t *testing.T) {
+	t.Parallel()
 	const address = "shopper_gpu_session.a"
 	adopt := func(how string) string { return fmt.Sprintf("import {\n  to = %s\n  %s\n}\n", address, how) }
 	for _, test := range []struct {
@@ -24,6 +25,7 @@ func TestE2EImport(t *testing.T) {
 		{name: "identity", identity: true, block: func(id string) string { return adopt(fmt.Sprintf("identity = { id = %q }", id)) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			s := w.newStack(t, "s")
 			id := w.rent(t, "terraform/a/0123456789abcdef0123456789abcdef", "vastai-1003")

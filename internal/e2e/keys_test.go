@@ -97,6 +97,7 @@ func keysArguments(retain bool, keys ...string) []string {
 // a comment that a shell would like to run; the one-time key gone from state and
 // from the machine.
 func TestE2EKeys(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	own, other := s.newPair(t, "own"), s.newPair(t, "other")
@@ -144,6 +145,7 @@ func TestE2EKeys(t *testing.T) {
 // The one-time key is kept out of state from the start; with a credential that
 // doesn't log in it stays, with a warning, and every apply tries again.
 func TestE2EKeysRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	own, wrong := s.newPair(t, "own"), s.newPair(t, "wrong")

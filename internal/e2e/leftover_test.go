@@ -46,6 +46,7 @@ func (s *stack) crashWaiting(t *testing.T, name string) string {
 // A destroy has nothing in state to begin with, so it can't find a leftover: the
 // next plan tells of it, and the next apply releases it.
 func TestE2ELeftoverAfterDestroy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	s.write(t, session("a"))
@@ -63,6 +64,7 @@ func TestE2ELeftoverAfterDestroy(t *testing.T) {
 
 // Without the journal nothing proves that the leftover is ours.
 func TestE2EJournalLost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	s.write(t, session("a"))
@@ -80,6 +82,7 @@ func TestE2EJournalLost(t *testing.T) {
 
 // TF_DATA_DIR moves the journal, and a destroy without a refresh settles it too.
 func TestE2EDataDirectory(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	s.data = filepath.Join(w.dir, "data")
@@ -98,6 +101,7 @@ func TestE2EDataDirectory(t *testing.T) {
 
 // A journal that can't be written costs the proof after a crash, and nothing else.
 func TestE2EUnwritableJournal(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	s.settings = fmt.Sprintf("journal_directory = %q", filepath.Join(s.cliConfig(), "no", "directory")) // below a file
@@ -111,6 +115,7 @@ func TestE2EUnwritableJournal(t *testing.T) {
 
 // The machine in state stays while its replacement is rented, and after a crash.
 func TestE2ECreateBeforeDestroy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	config := func(name string) string {
@@ -139,6 +144,7 @@ func TestE2ECreateBeforeDestroy(t *testing.T) {
 // Two stacks with the same consumer and name never release each other's machine,
 // alive or left over.
 func TestE2ETwoStacks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	one, other := w.newStack(t, "one"), w.newStack(t, "other")
 	both := []*stack{one, other}
@@ -168,6 +174,7 @@ func TestE2ETwoStacks(t *testing.T) {
 // A provider whose CLI was killed gives back by itself what it was renting, and
 // ends: nobody has to come back for that. Its log has nowhere to go any more.
 func TestE2EOrphan(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	needProc(t)
 	s := w.newStack(t, "s")

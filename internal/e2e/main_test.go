@@ -65,7 +65,7 @@ func prepare(dir string) error {
 		filepath.Join(dir, providerName): ".",
 		built.sandbox:                    "./internal/sandbox/cmd",
 	} {
-		build := exec.Command("go", "build", "-o", output, source) //nolint:noctx // ends by itself
+		build := exec.Command("go", "build", "-o", output, source)
 		build.Dir = root
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("building %s: %w\n%s", source, err, out)

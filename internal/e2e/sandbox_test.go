@@ -36,13 +36,12 @@ type world struct {
 }
 
 // newWorld starts a sandbox that ends with the test, with nothing billing and
-// without a process or a file left behind. It marks the test as parallel.
+// without a process or a file left behind.
 func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
 	if os.Getenv("TF_ACC") == "" {
 		t.Skip("SKIPPED: TF_ACC is not set, so no CLI is run")
 	}
-	t.Parallel()
 	dir, err := os.MkdirTemp("", "e")
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +92,7 @@ func market() []sandbox.Offer {
 // start starts the sandbox's process, whose first line is its URL.
 func (w *world) start(t *testing.T, args ...string) {
 	t.Helper()
-	w.process = exec.Command(built.sandbox, args...) //nolint:noctx // ended by close
+	w.process = exec.Command(built.sandbox, args...)
 	w.process.Env = append(os.Environ(), "TMPDIR="+w.dir)
 	w.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	w.process.Stderr = w.log
@@ -153,7 +152,7 @@ func (w *world) ask(t *testing.T, method, path string, body, into any) {
 		t.Fatal(err)
 	}
 	if t.Context().Err() != nil { // in a clean-up
-		req, err = http.NewRequest(method, w.url+path, bytes.NewReader(data)) //nolint:noctx // the test's context has ended
+		req, err = http.NewRequest(method, w.url+path, bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,6 +42,7 @@ func rules(rows []row) []sandbox.Rule {
 // Whatever comes back from the request that rents, the apply ends with one
 // machine, and what was rented before is given back.
 func TestE2EAnswerToPost(t *testing.T) {
+	t.Parallel()
 	rows := []row{
 		{name: "lost-before", fault: sandbox.LoseAnswerBefore, rentals: 1},
 		{name: "lost-after", fault: sandbox.LoseAnswerAfter, rentals: 2},
@@ -91,6 +92,7 @@ func (w *world) rentals(t *testing.T, wanted string) int {
 // Whatever comes back from the request that destroys, the destroy ends when the
 // machine has gone.
 func TestE2EReleasing(t *testing.T) {
+	t.Parallel()
 	rows := []row{
 		{name: "status-500", route: del, fault: sandbox.Status, value: 500, times: 2},
 		{name: "after-503", route: del, fault: sandbox.StatusAfter, value: 503},
@@ -120,6 +122,7 @@ func TestE2EReleasing(t *testing.T) {
 // what to do, state keeps it, and a destroy that the service answers with 200
 // while it does nothing is no success either.
 func TestE2ERefusesToDie(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "-speed", "10") // ten minutes after its start the service takes a stuck session up again
 	s := w.newStack(t, "s")
 	s.write(t, session("a", `timeouts = { delete = "4s" }`))
@@ -142,6 +145,7 @@ func TestE2ERefusesToDie(t *testing.T) {
 // A session that has ended without Terraform leaves state with a warning that
 // says why, and is rented again.
 func TestE2EEnded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	s.write(t, session("a"))
@@ -167,6 +171,7 @@ func TestE2EEnded(t *testing.T) {
 // A plan over two hundred sessions, against a service that lets ten requests a
 // second through, takes its time and doesn't fail.
 func TestE2ERateLimit(t *testing.T) {
+	t.Parallel()
 	const sessions = 200
 	w := newWorld(t)
 	s := w.newStack(t, "s")
@@ -223,6 +228,7 @@ func (s *stack) multiply(t *testing.T, times int) {
 
 // Rentals made side by side don't each find room in the budget for one.
 func TestE2EBudget(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.newStack(t, "s")
 	s.settings = "budget = { max_price_per_hour = 0.7 }"

@@ -86,7 +86,7 @@ type execution struct {
 func (s *stack) start(t *testing.T, args ...string) *execution {
 	t.Helper()
 	e := &execution{stack: s, args: strings.Join(args, " "), ended: make(chan struct{})}
-	e.cmd = exec.Command(built.cli, args...) //nolint:noctx // ended by its test, or by the world
+	e.cmd = exec.Command(built.cli, args...)
 	e.cmd.Dir = s.dir
 	e.cmd.Env = append(cleanEnv(), s.world.mark(), "TF_CLI_CONFIG_FILE="+s.cliConfig(), "HOME="+s.world.home(),
 		"TMPDIR="+s.world.tmp(), "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1")

@@ -146,10 +146,10 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 }
 
 func requirementsAttribute() schema.SingleNestedAttribute {
-	strings := func(text string, each ...validator.String) schema.ListAttribute {
+	strings := func(text string) schema.ListAttribute {
 		return schema.ListAttribute{
 			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
-			Validators: []validator.List{listvalidator.SizeAtLeast(1), listvalidator.ValueStringsAre(append(each, validate.NotEmpty())...)},
+			Validators: []validator.List{listvalidator.SizeAtLeast(1), listvalidator.ValueStringsAre(validate.NotEmpty())},
 		}
 	}
 	return schema.SingleNestedAttribute{
