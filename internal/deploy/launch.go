@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -184,7 +185,7 @@ func (l *launch) removal(found Status) string {
 		return fmt.Sprintf("`%s rm -f %.12s`", r.engine.Program(), found.ID)
 	}
 	pid, _, _ := strings.Cut(found.ID, "-")
-	return fmt.Sprintf("`pkill -s %s; rm -rf %s`", pid, found.Directory)
+	return fmt.Sprintf("`kill -- -%s; rm -rf %s`", pid, host.Quote(found.Directory))
 }
 
 func (l *launch) removeFound(ctx context.Context, ref Ref) error {
