@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"syscall"
 	"time"
 
 	containertypes "github.com/moby/moby/api/types/container"
@@ -48,7 +49,7 @@ func (e *Engine) run(c *container) error {
 		close(supervised)
 		var known *apiError
 		code := 128
-		if errors.Is(err, errNotFound) {
+		if errors.Is(err, errNotFound) || errors.Is(err, syscall.ENOENT) {
 			code = 127
 			err = refusal(http.StatusBadRequest, "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: %v: unknown", err)
 		}
@@ -308,9 +309,9 @@ func (e *Engine) wait(w http.ResponseWriter, req *http.Request) error {
 			return removed
 		case containertypes.WaitConditionNextExit:
 			return s.Runs > before.Runs || removed
-		case containertypes.WaitConditionNotRunning:
+		case containertypes.WaitConditionNotRunning: // the end of a run is enough, whether or not another follows
 		}
-		return !s.Running || removed
+		return !s.Running || s.Runs > before.Runs || removed
 	})
 	if err != nil {
 		return nil // nobody waits any more, and the header is out

@@ -260,19 +260,25 @@ func (f *logFeed) drain() error {
 	kept := f.tail
 	f.tail, f.q.tail = nil, -1 // what comes from now on is all wanted
 	for _, entry := range kept {
-		if err := f.out(entry); err != nil {
+		if err := f.pass(entry); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *logFeed) take(entry logEntry) error {
-	switch {
-	case !f.q.wants(entry):
+func (f *logFeed) pass(entry logEntry) error {
+	if !f.q.wants(entry) {
 		return nil
-	case f.q.tail < 0:
-		return f.out(entry)
+	}
+	return f.out(entry)
+}
+
+// take counts the last entries of both streams, and only then leaves out what isn't
+// wanted of them, as the real engine does.
+func (f *logFeed) take(entry logEntry) error {
+	if f.q.tail < 0 {
+		return f.pass(entry)
 	}
 	f.tail = append(f.tail, entry)
 	if len(f.tail) > f.q.tail {

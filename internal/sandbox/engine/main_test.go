@@ -56,6 +56,13 @@ func defaultFacts() machinefs.Facts {
 	}
 }
 
+// rigMakers are the ways to make a rig: with the stand-in and, where there is one,
+// with a real Docker engine that runs the machine's containers.
+var rigMakers = map[string]func(t *testing.T, change ...func(*engine.Config, *machinefs.Facts)) *rig{
+	"stand-in": newRig,
+	"Docker":   newDockerRig,
+}
+
 func newRig(t *testing.T, change ...func(*engine.Config, *machinefs.Facts)) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "eng") // t.TempDir is too long for a socket
@@ -108,7 +115,9 @@ func (r *rig) serve() {
 		_ = r.docker.Close()
 		_ = server.Close()
 		<-served
-		r.engine.Close()
+		if err := r.engine.Close(); err != nil {
+			r.t.Error(err)
+		}
 	})
 }
 
@@ -146,12 +155,27 @@ func allGPUs() []container.DeviceRequest {
 	return []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
 }
 
+// withGPUs keeps vLLM running: without a GPU it ends at once.
+func withGPUs() *container.HostConfig {
+	return &container.HostConfig{Resources: container.Resources{DeviceRequests: allGPUs()}}
+}
+
 // published is a host configuration with the server's port on a port of the
 // machine's loopback, and the GPUs.
 func published(port string) *container.HostConfig {
-	host := &container.HostConfig{Resources: container.Resources{DeviceRequests: allGPUs()}}
+	host := withGPUs()
 	host.PortBindings = network.PortMap{network.MustParsePort("8000/tcp"): {{HostPort: port}}}
 	return host
+}
+
+// exposed are the ports that a host configuration publishes: the engine publishes
+// none that the container doesn't expose.
+func exposed(host *container.HostConfig) network.PortSet {
+	ports := network.PortSet{}
+	for port := range host.PortBindings {
+		ports[port] = struct{}{}
+	}
+	return ports
 }
 
 func (r *rig) create(name string, host *container.HostConfig, cmd ...string) string {
@@ -159,10 +183,11 @@ func (r *rig) create(name string, host *container.HostConfig, cmd ...string) str
 	if len(cmd) == 0 {
 		cmd = []string{testModel}
 	}
-	created, err := r.docker.ContainerCreate(r.ctx(), client.ContainerCreateOptions{
-		Name: name, HostConfig: host,
-		Config: &container.Config{Image: testImage, Cmd: cmd, Env: []string{"VLLM_API_KEY=sk-secret"}, Labels: map[string]string{"shopper": "yes"}},
-	})
+	config := &container.Config{Image: testImage, Cmd: cmd, Env: []string{"VLLM_API_KEY=sk-secret"}, Labels: map[string]string{"shopper": "yes"}}
+	if host != nil {
+		config.ExposedPorts = exposed(host)
+	}
+	created, err := r.docker.ContainerCreate(r.ctx(), client.ContainerCreateOptions{Name: name, HostConfig: host, Config: config})
 	if err != nil {
 		r.t.Fatalf("creating %s: %v", name, err)
 	}

@@ -42,13 +42,17 @@ func hostPort(text string) (int, error) {
 	return int(n), err
 }
 
-// publish opens the host ports that a container wants.
+// publish opens the host ports that a container wants. As in the real engine a
+// port that the container doesn't expose isn't published, whatever its bindings.
 func (e *Engine) publish(c *container) ([]*publishedPort, error) {
 	if c.host.NetworkMode.IsHost() {
 		return nil, nil
 	}
 	var ports []*publishedPort
 	for inner, bindings := range c.host.PortBindings {
+		if _, exposed := c.config.ExposedPorts[inner]; !exposed {
+			continue
+		}
 		for _, binding := range bindings {
 			wanted, err := hostPort(binding.HostPort)
 			if err != nil {
@@ -136,6 +140,15 @@ func (e *Engine) unpublish(ports []*publishedPort) {
 		p.mu.Unlock()
 		e.giveBack(p.outer)
 	}
+}
+
+// takePorts takes the container's ports away from it.
+func (c *container) takePorts() []*publishedPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ports := c.ports
+	c.ports = nil
+	return ports
 }
 
 // forward is docker-proxy: the connection is accepted first, and closed when

@@ -57,6 +57,9 @@ func (e *Engine) resolve(argv []string) (path string, args []string, err error) 
 			return found, argv, nil
 		}
 	}
+	if strings.Contains(argv[0], "/") {
+		return "", nil, fmt.Errorf("exec: %q: stat %s: %w", argv[0], argv[0], syscall.ENOENT)
+	}
 	return "", nil, fmt.Errorf("exec: %q: %w", argv[0], errNotFound)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -34,7 +35,35 @@ type route func(w http.ResponseWriter, req *http.Request) error
 
 func (e *Engine) mux() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, handle := range map[string]route{
+	table := e.table()
+	if e.docker != nil {
+		maps.Copy(table, e.docker.routes())
+	}
+	for pattern, handle := range table {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
+			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
+			if err := handle(w, req); err != nil {
+				failed(w, err)
+			}
+		})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		e.setHeaders(w.Header())
+		if err := e.stripVersion(req); err != nil {
+			failed(w, err)
+			return
+		}
+		if _, pattern := mux.Handler(req); pattern == "" {
+			writeError(w, http.StatusNotFound, "page not found")
+			return
+		}
+		mux.ServeHTTP(w, req)
+	})
+}
+
+// table are the routes that the stand-in answers.
+func (e *Engine) table() map[string]route {
+	return map[string]route{
 		"GET /_ping": e.ping, "HEAD /_ping": e.ping, "GET /version": e.version, "GET /info": e.info, "GET /events": e.streamEvents,
 		"POST /images/create": e.pull, "GET /images/json": e.listImages, "GET /images/{name...}": e.inspectImage, "DELETE /images/{name...}": e.removeImage,
 		"POST /containers/create": e.create, "GET /containers/json": e.list,
@@ -51,50 +80,46 @@ func (e *Engine) mux() http.Handler {
 		"GET /volumes":               e.listVolumes,
 		"GET /volumes/{name}":        e.inspectVolume,
 		"DELETE /volumes/{name}":     e.removeVolume,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
-			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
-			if err := handle(w, req); err != nil {
-				failed(w, err)
-			}
-		})
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		setHeaders(w.Header())
-		if err := stripVersion(req); err != nil {
-			failed(w, err)
-			return
-		}
-		if _, pattern := mux.Handler(req); pattern == "" {
-			writeError(w, http.StatusNotFound, "page not found")
-			return
-		}
-		mux.ServeHTTP(w, req)
-	})
 }
 
 func nothing(http.ResponseWriter, *http.Request) error { return nil }
 
-func setHeaders(h http.Header) {
-	h.Set("Api-Version", apiVersion)
-	h.Set("Ostype", "linux")
-	h.Set("Docker-Experimental", "false")
-	h.Set("Server", "Docker/"+engineVersion+" (linux)")
+// engineHeaders are what an engine says of itself on every answer.
+var engineHeaders = map[string]string{
+	"Api-Version": apiVersion, "Ostype": "linux", "Docker-Experimental": "false", "Server": "Docker/" + engineVersion + " (linux)",
+}
+
+func (e *Engine) setHeaders(h http.Header) {
+	for name, value := range engineHeaders {
+		h.Set(name, value)
+	}
+	h.Set("Api-Version", e.apiVersion())
+}
+
+// apiVersion is the newest API version that the engine speaks.
+func (e *Engine) apiVersion() string {
+	if e.docker != nil {
+		return e.docker.api
+	}
+	return apiVersion
 }
 
 var versionPrefix = regexp.MustCompile(`^/v(\d+)\.(\d+)(/.*)$`)
 
 // stripVersion takes the API version off a request's path and checks it.
-func stripVersion(req *http.Request) error {
+func (e *Engine) stripVersion(req *http.Request) error {
 	m := versionPrefix.FindStringSubmatch(req.URL.Path)
 	if m == nil {
 		return nil
 	}
 	asked := m[1] + "." + m[2]
 	minor, err := strconv.Atoi(m[2])
+	_, newest, _ := strings.Cut(e.apiVersion(), ".")
+	limit, _ := strconv.Atoi(newest) // an engine's version is two numbers
 	switch {
-	case m[1] != "1" || err != nil || minor > 51:
-		return refusal(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", asked, apiVersion)
+	case m[1] != "1" || err != nil || minor > limit:
+		return refusal(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", asked, e.apiVersion())
 	case minor < 40:
 		return refusal(http.StatusBadRequest, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", asked, minAPIVersion)
 	}
