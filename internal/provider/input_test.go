@@ -132,7 +132,7 @@ func TestInputQA1_006_RefusedWhenValidated(t *testing.T) {
 			t.Parallel()
 			c := newCore(t)
 			check := c.validate
-			if _, ok := c.schema.DataSourceSchemas[test.typ]; ok {
+			if _, ok := c.schema.ResourceSchemas[test.typ]; !ok {
 				check = c.validateData
 			}
 			diags := check(test.typ, test.arguments)
@@ -199,7 +199,7 @@ func TestInputIsLetThrough(t *testing.T) {
 			t.Parallel()
 			c := newCore(t)
 			check := c.validate
-			if _, ok := c.schema.DataSourceSchemas[test.typ]; ok {
+			if _, ok := c.schema.ResourceSchemas[test.typ]; !ok {
 				check = c.validateData
 			}
 			expect(t, check(test.typ, test.arguments))

@@ -83,7 +83,7 @@ func TestPanicKeepsState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &core{t: t, server: server, schema: schema}
+	c := &core{t: t, ctx: t.Context(), server: server, schema: schema}
 	expect(t, c.configure(nil))
 	const defect = "ERROR: The provider has a defect"
 	arguments := values{"name": "test", "offer_id": a5000}

@@ -1,7 +1,9 @@
 package provider_test
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +36,7 @@ var unknown = unknownValue{}
 // the provider in this process.
 type core struct {
 	t      *testing.T
+	ctx    context.Context // of every call
 	server tfprotov6.ProviderServer
 	schema *tfprotov6.GetProviderSchemaResponse
 }
@@ -51,7 +54,14 @@ func newCore(t *testing.T) *core {
 	if len(schema.Diagnostics) > 0 {
 		t.Fatalf("the schema is refused: %s", list(schema.Diagnostics))
 	}
-	return &core{t: t, server: server, schema: schema}
+	return &core{t: t, ctx: t.Context(), server: server, schema: schema}
+}
+
+// under is the same core, whose calls are cancelled with ctx.
+func (c *core) under(ctx context.Context) *core {
+	other := *c
+	other.ctx = ctx
+	return &other
 }
 
 // configured is a core with a provider that uses the world.
@@ -80,12 +90,12 @@ func (c *core) check(err error) {
 func (c *core) configure(arguments values) []*tfprotov6.Diagnostic {
 	c.t.Helper()
 	config := c.encode(c.schema.Provider.ValueType(), arguments)
-	checked, err := c.server.ValidateProviderConfig(c.t.Context(), &tfprotov6.ValidateProviderConfigRequest{Config: config})
+	checked, err := c.server.ValidateProviderConfig(c.ctx, &tfprotov6.ValidateProviderConfigRequest{Config: config})
 	c.check(err)
 	if failed(checked.Diagnostics) {
 		return checked.Diagnostics
 	}
-	resp, err := c.server.ConfigureProvider(c.t.Context(), &tfprotov6.ConfigureProviderRequest{
+	resp, err := c.server.ConfigureProvider(c.ctx, &tfprotov6.ConfigureProviderRequest{
 		Config: config, TerraformVersion: "1.11.4", ClientCapabilities: &tfprotov6.ConfigureProviderClientCapabilities{},
 	})
 	c.check(err)
@@ -94,7 +104,7 @@ func (c *core) configure(arguments values) []*tfprotov6.Diagnostic {
 
 func (c *core) validate(name string, arguments values) []*tfprotov6.Diagnostic {
 	c.t.Helper()
-	resp, err := c.server.ValidateResourceConfig(c.t.Context(), &tfprotov6.ValidateResourceConfigRequest{
+	resp, err := c.server.ValidateResourceConfig(c.ctx, &tfprotov6.ValidateResourceConfigRequest{
 		TypeName: name, Config: c.encode(c.resource(name), arguments),
 		ClientCapabilities: &tfprotov6.ValidateResourceConfigClientCapabilities{WriteOnlyAttributesAllowed: true},
 	})
@@ -104,7 +114,7 @@ func (c *core) validate(name string, arguments values) []*tfprotov6.Diagnostic {
 
 func (c *core) validateData(name string, arguments values) []*tfprotov6.Diagnostic {
 	c.t.Helper()
-	resp, err := c.server.ValidateDataResourceConfig(c.t.Context(), &tfprotov6.ValidateDataResourceConfigRequest{
+	resp, err := c.server.ValidateDataResourceConfig(c.ctx, &tfprotov6.ValidateDataResourceConfigRequest{
 		TypeName: name, Config: c.encode(c.schema.DataSourceSchemas[name].ValueType(), arguments),
 	})
 	c.check(err)
@@ -143,7 +153,7 @@ func (c *core) plan(name string, prior object, arguments values) planned {
 	config := value(c.t, typ, arguments, "")
 	p := planned{config: c.dynamic(typ, config), prior: c.dynamic(typ, prior.state)}
 	proposed := propose(c.t, c.schema.ResourceSchemas[name].Block.Attributes, prior.state, config)
-	resp, err := c.server.PlanResourceChange(c.t.Context(), &tfprotov6.PlanResourceChangeRequest{
+	resp, err := c.server.PlanResourceChange(c.ctx, &tfprotov6.PlanResourceChangeRequest{
 		TypeName: name, PriorState: p.prior, ProposedNewState: c.dynamic(typ, proposed), Config: p.config, PriorPrivate: prior.private,
 	})
 	c.check(err)
@@ -161,7 +171,7 @@ func (c *core) apply(name string, p planned) (object, []*tfprotov6.Diagnostic) {
 	if failed(p.Diagnostics) {
 		c.t.Fatalf("planning: %s", list(p.Diagnostics))
 	}
-	resp, err := c.server.ApplyResourceChange(c.t.Context(), &tfprotov6.ApplyResourceChangeRequest{
+	resp, err := c.server.ApplyResourceChange(c.ctx, &tfprotov6.ApplyResourceChangeRequest{
 		TypeName: name, PriorState: p.prior, PlannedState: p.PlannedState, Config: p.config, PlannedPrivate: p.PlannedPrivate,
 	})
 	c.check(err)
@@ -199,7 +209,7 @@ func (c *core) destroy(name string, o object) (object, []*tfprotov6.Diagnostic) 
 	c.t.Helper()
 	typ := c.resource(name)
 	null := c.dynamic(typ, tftypes.NewValue(typ, nil))
-	resp, err := c.server.ApplyResourceChange(c.t.Context(), &tfprotov6.ApplyResourceChangeRequest{
+	resp, err := c.server.ApplyResourceChange(c.ctx, &tfprotov6.ApplyResourceChangeRequest{
 		TypeName: name, PriorState: c.dynamic(typ, o.state), PlannedState: null, Config: null,
 	})
 	c.check(err)
@@ -210,7 +220,7 @@ func (c *core) destroy(name string, o object) (object, []*tfprotov6.Diagnostic) 
 // it sends none.
 func (c *core) read(name string, o object) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
-	resp, err := c.server.ReadResource(c.t.Context(), &tfprotov6.ReadResourceRequest{
+	resp, err := c.server.ReadResource(c.ctx, &tfprotov6.ReadResourceRequest{
 		TypeName: name, CurrentState: c.dynamic(c.resource(name), o.state), Private: o.private,
 	})
 	c.check(err)
@@ -220,7 +230,7 @@ func (c *core) read(name string, o object) (object, []*tfprotov6.Diagnostic) {
 // importID imports a resource and refreshes it, as core does.
 func (c *core) importID(name, id string) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
-	resp, err := c.server.ImportResourceState(c.t.Context(), &tfprotov6.ImportResourceStateRequest{TypeName: name, ID: id})
+	resp, err := c.server.ImportResourceState(c.ctx, &tfprotov6.ImportResourceStateRequest{TypeName: name, ID: id})
 	c.check(err)
 	if failed(resp.Diagnostics) || len(resp.ImportedResources) == 0 {
 		return object{}, resp.Diagnostics
@@ -234,7 +244,7 @@ func (c *core) importID(name, id string) (object, []*tfprotov6.Diagnostic) {
 func (c *core) readData(name string, arguments values) (tftypes.Value, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	typ := c.schema.DataSourceSchemas[name].ValueType()
-	resp, err := c.server.ReadDataSource(c.t.Context(), &tfprotov6.ReadDataSourceRequest{
+	resp, err := c.server.ReadDataSource(c.ctx, &tfprotov6.ReadDataSourceRequest{
 		TypeName: name, Config: c.encode(typ, arguments),
 	})
 	c.check(err)
@@ -281,7 +291,17 @@ func value(t *testing.T, typ tftypes.Type, v any, at string) tftypes.Value {
 	case unknownValue:
 		return tftypes.NewValue(typ, tftypes.UnknownValue)
 	case tftypes.Value:
-		return v
+		object, ok := typ.(tftypes.Object)
+		if !ok || v.Type().Is(typ) || !v.IsKnown() || v.IsNull() {
+			return v
+		}
+		all := values{} // core fills in what an object lacks
+		for name, member := range members(t, v) {
+			if _, ok := object.AttributeTypes[name]; ok {
+				all[name] = member
+			}
+		}
+		return value(t, typ, all, at)
 	case values:
 		all := map[string]tftypes.Value{}
 		switch typ := typ.(type) {
@@ -340,7 +360,7 @@ func members(t *testing.T, v tftypes.Value) map[string]tftypes.Value {
 	if err := v.As(&all); err != nil {
 		t.Fatal(err)
 	}
-	return all
+	return maps.Clone(all) // As hands out the value's own
 }
 
 // get is an attribute of an object, nested ones with dots.

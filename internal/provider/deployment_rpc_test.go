@@ -1,0 +1,237 @@
+package provider_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+)
+
+// login is a session's ssh as a deployment's argument, without what is named.
+func login(t *testing.T, session object, without ...string) values {
+	t.Helper()
+	all := values{}
+	for name, v := range members(t, get(t, session.state, "ssh")) {
+		all[name] = v
+	}
+	for _, name := range without {
+		delete(all, name)
+	}
+	return all
+}
+
+// onSession are the arguments of a deployment on a session.
+func onSession(t *testing.T, session object, others values) values {
+	t.Helper()
+	return with(values{
+		"session_id": get(t, session.state, "id"), "ssh": login(t, session), "model": qwen, "container": values{"image": image},
+	}, others)
+}
+
+// tidy destroys what is left of a session at the end of a test.
+func tidy(t *testing.T, c *core, session object) {
+	t.Helper()
+	left, diags := c.destroy(sessionType, session)
+	expect(t, diags)
+	if !left.state.IsNull() {
+		t.Error("the session is still in state")
+	}
+}
+
+// A machine that doesn't answer is no proof of anything; a session that has
+// ended is.
+func TestDeploymentOnMachineThatIsAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, goodSession)
+	server := c.create(deploymentType, onSession(t, session, values{"timeouts": values{"read": "20s", "delete": "3s"}}))
+	m, err := w.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.StopListening(); err != nil {
+		t.Fatal(err)
+	}
+	m.DropConnections()
+	kept, diags := c.read(deploymentType, server)
+	expect(t, diags, "WARNING: Machine can't be reached")
+	if !kept.state.Equal(server.state) {
+		t.Error("the refresh changed the state")
+	}
+	kept, diags = c.destroy(deploymentType, server)
+	expect(t, diags, "ERROR: ", "Server may still run", "state rm")
+	if kept.state.IsNull() {
+		t.Error("it left state without proof")
+	}
+	w.releaseByHand(t)
+	gone, diags := c.read(deploymentType, server)
+	expect(t, diags, "WARNING: Machine is gone", text(t, session.state, "id"))
+	if failed(diags) || !gone.state.IsNull() {
+		t.Error("the server of a machine that is gone is still in state")
+	}
+	gone, diags = c.destroy(deploymentType, server)
+	expect(t, diags, "WARNING: Machine is gone")
+	if failed(diags) || !gone.state.IsNull() {
+		t.Error("the server of a machine that is gone can't be destroyed")
+	}
+	tidy(t, c, session)
+}
+
+// QA3-014: the key seen at first contact is kept and required from then on, also
+// where the configuration gives none.
+func TestDeploymentQA3_014_TrustsTheFirstHostKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, goodSession)
+	server := c.create(deploymentType, onSession(t, session, values{"ssh": login(t, session, "host_key")}))
+	same, diags := c.read(deploymentType, server)
+	expect(t, diags)
+	if !same.state.Equal(server.state) {
+		t.Error("a refresh that found nothing new changed the state")
+	}
+	if err := w.Strike(text(t, session.state, "id"), sandbox.ChangeHostKey, nil); err != nil {
+		t.Fatal(err)
+	}
+	kept, diags := c.read(deploymentType, same)
+	expect(t, diags, "WARNING: Host key has changed")
+	if !kept.state.Equal(server.state) {
+		t.Error("the refresh changed the state")
+	}
+	tidy(t, c, session)
+}
+
+// Changes that need no other server leave it alone, and those of the machine's
+// address are no other machine where the session is the same.
+func TestDeploymentPlans(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, goodSession)
+	base := onSession(t, session, values{"port": 8123})
+	server := c.create(deploymentType, base)
+	away := with(base, values{"session_id": nil})
+	nowhere := server
+	all := members(t, server.state)
+	all["session_id"] = value(t, all["session_id"].Type(), nil, "")
+	nowhere.state = value(t, server.state.Type(), fields(all), "")
+	moved := values{"ssh": with(login(t, session), values{"host": "192.0.2.9"})}
+	tests := []struct {
+		name      string
+		prior     object
+		arguments values
+		restarts  bool
+		replaces  bool
+	}{
+		{"nothing", server, base, false, false},
+		{"timeouts", server, with(base, values{"timeouts": values{"read": "1m"}}), false, false},
+		{"on_failure", server, with(base, values{"on_failure": "keep"}), false, false},
+		{"pull_policy", server, inserted(base, "container", values{"pull_policy": "always"}), false, false},
+		{"another address", server, with(base, moved), false, false},
+		{"an unknown address", server, with(base, values{"ssh": unknown}), false, false},
+		{"the provider's key instead", server, with(base, values{"ssh": login(t, session, "private_key")}), false, false},
+		{"model", server, with(base, values{"model": "Qwen/Qwen2.5-0.5B-Instruct"}), true, false},
+		{"unknown model", server, with(base, values{"model": unknown}), true, false},
+		{"image", server, inserted(base, "container", values{"image": "vllm/vllm-openai:v0.32.0"}), true, false},
+		{"unknown container", server, with(base, values{"container": unknown}), true, false},
+		{"args", server, with(base, values{"args": []any{"--seed", "1"}}), true, false},
+		{"env", server, with(base, values{"env": values{"A": "b"}}), true, false},
+		{"port", server, with(base, values{"port": 8124}), true, false},
+		{"key", server, with(base, values{"api_key": "sk-another"}), true, false},
+		{"written key", server, with(base, values{"api_key_wo": "sk-another", "api_key_wo_version": 1}), true, false},
+		{"session", server, with(base, values{"session_id": "another"}), false, true},
+		{"unknown session", server, with(base, values{"session_id": unknown}), false, true},
+		{"the same machine", nowhere, away, false, false},
+		{"another machine", nowhere, with(away, moved), false, true},
+		{"an unknown machine", nowhere, with(away, values{"ssh": unknown}), false, true},
+	}
+	for _, test := range tests {
+		p := c.plan(deploymentType, test.prior, test.arguments)
+		if failed(p.Diagnostics) {
+			t.Errorf("%s: %s", test.name, list(p.Diagnostics))
+			continue
+		}
+		if restarts := !get(t, p.value, "id").IsKnown(); restarts != test.restarts {
+			t.Errorf("%s: another server: %v, want %v", test.name, restarts, test.restarts)
+		}
+		if replaces := len(p.replaced()) > 0; replaces != test.replaces {
+			t.Errorf("%s: replaced for %v", test.name, p.replaced())
+		}
+		if test.name == "nothing" && !p.value.Equal(test.prior.state) {
+			t.Error("a plan for nothing changes something")
+		}
+	}
+	tidy(t, c, session)
+}
+
+// fields turns an object's members into arguments.
+func fields[V any](members map[string]V) values {
+	all := values{}
+	for name, v := range members {
+		all[name] = v
+	}
+	return all
+}
+
+// QA1-001, QA1-008: a cancel ends what is under way, gives back what was made by
+// then, and is called what it is.
+func TestQA1_001_CancelLeavesNothing(t *testing.T) {
+	t.Parallel()
+	t.Run("session", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		c := w.configured(t, nil)
+		if err := w.SetFaults(sandbox.Rule{Route: sandbox.EventBoot, Fault: sandbox.BootsLate}); err != nil {
+			t.Fatal(err)
+		}
+		made, diags := c.cancelled(sessionType, goodSession, func() bool { return len(w.Ledger().Billing) > 0 })
+		expect(t, diags, "ERROR: Interrupted", "released")
+		if !made.state.IsNull() {
+			t.Error("it is in state")
+		}
+	})
+	t.Run("deployment", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, func(o *sandbox.Options) {
+			for i := range o.Offers {
+				o.Offers[i].Machine.VLLM.Load *= 1000
+			}
+		})
+		c := w.configured(t, nil)
+		session := c.create(sessionType, goodSession)
+		made, diags := c.cancelled(deploymentType, onSession(t, session, nil), func() bool {
+			m, err := w.machine()
+			return err == nil && slices.ContainsFunc(m.CommandLog(), func(line string) bool { return strings.Contains(line, "serve "+qwen) })
+		})
+		expect(t, diags, "ERROR: ", "nterrupted|cancel")
+		if !made.state.IsNull() {
+			t.Error("it is in state")
+		}
+		if err := w.nothingServes(nil); err != nil {
+			t.Error(err)
+		}
+		tidy(t, c, session)
+	})
+}
+
+// cancelled creates a resource and cancels that as soon as something holds.
+func (c *core) cancelled(name string, arguments values, when func() bool) (object, []*tfprotov6.Diagnostic) {
+	c.t.Helper()
+	p := c.plan(name, object{}, arguments)
+	ctx, cancel := context.WithCancel(c.t.Context())
+	defer cancel()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		eventually(c.t, "something to cancel", when)
+		cancel()
+	}()
+	made, diags := c.under(ctx).apply(name, p)
+	<-watched
+	return made, diags
+}

@@ -1,0 +1,604 @@
+package provider_test
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+)
+
+const (
+	sessionsType  = "shopper_gpu_sessions"
+	costsType     = "shopper_costs"
+	templatesType = "shopper_templates"
+	serviceType   = "shopper_service"
+	tunnelType    = "shopper_ssh_tunnel"
+	extendType    = "shopper_extend_session"
+	restartType   = "shopper_restart_vllm"
+)
+
+var blueLobster = values{"clouds": []any{"bluelobster"}}
+
+// number is a number attribute; it fails the test for null.
+func number(t *testing.T, v tftypes.Value, name string) float64 {
+	t.Helper()
+	var n big.Float
+	if err := get(t, v, name).As(&n); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	f, _ := n.Float64()
+	return f
+}
+
+func truth(t *testing.T, v tftypes.Value, name string) bool {
+	t.Helper()
+	var b bool
+	if err := get(t, v, name).As(&b); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return b
+}
+
+func elements(t *testing.T, v tftypes.Value, name string) []tftypes.Value {
+	t.Helper()
+	var all []tftypes.Value
+	if err := get(t, v, name).As(&all); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return all
+}
+
+func TestSessionsTellStrays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	made := c.create(sessionType, values{"name": "known", "requirements": blueLobster})
+	known := text(t, made.state, "id")
+	stray := w.rentByHand(t, a6000, "terraform/left/0123456789abcdef0123456789abcdef")
+	other := w.rentByHand(t, vast, "somebody-else")
+
+	all, diags := c.readData(sessionsType, values{"known_ids": []any{known}, "all_consumers": true})
+	expect(t, diags)
+	strays := map[string]bool{}
+	for _, s := range elements(t, all, "sessions") {
+		strays[text(t, s, "id")] = truth(t, s, "stray")
+		if !truth(t, s, "ssh_available") || number(t, s, "hours_left") <= 0 || number(t, s, "cost") < 0 {
+			t.Errorf("session is %s", s)
+		}
+	}
+	if len(strays) != 3 || strays[known] || !strays[stray.ID] || strays[other.ID] {
+		t.Errorf("strays are %v", strays)
+	}
+	ids := elements(t, all, "stray_ids")
+	if len(ids) != 1 || !ids[0].Equal(tftypes.NewValue(tftypes.String, stray.ID)) {
+		t.Errorf("stray_ids are %v", ids)
+	}
+	if got := number(t, all, "price_per_hour"); got < 1.25 || got > 1.27 { // 0.31 + 0.56 + 0.39
+		t.Errorf("they cost %v an hour", got)
+	}
+
+	count := func(arguments values, want int) {
+		t.Helper()
+		got, diags := c.readData(sessionsType, arguments)
+		expect(t, diags)
+		if n := len(elements(t, got, "sessions")); n != want {
+			t.Errorf("%v: %d sessions, want %d", arguments, n, want)
+		}
+		if !get(t, got, "stray_ids").IsNull() {
+			t.Error("strays without known_ids")
+		}
+	}
+	count(values{}, 2)
+	count(values{"name_prefix": "le"}, 1)
+	count(values{"clouds": []any{"vastai"}}, 0)
+	count(values{"clouds": []any{"vastai"}, "all_consumers": true}, 1)
+	count(values{"older_than_hours": 5.0}, 0)
+	count(values{"statuses": []any{"stopped"}}, 0)
+
+	one, diags := c.readData(sessionType, values{"name": "left"})
+	expect(t, diags)
+	if text(t, one, "id") != stray.ID || number(t, one, "reservation_hours") != 2 {
+		t.Errorf("by its name it is %s", one)
+	}
+	one, diags = c.readData(sessionType, values{"id": other.ID})
+	expect(t, diags)
+	if !get(t, one, "name").IsNull() || text(t, one, "consumer_id") != "somebody-else" {
+		t.Errorf("by its id it is %s", one)
+	}
+	_, diags = c.readData(sessionType, values{"name": "nobody"})
+	expect(t, diags, "Could not find the session", `no session "nobody"`)
+	_, diags = c.readData(sessionType, values{"id": "6f1c1d0e-0000-4000-8000-000000000000"})
+	expect(t, diags, "Could not find the session", "not found")
+	expect(t, c.validateData(sessionType, values{}), "Missing")
+	expect(t, c.validateData(sessionType, values{"id": known, "name": "known"}), "Invalid Attribute Combination")
+
+	again := w.rentByHand(t, vastDouble, "terraform/left/fedcba9876543210fedcba9876543210")
+	_, diags = c.readData(sessionType, values{"name": "left"})
+	expect(t, diags, "several sessions", again.ID)
+	w.releaseByHand(t)
+	ended, diags := c.readData(sessionType, values{"id": known})
+	expect(t, diags)
+	if number(t, ended, "hours_left") != 0 || !get(t, ended, "ssh_available").IsNull() || text(t, ended, "status") != "stopped" {
+		t.Errorf("after its end it is %s", ended)
+	}
+}
+
+// QA1-003: of an answer in parts it is said which part is missing.
+func TestQA1_003_SessionsSayWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, values{"max_retries": 0})
+	w.rentByHand(t, a5000, "terraform/test/0123456789abcdef0123456789abcdef")
+	if err := w.SetFaults(
+		sandbox.Rule{Route: "GET /api/v1/costs", Fault: sandbox.Status, Value: 500},
+		sandbox.Rule{Route: "GET /api/v1/sessions/{id}/diagnostics", Fault: sandbox.Status, Value: 500},
+	); err != nil {
+		t.Fatal(err)
+	}
+	got, diags := c.readData(sessionsType, nil)
+	said := list(diags)
+	if failed(diags) || len(diags) != 2 || !strings.Contains(said, "Cost of session") || !strings.Contains(said, "SSH state of session") {
+		t.Errorf("said: %s", said)
+	}
+	s := elements(t, got, "sessions")[0]
+	if !get(t, s, "cost").IsNull() || !get(t, s, "ssh_available").IsNull() {
+		t.Errorf("made up: %s", s)
+	}
+	// A sum that lacks a part is no sum.
+	_, diags = c.readData(costsType, values{"consumer_id": "terraform"})
+	expect(t, diags, "Could not read costs", "500")
+	if err := w.SetFaults(); err != nil {
+		t.Fatal(err)
+	}
+	w.releaseByHand(t)
+}
+
+func TestCosts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	first := w.rentByHand(t, a5000, "terraform/one/0123456789abcdef0123456789abcdef")
+	w.rentByHand(t, a6000, "terraform/two/fedcba9876543210fedcba9876543210")
+	w.rentByHand(t, vast, "somebody-else")
+	w.Advance(time.Hour)
+	read := func(arguments values) tftypes.Value {
+		t.Helper()
+		got, diags := c.readData(costsType, arguments)
+		expect(t, diags)
+		return got
+	}
+	eventually(t, "the hour to be booked", func() bool {
+		return number(t, read(values{"session_id": first.ID}), "total_cost") > 0
+	})
+	one := read(values{"session_id": first.ID})
+	if got := number(t, one, "total_cost"); got != 0.31 || text(t, one, "currency") != "USD" || !get(t, one, "by_cloud").IsNull() {
+		t.Errorf("one session: %s", one)
+	}
+	consumer := read(values{"consumer_id": "terraform", "period": "monthly"})
+	if got := number(t, consumer, "total_cost"); got < 0.8699 || got > 0.8701 || number(t, consumer, "session_count") != 2 {
+		t.Errorf("the consumer's sessions: %s", consumer)
+	}
+	byType := members(t, get(t, consumer, "by_gpu_type"))
+	if len(byType) != 2 || text(t, consumer, "period_start") == "" {
+		t.Errorf("by GPU type: %s", consumer)
+	}
+	all := read(nil)
+	if got := number(t, all, "total_cost"); got < 1.2599 || got > 1.2601 {
+		t.Errorf("everybody: %s", all)
+	}
+	nobody := read(values{"consumer_id": "nobody", "period": "daily"})
+	if number(t, nobody, "total_cost") != 0 || len(members(t, get(t, nobody, "by_cloud"))) != 0 {
+		t.Errorf("nobody: %s", nobody)
+	}
+	expect(t, c.validateData(costsType, values{"session_id": first.ID, "period": "daily"}), "Invalid Attribute Combination")
+	expect(t, c.validateData(costsType, values{"period": "daily"}), "Invalid Attribute Combination")
+	expect(t, c.validateData(costsType, values{"consumer_id": "x", "period": "yearly"}), `"daily" "monthly"`)
+	w.releaseByHand(t)
+}
+
+func TestTemplates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *sandbox.Options) { o.Templates = sandbox.BuiltinTemplates() })
+	c := w.configured(t, nil)
+	count := func(arguments values) int {
+		t.Helper()
+		got, diags := c.readData(templatesType, arguments)
+		expect(t, diags)
+		return len(elements(t, got, "templates"))
+	}
+	all := count(nil)
+	if all == 0 || count(values{"recommended": true})+count(values{"recommended": false}) != all {
+		t.Errorf("of %d templates recommended and others are not all", all)
+	}
+	if n := count(values{"name_contains": "VLLM"}); n == 0 || n >= all {
+		t.Errorf("%d of %d have vllm in their name", n, all)
+	}
+	if n := count(values{"offer_id": vast}); n == 0 {
+		t.Error("none fits an RTX 4090")
+	}
+	if n := count(values{"offer_id": a5000}); n != 0 {
+		t.Errorf("%d fit another cloud's offer", n)
+	}
+	without := newWorld(t).configured(t, nil)
+	_, diags := without.readData(templatesType, nil)
+	expect(t, diags, "Could not list templates")
+}
+
+func TestService(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, values{"max_retries": 0})
+	got, diags := c.readData(serviceType, nil)
+	expect(t, diags)
+	if !truth(t, got, "reachable") || !truth(t, got, "healthy") || !truth(t, got, "ready") || !get(t, got, "problem").IsNull() {
+		t.Errorf("well: %s", got)
+	}
+	w.SetNotReady(time.Hour)
+	got, diags = c.readData(serviceType, nil)
+	expect(t, diags)
+	if truth(t, got, "ready") || text(t, got, "message") != "The shopper is starting up." {
+		t.Errorf("starting: %s", got)
+	}
+	if err := w.SetFaults(sandbox.Rule{Route: "GET /api/v1/offer-health", Fault: sandbox.Status, Value: 500}); err != nil {
+		t.Fatal(err)
+	}
+	got, diags = c.readData(serviceType, nil)
+	expect(t, diags, "Offer health is not known")
+	if !get(t, got, "failing_offers").IsNull() {
+		t.Errorf("made up: %s", got)
+	}
+	nobody := newCore(t)
+	expect(t, nobody.configure(values{"url": "http://127.0.0.1:1", "max_retries": 0, "journal_directory": ""}))
+	got, diags = nobody.readData(serviceType, nil)
+	expect(t, diags)
+	if truth(t, got, "reachable") || text(t, got, "problem") != "unreachable" {
+		t.Errorf("unreachable: %s", got)
+	}
+}
+
+func TestExtendAction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := w.rentByHand(t, a5000, "terraform/test/0123456789abcdef0123456789abcdef")
+	hours := func() int {
+		t.Helper()
+		s, err := w.client(t).Session(t.Context(), session.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.ReservationHours
+	}
+	progress, diags := c.invoke(extendType, values{"session_id": session.ID, "reservation_hours": 4})
+	expect(t, diags)
+	if said := strings.Join(progress, "; "); hours() != 4 || !strings.Contains(said, "from 2 to 4 hours, at $0.31 an hour") ||
+		!strings.Contains(said, "reserved for 4 hours now") {
+		t.Errorf("%d hours: %s", hours(), said)
+	}
+	// M10: what is reserved already is not extended.
+	progress, diags = c.invoke(extendType, values{"session_id": session.ID, "reservation_hours": 3})
+	expect(t, diags)
+	if said := strings.Join(progress, "; "); hours() != 4 || !strings.Contains(said, "already") {
+		t.Errorf("%d hours: %s", hours(), said)
+	}
+	_, diags = c.invoke(extendType, values{"session_id": session.ID, "additional_hours": 1})
+	expect(t, diags)
+	if hours() != 5 {
+		t.Errorf("%d hours, want 5", hours())
+	}
+	// An answer that is lost adds nothing twice.
+	if err := w.SetFaults(sandbox.Rule{Route: "POST /api/v1/sessions/{id}/extend", Fault: sandbox.LoseAnswerAfter}); err != nil {
+		t.Fatal(err)
+	}
+	_, diags = c.invoke(extendType, values{"session_id": session.ID, "additional_hours": 1})
+	expect(t, diags)
+	if hours() != 6 {
+		t.Errorf("%d hours, want 6", hours())
+	}
+	_, diags = c.invoke(extendType, values{"session_id": session.ID, "additional_hours": 12})
+	expect(t, diags, "Reservation can't be extended", "limit of 12 hours")
+	_, diags = c.invoke(extendType, values{"session_id": session.ID})
+	expect(t, diags, "Missing")
+	_, diags = c.invoke(extendType, values{"session_id": session.ID, "reservation_hours": 13})
+	expect(t, diags, "between 1 and 12")
+	w.releaseByHand(t)
+	_, diags = c.invoke(extendType, values{"session_id": session.ID, "reservation_hours": 8})
+	expect(t, diags, "Could not extend session", "can't be extended")
+}
+
+// A list's result can be made configuration, imported, and has nothing to do then
+// but to adopt what nobody knew.
+func TestListSessions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	ours := w.rentByHand(t, a5000, "terraform/lister/0123456789abcdef0123456789abcdef")
+	other := w.rentByHand(t, vast, "somebody-else")
+
+	all, diags := c.list(sessionType, nil, 0)
+	expect(t, diags)
+	if len(all) != 1 || text(t, all[0].resource, "id") != ours.ID ||
+		!strings.HasPrefix(all[0].name, "lister (1 × RTX A5000 at bluelobster, $0.31 an hour, until ") {
+		t.Fatalf("listed: %v", all)
+	}
+	config := c.generate(sessionType, all[0].resource)
+	arguments := values{}
+	for name, v := range members(t, config) {
+		arguments[name] = v
+	}
+	expect(t, c.validate(sessionType, arguments))
+	imported, diags := c.importID(sessionType, ours.ID)
+	expect(t, diags, "Private key is not known")
+	p := c.plan(sessionType, imported, arguments)
+	if failed(p.Diagnostics) || len(p.replaced()) > 0 {
+		t.Errorf("the import's plan replaces it for %v: %s", p.replaced(), list(p.Diagnostics))
+	}
+
+	all, diags = c.list(sessionType, values{"all_consumers": true}, 0)
+	expect(t, diags)
+	var names []string
+	for _, l := range all {
+		names = append(names, text(t, l.resource, "name"))
+	}
+	if !slices.Contains(names, "lister") || !slices.Contains(names, other.ID) || len(names) != 2 {
+		t.Errorf("listed: %v", names)
+	}
+	for _, test := range []struct {
+		arguments values
+		limit     int64
+		want      int
+	}{
+		{values{"all_consumers": true}, 1, 1},
+		{values{"name_prefix": "nobody"}, 0, 0},
+		{values{"clouds": []any{"vastai"}, "all_consumers": true}, 0, 1},
+	} {
+		if all, diags = c.list(sessionType, test.arguments, test.limit); len(diags) > 0 || len(all) != test.want {
+			t.Errorf("%v: %d results, want %d: %s", test.arguments, len(all), test.want, list(diags))
+		}
+	}
+	w.releaseByHand(t)
+	broken := newCore(t)
+	expect(t, broken.configure(values{"url": "http://127.0.0.1:1", "max_retries": 0, "journal_directory": ""}))
+	_, diags = broken.list(sessionType, nil, 0)
+	expect(t, diags, "Shopper can't be reached")
+}
+
+// modelsThrough reads /v1/models at an address.
+func modelsThrough(t *testing.T, url, key string) (string, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v1/models", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	return fmt.Sprint(resp.StatusCode, " ", string(body)), err
+}
+
+// A deployment, looked at in every way and reached through tunnels, and restarted.
+func TestReachingADeployment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, values{"name": "test", "requirements": blueLobster})
+	ssh := values{}
+	for name, v := range members(t, get(t, session.state, "ssh")) {
+		ssh[name] = v
+	}
+	made := c.create(deploymentType, values{
+		"session_id": text(t, session.state, "id"), "ssh": ssh, "model": qwen, "container": values{"image": image},
+	})
+	server, key := get(t, made.state, "server"), text(t, made.state, "api_key")
+
+	t.Run("tunnels", func(t *testing.T) { w.tunnels(t, c, ssh, key) })
+	t.Run("health", func(t *testing.T) { w.healthFacts(t, c, ssh, server, key) })
+	t.Run("restart", func(t *testing.T) {
+		arguments := values{"ssh": ssh, "server": server, "api_key": key, "model": qwen}
+		progress, diags := c.invoke(restartType, arguments)
+		expect(t, diags)
+		if said := strings.Join(progress, "; "); !strings.Contains(said, "restarting the server") || !strings.HasSuffix(said, "The model has answered") {
+			t.Errorf("said: %s", said)
+		}
+		if said := fmt.Sprint(progress); strings.Contains(said, key) {
+			t.Error("the key is in the progress")
+		}
+		arguments["api_key"] = "sk-wrong"
+		_, diags = c.invoke(restartType, arguments)
+		if !failed(diags) || strings.Contains(list(diags), "sk-wrong") {
+			t.Errorf("with a wrong key: %s", list(diags))
+		}
+		arguments["ssh"] = values{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]}
+		_, diags = c.invoke(restartType, arguments)
+		expect(t, diags, "Machine can't be reached")
+	})
+	if _, diags := c.destroy(deploymentType, made); failed(diags) {
+		t.Error(list(diags))
+	}
+	if _, diags := c.destroy(sessionType, session); failed(diags) {
+		t.Error(list(diags))
+	}
+}
+
+func (w *world) tunnels(t *testing.T, c *core, ssh values, key string) {
+	var privates [][]byte
+	var addresses []string
+	for range 3 {
+		tunnel, private, diags := c.open(tunnelType, values{"ssh": ssh})
+		expect(t, diags)
+		privates, addresses = append(privates, private), append(addresses, text(t, tunnel, "address"))
+		if text(t, tunnel, "url") != "http://"+text(t, tunnel, "address") || text(t, tunnel, "host") != "127.0.0.1" {
+			t.Errorf("tunnel is %s", tunnel)
+		}
+	}
+	ask := func() {
+		t.Helper()
+		var asking sync.WaitGroup
+		for _, address := range addresses {
+			asking.Go(func() {
+				if got, err := modelsThrough(t, "http://"+address, key); err != nil || !strings.Contains(got, qwen) {
+					t.Errorf("%s: %v", got, err)
+				}
+			})
+		}
+		asking.Wait()
+	}
+	ask()
+	m, err := w.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.DropConnections() // they come back by themselves
+	ask()
+	for _, private := range privates {
+		expect(t, c.close(tunnelType, private))
+		expect(t, c.close(tunnelType, private)) // again: nothing to do
+	}
+	for _, address := range addresses {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s is still open", address)
+		}
+	}
+	_, _, diags := c.open(tunnelType, values{
+		"ssh": values{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]}, "timeouts": values{"open": "1s"},
+	})
+	if !failed(diags) {
+		t.Error("a tunnel to nowhere")
+	}
+	_, _, diags = c.open(tunnelType, values{"ssh": values{"host": "127.0.0.1", "user": "x"}})
+	if !failed(diags) {
+		t.Error("a tunnel without a key")
+	}
+}
+
+func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Value, key string) {
+	check := func(arguments values) map[string]tftypes.Value {
+		t.Helper()
+		got, diags := c.readData(healthType, arguments)
+		expect(t, diags)
+		all := map[string]tftypes.Value{}
+		for _, one := range elements(t, got, "checks") {
+			all[text(t, one, "name")] = one
+		}
+		if len(all) != 5 {
+			t.Fatalf("checks are %v", all)
+		}
+		return all
+	}
+	all := check(values{"ssh": ssh, "server": server, "api_key": key}) // base_url is left out
+	for name, fact := range map[string]string{
+		"gpus": "gpu_0_temperature_c", "runtime": "state", "health": "requests_waiting", "model": "context_length", "completion": "latency_seconds",
+	} {
+		if text(t, all[name], "status") != "passed" || text(t, get(t, all[name], "facts"), fact) == "" {
+			t.Errorf("%s: %s", name, all[name])
+		}
+	}
+	if text(t, get(t, all["gpus"], "facts"), "gpu_0_memory_used_mib") == "" || text(t, get(t, all["health"], "facts"), "kv_cache_usage") == "" {
+		t.Errorf("facts are missing: %s %s", all["gpus"], all["health"])
+	}
+	// Each check can be left out, and then nothing is asked.
+	for _, name := range []string{"gpus", "runtime", "health", "model", "completion"} {
+		if left := check(values{"ssh": ssh, "server": server, "api_key": key, "skip": []any{name}}); text(t, left[name], "status") != "skipped" {
+			t.Errorf("%s is not left out", name)
+		}
+	}
+	nothing := check(values{"ssh": values{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]},
+		"skip": []any{"gpus", "runtime", "health", "model", "completion"}})
+	if text(t, nothing["health"], "status") != "skipped" {
+		t.Error("it was asked")
+	}
+	problems := func(arguments values, want string, names ...string) {
+		t.Helper()
+		all := check(arguments)
+		for _, name := range names {
+			if got := text(t, all[name], "problem"); got != want || text(t, all[name], "message") == "" {
+				t.Errorf("%s: problem is %q, want %q: %s", name, got, want, text(t, all[name], "message"))
+			}
+		}
+	}
+	problems(values{"ssh": ssh, "api_key": "sk-wrong"}, "credentials", "model", "completion")
+	problems(values{"ssh": ssh, "api_key": key, "base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health", "model", "completion")
+	problems(values{"base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health")
+
+	// QA3-013: what nvidia-smi doesn't tell is left out.
+	m, err := w.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rental, err := w.rented()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Strike(rental.SessionID, sandbox.NotAvailable, nil); err != nil {
+		t.Fatal(err)
+	}
+	all = check(values{"ssh": ssh, "api_key": key})
+	if _, told := members(t, get(t, all["gpus"], "facts"))["gpu_0_temperature_c"]; told || text(t, all["gpus"], "status") != "passed" {
+		t.Errorf("gpus: %s", all["gpus"])
+	}
+
+	// A machine that accepts connections and says nothing, within the data source's own time.
+	m.Unresponsive(true)
+	defer m.Unresponsive(false)
+	begun := time.Now()
+	problems(values{"ssh": ssh, "server": server, "timeouts": values{"read": "2s"}}, "timeout", "gpus", "runtime", "health", "model", "completion")
+	endpoint, diags := c.readData(endpointType, values{"ssh": ssh, "timeouts": values{"read": "2s"}})
+	expect(t, diags)
+	if truth(t, endpoint, "ready") || text(t, endpoint, "problem") != "timeout" {
+		t.Errorf("endpoint: %s", endpoint)
+	}
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+func TestWrongArgumentsAreErrors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	for _, name := range []string{healthType, endpointType} {
+		expect(t, c.validateData(name, values{}), "base_url")
+		expect(t, c.validateData(name, values{"base_url": "ftp://x"}), "must begin with http")
+		expect(t, c.validateData(name, values{"base_url": unknown}))
+		expect(t, c.validateData(name, values{"ssh": unknown}))
+		_, diags := c.readData(name, values{"ssh": values{"host": "h", "user": "u"}})
+		expect(t, diags, "No key to log in with")
+		_, diags = c.readData(name, values{"ssh": values{"host": "h/x", "user": "u", "private_key": testKey(t)}})
+		expect(t, diags, "invalid configuration")
+	}
+	expect(t, c.validateData(healthType, values{"base_url": "http://h", "skip": []any{"nothing"}}), "value must be one of")
+}
+
+// testKey is a private key that no machine knows.
+func testKey(t *testing.T) string {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
