@@ -45,6 +45,11 @@ type Options struct {
 	// makes them, or 2048 when Speed is above 1, which is a matter of the
 	// computer's time only: form and use are the same.
 	KeyBits int
+	// RealDocker is the unix socket of a Docker engine on this computer that runs the
+	// VMs' containers, instead of the stand-in that plays them as processes; see
+	// engine.Config.Docker for what it can't do. "" = the stand-in. A restart by a
+	// container's own policy is no "container start" there.
+	RealDocker string
 	// Dir is where the machines' directories are made; "" = the system's for
 	// temporary files, in a directory of its own that Close removes.
 	Dir string
@@ -131,6 +136,9 @@ func Start(opts Options) (*Sandbox, error) {
 	if err := s.faults.Set(opts.Faults); err != nil {
 		return nil, fmt.Errorf("the sandbox's faults: %w", err)
 	}
+	if err := checkDocker(context.Background(), opts.RealDocker); err != nil {
+		return nil, err
+	}
 	if s.dir, err = makeWorkDir(opts.Dir); err != nil {
 		return nil, err
 	}
@@ -154,7 +162,7 @@ func (s *Sandbox) assemble(opts Options, offers []Offer) {
 	}
 	start := opts.start
 	if start == nil {
-		start = realMachines(s.dir.path)
+		start = realMachines(s.dir.path, opts.RealDocker)
 	}
 	s.end = end
 	s.market = newMarket(clock, offers, opts.Seed, opts.Moving)

@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +50,9 @@ type docker struct {
 // newDocker connects to a real engine, and gives it the image that containers are
 // made of. What other sandboxes that were killed left in it is removed.
 func newDocker(ctx context.Context, e *Engine) (*docker, error) {
+	if runtime.GOOS != "linux" {
+		return nil, errors.New("a real Docker engine takes Linux: its containers run this program and use this computer's files")
+	}
 	sum := sha256.Sum256([]byte(e.cfg.Root))
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", e.cfg.Docker)
