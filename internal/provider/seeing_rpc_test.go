@@ -567,7 +567,7 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 	if truth(t, endpoint, "ready") || text(t, endpoint, "problem") != "timeout" {
 		t.Errorf("endpoint: %s", endpoint)
 	}
-	if took := time.Since(begun); took > 20*time.Second {
+	if took := time.Since(begun); took > 40*time.Second {
 		t.Errorf("took %s", took)
 	}
 }

@@ -184,11 +184,11 @@ func (m *model) fill(s seen) {
 	switch {
 	case s.healthErr != nil:
 		m.Problem, m.Message = types.StringValue(diagnostic.Problem(s.healthErr)), types.StringValue(s.healthErr.Error())
+	case s.readyErr == nil && !s.ready.Ready:
+		m.Problem, m.Message = types.StringValue(diagnostic.Unhealthy), types.StringValue("The shopper is starting up.")
 	case !m.Healthy.ValueBool():
 		m.Problem = types.StringValue(diagnostic.Unhealthy)
 		m.Message = types.StringValue("The shopper says that it is " + s.health.Status + ".")
-	case s.readyErr == nil && !s.ready.Ready:
-		m.Problem, m.Message = types.StringValue(diagnostic.Unhealthy), types.StringValue("The shopper is starting up.")
 	}
 	if s.readyErr == nil {
 		m.Ready = types.BoolValue(s.ready.Ready)

@@ -181,7 +181,8 @@ func EphemeralArgument() ephemeral.SingleNestedAttribute {
 }
 
 // ActionArgument is the attribute as an action's argument. Actions have no
-// sensitive attributes: Terraform shows none of their arguments.
+// sensitive attributes, and the framework refuses values of write-only ones;
+// Terraform shows none of their arguments.
 func ActionArgument() action.SingleNestedAttribute {
 	attributes := func(fields []field) map[string]action.Attribute {
 		all := map[string]action.Attribute{
@@ -189,7 +190,7 @@ func ActionArgument() action.SingleNestedAttribute {
 		}
 		for _, f := range fields {
 			all[f.name] = action.StringAttribute{
-				Required: f.required, Optional: !f.required, WriteOnly: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
+				Required: f.required, Optional: !f.required, MarkdownDescription: f.text, Validators: f.strings,
 			}
 		}
 		return all

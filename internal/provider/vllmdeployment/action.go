@@ -62,8 +62,6 @@ func (a *RestartAction) Schema(ctx context.Context, _ action.SchemaRequest, resp
 	}
 	runtime := part(true, "How it is run.")
 	runtime.Validators = []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))}
-	key := part(false, "The server's API key. Terraform keeps it nowhere.")
-	key.WriteOnly = true
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Starts a deployment's server again as it is, and is done when its model has answered. A server that doesn't" +
 			" come back is left for the next apply to see, and its log is in the error. Needs Terraform 1.14.",
@@ -83,7 +81,7 @@ func (a *RestartAction) Schema(ctx context.Context, _ action.SchemaRequest, resp
 					},
 				},
 			},
-			"api_key": key,
+			"api_key": part(false, "The server's API key."),
 			"model":   part(true, "The model's name as it is served, which is asked: a deployment's `served_model_name`, else its `model`."),
 			"completion": schema.BoolAttribute{
 				Optional:            true,
