@@ -77,7 +77,8 @@ func run(ctx context.Context, tofu string, patterns []string) (bool, error) {
 	total := &tally{}
 	for _, r := range rounds(programs, withCLI, patterns) {
 		fmt.Printf("\n== %s\n", r.name)
-		args := append([]string{"test", "-json", "-count=1", "-timeout=20m", "-shuffle=on"}, r.args...)
+		// One package at a time: tests of real processes and timeouts don't compete with another package's.
+		args := append([]string{"test", "-json", "-count=1", "-p=1", "-timeout=30m", "-shuffle=on"}, r.args...)
 		if parts.noRace == "" {
 			args = slices.Insert(args, 1, "-race")
 		}
