@@ -1,7 +1,6 @@
 package provider_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -219,19 +218,6 @@ func noChange() resource.ConfigPlanChecks {
 // action is the check that a plan does this to that resource.
 func action(address string, what plancheck.ResourceActionType) resource.ConfigPlanChecks {
 	return resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, what)}}
-}
-
-// attribute reads a string attribute of a resource in state.
-func attribute(s *terraform.State, address, name string) (string, error) {
-	r, ok := s.RootModule().Resources[address]
-	if !ok {
-		return "", fmt.Errorf("no %s in state", address)
-	}
-	value, ok := r.Primary.Attributes[name]
-	if !ok {
-		return "", errors.New(address + " has no " + name)
-	}
-	return value, nil
 }
 
 // at is the path of an attribute.
