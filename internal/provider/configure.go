@@ -74,9 +74,16 @@ func (m model) unknown() []string {
 		name  string
 		value attr.Value
 	}{
-		{"url", m.URL}, {"token", m.Token}, {"headers", m.Headers}, {"ca_certificate", m.CACertificate},
-		{"client_certificate", m.ClientCertificate}, {"client_key", m.ClientKey}, {"consumer_id", m.ConsumerID},
-		{"journal_directory", m.JournalDirectory}, {"request_timeout", m.RequestTimeout}, {"max_retries", m.MaxRetries},
+		{"url", m.URL},
+		{"token", m.Token},
+		{"headers", m.Headers},
+		{"ca_certificate", m.CACertificate},
+		{"client_certificate", m.ClientCertificate},
+		{"client_key", m.ClientKey},
+		{"consumer_id", m.ConsumerID},
+		{"journal_directory", m.JournalDirectory},
+		{"request_timeout", m.RequestTimeout},
+		{"max_retries", m.MaxRetries},
 		{"budget", m.Budget},
 	} {
 		if !whollyKnown(setting.value) {

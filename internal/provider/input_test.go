@@ -14,7 +14,7 @@ import (
 )
 
 // with is a copy of arguments with others added; nil takes one away.
-func with(arguments values, others values) values {
+func with(arguments, others values) values {
 	all := maps.Clone(arguments)
 	maps.Copy(all, others)
 	return all

@@ -154,7 +154,9 @@ func (d *DataSource) ask(ctx context.Context, m *model, target reach.Target, dia
 	}
 	m.VLLMVersion = text(version)
 	for _, served := range models {
-		m.Models = append(m.Models, modelModel{ID: types.StringValue(served.ID), Root: text(served.Root), ContextLength: number(served.MaxModelLen)})
+		m.Models = append(m.Models, modelModel{
+			ID: types.StringValue(served.ID), Root: text(served.Root), ContextLength: number(served.MaxModelLen),
+		})
 	}
 	if len(models) == 0 {
 		return errors.New("the server serves no model")
