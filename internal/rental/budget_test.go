@@ -3,6 +3,7 @@ package rental
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -15,9 +16,11 @@ func (w *world) capped(ceiling float64) *Renter {
 
 func TestBudgetRefusesBeforeRenting(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("a"))) // $0.40, by another run
-		broken := fails[*BudgetError](t, w.apply(t.Context(), w.capped(0.79), order("b")), "$0.79", "Nothing was rented")
+		broken := caught[*BudgetError](t, w.apply(t.Context(), w.capped(0.79), order("b")), "$0.79", "Nothing was rented")
 		if broken.Sessions != 1 || broken.Spent != 0.40 {
 			t.Errorf("it counts %d sessions at $%g", broken.Sessions, broken.Spent)
 		}
@@ -33,7 +36,9 @@ func TestBudgetRefusesBeforeRenting(t *testing.T) {
 
 func TestBudgetCountsRentalsSideBySide(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.capped(1.3) // room for three
 		errs := make(chan error, 8)
 		for _, name := range strings.Fields("a b c d e f g h") {
@@ -59,7 +64,9 @@ func TestBudgetCountsRentalsSideBySide(t *testing.T) {
 // TestBudgetCountsWhatIsReallyPaid: of what others rented, too.
 func TestBudgetCountsWhatIsReallyPaid(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("a")))
 		w.f.boots = []lot{{factor: 2}}
 		o := order("b")
@@ -75,7 +82,9 @@ func TestBudgetCountsWhatIsReallyPaid(t *testing.T) {
 
 func TestBudgetLetsGoOfWhatCameToNothing(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.capped(0.45)
 		w.f.boots = []lot{{refuse: "stale"}, {dies: "no"}, {refuse: "quota"}}
 		for range 3 {

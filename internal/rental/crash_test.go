@@ -17,7 +17,6 @@ import (
 // release what it rented. A panic is the same: nothing but locks is let go.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	die := func(string, ...any) { panic(crash{}) }
 	tests := []struct {
 		name   string
 		script func(w *world, o *Order)
@@ -26,9 +25,9 @@ func TestCrash(t *testing.T) {
 	}{
 		{name: "before anything", script: func(w *world, _ *Order) { w.f.fault("offers", 1, verdict{crash: true}) }},
 		{name: "before the request", script: func(_ *world, o *Order) {
-			o.Progress = func(format string, args ...any) {
+			o.Progress = func(format string, _ ...any) {
 				if strings.HasPrefix(format, "Renting") {
-					die(format, args...)
+					die()
 				}
 			}
 		}, plan: 1},
@@ -37,10 +36,13 @@ func TestCrash(t *testing.T) {
 			w.f.fault("create", 1, verdict{crash: true})
 			w.f.boots = []lot{{hold: 4 * time.Minute}}
 		}, plan: 1},
-		{name: "when the id is known", script: func(_ *world, o *Order) { o.Rented = func(*Rental) { die("") } }, plan: 1},
+		{name: "when the id is known", script: func(_ *world, o *Order) { o.Rented = func(*Rental) { die() } }, plan: 1},
 		{name: "while waiting", script: func(w *world, _ *Order) { w.f.fault("get", 3, verdict{crash: true}) }, plan: 1},
 		{name: "in the login", script: func(_ *world, o *Order) {
-			o.Login = func(context.Context, shopper.Session, string) error { panic(crash{}) }
+			o.Login = func(context.Context, shopper.Session, string) error {
+				die()
+				return nil
+			}
 		}, plan: 1},
 		{name: "while releasing", script: func(w *world, _ *Order) {
 			w.f.boots = []lot{{dies: "no"}}
@@ -64,7 +66,9 @@ func TestCrash(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				r, o := w.process(), order("box")
 				if test.script != nil {
 					test.script(w, &o)
@@ -100,7 +104,9 @@ func TestCrashIsSettledByOtherCalls(t *testing.T) {
 	for _, call := range []string{"Settle", "ReleaseSession"} {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				// The one in state, and a replacement of it that a crash left.
 				ok(t, w.apply(t.Context(), w.process(), order("box")))
 				live := w.state["box"].Session
@@ -139,13 +145,15 @@ func TestCrashIsSettledByOtherCalls(t *testing.T) {
 // TestJournalLost: without the journal a leftover is a conflict that names it.
 func TestJournalLost(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.fault("get", 2, verdict{crash: true})
 		if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
 			t.Fatal("it didn't die")
 		}
 		w.dir = t.TempDir()
-		conflict := fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "$0.4/h", "since ", "on_conflict")
+		conflict := caught[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "$0.4/h", "since ", "on_conflict")
 		if len(conflict.Sessions) != 1 || !strings.Contains(conflict.Error(), w.f.row(t, "box").ID) {
 			t.Errorf("it doesn't name the session: %v", conflict)
 		}
@@ -165,7 +173,9 @@ func TestJournalLost(t *testing.T) {
 // TestTwoStacks: the same consumer and name in two directories.
 func TestTwoStacks(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		mine := w.dir
 		w.dir = t.TempDir()
@@ -187,7 +197,9 @@ func errOf2(_ *Rental, err error) error { return err }
 // TestHandedOverIsNeverALeftover: whether it is the live one nobody can tell.
 func TestHandedOverIsNeverALeftover(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), w.state["box"].Session.ID)
 		w.known()
@@ -203,7 +215,9 @@ func TestHandedOverIsNeverALeftover(t *testing.T) {
 // TestLiveRunIsLeftAlone: an entry that is held belongs to a run at work.
 func TestLiveRunIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.boot = 5 * time.Minute
 		done := make(chan error)
 		go func() { done <- w.apply(t.Context(), w.process(), order("box")) }()
@@ -226,7 +240,9 @@ func TestClockSetMeanwhile(t *testing.T) {
 	for _, skew := range []time.Duration{-24 * time.Hour, -time.Minute, 45 * time.Second, 3 * time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				w.f.fault("create", 1, verdict{crash: true})
 				w.f.boots = []lot{{hold: 290 * time.Second}}
 				if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
@@ -268,25 +284,24 @@ func TestJournalInTrouble(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
-		spoil func(t *testing.T, dir string)
+		spoil func(dir string) error
 		file  bool // the directory is none
 	}{
-		{name: "garbage", spoil: func(t *testing.T, dir string) { write(t, dir, token('a')+".json", "{") }},
-		{name: "empty", spoil: func(t *testing.T, dir string) { write(t, dir, token('a')+".json", "") }},
-		{name: "another mark inside", spoil: func(t *testing.T, dir string) {
-			write(t, dir, token('a')+".json", `{"version":1,"mark":"terraform/box/`+token('b')+`"}`)
+		{name: "garbage", spoil: func(dir string) error { return write(dir, token('a')+".json", "{") }},
+		{name: "empty", spoil: func(dir string) error { return write(dir, token('a')+".json", "") }},
+		{name: "another mark inside", spoil: func(dir string) error {
+			return write(dir, token('a')+".json", `{"version":1,"mark":"terraform/box/`+token('b')+`"}`)
 		}},
-		{name: "another version", spoil: func(t *testing.T, dir string) {
-			write(t, dir, token('a')+".json", `{"version":2,"mark":"terraform/box/`+token('a')+`"}`)
+		{name: "another version", spoil: func(dir string) error {
+			return write(dir, token('a')+".json", `{"version":2,"mark":"terraform/box/`+token('a')+`"}`)
 		}},
-		{name: "huge", spoil: func(t *testing.T, dir string) { write(t, dir, token('a')+".json", strings.Repeat(" ", maxEntry+1)) }},
-		{name: "a directory", spoil: func(t *testing.T, dir string) { ok(t, os.MkdirAll(filepath.Join(dir, token('a')+".json"), 0o700)) }},
-		{name: "a link to nowhere else", spoil: func(t *testing.T, dir string) {
-			ok(t, os.Symlink(dir, filepath.Join(dir, token('a')+".json")))
+		{name: "huge", spoil: func(dir string) error { return write(dir, token('a')+".json", strings.Repeat(" ", maxEntry+1)) }},
+		{name: "a directory", spoil: func(dir string) error { return os.MkdirAll(filepath.Join(dir, token('a')+".json"), 0o700) }},
+		{name: "a link to nowhere else", spoil: func(dir string) error {
+			return os.Symlink(dir, filepath.Join(dir, token('a')+".json"))
 		}},
-		{name: "no directory but a file", file: true, spoil: func(t *testing.T, dir string) {
-			ok(t, os.RemoveAll(dir))
-			ok(t, os.WriteFile(dir, nil, 0o600))
+		{name: "no directory but a file", file: true, spoil: func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600))
 		}},
 	}
 	for _, test := range tests {
@@ -300,7 +315,7 @@ func TestJournalInTrouble(t *testing.T) {
 						t.Fatal("it didn't die")
 					}
 				}
-				test.spoil(t, w.dir)
+				ok(t, test.spoil(w.dir))
 				if _, err := w.process().Leftovers("box"); err == nil {
 					t.Error("a plan says nothing of it")
 				} else {
@@ -325,16 +340,16 @@ func TestJournalInTrouble(t *testing.T) {
 
 func token(c byte) string { return strings.Repeat(string(c), 32) }
 
-func write(t *testing.T, dir, name, text string) {
-	t.Helper()
-	ok(t, os.MkdirAll(dir, 0o700))
-	ok(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+func write(dir, name, text string) error {
+	return errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 }
 
 // TestLeftoverThatCantBeReleasedStopsTheRun: nothing is rented beside it.
 func TestLeftoverThatCantBeReleasedStopsTheRun(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.fault("get", 2, verdict{crash: true})
 		if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
 			t.Fatal("it didn't die")
@@ -353,7 +368,9 @@ func TestLeftoverThatCantBeReleasedStopsTheRun(t *testing.T) {
 // TestHandOverThatCantBeWritten must not make the machine look like a leftover.
 func TestHandOverThatCantBeWritten(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.process()
 		rental, err := r.Rent(t.Context(), order("box"))
 		ok(t, err)
@@ -375,7 +392,9 @@ func TestHandOverThatCantBeWritten(t *testing.T) {
 
 func TestInStateIsNoLeftoverEvenIfTheJournalCantBeTold(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		rental, err := w.process().Rent(t.Context(), order("box"))
 		ok(t, err)
 		rental.held.release() // it says: not handed over

@@ -11,17 +11,6 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// bubble runs a test in virtual time with a world of its own, and ends it with a
-// destroy after which nothing may bill.
-func bubble(t *testing.T, run func(t *testing.T, w *world)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		run(t, w)
-		w.nothing()
-	})
-}
-
 // TestPost is the table of what can happen to the request that rents. Each ends
 // with one machine or none, and with the ledger.
 func TestPost(t *testing.T) {
@@ -63,7 +52,9 @@ func TestPost(t *testing.T) {
 		for _, journal := range []string{"journal", "no journal"} {
 			t.Run(test.name+", "+journal, func(t *testing.T) {
 				t.Parallel()
-				bubble(t, func(t *testing.T, w *world) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					defer w.nothing()
 					if journal != "journal" {
 						w.dir = ""
 					}
@@ -90,7 +81,9 @@ func TestPost(t *testing.T) {
 
 func TestConflict409OfSomebodyElseReleasesNothing(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("other")))
 		theirs := w.f.row(t, "other")
 		w.f.fault("create", 1, verdict{before: refusal(409, "", "consumer x already has active session "+theirs.ID+" for offer o")})
@@ -109,7 +102,9 @@ func TestStoppedComesBack(t *testing.T) {
 	for _, hold := range []time.Duration{time.Second, 40 * time.Second, 4 * time.Minute, 299 * time.Second} {
 		t.Run(hold.String(), func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				w.f.fault("create", 1, verdict{early: lostAnswer()})
 				w.f.boots = []lot{{hold: hold}}
 				ok(t, w.apply(t.Context(), w.process(), order("box")))
@@ -122,7 +117,9 @@ func TestStoppedComesBack(t *testing.T) {
 
 func TestCancelWhileSessionMayComeBackLeavesItToTheJournal(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ctx, cancel := context.WithCancel(t.Context())
 		w.f.fault("create", 1, verdict{early: lostAnswer()})
 		w.f.boots = []lot{{hold: 4 * time.Minute}}
@@ -169,7 +166,9 @@ func TestNoJournalAndCancelIsTold(t *testing.T) {
 
 func TestCancelDuringPostWaitsForItsAnswer(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ctx, cancel := context.WithCancel(t.Context())
 		w.f.hold = time.Minute
 		time.AfterFunc(5*time.Second, cancel)
@@ -208,7 +207,7 @@ func TestDoubtEndsTheRun(t *testing.T) {
 				if rental != nil {
 					t.Fatal("a rental came of it")
 				}
-				doubt := fails[*DoubtError](t, err, w.f.row(t, "box").ConsumerID)
+				doubt := caught[*DoubtError](t, err, w.f.row(t, "box").ConsumerID)
 				if doubt.Forgotten != (dir == "") {
 					t.Errorf("Forgotten is %v with the journal %q", doubt.Forgotten, dir)
 				}
@@ -228,7 +227,9 @@ func TestDoubtEndsTheRun(t *testing.T) {
 
 func TestSalvagedSessionThatCantBeReleasedIsReturned(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.fault("create", 1, verdict{answer: func(c shopper.Created) (shopper.Created, error) {
 			return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no key"), Session: &c.Session}
 		}})
@@ -247,9 +248,11 @@ func TestSalvagedSessionThatCantBeReleasedIsReturned(t *testing.T) {
 
 func TestAllAttemptsAndTheirReasonsAreInTheError(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.boots = []lot{{refuse: "stale"}, {refuse: "quota exceeded"}, {never: true}}
-		all := fails[*AttemptsError](t, w.apply(t.Context(), w.process(), order("box")),
+		all := caught[*AttemptsError](t, w.apply(t.Context(), w.process(), order("box")),
 			"vastai-00", "vastai-01", "vastai-02", "stale_inventory", "quota exceeded", "SSH verification timeout", "released")
 		if len(all.Attempts) != 3 {
 			t.Errorf("%d attempts", len(all.Attempts))
@@ -260,7 +263,9 @@ func TestAllAttemptsAndTheirReasonsAreInTheError(t *testing.T) {
 
 func TestServiceDownWhileTheAnswerIsLost(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.fault("create", 1, verdict{after: lostAnswer()})
 		lists := w.f.count("list") + 4 // before renting
 		for n := range 12 {
@@ -273,7 +278,9 @@ func TestServiceDownWhileTheAnswerIsLost(t *testing.T) {
 
 func TestPartialListIsNoAbsence(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.fault("list", 3, verdict{before: refusal(200, "", "it counts 3 sessions and holds 2")})
 		fails[*shopper.Error](t, w.apply(t.Context(), w.process(), order("box")), "counts 3")
 		if n := w.f.count("create"); n != 0 {
@@ -284,7 +291,9 @@ func TestPartialListIsNoAbsence(t *testing.T) {
 
 func TestSideBySideRentalsTakeDifferentOffers(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.process()
 		errs := make(chan error, 10)
 		for _, name := range strings.Fields("a b c d e f g h i j") {

@@ -164,15 +164,11 @@ func (r *Renter) marked(ctx context.Context, mark string) ([]shopper.Session, er
 // reports whether that one is proved to have ended; where it can't be read, the
 // search for the mark follows.
 func (r *Renter) releaseKnown(ctx context.Context, d *doubt) (bool, error) {
-	id := d.held.SessionID
-	if shopper.ValidateID(id) != nil {
+	if d.held.SessionID == "" {
 		return false, nil
 	}
-	s, err := r.service.Session(ctx, id)
-	if err != nil {
-		return shopper.IsNotFound(err), nil
-	}
-	if s.ConsumerID == d.held.Mark {
+	s, err := r.service.Session(ctx, d.held.SessionID)
+	if err == nil && s.ConsumerID == d.held.Mark {
 		err = r.releaseOf(ctx, d, s)
 		return err == nil, err
 	}

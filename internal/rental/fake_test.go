@@ -132,7 +132,7 @@ func (f *fake) strike(ctx context.Context, op string) (verdict, error) {
 	}
 	f.mu.Unlock()
 	if v.crash && op != "create" {
-		panic(crash{})
+		die()
 	}
 	if err := nap(ctx, v.delay); err != nil {
 		return v, lost(op, err)
@@ -229,7 +229,7 @@ func (f *fake) CreateSession(ctx context.Context, req shopper.CreateSession) (sh
 		done <- result{created, err}
 	}()
 	if v.crash {
-		panic(crash{})
+		die()
 	}
 	if v.early != nil {
 		return shopper.Created{}, errors.Join(nap(ctx, 500*time.Millisecond), v.early)

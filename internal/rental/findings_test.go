@@ -16,13 +16,15 @@ import (
 )
 
 // Cancelling at any moment stops Rent, which releases what it rented and leaves
-// nothing at work. goleak and the bubble see to the latter.
+// nothing at work. goleak and synctest see to the latter.
 func TestQA1_001_CancelReleasesWhatWasRented(t *testing.T) {
 	t.Parallel()
 	for at := 500 * time.Millisecond; at < 26*time.Second; at += 1500 * time.Millisecond {
 		t.Run(at.String(), func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(at, cancel)
 				o := order("box")
@@ -44,7 +46,9 @@ func TestQA1_001_CancelReleasesWhatWasRented(t *testing.T) {
 // and the session stays with the caller.
 func TestQA1_002_FailedReleaseIsTold(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.boots = []lot{{factor: 2}}
 		w.f.fault("delete", 0, verdict{before: refusal(500, "", "failed to verify destruction")})
 		o := order("box")
@@ -61,7 +65,9 @@ func TestQA1_002_FailedReleaseIsTold(t *testing.T) {
 // One Renter serves a parallel apply; the race detector is on in the full run.
 func TestQA1_004_RenterIsSafeSideBySide(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.capped(1000)
 		var all sync.WaitGroup
 		for i := range 10 {
@@ -105,7 +111,9 @@ func TestQA1_005_TimesAreUTC(t *testing.T) {
 // A cancel and a failure are told apart, in type, by errors.Is and in words.
 func TestQA1_008_CancelIsNotAFailure(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.boots = []lot{{dies: "broken"}}
 		o := order("box")
 		o.MaxAttempts = 1
@@ -135,7 +143,9 @@ func TestQA1_008_CancelIsNotAFailure(t *testing.T) {
 // that hangs for one rental holds up no other.
 func TestQA1_010_NoLockIsHeldWhileTheServiceHangs(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.capped(1000)
 		w.f.fault("list", 1, verdict{delay: time.Hour})
 		slow := make(chan error)
@@ -182,7 +192,9 @@ func TestQA1_011_EverythingIsBounded(t *testing.T) {
 // A wait ends at its deadline; the last pause is cut to what remains.
 func TestQA2_003_WaitsEndAtTheirDeadline(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ctx, cancel := context.WithTimeout(t.Context(), 3333*time.Millisecond)
 		defer cancel()
 		begun := time.Now()
@@ -209,7 +221,9 @@ func TestQA2_003_WaitsEndAtTheirDeadline(t *testing.T) {
 // again.
 func TestQA2_004_UnexpectedErrorsAreNotRetried(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		odd := errors.New("what is this")
 		for _, op := range []string{"ready", "list", "offers", "create"} {
 			w.f.fault(op, 1, verdict{before: odd})
@@ -232,7 +246,9 @@ func TestQA2_004_UnexpectedErrorsAreNotRetried(t *testing.T) {
 // A DELETE that says yes proves nothing: only what is read afterwards counts.
 func TestQA2_009_StateIsNeverMadeUp(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		id := w.state["box"].Session.ID
 		w.f.fault("delete", 0, verdict{claim: true})

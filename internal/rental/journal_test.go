@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -90,7 +91,9 @@ func TestLockLeftBehindIsHarmless(t *testing.T) {
 // TestJournalHoldsNoSecret reads what is on disk while a machine is waited for.
 func TestJournalHoldsNoSecret(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		var text string
 		o := order("box")
 		o.OnStartCmd, o.TemplateHashID = "export HF_TOKEN=hf_secret", "tmpl"
@@ -119,7 +122,7 @@ func TestJournalHoldsNoSecret(t *testing.T) {
 		ok(t, err)
 		ok(t, json.Unmarshal(data, &e))
 		for name := range e {
-			if !strings.Contains(" version mark service offer_id asked session_id handed_over ", " "+name+" ") {
+			if !slices.Contains(strings.Fields("version mark service offer_id asked session_id handed_over"), name) {
 				t.Errorf("the entry has an unexpected %s", name)
 			}
 		}
@@ -137,7 +140,9 @@ func (r *Rental) heldPath(dir string) string { return OpenJournal(dir).path(r.Ma
 // TestEntryIsWrittenBeforeTheRequest: the journal is a write-ahead log.
 func TestEntryIsWrittenBeforeTheRequest(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		looked := false
 		o := order("box")
 		o.Progress = func(format string, _ ...any) {
@@ -170,8 +175,10 @@ func TestUnwritableJournal(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("SKIPPED: root can write everywhere; TestJournalInTrouble has a directory that is none")
 	}
-	bubble(t, func(t *testing.T, w *world) {
-		ok(t, os.Chmod(w.dir, 0o500)) //nolint:gosec // that is the point
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
+		ok(t, os.Chmod(w.dir, 0o500))
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		if len(w.state["box"].Warnings) != 1 {
 			t.Errorf("the warnings are %q", w.state["box"].Warnings)
@@ -277,25 +284,30 @@ func TestConcurrentWriters(t *testing.T) {
 // where the session carries the entry's mark.
 func TestTamperedEntryReleasesNobodyElsesSession(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
-		ok(t, w.apply(t.Context(), w.process(), order("other")))
-		w.f.fault("get", 2, verdict{crash: true})
-		if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
-			t.Fatal("it didn't die")
-		}
-		theirs := w.state["other"].Session.ID
-		for _, id := range []string{theirs, "../" + theirs, "nowhere"} {
-			w.edit(func(e *entry) {
-				if e.mark().Name == "box" {
-					e.SessionID = id
+	for _, id := range []string{"theirs", "../theirs", "nowhere", strings.Repeat("x", 300)} {
+		t.Run(id[:min(len(id), 20)], func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
+				ok(t, w.apply(t.Context(), w.process(), order("other")))
+				w.f.fault("get", 2, verdict{crash: true})
+				if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
+					t.Fatal("it didn't die")
 				}
+				w.edit(func(e *entry) {
+					if e.mark().Name == "box" {
+						e.SessionID = strings.ReplaceAll(id, "theirs", w.state["other"].Session.ID)
+					}
+				})
+				released, err := w.process().Settle(t.Context(), "box")
+				if err != nil || len(released) != 1 || released[0] != w.f.row(t, "box").ID {
+					t.Errorf("released %v, %v", released, err)
+				}
+				w.known()
 			})
-			if released, err := w.process().Settle(t.Context(), "box"); id == theirs && (err != nil || len(released) != 1) {
-				t.Errorf("released %v, %v", released, err)
-			}
-			w.known()
-		}
-	})
+		})
+	}
 }
 
 func TestBoundOnEntries(t *testing.T) { // QA1-011
@@ -304,7 +316,7 @@ func TestBoundOnEntries(t *testing.T) { // QA1-011
 		dir := t.TempDir()
 		j := OpenJournal(dir)
 		for range maxProblems + 5 {
-			write(t, dir, newMark("a", "b").Token+".json", "{")
+			ok(t, write(dir, newMark("a", "b").Token+".json", "{"))
 		}
 		if _, problems := j.entries("s", Mark{}); len(problems) != maxProblems {
 			t.Errorf("%d problems are told", len(problems))

@@ -221,7 +221,10 @@ func (c *chance) verdict(op string) verdict {
 		return verdict{before: unreachable()}
 	}
 	return []verdict{
-		{before: unreachable()}, {after: unreachable()}, {before: foreign(404)}, {before: refusal(500, "", "oops")},
+		{before: unreachable()},
+		{after: unreachable()},
+		{before: foreign(404)},
+		{before: refusal(500, "", "oops")},
 		{delay: 40 * time.Second},
 	}[c.below(5)]
 }

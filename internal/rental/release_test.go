@@ -29,9 +29,21 @@ func TestWaiting(t *testing.T) {
 		{name: "costs more than it was offered for", luck: lot{factor: 3}, posts: 2},
 		{name: "refuses the login", login: errors.New("permission denied"), posts: 2},
 		{name: "the service is down for a while", gets: []verdict{
-			{before: unreachable()}, {before: unreachable()}, {before: foreign(502)}, {before: foreign(503)}, {before: unreachable()},
-			{before: unreachable()}, {before: unreachable()}, {before: unreachable()}, {before: unreachable()}, {before: unreachable()},
-			{before: unreachable()}, {before: unreachable()}, {before: unreachable()}, {before: unreachable()}, {before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: foreign(502)},
+			{before: foreign(503)},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
+			{before: unreachable()},
 		}, posts: 1},
 		{name: "the service answers nonsense", gets: []verdict{{before: refusal(200, "", "can't be read")}}, posts: 1},
 		{name: "a proxy's 404 is no proof", gets: []verdict{{before: foreign(404)}}, posts: 1},
@@ -40,7 +52,9 @@ func TestWaiting(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				w.f.boots = []lot{test.luck}
 				for i, v := range test.gets {
 					w.f.fault("get", i+1, v)
@@ -68,7 +82,9 @@ func TestWaiting(t *testing.T) {
 
 func TestDeadlineIsNotACancel(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.boot = time.Hour
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -83,13 +99,15 @@ func TestDeadlineIsNotACancel(t *testing.T) {
 
 func TestMachineThatCantBeUsedNorReleasedStaysInState(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		w.f.fault("delete", 0, verdict{before: foreign(503)})
 		w.f.boot = time.Minute
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(30*time.Second, cancel)
 		w.f.boots = []lot{{undead: 3}}
-		kept := fails[*KeptError](t, w.apply(ctx, w.process(), order("box")), "$0.4 an hour", "Run destroy again")
+		kept := caught[*KeptError](t, w.apply(ctx, w.process(), order("box")), "$0.4 an hour", "Run destroy again")
 		if !errors.Is(kept, context.Canceled) {
 			t.Errorf("the cancel is lost: %v", kept)
 		}
@@ -144,7 +162,9 @@ func TestReleasing(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				w.f.boots = []lot{{undead: test.undead}}
 				ok(t, w.apply(t.Context(), w.process(), order("box")))
 				if test.before != nil {
@@ -177,7 +197,9 @@ func TestReleasing(t *testing.T) {
 // and leaves the session stopping, and every further DELETE is answered 200.
 func TestMachineThatRefusesToDie(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		id := w.state["box"].Session.ID
 		w.f.mu.Lock()
@@ -212,7 +234,9 @@ func TestReplacementsAreReleased(t *testing.T) {
 	for _, name := range []string{"named by the parent", "known by its parent only", "chain"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				r := w.process()
 				ok(t, w.apply(t.Context(), r, order("box")))
 				parent := w.f.byID[w.state["box"].Session.ID]
@@ -258,7 +282,9 @@ func (w *world) replacement(parent *row, named bool) *row {
 
 func TestLook(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.process()
 		ok(t, w.apply(t.Context(), r, order("box")))
 		id := w.state["box"].Session.ID
@@ -296,7 +322,9 @@ func TestLook(t *testing.T) {
 
 func TestNotReadyIsWaitedForAndThenSaid(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		down := verdict{after: errors.New("starting")}
 		w.f.fault("ready", 1, down)
 		w.f.fault("ready", 2, down)
@@ -344,7 +372,9 @@ func TestExtending(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
 				r := w.process()
 				ok(t, w.apply(t.Context(), r, order("box")))
 				id := w.state["box"].Session.ID
@@ -385,12 +415,14 @@ func TestExtending(t *testing.T) {
 
 func TestExtendEndsBetweenReadAndRequest(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		r := w.process()
 		ok(t, w.apply(t.Context(), r, order("box")))
 		id := w.state["box"].Session.ID
 		w.f.fault("extend", 1, verdict{delay: time.Minute})
-		time.AfterFunc(10*time.Second, func() { _ = w.f.destroy(context.Background(), id) })
+		time.AfterFunc(10*time.Second, func() { _ = w.f.destroy(t.Context(), id) })
 		fails[*ExtendError](t, errOf(r.Extend(t.Context(), id, 4)), "terminal state", "reads 2")
 		w.state["box"].Session.Status = shopper.Stopped
 	})

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -22,7 +23,7 @@ func offer(change func(o *shopper.Offer)) shopper.Offer {
 
 func TestRequirements(t *testing.T) {
 	t.Parallel()
-	set := func(change func(o *shopper.Offer)) shopper.Offer { return offer(change) }
+	set := offer
 	plain := offer(nil)
 	tests := []struct {
 		name  string
@@ -118,7 +119,9 @@ func TestUnmetIgnoresTheMarket(t *testing.T) {
 
 func TestExplanation(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
 		o := order("box")
 		o.Requirements = Requirements{GPUTypes: []string{"RTX 4090"}, MinVRAMGB: 80, MaxPricePerHour: 0.42}
 		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "None of the 40 offers", "min_vram_gb: 40 of 40",
