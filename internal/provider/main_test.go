@@ -41,7 +41,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(closing{m}, goleak.Cleanup(func(code int) {
+	// The plugin library's test server sometimes leaves the readers of its standard streams behind.
+	library := goleak.IgnoreAnyFunction("github.com/hashicorp/go-plugin.copyChan")
+	goleak.VerifyTestMain(closing{m}, library, goleak.Cleanup(func(code int) {
 		if err := machine.Finish(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
