@@ -26,8 +26,8 @@ type fragile struct {
 
 func (f *fragile) fall(call string) {
 	if f.broken == call {
-		var nothing *shopper.Session
-		nothing.ID = call
+		nothing := map[string]*shopper.Session{}
+		nothing[call].ID = call
 	}
 }
 
@@ -91,11 +91,11 @@ func TestPanicKeepsState(t *testing.T) {
 	service.broken = "Session"
 	made, diags := c.apply(sessionType, c.plan(sessionType, object{}, arguments))
 	expect(t, diags, defect, "While renting a machine", "nil pointer", "report this")
-	rental, err := w.rented()
+	rented, err := w.rented()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if made.state.IsNull() || text(t, made.state, "id") != rental.SessionID || text(t, made.state, "ssh.private_key") == "" {
+	if made.state.IsNull() || text(t, made.state, "id") != rented.SessionID || text(t, made.state, "ssh.private_key") == "" {
 		t.Fatalf("not all that it takes is in state: %s", made.state)
 	}
 	kept, diags := c.read(sessionType, made)

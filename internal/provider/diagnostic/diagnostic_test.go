@@ -35,7 +35,7 @@ var (
 	}
 	denied    = &shopper.Error{Op: "listing offers", Method: "GET", URL: "http://shopper:8080", Path: "/x", Status: 401, Message: "no token"}
 	unusable  = &rental.UnusableError{SessionID: "s-1", Reason: "it never became ready", Err: answer}
-	notGiven  = &rental.NotReleasedError{SessionID: "s-1", Last: session, Err: answer}
+	unreleased  = &rental.NotReleasedError{SessionID: "s-1", Last: session, Err: answer}
 	cancelled = &rental.CancelledError{SessionID: "s-1", Err: context.Canceled}
 )
 
@@ -53,9 +53,9 @@ func TestErrors(t *testing.T) {
 		summary string
 		detail  []string
 	}{
-		{"kept", &rental.KeptError{Cause: unusable, Release: notGiven}, "Machine could not be given back",
+		{"kept", &rental.KeptError{Cause: unusable, Release: unreleased}, "Machine could not be given back",
 			[]string{"s-1", "$0.31 an hour", "Run destroy again", "req-4711"}},
-		{"not released", notGiven, "Session was not released", []string{"s-1", "$0.31 an hour", "2026-01-02T04:04:05Z", "Run destroy again"}},
+		{"not released", unreleased, "Session was not released", []string{"s-1", "$0.31 an hour", "2026-01-02T04:04:05Z", "Run destroy again"}},
 		{"in doubt", &rental.DoubtError{Cause: answer, Mark: rental.Mark{Consumer: "c", Name: "n", Token: "t"}, Err: silence},
 			"A machine may have been rented", []string{"c/n/t", "looks for it again", "req-4711"}},
 		{"conflict", &rental.ConflictError{Name: "n", Sessions: []shopper.Session{session}}, "Name is already in use",
@@ -145,8 +145,8 @@ func TestRecover(t *testing.T) {
 	var diags diag.Diagnostics
 	func() {
 		defer diagnostic.Recover(t.Context(), &diags, "renting a machine")
-		var nothing map[string]int
-		nothing["x"]++
+		nothing := map[string]map[string]int{}
+		nothing["x"]["y"]++
 	}()
 	if len(diags) != 1 || diags[0].Summary() != "The provider has a defect" ||
 		!strings.Contains(diags[0].Detail(), "While renting a machine") || !strings.Contains(diags[0].Detail(), "nil map") {

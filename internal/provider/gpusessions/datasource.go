@@ -144,7 +144,9 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 }
 
 // fill fills in the sessions, and what is said of all of them together.
-func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessionview.Model, consumer string, resp *datasource.ReadResponse) {
+func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessionview.Model, consumer string,
+	resp *datasource.ReadResponse,
+) {
 	price := 0.0
 	known := list(ctx, m.KnownIDs, resp)
 	strays := []string{}
@@ -172,7 +174,9 @@ func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessi
 	}
 }
 
-func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session, now time.Time, resp *datasource.ReadResponse) []shopper.Session {
+func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session, now time.Time,
+	resp *datasource.ReadResponse,
+) []shopper.Session {
 	statuses, clouds := list(ctx, m.Statuses, resp), list(ctx, m.Clouds, resp)
 	age := time.Duration(m.OlderThan.ValueFloat64() * float64(time.Hour))
 	var shown []shopper.Session

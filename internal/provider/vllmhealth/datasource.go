@@ -149,13 +149,13 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	patient := d.patient(ctx, &m, resp)
+	p := d.patient(ctx, &m, resp)
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	results, err := patient.examine(limited, d.data)
+	results, err := p.examine(limited, d.data)
 	if err == nil {
 		err = ctx.Err() // a cancelled run says nothing about the server
 	}
