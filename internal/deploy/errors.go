@@ -53,6 +53,9 @@ func (e *Error) Description() string {
 			parts = append(parts, text)
 		}
 	}
+	if e.Cause == "" && e.Err != nil {
+		add(sentence(e.Err.Error()))
+	}
 	add(e.Cause)
 	add(e.WayOut)
 	add(e.Detail)
@@ -64,9 +67,6 @@ func (e *Error) Description() string {
 	}
 	if len(more) > 0 {
 		add("Preflight found besides:\n" + strings.Join(more, "\n"))
-	}
-	if e.Err != nil && e.Cause == "" {
-		add("Cause: " + e.Err.Error())
 	}
 	if e.LogErr != nil {
 		add(fmt.Sprintf("The server's log could not be read: %v", e.LogErr))
@@ -81,6 +81,14 @@ func (e *Error) Description() string {
 		add("What was started has been removed from the machine.")
 	}
 	return strings.Join(parts, "\n\n")
+}
+
+// sentence capitalises and ends an error's text, which Go writes as a fragment.
+func sentence(text string) string {
+	if text == "" || strings.Contains(text, "\n") {
+		return text
+	}
+	return strings.ToUpper(text[:1]) + strings.TrimSuffix(text[1:], ".") + "."
 }
 
 // AsError returns the first [*Error] in err's chain.

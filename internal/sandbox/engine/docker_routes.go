@@ -27,7 +27,7 @@ func (d *docker) routes() map[string]route {
 		"POST /volumes/create": d.createVolume, "GET /volumes": d.listVolumes,
 		"GET /volumes/{name}": d.volume, "DELETE /volumes/{name}": d.volume,
 	}
-	for _, plain := range []string{"GET logs", "POST kill", "POST wait", "POST update", "POST attach", "POST resize", "POST exec"} {
+	for _, plain := range []string{"GET logs", "POST kill", "POST wait", "POST update", "POST attach", "POST resize", "POST exec", "PUT archive"} {
 		method, last, _ := strings.Cut(plain, " ")
 		table[method+" /containers/{id}/"+last] = func(w http.ResponseWriter, req *http.Request) error {
 			c, err := d.engine.find(req.PathValue("id"))

@@ -80,6 +80,7 @@ func (e *Engine) environment(c *container, gpus string, extra []string) []string
 		machinefs.Env+"="+string(e.cfg.Root),
 		vllmserver.VersionEnv+"="+c.image.def.Version,
 		vllmserver.GPUsEnv+"="+gpus,
+		vllmserver.FilesEnv+"="+c.files(),
 	)
 	if !slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "HOME=") }) {
 		env = append(env, "HOME="+c.dir)

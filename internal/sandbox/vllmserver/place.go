@@ -172,6 +172,17 @@ func (p *place) listen(ctx context.Context, host string, port int) (net.Listener
 	return p.net.ListenAll(port)
 }
 
+// file is where a file of the container really is.
+func (p *place) file(path string) string {
+	if files := p.env[FilesEnv]; files != "" {
+		inside := filepath.Join(files, path)
+		if _, err := os.Stat(inside); err == nil {
+			return inside
+		}
+	}
+	return path
+}
+
 func addressInUse(err error) bool {
 	return errors.Is(err, machinefs.ErrAddressInUse) || errors.Is(err, syscall.EADDRINUSE)
 }

@@ -106,7 +106,7 @@ func (r *run) tls() (*tls.Config, error) {
 	if keyFile == "" { // uvicorn: the key may be in the certificate's file
 		keyFile = certFile
 	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	cert, err := tls.LoadX509KeyPair(r.place.file(certFile), r.place.file(keyFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, errors.New("FileNotFoundError: [Errno 2] No such file or directory")
 	}

@@ -35,6 +35,9 @@ const (
 	// GPUsEnv lists the machine's GPUs that are visible, by index, separated by
 	// commas; "none" for none. Unset means all.
 	GPUsEnv = "SHOPPER_SANDBOX_GPUS"
+	// FilesEnv is a directory with the files that were copied into a container, by
+	// their paths in it.
+	FilesEnv = "SHOPPER_SANDBOX_FILES"
 	// FactsEnv are machinefs.Facts as JSON, for a run that is on no machine.
 	FactsEnv = "SHOPPER_SANDBOX_FACTS"
 )
@@ -42,6 +45,9 @@ const (
 // LoopbackDir is the directory under NetEnv in which a server that listens on a
 // container's 127.0.0.1 has its ports, out of reach of published ports.
 const LoopbackDir = "lo"
+
+// FilesDir is the directory in a container's own that FilesEnv names.
+const FilesDir = "files"
 
 // DefaultVersion is the release that the stand-in is where nobody says.
 const DefaultVersion = "0.33.0"
