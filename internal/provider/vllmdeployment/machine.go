@@ -2,41 +2,26 @@ package vllmdeployment
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 )
-
-// hostKeyKey is where private state keeps the host key that was trusted at first
-// contact, for a machine whose key was not given.
-const hostKeyKey = "host_key"
 
 // loginLimit bounds the wait for a machine that doesn't answer at first.
 const loginLimit = 5 * time.Minute
 
-type privateReader interface {
-	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
-}
-
-type privateWriter interface {
-	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
-}
-
-// machine is a login to the deployment's machine.
-type machine struct {
-	client *host.Client
-}
-
-func (m machine) close() { _ = m.client.Close() }
-
-// connect logs in, waiting for a while for a machine that doesn't answer yet.
-func (r *Resource) connect(ctx context.Context, m model, write privateWriter, read privateReader) (machine, error) {
-	return r.login(ctx, m, write, read, func(ctx context.Context, cfg host.Config) (*host.Client, error) {
+// connect logs in, waiting for a while for a machine that doesn't answer yet, and
+// notes the host key that was seen. A machine that is known to be gone is not
+// waited for.
+func (r *Resource) connect(ctx context.Context, m *model) (*host.Client, error) {
+	return r.login(ctx, m, func(ctx context.Context, cfg host.Config) (*host.Client, error) {
 		ctx, cancel := context.WithTimeout(ctx, loginLimit)
 		defer cancel()
 		return host.DialUntil(ctx, cfg)
@@ -44,58 +29,73 @@ func (r *Resource) connect(ctx context.Context, m model, write privateWriter, re
 }
 
 // connectOnce logs in without waiting.
-func (r *Resource) connectOnce(ctx context.Context, m model, write privateWriter, read privateReader) (machine, error) {
-	return r.login(ctx, m, write, read, host.Dial)
+func (r *Resource) connectOnce(ctx context.Context, m *model) (*host.Client, error) {
+	return r.login(ctx, m, host.Dial)
 }
 
-func (r *Resource) login(ctx context.Context, m model, write privateWriter, read privateReader,
-	dial func(context.Context, host.Config) (*host.Client, error),
-) (machine, error) {
+// dialer is host.Dial, or waits.
+type dialer func(context.Context, host.Config) (*host.Client, error)
+
+func (r *Resource) login(ctx context.Context, m *model, dial dialer) (*host.Client, error) {
 	ssh, diags := m.sshOf(ctx)
 	if diags.HasError() {
-		return machine{}, fmt.Errorf("the ssh attribute can't be read: %v", diags)
+		return nil, fmt.Errorf("the ssh attribute can't be read: %v", diags)
 	}
-	cfg := ssh.Config(r.credentials())
-	pinned := cfg.HostKey != ""
-	if !pinned && read != nil {
-		cfg.HostKey = trusted(ctx, read)
+	cfg := ssh.Config(r.data.Credentials())
+	if cfg.HostKey == "" {
+		cfg.HostKey = m.HostKey.ValueString()
 	}
 	client, err := dial(ctx, cfg)
 	if err != nil {
-		return machine{}, err
+		return nil, err
 	}
-	if !pinned && write != nil && cfg.HostKey == "" {
-		if err := trust(ctx, write, client.HostKey()); err != nil {
-			_ = client.Close()
-			return machine{}, err
-		}
+	m.HostKey = ssh.HostKey
+	if ssh.HostKey.ValueString() == "" {
+		m.HostKey = types.StringValue(client.HostKey())
 	}
-	return machine{client: client}, nil
+	return client, nil
 }
 
-func (r *Resource) credentials() providerdata.SSH {
-	if r.data == nil {
-		return providerdata.SSH{}
+// machineGone asks the shopper about a machine that doesn't answer.
+func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Diagnostics) bool {
+	id := state.SessionID.ValueString()
+	if id == "" || r.data == nil || r.data.Renter == nil {
+		return false
 	}
-	return r.data.SSH
-}
-
-// trusted is the host key seen at first contact, "" if there was none.
-func trusted(ctx context.Context, read privateReader) string {
-	value, _ := read.GetKey(ctx, hostKeyKey)
-	var key string
-	_ = json.Unmarshal(value, &key)
-	return key
-}
-
-// trust keeps the host key seen at first contact.
-func trust(ctx context.Context, write privateWriter, key string) error {
-	value, err := json.Marshal(key)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	_, ended, err := r.data.Renter.Look(ctx, id)
 	if err != nil {
-		return err
+		diags.Append(diagnostic.Warning("Could not read session "+id, err))
+		return false
 	}
-	if diags := write.SetKey(ctx, hostKeyKey, value); diags.HasError() {
-		return fmt.Errorf("the host key could not be kept: %v", diags)
+	if ended {
+		diags.AddWarning("Machine is gone", fmt.Sprintf("The machine doesn't answer, and session %s has ended: the server went with"+
+			" it.", id))
 	}
-	return nil
+	return ended
+}
+
+// starts are the owners of the servers that are being started in this process.
+var starts = struct {
+	mu    sync.Mutex
+	under map[string]bool
+}{under: map[string]bool{}}
+
+// claim keeps two deployments of one run from taking each other's server for a
+// leftover of their own. The second one gets an error.
+func claim(request deploy.Request, port int, diags *diag.Diagnostics) (release func()) {
+	starts.mu.Lock()
+	defer starts.mu.Unlock()
+	if starts.under[request.Owner] {
+		diags.AddAttributeError(portPath, "Port is another deployment's", fmt.Sprintf("Two deployments are being started on port %d of the"+
+			" same machine. Give each a port of its own.", port))
+		return func() {}
+	}
+	starts.under[request.Owner] = true
+	return func() {
+		starts.mu.Lock()
+		defer starts.mu.Unlock()
+		delete(starts.under, request.Owner)
+	}
 }

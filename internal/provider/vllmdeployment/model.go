@@ -3,8 +3,6 @@ package vllmdeployment
 import (
 	"context"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -46,6 +43,9 @@ type model struct {
 
 	Runtime   types.String `tfsdk:"runtime"`
 	Container types.Object `tfsdk:"container"`
+	Process   types.Object `tfsdk:"process"`
+	Exposure  types.String `tfsdk:"exposure"`
+	TLS       types.Object `tfsdk:"tls"`
 	Ready     types.Object `tfsdk:"ready"`
 	OnFailure types.String `tfsdk:"on_failure"`
 
@@ -53,6 +53,8 @@ type model struct {
 	Server            types.Object   `tfsdk:"server"`
 	BaseURL           types.String   `tfsdk:"base_url"`
 	TunnelCommand     types.String   `tfsdk:"tunnel_command"`
+	CACertificate     types.String   `tfsdk:"ca_certificate"`
+	HostKey           types.String   `tfsdk:"host_key"`
 	ImageDigest       types.String   `tfsdk:"image_digest"`
 	VLLMVersion       types.String   `tfsdk:"vllm_version"`
 	ServedMaxModelLen types.Int64    `tfsdk:"served_max_model_len"`
@@ -80,8 +82,15 @@ type registryAuthModel struct {
 	IdentityToken types.String `tfsdk:"identity_token"`
 }
 
+type processModel struct {
+	Version   types.String `tfsdk:"version"`
+	Install   types.String `tfsdk:"install"`
+	Directory types.String `tfsdk:"directory"`
+}
+
 type readyModel struct {
-	Completion types.Bool `tfsdk:"completion"`
+	Completion types.Bool   `tfsdk:"completion"`
+	Timeout    types.String `tfsdk:"timeout"`
 }
 
 // serverModel is what it takes to find the server on its machine again.
@@ -116,7 +125,7 @@ var gpuTypes = map[string]attr.Type{
 
 // secrets are the secret values of a deployment, wherever they come from.
 type secrets struct {
-	apiKey, hfToken string
+	apiKey, hfToken, tlsKey string
 }
 
 // spec turns the arguments into what vLLM is told. Unknown values are left out.
@@ -134,6 +143,7 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 		PipelineParallelSize: int(m.PipelineParallelSize.ValueInt64()),
 		TrustRemoteCode:      m.TrustRemoteCode.ValueBool(),
 		Port:                 int(m.Port.ValueInt64()),
+		Listen:               m.listen(""),
 		APIKey:               s.apiKey,
 		HFToken:              s.hfToken,
 	}
@@ -183,14 +193,49 @@ func (m model) containerOptions(ctx context.Context) (deploy.ContainerOptions, d
 	return options, diags
 }
 
-// completes reports whether the model is proved by a completion.
-func (m model) completes(ctx context.Context) (bool, diag.Diagnostics) {
+func (m model) processOptions(ctx context.Context) (deploy.ProcessOptions, diag.Diagnostics) {
+	var p processModel
+	if m.Process.IsNull() || m.Process.IsUnknown() {
+		return deploy.ProcessOptions{}, nil
+	}
+	diags := m.Process.As(ctx, &p, basetypes.ObjectAsOptions{})
+	return deploy.ProcessOptions{
+		Version: p.Version.ValueString(), Install: p.Install.ValueString(), Directory: p.Directory.ValueString(),
+	}, diags
+}
+
+// kind is the runtime that is asked for. Left to the provider it is the one that
+// is described; with both described, the machine decides.
+func (m model) kind() deploy.Kind {
+	if kind := deploy.Kind(m.Runtime.ValueString()); kind == deploy.Container || kind == deploy.Process {
+		return kind
+	}
+	switch {
+	case m.Container.IsNull():
+		return deploy.Process
+	case m.Process.IsNull():
+		return deploy.Container
+	}
+	return deploy.Auto
+}
+
+// readiness is how the model is proved.
+type readiness struct {
+	completion bool
+	timeout    time.Duration // 0 = not given
+}
+
+func (m model) readiness(ctx context.Context) (readiness, diag.Diagnostics) {
 	if m.Ready.IsNull() || m.Ready.IsUnknown() {
-		return true, nil
+		return readiness{completion: true}, nil
 	}
 	var ready readyModel
 	diags := m.Ready.As(ctx, &ready, basetypes.ObjectAsOptions{})
-	return ready.Completion.IsNull() || ready.Completion.ValueBool(), diags
+	timeout, err := time.ParseDuration(ready.Timeout.ValueString())
+	if err != nil {
+		timeout = 0 // not given: the validator has seen it
+	}
+	return readiness{completion: ready.Completion.IsNull() || ready.Completion.ValueBool(), timeout: timeout}, diags
 }
 
 // serverName is the server's name on its machine.
@@ -235,13 +280,7 @@ func (m model) ref(ctx context.Context) (deploy.Ref, diag.Diagnostics) {
 func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr.Model) diag.Diagnostics {
 	var diags diag.Diagnostics
 	m.setInspected(status)
-	server, d := types.ObjectValueFrom(ctx, serverTypes, serverModel{
-		Runtime: types.StringValue(string(status.Runtime)), ID: types.StringValue(status.ID), Name: types.StringValue(status.Name),
-		Owner: types.StringValue(status.Owner), Port: types.Int64Value(int64(status.Port)), Listen: text(status.Listen),
-		Directory: text(status.Directory),
-	})
-	diags.Append(d...)
-	m.Server = server
+	diags.Append(m.setServer(ctx, status.Ref)...)
 	m.VLLMVersion = text(status.VLLMVersion)
 	m.ServedMaxModelLen = number(status.ServedMaxModelLen)
 	m.LoadSeconds = types.Float64Value(float64(int(status.LoadSeconds*10)) / 10)
@@ -255,27 +294,29 @@ func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr
 	list, d := types.ListValueFrom(ctx, types.ObjectType{AttrTypes: gpuTypes}, gpus)
 	diags.Append(d...)
 	m.GPUs = list
-	m.setReach(ssh)
+	diags.Append(m.setReach(ctx, ssh)...)
+	return diags
+}
+
+func (m *model) setServer(ctx context.Context, ref deploy.Ref) diag.Diagnostics {
+	server, diags := types.ObjectValueFrom(ctx, serverTypes, serverModel{
+		Runtime: types.StringValue(string(ref.Runtime)), ID: types.StringValue(ref.ID), Name: types.StringValue(ref.Name),
+		Owner: types.StringValue(ref.Owner), Port: types.Int64Value(int64(ref.Port)), Listen: text(ref.Listen),
+		Directory: text(ref.Directory),
+	})
+	m.Server = server
 	return diags
 }
 
 // setInspected fills in what a look at the server tells.
 func (m *model) setInspected(status deploy.Status) {
 	m.ID = types.StringValue(status.ID)
-	m.Status = types.StringValue(string(status.State))
+	m.Status = types.StringValue(condition(status))
 	m.ImageDigest = text(status.ImageDigest)
 	m.StartedAt = types.StringNull()
 	if !status.StartedAt.IsZero() {
 		m.StartedAt = types.StringValue(status.StartedAt.UTC().Format(time.RFC3339))
 	}
-}
-
-// setReach fills in how a client reaches the server.
-func (m *model) setReach(ssh sshattr.Model) {
-	port := strconv.Itoa(m.port())
-	m.BaseURL = types.StringValue("http://" + net.JoinHostPort(vllm.DefaultListen, port) + "/v1")
-	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Host.ValueString(), int(ssh.Port.ValueInt64()),
-		ssh.User.ValueString(), m.port()))
 }
 
 func text(s string) types.String {

@@ -2,53 +2,19 @@ package vllmdeployment
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"strings"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
-	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
-
-// ValidateConfig judges the arguments together, as vLLM would.
-func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
-	var config model
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	spec, diags := config.spec(ctx, secrets{})
-	resp.Diagnostics.Append(diags...)
-	if config.Model.IsUnknown() {
-		spec.Model = "not/known"
-	}
-	problems, ok := errors.AsType[*vllm.SpecError](spec.Validate())
-	if !ok {
-		return
-	}
-	for _, problem := range problems.Problems {
-		at := path.Empty()
-		if name, ok := fields[problem.Field]; ok {
-			at = path.Root(name)
-		}
-		resp.Diagnostics.AddAttributeError(at, "Invalid "+problem.Field, problem.String()+".")
-	}
-}
-
-// fields are the attributes that vLLM's arguments come from, by the name that
-// package vllm gives them.
-var fields = map[string]string{
-	"model": "model", "served_model_name": "served_model_name", "revision": "revision", "quantization": "quantization",
-	"dtype": "dtype", "max_model_len": "max_model_len", "gpu_memory_utilization": "gpu_memory_utilization",
-	"tensor_parallel_size": "tensor_parallel_size", "pipeline_parallel_size": "pipeline_parallel_size", "args": "args",
-	"env": "env", "port": "port",
-}
 
 // ModifyPlan decides whether the server has to be started again, and whether it
 // is on another machine.
@@ -57,51 +23,91 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if req.Plan.Raw.IsNull() {
 		return
 	}
-	var plan, config model
+	var plan, config, state model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	creates := req.State.Raw.IsNull()
+	if !creates {
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	}
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if !config.APIKeyWO.IsNull() {
-		plan.APIKey = types.StringNull() // not the provider's to make
+	plan.planAPIKey(config, state)
+	ssh, diags := plan.sshOf(ctx)
+	resp.Diagnostics.Append(diags...)
+	plan.planHostKey(ssh, state)
+	starts := creates || restarts(ctx, state, plan, &resp.Diagnostics)
+	if !creates && movesAway(ctx, state, plan, &resp.Diagnostics) {
+		resp.RequiresReplace = append(resp.RequiresReplace, sshattr.Path()) // core plans a creation next
 	}
-	if req.State.Raw.IsNull() {
-		resp.Diagnostics.Append(plan.planReach(ctx)...)
-		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-		return
-	}
-	var state model
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	if config.APIKeyWO.IsNull() && config.APIKey.IsNull() && !state.APIKey.IsNull() {
-		plan.APIKey = state.APIKey
-	}
-	if movesAway(ctx, state, plan, &resp.Diagnostics) {
-		resp.RequiresReplace = append(resp.RequiresReplace, sshattr.Path())
-	}
-	if restarts(ctx, state, plan, &resp.Diagnostics) {
-		plan.forgetResults()
-	} else {
+	switch {
+	case !creates && !starts:
 		plan.keepResults(state)
+	case !creates:
+		plan.forgetResults()
 	}
-	resp.Diagnostics.Append(plan.planReach(ctx)...)
+	resp.Diagnostics.Append(plan.planReach(ctx, ssh, state, starts)...)
+	if starts {
+		plan.warnPublic(&resp.Diagnostics)
+	}
+	if plan.isPublic() && strings.HasSuffix(ssh.Host.ValueString(), vastDomain) {
+		resp.Diagnostics.AddAttributeError(exposurePath, "Only SSH is reachable", vastText)
+	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
 
-// planReach fills in how the server will be reached, where that is known.
-func (m *model) planReach(ctx context.Context) diag.Diagnostics {
-	ssh, diags := m.sshOf(ctx)
-	m.BaseURL, m.TunnelCommand = types.StringUnknown(), types.StringUnknown()
-	if m.Port.IsUnknown() {
-		return diags
+// planAPIKey says where the key comes from: the configuration, or the provider,
+// which keeps the one that it has made.
+func (m *model) planAPIKey(config, state model) {
+	switch {
+	case !config.APIKeyWO.IsNull():
+		m.APIKey = types.StringNull() // not the provider's to make
+	case !config.APIKey.IsNull():
+	case !state.APIKey.IsNull():
+		m.APIKey = state.APIKey
+	default: // none was made, or the server has another one now
+		m.APIKey = types.StringUnknown()
 	}
-	known := !m.SSH.IsUnknown() && !ssh.Host.IsUnknown() && !ssh.Port.IsUnknown() && !ssh.User.IsUnknown()
-	m.setReach(ssh)
+}
+
+// planHostKey pins the key that was given, else the one that has been seen.
+func (m *model) planHostKey(ssh sshattr.Model, state model) {
+	switch {
+	case m.SSH.IsUnknown() || ssh.HostKey.IsUnknown():
+		m.HostKey = types.StringUnknown()
+	case !ssh.HostKey.IsNull():
+		m.HostKey = ssh.HostKey
+	case !state.HostKey.IsNull():
+		m.HostKey = state.HostKey
+	default:
+		m.HostKey = types.StringUnknown()
+	}
+}
+
+// planReach fills in how the server will be reached, where that is known.
+func (m *model) planReach(ctx context.Context, ssh sshattr.Model, state model, starts bool) diag.Diagnostics {
+	t, diags := m.tlsOf(ctx)
+	known := !m.SSH.IsUnknown() && !ssh.Host.IsUnknown() && !ssh.Port.IsUnknown() && !ssh.User.IsUnknown() && !m.Port.IsUnknown()
+	certain := !m.TLS.IsUnknown() && !t.Certificate.IsUnknown() && !m.Exposure.IsUnknown() && !m.Port.IsUnknown()
+	diags.Append(m.setReach(ctx, ssh)...)
 	if !known {
 		m.TunnelCommand = types.StringUnknown()
+	}
+	if !certain || (m.isPublic() && !known) {
+		m.BaseURL = types.StringUnknown()
+	}
+	switch {
+	case m.TLS.IsUnknown():
+		m.CACertificate = types.StringUnknown()
+	case m.TLS.IsNull():
+		m.CACertificate = types.StringNull()
+	case !t.generated():
+		m.CACertificate = t.Certificate
+	case starts:
+		m.CACertificate = types.StringUnknown()
+	default:
+		m.CACertificate = state.CACertificate
 	}
 	return diags
 }
@@ -128,20 +134,56 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 		return true
 	}
 	for _, pair := range [][2]attr.Value{
-		{state.Model, plan.Model}, {state.ServedModelName, plan.ServedModelName}, {state.Revision, plan.Revision},
-		{state.Quantization, plan.Quantization}, {state.DType, plan.DType}, {state.MaxModelLen, plan.MaxModelLen},
-		{state.GPUMemoryUtilization, plan.GPUMemoryUtilization}, {state.TensorParallelSize, plan.TensorParallelSize},
-		{state.PipelineParallelSize, plan.PipelineParallelSize}, {state.TrustRemoteCode, plan.TrustRemoteCode},
-		{state.Args, plan.Args}, {state.Env, plan.Env}, {state.Port, plan.Port}, {state.APIKey, plan.APIKey},
-		{state.APIKeyWOVersion, plan.APIKeyWOVersion}, {state.HFToken, plan.HFToken},
+		{state.Model, plan.Model},
+		{state.ServedModelName, plan.ServedModelName},
+		{state.Revision, plan.Revision},
+		{state.Quantization, plan.Quantization},
+		{state.DType, plan.DType},
+		{state.MaxModelLen, plan.MaxModelLen},
+		{state.GPUMemoryUtilization, plan.GPUMemoryUtilization},
+		{state.TensorParallelSize, plan.TensorParallelSize},
+		{state.PipelineParallelSize, plan.PipelineParallelSize},
+		{state.Args, plan.Args},
+		{state.Env, plan.Env},
+		{state.APIKey, plan.APIKey},
+		{state.APIKeyWOVersion, plan.APIKeyWOVersion},
+		{state.HFToken, plan.HFToken},
 		{state.HFTokenWOVersion, plan.HFTokenWOVersion},
+		// The default by its name is no change.
+		{
+			types.BoolValue(state.TrustRemoteCode.ValueBool()),
+			known(plan.TrustRemoteCode, types.BoolValue(plan.TrustRemoteCode.ValueBool())),
+		},
+		{types.Int64Value(int64(state.port())), known(plan.Port, types.Int64Value(int64(plan.port())))},
+		{types.BoolValue(state.isPublic()), known(plan.Exposure, types.BoolValue(plan.isPublic()))},
 	} {
 		if !pair[0].Equal(pair[1]) {
 			return true
 		}
 	}
-	if plan.Container.IsUnknown() {
+	return runsOtherwise(ctx, state, plan, diags) || certifiesOtherwise(ctx, state, plan, diags)
+}
+
+// known is the value, unless what it was made from isn't known.
+func known(from, value attr.Value) attr.Value {
+	if from.IsUnknown() {
+		return from
+	}
+	return value
+}
+
+// runsOtherwise compares the ways in which the server is run.
+func runsOtherwise(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
+	if plan.Runtime.IsUnknown() || plan.Container.IsUnknown() || plan.Process.IsUnknown() {
 		return true
+	}
+	ref, d := state.ref(ctx)
+	diags.Append(d...)
+	if kind := plan.kind(); kind != deploy.Auto && kind != ref.Runtime {
+		return true
+	}
+	if ref.Runtime == deploy.Process {
+		return installsOtherwise(ctx, state, plan, diags)
 	}
 	was, d := state.containerOptions(ctx)
 	diags.Append(d...)
@@ -151,6 +193,42 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 	was.PullPolicy, will.PullPolicy = "", ""
 	was.RegistryAuth, will.RegistryAuth = nil, nil
 	return was != will
+}
+
+func installsOtherwise(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
+	was, d := state.processOptions(ctx)
+	diags.Append(d...)
+	will, d := plan.processOptions(ctx)
+	diags.Append(d...)
+	// Whatever is there will do, and so does what is there by its name.
+	version := will.Version == "" || will.Version == was.Version || will.Version == state.VLLMVersion.ValueString()
+	return !version || was.Directory != will.Directory
+}
+
+// certifiesOtherwise compares the certificates, and renews one of the provider's
+// before its time is over.
+func certifiesOtherwise(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
+	if plan.TLS.IsUnknown() || state.TLS.IsNull() != plan.TLS.IsNull() {
+		return true
+	}
+	if plan.TLS.IsNull() {
+		return false
+	}
+	was, d := state.tlsOf(ctx)
+	diags.Append(d...)
+	will, d := plan.tlsOf(ctx)
+	diags.Append(d...)
+	if was != will {
+		return true
+	}
+	if !will.generated() {
+		return false
+	}
+	before, d := state.sshOf(ctx)
+	diags.Append(d...)
+	after, d := plan.sshOf(ctx)
+	diags.Append(d...)
+	return ends(state.CACertificate.ValueString(), time.Now()) || (plan.isPublic() && !before.Host.Equal(after.Host))
 }
 
 // forgetResults marks what another server will tell as not yet known.
@@ -168,4 +246,30 @@ func (m *model) keepResults(state model) {
 	m.Status, m.StartedAt = state.Status, state.StartedAt
 	m.ServedMaxModelLen, m.LoadSeconds = state.ServedMaxModelLen, state.LoadSeconds
 	m.Server, m.GPUs = state.Server, state.GPUs
+}
+
+// state words that Terraform shows for a server that needs another start.
+const restartLoop = "restart loop"
+
+// condition is what the server is doing, in a word or two.
+func condition(status deploy.Status) string {
+	if status.RestartLoop {
+		return restartLoop
+	}
+	return string(status.State)
+}
+
+// ending says how a server that isn't running came to that.
+func ending(status deploy.Status) string {
+	text := fmt.Sprintf("The %s %s is %s", status.Runtime, status.Name, condition(status))
+	if status.RestartLoop {
+		text = fmt.Sprintf("The %s %s keeps dying: it has been started again %d times", status.Runtime, status.Name, status.RestartCount)
+	}
+	if status.State == deploy.Exited || status.State == deploy.Restarting {
+		text += fmt.Sprintf(", with exit code %d", status.ExitCode)
+	}
+	if status.Reason != "" {
+		text += " (" + status.Reason + ")"
+	}
+	return text + "."
 }

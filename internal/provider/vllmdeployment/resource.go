@@ -10,14 +10,17 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 const (
@@ -25,6 +28,8 @@ const (
 	readTimeout   = 2 * time.Minute
 	updateTimeout = 60 * time.Minute
 	deleteTimeout = 10 * time.Minute
+	// readyMargin is what the phases before the start are given on top of a ready.timeout.
+	readyMargin = 30 * time.Minute
 )
 
 // Resource is shopper_vllm_deployment.
@@ -56,41 +61,52 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "starting a server")
 	var plan model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	secrets := r.secrets(ctx, &plan, req.Config, &resp.Diagnostics)
+	given := r.secrets(ctx, &plan, req.Config, &resp.Diagnostics)
+	ready, diags := plan.readiness(ctx)
+	resp.Diagnostics.Append(diags...)
+	timeout, diags := plan.Timeouts.Create(ctx, max(createTimeout, ready.timeout+readyMargin))
+	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	timeout, diags := plan.Timeouts.Create(ctx, createTimeout)
-	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-
-	m, err := r.connect(ctx, plan, resp.Private, nil)
+	request := r.request(ctx, &plan, given, &resp.Diagnostics)
+	release := claim(request, plan.port(), &resp.Diagnostics)
+	defer release()
+	r.checkPublic(ctx, plan, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	machine, err := r.connect(ctx, &plan)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
-	defer m.close()
-	request := r.request(ctx, plan, secrets, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	status, err := deploy.Launch(ctx, m.client, request)
+	defer closeMachine(machine)
+	status, err := deploy.Launch(ctx, machine, request)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be started", err))
 		return
 	}
-	r.finish(ctx, &plan, status, &resp.Diagnostics)
+	r.finish(ctx, &plan, status, resp.Private, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 }
 
-// finish fills in the results of a launch.
-func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status, diags *diag.Diagnostics) {
+// closeMachine ends a login that everything has been done over.
+func closeMachine(machine *host.Client) {
+	_ = machine.Close()
+}
+
+// finish fills in the results of a launch, and keeps what a later look at the
+// server is compared with.
+func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status, write privateWriter, diags *diag.Diagnostics) {
 	ssh, d := plan.sshOf(ctx)
 	diags.Append(d...)
 	diags.Append(plan.setStatus(ctx, status, ssh)...)
+	diags.Append(keepLaunched(ctx, write, status)...)
 	for _, warning := range status.Warnings {
-		diags.AddWarning("Server runs, but", warning)
+		diags.AddWarning("Server runs, with a warning", warning)
 	}
 }
 
@@ -104,41 +120,65 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		return
 	}
 	if !plan.ID.IsUnknown() { // the server stays as it is
+		ssh, diags := plan.sshOf(ctx)
+		resp.Diagnostics.Append(diags...)
+		if plan.planHostKey(ssh, state); plan.HostKey.IsUnknown() { // the machine isn't logged in to
+			plan.HostKey = types.StringNull()
+		}
+		resp.Diagnostics.Append(plan.setReach(ctx, ssh)...)
 		resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 		return
 	}
-	secrets := r.secrets(ctx, &plan, req.Config, &resp.Diagnostics)
+	r.replace(ctx, &plan, state, req, resp)
+}
+
+func (r *Resource) replace(ctx context.Context, plan *model, state model, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	given := r.secrets(ctx, plan, req.Config, &resp.Diagnostics)
 	old, diags := state.ref(ctx)
 	resp.Diagnostics.Append(diags...)
-	timeout, diags := plan.Timeouts.Update(ctx, updateTimeout)
+	ready, diags := plan.readiness(ctx)
+	resp.Diagnostics.Append(diags...)
+	timeout, diags := plan.Timeouts.Update(ctx, max(updateTimeout, ready.timeout+readyMargin))
 	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	request := r.request(ctx, plan, secrets, &resp.Diagnostics)
+	request := r.request(ctx, plan, given, &resp.Diagnostics)
+	request.Owner = old.Owner // what an update changes about the name must not hide the old server
+	request.PreviousTLS = state.trusted(ctx, &resp.Diagnostics)
+	release := claim(request, plan.port(), &resp.Diagnostics)
+	defer release()
+	r.checkPublic(ctx, *plan, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	m, err := r.connect(ctx, plan, resp.Private, req.Private)
+	machine, err := r.connect(ctx, plan)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
-	defer m.close()
+	defer closeMachine(machine)
 	policy := deploy.Policy(plan.OnFailure.ValueString())
 	if policy == "" {
 		policy = deploy.Rollback
 	}
-	status, err := deploy.Replace(ctx, m.client, old, request, policy)
+	status, err := deploy.Replace(ctx, machine, old, request, policy)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be replaced", err))
 		if status.ID != "" { // the old one runs again
-			r.finish(ctx, &state, status, &resp.Diagnostics)
+			resp.Diagnostics.Append(state.restored(ctx, status)...)
 			resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 		}
 		return
 	}
-	r.finish(ctx, &plan, status, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	r.finish(ctx, plan, status, resp.Private, &resp.Diagnostics)
+	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
+}
+
+// restored notes that the server of before runs again. A process has another
+// identity by then; all else about it is what it was.
+func (m *model) restored(ctx context.Context, status deploy.Status) diag.Diagnostics {
+	m.setInspected(status)
+	return m.setServer(ctx, status.Ref)
 }
 
 // Read looks at the server over SSH. A machine that doesn't answer leaves state
@@ -154,9 +194,9 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	status, err := r.inspect(ctx, state, ref, resp.Private, req.Private)
+	status, err := r.inspect(limited, &state, ref, &resp.Diagnostics)
 	if err != nil {
 		if r.machineGone(ctx, state, &resp.Diagnostics) {
 			resp.State.RemoveResource(ctx)
@@ -172,36 +212,58 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		return
 	}
 	state.setInspected(status)
+	resp.Diagnostics.Append(state.setServer(ctx, status.Ref)...)
+	if was, ok := readLaunched(ctx, req.Private); ok {
+		resp.Diagnostics.Append(state.showDrift(ctx, was, status)...)
+	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 }
 
-func (r *Resource) inspect(ctx context.Context, state model, ref deploy.Ref, write privateWriter, read privateReader) (deploy.Status, error) {
-	m, err := r.connectOnce(ctx, state, write, read)
+// inspect looks at the server, and at what has taken its place where its own id is
+// gone. Of one that doesn't run it tells why.
+func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, diags *diag.Diagnostics) (deploy.Status, error) {
+	machine, err := r.connectOnce(ctx, state)
 	if err != nil {
 		return deploy.Status{}, err
 	}
-	defer m.close()
-	return deploy.Inspect(ctx, m.client, ref)
+	defer closeMachine(machine)
+	status, err := deploy.Inspect(ctx, machine, ref)
+	if err == nil && status.State == deploy.Gone {
+		status, err = successor(ctx, machine, ref)
+	}
+	if err != nil || status.State == deploy.Gone || condition(status) == string(deploy.Running) {
+		return status, err
+	}
+	text := ending(status)
+	if log, err := deploy.LogTail(ctx, machine, status.Ref, logLines); err != nil {
+		text += " Its log could not be read: " + err.Error() + "."
+	} else if diagnosis, ok := vllm.Diagnose(log); ok {
+		text += " " + diagnosis.Cause + " " + diagnosis.WayOut
+	}
+	diags.AddWarning("Server is not running", text+" The next apply starts it again.")
+	return status, nil
 }
 
-// machineGone asks the shopper about a machine that doesn't answer.
-func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Diagnostics) bool {
-	id := state.SessionID.ValueString()
-	if id == "" || r.data == nil || r.data.Renter == nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	_, ended, err := r.data.Renter.Look(ctx, id)
+// logLines are read of the log of a server that doesn't run.
+const logLines = 400
+
+// successor is what carries the deployment's mark in place of the server whose id
+// is gone: a process that was started again, or a container that some tool replaced.
+func successor(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Status, error) {
+	found, err := deploy.Find(ctx, machine, ref)
 	if err != nil {
-		diags.Append(diagnostic.Warning("Could not read session "+id, err))
-		return false
+		return deploy.Status{}, err
 	}
-	if ended {
-		diags.AddWarning("Machine is gone", fmt.Sprintf("The machine doesn't answer, and session %s has ended: the server went with"+
-			" it.", id))
+	best := deploy.Status{Ref: ref, State: deploy.Gone}
+	for _, status := range found {
+		if best.State == deploy.Gone || (status.State == deploy.Running && best.State != deploy.Running) {
+			best = status
+		}
 	}
-	return ended
+	if best.State == deploy.Gone {
+		return best, nil
+	}
+	return deploy.Inspect(ctx, machine, best.Ref)
 }
 
 // Delete removes the server. A machine that is proved to be gone has taken it
@@ -219,9 +281,12 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	m, err := r.connect(ctx, state, nil, req.Private)
+	machine, err := r.connectOnce(ctx, &state)
+	if host.KindOf(err) == host.Unreachable && !r.machineGone(ctx, state, &resp.Diagnostics) {
+		machine, err = r.connect(ctx, &state)
+	}
 	if err != nil {
-		if r.machineGone(ctx, state, &resp.Diagnostics) {
+		if r.machineGone(ctx, state, new(diag.Diagnostics)) {
 			return
 		}
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
@@ -229,40 +294,53 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 			" the machine is gone for good, remove the deployment from state with `terraform state rm`.")
 		return
 	}
-	defer m.close()
-	if err := deploy.Remove(ctx, m.client, ref); err != nil {
+	defer closeMachine(machine)
+	if err := deploy.Remove(ctx, machine, ref); err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be removed", err))
 	}
 }
 
-// request says what is to be brought about.
-func (r *Resource) request(ctx context.Context, plan model, s secrets, diags *diag.Diagnostics) deploy.Request {
+// request says what is to be brought about, and notes in the plan what clients
+// need to know of it.
+func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *diag.Diagnostics) deploy.Request {
 	spec, d := plan.spec(ctx, s)
 	diags.Append(d...)
-	options, d := plan.containerOptions(ctx)
+	container, d := plan.containerOptions(ctx)
 	diags.Append(d...)
-	completes, d := plan.completes(ctx)
+	process, d := plan.processOptions(ctx)
+	diags.Append(d...)
+	ready, d := plan.readiness(ctx)
 	diags.Append(d...)
 	ssh, d := plan.sshOf(ctx)
 	diags.Append(d...)
-	name := plan.serverName(options)
+	t, d := plan.tlsOf(ctx)
+	diags.Append(d...)
+	spec.Listen = plan.listen(ssh.Host.ValueString())
+	name := plan.serverName(container)
 	place := plan.SessionID.ValueString()
 	if place == "" {
 		place = fmt.Sprintf("%s:%d", ssh.Host.ValueString(), ssh.Port.ValueInt64())
 	}
-	return deploy.Request{
-		Name:       name,
-		Owner:      r.consumer() + "/" + place + "/" + name,
-		Provider:   r.version(),
-		Spec:       spec,
-		Runtime:    deploy.Container,
-		Container:  options,
-		Embedding:  !completes,
-		KeepFailed: plan.OnFailure.ValueString() == string(deploy.Keep),
+	request := deploy.Request{
+		Name:         name,
+		Owner:        r.consumer() + "/" + place + "/" + name,
+		Provider:     r.version(),
+		Spec:         spec,
+		Runtime:      plan.kind(),
+		Container:    container,
+		Process:      process,
+		TLS:          plan.certify(ctx, ssh, s.tlsKey, diags),
+		Embedding:    !ready.completion,
+		ReadyTimeout: ready.timeout,
+		KeepFailed:   plan.OnFailure.ValueString() == string(deploy.Keep),
 		Progress: func(event deploy.Event) {
 			tflog.Info(ctx, event.Message, map[string]any{"phase": string(event.Phase)})
 		},
 	}
+	if plan.isPublic() {
+		request.Public = plan.url(ssh, t)
+	}
+	return request
 }
 
 func (r *Resource) consumer() string {
@@ -284,12 +362,22 @@ func (r *Resource) version() string {
 func (r *Resource) secrets(ctx context.Context, plan *model, config tfsdk.Config, diags *diag.Diagnostics) secrets {
 	var written model
 	diags.Append(config.Get(ctx, &written)...)
-	s := secrets{apiKey: written.APIKeyWO.ValueString(), hfToken: written.HFTokenWO.ValueString()}
+	t, d := written.tlsOf(ctx)
+	diags.Append(d...)
+	s := secrets{
+		apiKey: written.APIKeyWO.ValueString(), hfToken: written.HFTokenWO.ValueString(),
+		tlsKey: t.PrivateKeyWO.ValueString() + t.PrivateKey.ValueString(), // never both
+	}
 	if s.hfToken == "" {
 		s.hfToken = plan.HFToken.ValueString()
 	}
-	if s.apiKey == "" {
-		if plan.APIKey.IsUnknown() || plan.APIKey.IsNull() {
+	switch {
+	case s.apiKey != "":
+	case plan.APIKey.IsNull():
+		diags.AddAttributeError(path.Root("api_key_wo"), "API key is missing", "api_key_wo was not known when this was planned, and turned"+
+			" out to be null. Leave it out to have a key made, or give one.")
+	default:
+		if plan.APIKey.IsUnknown() {
 			plan.APIKey = types.StringValue(newAPIKey())
 		}
 		s.apiKey = plan.APIKey.ValueString()

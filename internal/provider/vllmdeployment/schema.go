@@ -34,7 +34,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A vLLM server on a machine that SSH reaches, rented or not. Creating it succeeds only after the model has" +
 			" given a real completion; when it fails, the error says why, with the server's own words, and nothing is left on the" +
-			" machine. The server listens on the machine's loopback only and is reached through SSH.",
+			" machine. Unless told otherwise the server listens on the machine's loopback only and is reached through SSH.",
 		Attributes: attributes,
 	}
 }
@@ -51,22 +51,22 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 		"ssh": sshattr.Argument(),
 		"runtime": schema.StringAttribute{
 			Optional:   true,
-			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Auto))},
-			MarkdownDescription: "How the server is run: `container`, through the machine's Docker or Podman. Default `auto`, which takes" +
-				" what the machine has.",
+			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process), string(deploy.Auto))},
+			MarkdownDescription: "How the server is run: `container`, through the machine's Docker or Podman; `process`, for machines without" +
+				" (Vast.ai's are containers themselves); or `auto` (default), which takes the one that is described below, and of both" +
+				" the first that works on the machine. `server.runtime` says which was taken.",
 		},
 		"container": containerAttribute(),
-		"ready": schema.SingleNestedAttribute{
-			Optional:            true,
-			MarkdownDescription: "When the server counts as ready.",
-			Attributes: map[string]schema.Attribute{
-				"completion": schema.BoolAttribute{
-					Optional: true,
-					MarkdownDescription: "Prove the model with a completion. Default true; false for models that don't complete (embedding," +
-						" reward), which are proved by the fitting call instead.",
-				},
-			},
+		"process":   processAttribute(),
+		"exposure": schema.StringAttribute{
+			Optional: true, Validators: []validator.String{stringvalidator.OneOf(private, public)},
+			MarkdownDescription: "`private` (default): the server listens on the machine's loopback and is reached through SSH. `public`: it" +
+				" listens on all addresses, and is ready when it has answered at the machine's own. vLLM asks for the key below `/v1` only;" +
+				" `/metrics`, `/invocations`, `/tokenize` and others stay open to everybody who reaches the port. Of machines of Vast.ai" +
+				" only SSH is reachable.",
 		},
+		"tls":   tlsAttribute(),
+		"ready": readyAttribute(),
 		"on_failure": schema.StringAttribute{
 			Optional: true, Validators: []validator.String{stringvalidator.OneOf(string(deploy.Rollback), string(deploy.Keep))},
 			MarkdownDescription: "What happens to a server that fails: `rollback` (default) removes it, and on an update starts the old" +
@@ -83,10 +83,87 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 	}
 }
 
+func readyAttribute() schema.SingleNestedAttribute {
+	return schema.SingleNestedAttribute{
+		Optional:            true,
+		MarkdownDescription: "When the server counts as ready.",
+		Attributes: map[string]schema.Attribute{
+			"completion": schema.BoolAttribute{
+				Optional: true,
+				MarkdownDescription: "Prove the model with a completion. Default true; false for models that don't complete (embedding," +
+					" reward), which are proved by the fitting call instead.",
+			},
+			"timeout": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.String("must be a span of time", checkDuration)},
+				MarkdownDescription: "How long the server may take from its start to its first answer, the model's download included, such as" +
+					" `20m`. Default: a share of `timeouts`.",
+			},
+		},
+	}
+}
+
+func processAttribute() schema.SingleNestedAttribute {
+	return schema.SingleNestedAttribute{
+		Optional: true,
+		MarkdownDescription: "How vLLM is found or installed where it is run as a process. It is started in a session of its own and" +
+			" supervised: once it has answered, it is started again when it dies.",
+		Attributes: map[string]schema.Attribute{
+			"version": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "vLLM's release, such as `0.33.0`. Default: what the machine has, else the newest.",
+			},
+			"install": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{stringvalidator.OneOf("missing", "never")},
+				MarkdownDescription: "`missing` (default) installs that release with uv, into a directory of its own, unless the machine has it;" +
+					" `never` makes that an error.",
+			},
+			"directory": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "Absolute path on the machine for installations and logs. Default `.shopper-vllm` in the user's home.",
+			},
+		},
+	}
+}
+
+func tlsAttribute() schema.SingleNestedAttribute {
+	return schema.SingleNestedAttribute{
+		Optional: true,
+		MarkdownDescription: "Serve HTTPS. With `{}` the provider makes a certificate for the machine's address, valid for a year and" +
+			" renewed by an apply in its last month; its private key is on the machine only. `ca_certificate` is what clients trust.",
+		Attributes: map[string]schema.Attribute{
+			"certificate": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.String("must be a certificate in PEM form", checkCertificate)},
+				MarkdownDescription: "A certificate of your own in PEM form, followed by those that sign it.",
+			},
+			"private_key": schema.StringAttribute{
+				Optional: true, Sensitive: true,
+				Validators: []validator.String{
+					validate.NotEmpty(), stringvalidator.ConflictsWith(path.MatchRelative().AtParent().AtName("private_key_wo")),
+				},
+				MarkdownDescription: "Its private key in PEM form. Kept in state; `private_key_wo` isn't.",
+			},
+			"private_key_wo": schema.StringAttribute{
+				Optional: true, Sensitive: true, WriteOnly: true,
+				Validators: []validator.String{
+					validate.NotEmpty(), stringvalidator.AlsoRequires(path.MatchRelative().AtParent().AtName("private_key_wo_version")),
+				},
+				MarkdownDescription: "The same, kept out of state and plan (Terraform and OpenTofu 1.11 or later).",
+			},
+			"private_key_wo_version": schema.Int64Attribute{
+				Optional: true,
+				Validators: []validator.Int64{
+					int64validator.AlsoRequires(path.MatchRelative().AtParent().AtName("private_key_wo")),
+				},
+				MarkdownDescription: "Version of `private_key_wo`; change it to have a changed value used.",
+			},
+		},
+	}
+}
+
 func containerAttribute() schema.SingleNestedAttribute {
 	return schema.SingleNestedAttribute{
-		Required:            true,
-		MarkdownDescription: "How the container is run.",
+		Optional:            true,
+		MarkdownDescription: "How the container is run. Required for `runtime = \"container\"`.",
 		Attributes: map[string]schema.Attribute{
 			"image": schema.StringAttribute{
 				Required: true, Validators: []validator.String{validate.String("must name a tag or a digest", checkImage)},
@@ -175,7 +252,7 @@ func serverArguments() map[string]schema.Attribute {
 		},
 		"port": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-			MarkdownDescription: "Port on the machine's loopback. Default 8000.",
+			MarkdownDescription: "Port that the server listens on. Default 8000.",
 		},
 	}
 }
@@ -221,13 +298,13 @@ func results() map[string]schema.Attribute {
 		return schema.Int64Attribute{Computed: true, MarkdownDescription: description}
 	}
 	return map[string]schema.Attribute{
-		"id": text("The container's id."),
+		"id": text("The container's id, or a process's id and start time."),
 		"server": schema.SingleNestedAttribute{
 			Computed:            true,
 			MarkdownDescription: "What the server is found by on its machine, for `shopper_vllm_health`.",
 			Attributes: map[string]schema.Attribute{
 				"runtime":   text("How it is run."),
-				"id":        text("The container's id."),
+				"id":        text("The container's id, or a process's id and start time."),
 				"name":      text("Its name."),
 				"owner":     text("The deployment that it belongs to, as a label on the machine says."),
 				"port":      number("Its port."),
@@ -235,8 +312,12 @@ func results() map[string]schema.Attribute {
 				"directory": text("Where it keeps its files; null for a container."),
 			},
 		},
-		"base_url": text("Base URL of the OpenAI API as seen on the machine, and through `tunnel_command` on this side:" +
-			" `http://127.0.0.1:8000/v1`."),
+		"base_url": text("Base URL of the OpenAI API: of a private server as seen on the machine, and through `tunnel_command` on this" +
+			" side (`http://127.0.0.1:8000/v1`); of a public one as seen from anywhere."),
+		"ca_certificate": text("What clients trust in PEM form: the authority of the provider's certificate, or the certificate given. Null" +
+			" without `tls`."),
+		"host_key": text("The machine's host key as it was given or seen at first contact. A machine that presents another one is refused;" +
+			" `ssh.host_key` accepts it."),
 		"tunnel_command": text("Command that opens the server's port on this side, for whoever has the machine's key in their SSH agent" +
 			" or configuration."),
 		"image_digest":         text("The image that really runs."),

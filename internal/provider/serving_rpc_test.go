@@ -1,0 +1,146 @@
+package provider_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// goodMachine is a session on a machine with Docker, and freePort a port that
+// nothing listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener's
+}
+
+// staged is a world with a session in it, and what to configure a server with.
+func staged(t *testing.T) (w *world, c *core, session object) {
+	t.Helper()
+	w = newWorld(t)
+	c = w.configured(t, nil)
+	session = c.create(sessionType, goodSession)
+	t.Cleanup(func() { w.releaseAll(t, c, session) })
+	return w, c, session
+}
+
+// releaseAll gives a session back, also after a failure.
+func (w *world) releaseAll(t *testing.T, c *core, session object) {
+	t.Helper()
+	_, diags := c.under(context.WithoutCancel(t.Context())).destroy(sessionType, session)
+	expect(t, diags)
+}
+
+// change plans and applies an update, and fails the test for any error.
+func (c *core) change(name string, prior object, arguments values) object {
+	c.t.Helper()
+	p := c.plan(name, prior, arguments)
+	if len(p.replaced()) > 0 {
+		c.t.Fatalf("replaced for %v", p.replaced())
+	}
+	made, diags := c.apply(name, p)
+	if failed(diags) {
+		c.t.Fatalf("updating: %s", list(diags))
+	}
+	return made
+}
+
+func (w *world) theMachine(t *testing.T) *machine.Machine {
+	t.Helper()
+	m, err := w.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// asked asks a model for an answer as a client would that knows no SSH.
+func asked(t *testing.T, state tftypes.Value) error {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	if ca := text(t, state, "ca_certificate"); ca != "" {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM([]byte(ca))
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	client := vllm.NewClient(transport, strings.TrimSuffix(text(t, state, "base_url"), "/v1"), text(t, state, "api_key"))
+	_, err := client.Probe(t.Context(), text(t, state, "model"), true)
+	return err
+}
+
+// A public server answers at the machine's own address, over TLS with a
+// certificate that is verified; a plan says what stays open.
+func TestDeploymentPublic(t *testing.T) {
+	t.Parallel()
+	_, c, session := staged(t)
+	port := freePort(t)
+	open := onSession(t, session, values{"port": port, "exposure": "public"})
+	p := c.plan(deploymentType, object{}, open)
+	expect(t, p.Diagnostics, "WARNING: Routes stay open to everybody", "/metrics", "/invocations", "in the clear")
+	server, diags := c.apply(deploymentType, p)
+	expect(t, diags)
+	if got, want := text(t, server.state, "base_url"), fmt.Sprintf("http://127.0.0.1:%d/v1", port); got != want {
+		t.Errorf("base_url %s, want %s", got, want)
+	}
+	if err := asked(t, server.state); err != nil {
+		t.Error(err)
+	}
+
+	secured := with(open, values{"tls": values{}})
+	server = c.change(deploymentType, server, secured)
+	if got := text(t, server.state, "base_url"); !strings.HasPrefix(got, "https://") {
+		t.Errorf("base_url %s", got)
+	}
+	if err := asked(t, server.state); err != nil {
+		t.Error(err)
+	}
+	if p := c.plan(deploymentType, server, secured); len(p.Diagnostics) > 0 || !p.value.Equal(server.state) {
+		t.Errorf("a second plan changes something: %s", list(p.Diagnostics))
+	}
+	// What fails is not left, and what ran before answers again, over TLS.
+	before := text(t, server.state, "ca_certificate")
+	back, diags := c.apply(deploymentType, c.plan(deploymentType, server, with(secured, values{"max_model_len": 200000})))
+	expect(t, diags, "ERROR: ", "32768", "old server runs again and has answered")
+	if text(t, back.state, "ca_certificate") != before {
+		t.Error("the certificate in state isn't the running server's")
+	}
+	if err := asked(t, back.state); err != nil {
+		t.Error(err)
+	}
+	private := c.change(deploymentType, back, onSession(t, session, values{"port": port}))
+	if err := asked(t, private.state); err == nil {
+		t.Error("a private server answers from outside")
+	}
+}
+
+// On Vast.ai nothing but SSH is reachable, which is said before anything starts.
+func TestDeploymentPublicOnVast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, values{"name": "test", "offer_id": vast})
+	defer tidy(t, c, session)
+	public := onSession(t, session, values{"exposure": "public", "container": nil, "process": values{}})
+	before := len(w.theMachine(t).CommandLog())
+	made, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, public))
+	expect(t, diags, "ERROR: Only SSH is reachable", "Vast.ai", "Nothing was started")
+	if !made.state.IsNull() || len(w.theMachine(t).CommandLog()) > before {
+		t.Errorf("something was done on the machine: %q", w.theMachine(t).CommandLog())
+	}
+	by := with(public, values{"session_id": nil, "ssh": with(login(t, session), values{"host": "ssh5.vast.ai"})})
+	expect(t, c.plan(deploymentType, object{}, by).Diagnostics, "ERROR: Only SSH is reachable")
+}

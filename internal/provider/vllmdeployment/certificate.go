@@ -1,0 +1,147 @@
+package vllmdeployment
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"strings"
+	"time"
+)
+
+const (
+	// certificateLife is how long a certificate that the provider makes is valid.
+	certificateLife = 365 * 24 * time.Hour
+	// certificateRenewal is how long before its end the next plan renews it.
+	certificateRenewal = 30 * 24 * time.Hour
+	// clockSlack is by how much a client's clock may be behind.
+	clockSlack = time.Hour
+)
+
+// certificate is a server's certificate, PEM.
+type certificate struct {
+	chain, key string
+	// authority is what clients trust.
+	authority string
+}
+
+// newCertificate makes a certificate for the names and addresses given, signed by
+// an authority that is made for it and whose key is thrown away: nothing else can
+// ever be signed by what clients are told to trust.
+func newCertificate(now time.Time, names ...string) (certificate, error) {
+	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return certificate{}, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return certificate{}, err
+	}
+	authority := template(now, "vLLM deployment authority")
+	authority.IsCA, authority.BasicConstraintsValid, authority.MaxPathLenZero = true, true, true
+	authority.KeyUsage = x509.KeyUsageCertSign
+	authorityDER, err := x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey)
+	if err != nil {
+		return certificate{}, err
+	}
+	if authority, err = x509.ParseCertificate(authorityDER); err != nil {
+		return certificate{}, err
+	}
+	leaf := template(now, "vLLM deployment")
+	leaf.BasicConstraintsValid = true
+	leaf.KeyUsage, leaf.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	for _, name := range names {
+		if address := net.ParseIP(strings.Trim(name, "[]")); address != nil {
+			leaf.IPAddresses = append(leaf.IPAddresses, address)
+		} else if name != "" {
+			leaf.DNSNames = append(leaf.DNSNames, name)
+		}
+	}
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, authority, key.Public(), authorityKey)
+	if err != nil {
+		return certificate{}, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return certificate{}, err
+	}
+	ca := encode("CERTIFICATE", authorityDER)
+	return certificate{chain: encode("CERTIFICATE", leafDER) + ca, key: encode("PRIVATE KEY", keyDER), authority: ca}, nil
+}
+
+func template(now time.Time, name string) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
+		NotBefore: now.Add(-clockSlack).UTC(), NotAfter: now.Add(certificateLife).UTC(),
+	}
+}
+
+// serial is a random number of 127 bits, as long as X.509 wants it at most.
+func serial() *big.Int {
+	bytes := make([]byte, 16)
+	_, _ = rand.Read(bytes) // never fails: crypto/rand ends the program instead
+	bytes[0] &= 0x7f
+	return new(big.Int).SetBytes(bytes)
+}
+
+func encode(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// parseCertificate is the first certificate of a PEM text.
+func parseCertificate(text string) (*x509.Certificate, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("it holds no certificate in PEM form")
+	}
+	found, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, errors.New("its certificate can't be read")
+	}
+	return found, nil
+}
+
+func checkCertificate(text string) error {
+	_, err := parseCertificate(text)
+	return err
+}
+
+// checkPair says what is wrong with a certificate and its key. It repeats nothing
+// of either.
+func checkPair(chain, key string) error {
+	if strings.Contains(key, "ENCRYPTED") {
+		return errors.New("the private key is protected by a passphrase, which vLLM can't be given: remove it from a copy" +
+			" (openssl pkey -in KEY -out COPY)")
+	}
+	if _, err := tls.X509KeyPair([]byte(chain), []byte(key)); err != nil {
+		return errors.New("the certificate and the private key don't belong together, or one of them isn't PEM")
+	}
+	return nil
+}
+
+// nameFor is the name by which clients reach a server at host so that its
+// certificate fits: host itself, else the first name in the certificate.
+func nameFor(chain, host string) string {
+	found, err := parseCertificate(chain)
+	if err != nil || found.VerifyHostname(host) == nil {
+		return host
+	}
+	for _, name := range found.DNSNames {
+		if !strings.Contains(name, "*") {
+			return name
+		}
+	}
+	return host
+}
+
+// ends tells whether an authority's time is nearly over.
+func ends(authority string, now time.Time) bool {
+	found, err := parseCertificate(authority)
+	return err == nil && now.Add(certificateRenewal).After(found.NotAfter)
+}

@@ -1,0 +1,188 @@
+package vllmdeployment
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// The values of exposure.
+const (
+	private = "private"
+	public  = "public"
+)
+
+// openRoutes are routes that vLLM answers without a key (its security page lists them).
+const openRoutes = "/metrics, /invocations, /tokenize, /detokenize, /score, /rerank, /pooling, /classify, /version and /health"
+
+// vastDomain is that of the proxies behind which Vast.ai's machines are.
+const vastDomain = ".vast.ai"
+
+// vastCloud is the shopper's name of Vast.ai.
+const vastCloud = "vastai"
+
+type tlsModel struct {
+	Certificate         types.String `tfsdk:"certificate"`
+	PrivateKey          types.String `tfsdk:"private_key"`
+	PrivateKeyWO        types.String `tfsdk:"private_key_wo"`
+	PrivateKeyWOVersion types.Int64  `tfsdk:"private_key_wo_version"`
+}
+
+func (m model) isPublic() bool { return m.Exposure.ValueString() == public }
+
+// isTLS is false as long as it isn't known.
+func (m model) isTLS() bool { return !m.TLS.IsNull() && !m.TLS.IsUnknown() }
+
+func (m model) tlsOf(ctx context.Context) (tlsModel, diag.Diagnostics) {
+	var t tlsModel
+	if !m.isTLS() {
+		return t, nil
+	}
+	diags := m.TLS.As(ctx, &t, basetypes.ObjectAsOptions{})
+	return t, diags
+}
+
+// generated tells whether the provider makes the certificate.
+func (t tlsModel) generated() bool { return t.Certificate.IsNull() }
+
+// listen is where the server listens on its machine.
+func (m model) listen(host string) string {
+	if !m.isPublic() {
+		return "" // loopback
+	}
+	if address, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && address.Is6() {
+		return "::"
+	}
+	return "0.0.0.0"
+}
+
+// name is what clients call the server's machine.
+func (m model) name(ssh sshattr.Model, t tlsModel) string {
+	if !m.isPublic() {
+		return vllm.DefaultListen
+	}
+	host := strings.Trim(ssh.Host.ValueString(), "[]")
+	if m.isTLS() && !t.generated() {
+		return nameFor(t.Certificate.ValueString(), host)
+	}
+	return host
+}
+
+// url is the server's base URL, without a path.
+func (m model) url(ssh sshattr.Model, t tlsModel) string {
+	scheme := "http"
+	if m.isTLS() {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(m.name(ssh, t), strconv.Itoa(m.port()))
+}
+
+// serverName is what is verified of the server's certificate.
+func (m model) certifiedName(ssh sshattr.Model, t tlsModel) string {
+	if name := m.name(ssh, t); m.isPublic() || t.generated() {
+		return name
+	}
+	return nameFor(t.Certificate.ValueString(), vllm.DefaultListen)
+}
+
+// setReach fills in how a client reaches the server.
+func (m *model) setReach(ctx context.Context, ssh sshattr.Model) diag.Diagnostics {
+	t, diags := m.tlsOf(ctx)
+	m.BaseURL = types.StringValue(m.url(ssh, t) + "/v1")
+	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Host.ValueString(), int(ssh.Port.ValueInt64()),
+		ssh.User.ValueString(), m.port()))
+	return diags
+}
+
+// certify returns the server's certificate, making it where the configuration
+// doesn't give one, and notes what clients trust.
+func (m *model) certify(ctx context.Context, ssh sshattr.Model, key string, diags *diag.Diagnostics) *deploy.TLS {
+	m.CACertificate = types.StringNull()
+	if !m.isTLS() {
+		return nil
+	}
+	t, d := m.tlsOf(ctx)
+	diags.Append(d...)
+	settings := &deploy.TLS{Certificate: t.Certificate.ValueString(), Key: key, ServerName: m.certifiedName(ssh, t)}
+	if t.generated() {
+		made, err := newCertificate(time.Now(), strings.Trim(ssh.Host.ValueString(), "[]"), vllm.DefaultListen, "::1", "localhost")
+		if err != nil {
+			diags.AddError("Certificate could not be made", err.Error())
+			return nil
+		}
+		settings.Certificate, settings.Key, settings.CA = made.chain, made.key, made.authority
+		m.CACertificate = types.StringValue(made.authority)
+		return settings
+	}
+	m.CACertificate = t.Certificate
+	if err := checkPair(settings.Certificate, settings.Key); err != nil {
+		diags.AddAttributeError(tlsPath, "Invalid tls", "The server's certificate can't be used: "+err.Error()+".")
+	}
+	return settings
+}
+
+// trusted is how the server in state is verified.
+func (m model) trusted(ctx context.Context, diags *diag.Diagnostics) *deploy.TLS {
+	if m.CACertificate.IsNull() {
+		return nil
+	}
+	ssh, d := m.sshOf(ctx)
+	diags.Append(d...)
+	t, d := m.tlsOf(ctx)
+	diags.Append(d...)
+	return &deploy.TLS{CA: m.CACertificate.ValueString(), ServerName: m.certifiedName(ssh, t)}
+}
+
+// checkPublic refuses a public server on a machine whose ports the cloud keeps
+// closed, before anything is started. Where the shopper doesn't say whose machine
+// it is, the proof at the public address decides.
+func (r *Resource) checkPublic(ctx context.Context, plan model, diags *diag.Diagnostics) {
+	if !plan.isPublic() {
+		return
+	}
+	ssh, d := plan.sshOf(ctx)
+	diags.Append(d...)
+	id := plan.SessionID.ValueString()
+	onVast := strings.HasSuffix(ssh.Host.ValueString(), vastDomain)
+	if !onVast && id != "" && r.data != nil && r.data.Client != nil {
+		session, err := r.data.Client.Session(ctx, id)
+		if err != nil {
+			diags.Append(diagnostic.Warning("Could not read session "+id, err))
+			return
+		}
+		onVast = session.Cloud == vastCloud
+	}
+	if onVast {
+		diags.AddAttributeError(exposurePath, "Only SSH is reachable", vastText)
+	}
+}
+
+const vastText = "Of a machine of Vast.ai only SSH is reachable from outside, so a public server could not be asked for anything." +
+	" Nothing was started. Set exposure = \"private\" and go through SSH (tunnel_command), or rent a machine of another cloud."
+
+// warnPublic says what stays open on a public server.
+func (m model) warnPublic(diags *diag.Diagnostics) {
+	if !m.isPublic() {
+		return
+	}
+	text := fmt.Sprintf("vLLM asks for the API key below /v1 only. Anybody who reaches port %d can use %s without one.", m.port(), openRoutes)
+	if m.TLS.IsNull() {
+		text += " And without tls the key travels in the clear."
+	}
+	diags.AddAttributeWarning(exposurePath, "Routes stay open to everybody", text+" Let a firewall admit your clients only, or leave the"+
+		" server private and go through SSH.")
+}

@@ -1,0 +1,98 @@
+package vllmdeployment
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+var (
+	portPath     = path.Root("port")
+	tlsPath      = path.Root("tls")
+	exposurePath = path.Root("exposure")
+)
+
+// ValidateConfig judges the arguments together, as vLLM would.
+func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var config model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	spec, diags := config.spec(ctx, secrets{apiKey: config.APIKeyWO.ValueString(), hfToken: config.HFTokenWO.ValueString()})
+	resp.Diagnostics.Append(diags...)
+	if spec.APIKey == "" {
+		spec.APIKey = config.APIKey.ValueString()
+	}
+	if spec.HFToken == "" {
+		spec.HFToken = config.HFToken.ValueString()
+	}
+	if config.Model.IsUnknown() {
+		spec.Model = "not/known"
+	}
+	if problems, ok := errors.AsType[*vllm.SpecError](spec.Validate()); ok {
+		for _, problem := range problems.Problems {
+			at := path.Empty()
+			if name, ok := fields[problem.Field]; ok {
+				at = path.Root(name)
+			}
+			resp.Diagnostics.AddAttributeError(at, "Invalid "+problem.Field, problem.String()+".")
+		}
+	}
+	if config.Runtime.ValueString() == string(deploy.Container) && config.Container.IsNull() {
+		resp.Diagnostics.AddAttributeError(path.Root("container"), "Image is missing",
+			"runtime = \"container\" needs container = { image = \"vllm/vllm-openai:vX.Y.Z\" }: which vLLM runs is yours to pin.")
+	}
+	resp.Diagnostics.Append(config.validateTLS(ctx)...)
+}
+
+// fields are the attributes that vLLM's arguments come from, by the name that
+// package vllm gives them.
+var fields = map[string]string{
+	"model": "model", "served_model_name": "served_model_name", "revision": "revision", "quantization": "quantization",
+	"dtype": "dtype", "max_model_len": "max_model_len", "gpu_memory_utilization": "gpu_memory_utilization",
+	"tensor_parallel_size": "tensor_parallel_size", "pipeline_parallel_size": "pipeline_parallel_size", "args": "args",
+	"env": "env", "port": "port", "api_key": "api_key", "hf_token": "hf_token",
+}
+
+// validateTLS checks that a certificate comes with its key, and the other way round.
+func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
+	t, diags := m.tlsOf(ctx)
+	if !m.isTLS() || diags.HasError() || t.Certificate.IsUnknown() || t.PrivateKey.IsUnknown() || t.PrivateKeyWO.IsUnknown() {
+		return diags
+	}
+	hasKey := !t.PrivateKey.IsNull() || !t.PrivateKeyWO.IsNull()
+	switch {
+	case t.Certificate.IsNull() && !hasKey: // the provider makes both
+	case t.Certificate.IsNull():
+		diags.AddAttributeError(tlsPath, "Certificate is missing", "tls has a private key and no certificate. Give both, or neither: then the"+
+			" provider makes both.")
+	case !hasKey:
+		diags.AddAttributeError(tlsPath, "Private key is missing", "tls has a certificate and no private key. Give private_key or"+
+			" private_key_wo, or neither certificate nor key: then the provider makes both.")
+	default:
+		if err := checkPair(t.Certificate.ValueString(), t.PrivateKey.ValueString()+t.PrivateKeyWO.ValueString()); err != nil {
+			diags.AddAttributeError(tlsPath, "Invalid tls", "The server's certificate can't be used: "+err.Error()+".")
+		}
+	}
+	return diags
+}
+
+// checkDuration says what is wrong with the text of a span of time.
+func checkDuration(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return errors.New("it is not a span of time such as \"20m\" or \"1h30m\"")
+	}
+	if d < time.Second {
+		return errors.New("it must be at least a second")
+	}
+	return nil
+}
