@@ -1,18 +1,12 @@
 package provider_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -128,7 +122,7 @@ func TestSessionsTellStrays(t *testing.T) {
 
 	again := w.rentByHand(t, vastDouble, "terraform/left/fedcba9876543210fedcba9876543210")
 	_, diags = c.readData(sessionType, values{"name": "left"})
-	expect(t, diags, "several sessions", again.ID)
+	expect(t, diags, "Several sessions", again.ID)
 	w.releaseByHand(t)
 	ended, diags := c.readData(sessionType, values{"id": known})
 	expect(t, diags)
@@ -393,212 +387,4 @@ func modelsThrough(t *testing.T, url, key string) (string, error) {
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	return fmt.Sprint(resp.StatusCode, " ", string(body)), err
-}
-
-// A deployment, looked at in every way and reached through tunnels, and restarted.
-func TestReachingADeployment(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	c := w.configured(t, nil)
-	session := c.create(sessionType, values{"name": "test", "requirements": blueLobster})
-	ssh := values{}
-	for name, v := range members(t, get(t, session.state, "ssh")) {
-		ssh[name] = v
-	}
-	made := c.create(deploymentType, values{
-		"session_id": text(t, session.state, "id"), "ssh": ssh, "model": qwen, "container": values{"image": image},
-	})
-	server, key := get(t, made.state, "server"), text(t, made.state, "api_key")
-
-	t.Run("tunnels", func(t *testing.T) { w.tunnels(t, c, ssh, key) })
-	t.Run("health", func(t *testing.T) { w.healthFacts(t, c, ssh, server, key) })
-	t.Run("restart", func(t *testing.T) {
-		arguments := values{"ssh": ssh, "server": server, "api_key": key, "model": qwen}
-		progress, diags := c.invoke(restartType, arguments)
-		expect(t, diags)
-		if said := strings.Join(progress, "; "); !strings.Contains(said, "restarting the server") || !strings.HasSuffix(said, "The model has answered") {
-			t.Errorf("said: %s", said)
-		}
-		if said := fmt.Sprint(progress); strings.Contains(said, key) {
-			t.Error("the key is in the progress")
-		}
-		arguments["api_key"] = "sk-wrong"
-		_, diags = c.invoke(restartType, arguments)
-		if !failed(diags) || strings.Contains(list(diags), "sk-wrong") {
-			t.Errorf("with a wrong key: %s", list(diags))
-		}
-		arguments["ssh"] = values{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]}
-		_, diags = c.invoke(restartType, arguments)
-		expect(t, diags, "Machine can't be reached")
-	})
-	if _, diags := c.destroy(deploymentType, made); failed(diags) {
-		t.Error(list(diags))
-	}
-	if _, diags := c.destroy(sessionType, session); failed(diags) {
-		t.Error(list(diags))
-	}
-}
-
-func (w *world) tunnels(t *testing.T, c *core, ssh values, key string) {
-	var privates [][]byte
-	var addresses []string
-	for range 3 {
-		tunnel, private, diags := c.open(tunnelType, values{"ssh": ssh})
-		expect(t, diags)
-		privates, addresses = append(privates, private), append(addresses, text(t, tunnel, "address"))
-		if text(t, tunnel, "url") != "http://"+text(t, tunnel, "address") || text(t, tunnel, "host") != "127.0.0.1" {
-			t.Errorf("tunnel is %s", tunnel)
-		}
-	}
-	ask := func() {
-		t.Helper()
-		var asking sync.WaitGroup
-		for _, address := range addresses {
-			asking.Go(func() {
-				if got, err := modelsThrough(t, "http://"+address, key); err != nil || !strings.Contains(got, qwen) {
-					t.Errorf("%s: %v", got, err)
-				}
-			})
-		}
-		asking.Wait()
-	}
-	ask()
-	m, err := w.machine()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.DropConnections() // they come back by themselves
-	ask()
-	for _, private := range privates {
-		expect(t, c.close(tunnelType, private))
-		expect(t, c.close(tunnelType, private)) // again: nothing to do
-	}
-	for _, address := range addresses {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			_ = conn.Close()
-			t.Errorf("%s is still open", address)
-		}
-	}
-	_, _, diags := c.open(tunnelType, values{
-		"ssh": values{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]}, "timeouts": values{"open": "1s"},
-	})
-	if !failed(diags) {
-		t.Error("a tunnel to nowhere")
-	}
-	_, _, diags = c.open(tunnelType, values{"ssh": values{"host": "127.0.0.1", "user": "x"}})
-	if !failed(diags) {
-		t.Error("a tunnel without a key")
-	}
-}
-
-func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Value, key string) {
-	check := func(arguments values) map[string]tftypes.Value {
-		t.Helper()
-		got, diags := c.readData(healthType, arguments)
-		expect(t, diags)
-		all := map[string]tftypes.Value{}
-		for _, one := range elements(t, got, "checks") {
-			all[text(t, one, "name")] = one
-		}
-		if len(all) != 5 {
-			t.Fatalf("checks are %v", all)
-		}
-		return all
-	}
-	all := check(values{"ssh": ssh, "server": server, "api_key": key}) // base_url is left out
-	for name, fact := range map[string]string{
-		"gpus": "gpu_0_temperature_c", "runtime": "state", "health": "requests_waiting", "model": "context_length", "completion": "latency_seconds",
-	} {
-		if text(t, all[name], "status") != "passed" || text(t, get(t, all[name], "facts"), fact) == "" {
-			t.Errorf("%s: %s", name, all[name])
-		}
-	}
-	if text(t, get(t, all["gpus"], "facts"), "gpu_0_memory_used_mib") == "" || text(t, get(t, all["health"], "facts"), "kv_cache_usage") == "" {
-		t.Errorf("facts are missing: %s %s", all["gpus"], all["health"])
-	}
-	// Each check can be left out, and then nothing is asked.
-	for _, name := range []string{"gpus", "runtime", "health", "model", "completion"} {
-		if left := check(values{"ssh": ssh, "server": server, "api_key": key, "skip": []any{name}}); text(t, left[name], "status") != "skipped" {
-			t.Errorf("%s is not left out", name)
-		}
-	}
-	nothing := check(values{"ssh": values{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]},
-		"skip": []any{"gpus", "runtime", "health", "model", "completion"}})
-	if text(t, nothing["health"], "status") != "skipped" {
-		t.Error("it was asked")
-	}
-	problems := func(arguments values, want string, names ...string) {
-		t.Helper()
-		all := check(arguments)
-		for _, name := range names {
-			if got := text(t, all[name], "problem"); got != want || text(t, all[name], "message") == "" {
-				t.Errorf("%s: problem is %q, want %q: %s", name, got, want, text(t, all[name], "message"))
-			}
-		}
-	}
-	problems(values{"ssh": ssh, "api_key": "sk-wrong"}, "credentials", "model", "completion")
-	problems(values{"ssh": ssh, "api_key": key, "base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health", "model", "completion")
-	problems(values{"base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health")
-
-	// QA3-013: what nvidia-smi doesn't tell is left out.
-	m, err := w.machine()
-	if err != nil {
-		t.Fatal(err)
-	}
-	rental, err := w.rented()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Strike(rental.SessionID, sandbox.NotAvailable, nil); err != nil {
-		t.Fatal(err)
-	}
-	all = check(values{"ssh": ssh, "api_key": key})
-	if _, told := members(t, get(t, all["gpus"], "facts"))["gpu_0_temperature_c"]; told || text(t, all["gpus"], "status") != "passed" {
-		t.Errorf("gpus: %s", all["gpus"])
-	}
-
-	// A machine that accepts connections and says nothing, within the data source's own time.
-	m.Unresponsive(true)
-	defer m.Unresponsive(false)
-	begun := time.Now()
-	problems(values{"ssh": ssh, "server": server, "timeouts": values{"read": "2s"}}, "timeout", "gpus", "runtime", "health", "model", "completion")
-	endpoint, diags := c.readData(endpointType, values{"ssh": ssh, "timeouts": values{"read": "2s"}})
-	expect(t, diags)
-	if truth(t, endpoint, "ready") || text(t, endpoint, "problem") != "timeout" {
-		t.Errorf("endpoint: %s", endpoint)
-	}
-	if took := time.Since(begun); took > 40*time.Second {
-		t.Errorf("took %s", took)
-	}
-}
-
-func TestWrongArgumentsAreErrors(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	c := w.configured(t, nil)
-	for _, name := range []string{healthType, endpointType} {
-		expect(t, c.validateData(name, values{}), "base_url")
-		expect(t, c.validateData(name, values{"base_url": "ftp://x"}), "must begin with http")
-		expect(t, c.validateData(name, values{"base_url": unknown}))
-		expect(t, c.validateData(name, values{"ssh": unknown}))
-		_, diags := c.readData(name, values{"ssh": values{"host": "h", "user": "u"}})
-		expect(t, diags, "No key to log in with")
-		_, diags = c.readData(name, values{"ssh": values{"host": "h/x", "user": "u", "private_key": testKey(t)}})
-		expect(t, diags, "invalid configuration")
-	}
-	expect(t, c.validateData(healthType, values{"base_url": "http://h", "skip": []any{"nothing"}}), "value must be one of")
-}
-
-// testKey is a private key that no machine knows.
-func testKey(t *testing.T) string {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
