@@ -1,0 +1,91 @@
+# A module of yours: a model on a rented machine. Its tests are in tests/.
+terraform {
+  required_providers {
+    shopper = {
+      source = "cloud-gpu-shopper/shopper"
+    }
+  }
+}
+
+variable "name" {
+  description = "Name of the machine, unique for whoever rents it."
+  type        = string
+}
+
+variable "model" {
+  description = "Hugging Face id of the model to serve."
+  type        = string
+  default     = "Qwen/Qwen2.5-7B-Instruct"
+}
+
+variable "max_model_len" {
+  description = "Context length, in tokens."
+  type        = number
+  default     = 8192
+}
+
+variable "max_price_per_hour" {
+  description = "What the machine may cost, in USD per hour."
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.max_price_per_hour > 0 && var.max_price_per_hour <= 5
+    error_message = "A machine of this module costs 5 USD per hour at most."
+  }
+}
+
+resource "shopper_gpu_session" "this" {
+  name              = var.name
+  reservation_hours = 1
+
+  requirements = {
+    min_vram_gb        = 24
+    max_price_per_hour = var.max_price_per_hour
+    clouds             = ["bluelobster"]
+  }
+}
+
+resource "shopper_vllm_deployment" "this" {
+  session_id = shopper_gpu_session.this.id
+  ssh        = shopper_gpu_session.this.ssh
+
+  model         = var.model
+  max_model_len = var.max_model_len
+
+  container = {
+    image = "vllm/vllm-openai:v0.33.0"
+  }
+}
+
+data "shopper_vllm_health" "this" {
+  base_url = shopper_vllm_deployment.this.base_url
+  ssh      = shopper_gpu_session.this.ssh
+  api_key  = shopper_vllm_deployment.this.api_key
+  server   = shopper_vllm_deployment.this.server
+}
+
+output "base_url" {
+  description = "The API's address on the machine."
+  value       = shopper_vllm_deployment.this.base_url
+}
+
+output "tunnel_command" {
+  description = "Opens the API's port on your own machine."
+  value       = shopper_vllm_deployment.this.tunnel_command
+}
+
+output "offer_id" {
+  description = "What was rented."
+  value       = shopper_gpu_session.this.offer_id
+}
+
+output "price_per_hour" {
+  description = "What it costs, in USD per hour."
+  value       = shopper_gpu_session.this.price_per_hour
+}
+
+output "healthy" {
+  description = "Whether the machine, the server and the model passed every check."
+  value       = data.shopper_vllm_health.this.healthy
+}
