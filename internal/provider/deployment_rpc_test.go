@@ -235,3 +235,43 @@ func (c *core) cancelled(name string, arguments values, when func() bool) (objec
 	<-watched
 	return made, diags
 }
+
+// QA3-002, QA3-003: the key goes through the SSH connection, and no command line
+// on the machine, nor anything that is said of a check, has it.
+func TestHealthQA3_003_KeyIsOnNoCommandLine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, goodSession)
+	const key, wrong = "sk-planted-api-key-4711", "sk-planted-and-wrong"
+	server := c.create(deploymentType, onSession(t, session, values{"api_key": key}))
+	for _, presented := range []string{key, wrong} {
+		for _, name := range []string{healthType, endpointType} {
+			arguments := values{"base_url": text(t, server.state, "base_url"), "ssh": login(t, session), "api_key": presented}
+			read, diags := c.readData(name, arguments)
+			expect(t, diags)
+			all := members(t, read)
+			delete(all, "api_key")
+			for attribute, v := range all {
+				if strings.Contains(v.String(), "planted") {
+					t.Errorf("%s.%s tells the key: %s", name, attribute, v)
+				}
+			}
+		}
+	}
+	m, err := w.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := false
+	for _, line := range m.CommandLog() {
+		served = served || strings.Contains(line, "serve "+qwen)
+		if strings.Contains(line, "planted") {
+			t.Errorf("a command line: %s", line)
+		}
+	}
+	if !served {
+		t.Error("the server's own command line was not recorded")
+	}
+	tidy(t, c, session)
+}

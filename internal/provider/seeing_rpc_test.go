@@ -87,8 +87,8 @@ func TestSessionsTellStrays(t *testing.T) {
 
 	count := func(arguments values, want int) {
 		t.Helper()
-		got, diags := c.readData(sessionsType, arguments)
-		expect(t, diags)
+		got, said := c.readData(sessionsType, arguments)
+		expect(t, said)
 		if n := len(elements(t, got, "sessions")); n != want {
 			t.Errorf("%v: %d sessions, want %d", arguments, n, want)
 		}

@@ -25,7 +25,7 @@ func freePort(t *testing.T) int {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener's
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // staged is a world with a session in it, and what to configure a server with.

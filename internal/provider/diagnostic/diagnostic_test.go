@@ -33,10 +33,10 @@ var (
 		Op: "listing offers", Method: "GET", URL: "http://shopper:8080", Path: "/api/v1/inventory", Attempts: 5,
 		Err: errors.New("connection refused"),
 	}
-	denied    = &shopper.Error{Op: "listing offers", Method: "GET", URL: "http://shopper:8080", Path: "/x", Status: 401, Message: "no token"}
-	unusable  = &rental.UnusableError{SessionID: "s-1", Reason: "it never became ready", Err: answer}
-	unreleased  = &rental.NotReleasedError{SessionID: "s-1", Last: session, Err: answer}
-	cancelled = &rental.CancelledError{SessionID: "s-1", Err: context.Canceled}
+	denied     = &shopper.Error{Op: "listing offers", Method: "GET", URL: "http://shopper:8080", Path: "/x", Status: 401, Message: "no token"}
+	unusable   = &rental.UnusableError{SessionID: "s-1", Reason: "it never became ready", Err: answer}
+	unreleased = &rental.NotReleasedError{SessionID: "s-1", Last: session, Err: answer}
+	cancelled  = &rental.CancelledError{SessionID: "s-1", Err: context.Canceled}
 )
 
 func machine(kind host.Kind, detail string) error {
@@ -53,25 +53,41 @@ func TestErrors(t *testing.T) {
 		summary string
 		detail  []string
 	}{
-		{"kept", &rental.KeptError{Cause: unusable, Release: unreleased}, "Machine could not be given back",
-			[]string{"s-1", "$0.31 an hour", "Run destroy again", "req-4711"}},
+		{
+			"kept", &rental.KeptError{Cause: unusable, Release: unreleased}, "Machine could not be given back",
+			[]string{"s-1", "$0.31 an hour", "Run destroy again", "req-4711"},
+		},
 		{"not released", unreleased, "Session was not released", []string{"s-1", "$0.31 an hour", "2026-01-02T04:04:05Z", "Run destroy again"}},
-		{"in doubt", &rental.DoubtError{Cause: answer, Mark: rental.Mark{Consumer: "c", Name: "n", Token: "t"}, Err: silence},
-			"A machine may have been rented", []string{"c/n/t", "looks for it again", "req-4711"}},
-		{"conflict", &rental.ConflictError{Name: "n", Sessions: []shopper.Session{session}}, "Name is already in use",
-			[]string{"s-1", "$0.31/h", "2026-01-02T03:04:05Z", "import", `on_conflict = "replace"`}},
-		{"budget", &rental.BudgetError{Ceiling: 1, Spent: 0.9, Price: 0.31, Sessions: 2}, "Budget would be exceeded",
-			[]string{"$1 an hour", "$0.31", "Nothing was rented"}},
-		{"attempts", &rental.AttemptsError{Attempts: []rental.Attempt{{Offer: offer, Err: answer}, {Offer: offer, Err: unusable}}},
-			"No machine could be rented", []string{"2 offers were tried", "bluelobster-1 ($0.31/h)", "req-4711", "s-1"}},
+		{
+			"in doubt", &rental.DoubtError{Cause: answer, Mark: rental.Mark{Consumer: "c", Name: "n", Token: "t"}, Err: silence},
+			"A machine may have been rented",
+			[]string{"c/n/t", "looks for it again", "req-4711"},
+		},
+		{
+			"conflict", &rental.ConflictError{Name: "n", Sessions: []shopper.Session{session}}, "Name is already in use",
+			[]string{"s-1", "$0.31/h", "2026-01-02T03:04:05Z", "import", `on_conflict = "replace"`},
+		},
+		{
+			"budget", &rental.BudgetError{Ceiling: 1, Spent: 0.9, Price: 0.31, Sessions: 2}, "Budget would be exceeded",
+			[]string{"$1 an hour", "$0.31", "Nothing was rented"},
+		},
+		{
+			"attempts", &rental.AttemptsError{Attempts: []rental.Attempt{{Offer: offer, Err: answer}, {Offer: offer, Err: unusable}}},
+			"No machine could be rented",
+			[]string{"2 offers were tried", "bluelobster-1 ($0.31/h)", "req-4711", "s-1"},
+		},
 		{"no offer", &rental.NoOfferError{Total: 1, Rejected: []rental.Rejection{{
 			Offer: offer, Requirements: []string{"min_vram_gb"}, Reasons: []string{"each GPU has 23 GB"},
 		}}}, "No offer fits", []string{"min_vram_gb: 1 of 1", "Closest", "bluelobster-1", "23 GB"}},
 		{"that offer", &rental.NoOfferError{OfferID: "x-1", Err: answer}, "No offer fits", []string{"x-1"}},
-		{"not ready", &rental.NotReadyError{URL: "http://shopper:8080", Waited: time.Minute}, "Shopper is not ready",
-			[]string{"http://shopper:8080", "1m0s"}},
-		{"not extended", &rental.ExtendError{SessionID: "s-1", Wanted: 3, Read: 1, Ask: answer}, "Reservation was not extended",
-			[]string{"s-1", "3 hours", "reads 1", "req-4711"}},
+		{
+			"not ready", &rental.NotReadyError{URL: "http://shopper:8080", Waited: time.Minute}, "Shopper is not ready",
+			[]string{"http://shopper:8080", "1m0s"},
+		},
+		{
+			"not extended", &rental.ExtendError{SessionID: "s-1", Wanted: 3, Read: 1, Ask: answer}, "Reservation was not extended",
+			[]string{"s-1", "3 hours", "reads 1", "req-4711"},
+		},
 		{"unusable", unusable, "Machine could not be used", []string{"s-1", "never became ready", "req-4711"}},
 		{"interrupted", cancelled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
 		{"journal", &rental.JournalError{Dir: "/d", Err: errors.New("read-only")}, fallback, []string{"/d", "read-only"}},

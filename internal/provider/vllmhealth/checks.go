@@ -179,7 +179,8 @@ func health(ctx context.Context, route *reach.Route) (finding, error) {
 	}
 	metrics, err := route.Server.Metrics(ctx)
 	if err != nil {
-		return finding{message: "The engine is alive. Its figures could not be read: " + err.Error()}, nil //nolint:nilerr // said in the message
+		found := finding{message: "The engine is alive. Its figures could not be read: " + err.Error()}
+		return found, nil //nolint:nilerr // said in the message
 	}
 	facts := map[string]string{}
 	for name, value := range map[string]*float64{
