@@ -112,12 +112,12 @@ func TestCrashIsSettledByOtherCalls(t *testing.T) {
 				live := w.state["box"].Session
 				o := order("box")
 				o.ReplaceConflicting = false
-				w.f.byID[live.ID].Status = "hidden" // create_before_destroy, say
+				w.f.set(live.ID, func(r *row) { r.Status = "hidden" }) // create_before_destroy, say
 				w.f.fault("create", 1, verdict{crash: true})
 				if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), o) }) {
 					t.Fatal("it didn't die")
 				}
-				w.f.byID[live.ID].Status = shopper.Running
+				w.f.set(live.ID, func(r *row) { r.Status = shopper.Running })
 				r := w.process()
 				ok(t, r.Seen(live.ConsumerID))
 				if call == "ReleaseSession" {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -265,7 +267,23 @@ func goingOn(ctx context.Context) (context.Context, context.CancelFunc) {
 	if least := time.Now().Add(releaseLimit / 4); !ok || deadline.Before(least) {
 		deadline = time.Now().Add(releaseLimit)
 	}
-	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	return until(ctx, deadline)
+}
+
+// until returns a context that the deadline ends, and a cancel of ctx does not:
+// the log then tells why the process is still at work.
+func until(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			tflog.Warn(ctx, "Interrupted: what was rented is still being given back, and that is waited for",
+				map[string]any{"until": deadline.UTC().Format(time.RFC3339)})
+		}
+	})
+	limited, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	return limited, func() {
+		stop()
+		cancel()
+	}
 }
 
 // lostError is a refused or lost request of which nothing is left.

@@ -358,6 +358,32 @@ func (f *fake) row(t *testing.T, name string) shopper.Session {
 	return shopper.Session{}
 }
 
+// set changes a session behind the service's back; read returns it.
+func (f *fake) set(id string, change func(r *row)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f.byID[id])
+}
+
+func (f *fake) read(id string) shopper.Session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byID[id].Session
+}
+
+// find returns the row itself, for the service's own doings.
+func (f *fake) find(id string) *row {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byID[id]
+}
+
+func (f *fake) forget(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.byID, id)
+}
+
 func (f *fake) count(op string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,7 @@
 package rental
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -40,6 +43,24 @@ func TestQA1_001_CancelReleasesWhatWasRented(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A release goes on after a cancel, and says so in the log.
+func TestQA1_001_ReleaseGoesOnAndSaysSo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		var log bytes.Buffer
+		ctx, cancel := context.WithCancel(tflogtest.RootLogger(t.Context(), &log))
+		time.AfterFunc(2*time.Second, cancel)
+		ok(t, w.destroy(ctx, w.process(), "box"))
+		synctest.Wait()
+		if !strings.Contains(log.String(), "still being given back") {
+			t.Errorf("the log is %q", log.String())
+		}
+	})
 }
 
 // A release that fails is an error with the session, its price and the way out,
@@ -261,8 +282,8 @@ func TestQA2_009_StateIsNeverMadeUp(t *testing.T) {
 		if w.f.count("get") == reads {
 			t.Error("nobody read the session after its DELETE")
 		}
-		if w.f.byID[id].Status != shopper.Stopped {
-			t.Errorf("it reads %s", w.f.byID[id].Status)
+		if status := w.f.read(id).Status; status != shopper.Stopped {
+			t.Errorf("it reads %s", status)
 		}
 	})
 }

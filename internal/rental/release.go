@@ -20,7 +20,7 @@ func (r *Renter) Release(ctx context.Context, id string) error {
 	if !ok {
 		deadline = time.Now().Add(releaseLimit)
 	}
-	limited, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	limited, cancel := until(ctx, deadline)
 	defer cancel()
 	return r.release(limited, shopper.Session{ID: id})
 }

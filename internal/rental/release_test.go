@@ -239,7 +239,7 @@ func TestReplacementsAreReleased(t *testing.T) {
 				defer w.nothing()
 				r := w.process()
 				ok(t, w.apply(t.Context(), r, order("box")))
-				parent := w.f.byID[w.state["box"].Session.ID]
+				parent := w.f.find(w.state["box"].Session.ID)
 				child := w.replacement(parent, name != "known by its parent only")
 				if name == "chain" {
 					child = w.replacement(child, true)
@@ -297,7 +297,7 @@ func TestLook(t *testing.T) {
 			return s
 		}
 		look(false)
-		w.f.byID[id].Status = "hibernating" // a word of a later version
+		w.f.set(id, func(r *row) { r.Status = "hibernating" }) // a word of a later version
 		look(false)
 		for _, err := range []error{unreachable(), foreign(404), refusal(500, "", "no"), refusal(401, "", "who are you")} {
 			w.f.fault("get", 1, verdict{before: err})
@@ -305,14 +305,14 @@ func TestLook(t *testing.T) {
 				t.Errorf("after %v Look says %v, %v", err, ended, got)
 			}
 		}
-		w.f.byID[id].Status = shopper.Running
-		w.f.fail(w.f.byID[id], "reclaimed")
+		w.f.set(id, func(r *row) { r.Status = shopper.Running })
+		w.f.fail(w.f.find(id), "reclaimed")
 		if s := look(true); s.Error != "reclaimed" || s.Status != shopper.Stopped {
 			t.Errorf("it reads %s, %q", s.Status, s.Error)
 		}
-		w.f.byID[id].Status, w.f.byID[id].SSHUser, w.f.byID[id].SSHHost = shopper.Failed, "", ""
+		w.f.set(id, func(r *row) { r.Status, r.SSHUser, r.SSHHost = shopper.Failed, "", "" })
 		look(true) // never had a machine
-		delete(w.f.byID, id)
+		w.f.forget(id)
 		w.state["box"].Session.Status = shopper.Stopped
 		if s := look(true); s.ID != "" {
 			t.Errorf("an unknown session reads %v", s)
@@ -380,7 +380,7 @@ func TestExtending(t *testing.T) {
 				id := w.state["box"].Session.ID
 				_ = nap(t.Context(), test.age)
 				if test.age > 0 {
-					_ = nap(t.Context(), time.Until(w.f.byID[id].CreatedAt.Add(150*time.Minute)))
+					_ = nap(t.Context(), time.Until(w.f.read(id).CreatedAt.Add(150*time.Minute)))
 				}
 				if test.end {
 					ok(t, w.f.destroy(t.Context(), id))
@@ -396,7 +396,7 @@ func TestExtending(t *testing.T) {
 						t.Errorf("the error doesn't say %q: %v", word, err)
 					}
 				}
-				if now := w.f.byID[id].ReservationHours; now != test.read || s.ReservationHours != test.read {
+				if now := w.f.read(id).ReservationHours; now != test.read || s.ReservationHours != test.read {
 					t.Errorf("it is reserved for %d hours, and Extend says %d; want %d", now, s.ReservationHours, test.read)
 				}
 				if w.f.extends[id] != test.sent {
