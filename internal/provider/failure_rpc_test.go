@@ -1,0 +1,202 @@
+package provider_test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+)
+
+// wayOut is what a diagnostic has to tell for each row of the failures that a
+// start can run into: of the cause, and of what to set.
+var wayOut = map[string][]string{
+	"gpu_memory_held":         {"memory", "gpu_memory_utilization"},
+	"no_cache_memory":         {"weights", "quantis|larger GPU"},
+	"cache_too_small":         {"max_model_len", "17280"},
+	"cache_too_small_old":     {"max_model_len", "17280"},
+	"out_of_memory":           {"memory"},
+	"max_model_len":           {"max_model_len", "32768"},
+	"quantization_capability": {"GPU", "quantization|quantis"},
+	"quantization_mismatch":   {"quantization"},
+	"quantization_unknown":    {"quantization"},
+	"gated_model":             {"hf_token"},
+	"hub_unauthorized":        {"hf_token"},
+	"hub_forbidden":           {"hf_token|terms"},
+	"model_unknown":           {"model"},
+	"heads_not_divisible":     {"tensor_parallel_size"},
+	"trust_remote_code":       {"trust_remote_code"},
+	"architecture":            {"image|vLLM"},
+	"disk_full":               {"disk", "disk_gb|room"},
+	"shm_full":                {"shm_size|[Ss]hared memory"},
+	"cuda_requirement":        {"driver|NVIDIA|GPU"},
+	"driver_too_old":          {"driver"},
+	"forward_compatibility":   {"driver"},
+	"unsupported_ptx":         {"driver"},
+	"gpu_runtime":             {"NVIDIA's container toolkit"},
+	"port_in_use":             {"[Pp]ort"},
+	"port_allocated":          {"[Pp]ort"},
+	"unrecognized_arguments":  {"--flag-of-another-release"},
+	"world_size":              {"tensor_parallel_size"},
+	"bfloat16":                {"dtype", "half"},
+	"no_gpu":                  {"GPU"},
+}
+
+// Each way in which a start can fail reaches the user as one cause with its way
+// out, in front of the log's own words; nothing is left, and the machine stays.
+func TestDeploymentFailureRows(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	m := w.theMachine(t)
+	wanted := onSession(t, session, nil)
+	for _, row := range vllmserver.Failures() {
+		want, ok := wayOut[row.Name]
+		if !ok {
+			t.Errorf("%s: nobody says what its diagnostic tells", row.Name)
+			continue
+		}
+		if err := m.SetFacts(func(f *machinefs.Facts) { f.VLLM.Fail = row.Name }); err != nil {
+			t.Fatal(err)
+		}
+		made, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, wanted))
+		if !made.state.IsNull() || !failed(diags) {
+			t.Errorf("%s: it is in state, or was no error", row.Name)
+		}
+		said := list(diags)
+		for _, part := range want {
+			if !words(part).MatchString(said) {
+				t.Errorf("%s: want %q in\n%s", row.Name, part, said)
+			}
+		}
+		if strings.Contains(said, "Cause:") || !strings.Contains(said, "removed from the machine") {
+			t.Errorf("%s: %s", row.Name, said)
+		}
+		if !row.Container && !strings.Contains(said, "The log's last relevant lines") {
+			t.Errorf("%s: without the log:\n%s", row.Name, said)
+		}
+		if err := w.nothingServes(nil); err != nil {
+			t.Errorf("%s: %v", row.Name, err)
+		}
+		if text(t, session.state, "id") == "" || len(w.Ledger().Billing) != 1 {
+			t.Fatal("the session was touched")
+		}
+	}
+}
+
+// A server that dies, or keeps dying, is seen by the next plan with the reason,
+// and the next apply starts it again.
+func TestDeploymentThatDied(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	wanted := onSession(t, session, nil)
+	server := c.create(deploymentType, wanted)
+	m := w.theMachine(t)
+	if err := m.SetFacts(func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" }); err != nil {
+		t.Fatal(err)
+	}
+	claims, err := w.servers()
+	if err != nil || len(claims) != 1 {
+		t.Fatalf("servers: %v, %v", claims, err)
+	}
+	if err := syscall.Kill(claims[0].PID, syscall.SIGKILL); err != nil { // as the kernel does for want of memory
+		t.Fatal(err)
+	}
+	var found struct{ RestartCount int }
+	eventually(t, "a restart loop", func() bool {
+		engine(t, m, "GET", "/containers/vllm-8000/json", nil, &found)
+		return found.RestartCount >= 3
+	})
+	seen, diags := c.read(deploymentType, server)
+	expect(t, diags, "WARNING: Server is not running", "keeps dying", "memory", "The next apply starts it again")
+	if got := text(t, seen.state, "status"); got != "restart loop" {
+		t.Errorf("status %q", got)
+	}
+	if err := m.SetFacts(func(f *machinefs.Facts) { f.VLLM.Fail = "" }); err != nil {
+		t.Fatal(err)
+	}
+	server = c.change(deploymentType, seen, wanted)
+	if got := text(t, server.state, "status"); got != "running" {
+		t.Errorf("status %q", got)
+	}
+	if claims, err := w.servers(); err != nil || len(claims) != 1 {
+		t.Errorf("servers: %v, %v", claims, err)
+	}
+}
+
+// On a machine without Docker the server is a process: found there, killed by
+// hand, changed, and left alone by changes that are none.
+func TestDeploymentAsProcess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *sandbox.Options) {
+		for i := range o.Offers {
+			o.Offers[i].Machine.VLLM.Installed = "0.33.0"
+		}
+	})
+	c := w.configured(t, nil)
+	session := c.create(sessionType, values{"name": "test", "offer_id": vastDouble})
+	defer tidy(t, c, session)
+	both := onSession(t, session, values{"process": values{}})
+	server := c.create(deploymentType, both)
+	if got := text(t, server.state, "server.runtime"); got != "process" {
+		t.Errorf("runtime %q", got)
+	}
+	if err := w.serves(1)(nil); err != nil {
+		t.Error(err)
+	}
+	// Two GPUs, and nobody said how many: both are used.
+	if log := strings.Join(w.theMachine(t).CommandLog(), "\n"); !strings.Contains(log, "--tensor-parallel-size 2") {
+		t.Errorf("not all GPUs are used:\n%s", log)
+	}
+	for name, same := range map[string]values{
+		"runtime by its name": with(both, values{"runtime": "process"}),
+		"only the process":    with(both, values{"container": nil}),
+		"the same version":    with(both, values{"process": values{"version": "0.33.0", "install": "never"}}),
+		"defaults by name":    with(both, values{"port": 8000, "exposure": "private", "trust_remote_code": false}),
+	} {
+		if p := c.plan(deploymentType, server, same); failed(p.Diagnostics) || !get(t, p.value, "id").IsKnown() {
+			t.Errorf("%s takes another server: %s", name, list(p.Diagnostics))
+		}
+	}
+	if p := c.plan(deploymentType, server, with(both, values{"runtime": "container"})); get(t, p.value, "id").IsKnown() {
+		t.Error("another runtime takes no other server")
+	}
+	server = c.change(deploymentType, server, with(both, values{"max_model_len": 4096}))
+	if seen, diags := c.read(deploymentType, server); len(diags) > 0 || !seen.state.Equal(server.state) {
+		t.Errorf("a refresh changes something: %s", list(diags))
+	}
+	back, diags := c.apply(deploymentType, c.plan(deploymentType, server, with(both, values{"max_model_len": 200000})))
+	expect(t, diags, "ERROR: ", "32768", "old server runs again and has answered")
+	if seen, diags := c.read(deploymentType, back); len(diags) > 0 || !seen.state.Equal(back.state) {
+		t.Errorf("a refresh changes something after the old server came back: %s", list(diags))
+	}
+	if err := w.serves(1)(nil); err != nil {
+		t.Error(err)
+	}
+	gone, diags := c.destroy(deploymentType, back)
+	expect(t, diags)
+	if err := w.nothingServes(nil); err != nil || !gone.state.IsNull() {
+		t.Errorf("left: %v", err)
+	}
+}
+
+// Two deployments that were given the same port don't take each other's server
+// for their own.
+func TestDeploymentsOnOnePort(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	wanted := onSession(t, session, nil)
+	first := c.create(deploymentType, wanted)
+	made, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, with(wanted, values{"max_model_len": 4096})))
+	expect(t, diags, "ERROR: Another server is in its place", "a port of its own", "docker rm -f")
+	if !made.state.IsNull() {
+		t.Error("it is in state")
+	}
+	if seen, diags := c.read(deploymentType, first); len(diags) > 0 || !seen.state.Equal(first.state) {
+		t.Errorf("the first was touched: %s", list(diags))
+	}
+	if err := w.serves(1)(nil); err != nil {
+		t.Error(err)
+	}
+}
