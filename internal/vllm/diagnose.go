@@ -103,11 +103,14 @@ func (r rule) matches(lines []logLine, i int) bool {
 	return r.pattern.beginIn(text+" "+strings.TrimSpace(lines[i+1].text), len(text))
 }
 
-// message is line i with the lines after it, on one line: figures may stand in any of them.
+// message is line i with the lines after it, on one line: figures may stand in any of them. What is merely told ends it.
 func message(lines []logLine, i int) string {
 	end := min(i+1+evidenceDistance, len(lines))
 	parts := make([]string, 0, end-i)
-	for _, line := range lines[i:end] {
+	for n, line := range lines[i:end] {
+		if n > 0 && line.level == levelInfo {
+			break
+		}
 		parts = append(parts, strings.TrimSpace(line.text))
 	}
 	return strings.Join(parts, " ")

@@ -236,6 +236,18 @@ func TestDiagnosePrefersRootCause(t *testing.T) {
 	}
 }
 
+// What is told after the message is no part of it.
+func TestDiagnoseEndsWithTheMessage(t *testing.T) {
+	t.Parallel()
+	got, ok := Diagnose([]string{
+		"vllm: error: unrecognized arguments: --flag",
+		"INFO 11-24 10:00:00 [api_server.py:1284] vLLM API server version 0.33.0",
+	})
+	if !ok || !strings.HasSuffix(got.Cause, "--flag") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestDiagnoseOddFigures(t *testing.T) {
 	t.Parallel()
 	for log, want := range map[string]string{

@@ -29,9 +29,6 @@ type phase struct {
 
 // start goes through the phases of a start until the server could listen.
 func (r *run) start(ctx context.Context) error {
-	if err := r.demanded(stageArguments); err != nil {
-		return err
-	}
 	facts := r.place.latest()
 	load := facts.VLLM.Load
 	if load <= 0 {

@@ -149,6 +149,9 @@ func environment(env []string) map[string]string {
 // serve runs one server from its first log line to its end.
 func serve(ctx context.Context, opts options, place *place, log *logger) int {
 	run := &run{opts: opts, place: place, log: log}
+	if err := run.demanded(stageArguments); err != nil {
+		return run.ended(err) // argparse says nothing else
+	}
 	log.api("api_server.py:1284", "vLLM API server version %s", place.version)
 	log.api("utils.py:253", "non-default args: %s", opts)
 	defer run.dropClaim()
