@@ -31,7 +31,7 @@ func (c *core) close(name string, private []byte) []*tfprotov6.Diagnostic {
 // invoke validates, plans and invokes an action, and returns its progress.
 func (c *core) invoke(name string, arguments values) ([]string, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
-	server, ok := c.server.(tfprotov6.ProviderServerWithActions) //nolint:staticcheck // deprecated in favour of a method set that is still to come
+	server, ok := c.server.(tfprotov6.ActionServer)
 	if !ok {
 		c.t.Fatal("the provider has no actions")
 	}
@@ -70,7 +70,7 @@ type listing struct {
 
 func (c *core) list(name string, arguments values, limit int64) ([]listing, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
-	server, ok := c.server.(tfprotov6.ProviderServerWithListResource) //nolint:staticcheck // deprecated in favour of a method set that is still to come
+	server, ok := c.server.(tfprotov6.ListResourceServer)
 	if !ok {
 		c.t.Fatal("the provider has no list resources")
 	}

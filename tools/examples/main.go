@@ -79,20 +79,44 @@ func run(ctx context.Context, providers, tofu string) error {
 		return fmt.Errorf("%s/ holds no configuration", examples)
 	}
 	for _, folder := range folders {
-		if err := prepare(folder); err != nil {
-			return err
-		}
-		for _, program := range programs {
-			if err := validate(ctx, program, env, folder); err != nil {
-				problems = append(problems, fmt.Errorf("%s: %w", strings.TrimPrefix(folder, work+"/"), err))
-			}
-		}
+		problems = append(problems, check(ctx, programs, env, folder, strings.TrimPrefix(folder, work+"/")))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
 	fmt.Printf("%d examples are valid with %v\n", len(folders), programs)
 	return nil
+}
+
+// check checks one example with each CLI that has what it is about.
+func check(ctx context.Context, programs []cli.CLI, env []string, folder, name string) error {
+	if err := prepare(folder); err != nil {
+		return err
+	}
+	var problems []error
+	for _, program := range programs {
+		if !knows(program, filepath.Base(filepath.Dir(folder))) {
+			fmt.Printf("%s: not checked with %s, which has no such thing\n", name, program)
+			continue
+		}
+		if err := validate(ctx, program, env, folder); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// knows tells whether a CLI has what the examples of a kind are about: actions
+// came with Terraform 1.14.
+func knows(program cli.CLI, kind string) bool {
+	if kind != "actions" {
+		return true
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(strings.TrimPrefix(program.Version, "v"), "%d.%d", &major, &minor); err != nil {
+		return true // it will say so itself
+	}
+	return program.Product == cli.Terraform && (major > 1 || minor >= 14)
 }
 
 // configurations returns the folders that hold a configuration.

@@ -13,12 +13,29 @@ variable "ssh" {
 # Judged in a check block: an unhealthy server is a warning of the plan, and stops nothing.
 check "server" {
   data "shopper_vllm_health" "server" {
-    base_url = "http://127.0.0.1:8000/v1"
-    ssh      = var.ssh
+    ssh = var.ssh
   }
 
   assert {
     condition     = data.shopper_vllm_health.server.healthy
     error_message = "Unhealthy: ${join("; ", [for c in data.shopper_vllm_health.server.checks : "${c.name}: ${c.message}" if c.status == "failed"])}"
+  }
+}
+
+# Judged in a postcondition: an error. One check is left out, and one figure looked at.
+data "shopper_vllm_health" "strict" {
+  ssh  = var.ssh
+  skip = ["completion"]
+
+  lifecycle {
+    postcondition {
+      condition     = self.healthy
+      error_message = "Unhealthy: ${join("; ", [for c in self.checks : "${c.name}: ${c.message}" if c.status == "failed"])}"
+    }
+
+    postcondition {
+      condition     = tonumber(lookup(one([for c in self.checks : c.facts if c.name == "health"]), "requests_waiting", "0")) < 100
+      error_message = "The queue is long."
+    }
   }
 }

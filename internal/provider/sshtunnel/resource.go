@@ -75,7 +75,8 @@ func (r *Resource) Configure(_ context.Context, req ephemeral.ConfigureRequest, 
 func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A port of this computer's loopback that leads through SSH to a port on a machine, open for the length of a" +
-			" run. It feeds a deployment's address to other providers. Each run, and plan and apply each, gets a port of its own. A" +
+			" run. It feeds a deployment's address to other providers' configuration, to provisioners, and to whatever else keeps nothing" +
+			" of it: data sources can't take it. Each run, and plan and apply each, gets a port of its own. A" +
 			" connection to the machine that drops is made again, six attempts in a row at most; connections through the tunnel break" +
 			" when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
 			" Needs Terraform 1.10 or OpenTofu 1.11.",

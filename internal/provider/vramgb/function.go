@@ -41,7 +41,10 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 		Summary: "How much GPU memory a model needs",
 		MarkdownDescription: "Estimates the memory that a model needs on each GPU: weights, key-value cache for one sequence of full" +
 			" length (or more), and an allowance. Well-known models are known by their Hugging Face id; any other is described by its" +
-			" figures in the options. vLLM itself measures when it starts, so leave some room.",
+			" figures in the options. vLLM itself measures when it starts, so leave some room.\n\nThe result is an object, in GiB for each" +
+			" GPU: `per_gpu_gb`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gb`," +
+			" `kv_cache_gb` and `overhead_gb`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gb`: `fits`, and" +
+			" `largest_context`, the longest context that does. Both are null without.",
 		Parameters: []function.Parameter{
 			function.StringParameter{
 				Name:                "model",
@@ -52,7 +55,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 				MarkdownDescription: "An object with any of: `quantization`, `kv_cache_dtype`, `context_length` (default: the model's limit)," +
 					" `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`; `gpu_vram_gb`, the" +
 					" memory of the GPUs to judge; and for a model that is not known `parameters` (in billions), `layers`, `kv_heads`," +
-					" `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`. Null for none.",
+					" `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`. `{}` for none; OpenTofu gives null for a null.",
 			},
 		},
 		Return: function.ObjectReturn{AttributeTypes: resultTypes},

@@ -1,0 +1,17 @@
+resource "shopper_gpu_session" "llama" {
+  name              = "llama"
+  reservation_hours = 2
+  requirements      = { min_vram_gb = 24 }
+
+  lifecycle {
+    ignore_changes = [reservation_hours] # the action's now
+  }
+}
+
+# terraform apply -invoke=action.shopper_extend_session.two_more
+action "shopper_extend_session" "two_more" {
+  config {
+    session_id       = shopper_gpu_session.llama.id
+    additional_hours = 2
+  }
+}

@@ -1,0 +1,12 @@
+# What this provider's sessions have cost this month.
+data "shopper_costs" "month" {
+  consumer_id = "research"
+  period      = "monthly"
+}
+
+output "spent" {
+  value = {
+    total       = data.shopper_costs.month.total_cost
+    by_gpu_type = data.shopper_costs.month.by_gpu_type
+  }
+}

@@ -1,0 +1,20 @@
+variable "known_ids" {
+  description = "Ids of the sessions that configurations know, such as an output of each of them."
+  type        = list(string)
+  default     = []
+}
+
+# In a scheduled plan: what was left behind, by a laptop that died or a job that was killed.
+data "shopper_gpu_sessions" "live" {
+  known_ids        = var.known_ids
+  older_than_hours = 1
+}
+
+check "nothing_is_left_behind" {
+  assert {
+    condition = length(data.shopper_gpu_sessions.live.stray_ids) == 0
+    error_message = "Left behind: ${join(", ", [
+      for s in data.shopper_gpu_sessions.live.sessions : "${s.id} (${s.consumer_id}, ${s.hours_left} hours left)" if s.stray
+    ])}"
+  }
+}

@@ -1,0 +1,85 @@
+terraform {
+  required_providers {
+    shopper = {
+      source = "cloud-gpu-shopper/shopper"
+    }
+  }
+}
+
+provider "shopper" {
+  # No replica is rented that would bring all of them together above this.
+  budget = {
+    max_price_per_hour = 4
+  }
+}
+
+variable "replicas" {
+  description = "How many machines serve the model."
+  type        = number
+  default     = 2
+}
+
+module "qwen" {
+  source = "../modules/vllm-service"
+
+  name              = "fleet"
+  model             = "Qwen/Qwen2.5-7B-Instruct"
+  served_model_name = "qwen"
+  max_model_len     = 8192
+  replicas          = var.replicas
+
+  requirements = {
+    gpu_count          = 1
+    min_vram_gb        = 24
+    max_price_per_hour = 1.5
+    clouds             = ["bluelobster"]
+  }
+}
+
+# The servers listen on their machines' loopback. The gateway's host opens each
+# one on a port of its own, through SSH.
+locals {
+  first_port = 18000
+  ports      = { for i, name in sort(keys(module.qwen.machines)) : name => local.first_port + i }
+}
+
+# Configuration of a LiteLLM proxy that spreads requests over the replicas.
+output "gateway_config" {
+  description = "terraform output -raw gateway_config > config.yaml"
+  sensitive   = true
+  value = yamlencode({
+    model_list = [
+      for name, port in local.ports : {
+        model_name = module.qwen.model
+        litellm_params = {
+          model    = "hosted_vllm/${module.qwen.model}"
+          api_base = "http://127.0.0.1:${port}/v1"
+          api_key  = module.qwen.endpoints[name].api_key
+        }
+      }
+    ]
+    router_settings = {
+      routing_strategy = "least-busy"
+    }
+  })
+}
+
+output "tunnels" {
+  description = "Commands for the gateway's host, one for each replica, to be kept running."
+  sensitive   = true
+  value = [
+    for name, port in local.ports : join(" ", [
+      "ssh -N -o ExitOnForwardFailure=yes -o ServerAliveInterval=15",
+      "-L ${port}:127.0.0.1:8000 -p ${module.qwen.endpoints[name].ssh.port}",
+      "${module.qwen.endpoints[name].ssh.user}@${module.qwen.endpoints[name].ssh.host}",
+    ])
+  ]
+}
+
+output "price_per_hour" {
+  value = module.qwen.price_per_hour
+}
+
+output "healthy" {
+  value = module.qwen.healthy
+}

@@ -1,0 +1,26 @@
+locals {
+  # A model that is known by its id, with a context of 16 384 tokens, on two GPUs.
+  llama = provider::shopper::vram_gb("meta-llama/Llama-3.3-70B-Instruct", {
+    context_length       = 16384
+    tensor_parallel_size = 2
+    quantization         = "fp8"
+    gpu_vram_gb          = 48
+  })
+
+  # Any other by the figures of its config.json.
+  other = provider::shopper::vram_gb("", {
+    parameters     = 8.5
+    layers         = 36
+    kv_heads       = 8
+    head_dim       = 128
+    context_length = 32768
+  })
+}
+
+output "llama" {
+  value = "${local.llama.per_gpu_gb} GB on each GPU; ${local.llama.fits ? "fits" : "does not fit"} an L40S"
+}
+
+output "min_vram_gb" {
+  value = local.other.min_vram_gb
+}

@@ -1,0 +1,72 @@
+# Run against the sandbox: SHOPPER_URL says where it is. Nothing real is rented.
+
+variables {
+  hf_token         = "hf_notARealToken"
+  hf_token_version = 1
+  name             = "tested"
+  model            = "Qwen/Qwen2.5-7B-Instruct"
+  requirements = {
+    min_vram_gb = 24
+    clouds      = ["bluelobster"]
+  }
+}
+
+run "refuses_half_a_replica" {
+  command = plan
+
+  variables {
+    replicas = 1.5
+  }
+
+  expect_failures = [var.replicas]
+}
+
+run "one_replica" {
+  assert {
+    condition     = output.healthy == { "tested-1" = true }
+    error_message = "It is not healthy: ${jsonencode(output.healthy)}"
+  }
+
+  assert {
+    condition     = output.machines["tested-1"].cloud == "bluelobster" && output.price_per_hour > 0
+    error_message = "Not what was asked for: ${jsonencode(output.machines)}"
+  }
+
+  assert {
+    condition     = output.model == "Qwen/Qwen2.5-7B-Instruct"
+    error_message = "Another model is served: ${output.model}"
+  }
+}
+
+run "another_replica_joins" {
+  variables {
+    replicas          = 2
+    served_model_name = "qwen"
+  }
+
+  assert {
+    condition     = length(output.endpoints) == 2 && alltrue(values(output.healthy))
+    error_message = "Not both are healthy: ${jsonencode(output.healthy)}"
+  }
+
+  assert {
+    condition     = output.endpoints["tested-1"].api_key != output.endpoints["tested-2"].api_key
+    error_message = "Two replicas have the same key."
+  }
+
+  assert {
+    condition     = output.model == "qwen"
+    error_message = "Another name is served: ${output.model}"
+  }
+}
+
+run "and_leaves" {
+  variables {
+    served_model_name = "qwen"
+  }
+
+  assert {
+    condition     = keys(output.machines) == ["tested-1"]
+    error_message = "Left: ${jsonencode(keys(output.machines))}"
+  }
+}

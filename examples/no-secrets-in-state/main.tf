@@ -1,0 +1,75 @@
+terraform {
+  # Write-only arguments and ephemeral variables.
+  required_version = ">= 1.11.0"
+
+  required_providers {
+    shopper = {
+      source = "cloud-gpu-shopper/shopper"
+    }
+  }
+}
+
+# Logs in with your own key, in SHOPPER_SSH_PRIVATE_KEY, or with those of the agent.
+provider "shopper" {
+  ssh = {
+    agent = var.use_agent
+  }
+}
+
+variable "use_agent" {
+  description = "Log in with the keys of the SSH agent."
+  type        = bool
+  default     = false
+}
+
+variable "public_key" {
+  description = "The public key of the key above."
+  type        = string
+}
+
+variable "api_key" {
+  description = "What clients must present. Kept nowhere."
+  type        = string
+  ephemeral   = true
+  sensitive   = true
+}
+
+variable "api_key_version" {
+  description = "Change it with the key."
+  type        = number
+  default     = 1
+}
+
+resource "shopper_gpu_session" "private" {
+  name = "private"
+
+  requirements = {
+    min_vram_gb        = 24
+    max_price_per_hour = 2.5
+    clouds             = ["bluelobster"]
+  }
+
+  # The machine's one-time key leaves it, and the state, once yours is proved to
+  # log in.
+  authorized_keys    = [var.public_key]
+  retain_private_key = false
+}
+
+resource "shopper_vllm_deployment" "private" {
+  session_id = shopper_gpu_session.private.id
+  ssh        = shopper_gpu_session.private.ssh
+
+  model         = "Qwen/Qwen2.5-7B-Instruct"
+  max_model_len = 8192
+
+  api_key_wo         = var.api_key
+  api_key_wo_version = var.api_key_version
+
+  container = {
+    image = "vllm/vllm-openai:v0.33.0"
+  }
+}
+
+output "tunnel_command" {
+  value = shopper_vllm_deployment.private.tunnel_command
+}

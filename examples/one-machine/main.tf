@@ -1,0 +1,40 @@
+terraform {
+  required_providers {
+    shopper = {
+      source = "cloud-gpu-shopper/shopper"
+    }
+  }
+}
+
+provider "shopper" {}
+
+# The GPU is chosen by what the model needs, with room to spare.
+locals {
+  model   = "Qwen/Qwen2.5-7B-Instruct"
+  context = 16384
+  needs   = provider::shopper::vram_gb(local.model, { context_length = local.context })
+}
+
+module "qwen" {
+  source = "../modules/vllm-service"
+
+  name          = "qwen"
+  model         = local.model
+  max_model_len = local.context
+
+  requirements = {
+    gpu_count          = 1
+    min_vram_gb        = ceil(local.needs.per_gpu_gb * 1.1)
+    max_price_per_hour = 2.5
+    clouds             = ["bluelobster"]
+  }
+}
+
+output "endpoint" {
+  value     = one(values(module.qwen.endpoints))
+  sensitive = true
+}
+
+output "healthy" {
+  value = module.qwen.healthy
+}

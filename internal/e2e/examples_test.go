@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// example is a stack whose directory is one of the examples, with all others
+// around it, in a world with the sandbox's own market.
+func example(t *testing.T, folder ...string) (*world, *stack) {
+	t.Helper()
+	w := newWorld(t, "-offers", "", "-speed", "60")
+	s := w.newStack(t, "s")
+	if err := os.CopyFS(filepath.Join(s.dir, "examples"), os.DirFS(filepath.Join("..", "..", "examples"))); err != nil {
+		t.Fatal(err)
+	}
+	cliConfig := s.cliConfig()
+	s.dir = filepath.Join(append([]string{s.dir, "examples"}, folder...)...)
+	s.data = filepath.Join(s.dir, ".terraform")
+	s.env = append(s.env, "SHOPPER_URL="+w.url)
+	text, err := os.ReadFile(cliConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.cliConfig(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return w, s
+}
+
+// The reusable module's own tests.
+func TestE2EExampleModule(t *testing.T) {
+	t.Parallel()
+	w, s := example(t, "modules", "vllm-service")
+	says(t, s.must(t, 0, "test", "-no-color"), "4 passed, 0 failed")
+	// The second replica is another machine, and the first one stays.
+	if rented := len(w.ledger(t).Rentals); rented != 2 {
+		t.Errorf("%d machines were rented, want 2:\n%s", rented, w.ledger(t))
+	}
+}
+
+// applied applies an example, sees that nothing is left to do, looks, and destroys.
+func (s *stack) applied(t *testing.T, look func(said string)) {
+	t.Helper()
+	s.must(t, 0, "get", "-no-color")
+	said := s.apply(t)
+	s.unchanged(t)
+	look(said)
+	s.destroy(t)
+}
+
+func TestE2EExampleOneMachine(t *testing.T) {
+	t.Parallel()
+	w, s := example(t, "one-machine")
+	s.applied(t, func(said string) {
+		says(t, said, `healthy = { "qwen-1" = true }`)
+		if n := len(w.ledger(t).Billing); n != 1 {
+			t.Errorf("%d machines bill, want 1", n)
+		}
+	})
+}
+
+func TestE2EExampleFleet(t *testing.T) {
+	t.Parallel()
+	_, s := example(t, "fleet-behind-gateway")
+	s.applied(t, func(string) {
+		config := s.must(t, 0, "output", "-raw", "-no-color", "gateway_config")
+		says(t, config, "127.0.0.1:18000/v1", "127.0.0.1:18001/v1", `"model_name": "qwen"`, `"api_key": "sk-`)
+		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 18000:127.0.0.1:8000 -p ", "-L 18001:127.0.0.1:8000 -p ")
+		says(t, s.apply(t, "-var=replicas=1"), "2 destroyed")
+	})
+}
+
+// Another provider's provisioner reads /v1/models through the tunnel.
+func TestE2EExampleTunnel(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("SKIPPED: no curl on this machine")
+	}
+	_, s := example(t, "ssh-tunnel")
+	s.applied(t, func(said string) {
+		says(t, said, "terraform_data.ask: Creation complete")
+	})
+}
+
+func TestE2EExampleOwnMachine(t *testing.T) {
+	t.Parallel()
+	w, s := example(t, "own-machine")
+	var rented struct {
+		Session struct {
+			ID string `json:"id"`
+		} `json:"session"`
+		Key string `json:"ssh_private_key"`
+	}
+	var offers struct {
+		Offers []struct {
+			ID     string `json:"id"`
+			VRAMGB int    `json:"vram_gb"`
+		} `json:"offers"`
+	}
+	w.ask(t, http.MethodGet, "/api/v1/inventory?provider=bluelobster", nil, &offers)
+	for offers.Offers[0].VRAMGB < 24 { // the model's need
+		offers.Offers = offers.Offers[1:]
+	}
+	w.ask(t, http.MethodPost, "/api/v1/sessions", map[string]any{
+		"consumer_id": "me", "offer_id": offers.Offers[0].ID, "workload_type": "llm_vllm", "reservation_hours": 1,
+	}, &rented)
+	var machine struct {
+		Status string `json:"status"`
+		Host   string `json:"ssh_host"`
+		Port   int    `json:"ssh_port"`
+		User   string `json:"ssh_user"`
+	}
+	eventually(t, func() error {
+		w.ask(t, http.MethodGet, "/api/v1/sessions/"+rented.Session.ID, nil, &machine)
+		if machine.Status != "running" {
+			return os.ErrNotExist
+		}
+		return nil
+	})
+	s.env = append(s.env, "SHOPPER_URL=http://127.0.0.1:1", "SHOPPER_SSH_PRIVATE_KEY="+rented.Key,
+		`TF_VAR_machine={ host = "`+machine.Host+`", port = `+strconv.Itoa(machine.Port)+`, user = "`+machine.User+`" }`)
+	s.applied(t, func(said string) { says(t, said, "gpu_temperature = ") })
+	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+rented.Session.ID, nil, nil)
+}
+
+func TestE2EExampleNoSecrets(t *testing.T) {
+	t.Parallel()
+	_, s := example(t, "no-secrets-in-state")
+	own := s.newPair(t, "own")
+	const key = "sk-notToBeFoundAnywhere"
+	s.env = append(s.env, "SHOPPER_SSH_PRIVATE_KEY="+own.private, "TF_VAR_public_key="+own.public, "TF_VAR_api_key="+key)
+	s.applied(t, func(said string) {
+		state, err := os.ReadFile(s.stateFile())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for where, text := range map[string]string{"state": string(state), "what was said": said} {
+			for _, secret := range []string{key, "PRIVATE KEY"} {
+				if strings.Contains(text, secret) {
+					t.Errorf("%s holds %s", where, secret)
+				}
+			}
+		}
+	})
+}

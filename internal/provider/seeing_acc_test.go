@@ -1,0 +1,117 @@
+package provider_test
+
+import (
+	"maps"
+	"regexp"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+	"github.com/hashicorp/terraform-plugin-testing/echoprovider"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+)
+
+func TestAccSeeing(t *testing.T) {
+	w := acceptance(t, func(o *sandbox.Options) { o.Templates = sandbox.BuiltinTemplates() })
+	const by = "data.shopper_gpu_session."
+	w.run(t, resource.TestStep{
+		Config: w.session() + `
+			data "shopper_gpu_session" "by_id" {
+			  id = shopper_gpu_session.test.id
+			}
+			data "shopper_gpu_session" "by_name" {
+			  name       = "test"
+			  depends_on = [shopper_gpu_session.test]
+			}
+			data "shopper_gpu_sessions" "strays" {
+			  known_ids = [shopper_gpu_session.test.id]
+			}
+			data "shopper_costs" "session" {
+			  session_id = shopper_gpu_session.test.id
+			}
+			data "shopper_costs" "consumer" {
+			  consumer_id = "terraform"
+			  depends_on  = [shopper_gpu_session.test]
+			}
+			data "shopper_templates" "all" {}
+			data "shopper_service" "this" {}
+			check "service" {
+			  assert {
+			    condition     = data.shopper_service.this.healthy
+			    error_message = "It is unwell."
+			  }
+			}`,
+		ConfigStateChecks: []statecheck.StateCheck{
+			statecheck.ExpectKnownValue(by+"by_id", at("name"), knownvalue.StringExact("test")),
+			statecheck.ExpectKnownValue(by+"by_id", at("ssh_available"), knownvalue.Bool(true)),
+			statecheck.ExpectKnownValue(by+"by_id", at("expires_at"), knownvalue.StringRegexp(rfc3339)),
+			statecheck.ExpectKnownValue(by+"by_name", at("price_per_hour"), knownvalue.Float64Exact(0.31)),
+			statecheck.ExpectKnownValue("data.shopper_gpu_sessions.strays", at("stray_ids"), knownvalue.ListSizeExact(0)),
+			statecheck.ExpectKnownValue("data.shopper_gpu_sessions.strays", at("sessions"), knownvalue.ListPartial(map[int]knownvalue.Check{
+				0: knownvalue.ObjectPartial(map[string]knownvalue.Check{"stray": knownvalue.Bool(false), "name": knownvalue.StringExact("test")}),
+			})),
+			statecheck.ExpectKnownValue("data.shopper_costs.session", at("currency"), knownvalue.StringExact("USD")),
+			statecheck.ExpectKnownValue("data.shopper_costs.consumer", at("period_start"), knownvalue.StringRegexp(rfc3339)),
+			statecheck.ExpectKnownValue("data.shopper_templates.all", at("templates"), knownvalue.NotNull()),
+			statecheck.ExpectKnownValue("data.shopper_service.this", at("ready"), knownvalue.Bool(true)),
+			statecheck.ExpectKnownValue("data.shopper_service.this", at("failing_offers"), knownvalue.ListSizeExact(0)),
+		},
+	})
+}
+
+func TestAccFunctions(t *testing.T) {
+	w := acceptance(t)
+	output := statecheck.ExpectKnownOutputValue
+	w.run(t,
+		resource.TestStep{
+			Config: w.provider() + `
+				output "llama" {
+				  value = provider::shopper::vram_gb("meta-llama/Llama-3.1-8B-Instruct", {}).per_gpu_gb
+				}
+				output "fits" {
+				  value = provider::shopper::vram_gb("Qwen/Qwen2.5-7B-Instruct", { context_length = 8192, gpu_vram_gb = 24 }).fits
+				}
+				output "tunnel" {
+				  value = provider::shopper::tunnel_command({ host = "h", port = 2222, user = "root", private_key = "unused" }, 8000)
+				}`,
+			ConfigStateChecks: []statecheck.StateCheck{
+				output("llama", knownvalue.Float64Exact(37.12)), // worked out in vramgb's tests
+				output("fits", knownvalue.Bool(true)),
+				output("tunnel", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -p 2222 root@h")),
+			},
+		},
+		resource.TestStep{
+			Config:      w.provider() + `output "x" { value = provider::shopper::vram_gb("acme/x", {}) }`,
+			ExpectError: words("not known here"),
+		},
+	)
+}
+
+// A tunnel to a machine that isn't rented yet when Terraform plans: it is opened
+// while it applies, and its address reaches another provider.
+func TestAccTunnel(t *testing.T) {
+	w := acceptance(t)
+	all := factories()
+	maps.Copy(all, map[string]func() (tfprotov6.ProviderServer, error){"echo": echoprovider.NewProviderServer()})
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: all,
+		CheckDestroy:             w.nothingBills,
+		Steps: []resource.TestStep{{
+			Config: w.session() + `
+				ephemeral "shopper_ssh_tunnel" "test" {
+				  ssh         = shopper_gpu_session.test.ssh
+				  remote_port = 22
+				}
+				provider "echo" {
+				  data = ephemeral.shopper_ssh_tunnel.test.url
+				}
+				resource "echo" "test" {}`,
+			ConfigStateChecks: []statecheck.StateCheck{
+				statecheck.ExpectKnownValue("echo.test", at("data"), knownvalue.StringRegexp(regexp.MustCompile(`^http://127\.0\.0\.1:\d+$`))),
+			},
+		}},
+	})
+}
