@@ -96,21 +96,21 @@ func TestDeploymentDrift(t *testing.T) {
 			engine(t, m, "POST", "/images/create?fromImage=vllm/vllm-openai&tag=v0.32.0", nil, nil)
 		}, map[string]any{"container.image": "vllm/vllm-openai:v0.32.0"}},
 		{"flags", func(config map[string]any) {
-			config["Cmd"] = replaceWord(replaceWord(config["Cmd"].([]any), "8192", "4096"), "0.8", "0.7") //nolint:errcheck // a list
+			config["Cmd"] = replaceWord(replaceWord(config["Cmd"].([]any), "8192", "4096"), "0.8", "0.7")
 		}, map[string]any{"max_model_len": 4096, "gpu_memory_utilization": 0.7}},
 		{"further flags", func(config map[string]any) {
-			cmd := slices.DeleteFunc(config["Cmd"].([]any), func(word any) bool { return word == "--trust-remote-code" }) //nolint:errcheck // a list
+			cmd := slices.DeleteFunc(config["Cmd"].([]any), func(word any) bool { return word == "--trust-remote-code" })
 			config["Cmd"] = append(cmd, "--enforce-eager")
 		}, map[string]any{"args": []any{"--seed", "1", "--enforce-eager"}, "trust_remote_code": false}},
 		{"environment", func(config map[string]any) {
-			config["Env"] = append(replaceWord(config["Env"].([]any), "NOTE=mine", "NOTE=theirs"), "MORE=1") //nolint:errcheck // a list
+			config["Env"] = append(replaceWord(config["Env"].([]any), "NOTE=mine", "NOTE=theirs"), "MORE=1")
 		}, map[string]any{"env": values{"NOTE": "theirs", "MORE": "1"}}},
 		{"key", func(config map[string]any) {
-			config["Env"] = replaceWord(config["Env"].([]any), "VLLM_API_KEY="+text(t, server.state, "api_key"), "VLLM_API_KEY=stolen-key-1") //nolint:errcheck // a list
+			config["Env"] = replaceWord(config["Env"].([]any), "VLLM_API_KEY="+text(t, server.state, "api_key"), "VLLM_API_KEY=stolen-key-1")
 		}, map[string]any{"api_key": nil}},
 		{"token", func(config map[string]any) {
-			config["Env"] = slices.DeleteFunc(config["Env"].([]any), func(line any) bool { //nolint:errcheck // a list
-				return strings.HasPrefix(line.(string), "HF_TOKEN=") //nolint:errcheck // a string
+			config["Env"] = slices.DeleteFunc(config["Env"].([]any), func(line any) bool {
+				return strings.HasPrefix(line.(string), "HF_TOKEN=")
 			})
 		}, map[string]any{"hf_token": nil}},
 	} {

@@ -168,8 +168,8 @@ func TestDeploymentAsProcess(t *testing.T) {
 	}
 	back, diags := c.apply(deploymentType, c.plan(deploymentType, server, with(both, values{"max_model_len": 200000})))
 	expect(t, diags, "ERROR: ", "32768", "old server runs again and has answered")
-	if seen, diags := c.read(deploymentType, back); len(diags) > 0 || !seen.state.Equal(back.state) {
-		t.Errorf("a refresh changes something after the old server came back: %s", list(diags))
+	if seen, more := c.read(deploymentType, back); len(more) > 0 || !seen.state.Equal(back.state) {
+		t.Errorf("a refresh changes something after the old server came back: %s", list(more))
 	}
 	if err := w.serves(1)(nil); err != nil {
 		t.Error(err)

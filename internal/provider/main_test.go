@@ -20,6 +20,7 @@ const inParallel = "4"
 // TestMain is also the programs of the sandbox's machines.
 func TestMain(m *testing.M) {
 	sandbox.Main()
+	maybeVLLM()
 	flag.Parse()
 	for name, value := range map[string]string{"test.parallel": inParallel} {
 		if err := flag.Set(name, value); err != nil {

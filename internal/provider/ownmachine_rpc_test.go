@@ -1,0 +1,245 @@
+package provider_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+)
+
+// asVLLM makes this test program the stand-in for vLLM, on no machine of the sandbox.
+const asVLLM = "SHOPPER_TEST_AS_VLLM"
+
+// maybeVLLM turns a process that was started as the stand-in into it.
+func maybeVLLM() {
+	if os.Getenv(asVLLM) != "" {
+		os.Exit(vllmserver.Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	}
+}
+
+// sshKey makes a key pair: the private one as OpenSSH writes it.
+func sshKey(t *testing.T) (private, public string) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	private = string(pem.EncodeToMemory(block))
+	if public, err = host.PublicKeyOf(private); err != nil {
+		t.Fatal(err)
+	}
+	return private, public
+}
+
+// ownMachine is this computer behind a real sshd, with programs of its own first
+// on PATH: a stand-in for vLLM that listens on real ports, and for nvidia-smi.
+func ownMachine(t *testing.T) (login values, directory string) {
+	t.Helper()
+	program := ""
+	for _, candidate := range []string{os.Getenv("SHOPPER_TEST_SSHD"), "sshd", "/usr/sbin/sshd", "/usr/local/sbin/sshd"} {
+		if path, err := exec.LookPath(candidate); err == nil && program == "" {
+			program = path
+		}
+	}
+	if program == "" {
+		t.Skip("SKIPPED: no sshd on this machine (Debian package openssh-server, or set SHOPPER_TEST_SSHD)")
+	}
+	if os.Geteuid() == 0 { // where it drops privileges to; a service manager makes it otherwise
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			t.Skipf("SKIPPED: sshd needs /run/sshd: %v", err)
+		}
+	}
+	directory, err := os.MkdirTemp("", "o")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(directory) })
+	furnish(t, directory)
+	private, public := sshKey(t)
+	hostKey, _ := sshKey(t)
+	port := freePort(t)
+	write(t, filepath.Join(directory, "host"), hostKey, 0o600)
+	write(t, filepath.Join(directory, "keys"), public+"\n", 0o600)
+	write(t, filepath.Join(directory, "config"), strings.Join([]string{
+		"ListenAddress 127.0.0.1:" + strconv.Itoa(port), "HostKey " + filepath.Join(directory, "host"),
+		"AuthorizedKeysFile " + filepath.Join(directory, "keys"), "PidFile none", "StrictModes no", "PasswordAuthentication no",
+		"PermitRootLogin prohibit-password", "MaxStartups 100",
+		"SetEnv PATH=" + filepath.Join(directory, "bin") + ":/usr/local/bin:/usr/bin:/bin",
+	}, "\n")+"\n", 0o600)
+	log := filepath.Join(directory, "sshd.log")
+	server := exec.Command(program, "-D", "-f", filepath.Join(directory, "config"), "-E", log)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		_ = server.Wait()
+	})
+	eventually(t, "sshd to listen", func() bool {
+		content, _ := os.ReadFile(log)
+		return strings.Contains(string(content), "Server listening")
+	})
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values{"host": "127.0.0.1", "port": port, "user": me.Username, "private_key": private}, directory
+}
+
+// furnish puts the programs into directory/bin.
+func furnish(t *testing.T, directory string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := machinefs.Facts{
+		GPUs: []machinefs.GPU{{
+			Name: "NVIDIA RTX A5000", UUID: "GPU-own", MemoryMiB: 24564, ComputeCapability: "8.6",
+		}},
+		Driver: machinefs.DriverReady, DriverVersion: "580.95.05", CUDAVersion: "13.0", DiskGB: 200, DiskFreeGB: 150, Speed: 300,
+	}
+	root := machinefs.Root(filepath.Join(directory, "m"))
+	if err := root.Create(); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.WriteFacts(facts); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(root.Bin(), "nvidia-smi")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(directory, "bin")
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(bin, "nvidia-smi"), fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", machinefs.Env, root,
+		filepath.Join(root.Bin(), "nvidia-smi")), 0o700)
+	write(t, filepath.Join(bin, "vllm"), fmt.Sprintf("#!/bin/sh\n%s=1 %s=%s exec %s \"$@\"\n", asVLLM, vllmserver.FactsEnv,
+		host.Quote(string(text)), self), 0o700)
+}
+
+func write(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A machine that nobody rented, behind a real sshd and a jump host: a process,
+// changed to a public one with TLS, killed by hand, repaired, removed.
+func TestDeploymentOnOwnMachine(t *testing.T) {
+	t.Parallel()
+	login, directory := ownMachine(t)
+	c := newCore(t)
+	if diags := c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1"}); len(diags) > 0 {
+		t.Fatal(list(diags))
+	}
+	port := freePort(t)
+	jump := values{"host": login["host"], "port": login["port"], "user": login["user"]}
+	wanted := values{
+		"ssh": with(login, values{"bastion": jump}), "model": qwen, "port": port, "env": values{"HF_HUB_OFFLINE": "1"},
+		"process": values{"install": "never", "directory": filepath.Join(directory, "vllm")}, "timeouts": values{"create": "1m", "update": "1m"},
+	}
+	server := c.create(deploymentType, wanted)
+	if err := asked(t, server.state); err != nil { // its loopback is this computer's
+		t.Error(err)
+	}
+	if key := text(t, server.state, "host_key"); !strings.HasPrefix(key, "ssh-ed25519 ") {
+		t.Errorf("host_key %q", key)
+	}
+	if seen, more := c.read(deploymentType, server); len(more) > 0 || !seen.state.Equal(server.state) {
+		t.Errorf("a refresh changes something: %s", list(more))
+	}
+	secured := with(wanted, values{"exposure": "public", "tls": values{}, "ssh": login})
+	server = c.change(deploymentType, server, secured)
+	if err := asked(t, server.state); err != nil {
+		t.Error(err)
+	}
+	pid, _, _ := strings.Cut(text(t, server.state, "id"), "-")
+	supervisor, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-supervisor, syscall.SIGKILL); err != nil { // its session
+		t.Fatal(err)
+	}
+	seen, diags := c.read(deploymentType, server)
+	expect(t, diags, "WARNING: Server is not running|WARNING: Server is gone")
+	if seen.state.IsNull() {
+		t.Fatal("a server that died left state")
+	}
+	server = c.change(deploymentType, seen, secured)
+	if err := asked(t, server.state); err != nil {
+		t.Error(err)
+	}
+	gone, diags := c.destroy(deploymentType, server)
+	expect(t, diags)
+	if err := asked(t, server.state); err == nil || !gone.state.IsNull() {
+		t.Error("it still answers, or is still in state")
+	}
+}
+
+// Through a jump host to a rented machine: with the machine's own key, and with a
+// host key that isn't the jump host's.
+func TestDeploymentThroughBastion(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	target := w.theMachine(t)
+	public, err := host.PublicKeyOf(text(t, session.state, "ssh.private_key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	jump, err := machine.Start(machine.Options{
+		AuthorizedKeys: []string{public}, Facts: machinefs.Facts{User: "jump"},
+		Routes: []string{fmt.Sprintf("%s:%d", target.Host(), target.Port())},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := jump.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	through := func(hostKey string) values {
+		bastion := values{"host": jump.Host(), "port": jump.Port(), "user": "jump", "host_key": hostKey}
+		return onSession(t, session, values{"ssh": with(login(t, session), values{"bastion": bastion})})
+	}
+	_, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, through(target.HostKey())))
+	expect(t, diags, "ERROR: Host key has changed")
+	server := c.create(deploymentType, through(jump.HostKey()))
+	if seen, more := c.read(deploymentType, server); len(more) > 0 || !seen.state.Equal(server.state) {
+		t.Errorf("a refresh changes something: %s", list(more))
+	}
+	gone, diags := c.destroy(deploymentType, server)
+	expect(t, diags)
+	if !gone.state.IsNull() {
+		t.Error("it is still in state")
+	}
+}
