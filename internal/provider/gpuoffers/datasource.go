@@ -75,6 +75,8 @@ type offerModel struct {
 	MaxDurationHours       types.Int64   `tfsdk:"max_duration_hours"`
 	AvailabilityConfidence types.Float64 `tfsdk:"availability_confidence"`
 	Interruptible          types.Bool    `tfsdk:"interruptible"`
+	MinBid                 types.Float64 `tfsdk:"min_bid"`
+	Available              types.Bool    `tfsdk:"available"`
 	FetchedAt              types.String  `tfsdk:"fetched_at"`
 }
 
@@ -184,6 +186,8 @@ func offerAttributes() map[string]schema.Attribute {
 		"gpu_count":               number("How many GPUs a rental gets."),
 		"vram_gb":                 number("Memory of each GPU in GB, fractions cut off."),
 		"price_per_hour":          decimal("USD per hour for the whole machine."),
+		"min_bid":                 decimal("The least bid in USD per hour of an interruptible offer. Null where there is none."),
+		"available":               schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the shopper says that it can be rented."},
 		"price_per_vram_gb":       decimal("USD per hour for each GB of GPU memory."),
 		"location":                text("Where the machine is."),
 		"reliability":             decimal("From 0 to 1. Null where the cloud reports none."),
@@ -292,6 +296,8 @@ func toModel(o shopper.Offer) offerModel {
 		CUDAVersion:            reported(o.CUDAVersion),
 		AvailabilityConfidence: types.Float64Value(o.AvailabilityConfidence),
 		Interruptible:          types.BoolValue(o.Interruptible),
+		MinBid:                 reported(o.MinBid),
+		Available:              types.BoolValue(o.Available),
 	}
 	if price := perGB(o); !math.IsInf(price, 0) {
 		m.PricePerVRAMGB = types.Float64Value(price)
