@@ -142,7 +142,7 @@ func (l *launch) clear(ctx context.Context, wanted server.Wanted) (Status, error
 			adopted = found
 			continue
 		}
-		if found.RestartsItself && l.replaced.ID == "" {
+		if found.RestartsItself && l.replaced.ID == "" && !l.request.Takeover {
 			return Status{}, errInUse(found)
 		}
 		l.progress.report(PhaseStart, "removing the server that an earlier run left: "+found.Name)

@@ -62,6 +62,9 @@ type Request struct {
 	TLS *TLS
 	// Embedding is set for models that don't complete (embedding, reward): they are proved by the fitting call instead.
 	Embedding bool
+	// Takeover is set where a finished server of the same owner is known to be left by a launch that never returned: it is
+	// adopted or removed as unfinished ones are. Otherwise it may be in use, and stops the launch.
+	Takeover bool
 	// KeepFailed leaves a server that failed where it is, for debugging.
 	KeepFailed bool
 	// Public is the base URL, without a path, at which clients reach the server directly; "" when they go through the

@@ -31,7 +31,9 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 	data := &providerdata.Data{
 		Version:  p.version,
 		Consumer: setting(config.ConsumerID, "SHOPPER_CONSUMER_ID", defaultConsumer),
-		Unknown:  config.unknown(),
+
+		JournalDirectory: config.journalDirectory(),
+		Unknown:          config.unknown(),
 	}
 	resp.DataSourceData, resp.ResourceData, resp.EphemeralResourceData = data, data, data
 	resp.ActionData, resp.ListResourceData = data, data

@@ -23,6 +23,8 @@ type Data struct {
 	Consumer string
 	SSH      SSH
 	Version  string
+	// JournalDirectory is where what is under way is written down; "" = nowhere.
+	JournalDirectory string
 	// Unknown are the provider's settings that depend on something not yet known:
 	// nothing can be asked of the shopper before apply.
 	Unknown []string

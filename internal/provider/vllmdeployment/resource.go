@@ -84,13 +84,34 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		return
 	}
 	defer closeMachine(machine)
-	status, err := deploy.Launch(ctx, machine, request)
+	status, err := r.launch(ctx, machine, request)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be started", err))
 		return
 	}
 	r.finish(ctx, &plan, status, resp.Private, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+}
+
+// launch is deploy.Launch, with an entry in the journal for as long as it takes.
+func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request deploy.Request) (deploy.Status, error) {
+	entries := journal{}
+	if r.data != nil {
+		entries = openJournal(r.data.JournalDirectory)
+	}
+	left, err := entries.begin(request.Owner)
+	if err != nil {
+		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
+	}
+	request.Takeover = left
+	status, err := deploy.Launch(ctx, machine, request)
+	if failed, ok := deploy.AsError(err); ok && failed.Remains != "" {
+		return status, err // the next one may take over what remains
+	}
+	if ended := entries.end(request.Owner); ended != nil {
+		tflog.Warn(ctx, "a launch could not be taken out of the journal", map[string]any{"error": ended.Error()})
+	}
+	return status, err
 }
 
 // closeMachine ends a login that everything has been done over.

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -191,6 +192,9 @@ func (r Root) Claims() ([]Claim, error) {
 	}
 	var claims []Claim
 	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue // being written
+		}
 		data, err := os.ReadFile(filepath.Join(r.claimDir(), entry.Name()))
 		if err != nil {
 			continue // dropped between the listing and the reading

@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// selfSigned makes a certificate for a private server, in a file, and its key.
+func selfSigned(t *testing.T) (file, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "server.crt")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+}
+
+// unzipped is everything in a plan file.
+func unzipped(t *testing.T, file string) string {
+	t.Helper()
+	archive, err := zip.OpenReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = archive.Close() }()
+	var all bytes.Buffer
+	for _, entry := range archive.File {
+		content, err := entry.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(&all, io.LimitReader(content, 64<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if err := content.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all.String()
+}
+
+// watchCommandLines reads the command line of every process of this computer again
+// and again, until the returned function is called.
+func (w *world) watchCommandLines(t *testing.T, secrets map[string]string) (stop func()) {
+	t.Helper()
+	ending := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ending:
+				return
+			case <-tick.C:
+			}
+			files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, file := range files {
+				line, err := os.ReadFile(file)
+				if err != nil {
+					continue // it has ended
+				}
+				for name, secret := range secrets {
+					if bytes.Contains(line, []byte(secret)) {
+						t.Errorf("%s is in a process's command line: %.300q", name, line)
+						return
+					}
+				}
+			}
+		}
+	})
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			close(ending)
+			watching.Wait()
+		})
+	}
+}
+
+// containerCommands are the commands of a machine's containers as its engine tells
+// them; none where there is no engine.
+func containerCommands(t *testing.T, root machinefs.Root) []string {
+	t.Helper()
+	if _, err := os.Stat(root.DockerSocket()); err != nil {
+		return nil
+	}
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", root.DockerSocket())
+		},
+	}}
+	get := func(path string, into any) {
+		resp, err := client.Get("http://docker/v1.44" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var list []struct{ ID string }
+	get("/containers/json?all=1", &list)
+	var lines []string
+	for _, container := range list {
+		var found struct {
+			Path   string
+			Args   []string
+			Config struct{ Entrypoint, Cmd []string }
+		}
+		get("/containers/"+container.ID+"/json", &found)
+		lines = append(lines, found.Path+" "+strings.Join(found.Args, " ")+" "+strings.Join(found.Config.Entrypoint, " ")+
+			" "+strings.Join(found.Config.Cmd, " "))
+	}
+	if len(lines) == 0 {
+		t.Error("the engine tells of no container")
+	}
+	return lines
+}

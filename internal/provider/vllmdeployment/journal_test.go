@@ -1,0 +1,46 @@
+package vllmdeployment
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// An entry is there from before a launch until it has returned; what is there
+// before was left by a run that was killed. Without a directory nothing is kept.
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := openJournal(dir)
+	begin := func(owner string, want bool) {
+		t.Helper()
+		if left, err := j.begin(owner); err != nil || left != want {
+			t.Errorf("%s: left %v, %v; want %v", owner, left, err, want)
+		}
+	}
+	begin("terraform/s/vllm-8000", false)
+	begin("terraform/s/vllm-8000", true)
+	begin("terraform/s/vllm-8001", false)
+	if err := j.end("terraform/s/vllm-8000"); err != nil {
+		t.Error(err)
+	}
+	begin("terraform/s/vllm-8000", false)
+	for range 2 {
+		if err := j.end("terraform/s/vllm-8000"); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := openJournal("").begin("x"); left || err != nil {
+		t.Error(left, err)
+	}
+	if err := openJournal("").end("x"); err != nil {
+		t.Error(err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openJournal(file).begin("x"); err == nil {
+		t.Error("a directory that can't be made is no error")
+	}
+}
