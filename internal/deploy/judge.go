@@ -167,8 +167,12 @@ func (s *survey) judgeModel() []Finding {
 	if math.IsInf(smallest, 1) || need.Fits(smallest) {
 		return nil
 	}
-	fact := fmt.Sprintf("%s needs about %.1f GiB on each of %d GPUs (weights %.1f, one sequence of %d tokens %.1f), and the smallest has %.1f GiB.",
-		s.request.Spec.Model, need.TotalGiB, need.GPUs, need.WeightsGiB, need.ContextLength, need.KVCacheGiB, smallest)
+	where, has := "of GPU memory", "the GPU has"
+	if need.GPUs > 1 {
+		where, has = fmt.Sprintf("on each of %d GPUs", need.GPUs), "the smallest has"
+	}
+	fact := fmt.Sprintf("%s needs about %.1f GiB %s (weights %.1f, one sequence of %d tokens %.1f), and %s %.1f GiB.",
+		s.request.Spec.Model, need.TotalGiB, where, need.WeightsGiB, need.ContextLength, need.KVCacheGiB, has, smallest)
 	if need.WeightsGiB > smallest*certainly && !s.offloads() {
 		return one(Blocking, "gpu_memory", fact, "Rent larger or more GPUs, or choose a quantised model.")
 	}

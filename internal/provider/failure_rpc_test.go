@@ -174,7 +174,20 @@ func TestDeploymentAsProcess(t *testing.T) {
 	if err := w.serves(1)(nil); err != nil {
 		t.Error(err)
 	}
-	gone, diags := c.destroy(deploymentType, back)
+	// A process that is started again is another one, and the same server.
+	_, diags = c.invoke("shopper_restart_vllm", values{
+		"ssh": login(t, session), "server": get(t, back.state, "server"), "model": qwen, "api_key": text(t, back.state, "api_key"),
+	})
+	expect(t, diags)
+	again, diags := c.read(deploymentType, back)
+	expect(t, diags)
+	if text(t, again.state, "id") == text(t, back.state, "id") {
+		t.Error("it wasn't restarted")
+	}
+	if p := c.plan(deploymentType, again, with(both, values{"max_model_len": 4096})); !p.value.Equal(again.state) {
+		t.Error("a restart is drift")
+	}
+	gone, diags := c.destroy(deploymentType, again)
 	expect(t, diags)
 	if err := w.nothingServes(nil); err != nil || !gone.state.IsNull() {
 		t.Errorf("left: %v", err)

@@ -4,6 +4,9 @@ package reach
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"strconv"
@@ -31,7 +34,7 @@ func defaultURL() string {
 }
 
 // Attributes are the arguments by which a data source is told of a server:
-// base_url, ssh and api_key.
+// base_url, ca_certificate, ssh and api_key.
 func Attributes(ssh string) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"base_url": schema.StringAttribute{
@@ -43,6 +46,11 @@ func Attributes(ssh string) map[string]schema.Attribute {
 			MarkdownDescription: "Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is seen from the" +
 				" machine, and is `" + defaultURL() + "` when left out.",
 		},
+		"ca_certificate": schema.StringAttribute{
+			Optional:   true,
+			Validators: []validator.String{validate.String("must hold certificates in PEM form", checkCertificates)},
+			MarkdownDescription: "Certificates in PEM form to trust instead of the system's own, such as a deployment's `ca_certificate`.",
+		},
 		"ssh": sshattr.DataSourceArgument(ssh, false),
 		"api_key": schema.StringAttribute{
 			Optional: true, Sensitive: true, MarkdownDescription: "The server's API key.",
@@ -51,26 +59,40 @@ func Attributes(ssh string) map[string]schema.Attribute {
 	}
 }
 
+func checkCertificates(text string) error {
+	if !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
+		return errors.New("it holds no certificate in PEM form")
+	}
+	return nil
+}
+
+// Server are those arguments.
+type Server struct {
+	BaseURL, CACertificate, APIKey types.String
+	SSH                            types.Object
+}
+
 // Target is what those arguments say.
 type Target struct {
 	URL string
 	// SSH is the machine, nil for a server that is reached directly.
 	SSH    *host.Config
 	apiKey string
+	ca     string // PEM; "" = the system's own
 }
 
 // Read turns the arguments into a target. A login that can't even be tried is an
 // error of the arguments.
-func Read(ctx context.Context, data *providerdata.Data, baseURL, apiKey types.String, ssh types.Object) (Target, diag.Diagnostics) {
-	t := Target{URL: baseURL.ValueString(), apiKey: apiKey.ValueString()}
+func Read(ctx context.Context, data *providerdata.Data, server Server) (Target, diag.Diagnostics) {
+	t := Target{URL: server.BaseURL.ValueString(), apiKey: server.APIKey.ValueString(), ca: server.CACertificate.ValueString()}
 	if t.URL == "" {
 		t.URL = defaultURL()
 	}
-	if ssh.IsNull() {
+	if server.SSH.IsNull() {
 		return t, nil
 	}
 	var m sshattr.Model
-	diags := ssh.As(ctx, &m, basetypes.ObjectAsOptions{})
+	diags := server.SSH.As(ctx, &m, basetypes.ObjectAsOptions{})
 	cfg := m.Config(data.Credentials())
 	t.SSH = &cfg
 	if !diags.HasError() && len(cfg.PrivateKeys) == 0 && cfg.AgentSocket == "" {
@@ -101,6 +123,11 @@ func (t Target) Open(ctx context.Context, data *providerdata.Data) (*Route, erro
 			return nil, err
 		}
 		r.Machine, r.transport = machine, machine.HTTPTransport()
+	}
+	if t.ca != "" {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM([]byte(t.ca))
+		r.transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	r.Server = vllm.NewClient(r.transport, t.URL, t.apiKey)
 	return r, nil

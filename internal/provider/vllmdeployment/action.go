@@ -35,12 +35,13 @@ var _ action.ActionWithConfigure = (*RestartAction)(nil)
 func NewRestartAction() action.Action { return &RestartAction{} }
 
 type restartModel struct {
-	SSH        types.Object   `tfsdk:"ssh"`
-	Server     types.Object   `tfsdk:"server"`
-	APIKey     types.String   `tfsdk:"api_key"`
-	Model      types.String   `tfsdk:"model"`
-	Completion types.Bool     `tfsdk:"completion"`
-	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+	SSH           types.Object   `tfsdk:"ssh"`
+	Server        types.Object   `tfsdk:"server"`
+	APIKey        types.String   `tfsdk:"api_key"`
+	CACertificate types.String   `tfsdk:"ca_certificate"`
+	Model         types.String   `tfsdk:"model"`
+	Completion    types.Bool     `tfsdk:"completion"`
+	Timeouts      timeouts.Value `tfsdk:"timeouts"`
 }
 
 // Metadata names the action.
@@ -81,8 +82,9 @@ func (a *RestartAction) Schema(ctx context.Context, _ action.SchemaRequest, resp
 					},
 				},
 			},
-			"api_key": part(false, "The server's API key."),
-			"model":   part(true, "The model's name as it is served, which is asked: a deployment's `served_model_name`, else its `model`."),
+			"api_key":        part(false, "The server's API key."),
+			"ca_certificate": part(false, "What is trusted of a server with TLS, in PEM form: a deployment's `ca_certificate`."),
+			"model":          part(true, "The model's name as it is served, which is asked: a deployment's `served_model_name`, else its `model`."),
 			"completion": schema.BoolAttribute{
 				Optional:            true,
 				MarkdownDescription: "Default true; false for models that don't complete, which are asked for an embedding.",
@@ -123,6 +125,7 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 	status, err := deploy.Restart(ctx, machine, server, deploy.Request{
 		Name:      server.Name,
 		Spec:      vllm.Spec{Model: m.Model.ValueString(), ServedModelName: m.Model.ValueString(), APIKey: m.APIKey.ValueString()},
+		TLS:       restartTLS(m.CACertificate.ValueString()),
 		Embedding: !m.Completion.IsNull() && !m.Completion.ValueBool(),
 		Progress:  func(event deploy.Event) { say(event.Message) },
 	})
@@ -131,11 +134,15 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 		return
 	}
 	for _, warning := range status.Warnings {
-		resp.Diagnostics.AddWarning("Server runs, but", warning)
+		resp.Diagnostics.AddWarning("Server runs, with a warning", warning)
 	}
 	say("The model has answered")
-	if status.ID != server.ID {
-		resp.Diagnostics.AddWarning("Server has a new id", "A process that is started again is another process. The next plan finds the"+
-			" deployment's old one gone, and starts it again; see the deployment's page.")
+}
+
+// restartTLS is how a server is verified, nil for one without TLS.
+func restartTLS(ca string) *deploy.TLS {
+	if ca == "" {
+		return nil
 	}
+	return &deploy.TLS{CA: ca}
 }

@@ -35,6 +35,7 @@ type model struct {
 	BaseURL        types.String   `tfsdk:"base_url"`
 	SSH            types.Object   `tfsdk:"ssh"`
 	APIKey         types.String   `tfsdk:"api_key"`
+	CACertificate  types.String   `tfsdk:"ca_certificate"`
 	Completion     types.Bool     `tfsdk:"completion"`
 	Ready          types.Bool     `tfsdk:"ready"`
 	Problem        types.String   `tfsdk:"problem"`
@@ -118,7 +119,9 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	target, diags := reach.Read(ctx, d.data, m.BaseURL, m.APIKey, m.SSH)
+	target, diags := reach.Read(ctx, d.data, reach.Server{
+		BaseURL: m.BaseURL, CACertificate: m.CACertificate, APIKey: m.APIKey, SSH: m.SSH,
+	})
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return

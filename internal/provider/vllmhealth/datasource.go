@@ -34,16 +34,17 @@ var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
 func NewDataSource() datasource.DataSource { return &DataSource{} }
 
 type model struct {
-	SSH        types.Object   `tfsdk:"ssh"`
-	BaseURL    types.String   `tfsdk:"base_url"`
-	APIKey     types.String   `tfsdk:"api_key"`
-	Server     types.Object   `tfsdk:"server"`
-	Model      types.String   `tfsdk:"model"`
-	Completion types.Bool     `tfsdk:"completion"`
-	Skip       types.List     `tfsdk:"skip"`
-	Healthy    types.Bool     `tfsdk:"healthy"`
-	Checks     []checkModel   `tfsdk:"checks"`
-	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+	SSH           types.Object   `tfsdk:"ssh"`
+	BaseURL       types.String   `tfsdk:"base_url"`
+	APIKey        types.String   `tfsdk:"api_key"`
+	CACertificate types.String   `tfsdk:"ca_certificate"`
+	Server        types.Object   `tfsdk:"server"`
+	Model         types.String   `tfsdk:"model"`
+	Completion    types.Bool     `tfsdk:"completion"`
+	Skip          types.List     `tfsdk:"skip"`
+	Healthy       types.Bool     `tfsdk:"healthy"`
+	Checks        []checkModel   `tfsdk:"checks"`
+	Timeouts      timeouts.Value `tfsdk:"timeouts"`
 }
 
 type checkModel struct {
@@ -180,7 +181,9 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 
 // patient turns the arguments into what is examined.
 func (d *DataSource) patient(ctx context.Context, m *model, resp *datasource.ReadResponse) patient {
-	target, diags := reach.Read(ctx, d.data, m.BaseURL, m.APIKey, m.SSH)
+	target, diags := reach.Read(ctx, d.data, reach.Server{
+		BaseURL: m.BaseURL, CACertificate: m.CACertificate, APIKey: m.APIKey, SSH: m.SSH,
+	})
 	resp.Diagnostics.Append(diags...)
 	m.BaseURL = types.StringValue(target.URL)
 	p := patient{
