@@ -47,8 +47,8 @@ func Attributes(ssh string) map[string]schema.Attribute {
 				" machine, and is `" + defaultURL() + "` when left out.",
 		},
 		"ca_certificate": schema.StringAttribute{
-			Optional:   true,
-			Validators: []validator.String{validate.String("must hold certificates in PEM form", checkCertificates)},
+			Optional:            true,
+			Validators:          []validator.String{validate.String("must hold certificates in PEM form", checkCertificates)},
 			MarkdownDescription: "Certificates in PEM form to trust instead of the system's own, such as a deployment's `ca_certificate`.",
 		},
 		"ssh": sshattr.DataSourceArgument(ssh, false),
