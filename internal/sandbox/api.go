@@ -85,6 +85,8 @@ func readJSON(w http.ResponseWriter, r *http.Request, name string, into any) err
 	if errors.As(err, &kind) && kind.Field != "" {
 		kind.Struct = name
 		err = kind
+	} else if kind != nil { // of the whole body
+		return refuse(http.StatusBadRequest, "json: cannot unmarshal %s into Go value of type api.%s", kind.Value, name)
 	}
 	return refuse(http.StatusBadRequest, "%s", err)
 }
@@ -109,9 +111,11 @@ func (s *service) writeHealth(w http.ResponseWriter, ready bool) {
 	if !ready {
 		status, word = http.StatusServiceUnavailable, "unavailable"
 	}
-	writeJSON(w, status, map[string]any{"status": word, "timestamp": s.clock.Now(), "services": map[string]string{
-		"inventory": "ok", "lifecycle": "running", "ready": strconv.FormatBool(ready),
-	}})
+	writeJSON(w, status, struct {
+		Status    string            `json:"status"`
+		Timestamp time.Time         `json:"timestamp"`
+		Services  map[string]string `json:"services"`
+	}{word, s.clock.Now(), map[string]string{"inventory": "ok", "lifecycle": "running", "ready": strconv.FormatBool(ready)}})
 }
 
 func (s *service) getReady(w http.ResponseWriter, _ *http.Request, _ map[string]string) {

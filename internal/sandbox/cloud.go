@@ -86,6 +86,7 @@ type instance struct {
 	session, consumer string
 	offer             Offer
 	price             float64
+	addressLater      bool // the cloud tells its address only when it is asked again
 	rented            time.Time
 	host              host
 	spent             time.Duration   // service time that went by while it was really started
@@ -131,18 +132,18 @@ type createRequest struct {
 // the cloud still keeps the service waiting.
 func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) {
 	about := subject{offer: req.offerID, consumer: req.consumer}
-	factor, err := c.createFaults(ctx, req, about)
+	terms, err := c.createFaults(ctx, req, about)
 	if err != nil {
 		return nil, err
 	}
-	inst := &instance{id: c.newID(), session: req.session, consumer: req.consumer}
+	inst := &instance{id: c.newID(), session: req.session, consumer: req.consumer, addressLater: terms.addressLater}
 	offer, ok := c.market.Take(req.offerID, inst.id)
 	if !ok {
 		return nil, errStale
 	}
 	inst.offer, inst.price = offer, offer.PricePerHour
-	if factor != 1 {
-		inst.price = round4(offer.PricePerHour * factor)
+	if terms.factor != 1 {
+		inst.price = round4(offer.PricePerHour * terms.factor)
 	}
 	boot := c.faults.Event(EventBoot, about)
 	facts := offer.facts(c.clock.speed)
@@ -173,17 +174,24 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 	return inst, nil
 }
 
-// createFaults waits as long as the cloud does, and returns the factor by which
-// the price rises.
-func (c *cloud) createFaults(ctx context.Context, req createRequest, about subject) (float64, error) {
-	factor, wait := 1.0, createLatency(req.cloudName)
+// terms are what a rental's faults change about it.
+type terms struct {
+	factor       float64 // of the price
+	addressLater bool
+}
+
+// createFaults waits as long as the cloud does, and returns what faults change.
+func (c *cloud) createFaults(ctx context.Context, req createRequest, about subject) (terms, error) {
+	changed, wait := terms{factor: 1}, createLatency(req.cloudName)
 	var refusal error
 	for _, r := range c.faults.Event(EventCreate, about) {
 		switch r.Fault {
 		case Delay:
 			wait = r.length(30 * time.Second)
 		case PriceRaised:
-			factor = r.amount(1.5)
+			changed.factor = r.amount(1.5)
+		case AddressLater:
+			changed.addressLater = true
 		case OffersGone:
 			refusal = errStale
 			c.takeAway(req.offerID, r)
@@ -196,9 +204,9 @@ func (c *cloud) createFaults(ctx context.Context, req createRequest, about subje
 		}
 	}
 	if err := c.clock.Sleep(ctx, wait); err != nil {
-		return 0, err
+		return changed, err
 	}
-	return factor, refusal
+	return changed, refusal
 }
 
 // takeAway takes an offer off the market, for the rule's value if it has one.

@@ -75,6 +75,10 @@ const (
 const (
 	// PriceRaised makes the rental cost more than was offered. Value: the factor; default 1.5. (create)
 	PriceRaised Fault = "price_raised"
+	// AddressLater leaves ssh_host out of the answer, with 22 as ssh_port, until the
+	// service asks the cloud again, some seconds later: as Vast.ai and TensorDock do
+	// it, though not the deployment that was recorded. (create)
+	AddressLater Fault = "address_later"
 	// ProviderError makes the cloud refuse for another reason than a stale offer.
 	// Value: its words. (create)
 	ProviderError Fault = "provider_error"
@@ -260,7 +264,7 @@ var bootFaults = []Fault{
 }
 
 var eventFaults = map[string][]Fault{
-	EventCreate:    {Delay, OffersGone, PriceRaised, ProviderError},
+	EventCreate:    {Delay, OffersGone, PriceRaised, AddressLater, ProviderError},
 	EventBoot:      bootFaults,
 	EventDestroy:   {DestroyFails, ClaimSuccess, DestroySlow},
 	EventContainer: {FailStart, ExitAfter, RestartLoop, Hang},

@@ -320,6 +320,21 @@ func TestCreateFaults(t *testing.T) {
 	}
 }
 
+func TestTheAddressComesLater(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Nth: 1, Fault: AddressLater}}})
+	r := c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
+	id := r.str("session", "id")
+	if port := r.at("session", "ssh_port"); r.at("session", "ssh_host") != nil || port != 22.0 {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+	c.until(id, statusRunning)
+	if got := c.get("/api/v1/sessions/" + id); got.str("ssh_host") == "" || got.body["ssh_port"] == 22.0 {
+		t.Errorf("%s", got.text)
+	}
+	c.do(http.MethodDelete, "/api/v1/sessions/"+id, nil)
+}
+
 func TestPriceRaisedBetweenOfferAndRental(t *testing.T) {
 	t.Parallel()
 	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Nth: 1, Fault: PriceRaised, Value: 2}}})

@@ -64,6 +64,7 @@ var randomFaults = []struct {
 	{ClaimSuccess, []string{routeDelete}, nil},
 	{OffersGone, []string{EventCreate}, []any{"2m"}},
 	{PriceRaised, []string{EventCreate}, []any{1.1, 2.0}},
+	{AddressLater, []string{EventCreate}, nil},
 	{ProviderError, []string{EventCreate}, []any{"rate limit exceeded", "invalid image", "timeout waiting for the task"}},
 	{Delay, []string{EventCreate}, []any{"1m", "4m"}},
 	{NeverBoots, []string{EventBoot}, nil},

@@ -112,6 +112,9 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 		return s.notRented(ctx, req, offer, row, try, err)
 	}
 	row.providerID, row.host, row.port, row.user = inst.id, inst.host.Host(), inst.host.Port(), inst.host.User()
+	if inst.addressLater {
+		row.host, row.port = "", sshPort
+	}
 	row.price = inst.price
 	s.sessions.Credit(row.id, inst.spent)
 	s.sessions.Update(row) // whatever was written meanwhile: a session that was stopped comes back to life

@@ -332,6 +332,7 @@ func TestRequestsAreReadAsTheServiceReadsThem(t *testing.T) {
 	}{
 		{"POST", "/api/v1/sessions", `{"reservation_hours":"1"}`, 400, "json: cannot unmarshal string into Go struct field CreateSessionRequest.reservation_hours of type int"},
 		{"POST", "/api/v1/sessions", ``, 400, "EOF"},
+		{"POST", "/api/v1/sessions", `[]`, 400, "json: cannot unmarshal array into Go value of type api.CreateSessionRequest"},
 		{"POST", "/api/v1/sessions", `{"consumer_id":"c","offer_id":"o","workload_type":"llm","reservation_hours":-1}`, 400, "reservation_hours must be at least 1"},
 		{"POST", "/api/v1/sessions", `{"consumer_id":"c","offer_id":"<b>x","workload_type":"llm","reservation_hours":1}`, 404, "offer not found: bx"},
 		{"POST", "/api/v1/sessions/nope/extend", `{}`, 400, "additional_hours is required"},
@@ -351,6 +352,50 @@ func TestRequestsAreReadAsTheServiceReadsThem(t *testing.T) {
 	req.Header.Set("X-Request-ID", "mine.1")
 	if r := read(http.DefaultClient.Do(req)); r.str("request_id") != "mine.1" || r.header.Get("X-Request-ID") != "mine.1" {
 		t.Errorf("the client's request id: %s", r.text)
+	}
+}
+
+// TestADeleteOfARowThatNeverHadAMachine: what a refused rental leaves behind takes
+// every DELETE and stays as it is.
+func TestADeleteOfARowThatNeverHadAMachine(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Fault: OffersGone}}})
+	c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
+	id, _ := c.get("/api/v1/sessions?consumer_id=c").at("sessions", 0, "id").(string)
+	for range 2 {
+		if r := c.do(http.MethodDelete, "/api/v1/sessions/"+id, nil); r.status != http.StatusOK || r.str("message") != "session destroyed" {
+			t.Errorf("%d %s", r.status, r.text)
+		}
+		if r := c.get("/api/v1/sessions/" + id); r.str("status") != statusFailed {
+			t.Errorf("%s", r.text)
+		}
+	}
+	if r := c.do(http.MethodPost, "/api/v1/sessions/"+id+"/done", nil); r.status != http.StatusConflict || r.str("request_id") == "" {
+		t.Errorf("done: %d %s", r.status, r.text)
+	}
+}
+
+// TestPathsWithASlashTooMany: the service's router sends such clients on.
+func TestPathsWithASlashTooMany(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{})
+	for _, test := range []struct {
+		method, path string
+		status       int
+		location     string
+	}{
+		{http.MethodGet, "/api/v1/inventory/?limit=1", http.StatusMovedPermanently, "/api/v1/inventory?limit=1"},
+		{http.MethodPost, "/api/v1/sessions/", http.StatusTemporaryRedirect, "/api/v1/sessions"},
+		{http.MethodGet, "/api/v1/nothing/", http.StatusNotFound, ""},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), test.method, c.s.URL()+test.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := read(http.DefaultTransport.RoundTrip(req))
+		if r.status != test.status || r.header.Get("Location") != test.location {
+			t.Errorf("%s %s: %d, %q", test.method, test.path, r.status, r.header.Get("Location"))
+		}
 	}
 }
 

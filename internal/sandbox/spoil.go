@@ -44,11 +44,29 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func serve(routes []route, w http.ResponseWriter, r *http.Request) {
 	handle, params := find(routes, r)
-	if handle == nil {
-		notFound(w)
+	if handle != nil {
+		handle(w, r, params)
 		return
 	}
-	handle(w, r, params)
+	if path, ok := strings.CutSuffix(r.URL.Path, "/"); ok && redirectWithoutSlash(routes, w, r, path) {
+		return
+	}
+	notFound(w)
+}
+
+// redirectWithoutSlash sends a client on whose path has a slash too many.
+func redirectWithoutSlash(routes []route, w http.ResponseWriter, r *http.Request, path string) bool {
+	there := r.Clone(r.Context())
+	there.URL.Path, there.URL.RawPath = path, ""
+	if handle, _ := find(routes, there); handle == nil {
+		return false
+	}
+	status := http.StatusTemporaryRedirect
+	if r.Method == http.MethodGet {
+		status = http.StatusMovedPermanently
+	}
+	http.Redirect(w, r, there.URL.String(), status) //nolint:gosec // to a route of this service, which was found above
+	return true
 }
 
 // struck counts the request and returns the rules that spoil it.

@@ -81,12 +81,29 @@ func (s *service) poll(v *verification) (over bool, spent time.Duration) {
 		s.failOffer(row, "instance_vanished: no longer exists on provider", "instance_vanished", "instance not found during SSH verification")
 		return true, 0
 	}
+	if row.host == "" {
+		row = s.askAddress(row)
+	}
 	ctx, cancel := context.WithTimeout(s.life, loginTimeout)
 	began := time.Now()
 	err = s.login(ctx, net.JoinHostPort(row.host, strconv.Itoa(row.port)), row.user, v.key)
 	cancel()
 	spent = s.clock.Spent(began)
 	return s.judge(v, row, err), spent
+}
+
+// sshPort is what a session shows before its cloud has told the address.
+const sshPort = 22
+
+// askAddress asks the cloud where a session's machine is, and writes it down.
+func (s *service) askAddress(row session) session {
+	inst := s.cloud.instance(row.providerID)
+	if inst == nil {
+		return row
+	}
+	row.host, row.port = inst.host.Host(), inst.host.Port()
+	s.sessions.Update(row)
+	return row
 }
 
 // judge draws the conclusions from a login.
