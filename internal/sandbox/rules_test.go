@@ -1,7 +1,10 @@
 package sandbox
 
 import (
+	"encoding/json"
+	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -68,4 +71,55 @@ func TestRandomFaultsFollowFromTheSeed(t *testing.T) {
 	if err := new(faults).Set(append(a, RandomFaults(11, 2000)...)); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestEveryFaultCanBeAskedForOverHTTP: the same rules as from Go, with their values.
+func TestEveryFaultCanBeAskedForOverHTTP(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{})
+	var rules []Rule
+	for _, fault := range requestFaults {
+		rules = append(rules, Rule{Route: "GET /api/v1/inventory", Nth: 7, Fault: fault})
+	}
+	for event, faults := range eventFaults {
+		for _, fault := range faults {
+			rule := Rule{Route: event, Fault: fault}
+			if fault == FailStart {
+				rule.Value = "out_of_memory"
+			}
+			rules = append(rules, rule)
+		}
+	}
+	for _, test := range requestFaultTests {
+		rules = append(rules, withRoute(test.rule, "POST /api/v1/sessions"))
+	}
+	for _, test := range machineFaultTests {
+		rules = append(rules, withRoute(test.rule, EventBoot))
+	}
+	data, err := json.Marshal(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := <-c.send(t.Context(), http.MethodPut, "/sandbox/faults", string(data)); r.status != http.StatusOK {
+		t.Fatalf("%d %s", r.status, r.text)
+	}
+	for i, count := range c.s.Faults() {
+		want, _ := json.Marshal(rules[i])
+		if got, _ := json.Marshal(count.Rule); string(got) != string(want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	help := c.get("/sandbox/").text
+	for _, rule := range rules {
+		if !strings.Contains(help, string(rule.Fault)) {
+			t.Errorf("/sandbox/ doesn't name %s", rule.Fault)
+		}
+	}
+}
+
+func withRoute(rule Rule, route string) Rule {
+	if rule.Route == "" {
+		rule.Route = route
+	}
+	return rule
 }
