@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -105,7 +106,7 @@ func TestEveryFaultCanBeAskedForOverHTTP(t *testing.T) {
 	}
 	for i, count := range c.s.Faults() {
 		want, _ := json.Marshal(rules[i])
-		if got, _ := json.Marshal(count.Rule); string(got) != string(want) {
+		if got, _ := json.Marshal(count.Rule); !bytes.Equal(got, want) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
