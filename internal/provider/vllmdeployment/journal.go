@@ -10,9 +10,10 @@ import (
 )
 
 // journal is a write-ahead log of launches: nothing that Create does is saved by
-// Terraform before it returns. An entry that is still there at the next Create
-// proves that a finished server of the same owner was left by a run that was
-// killed, and isn't another deployment's. No secret is in it.
+// Terraform before it returns, and whether it was saved then is only known once the
+// deployment is seen in state, which ends the entry. One that is still there at a
+// later run's Create proves that a finished server of the same owner was left by a
+// run that was killed, and isn't another deployment's. No secret is in it.
 type journal struct{ dir string }
 
 // openJournal keeps its files beside the rentals'; "" keeps none.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -76,11 +77,13 @@ func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Dia
 	return ended
 }
 
-// starts are the owners of the servers that are being started in this process.
+// starts are the owners of the servers that are being started in this process, and
+// of those that have been.
 var starts = struct {
 	mu    sync.Mutex
 	under map[string]bool
-}{under: map[string]bool{}}
+	made  map[string]bool
+}{under: map[string]bool{}, made: map[string]bool{}}
 
 // claim keeps two deployments of one run from taking each other's server for a
 // leftover of their own. The second one gets an error.
@@ -97,5 +100,56 @@ func claim(request deploy.Request, port int, diags *diag.Diagnostics) (release f
 		starts.mu.Lock()
 		defer starts.mu.Unlock()
 		delete(starts.under, request.Owner)
+	}
+}
+
+// madeHere tells whether this run has made the owner's server, and note notes it.
+func madeHere(owner string) bool {
+	starts.mu.Lock()
+	defer starts.mu.Unlock()
+	return starts.made[owner]
+}
+
+func note(owner string, made bool) {
+	starts.mu.Lock()
+	defer starts.mu.Unlock()
+	if made {
+		starts.made[owner] = true
+	} else {
+		delete(starts.made, owner)
+	}
+}
+
+// launch is deploy.Launch, with an entry in the journal.
+func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request deploy.Request) (deploy.Status, error) {
+	left, err := r.journal().begin(request.Owner)
+	if err != nil {
+		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
+	}
+	request.Takeover = left && !madeHere(request.Owner)
+	status, err := deploy.Launch(ctx, machine, request)
+	failed, ok := deploy.AsError(err)
+	switch {
+	case err == nil:
+		note(request.Owner, true)
+	case !ok || failed.Remains == "": // what remains, the next launch may take over
+		if !madeHere(request.Owner) {
+			r.seen(ctx, request.Owner)
+		}
+	}
+	return status, err
+}
+
+func (r *Resource) journal() journal {
+	if r.data == nil {
+		return journal{}
+	}
+	return openJournal(r.data.JournalDirectory)
+}
+
+// seen ends the journal's entry of a deployment that is in state, or gone.
+func (r *Resource) seen(ctx context.Context, owner string) {
+	if err := r.journal().end(owner); err != nil {
+		tflog.Warn(ctx, "a launch could not be taken out of the journal", map[string]any{"error": err.Error()})
 	}
 }

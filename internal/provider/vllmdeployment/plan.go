@@ -33,6 +33,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	if ref, d := state.ref(ctx); !creates && !d.HasError() && ref.Owner != "" {
+		r.seen(ctx, ref.Owner) // also where nothing is refreshed
+	}
 	plan.planAPIKey(config, state)
 	ssh, diags := plan.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)

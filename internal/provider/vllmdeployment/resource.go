@@ -93,27 +93,6 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 }
 
-// launch is deploy.Launch, with an entry in the journal for as long as it takes.
-func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request deploy.Request) (deploy.Status, error) {
-	entries := journal{}
-	if r.data != nil {
-		entries = openJournal(r.data.JournalDirectory)
-	}
-	left, err := entries.begin(request.Owner)
-	if err != nil {
-		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
-	}
-	request.Takeover = left
-	status, err := deploy.Launch(ctx, machine, request)
-	if failed, ok := deploy.AsError(err); ok && failed.Remains != "" {
-		return status, err // the next one may take over what remains
-	}
-	if ended := entries.end(request.Owner); ended != nil {
-		tflog.Warn(ctx, "a launch could not be taken out of the journal", map[string]any{"error": ended.Error()})
-	}
-	return status, err
-}
-
 // closeMachine ends a login that everything has been done over.
 func closeMachine(machine *host.Client) {
 	_ = machine.Close()
@@ -215,6 +194,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	r.seen(ctx, ref.Owner)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	status, err := r.inspect(limited, &state, ref, &resp.Diagnostics)
@@ -318,7 +298,10 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	defer closeMachine(machine)
 	if err := deploy.Remove(ctx, machine, ref); err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be removed", err))
+		return
 	}
+	r.seen(ctx, ref.Owner)
+	note(ref.Owner, false)
 }
 
 // request says what is to be brought about, and notes in the plan what clients
