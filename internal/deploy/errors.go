@@ -69,7 +69,7 @@ func (e *Error) Description() string {
 		add("Preflight found besides:\n" + strings.Join(more, "\n"))
 	}
 	if e.LogErr != nil {
-		add(fmt.Sprintf("The server's log could not be read: %v", e.LogErr))
+		add(fmt.Sprintf("The server's log could not be read: %s.", brief(e.LogErr)))
 	}
 	if len(e.Log) > 0 {
 		add("The log's last relevant lines:\n  " + strings.Join(e.Log, "\n  "))

@@ -98,7 +98,15 @@ func (l *launch) takeBack(ctx context.Context, ref Ref) string {
 
 func (l *launch) leftBehind(what string, err error) string {
 	return vllm.MaskSecrets(fmt.Sprintf("%s. It could not be removed (%v), may still run and hold GPU memory; "+
-		"the next apply of this deployment finds it by its owner's mark and takes it over or removes it", what, err), l.request.secrets()...)
+		"the next apply of this deployment finds it by its owner's mark and takes it over or removes it", what, brief(err)), l.request.secrets()...)
+}
+
+// brief says of a lost connection no more than that, where it has been said already what it means.
+func brief(err error) string {
+	if host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
+		return "the connection is lost"
+	}
+	return err.Error()
 }
 
 // failed makes the error that the caller gets: masked, with a diagnosis where there is one.

@@ -2,13 +2,19 @@ package provider_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
@@ -143,4 +149,69 @@ func TestDeploymentPublicOnVast(t *testing.T) {
 	}
 	by := with(public, values{"session_id": nil, "ssh": with(login(t, session), values{"host": "ssh5.vast.ai"})})
 	expect(t, c.plan(deploymentType, object{}, by).Diagnostics, "ERROR: Only SSH is reachable")
+}
+
+// What only apply would find out otherwise is refused by validate, with its bound.
+func TestDeploymentValidates(t *testing.T) {
+	t.Parallel()
+	c := newCore(t)
+	base := values{"ssh": values{"host": "h", "user": "u"}, "model": qwen, "container": values{"image": image}}
+	expect(t, c.validate(deploymentType, base))
+	expect(t, c.validate(deploymentType, with(base, values{"container": unknown, "process": unknown, "tls": unknown, "runtime": unknown})))
+	expect(t, c.validate(deploymentType, with(base, values{"tls": values{"certificate": unknown}})))
+	certificate, key := certified(t)
+	expect(t, c.validate(deploymentType, with(base, values{"tls": values{"certificate": certificate, "private_key": key}})))
+	_, other := certified(t)
+	for name, test := range map[string]struct {
+		change values
+		want   []string
+	}{
+		"no image":        {values{"container": nil, "runtime": "container"}, []string{"Image is missing"}},
+		"gpus":            {inserted(base, "container", values{"gpus": "two; rm"}), []string{"Invalid container", "two; rm"}},
+		"user":            {inserted(base, "container", values{"user": "a b"}), []string{"Invalid container", "USER:GROUP"}},
+		"cache":           {inserted(base, "container", values{"cache": "/a/../b"}), []string{"Invalid container", "absolute path"}},
+		"directory":       {values{"process": values{"directory": "here"}}, []string{"Invalid process", "absolute path"}},
+		"version":         {values{"process": values{"version": "latest"}}, []string{"Invalid process", "0.33.0"}},
+		"install":         {values{"process": values{"install": "always"}}, []string{"missing"}},
+		"exposure":        {values{"exposure": "open"}, []string{"private"}},
+		"ready":           {values{"ready": values{"timeout": "20"}}, []string{"span of time"}},
+		"no key":          {values{"tls": values{"certificate": certificate}}, []string{"Private key is missing"}},
+		"no certificate":  {values{"tls": values{"private_key": key}}, []string{"Certificate is missing"}},
+		"another's key":   {values{"tls": values{"certificate": certificate, "private_key": other}}, []string{"don't belong together"}},
+		"both keys":       {values{"tls": values{"certificate": certificate, "private_key": key, "private_key_wo": key}}, []string{"private_key"}},
+		"key, no version": {values{"tls": values{"certificate": certificate, "private_key_wo": key}}, []string{"private_key_wo_version"}},
+		"encrypted key": {
+			values{"tls": values{"certificate": certificate, "private_key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"}},
+			[]string{"passphrase"},
+		},
+		"bastion": {
+			values{"ssh": values{"host": "h", "user": "u", "bastion": values{"host": "b", "user": "u", "port": 70000}}}, []string{"65535"},
+		},
+	} {
+		diags := c.validate(deploymentType, with(base, test.change))
+		expect(t, diags, append([]string{"ERROR: "}, test.want...)...)
+		if strings.Contains(list(diags), strings.Split(key, "\n")[1]) {
+			t.Errorf("%s: a key is in the error", name)
+		}
+	}
+}
+
+// certified makes a certificate and its key.
+func certified(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"h"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
 }

@@ -121,7 +121,7 @@ func note(owner string, made bool) {
 }
 
 // launch is deploy.Launch, with an entry in the journal.
-func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request deploy.Request) (deploy.Status, error) {
+func (r *Resource) launch(ctx context.Context, machine *host.Client, plan *model, request deploy.Request) (deploy.Status, error) {
 	left, err := r.journal().begin(request.Owner)
 	if err != nil {
 		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
@@ -129,6 +129,9 @@ func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request d
 	request.Takeover = left && !madeHere(request.Owner)
 	status, err := deploy.Launch(ctx, machine, request)
 	failed, ok := deploy.AsError(err)
+	if ok && failed.Remains != "" && machine.Err() != nil && !request.KeepFailed {
+		r.clean(ctx, *plan, request, failed)
+	}
 	switch {
 	case err == nil:
 		note(request.Owner, true)
@@ -138,6 +141,42 @@ func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request d
 		}
 	}
 	return status, err
+}
+
+// cleanLimit bounds the removal of what a launch left whose connection was lost.
+const cleanLimit = 2 * time.Minute
+
+// clean logs in once more, where the connection was lost, to remove what the launch
+// could not.
+func (r *Resource) clean(ctx context.Context, plan model, request deploy.Request, failed *deploy.Error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
+	defer cancel()
+	machine, err := r.connect(ctx, &plan)
+	if err != nil {
+		tflog.Warn(ctx, "the machine could not be logged in to again", map[string]any{"error": err.Error()})
+		return
+	}
+	defer closeMachine(machine)
+	kinds := []deploy.Kind{request.Runtime}
+	if request.Runtime == deploy.Auto {
+		kinds = []deploy.Kind{deploy.Process, deploy.Container}
+	}
+	for _, kind := range kinds {
+		found, err := deploy.Find(ctx, machine, deploy.Ref{Runtime: kind, Owner: request.Owner})
+		for _, status := range found {
+			if err == nil && !status.RestartsItself { // a finished one isn't this launch's
+				err = deploy.Remove(ctx, machine, status.Ref)
+			}
+		}
+		if err != nil {
+			tflog.Warn(ctx, "what was started could not be removed", map[string]any{"error": err.Error()})
+			return
+		}
+		if len(found) > 0 {
+			break // the machine may have nothing of the other kind
+		}
+	}
+	failed.Remains = ""
 }
 
 func (r *Resource) journal() journal {

@@ -84,7 +84,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		return
 	}
 	defer closeMachine(machine)
-	status, err := r.launch(ctx, machine, request)
+	status, err := r.launch(ctx, machine, &plan, request)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be started", err))
 		return

@@ -3,6 +3,7 @@ package vllmdeployment
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -51,6 +52,35 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 			"runtime = \"container\" needs container = { image = \"vllm/vllm-openai:vX.Y.Z\" }: which vLLM runs is yours to pin.")
 	}
 	resp.Diagnostics.Append(config.validateTLS(ctx)...)
+	resp.Diagnostics.Append(config.validateOptions(ctx)...)
+}
+
+// validateOptions judges how the server is run as deploy would at apply. What has a
+// validator of its own has been judged.
+func (m model) validateOptions(ctx context.Context) diag.Diagnostics {
+	const good = "vllm/vllm-openai:v0.33.0"
+	container, diags := m.containerOptions(ctx)
+	process, d := m.processOptions(ctx)
+	diags.Append(d...)
+	if diags.HasError() {
+		return diags
+	}
+	container.Image, container.Name = good, ""
+	if err := container.Validate("vllm"); err != nil {
+		diags.AddAttributeError(path.Root("container"), "Invalid container", reason(err))
+	}
+	if err := process.Validate("vllm"); err != nil {
+		diags.AddAttributeError(path.Root("process"), "Invalid process", reason(err))
+	}
+	return diags
+}
+
+// reason is what an error of the options says, without what was attempted.
+func reason(err error) string {
+	if cause := errors.Unwrap(err); cause != nil {
+		err = cause
+	}
+	return strings.ToUpper(err.Error()[:1]) + err.Error()[1:] + "."
 }
 
 // fields are the attributes that vLLM's arguments come from, by the name that
