@@ -82,6 +82,7 @@ func (e *Engine) environment(c *container, gpus string, extra []string) []string
 		vllmserver.GPUsEnv+"="+gpus,
 		vllmserver.FilesEnv+"="+c.files(),
 	)
+	env = append(env, machinefs.Instrumentation()...)
 	if !slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "HOME=") }) {
 		env = append(env, "HOME="+c.dir)
 	}

@@ -147,7 +147,7 @@ func (m *Machine) loginEnv() []string {
 		machinefs.Env + "=" + string(m.root),
 		tool.UserEnv + "=" + user,
 		tool.HostnameEnv + "=" + m.hostname,
-	}, tool.Coverage()...)
+	}, machinefs.Instrumentation()...)
 }
 
 func (s *session) signal(payload []byte) bool {

@@ -66,6 +66,19 @@ func (r Root) factsFile() string {
 	return filepath.Join(string(r), "facts.json")
 }
 
+// Instrumentation returns the settings by which a program of a machine, started
+// with an environment of its own, behaves under the tester's instrumentation as
+// it does without: it takes part in a coverage measurement, if one is under way,
+// and doesn't wait the second for other threads' reports with which the race
+// detector ends every program.
+func Instrumentation() []string {
+	settings := []string{"GORACE=atexit_sleep_ms=0"}
+	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok {
+		settings = append(settings, "GOCOVERDIR="+dir)
+	}
+	return settings
+}
+
 // Driver says what state the machine's NVIDIA driver is in.
 type Driver string
 

@@ -41,7 +41,7 @@ func StartKeeper() (*Keeper, error) {
 	}
 	cmd := exec.Command(exe) //nolint:noctx // it has to outlive every context of this process
 	cmd.Args = []string{keeperName}
-	cmd.Env = append([]string{keeperEnv + "=1"}, Coverage()...)
+	cmd.Env = append([]string{keeperEnv + "=1"}, machinefs.Instrumentation()...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of what ends the sandbox's group
 	stdin, err := cmd.StdinPipe()
@@ -52,15 +52,6 @@ func StartKeeper() (*Keeper, error) {
 		return nil, fmt.Errorf("starting the sandbox's keeper: %w", err)
 	}
 	return &Keeper{cmd: cmd, stdin: stdin}, nil
-}
-
-// Coverage returns the setting by which a process started with an environment
-// of its own still takes part in a coverage measurement, if one is under way.
-func Coverage() []string {
-	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok {
-		return []string{"GOCOVERDIR=" + dir}
-	}
-	return nil
 }
 
 // Watch adds a machine.

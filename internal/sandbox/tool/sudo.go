@@ -134,7 +134,7 @@ func (o *sudoOrder) environment(env []string, c *call) []string {
 
 func keptBySudo(name string) bool {
 	switch name {
-	case "HOME", "TERM", "LANG", "SHELL", "TMPDIR", "GOCOVERDIR":
+	case "HOME", "TERM", "LANG", "SHELL", "TMPDIR", "GOCOVERDIR", "GORACE":
 		return true
 	}
 	return strings.HasPrefix(name, "LC_") || strings.HasPrefix(name, "SHOPPER_SANDBOX_")
