@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -302,7 +303,7 @@ func TestE2EDeploymentQA3_002_Secrets(t *testing.T) {
 	for name, value := range secrets {
 		s.env = append(s.env, "TF_VAR_"+name+"="+value)
 	}
-	stop := w.watchCommandLines(t, secrets)
+	stop := w.watchCommandLines(t, maps.Clone(secrets))
 	defer stop()
 
 	s.write(t, fmt.Sprintf(secretVariables, true), machine, deployment(registry,

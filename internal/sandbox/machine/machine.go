@@ -78,6 +78,7 @@ func Start(opts Options) (*Machine, error) {
 	if !tool.Ready() {
 		return nil, errors.New("starting a sandbox machine: this program has to call tool.Main first thing in main or TestMain")
 	}
+	hearIgnored()
 	root, err := makeRoot(opts.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("starting a sandbox machine: %w", err)
