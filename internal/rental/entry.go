@@ -93,7 +93,7 @@ func (h *held) acquire() (bool, error) {
 	}
 	if mine {
 		h.lock = lock
-		h.journal.ours.Store(h.Mark, true)
+		ours.Store(h.Mark, true)
 	}
 	return mine, nil
 }
@@ -113,7 +113,7 @@ func (h *held) save() error {
 // release lets other calls see the entry as it is now. It may be called again.
 func (h *held) release() {
 	if h.lock != nil {
-		h.journal.ours.Delete(h.Mark)
+		ours.Delete(h.Mark)
 		_ = h.lock.Unlock()
 		h.lock = nil
 	}

@@ -28,9 +28,11 @@ import (
 // A nil *Journal is one that is turned off: it remembers nothing.
 type Journal struct {
 	dir string
-	// ours are the marks of the entries that this process holds.
-	ours sync.Map
 }
+
+// ours are the marks of the entries that this process holds: provider aliases
+// have a journal each, and are one process.
+var ours sync.Map
 
 // maxEntry bounds the size of a journal file that is read, in bytes.
 const maxEntry = 64 << 10

@@ -34,7 +34,7 @@ func (r *Renter) othersAtWork(name Mark) bool {
 		if e.HandedOver {
 			continue
 		}
-		if _, ours := r.journal.ours.Load(e.Mark); ours {
+		if _, mine := ours.Load(e.Mark); mine {
 			continue
 		}
 		h, free, err := r.journal.hold(e)

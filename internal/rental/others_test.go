@@ -2,6 +2,7 @@ package rental
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -16,28 +17,36 @@ func TestWaitsForAnotherProcess(t *testing.T) {
 	if !r.othersAtWork(name) || r.othersAtWork(r.Mark("other")) {
 		t.Error("it is not seen who works on what")
 	}
-	waited := make(chan struct{})
-	go func() {
-		r.waitForOthers(t.Context(), name)
-		close(waited)
-	}()
-	select {
-	case <-waited:
-		t.Error("it was not waited for")
-	case <-time.After(300 * time.Millisecond):
-	}
-	ok(t, cmd.Process.Kill())
-	_ = cmd.Wait()
-	<-waited
+	synctest.Test(t, func(t *testing.T) { // the time is the bubble's, the other process is real
+		began, waited := time.Now(), make(chan struct{})
+		go func() {
+			r.waitForOthers(t.Context(), name)
+			close(waited)
+		}()
+		<-time.After(othersLimit / 2)
+		select {
+		case <-waited:
+			t.Error("it was not waited for")
+		default:
+		}
+		ok(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		<-waited
+		if time.Since(began) >= othersLimit {
+			t.Error("that the other process ended was not seen")
+		}
+	})
 
-	// What this process itself works on is not waited for: that would be for ever.
+	// What this process itself works on, be it through another alias of the
+	// provider, is not waited for: that would be for ever.
 	entries, _ := r.journal.entries(r.service.URL(), name)
 	h, mine, err := r.journal.hold(entries[0])
 	if err != nil || !mine {
 		t.Fatalf("it can't be held: %v, %v", mine, err)
 	}
 	defer h.release()
-	if r.othersAtWork(name) {
+	alias := New(newFake(), Config{Consumer: "terraform", Journal: OpenJournal(dir)})
+	if r.othersAtWork(name) || alias.othersAtWork(name) {
 		t.Error("this process waits for itself")
 	}
 }
