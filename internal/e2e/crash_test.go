@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,9 @@ var crashes = []crash{
 		t.Helper()
 		e.signal(t, syscall.SIGINT)
 		e.said(t, "nterrupt")
-		e.signal(t, syscall.SIGINT)
+		if err := syscall.Kill(-e.cmd.Process.Pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err) // it may have ended after the first one
+		}
 	}},
 	{name: "SIGTERM to the group", orderly: true, strike: func(t *testing.T, _ *world, e *execution) {
 		t.Helper()
