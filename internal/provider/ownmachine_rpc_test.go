@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -233,13 +234,66 @@ func TestDeploymentThroughBastion(t *testing.T) {
 	}
 	_, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, through(target.HostKey())))
 	expect(t, diags, "ERROR: Host key has changed")
-	server := c.create(deploymentType, through(jump.HostKey()))
+	wanted := through(jump.HostKey())
+	server := c.create(deploymentType, wanted)
+	if got, want := text(t, server.state, "tunnel_command"), fmt.Sprintf(" -J jump@%s:%d -p ", jump.Host(), jump.Port()); !strings.Contains(got, want) {
+		t.Errorf("tunnel_command is %q, want %q in it", got, want)
+	}
 	if seen, more := c.read(deploymentType, server); len(more) > 0 || !seen.state.Equal(server.state) {
 		t.Errorf("a refresh changes something: %s", list(more))
 	}
+	w.reachedThroughBastion(t, c, wanted["ssh"], server.state)
 	gone, diags := c.destroy(deploymentType, server)
 	expect(t, diags)
 	if !gone.state.IsNull() {
 		t.Error("it is still in state")
 	}
+}
+
+// The command is known as soon as all is known that is in it.
+func TestTunnelCommandWhenPlanned(t *testing.T) {
+	t.Parallel()
+	c := newCore(t)
+	expect(t, c.configure(values{"journal_directory": ""}))
+	for name, known := range map[string]bool{"": true, "private_key": true, "host": false, "port": false, "user": false} {
+		bastion := values{"host": "jump", "user": "me", "port": 22}
+		if name != "" {
+			bastion[name] = unknown
+		}
+		p := c.plan(deploymentType, object{}, inserted(goodDeployment, "ssh", values{"bastion": bastion}))
+		expect(t, p.Diagnostics)
+		if got := get(t, p.value, "tunnel_command"); got.IsKnown() != known {
+			t.Errorf("with unknown %q: %s", name, got)
+		}
+	}
+	p := c.plan(deploymentType, object{}, inserted(goodDeployment, "ssh", values{"bastion": unknown}))
+	if got := get(t, p.value, "tunnel_command"); got.IsKnown() {
+		t.Errorf("with an unknown jump host: %s", got)
+	}
+}
+
+// reachedThroughBastion looks at a server in every way, and restarts it.
+func (w *world) reachedThroughBastion(t *testing.T, c *core, login any, server tftypes.Value) {
+	t.Helper()
+	key := text(t, server, "api_key")
+	health, diags := c.readData(healthType, values{"ssh": login, "server": get(t, server, "server"), "api_key": key})
+	expect(t, diags)
+	for _, check := range elements(t, health, "checks") {
+		if text(t, check, "status") != "passed" {
+			t.Errorf("through a jump host: %s", check)
+		}
+	}
+	endpoint, diags := c.readData(endpointType, values{"ssh": login, "api_key": key})
+	expect(t, diags)
+	if !truth(t, endpoint, "ready") {
+		t.Errorf("through a jump host: %s", endpoint)
+	}
+	tunnel, private, diags := c.open(tunnelType, values{"ssh": login})
+	expect(t, diags)
+	if got, err := modelsThrough(t, text(t, tunnel, "url"), key); err != nil || !strings.Contains(got, qwen) {
+		t.Errorf("through a tunnel: %s, %v", got, err)
+	}
+	expect(t, c.close(tunnelType, private))
+	_, diags = c.invoke(restartType, values{"ssh": login, "server": get(t, server, "server"), "api_key": key, "model": qwen})
+	expect(t, diags)
 }

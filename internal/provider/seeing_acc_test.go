@@ -74,13 +74,27 @@ func TestAccFunctions(t *testing.T) {
 				output "fits" {
 				  value = provider::shopper::vram_gb("Qwen/Qwen2.5-7B-Instruct", { context_length = 8192, gpu_vram_gb = 24 }).fits
 				}
+				locals {
+				  ssh = {
+				    host = "h", port = 2222, user = "root", private_key = sensitive("unused"), bastion = { host = "jump", port = 22, user = "me" }
+				  }
+				  none = null
+				}
 				output "tunnel" {
-				  value = provider::shopper::tunnel_command({ host = "h", port = 2222, user = "root", private_key = "unused" }, 8000)
+				  value = provider::shopper::tunnel_command(local.ssh, 8000)
+				}
+				output "jump" {
+				  value = provider::shopper::tunnel_command(local.ssh, 8000, local.ssh.bastion[*]...)
+				}
+				output "no_jump" {
+				  value = provider::shopper::tunnel_command(local.ssh, 8000, local.none[*]...)
 				}`,
 			ConfigStateChecks: []statecheck.StateCheck{
 				output("llama", knownvalue.Float64Exact(37.12)), // worked out in vramgb's tests
 				output("fits", knownvalue.Bool(true)),
 				output("tunnel", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -p 2222 root@h")),
+				output("jump", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -J me@jump -p 2222 root@h")),
+				output("no_jump", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -p 2222 root@h")),
 			},
 		},
 		resource.TestStep{

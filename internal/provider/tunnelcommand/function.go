@@ -4,7 +4,9 @@ package tunnelcommand
 
 import (
 	"context"
+	"errors"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -34,20 +36,29 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 	resp.Definition = function.Definition{
 		Summary: "The command that opens a machine's port on this side",
 		MarkdownDescription: "Returns an `ssh` command line that opens the port of a machine's loopback on this side, quoted for a shell." +
-			" It holds no key: `ssh` finds that in its agent or configuration.",
+			" It holds no key: `ssh` finds that in its agent or configuration.\n\nThe machine and the jump host are objects with" +
+			" `host`, `port` and `user`, of which `port` and `user` may be null; what else they hold is not looked at, so that a" +
+			" session's or a deployment's `ssh` and its `bastion` will do.",
 		Parameters: []function.Parameter{
 			function.ObjectParameter{
 				Name:                "ssh",
 				MarkdownDescription: "How to log in: an object with `host`, `port` and `user`, such as a session's `ssh`.",
-				AttributeTypes:      map[string]attr.Type{"host": types.StringType, "port": types.Int64Type, "user": types.StringType},
+				AttributeTypes:      loginTypes,
 			},
 			function.Int64Parameter{Name: "port", MarkdownDescription: "The port, on the machine and on this side."},
+		},
+		VariadicParameter: function.ObjectParameter{
+			Name: "bastion", AttributeTypes: loginTypes, // OpenTofu 1.12 passes no null on
+			MarkdownDescription: "The jump host through which the machine is reached, one at most. One that may be null is given as" +
+				" `var.ssh.bastion[*]...`.",
 		},
 		Return: function.StringReturn{},
 	}
 }
 
-// target is where the command logs in.
+var loginTypes = map[string]attr.Type{"host": types.StringType, "port": types.Int64Type, "user": types.StringType}
+
+// target is an object that says where to log in.
 type target struct {
 	Host types.String `tfsdk:"host"`
 	Port types.Int64  `tfsdk:"port"`
@@ -58,41 +69,97 @@ type target struct {
 func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *function.RunResponse) {
 	var ssh basetypes.ObjectValue
 	var port int64
-	resp.Error = req.Arguments.Get(ctx, &ssh, &port)
+	var bastions []basetypes.ObjectValue
+	resp.Error = req.Arguments.Get(ctx, &ssh, &port, &bastions)
 	if resp.Error != nil {
 		return
 	}
-	var to target
-	if diags := ssh.As(ctx, &to, basetypes.ObjectAsOptions{}); diags.HasError() {
-		resp.Error = function.FuncErrorFromDiags(ctx, diags)
+	to, err := login(ctx, ssh)
+	switch {
+	case err != nil:
+		resp.Error = function.NewArgumentFuncError(0, "ssh: "+err.Error())
 		return
+	case port < 1 || port > 65535:
+		resp.Error = function.NewArgumentFuncError(1, "port must be between 1 and 65535")
+		return
+	case len(bastions) > 1:
+		resp.Error = function.NewArgumentFuncError(3, "a machine is reached through one jump host at most")
+		return
+	}
+	if len(bastions) == 1 {
+		through, err := login(ctx, bastions[0])
+		if err != nil {
+			resp.Error = function.NewArgumentFuncError(2, "bastion: "+err.Error())
+			return
+		}
+		to.Bastion = &through
+	}
+	resp.Error = resp.Result.Set(ctx, Command(to, int(port)))
+}
+
+func login(ctx context.Context, object basetypes.ObjectValue) (host.Config, error) {
+	var to target
+	if diags := object.As(ctx, &to, basetypes.ObjectAsOptions{}); diags.HasError() {
+		return host.Config{}, errors.New(diags.Errors()[0].Detail())
 	}
 	switch {
 	case to.Host.ValueString() == "":
-		resp.Error = function.NewArgumentFuncError(0, "ssh.host must not be empty")
+		return host.Config{}, errors.New("host must not be empty")
 	case !to.Port.IsNull() && (to.Port.ValueInt64() < 1 || to.Port.ValueInt64() > 65535):
-		resp.Error = function.NewArgumentFuncError(0, "ssh.port must be between 1 and 65535")
-	case port < 1 || port > 65535:
-		resp.Error = function.NewArgumentFuncError(1, "port must be between 1 and 65535")
-	default:
-		resp.Error = resp.Result.Set(ctx, Command(to.Host.ValueString(), int(to.Port.ValueInt64()), to.User.ValueString(), int(port)))
+		return host.Config{}, errors.New("port must be between 1 and 65535")
 	}
+	return host.Config{Host: to.Host.ValueString(), Port: int(to.Port.ValueInt64()), User: to.User.ValueString()}, nil
 }
 
-// Command is the line that opens the port of the machine's loopback on this side.
-// Port 0 and an empty user leave ssh's own defaults.
-func Command(address string, sshPort int, user string, port int) string {
+// Command is the line that opens the port of the machine's loopback on this side,
+// through the jump host where there is one. Port 0 and an empty user leave ssh's own
+// defaults; nothing else of the login is in it.
+func Command(to host.Config, port int) string {
 	at := strconv.Itoa(port)
 	args := []string{"ssh", "-N", "-L", at + ":" + net.JoinHostPort("127.0.0.1", at)}
-	if sshPort > 0 && sshPort != host.DefaultPort {
-		args = append(args, "-p", strconv.Itoa(sshPort))
+	if to.Bastion != nil {
+		args = append(args, jump(*to.Bastion)...)
 	}
-	to := strings.Trim(address, "[]")
-	if user != "" {
-		to = user + "@" + to
+	return host.Quote(append(args, arguments(to)...)...)
+}
+
+// arguments are those by which ssh is told where to log in.
+func arguments(to host.Config) []string {
+	var args []string
+	if to.Port > 0 && to.Port != host.DefaultPort {
+		args = append(args, "-p", strconv.Itoa(to.Port))
 	}
-	if strings.HasPrefix(to, "-") {
+	name := account(to.User, strings.Trim(to.Host, "[]"))
+	if strings.HasPrefix(name, "-") {
 		args = append(args, "--") // a name, whatever it looks like
 	}
-	return host.Quote(append(args, to)...)
+	return append(args, name)
+}
+
+func account(user, address string) string {
+	if user == "" {
+		return address
+	}
+	return user + "@" + address
+}
+
+// plain is what ssh takes as a jump host without handing it to a shell that makes
+// something else of it.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@-]*$`)
+
+// jump are the arguments that lead through a jump host. ssh starts itself once more
+// for it, through a shell: what isn't plain is quoted for that one too.
+func jump(through host.Config) []string {
+	address := strings.Trim(through.Host, "[]")
+	if (net.ParseIP(address) == nil && !plain.MatchString(address)) || (through.User != "" && !plain.MatchString(through.User)) {
+		login := strings.ReplaceAll(host.Quote(arguments(through)...), "%", "%%") // else ssh puts something there
+		return []string{"-o", "ProxyCommand=ssh -W '[%h]:%p' " + login}
+	}
+	if strings.Contains(address, ":") {
+		address = "[" + address + "]"
+	}
+	if through.Port > 0 && through.Port != host.DefaultPort {
+		address += ":" + strconv.Itoa(through.Port)
+	}
+	return []string{"-J", account(through.User, address)}
 }

@@ -88,13 +88,20 @@ func (m *model) planHostKey(ssh sshattr.Model, state model) {
 	}
 }
 
+// jumpKnown tells whether it is known which jump host there is, if any.
+func jumpKnown(ssh sshattr.Model) bool {
+	jump := ssh.Bastion.Attributes()
+	unknown := func(name string) bool { return jump[name] != nil && jump[name].IsUnknown() }
+	return !ssh.Bastion.IsUnknown() && !unknown("host") && !unknown("port") && !unknown("user")
+}
+
 // planReach fills in how the server will be reached, where that is known.
 func (m *model) planReach(ctx context.Context, ssh sshattr.Model, state model, starts bool) diag.Diagnostics {
 	t, diags := m.tlsOf(ctx)
 	known := !m.SSH.IsUnknown() && !ssh.Host.IsUnknown() && !ssh.Port.IsUnknown() && !ssh.User.IsUnknown() && !m.Port.IsUnknown()
 	certain := !m.TLS.IsUnknown() && !t.Certificate.IsUnknown() && !m.Exposure.IsUnknown() && !m.Port.IsUnknown()
 	diags.Append(m.setReach(ctx, ssh)...)
-	if !known {
+	if !known || !jumpKnown(ssh) {
 		m.TunnelCommand = types.StringUnknown()
 	}
 	if !certain || (m.isPublic() && !known) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -103,8 +104,7 @@ func (m model) certifiedName(ssh sshattr.Model, t tlsModel) string {
 func (m *model) setReach(ctx context.Context, ssh sshattr.Model) diag.Diagnostics {
 	t, diags := m.tlsOf(ctx)
 	m.BaseURL = types.StringValue(m.url(ssh, t) + "/v1")
-	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Host.ValueString(), int(ssh.Port.ValueInt64()),
-		ssh.User.ValueString(), m.port()))
+	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Config(providerdata.SSH{}), m.port()))
 	return diags
 }
 
