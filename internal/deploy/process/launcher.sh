@@ -7,8 +7,8 @@
 #   list BASE                     status of every server under BASE/servers
 #   stop DIR SECONDS              TERM, after SECONDS KILL, until nobody of the session is left
 #
-# In DIR: identity (PID STARTTIME of the supervisor), state, exit (CODE BEGAN ENDED), restarts (COUNT QUICK),
-# settled (present: start the server again when it dies), log, record.json.
+# In DIR: identity (PID STARTTIME of the supervisor), boot (when these were given), state, exit (CODE BEGAN ENDED),
+# restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json.
 set -u
 umask 077
 
@@ -23,6 +23,20 @@ read_stat() {
 	state=$1 pgrp=$3 session=$4
 	shift 19
 	start=$1
+}
+
+# this_boot prints what is the same as long as pids mean the same: until the machine, or the container that it is,
+# is started again.
+this_boot() {
+	boot=
+	IFS= read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id
+	read_stat 1
+	echo "$boot $start"
+}
+
+# is_of_this_boot DIR
+is_of_this_boot() {
+	[ ! -s "$1/boot" ] || [ "$(cat "$1/boot")" = "$(this_boot)" ]
 }
 
 # is_alive PID STARTTIME: a pid alone may have been given to another process since.
@@ -73,6 +87,7 @@ supervise() {
 	shift
 	child= stopping= restarts=0 quick=0 pause=1
 	trap 'stopping=yes; [ -z "$child" ] || kill -s TERM "$child" 2>/dev/null' TERM
+	write "$dir/boot" "$(this_boot)"
 	read_stat $$
 	write "$dir/identity" "$$ $start"
 	while :; do
@@ -110,7 +125,7 @@ status() {
 	pid= born=
 	[ ! -s "$1/identity" ] || read -r pid born <"$1/identity"
 	echo "identity $pid $born"
-	if [ -n "$pid" ] && is_alive "$pid" "$born"; then
+	if [ -n "$pid" ] && is_of_this_boot "$1" && is_alive "$pid" "$born"; then
 		state=running
 		[ ! -s "$1/state" ] || read -r state <"$1/state"
 		echo "state $state"
@@ -152,6 +167,7 @@ until_gone() {
 
 stop() {
 	[ -s "$1/identity" ] || return 0
+	is_of_this_boot "$1" || return 0 # its number may be another session's by now
 	read -r pid born <"$1/identity"
 	leader=$pid
 	# The kernel gives no new process the pid of a session that still has members: another start time means that

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,6 +162,68 @@ func session(t *testing.T, pid string) []string {
 		}
 	}
 	return members
+}
+
+// After a reboot a server's pid and session may be those of others: it is seen as ended, and they are left alone.
+func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	h, ref := start(t, "exec sleep 600\n", nil)
+	if err := h.Stop(within(t), ref, true); err != nil {
+		t.Fatal(err)
+	}
+	// A daemon, as daemons used to be: the leader of its session has ended.
+	output, err := exec.CommandContext(within(t), "setsid", "sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $$ $!").Output()
+	leader, daemon, ok := strings.Cut(strings.TrimSpace(string(output)), " ")
+	if err != nil || !ok {
+		t.Fatalf("%q, %v", output, err)
+	}
+	running := func() bool { return len(session(t, leader)) == 1 }
+	t.Cleanup(func() {
+		if pid, err := strconv.Atoi(daemon); err == nil && t.Failed() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	place := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(ref.Directory, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours := read(t, filepath.Join(ref.Directory, "boot"))
+	place("identity", leader+" 1\n")
+	place("boot", "00000000-0000-0000-0000-000000000000 1\n")
+	ref.ID = leader + "-1"
+	if status := inspect(t, h, ref); status.State != server.Exited {
+		t.Errorf("state %s", status.State)
+	}
+	if err := h.Stop(within(t), ref, true); err != nil || !running() {
+		t.Fatalf("stopped with %v; another's process runs: %t", err, running())
+	}
+	// In the same boot the same numbers are the server's own.
+	place("boot", ours)
+	if err := h.Stop(within(t), ref, true); err != nil || running() {
+		t.Errorf("stopped with %v; the session is left: %t", err, running())
+	}
+}
+
+// A pid that is another process's after a reboot isn't the server, even if its start time were the same.
+func TestAfterARebootTheServerHasEnded(t *testing.T) {
+	t.Parallel()
+	h, ref := start(t, "exec sleep 600\n", nil)
+	path := filepath.Join(ref.Directory, "boot")
+	ours := read(t, path)
+	if err := os.WriteFile(path, []byte("another 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status := inspect(t, h, ref); status.State != server.Exited {
+		t.Errorf("state %s", status.State)
+	}
+	if err := os.WriteFile(path, []byte(ours), 0o600); err != nil { // for the one that does run
+		t.Fatal(err)
+	}
+	if status := inspect(t, h, ref); status.State != server.Running {
+		t.Errorf("state %s", status.State)
+	}
 }
 
 func TestExitCodeIsTold(t *testing.T) {
