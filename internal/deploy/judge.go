@@ -59,9 +59,16 @@ func (s *survey) judgeRuntime() []Finding {
 		return nil
 	}
 	var findings []Finding
-	if s.wantsGPUs() && r.engine.Facts().GPUs == container.NoGPUs {
-		findings = one(Blocking, "docker_gpu", "The container engine has neither NVIDIA's runtime nor CDI devices for GPUs.",
-			"Install NVIDIA's container toolkit on the machine and restart the engine, or use runtime = \"process\".")
+	facts := r.engine.Facts()
+	if s.wantsGPUs() && facts.GPUs == container.NoGPUs {
+		findings = one(Blocking, "docker_gpu", "The container engine ("+facts.Name+") has neither NVIDIA's runtime nor CDI devices for GPUs.",
+			"Install NVIDIA's container toolkit on the machine and restart the engine (for Podman: `nvidia-ctk cdi generate"+
+				" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\".")
+	}
+	if facts.NotAtBoot {
+		findings = append(findings, one(Warning, "boot", facts.Name+" is not set up to start containers when the machine boots.",
+			"Enable its service podman-restart (`systemctl enable podman-restart.service`, with --user for a user's own Podman, which"+
+				" needs `loginctl enable-linger` too); otherwise the next apply after a reboot starts the server.")...)
 	}
 	if text := s.request.Container.CacheWarning(); text != "" {
 		findings = append(findings, one(Warning, "user", text, "Use a user of group 0, such as 2000:0.")...)

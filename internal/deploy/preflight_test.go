@@ -292,6 +292,58 @@ func TestCancelledInstallIsResumed(t *testing.T) {
 	remove(t, r, launch(t, r, processRequest()))
 }
 
+// An installation that takes too long is ended, and the error says how far it was.
+func TestInstallThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	facts := pod()
+	facts.VLLM.Installed, facts.Speed = "", 1 // forty seconds to install
+	r := newRig(t, facts)
+	wanted := processRequest()
+	wanted.Phases = deploy.Phases{Preflight: 0.1, Pull: 0.1, Start: 0.3, Load: 0.3, Completion: 0.2}
+	failed := launchFails(t, r, wanted, limit/2)
+	if failed.Phase != deploy.PhasePull || !errors.Is(failed, context.DeadlineExceeded) || len(failed.Log) == 0 {
+		t.Errorf("failed in %s with %v and the log %q", failed.Phase, failed.Err, failed.Log)
+	}
+	contains(t, failed.Description(), "The time for the phase pull ran out", "Last seen", "The log's last relevant lines", "Creating virtual environment")
+	if left := r.machine.Root().Processes(); len(left) > 0 {
+		t.Errorf("the installation goes on: %v", left)
+	}
+}
+
+// An installation outlives the connection, and the next launch waits for it rather than begin another.
+func TestInstallOutlivesTheConnection(t *testing.T) {
+	t.Parallel()
+	facts := pod()
+	facts.VLLM.Installed, facts.Speed = "", 10 // four seconds to install
+	r := newRig(t, facts)
+	wanted := processRequest()
+	seen := &events{}
+	seen.on = func(e deploy.Event) {
+		if e.Phase == deploy.PhasePull && strings.Contains(strings.Join(r.machine.CommandLog(), "\n"), "uv pip install") {
+			_ = r.Client.Close()
+		}
+	}
+	wanted.Progress = seen.add
+	_, err := deploy.Launch(within(t, limit), r, wanted)
+	if failed := wantError(t, r, err); failed.Phase != deploy.PhasePull {
+		t.Fatalf("failed in %s: %v\n%s", failed.Phase, err, seen.text())
+	}
+	if left := r.machine.Root().Processes(); len(left) == 0 {
+		t.Error("the installation ended with the connection")
+	}
+	r.Client = r.dial(t)
+	remove(t, r, launch(t, r, processRequest()))
+	installs := 0
+	for _, line := range r.machine.CommandLog() {
+		if strings.HasPrefix(line, "uv pip install") {
+			installs++
+		}
+	}
+	if installs != 1 {
+		t.Errorf("installed %d times", installs)
+	}
+}
+
 func TestInstallNever(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())

@@ -46,6 +46,9 @@ func (l *launch) undo(ctx context.Context, ref Ref, problem failure) *Error {
 	problem.seen = l.progress.last
 	if ref.ID != "" {
 		problem.log, problem.logErr = l.readLog(after, ref)
+		if len(problem.log) == 0 && problem.logErr == nil {
+			problem.detail = joined(problem.detail, "Its log is empty.")
+		}
 	}
 	switch {
 	case l.request.KeepFailed && ref.ID != "":

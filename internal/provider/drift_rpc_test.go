@@ -29,7 +29,7 @@ func engine(t *testing.T, m *machine.Machine, method, path string, body, answer 
 	if err != nil {
 		t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://docker/v1.44"+path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://docker/v1.41"+path, bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
 	}

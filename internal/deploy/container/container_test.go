@@ -62,25 +62,23 @@ func TestGPUSupport(t *testing.T) {
 	nvidia := map[string]system.RuntimeWithStatus{"runc": {}, "nvidia": {}}
 	cdi := []system.DeviceInfo{{Source: "cdi", ID: "nvidia.com/gpu=0"}}
 	tests := []struct {
-		name   string
-		info   system.Info
-		podman bool
-		want   GPUSupport
+		name string
+		info system.Info
+		want GPUSupport
 	}{
-		{"NVIDIA's runtime", system.Info{Runtimes: nvidia}, false, ByCapability},
-		{"both", system.Info{Runtimes: nvidia, DiscoveredDevices: cdi}, false, ByCapability},
-		{"CDI only", system.Info{Runtimes: runc, DiscoveredDevices: cdi}, false, ByCDI},
-		{"other CDI devices", system.Info{Runtimes: runc, DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "vendor.com/nic=0"}}}, false, NoGPUs},
-		{"CDI turned on by hand", system.Info{ServerVersion: "27.1.0", Runtimes: runc, CDISpecDirs: []string{"/etc/cdi"}}, false, ByCDI},
-		{"CDI without devices", system.Info{ServerVersion: "28.4.0", Runtimes: runc, CDISpecDirs: []string{"/etc/cdi"}}, false, NoGPUs},
-		{"neither", system.Info{Runtimes: runc}, false, NoGPUs},
-		{"not told", system.Info{}, false, Untold},
-		{"Podman", system.Info{}, true, ByCDI},
+		{"NVIDIA's runtime", system.Info{Runtimes: nvidia}, ByCapability},
+		{"both", system.Info{Runtimes: nvidia, DiscoveredDevices: cdi}, ByCapability},
+		{"CDI only", system.Info{Runtimes: runc, DiscoveredDevices: cdi}, ByCDI},
+		{"other CDI devices", system.Info{Runtimes: runc, DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "vendor.com/nic=0"}}}, NoGPUs},
+		{"CDI turned on by hand", system.Info{ServerVersion: "27.1.0", Runtimes: runc, CDISpecDirs: []string{"/etc/cdi"}}, ByCDI},
+		{"CDI without devices", system.Info{ServerVersion: "28.4.0", Runtimes: runc, CDISpecDirs: []string{"/etc/cdi"}}, NoGPUs},
+		{"neither", system.Info{Runtimes: runc}, NoGPUs},
+		{"not told", system.Info{}, Untold},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if got, _ := gpuSupport(test.info, test.podman); got != test.want {
+			if got, _ := gpuSupport(test.info); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})

@@ -33,6 +33,9 @@ var ways = [][]string{
 	{"sudo", "-n", "podman", "system", "dial-stdio"},
 }
 
+// podman is [Facts.Name] of Podman.
+const podman = "Podman"
+
 // Engine is a machine's container engine. Whoever connected closes it.
 type Engine struct {
 	api *client.Client
@@ -52,6 +55,8 @@ type Facts struct {
 	GPUs      GPUSupport
 	// Devices are the CDI devices for GPUs that it has found.
 	Devices []string
+	// NotAtBoot is set for an engine that doesn't start its containers when the machine boots.
+	NotAtBoot bool
 }
 
 // Connect finds the machine's engine and a way to its API. Its errors have the code [NoEngine] when the machine has
@@ -66,7 +71,7 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 		}
 		engine, err := connect(ctx, machine, way)
 		if err == nil {
-			err = engine.lookForHook(ctx, machine)
+			err = engine.ask(ctx, machine)
 			return engine, err
 		}
 		if ctx.Err() != nil || host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
@@ -84,9 +89,10 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 	}
 	return nil, &Error{
 		Op: "reach the container engine", Code: EngineUnreachable,
-		Cause:  "The machine has a container engine that doesn't answer this user.",
-		WayOut: "Start the engine, or let the user reach it: membership in the group docker, or sudo without a password.",
-		Err:    errors.Join(attempts...),
+		Cause: "The machine has a container engine that doesn't answer this user.",
+		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or let the user reach it: membership in the" +
+			" group docker, or sudo without a password.",
+		Err: errors.Join(attempts...),
 	}
 }
 
@@ -184,10 +190,18 @@ func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
 		Via: strings.Join(e.via, " "), Directory: info.Info.DockerRootDir,
 	}
 	if e.isPodman(ctx) {
-		facts.Name = "Podman"
+		facts.Name = podman
 	}
-	facts.GPUs, facts.Devices = gpuSupport(info.Info, facts.Name == "Podman")
+	facts.GPUs, facts.Devices = gpuSupport(info.Info)
 	return facts, nil
+}
+
+// ask asks the machine for what the engine doesn't tell.
+func (e *Engine) ask(ctx context.Context, machine server.Machine) error {
+	if e.facts.Name == podman {
+		return e.askPodmansMachine(ctx, machine)
+	}
+	return e.lookForHook(ctx, machine)
 }
 
 // lookForHook looks for NVIDIA's hook where the engine lists no NVIDIA runtime: Docker uses it for requests by

@@ -103,7 +103,8 @@ var engineWords = []struct {
 		[]string{"could not select device driver", "nvidia-container-cli", "unresolvable cdi devices", "no known gpu vendor"},
 		NoGPUSupport,
 		"The container engine can't give a container a GPU.",
-		"Install NVIDIA's container toolkit on the machine and restart the engine, or use runtime = \"process\".",
+		"Install NVIDIA's container toolkit on the machine and restart the engine (for Podman: `nvidia-ctk cdi generate" +
+			" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\".",
 	},
 	{
 		[]string{"no space left on device"},

@@ -28,9 +28,8 @@ const (
 // cdiVendor is the kind of NVIDIA's CDI devices.
 const cdiVendor = "nvidia.com/gpu"
 
-// gpuSupport judges by what the engine says of itself. Docker lists its runtimes, and since 28 the CDI devices it has
-// found; Podman lists neither and knows CDI only.
-func gpuSupport(info system.Info, podman bool) (GPUSupport, []string) {
+// gpuSupport judges by what Docker says of itself: it lists its runtimes, and since 28 the CDI devices it has found.
+func gpuSupport(info system.Info) (GPUSupport, []string) {
 	var devices []string
 	for _, device := range info.DiscoveredDevices {
 		if device.Source == "cdi" && strings.HasPrefix(device.ID, cdiVendor+"=") {
@@ -39,8 +38,6 @@ func gpuSupport(info system.Info, podman bool) (GPUSupport, []string) {
 	}
 	_, nvidia := info.Runtimes["nvidia"]
 	switch {
-	case podman:
-		return ByCDI, devices
 	case nvidia:
 		return ByCapability, devices
 	case len(devices) > 0, cdiByHand(info):

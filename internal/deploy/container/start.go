@@ -128,10 +128,19 @@ func numericUser(user string) (uid, gid int) {
 func (e *Engine) Settle(ctx context.Context, ref server.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err := e.api.ContainerUpdate(ctx, ref.ID, client.ContainerUpdateOptions{
-		RestartPolicy: &container.RestartPolicy{Name: container.RestartPolicyUnlessStopped},
-	})
-	return failed(ctx, "set the container's restart policy", err)
+	policy := container.RestartPolicyUnlessStopped
+	if e.facts.Name == podman {
+		policy = container.RestartPolicyAlways // the one that its service looks for after a boot, in all releases
+	}
+	_, err := e.api.ContainerUpdate(ctx, ref.ID, client.ContainerUpdateOptions{RestartPolicy: &container.RestartPolicy{Name: policy}})
+	err = failed(ctx, "set the container's restart policy", err)
+	if e.facts.Name == podman && isNotFound(err) {
+		err = &Error{
+			Op: "set the container's restart policy", Cause: "Podman " + e.facts.Version + " can't change it; 5.1 and newer can.",
+			WayOut: "Use a newer Podman, or Docker.",
+		}
+	}
+	return err
 }
 
 // Restart stops and starts the container as it is.

@@ -59,7 +59,7 @@ func (h *Host) find(ctx context.Context, version string) (program, seen string, 
 		}
 		release := releaseOf(text)
 		found = append(found, fmt.Sprintf("%s (%s)", file, cmp.Or(release, "unknown version")))
-		if program == "" && (version == "" || release == version) {
+		if plain, _, _ := strings.Cut(release, "+"); program == "" && (version == "" || release == version || plain == version) {
 			program = file
 		}
 	}
@@ -69,14 +69,12 @@ func (h *Host) find(ctx context.Context, version string) (program, seen string, 
 	return program, strings.Join(found, ", "), nil
 }
 
-// releaseOf reads a version from the line in which a program tells it, such as "vllm 0.33.0", without the build's
-// own suffix.
+// releaseOf reads a version from the line in which a program tells it, such as "vllm 0.33.0".
 func releaseOf(text string) string {
 	fields := strings.Fields(text)
 	for i := len(fields) - 1; i >= 0; i-- {
 		release := strings.TrimPrefix(fields[i], "v")
 		if versionPattern.MatchString(release) || release == newest {
-			release, _, _ = strings.Cut(release, "+")
 			return release
 		}
 	}
@@ -124,18 +122,20 @@ func (h *Host) watchInstall(ctx context.Context, directory string, progress func
 	pause := firstPause
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
+	var log []string // as it was seen last
 	for {
 		select {
 		case <-ctx.Done():
-			return &Error{Op: op, Err: ctx.Err()}
+			return &Error{Op: op, Log: log, Err: ctx.Err()}
 		case <-timer.C:
 		}
 		output, err := h.run(ctx, op, launcherScript, "status", directory)
 		if err != nil {
-			return err
+			return &Error{Op: op, Log: log, Err: err}
 		}
-		log, logErr := h.tail(ctx, path.Join(directory, "log"), shownLines)
-		if len(log) > 0 {
+		lines, logErr := h.tail(ctx, path.Join(directory, "log"), shownLines)
+		if len(lines) > 0 {
+			log = lines
 			progress(strings.TrimSpace(log[len(log)-1]))
 		}
 		if state := parseStatus(output); state.state != "running" {

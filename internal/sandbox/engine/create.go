@@ -86,7 +86,7 @@ func checkHostConfig(host *containertypes.HostConfig) error {
 
 func (e *Engine) checkRuntime(name string) error {
 	known := []string{"", "runc", "io.containerd.runc.v2"}
-	if !e.facts().NoGPURuntime {
+	if hasNVIDIARuntime(e.facts()) {
 		known = append(known, "nvidia")
 	}
 	if !slices.Contains(known, name) {

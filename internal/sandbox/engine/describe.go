@@ -158,6 +158,9 @@ func statusText(s state) string {
 }
 
 func (e *Engine) update(w http.ResponseWriter, req *http.Request) error {
+	if release := e.podman(); release != "" && !canUpdate(release) {
+		return refusal(http.StatusNotFound, "Not Found")
+	}
 	c, err := e.find(req.PathValue("id"))
 	if err != nil {
 		return err

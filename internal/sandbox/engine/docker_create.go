@@ -132,7 +132,7 @@ func (d *docker) translate(req *http.Request, c *container, asked object) error 
 	for _, name := range []string{"DeviceRequests", "PortBindings", "PublishAllPorts", "UsernsMode"} {
 		delete(host, name)
 	}
-	if c.host.Runtime == "nvidia" && !d.engine.facts().NoGPURuntime {
+	if c.host.Runtime == "nvidia" && hasNVIDIARuntime(d.engine.facts()) {
 		delete(host, "Runtime")
 	}
 	host["NetworkMode"], host["PidMode"] = "none", "host" // a process of the machine is known by its id

@@ -57,8 +57,11 @@ func (d *docker) info(w http.ResponseWriter, req *http.Request) error {
 		runtimes = object{}
 	}
 	delete(runtimes, "nvidia")
-	if !d.engine.facts().NoGPURuntime {
+	if hasNVIDIARuntime(d.engine.facts()) {
 		runtimes["nvidia"] = object{"path": "nvidia-container-runtime"}
+	}
+	if !d.engine.facts().NoGPURuntime {
+		info["DiscoveredDevices"] = []any{object{"Source": "cdi", "ID": cdiPrefix + "all"}}
 	}
 	info["Runtimes"] = runtimes
 	return writeJSON(w, http.StatusOK, info)

@@ -35,7 +35,8 @@ type Config struct {
 	// have no network but the machine's, can read this computer's programs and
 	// libraries, run as the user that this process is, and get GPUs by what Program
 	// is told of them. The engine must run on this computer. Close removes all that
-	// was made in it. OutOfMemory can't be had.
+	// was made in it. OutOfMemory and
+	// Facts.Podman can't be had.
 	Docker string
 }
 
@@ -86,6 +87,7 @@ type Engine struct {
 type faults struct {
 	resumed  chan struct{} // not nil while hanging; closed by Hang(false)
 	failPull string
+	failLogs string
 	slowPull time.Duration
 }
 
@@ -223,6 +225,14 @@ func (e *Engine) FailPull(message string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.faults.failPull = message
+}
+
+// FailLogs makes every look at a container's log fail with that message, as a
+// logging driver does that keeps none; "" ends it.
+func (e *Engine) FailLogs(message string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults.failLogs = message
 }
 
 // SlowPull makes every pull take that long, whatever the machine's speed; 0 ends

@@ -55,7 +55,10 @@ func resolveDevices(request containertypes.DeviceRequest, facts machinefs.Facts)
 	if request.Driver == "cdi" {
 		return resolveCDI(request, facts)
 	}
-	if facts.NoGPURuntime || !wantsGPU(request) || request.Driver != "" && request.Driver != "nvidia" {
+	if facts.Podman != "" {
+		return nil, nil // Podman passes over whatever isn't CDI
+	}
+	if !hasNVIDIARuntime(facts) || !wantsGPU(request) || request.Driver != "" && request.Driver != "nvidia" {
 		return nil, refusal(http.StatusInternalServerError, "could not select device driver %q with capabilities: %v",
 			request.Driver, request.Capabilities)
 	}
@@ -90,11 +93,21 @@ func resolveCDI(request containertypes.DeviceRequest, facts machinefs.Facts) ([]
 	for _, id := range request.DeviceIDs {
 		found, ok := findGPU(strings.TrimPrefix(id, cdiPrefix), facts)
 		if facts.NoGPURuntime || !strings.HasPrefix(id, cdiPrefix) || !ok {
-			return nil, refusal(http.StatusInternalServerError, "failed to create task for container: failed to create shim task: OCI runtime create failed: could not apply required modification to OCI specification: error modifying OCI spec: failed to inject CDI devices: unresolvable CDI devices %s: unknown", strings.Join(request.DeviceIDs, ", "))
+			return nil, refusal(http.StatusInternalServerError, "%s unresolvable CDI devices %s", whereCDIFails(facts), strings.Join(request.DeviceIDs, ", "))
 		}
 		indices = append(indices, found...)
 	}
 	return indices, nil
+}
+
+// hasNVIDIARuntime tells whether Docker has the runtime that answers requests by capability.
+func hasNVIDIARuntime(facts machinefs.Facts) bool { return !facts.NoGPURuntime && !facts.CDIOnly }
+
+func whereCDIFails(facts machinefs.Facts) string {
+	if facts.Podman != "" {
+		return "setting up CDI devices:"
+	}
+	return "failed to create task for container: failed to create shim task: OCI runtime create failed: could not apply required modification to OCI specification: error modifying OCI spec: failed to inject CDI devices:"
 }
 
 func wantsGPU(request containertypes.DeviceRequest) bool {

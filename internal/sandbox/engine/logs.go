@@ -175,6 +175,12 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
+	e.mu.Lock()
+	failure := e.faults.failLogs
+	e.mu.Unlock()
+	if failure != "" {
+		return refusal(http.StatusNotImplemented, "%s", failure)
+	}
 	w.Header().Set("Content-Type", "application/vnd.docker.multiplexed-stream")
 	if c.config.Tty {
 		w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")

@@ -92,7 +92,11 @@ var engineHeaders = map[string]string{
 }
 
 func (e *Engine) setHeaders(h http.Header) {
-	for name, value := range engineHeaders {
+	headers := engineHeaders
+	if release := e.podman(); release != "" {
+		headers = podmanHeaders(release)
+	}
+	for name, value := range headers {
 		h.Set(name, value)
 	}
 	h.Set("Api-Version", e.apiVersion())
@@ -100,8 +104,11 @@ func (e *Engine) setHeaders(h http.Header) {
 
 // apiVersion is the newest API version that the engine speaks.
 func (e *Engine) apiVersion() string {
-	if e.docker != nil {
+	switch {
+	case e.docker != nil:
 		return e.docker.api
+	case e.podman() != "":
+		return podmanAPI
 	}
 	return apiVersion
 }

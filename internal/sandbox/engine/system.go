@@ -21,6 +21,9 @@ func (e *Engine) ping(w http.ResponseWriter, req *http.Request) error {
 }
 
 func (e *Engine) version(w http.ResponseWriter, _ *http.Request) error {
+	if release := e.podman(); release != "" {
+		return podmanVersion(w, release)
+	}
 	const kernel, built = "6.8.0-79-generic", "2025-09-03T20:58:05.000000000+00:00"
 	component := func(name, version, commit string) map[string]any {
 		return map[string]any{"Name": name, "Version": version, "Details": map[string]string{"GitCommit": commit}}
@@ -54,9 +57,14 @@ func (e *Engine) info(w http.ResponseWriter, _ *http.Request) error {
 	}
 	info.Runtimes["runc"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
 	info.Runtimes["io.containerd.runc.v2"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
-	if !facts.NoGPURuntime {
+	if hasNVIDIARuntime(facts) {
 		info.Runtimes["nvidia"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "nvidia-container-runtime"}}
+	}
+	if !facts.NoGPURuntime {
 		info.DiscoveredDevices = []system.DeviceInfo{{Source: "cdi", ID: cdiPrefix + "all"}}
+	}
+	if release := e.podman(); release != "" {
+		info = podmanInfo(release)
 	}
 	for _, c := range e.all() {
 		info.Containers++

@@ -112,11 +112,18 @@ type Facts struct {
 	PublicAddress string `json:"public_address,omitempty"`
 	// Docker is true where a container engine answers on DockerSocket.
 	Docker bool `json:"docker"`
+	// Podman is the release of the Podman, such as "5.4.2", that is the engine instead
+	// of Docker; "" for Docker.
+	Podman string `json:"podman,omitempty"`
 	// DockerNeedsRoot is true where the login user is outside the group docker:
 	// only through sudo does the engine answer.
 	DockerNeedsRoot bool `json:"docker_needs_root,omitempty"`
-	// NoGPURuntime is true where the engine lacks NVIDIA's container toolkit.
-	NoGPURuntime  bool      `json:"no_gpu_runtime,omitempty"`
+	// NoGPURuntime is true where the engine lacks NVIDIA's container toolkit, or
+	// nobody has had it describe the GPUs to Podman.
+	NoGPURuntime bool `json:"no_gpu_runtime,omitempty"`
+	// CDIOnly is true where Docker has GPUs as devices of the container device
+	// interface, and not NVIDIA's runtime.
+	CDIOnly       bool      `json:"cdi_only,omitempty"`
 	GPUs          []GPU     `json:"gpus"`
 	Driver        Driver    `json:"driver"`
 	DriverVersion string    `json:"driver_version"`

@@ -133,6 +133,8 @@ func init() { //nolint:gochecknoinits // breaks an initialisation cycle, does no
 		"nvidia-smi": nvidiaSMI,
 		"sudo":       sudo,
 		"docker":     docker,
+		"podman":     podman,
+		"nvidia-ctk": nvidiaCTK,
 		"uv":         uv,
 		"ss":         ss,
 		"df":         df,
@@ -191,7 +193,11 @@ func present(name string, facts machinefs.Facts) bool {
 	case "sudo":
 		return !facts.Container
 	case "docker":
-		return facts.Docker
+		return facts.Docker && facts.Podman == ""
+	case "podman":
+		return facts.Docker && facts.Podman != ""
+	case "nvidia-ctk":
+		return facts.Docker && (facts.Podman != "" || !facts.NoGPURuntime)
 	}
 	return true
 }
@@ -199,5 +205,5 @@ func present(name string, facts machinefs.Facts) bool {
 // Hidden returns the programs that a machine must not find on the tester's own
 // PATH: those that only some machines have, and others that reach past the sandbox.
 func Hidden() []string {
-	return []string{VLLM, "nvidia-smi", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl"}
+	return []string{VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl"}
 }

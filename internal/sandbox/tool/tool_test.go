@@ -225,3 +225,36 @@ func TestKeepClearsUp(t *testing.T) {
 		t.Errorf("a machine that was closed by its owner is the owner's to remove: %v", err)
 	}
 }
+
+func TestPodmanAndCDI(t *testing.T) {
+	t.Parallel()
+	facts := twoGPUs()
+	facts.Docker, facts.Podman, facts.DockerNeedsRoot = true, "5.4.2", true
+	for _, test := range []struct {
+		line, stdout, stderr string
+		code                 int
+		change               func(*machinefs.Facts)
+	}{
+		{line: "podman --version", stdout: "podman version 5.4.2\n"},
+		{line: "podman system dial-stdio", stderr: podmanNotRunning + "\n", code: 125},
+		{line: "nvidia-ctk cdi list", stdout: "nvidia.com/gpu=0\nnvidia.com/gpu=1\nnvidia.com/gpu=all\n", stderr: "INFO[0000] Found 3 CDI devices\n"},
+		{
+			line: "nvidia-ctk cdi list", stderr: "INFO[0000] Found 0 CDI devices\n",
+			change: func(f *machinefs.Facts) { f.NoGPURuntime = true },
+		},
+	} {
+		given := facts
+		if test.change != nil {
+			test.change(&given)
+		}
+		stdout, stderr, code := invoke(newRoot(t), given, strings.Fields(test.line)...)
+		if stdout != test.stdout || stderr != test.stderr || code != test.code {
+			t.Errorf("%s: %q, %q, %d", test.line, stdout, stderr, code)
+		}
+	}
+	for program, want := range map[string]bool{"docker": false, "podman": true, "nvidia-ctk": true} {
+		if present(program, facts) != want {
+			t.Errorf("%s is there: %t", program, !want)
+		}
+	}
+}

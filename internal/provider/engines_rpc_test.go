@@ -1,0 +1,55 @@
+package provider_test
+
+import (
+	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// A deployment on a rented machine whose engine is Podman, or a Docker that gives
+// GPUs out by CDI only: made, found unchanged, changed, and removed.
+func TestDeploymentOnOtherEngines(t *testing.T) {
+	t.Parallel()
+	engines := map[string]struct {
+		change func(*machinefs.Facts)
+		policy string
+	}{
+		"Podman":          {func(f *machinefs.Facts) { f.Podman = "5.4.2" }, "always"},
+		"Docker with CDI": {func(f *machinefs.Facts) { f.CDIOnly = true }, "unless-stopped"},
+	}
+	for name, test := range engines {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, c, session := staged(t)
+			m := w.theMachine(t)
+			if err := m.SetFacts(test.change); err != nil {
+				t.Fatal(err)
+			}
+			wanted := onSession(t, session, nil)
+			server := c.create(deploymentType, wanted)
+			var found struct {
+				HostConfig struct {
+					RestartPolicy  struct{ Name string }
+					DeviceRequests []struct{ Driver string }
+				}
+			}
+			engine(t, m, "GET", "/containers/vllm-8000/json", nil, &found)
+			host := found.HostConfig
+			if host.RestartPolicy.Name != test.policy || len(host.DeviceRequests) != 1 || host.DeviceRequests[0].Driver != "cdi" {
+				t.Errorf("made as %+v", host)
+			}
+			if seen, diags := c.read(deploymentType, server); len(diags) > 0 || !seen.state.Equal(server.state) {
+				t.Errorf("a refresh changes something: %s", list(diags))
+			}
+			server = c.change(deploymentType, server, with(wanted, values{"max_model_len": 2048}))
+			if got := number(t, server.state, "served_max_model_len"); got != 2048 {
+				t.Errorf("serves %v tokens", got)
+			}
+			gone, diags := c.destroy(deploymentType, server)
+			expect(t, diags)
+			if claims, err := w.servers(); err != nil || len(claims) > 0 || !gone.state.IsNull() {
+				t.Errorf("servers %v, %v", claims, err)
+			}
+		})
+	}
+}
