@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -33,6 +34,11 @@ func (s *survey) judge() []Finding {
 	// What stops the launch comes first.
 	slices.SortStableFunc(findings, func(a, b Finding) int { return severityRank(a.Severity) - severityRank(b.Severity) })
 	return findings
+}
+
+// blocks tells whether one of the findings stops the launch.
+func blocks(findings []Finding) bool {
+	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Blocking })
 }
 
 func severityRank(s Severity) int {
@@ -86,10 +92,10 @@ func (s *survey) judgeDriver() []Finding {
 				"otherwise install it, or rent a machine whose image has it.")
 	}
 	needed := vllm.ImageMinimumDriver(s.request.Container.Image)
-	what := "image " + s.request.Container.Image
+	what, older := "image "+s.request.Container.Image, "choose an image built for CUDA 12 (a tag with cu12…, or v0.20.0 and before)"
 	if s.runtime != nil && s.runtime.kind() == Process {
 		needed = vllm.MinimumDriver(s.request.Process.Version)
-		what = "vLLM " + s.request.Process.Version
+		what, older = "vLLM "+s.request.Process.Version, "set process.version to 0.20.0 or an earlier release, which are built for CUDA 12"
 	}
 	for _, gpu := range s.gpus {
 		major, _, _ := strings.Cut(gpu.DriverVersion, ".")
@@ -103,17 +109,22 @@ func (s *survey) judgeDriver() []Finding {
 		}
 		return one(severity, "driver_version",
 			fmt.Sprintf("The machine's NVIDIA driver is %s, and %s needs %d or newer.", gpu.DriverVersion, what, needed),
-			driverWayOut(needed))
+			driverWayOut(needed, branch, older))
 	}
 	return nil
 }
 
-func driverWayOut(needed int) string {
-	const cuda13 = 580
+// driverWayOut says which requirement would fit, and which older build, where the driver suffices for one.
+func driverWayOut(needed, has int, older string) string {
+	const cuda12, cuda13 = 525, 580
+	way := "Require min_cuda_version = 12.0 of the session"
 	if needed >= cuda13 {
-		return "Require min_cuda_version = \"13.0\" of the session, or choose an image built for CUDA 12 (a tag with cu12…, or v0.20.0 and before)."
+		way = "Require min_cuda_version = 13.0 of the session"
+		if has >= cuda12 {
+			way += ", or " + older
+		}
 	}
-	return "Rent a machine with a newer driver."
+	return way + ", or install a newer driver on the machine."
 }
 
 func (s *survey) judgeGPUs() []Finding {
@@ -161,17 +172,16 @@ func (s *survey) judgeCapability(gpu GPU) []Finding {
 
 // judgeModel compares the model's estimated need with the smallest GPU.
 func (s *survey) judgeModel() []Finding {
-	need, ok := s.estimate()
-	if !ok {
-		return nil
-	}
-	smallest := math.Inf(1)
-	for _, gpu := range s.gpus {
-		if gpu.MemoryMiB > 0 {
-			smallest = min(smallest, float64(gpu.MemoryMiB)/1024)
+	smallest := s.smallestGPU()
+	if own := s.request.MinVRAMGiB; own != nil {
+		if *own <= math.Ceil(smallest) { // a card of 24 GB has a little less than 24 GiB
+			return nil
 		}
+		return one(Blocking, "gpu_memory", fmt.Sprintf("min_vram_gb asks for GPUs of %v GiB, and the smallest has %.1f GiB.", *own, smallest),
+			"Rent larger GPUs, or lower min_vram_gb.")
 	}
-	if math.IsInf(smallest, 1) || need.Fits(smallest) {
+	need, ok := s.estimate()
+	if !ok || need.Fits(smallest) {
 		return nil
 	}
 	where, has := "of GPU memory", "the GPU has"
@@ -181,9 +191,21 @@ func (s *survey) judgeModel() []Finding {
 	fact := fmt.Sprintf("%s needs about %.1f GiB %s (weights %.1f, one sequence of %d tokens %.1f), and %s %.1f GiB.",
 		s.request.Spec.Model, need.TotalGiB, where, need.WeightsGiB, need.ContextLength, need.KVCacheGiB, has, smallest)
 	if need.WeightsGiB > smallest*certainly && !s.offloads() {
-		return one(Blocking, "gpu_memory", fact, "Rent larger or more GPUs, or choose a quantised model.")
+		return one(Blocking, "gpu_memory", fact, "Rent larger or more GPUs, or choose a quantised model. Where the estimate is wrong,"+
+			" set min_vram_gb to your own figure, or to 0 for none.")
 	}
 	return one(Warning, "gpu_memory", fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantised model.")
+}
+
+// smallestGPU is the memory of the smallest usable GPU in GiB, infinite where none tells it.
+func (s *survey) smallestGPU() float64 {
+	smallest := math.Inf(1)
+	for _, gpu := range s.gpus {
+		if gpu.MemoryMiB > 0 {
+			smallest = min(smallest, float64(gpu.MemoryMiB)/1024)
+		}
+	}
+	return smallest
 }
 
 // estimate is what the model needs, if it is a known one.
@@ -196,13 +218,29 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
 		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
 		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
+		KVCacheDType: s.flag("--kv-cache-dtype"),
 	})
 	return need, err == nil && need.WeightsGiB > 0
 }
 
-// offloads tells whether the user's own flags put weights elsewhere.
+// offloads tells whether the user's own flags put weights elsewhere: into the machine's memory, or experts on other GPUs.
 func (s *survey) offloads() bool {
-	return slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool { return strings.Contains(arg, "offload") })
+	return s.hasFlag("--enable-expert-parallel") ||
+		slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool { return strings.Contains(arg, "offload") })
+}
+
+// flag is the value of one of the user's own flags, "" when it isn't given.
+func (s *survey) flag(name string) string {
+	args := s.request.Spec.ExtraArgs
+	for i, arg := range args {
+		if value, ok := strings.CutPrefix(arg, name+"="); ok {
+			return value
+		}
+		if arg == name && i+1 < len(args) {
+			return args[i+1]
+		}
+	}
+	return ""
 }
 
 // utilization is the share of a GPU that vLLM takes.
@@ -275,14 +313,14 @@ func (s *survey) judgePort() []Finding {
 	}
 	holder := s.portHolder
 	if holder == "" {
-		holder = "a program of another user"
+		holder = "another program, which only root can tell"
 	}
 	return one(Blocking, "port", fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
 		"Choose another port, or end that program.")
 }
 
 func (s *survey) judgeDisk() []Finding {
-	if s.diskFree < 0 || s.runtime == nil {
+	if s.runtime == nil {
 		return nil
 	}
 	var image, weights float64
@@ -292,14 +330,29 @@ func (s *survey) judgeDisk() []Finding {
 	if need, ok := s.estimate(); ok {
 		weights = need.WeightsGiB * float64(max(need.GPUs, 1)) * gib
 	}
-	if float64(s.diskFree) >= image+weights {
+	if s.imageDisk.mount == s.weightsDisk.mount {
+		return s.judgeRoom(s.imageDisk, image, weights)
+	}
+	return append(s.judgeRoom(s.imageDisk, image, 0), s.judgeRoom(s.weightsDisk, 0, weights)...)
+}
+
+// judgeRoom compares a disk with what is to go there, in bytes.
+func (s *survey) judgeRoom(on disk, image, weights float64) []Finding {
+	if on.free < 0 || float64(on.free) >= image+weights {
 		return nil
 	}
-	fact := fmt.Sprintf("The machine's disk has %.1f GB free; vLLM takes about %.0f GB and the model's weights about %.1f GB.",
-		float64(s.diskFree)/1e9, image/1e9, weights/1e9)
+	fact := fmt.Sprintf("The machine's disk at %s has %.1f GB free;", cmp.Or(on.mount, "/"), float64(on.free)/1e9)
+	switch {
+	case weights == 0:
+		fact += fmt.Sprintf(" vLLM takes about %.0f GB.", image/1e9)
+	case image == 0:
+		fact += fmt.Sprintf(" the model's weights take about %.1f GB.", weights/1e9)
+	default:
+		fact += fmt.Sprintf(" vLLM takes about %.0f GB and the model's weights about %.1f GB.", image/1e9, weights/1e9)
+	}
 	// What is there already, such as the weights of an earlier start, needs no room again: that can't be told from here.
 	severity := Warning
-	if len(s.own) == 0 && !s.hasImage && float64(s.diskFree) < max(weights, image/5) {
+	if len(s.own) == 0 && !s.hasImage && image > 0 && float64(on.free) < max(weights, image/5) {
 		severity = Blocking
 	}
 	return one(severity, "disk", fact, "Rent a machine with a larger disk (disk_gb), or make room.")

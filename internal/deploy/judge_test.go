@@ -49,7 +49,7 @@ func TestQA3_013_FiguresThatAreNotTold(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
-			s := &survey{gpus: got, allGPUs: got, diskFree: -1, runtime: &processRuntime{}, request: Request{Spec: vllm.Spec{Model: "Qwen/Qwen2.5-7B-Instruct"}}}
+			s := &survey{gpus: got, allGPUs: got, imageDisk: disk{free: -1}, runtime: &processRuntime{}, request: Request{Spec: vllm.Spec{Model: "Qwen/Qwen2.5-7B-Instruct"}}}
 			_ = s.judge()
 		})
 	}
@@ -71,7 +71,7 @@ func FuzzParseGPUs(f *testing.F) {
 		_ = parseGPUUsers(output)
 		_ = parseDF(output)
 		_ = portHolder(output)
-		s := &survey{gpus: gpus, allGPUs: gpus, diskFree: -1, runtime: &processRuntime{}}
+		s := &survey{gpus: gpus, allGPUs: gpus, imageDisk: disk{free: -1}, runtime: &processRuntime{}}
 		_ = s.judge()
 	})
 }
@@ -80,19 +80,19 @@ func TestParseDF(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, output string
-		want         int64
+		want         disk
 	}{
-		{"usual", "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda1 100 40 60 40% /\n", 60 * 1024},
-		{"device with a space", "Filesystem 1024-blocks Used Available Capacity Mounted on\nover lay 100 40 60 40% /var/lib/docker\n", 60 * 1024},
-		{"nothing", "", -1},
-		{"header only", "Filesystem 1024-blocks Used Available Capacity Mounted on\n", -1},
-		{"dashes", "Filesystem 1024-blocks Used Available Capacity Mounted on\nnone - - - - /\n", -1},
+		{"usual", "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda1 100 40 60 40% /\n", disk{"/", 60 * 1024}},
+		{"device with a space", "Filesystem 1024-blocks Used Available Capacity Mounted on\nover lay 100 40 60 40% /mnt/my disk\n", disk{"/mnt/my disk", 60 * 1024}},
+		{"nothing", "", disk{free: -1}},
+		{"header only", "Filesystem 1024-blocks Used Available Capacity Mounted on\n", disk{free: -1}},
+		{"dashes", "Filesystem 1024-blocks Used Available Capacity Mounted on\nnone - - - - /\n", disk{free: -1}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			if got := parseDF(test.output); got != test.want {
-				t.Errorf("got %d, want %d", got, test.want)
+				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}

@@ -54,15 +54,13 @@ func (l *launch) preflight(ctx context.Context) error {
 		_ = survey.engine.Close() // it isn't used; only idle connections are left to close
 	}
 	findings := survey.judge()
-	blocking := false
 	for _, finding := range findings {
-		blocking = blocking || finding.Severity == Blocking
 		if finding.Severity == Warning {
 			l.progress.report(PhasePreflight, finding.String())
 			l.warnings = append(l.warnings, vllm.MaskSecrets(finding.String(), l.request.secrets()...))
 		}
 	}
-	if blocking {
+	if blocks(findings) {
 		e := l.failed(ctx, failure{
 			phase: PhasePreflight, summary: "Machine can't run this deployment", err: errBlocked,
 			cause: findings[0].Fact, wayOut: findings[0].WayOut,
@@ -70,31 +68,13 @@ func (l *launch) preflight(ctx context.Context) error {
 		e.Findings = findings
 		return e
 	}
-	l.useAllGPUs(survey)
+	l.request.Spec = survey.request.Spec
 	l.progress.report(PhasePreflight, l.facts.String())
 	return nil
 }
 
-// useAllGPUs spreads the model over all GPUs when the request doesn't say how many: over as many as its attention
-// heads can be divided by.
-func (l *launch) useAllGPUs(s *survey) {
-	spec := &l.request.Spec
-	if spec.TensorParallelSize != 0 || len(s.gpus) < 2 {
-		return
-	}
-	size := len(s.gpus) / max(1, spec.PipelineParallelSize)
-	if shape, ok := vllm.Lookup(spec.Model); ok && shape.AttentionHeads > 0 {
-		for size > 1 && shape.AttentionHeads%size != 0 {
-			size--
-		}
-	}
-	if size > 1 {
-		spec.TensorParallelSize = size
-	}
-}
-
 func (s *survey) facts() Facts {
-	facts := Facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: max(s.diskFree, 0), Own: s.own}
+	facts := Facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: max(s.imageDisk.free, 0), Own: s.own}
 	if s.runtime != nil {
 		facts.Runtime = s.runtime.kind()
 	}

@@ -13,6 +13,17 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
+// manyGPUs are four of 80 GB, on a machine with a large disk.
+func manyGPUs(f *machinefs.Facts) {
+	gpu := machinefs.GPU{Name: "NVIDIA H100 80GB HBM3", UUID: "GPU-0", MemoryMiB: 81559, ComputeCapability: "9.0"}
+	f.GPUs = nil
+	for i := range 4 {
+		gpu.UUID = "GPU-" + itoa(i)
+		f.GPUs = append(f.GPUs, gpu)
+	}
+	f.DiskGB, f.DiskFreeGB = 4000, 3000
+}
+
 func preflight(t *testing.T, r *rig, request deploy.Request) (deploy.Facts, []deploy.Finding) {
 	t.Helper()
 	facts, findings, err := deploy.Preflight(within(t, limit), r, request)
@@ -41,7 +52,24 @@ func TestPreflightFindings(t *testing.T) {
 		{
 			"old driver", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" }, nil,
 			"driver_version", deploy.Blocking,
-			[]string{"550.54.15", "580", image, "min_cuda_version"},
+			[]string{"550.54.15", "580", image, "min_cuda_version = 13.0", "image built for CUDA 12"},
+		},
+		{
+			"very old driver", func(f *machinefs.Facts) { f.DriverVersion = "470.256.02" }, nil,
+			"driver_version", deploy.Blocking,
+			[]string{"470.256.02", "min_cuda_version = 13.0"},
+		},
+		{
+			"very old driver, older image", func(f *machinefs.Facts) { f.DriverVersion = "470.256.02" },
+			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.11.0" },
+			"driver_version", deploy.Blocking,
+			[]string{"525", "min_cuda_version = 12.0"},
+		},
+		{
+			"old driver for a process", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
+			func(r *deploy.Request) { *r = processRequest() },
+			"driver_version", deploy.Blocking,
+			[]string{"550.54.15", "vLLM 0.33.0", "580", "min_cuda_version = 13.0", "process.version to 0.20.0"},
 		},
 		{
 			"old driver, older image", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
@@ -98,6 +126,35 @@ func TestPreflightFindings(t *testing.T) {
 				r.Spec.Model, r.Spec.MaxModelLen = "mistralai/Mistral-Nemo-Instruct-2407", 131072
 			},
 			"gpu_memory", deploy.Warning, nil,
+		},
+		{"model that fits all GPUs together", manyGPUs, func(r *deploy.Request) { r.Spec.Model = "meta-llama/Llama-3.3-70B-Instruct" }, "", "", nil},
+		{
+			"model that fits two of four GPUs", manyGPUs, func(r *deploy.Request) {
+				r.Spec.Model, r.Spec.TensorParallelSize = "meta-llama/Llama-3.1-405B-Instruct", 2
+			},
+			"gpu_memory", deploy.Blocking,
+			[]string{"on each of 2 GPUs", "min_vram_gb"},
+		},
+		{
+			"model too large, by the user's figure not", nil, func(r *deploy.Request) {
+				r.Spec.Model, r.MinVRAMGiB = "mistralai/Mixtral-8x7B-Instruct-v0.1", new(float64(24))
+				r.Container.Cache = "/data"
+			},
+			"", "", nil,
+		},
+		{
+			"unknown model, by the user's figure too large", nil, func(r *deploy.Request) {
+				r.Spec.Model, r.MinVRAMGiB = "me/mine", new(float64(40))
+			},
+			"gpu_memory", deploy.Blocking,
+			[]string{"40 GiB", "24.0 GiB", "min_vram_gb"},
+		},
+		{
+			"a smaller cache per token", nil, func(r *deploy.Request) {
+				r.Spec.Model, r.Spec.MaxModelLen = "Qwen/Qwen2.5-7B-Instruct", 100000
+				r.Spec.ExtraArgs = []string{"--kv-cache-dtype", "fp8"}
+			},
+			"", "", nil,
 		},
 		{"disk full", func(f *machinefs.Facts) { f.DiskFreeGB = 3 }, nil, "disk", deploy.Blocking, []string{"disk_gb"}},
 		{"disk tight", func(f *machinefs.Facts) { f.DiskFreeGB = 25 }, nil, "disk", deploy.Warning, nil},
@@ -179,8 +236,16 @@ func TestPreflightPortTaken(t *testing.T) {
 	wanted.Spec.Model, wanted.Spec.GPUMemoryUtilization = other.Spec.Model, 0.4
 	_, findings := preflight(t, r, wanted)
 	if !hasFinding(findings, "port", deploy.Blocking) {
-		t.Errorf("found %v", findings)
+		t.Fatalf("found %v", findings)
 	}
+	contains(t, findings[0].String(), "Port 8000", "taken by ", " (pid ", "Choose another port")
+	large := request()
+	large.Spec.Port = 8001
+	_, findings = preflight(t, r, large)
+	if !hasFinding(findings, "gpu_memory_held", deploy.Blocking) {
+		t.Fatalf("found %v", findings)
+	}
+	contains(t, findings[0].String(), "Held by ", " (pid ", "gpu_memory_utilization to at most 0.5")
 	wanted.Spec.Port = 8001
 	status := launch(t, r, wanted)
 	if status.Port != 8001 {
@@ -200,6 +265,11 @@ func TestAutoTakesWhatWorks(t *testing.T) {
 		{"vm without GPU runtime", func() machinefs.Facts {
 			f := vm()
 			f.NoGPURuntime, f.VLLM.Installed = true, "0.33.0"
+			return f
+		}, deploy.Process},
+		{"vm whose driver is too old for the image", func() machinefs.Facts {
+			f := vm()
+			f.DriverVersion, f.VLLM.Installed = "550.54.15", "0.19.0"
 			return f
 		}, deploy.Process},
 		{"engine for root only", func() machinefs.Facts {
@@ -225,6 +295,21 @@ func TestAutoTakesWhatWorks(t *testing.T) {
 			remove(t, r, status)
 		})
 	}
+}
+
+// Where neither works, what stands in the container's way is told, because that was the first choice.
+func TestAutoWhereNothingWorks(t *testing.T) {
+	t.Parallel()
+	facts := vm()
+	facts.DriverVersion = "470.256.02"
+	r := newRig(t, facts)
+	wanted := request()
+	wanted.Runtime, wanted.Process.Version = deploy.Auto, "0.33.0"
+	seen, findings := preflight(t, r, wanted)
+	if seen.Runtime != deploy.Container || len(findings) == 0 {
+		t.Fatalf("%+v, found %v", seen, findings)
+	}
+	contains(t, findings[0].String(), "470.256.02", image)
 }
 
 func TestLaunchUsesAllGPUs(t *testing.T) {

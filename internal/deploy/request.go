@@ -58,6 +58,9 @@ type Request struct {
 	Runtime   Kind
 	Container ContainerOptions
 	Process   ProcessOptions
+	// MinVRAMGiB is the memory that each GPU must have for the model, by the user's own figures, in place of the estimate. Nil
+	// = estimate; 0 = none.
+	MinVRAMGiB *float64
 	// TLS makes the server speak HTTPS; nil for plain HTTP.
 	TLS *TLS
 	// Embedding is set for models that don't complete (embedding, reward): they are proved by the fitting call instead.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -38,9 +39,10 @@ type survey struct {
 
 	portBusy   bool
 	portHolder string
-	diskFree   int64 // bytes; -1 when it could not be had
-	hubErr     error
-	reason     string
+	// imageDisk is where the image, or the installation, goes; weightsDisk where the model goes.
+	imageDisk, weightsDisk disk
+	hubErr                 error
+	reason                 string
 }
 
 const (
@@ -54,7 +56,7 @@ const (
 // look looks at the machine, several things at once. Its error is about the connection or ctx; what is wrong with
 // the machine is in the survey.
 func (l *launch) look(ctx context.Context) (*survey, error) {
-	s := &survey{request: l.request, replaced: l.replaced, diskFree: -1}
+	s := &survey{request: l.request, replaced: l.replaced, imageDisk: disk{free: -1}, weightsDisk: disk{free: -1}}
 	if err := s.shell(ctx, l.machine); err != nil {
 		return s, err
 	}
@@ -74,7 +76,8 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 	if s.driverErr != nil {
 		return s, nil //nolint:nilerr // a finding: it decides, and may have taken all the time there was
 	}
-	for _, more := range []func(context.Context, Machine) error{s.choose, s.lookForReplaced, s.lookCloser} {
+	s.useAllGPUs()
+	for _, more := range []func(context.Context, Machine) error{s.choose, s.lookForReplaced, s.lookCloser, s.reconsider} {
 		if err := more(ctx, l.machine); err != nil {
 			s.close()
 			return s, err
@@ -157,13 +160,17 @@ func (s *survey) lookForPort(ctx context.Context, machine Machine) error {
 	}
 	_ = conn.Close() // nothing was sent
 	s.portBusy = true
-	result, err := machine.Run(ctx, host.Command{
-		Args: []string{"ss", "-ltnpH", fmt.Sprintf("sport = :%d", port)}, MaxOutput: maxProbeOutput,
-	})
-	if err != nil {
-		return err
+	for _, way := range [][]string{nil, {"sudo", "-n"}} { // only root sees others' programs
+		result, err := machine.Run(ctx, host.Command{
+			Args: append(way, "ss", "-ltnpH", fmt.Sprintf("sport = :%d", port)), MaxOutput: maxProbeOutput,
+		})
+		if err != nil {
+			return err
+		}
+		if s.portHolder = portHolder(result.Stdout); s.portHolder != "" {
+			return nil
+		}
 	}
-	s.portHolder = portHolder(result.Stdout)
 	return nil
 }
 
@@ -255,6 +262,32 @@ func (s *survey) lookForUsers(ctx context.Context, machine Machine) error {
 	}
 }
 
+// useAllGPUs spreads the model over all GPUs when the request doesn't say how many: over as many as its attention
+// heads can be divided by.
+func (s *survey) useAllGPUs() {
+	spec := &s.request.Spec
+	if spec.TensorParallelSize != 0 || len(s.gpus) < 2 || s.hasFlag("--data-parallel-size") {
+		return
+	}
+	size := len(s.gpus) / max(1, spec.PipelineParallelSize)
+	if shape, ok := vllm.Lookup(spec.Model); ok && shape.AttentionHeads > 0 {
+		for size > 1 && shape.AttentionHeads%size != 0 {
+			size--
+		}
+	}
+	if size > 1 {
+		spec.TensorParallelSize = size
+	}
+}
+
+// hasFlag tells whether one of the flags is among the request's own arguments.
+func (s *survey) hasFlag(names ...string) bool {
+	return slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool {
+		name, _, _ := strings.Cut(arg, "=")
+		return slices.Contains(names, name)
+	})
+}
+
 // usable are the GPUs that the deployment may use, by the container's option.
 func (s *survey) usable(gpus []GPU) []GPU {
 	choice := s.request.Container.GPUs
@@ -340,51 +373,52 @@ func (s *survey) better() (Kind, string) {
 	return Container, "the machine has a container engine that gives containers its GPUs"
 }
 
-// lookCloser looks at what depends on the choice of runtime.
-func (s *survey) lookCloser(ctx context.Context, machine Machine) error {
-	directory := s.home
-	if r, ok := s.runtime.(*containerRuntime); ok {
-		directory = r.engine.Facts().Directory
+// reconsider takes a process where the choice was left, a container can't work here, and a process can.
+func (s *survey) reconsider(ctx context.Context, machine Machine) error {
+	found := s.judge()
+	if s.request.Runtime == Container || s.runtime == nil || s.runtime.kind() != Container || !blocks(found) {
+		return nil
 	}
-	if r, ok := s.runtime.(*processRuntime); ok {
-		directory = r.host.Disk()
-	}
-	if directory == "" {
-		directory = "/"
-	}
-	free, err := diskFree(ctx, machine, directory)
+	other := *s
+	opened, err := openRuntime(ctx, machine, s.request, Process)
 	if err != nil {
-		return err
+		return nil //nolint:nilerr // a user without a home: the container's findings stand
 	}
-	s.diskFree = free
+	other.runtime = opened
+	if err := other.lookCloser(ctx, machine); err != nil {
+		return errors.Join(err, opened.close())
+	}
+	if blocks(other.judge()) {
+		return opened.close()
+	}
+	_ = s.runtime.close() // only idle connections are left to close
+	*s = other
+	s.reason = "a container can't run here: " + found[0].Fact
 	return nil
 }
 
-// diskFree is what is free where the path is, in bytes; -1 when df doesn't tell.
-func diskFree(ctx context.Context, machine Machine, path string) (int64, error) {
-	result, err := machine.Run(ctx, host.Command{Args: []string{"df", "-Pk", "--", path}, MaxOutput: maxProbeOutput})
-	if err != nil {
-		return -1, err
+// lookCloser looks at what depends on the choice of runtime.
+func (s *survey) lookCloser(ctx context.Context, machine Machine) error {
+	image := s.home
+	cache := s.home + "/.cache/huggingface"
+	if given := s.request.Spec.Env["HF_HOME"]; given != "" {
+		cache = given
 	}
-	return parseDF(result.Stdout), nil
-}
-
-// parseDF reads POSIX df output: a header, then device, size, used, available, capacity, mount point.
-func parseDF(output string) int64 {
-	lines := strings.Split(strings.TrimSpace(output), "\n")
-	if len(lines) < 2 {
-		return -1
+	switch r := s.runtime.(type) {
+	case *containerRuntime:
+		image = r.engine.Facts().Directory
+		if cache = s.request.Container.Cache; !path.IsAbs(cache) {
+			cache = image // a volume
+		}
+	case *processRuntime:
+		image = r.host.Disk()
 	}
-	fields := strings.Fields(lines[len(lines)-1])
-	at := slices.IndexFunc(fields, func(field string) bool { return strings.HasSuffix(field, "%") })
-	if at < 1 {
-		return -1
+	var err error
+	if s.imageDisk, err = diskOf(ctx, machine, image); err != nil {
+		return err
 	}
-	available, err := strconv.ParseInt(fields[at-1], 10, 64)
-	if err != nil || available < 0 || available > 1<<50 {
-		return -1
-	}
-	return available * 1024
+	s.weightsDisk, err = diskOf(ctx, machine, cache)
+	return err
 }
 
 // lookForHub opens a connection to the model hub, where the weights come from, unless they don't.

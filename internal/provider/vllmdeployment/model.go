@@ -27,6 +27,7 @@ type model struct {
 	DType                types.String  `tfsdk:"dtype"`
 	MaxModelLen          types.Int64   `tfsdk:"max_model_len"`
 	GPUMemoryUtilization types.Float64 `tfsdk:"gpu_memory_utilization"`
+	MinVRAMGB            types.Float64 `tfsdk:"min_vram_gb"`
 	TensorParallelSize   types.Int64   `tfsdk:"tensor_parallel_size"`
 	PipelineParallelSize types.Int64   `tfsdk:"pipeline_parallel_size"`
 	TrustRemoteCode      types.Bool    `tfsdk:"trust_remote_code"`

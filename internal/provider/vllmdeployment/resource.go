@@ -330,6 +330,7 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 		Owner:        r.consumer() + "/" + place + "/" + name,
 		Provider:     r.version(),
 		Spec:         spec,
+		MinVRAMGiB:   plan.MinVRAMGB.ValueFloat64Pointer(),
 		Runtime:      plan.kind(),
 		Container:    container,
 		Process:      process,

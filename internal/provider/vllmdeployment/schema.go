@@ -235,6 +235,12 @@ func serverArguments() map[string]schema.Attribute {
 			Optional: true, Validators: []validator.Float64{float64validator.Between(0.05, 1)},
 			MarkdownDescription: "Share of each GPU's memory that vLLM takes. Default 0.9.",
 		},
+		"min_vram_gb": schema.Float64Attribute{
+			Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0)},
+			MarkdownDescription: "Memory in GiB that each GPU must have for this model, such as `min_vram_gb` of the function `vram_gb`: a" +
+				" machine with less is an error before anything starts. It takes the place of the estimate that is made for well-known" +
+				" models; 0 turns that off.",
+		},
 		"tensor_parallel_size":   size("GPUs that share each layer. Default: all GPUs of the machine."),
 		"pipeline_parallel_size": size("GPUs that share the layers. Default 1."),
 		"trust_remote_code": schema.BoolAttribute{
