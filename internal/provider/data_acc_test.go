@@ -1,6 +1,8 @@
 package provider_test
 
 import (
+	"encoding/json"
+	"strconv"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
@@ -107,4 +109,41 @@ func TestAccHealthIsAValue(t *testing.T) {
 		},
 		resource.TestStep{Config: config},
 	)
+}
+
+// A plan over many machines, of which one takes connections and is silent.
+func TestAccManyMachinesOneSilent(t *testing.T) {
+	w := acceptance(t)
+	logins, _ := fleet(t, 11)
+	logins = append(logins, with(logins[0], values{"port": silent(t)}))
+	text, err := json.Marshal(logins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var healthy []knownvalue.Check
+	for i := range logins {
+		healthy = append(healthy, knownvalue.Bool(i < 11))
+	}
+	w.run(t, resource.TestStep{
+		Config: w.provider() + `
+			locals {
+			  machines = jsondecode(` + strconv.Quote(string(text)) + `)
+			}
+			data "shopper_vllm_health" "each" {
+			  count    = length(local.machines)
+			  ssh      = local.machines[count.index]
+			  skip     = ["runtime", "health", "model", "completion"]
+			  timeouts = { read = "3s" }
+			}
+			output "healthy" {
+			  value = data.shopper_vllm_health.each[*].healthy
+			}
+			output "problem" {
+			  value = data.shopper_vllm_health.each[11].checks[0].problem
+			}`,
+		ConfigStateChecks: []statecheck.StateCheck{
+			statecheck.ExpectKnownOutputValue("healthy", knownvalue.ListExact(healthy)),
+			statecheck.ExpectKnownOutputValue("problem", knownvalue.StringExact("timeout")),
+		},
+	})
 }
