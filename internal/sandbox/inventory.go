@@ -139,7 +139,8 @@ func (v *inventory) fetch(cloud string, f offerFilter, now time.Duration) *cache
 		listed := listedOffer{
 			ID: o.ID, Provider: o.Provider, ProviderID: o.ProviderID, GPUType: o.GPUType, GPUCount: o.GPUCount, VRAMGB: o.VRAMGB,
 			PricePerHour: o.PricePerHour, Location: o.Location, Reliability: o.Reliability, Available: true,
-			FetchedAt: v.clock.Now(), Confidence: o.Confidence, CUDAVersion: o.CUDAVersion, MachineID: o.MachineID,
+			MaxDuration: o.MaxDurationHours,
+			FetchedAt:   v.clock.Now(), Confidence: o.Confidence, CUDAVersion: o.CUDAVersion, MachineID: o.MachineID,
 			Interruptible: o.Interruptible, MinBid: o.MinBid,
 		}
 		if f.matches(listed) {

@@ -41,6 +41,8 @@ type Offer struct {
 	MachineID     string  `json:"machine_id,omitempty"`
 	Interruptible bool    `json:"interruptible,omitempty"`
 	MinBid        float64 `json:"min_bid,omitempty"`
+	// MaxDurationHours is how long it can be rented at most, as the listing says; 0 = no limit.
+	MaxDurationHours int `json:"max_duration_hours,omitempty"`
 
 	Machine MachineSpec `json:"machine,omitzero"`
 }
