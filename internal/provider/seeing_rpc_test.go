@@ -137,13 +137,12 @@ func TestQA1_003_SessionsSayWhatIsMissing(t *testing.T) {
 	w := newWorld(t)
 	c := w.configured(t, values{"max_retries": 0})
 	w.rentByHand(t, a5000, "terraform/test/0123456789abcdef0123456789abcdef")
-	if err := w.SetFaults(
-		sandbox.Rule{Route: "GET /api/v1/costs", Fault: sandbox.Status, Value: 500},
-		sandbox.Rule{Route: "GET /api/v1/sessions/{id}/diagnostics", Fault: sandbox.Status, Value: 500},
-	); err != nil {
+	if err := w.SetFaults(sandbox.Rule{Route: "GET /api/v1/costs", Fault: sandbox.Status, Value: 500}); err != nil {
 		t.Fatal(err)
 	}
-	got, diags := c.readData(sessionsType, nil)
+	w.theMachine(t).Unresponsive(true) // for longer than the data source has time
+	got, diags := c.readData(sessionsType, values{"timeouts": values{"read": "2s"}})
+	w.theMachine(t).Unresponsive(false)
 	said := list(diags)
 	if failed(diags) || len(diags) != 2 || !strings.Contains(said, "Cost of session") || !strings.Contains(said, "SSH state of session") {
 		t.Errorf("said: %s", said)
@@ -158,6 +157,31 @@ func TestQA1_003_SessionsSayWhatIsMissing(t *testing.T) {
 	if err := w.SetFaults(); err != nil {
 		t.Fatal(err)
 	}
+	w.releaseByHand(t)
+}
+
+// Whether SSH is up is seen from here, and not what the service takes it for.
+func TestSessionsTellWhetherSSHIsUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	silent := w.rentByHand(t, a6000, "terraform/silent/"+token)
+	w.theMachine(t).Unresponsive(true)
+	deaf := w.rentByHand(t, a5000, "terraform/deaf/"+token)
+	if err := w.Machine(deaf.ID).StopListening(); err != nil {
+		t.Fatal(err)
+	}
+	fine := w.rentByHand(t, vast, "terraform/fine/"+token)
+	read, diags := c.readData(sessionsType, nil)
+	expect(t, diags)
+	up := map[string]bool{}
+	for _, s := range elements(t, read, "sessions") {
+		up[text(t, s, "id")] = truth(t, s, "ssh_available")
+	}
+	if len(up) != 3 || up[silent.ID] || up[deaf.ID] || !up[fine.ID] {
+		t.Errorf("SSH is up: %v; want %s alone", up, fine.ID)
+	}
+	w.Machine(silent.ID).Unresponsive(false)
 	w.releaseByHand(t)
 }
 
@@ -181,6 +205,11 @@ func TestCosts(t *testing.T) {
 	one := read(values{"session_id": first.ID})
 	if got := number(t, one, "total_cost"); got != 0.31 || text(t, one, "currency") != "USD" || !get(t, one, "by_cloud").IsNull() {
 		t.Errorf("one session: %s", one)
+	}
+	shown, diags := c.readData(sessionType, values{"id": first.ID})
+	expect(t, diags)
+	if got := number(t, shown, "cost"); got != 0.31 {
+		t.Errorf("the session tells a cost of %v so far", got)
 	}
 	consumer := read(values{"consumer_id": "terraform", "period": "monthly"})
 	if got := number(t, consumer, "total_cost"); got < 0.8699 || got > 0.8701 || number(t, consumer, "session_count") != 2 {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -64,12 +65,14 @@ func Attributes() map[string]schema.Attribute {
 		"expires_at":        text("When its reservation ends (RFC 3339, UTC)."),
 		"hours_left":        decimal("Hours until then; 0 for one that has ended."),
 		"cost":              decimal("What it has cost so far in USD, as the shopper keeps account."),
-		"ssh_available":     schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the shopper says that SSH is up. Null unless it is running."},
+		"ssh_available":     schema.BoolAttribute{Computed: true, MarkdownDescription: sshText},
 		"ssh_host":          text("Where to log in."),
 		"ssh_port":          number("The port there."),
 		"ssh_user":          text("The user."),
 	}
 }
+
+const sshText = "Whether an SSH server answers there, seen from this computer within five seconds. Null unless the session is running."
 
 // Alive reports whether a session may have a machine.
 func Alive(s shopper.Session) bool { return s.Status != shopper.Stopped && s.Status != shopper.Failed }
@@ -80,11 +83,18 @@ func Ours(s shopper.Session, consumer string) bool {
 	return ok && mark.Consumer == consumer || s.ConsumerID == consumer
 }
 
-// most bounds how many requests are under way at once for one data source.
-const most = 8
+const (
+	// most bounds how many requests are under way at once for one data source.
+	most = 8
+	// mostMachines bounds how many machines are asked at once, none of which waits for another.
+	mostMachines = 64
+	// sshPatience is how long a machine may take to answer.
+	sshPatience = 5 * time.Second
+)
 
-// Show returns the sessions with what takes a request of its own: the cost, and
-// whether SSH is up. What can't be had is null, and a warning says so.
+// Show returns the sessions with what has to be asked for one by one: the cost, and
+// of the machine itself whether SSH is up. (The shopper calls SSH available as soon
+// as a machine has an address.) What can't be had is null, and a warning says so.
 func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Session, now time.Time) ([]Model, diag.Diagnostics) {
 	models := make([]Model, len(sessions))
 	var mu sync.Mutex
@@ -94,29 +104,43 @@ func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Sessio
 		defer mu.Unlock()
 		diags.Append(diagnostic.Warning(what, err))
 	}
-	var group errgroup.Group
-	group.SetLimit(most)
+	var requests, machines errgroup.Group
+	requests.SetLimit(most)
+	machines.SetLimit(mostMachines)
 	for i, s := range sessions {
 		models[i] = fromSession(s, now)
-		group.Go(func() error {
+		if s.Status == shopper.Running {
+			machines.Go(func() error {
+				if up, err := answers(ctx, s); err != nil {
+					warn("SSH state of session "+s.ID+" is not known", err)
+				} else {
+					models[i].SSHAvailable = types.BoolValue(up)
+				}
+				return nil
+			})
+		}
+		requests.Go(func() error {
 			if cost, err := client.SessionCost(ctx, s.ID); err != nil {
 				warn("Cost of session "+s.ID+" is not known", err)
 			} else {
 				models[i].Cost = types.Float64Value(cost.TotalCost)
 			}
-			if s.Status != shopper.Running {
-				return nil
-			}
-			if seen, err := client.Diagnostics(ctx, s.ID); err != nil {
-				warn("SSH state of session "+s.ID+" is not known", err)
-			} else {
-				models[i].SSHAvailable = types.BoolValue(seen.SSHAvailable)
-			}
 			return nil
 		})
 	}
-	_ = group.Wait() // what failed is in diags
+	_, _ = requests.Wait(), machines.Wait() // what failed is in diags
 	return models, diags
+}
+
+// answers tells whether the session's machine answers; the error is ctx's.
+func answers(ctx context.Context, s shopper.Session) (bool, error) {
+	limited, cancel := context.WithTimeout(ctx, sshPatience)
+	defer cancel()
+	up := s.SSHHost != "" && s.SSHPort > 0 && host.Answers(limited, s.SSHHost, s.SSHPort)
+	if !up && ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return up, nil
 }
 
 func fromSession(s shopper.Session, now time.Time) Model {
