@@ -55,12 +55,18 @@ func askVersion(ctx context.Context, machine Machine, status Status) string {
 	return version
 }
 
-// Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success.
-func Remove(ctx context.Context, machine Machine, ref Ref) error {
-	return with(ctx, machine, ref, PhaseRemove, "Server could not be removed", func(opened runtime) error {
-		_, err := opened.remove(ctx, ref, false)
+// Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. The
+// warning, mostly "", is about what has not come back although nothing of the server is left.
+func Remove(ctx context.Context, machine Machine, ref Ref) (warning string, err error) {
+	err = with(ctx, machine, ref, PhaseRemove, "Server could not be removed", func(opened runtime) error {
+		var err error
+		warning, err = opened.remove(ctx, ref, false)
 		return err
 	})
+	if warning != "" {
+		warning = "The server " + ref.Name + " is removed; on the machine is " + warning + "."
+	}
+	return warning, err
 }
 
 // LogTail returns the last lines of a server's log, at most 5000, with secrets of known shape masked.

@@ -18,11 +18,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -167,8 +170,8 @@ func standin(t *testing.T) (tag string) {
 	}
 	t.Cleanup(func() {
 		_, _ = realDocker(t, http.MethodDelete, "/images/"+tag+"?force=1", "", nil)
-		_, _ = realDocker(t, http.MethodDelete, "/volumes/"+cacheName+"-huggingface", "", nil)
-		_, _ = realDocker(t, http.MethodDelete, "/volumes/"+cacheName+"-vllm", "", nil)
+		_, _ = realDocker(t, http.MethodDelete, "/volumes/"+cacheName(t)+"-huggingface", "", nil)
+		_, _ = realDocker(t, http.MethodDelete, "/volumes/"+cacheName(t)+"-vllm", "", nil)
 	})
 	if code, text := realDocker(t, http.MethodPost, "/build?t="+tag, "application/x-tar", &archive); code != http.StatusOK ||
 		strings.Contains(text, "errorDetail") {
@@ -177,7 +180,11 @@ func standin(t *testing.T) (tag string) {
 	return tag
 }
 
-const cacheName = "shopper-deploy-test"
+// cacheName is a test's own: another's end takes its volumes away.
+func cacheName(t *testing.T) string {
+	t.Helper()
+	return "shopper-deploy-" + strings.ToLower(t.Name())
+}
 
 // freePort is a port that nothing listens on.
 func freePort(t *testing.T) int {
@@ -208,7 +215,7 @@ func TestRealDocker(t *testing.T) {
 	tag := standin(t)
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-test", "test/real-docker"
-	wanted.Container = deploy.ContainerOptions{Image: tag, GPUs: "none", Cache: cacheName, ShmSize: 64 << 20}
+	wanted.Container = deploy.ContainerOptions{Image: tag, GPUs: "none", Cache: cacheName(t), ShmSize: 64 << 20}
 	wanted.Spec.Port = freePort(t)
 	wanted.Spec.Env = map[string]string{"QUOTES": "a'b\"c $(x)\nline two"}
 	wanted.Spec.ExtraArgs = []string{"--chat-template", "hostile $(touch x) 'quoted'"}
@@ -253,6 +260,7 @@ func TestRealDocker(t *testing.T) {
 		t.Errorf("brought back: %+v", back)
 	}
 
+	volume := volumeOf(t)
 	replaced := wanted
 	replaced.Spec.APIKey = "the-second-key"
 	second, err := deploy.Replace(within(t, limit), local{}, first.Ref, replaced, deploy.Rollback)
@@ -262,12 +270,114 @@ func TestRealDocker(t *testing.T) {
 	if err := ask(t, second, "the-second-key"); err != nil || second.ID == first.ID {
 		t.Errorf("replaced: %+v, %v", second, err)
 	}
-	if err := deploy.Remove(within(t, limit), local{}, second.Ref); err != nil {
+	if _, err := deploy.Remove(within(t, limit), local{}, second.Ref); err != nil {
 		t.Fatal(err)
 	}
 	if left := owned(t, wanted.Owner); left != "[]\n" && left != "[]" {
 		t.Errorf("containers are left: %s", left)
 	}
+	if after := volumeOf(t); after != volume {
+		t.Errorf("the cache's volume was %s, and is %s", volume, after)
+	}
+}
+
+// volumeOf tells one of the caches' volumes from another that was made later.
+func volumeOf(t *testing.T) string {
+	t.Helper()
+	code, text := realDocker(t, http.MethodGet, "/volumes/"+cacheName(t)+"-huggingface", "", nil)
+	if code != http.StatusOK {
+		t.Errorf("the cache's volume: %d %s", code, text)
+	}
+	return text
+}
+
+// A deployment on a real Docker engine that a real sshd leads to: no part of the way is a stand-in's.
+func TestRealDockerThroughRealSSHD(t *testing.T) {
+	t.Parallel()
+	tag := standin(t)
+	machine := realMachine(t)
+	wanted := request()
+	wanted.Name, wanted.Owner = "shopper-deploy-ssh-test", "test/real-docker-ssh"
+	wanted.Container = deploy.ContainerOptions{Image: tag, GPUs: "none", Cache: cacheName(t)}
+	wanted.Spec.Port = freePort(t)
+	wanted.Spec.Env = map[string]string{"QUOTES": "a'b\"c $(x)\nline two", "HF_HUB_OFFLINE": "1"}
+	t.Cleanup(func() { removeOwned(t, wanted.Owner) })
+	status, err := deploy.Launch(within(t, limit), machine, wanted)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, describe(err))
+	}
+	if err := ask(t, status, testKey); err != nil || status.Environment["QUOTES"] != wanted.Spec.Env["QUOTES"] {
+		t.Errorf("%v; status %+v", err, status)
+	}
+	broken := wanted
+	broken.Spec.ExtraArgs = []string{"--max-num-seqs", "0"}
+	back, err := deploy.Replace(within(t, limit), machine, status.Ref, broken, deploy.Rollback)
+	contains(t, wantError(t, nil, err).Description(), "CUDA out of memory", "The old server runs again and has answered")
+	if back.ID != status.ID {
+		t.Errorf("brought back: %+v", back)
+	}
+	if _, err := deploy.Remove(within(t, limit), machine, back.Ref); err != nil {
+		t.Fatal(err)
+	}
+	if left := owned(t, wanted.Owner); strings.TrimSpace(left) != "[]" {
+		t.Errorf("containers are left: %s", left)
+	}
+}
+
+// realMachine is this computer behind OpenSSH's own server.
+func realMachine(t *testing.T) *host.Client {
+	t.Helper()
+	program := ""
+	for _, candidate := range []string{os.Getenv("SHOPPER_TEST_SSHD"), "sshd", "/usr/sbin/sshd", "/usr/local/sbin/sshd"} {
+		if path, err := exec.LookPath(candidate); err == nil && program == "" {
+			program = path
+		}
+	}
+	if program == "" {
+		t.Skip("SKIPPED: no sshd on this machine (Debian package openssh-server, or set SHOPPER_TEST_SSHD)")
+	}
+	if os.Geteuid() == 0 { // where it drops privileges to; a service manager makes it otherwise
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			t.Skipf("SKIPPED: sshd needs /run/sshd: %v", err)
+		}
+	}
+	dir := t.TempDir()
+	_, hostKey := newKey(t)
+	signer, private := newKey(t)
+	port := freePort(t)
+	files := map[string]string{
+		"host": hostKey, "keys": string(ssh.MarshalAuthorizedKey(signer.PublicKey())),
+		"config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %[2]s/keys\nPidFile none\nStrictModes no\n"+
+			"PasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxSessions 100\n", port, dir),
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := filepath.Join(dir, "log")
+	server := exec.Command(program, "-D", "-f", filepath.Join(dir, "config"), "-E", log)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Signal(os.Interrupt)
+		_ = server.Wait()
+	})
+	eventually(t, "sshd to listen", func() bool {
+		content, _ := os.ReadFile(log)
+		return strings.Contains(string(content), "Server listening")
+	})
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := host.Dial(within(t, limit), host.Config{Host: "127.0.0.1", Port: port, User: me.Username, PrivateKeys: []string{private}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
 }
 
 func TestRealDockerTLS(t *testing.T) {
@@ -275,13 +385,13 @@ func TestRealDockerTLS(t *testing.T) {
 	tag := standin(t)
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-tls-test", "test/real-docker-tls"
-	wanted.Container = deploy.ContainerOptions{Image: tag, GPUs: "none", Cache: cacheName, User: "2000:0"}
+	wanted.Container = deploy.ContainerOptions{Image: tag, GPUs: "none", Cache: cacheName(t), User: "2000:0"}
 	wanted.Spec.Port = freePort(t)
 	certificate, key := selfSigned(t)
 	wanted.TLS = &deploy.TLS{Certificate: certificate, Key: key, ServerName: "gpu.example"}
 	t.Cleanup(func() {
 		removeOwned(t, wanted.Owner)
-		_, _ = realDocker(t, http.MethodDelete, "/volumes/"+cacheName+"-home", "", nil)
+		_, _ = realDocker(t, http.MethodDelete, "/volumes/"+cacheName(t)+"-home", "", nil)
 	})
 	status := launchLocal(t, wanted)
 	conn, err := net.Dial("tcp", "127.0.0.1:"+itoa(status.Port))
@@ -289,7 +399,7 @@ func TestRealDockerTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.Close()
-	if err := deploy.Remove(within(t, limit), local{}, status.Ref); err != nil {
+	if _, err := deploy.Remove(within(t, limit), local{}, status.Ref); err != nil {
 		t.Fatal(err)
 	}
 }

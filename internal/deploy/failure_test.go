@@ -237,7 +237,7 @@ func TestQA3_006_AnotherProcessWithThePIDIsNotTheServer(t *testing.T) {
 	if err != nil || seen.State != deploy.Gone {
 		t.Errorf("another start time: %s, %v; want gone", seen.State, err)
 	}
-	if err := deploy.Remove(within(t, limit), r, other); err != nil {
+	if _, err := deploy.Remove(within(t, limit), r, other); err != nil {
 		t.Error(err)
 	}
 	if err := answers(t, r, status, testKey); err != nil {

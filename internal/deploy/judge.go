@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -87,7 +88,11 @@ func (s *survey) judgeDriver() []Finding {
 		return nil
 	}
 	if s.driverErr != nil {
-		return one(Blocking, "driver", "The machine's NVIDIA driver doesn't work: "+s.driverErr.Error()+".",
+		fact := "The machine's NVIDIA driver doesn't work: " + s.driverErr.Error() + "."
+		if s.waited > 0 {
+			fact += fmt.Sprintf(" It did not come up in the %s that preflight waited for it.", s.waited.Round(time.Second))
+		}
+		return one(Blocking, "driver", fact,
 			"If the driver is still being built (some clouds do that for up to 25 minutes after boot), raise the timeout; "+
 				"otherwise install it, or rent a machine whose image has it.")
 	}

@@ -300,8 +300,8 @@ func answers(t *testing.T, r *rig, status deploy.Status, key string) error {
 func remove(t *testing.T, r *rig, status deploy.Status) {
 	t.Helper()
 	begun := time.Now()
-	if err := deploy.Remove(within(t, limit), r, status.Ref); err != nil {
-		t.Fatalf("removing: %v", err)
+	if warning, err := deploy.Remove(within(t, limit), r, status.Ref); err != nil || warning != "" {
+		t.Fatalf("removing: %v; %s", err, warning)
 	}
 	t.Logf("removed in %s", time.Since(begun))
 	after, err := deploy.Inspect(within(t, limit), r, status.Ref)

@@ -222,7 +222,7 @@ func TestPreflightDriverThatIsNeverReady(t *testing.T) {
 	if failed.Phase != deploy.PhasePreflight || !hasFinding(failed.Findings, "driver", deploy.Blocking) {
 		t.Errorf("got %v with %v", failed, failed.Findings)
 	}
-	contains(t, failed.Description(), "25 minutes")
+	contains(t, failed.Description(), "It did not come up in the ", "preflight waited", "25 minutes")
 }
 
 func TestPreflightPortTaken(t *testing.T) {
@@ -469,6 +469,48 @@ func TestPullFails(t *testing.T) {
 	if failed.Cause == "" {
 		t.Errorf("a tag that doesn't exist isn't explained: %s", failed.Description())
 	}
+}
+
+// A pull that takes too long says how far it was, and so does the log while it runs.
+func TestPullThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, vm())
+	r.engine.SlowPull(30 * time.Second)
+	wanted := request()
+	wanted.Phases = deploy.Phases{Preflight: 0.2, Pull: 0.1, Start: 0.3, Load: 0.2, Completion: 0.2}
+	seen := &events{}
+	wanted.Progress = seen.add
+	failed := launchFails(t, r, wanted, limit/4)
+	if failed.Phase != deploy.PhasePull || !errors.Is(failed, context.DeadlineExceeded) {
+		t.Errorf("failed in %s with %v", failed.Phase, failed.Err)
+	}
+	contains(t, failed.Description(), "The time for the phase pull ran out", "Last seen: ", "layers ready")
+	contains(t, seen.text(), "pull: ", " GB downloaded, ", "layers ready")
+	r.clean(t)
+}
+
+// An engine that hangs when it is to start the container uses up that phase, and no other.
+func TestStartThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, vm())
+	seen := &events{on: func(e deploy.Event) {
+		switch e.Message {
+		case "starting the server":
+			r.engine.Hang(true)
+		case "removing what was started":
+			r.engine.Hang(false)
+		}
+	}}
+	wanted := request()
+	wanted.Phases = deploy.Phases{Preflight: 0.2, Pull: 0.1, Start: 0.05, Load: 0.4, Completion: 0.25}
+	wanted.Progress = seen.add
+	begun := time.Now()
+	failed := launchFails(t, r, wanted, limit/3)
+	if failed.Phase != deploy.PhaseStart || !errors.Is(failed, context.DeadlineExceeded) || time.Since(begun) > limit/4 {
+		t.Errorf("failed in %s after %s with %v", failed.Phase, time.Since(begun), failed.Err)
+	}
+	contains(t, failed.Description(), "The time for the phase start ran out", "Last seen: starting the server")
+	r.clean(t)
 }
 
 func TestEngineThatHangs(t *testing.T) {

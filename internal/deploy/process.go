@@ -97,8 +97,8 @@ func (r *processRuntime) remove(ctx context.Context, ref Ref, force bool) (strin
 	return note, r.host.Delete(ctx, ref)
 }
 
-// awaitMemory waits until the GPUs hold no more than before the start, and returns what is wrong with that, "" for
-// nothing. Figures that nvidia-smi doesn't tell are not waited for.
+// awaitMemory waits until the GPUs hold no more than before the start, but for what living processes hold by now, and
+// returns what is wrong with that, "" for nothing. Figures that nvidia-smi doesn't tell are not waited for.
 func (r *processRuntime) awaitMemory(ctx context.Context, before []int) string {
 	ctx, cancel := context.WithTimeout(ctx, memoryTime)
 	defer cancel()
@@ -109,13 +109,37 @@ func (r *processRuntime) awaitMemory(ctx context.Context, before []int) string {
 			return ""
 		}
 		held := heldSince(gpus, before)
+		if held != "" {
+			held = heldSince(withoutUsers(gpus, r.users(ctx)), before)
+		}
 		if held == "" {
 			return ""
 		}
 		if pace.wait(ctx) != nil {
-			return "no process of the server, but its GPU memory has not come back: " + held
+			return "no process of it, but GPU memory that has not come back: " + held
 		}
 	}
+}
+
+// users are the processes that nvidia-smi shows; inside a container it may show none.
+func (r *processRuntime) users(ctx context.Context) []gpuUser {
+	users, err := queryGPUUsers(ctx, r.machine)
+	if err != nil {
+		return nil
+	}
+	return users
+}
+
+// withoutUsers are the GPUs with what nobody among the users holds.
+func withoutUsers(gpus []GPU, users []gpuUser) []GPU {
+	for i := range gpus {
+		for _, user := range users {
+			if user.gpu == gpus[i].UUID {
+				gpus[i].UsedMiB -= user.mib
+			}
+		}
+	}
+	return gpus
 }
 
 func heldSince(gpus []GPU, before []int) string {

@@ -35,7 +35,9 @@ type survey struct {
 	gpus      []GPU // those that the deployment may use
 	allGPUs   []GPU
 	driverErr error
-	users     []gpuUser
+	// waited is how long a driver that is being built was waited for in vain.
+	waited time.Duration
+	users  []gpuUser
 
 	portBusy   bool
 	portHolder string
@@ -196,6 +198,12 @@ func (s *survey) lookForGPUs(ctx context.Context, machine Machine, tell func(str
 		defer cancel()
 	}
 	var pace waiter
+	begun := time.Now()
+	defer func() {
+		if s.driverErr != nil && ctx.Err() != nil {
+			s.waited = time.Since(begun)
+		}
+	}()
 	for {
 		gpus, err := queryGPUs(ctx, machine)
 		if err == nil {

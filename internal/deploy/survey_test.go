@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -188,5 +190,85 @@ func TestDiskOf(t *testing.T) {
 		if err != nil || got.mount == "" || strings.HasPrefix(path, there) && got.mount != want.mount {
 			t.Errorf("%q: %v, %v; want %v", path, got, err, want)
 		}
+	}
+}
+
+// Memory that never comes back ends the wait, and is told.
+func TestMemoryThatDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &processRuntime{machine: scripted{run: func(args []string) host.Result {
+			if strings.Contains(args[1], "compute-apps") {
+				return host.Result{}
+			}
+			return host.Result{Stdout: "0, GPU-1, 24564, 9000, 580.95.05, NVIDIA L4, 8.9, 46\n"}
+		}}}
+		begun := time.Now()
+		got := r.awaitMemory(t.Context(), []int{100})
+		if !strings.Contains(got, "GPU 0 holds 9000 MiB, 100 before the start") || time.Since(begun) != memoryTime {
+			t.Errorf("%q after %s", got, time.Since(begun))
+		}
+		if got := r.awaitMemory(t.Context(), []int{8800}); got != "" {
+			t.Errorf("what was there before: %q", got)
+		}
+	})
+}
+
+// Without nvidia-smi a driver may be on its way, where something is installing it; otherwise nobody waits.
+func TestDriverThatIsBeingInstalled(t *testing.T) {
+	t.Parallel()
+	const gpu = "0, GPU-1, 24564, 18, 580.95.05, NVIDIA L4, 8.9, 46\n"
+	for name, test := range map[string]struct {
+		until time.Duration // 0 = nothing is being installed
+		found string        // "" = no finding
+		waits time.Duration
+	}{
+		"comes":       {7 * time.Minute, "", 7 * time.Minute},
+		"doesn't":     {0, "no nvidia-smi", 0},
+		"not in time": {time.Hour, "It did not come up in the 9m0s", 9 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				machine := scripted{run: func(args []string) host.Result {
+					building := time.Since(begun) < test.until
+					switch {
+					case args[0] == "sh" && building:
+						return host.Result{Stdout: "dkms\n"}
+					case args[0] == "sh":
+						return host.Result{ExitCode: 1}
+					case building || test.until == 0:
+						return host.Result{ExitCode: exitNotFound}
+					}
+					return host.Result{Stdout: gpu}
+				}}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+				defer cancel()
+				s := &survey{request: Request{Spec: vllm.Spec{Model: "m"}}}
+				told := 0
+				if err := s.lookForGPUs(ctx, machine, func(string) { told++ }); err != nil {
+					t.Fatal(err)
+				}
+				found := s.judgeDriver()
+				took := time.Since(begun)
+				if took < test.waits || took > test.waits+lastPause || (told > 0) != (test.waits > 0) {
+					t.Errorf("waited %s and said so %d times", took, told)
+				}
+				if test.found == "" && len(found) > 0 || test.found != "" && (len(found) != 1 || !strings.Contains(found[0].Fact, test.found)) {
+					t.Errorf("found %v, want %q", found, test.found)
+				}
+			})
+		})
+	}
+}
+
+// The script that looks for a driver being built is one that a shell can read.
+func TestBuildingScript(t *testing.T) {
+	t.Parallel()
+	command := exec.CommandContext(t.Context(), "sh", "-n")
+	command.Stdin = strings.NewReader(buildingScript)
+	if output, err := command.CombinedOutput(); err != nil || len(output) > 0 {
+		t.Errorf("%v: %s", err, output)
 	}
 }

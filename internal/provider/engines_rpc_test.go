@@ -53,3 +53,33 @@ func TestDeploymentOnOtherEngines(t *testing.T) {
 		})
 	}
 }
+
+// Left the choice, a deployment takes what works on the machine, and state says which
+// that was.
+func TestDeploymentAuto(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	m := w.theMachine(t)
+	if err := m.SetFacts(func(f *machinefs.Facts) { f.VLLM.Installed = "0.33.0" }); err != nil {
+		t.Fatal(err)
+	}
+	wanted := onSession(t, session, values{"runtime": "auto", "process": values{}})
+	for _, test := range []struct {
+		runtime string
+		change  func(*machinefs.Facts)
+	}{
+		{"container", func(*machinefs.Facts) {}},
+		{"process", func(f *machinefs.Facts) { f.Docker = false }},
+		{"process", func(f *machinefs.Facts) { f.Docker, f.NoGPURuntime = true, true }},
+	} {
+		if err := m.SetFacts(test.change); err != nil {
+			t.Fatal(err)
+		}
+		server := c.create(deploymentType, wanted)
+		if got := text(t, server.state, "server.runtime"); got != test.runtime {
+			t.Errorf("runs as a %s, want a %s", got, test.runtime)
+		}
+		_, diags := c.destroy(deploymentType, server)
+		expect(t, diags)
+	}
+}

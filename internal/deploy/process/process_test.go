@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -223,6 +224,118 @@ func TestAfterARebootTheServerHasEnded(t *testing.T) {
 	}
 	if status := inspect(t, h, ref); status.State != server.Running {
 		t.Errorf("state %s", status.State)
+	}
+}
+
+// A server is asked to end before it is made to.
+func TestServerMayEndByItself(t *testing.T) {
+	t.Parallel()
+	h, ref := start(t, "trap 'echo bye; exit 0' TERM\necho ready\nwhile :; do sleep 0.05; done\n", nil)
+	said := func(word string) bool {
+		log, err := h.Log(within(t), ref, 5)
+		return err == nil && slices.Contains(log, word)
+	}
+	eventually(t, "the server's start", func() bool { return said("ready") })
+	if err := h.Stop(within(t), ref, false); err != nil {
+		t.Fatal(err)
+	}
+	if !said("bye") {
+		t.Error("it was killed without being asked")
+	}
+}
+
+// fetched is a machine without uv on which a program can fetch it: what is fetched makes an environment with a vLLM, and
+// dies in the middle of its first installation.
+func fetched(t *testing.T, program, script string) (machine withPath, notes string) {
+	t.Helper()
+	bin := t.TempDir()
+	for _, dir := range []string{"/usr/bin", "/bin"} {
+		if _, err := os.Stat(filepath.Join(dir, "uv")); err == nil {
+			t.Skip("SKIPPED: this computer has its own uv in " + dir)
+		}
+	}
+	notes = filepath.Join(bin, "notes")
+	uv := `#!/bin/sh
+echo "uv $*" >>` + notes + `
+case $1 in
+venv) for last; do :; done; mkdir -p "$last/bin"; : >"$last/pyvenv.cfg" ;;
+pip)
+	echo 'Downloading torch' >&2
+	if [ ! -e ` + notes + `.once ]; then : >` + notes + `.once; exit 9; fi
+	printf '#!/bin/sh\necho 0.33.0\n' >"${4%/*}/vllm"; chmod 700 "${4%/*}/vllm" ;;
+esac
+`
+	for name, content := range map[string]string{"uv.txt": uv, program: script} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return withPath{path: bin + ":/usr/bin:/bin", home: t.TempDir(), bin: bin}, notes
+}
+
+// withPath is this computer with another PATH and home.
+type withPath struct {
+	local
+	path, home, bin string
+}
+
+func (m withPath) Run(ctx context.Context, command host.Command) (host.Result, error) {
+	command.Args = append([]string{"env", "PATH=" + m.path, "HOME=" + m.home, "FAKE=" + m.bin}, command.Args...)
+	return m.local.Run(ctx, command)
+}
+
+// uv is fetched where the machine has none, and an installation that broke off goes on with what is there.
+func TestInstallFetchesUVAndGoesOn(t *testing.T) {
+	t.Parallel()
+	needsLinux(t)
+	const curl = `#!/bin/sh
+[ "$1" = -LsSf ] || exit 1
+echo 'cp "$FAKE/uv.txt" "$UV_UNMANAGED_INSTALL/uv"'
+`
+	machine, notes := fetched(t, "curl", curl)
+	h, err := Connect(within(t), machine, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := Options{Version: "0.33.0"}
+	_, err = h.Program(within(t), options, func(string) {})
+	failed, ok := errors.AsType[*Error](err)
+	if !ok || !slices.Contains(failed.Log, "Downloading torch") || !slices.Contains(failed.Log, "installing uv") {
+		t.Fatalf("%v with the log %q", err, failed.Log)
+	}
+	program, err := h.Program(within(t), options, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(machine.home, DefaultDirectory, "env", "0.33.0", "bin", "vllm"); program != want {
+		t.Errorf("vLLM is %s, want %s", program, want)
+	}
+	said := read(t, notes)
+	if strings.Count(said, "uv venv") != 1 || strings.Count(said, "uv pip install") != 2 || !strings.Contains(said, "--torch-backend=auto vllm==0.33.0") {
+		t.Errorf("uv was asked:\n%s", said)
+	}
+}
+
+// Without a way to get uv the error says what the machine lacks.
+func TestInstallWithoutAWayToUV(t *testing.T) {
+	t.Parallel()
+	needsLinux(t)
+	const nothing = "#!/bin/sh\necho 'curl: (6) Could not resolve host: astral.sh' >&2\nexit 6\n"
+	machine, _ := fetched(t, "curl", nothing)
+	for _, name := range []string{"wget", "python3"} {
+		if err := os.WriteFile(filepath.Join(machine.bin, name), []byte(nothing), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := Connect(within(t), machine, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Program(within(t), Options{Version: "0.33.0"}, func(string) {})
+	failed, ok := errors.AsType[*Error](err)
+	if !ok || !strings.Contains(failed.Cause, "can't download") || failed.WayOut == "" ||
+		!slices.ContainsFunc(failed.Log, func(line string) bool { return strings.Contains(line, "uv could not be installed") }) {
+		t.Errorf("%v with the log %q", err, failed.Log)
 	}
 }
 

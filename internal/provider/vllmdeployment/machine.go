@@ -165,7 +165,7 @@ func (r *Resource) clean(ctx context.Context, plan model, request deploy.Request
 		found, err := deploy.Find(ctx, machine, deploy.Ref{Runtime: kind, Owner: request.Owner})
 		for _, status := range found {
 			if err == nil && !status.RestartsItself { // a finished one isn't this launch's
-				err = deploy.Remove(ctx, machine, status.Ref)
+				_, err = deploy.Remove(ctx, machine, status.Ref)
 			}
 		}
 		if err != nil {

@@ -296,9 +296,13 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		return
 	}
 	defer closeMachine(machine)
-	if err := deploy.Remove(ctx, machine, ref); err != nil {
+	warning, err := deploy.Remove(ctx, machine, ref)
+	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be removed", err))
 		return
+	}
+	if warning != "" {
+		resp.Diagnostics.AddWarning("GPU memory has not come back", warning)
 	}
 	r.seen(ctx, ref.Owner)
 	note(ref.Owner, false)
