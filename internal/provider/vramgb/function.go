@@ -44,7 +44,8 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 			" figures in the options. vLLM itself measures when it starts, so leave some room.\n\nThe result is an object, in GiB for each" +
 			" GPU: `per_gpu_gb`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gb`," +
 			" `kv_cache_gb` and `overhead_gb`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gb`: `fits`, and" +
-			" `largest_context`, the longest context that does. Both are null without.",
+			" `largest_context`, the longest context that does. Both are null without.\n\nKnown, under any organisation and with the usual" +
+			" endings for instruction tuning and quantisation, are " + known() + ".",
 		Parameters: []function.Parameter{
 			function.StringParameter{
 				Name:                "model",
@@ -60,6 +61,15 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 		},
 		Return: function.ObjectReturn{AttributeTypes: resultTypes},
 	}
+}
+
+// known lists the models of the table.
+func known() string {
+	var names []string
+	for _, shape := range vllm.Models() {
+		names = append(names, shape.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 type result struct {
@@ -87,10 +97,16 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 		resp.Error = function.NewArgumentFuncError(1, err.Error())
 		return
 	}
-	shape, known := vllm.Lookup(model)
-	if !known && o.shape.Parameters == 0 {
+	shape, found := vllm.Lookup(model)
+	if !found && o.shape.Parameters == 0 {
 		resp.Error = function.NewArgumentFuncError(0, fmt.Sprintf("the figures of %q are not known here: give parameters, layers, kv_heads"+
-			" and head_dim in the options, as the model's config.json has them", model))
+			" and head_dim in the options, as the model's config.json has them. Known, also with the usual endings, are %s", model,
+			known()))
+		return
+	}
+	if o.shape.Parameters == 0 && o.shape != (vllm.ModelShape{}) {
+		resp.Error = function.NewArgumentFuncError(1, fmt.Sprintf("figures describe a model as a whole: give parameters, layers, kv_heads and"+
+			" head_dim together, or none of them for %q, which is known", model))
 		return
 	}
 	shape = o.over(shape)
@@ -136,7 +152,7 @@ type options struct {
 	gpuGB  float64
 }
 
-// over puts the figures that are given over those that are known.
+// over takes the figures that are given instead of those that are known.
 func (o options) over(shape vllm.ModelShape) vllm.ModelShape {
 	given := o.shape
 	if given.Parameters > 0 {

@@ -129,6 +129,8 @@ func TestRunRefuses(t *testing.T) {
 		want     string
 	}{
 		{"a model that is not known", "acme/unheard-of", nil, 0, "parameters"},
+		{"a model whose name is wrong", "Qwen/Qwen2.5-8B-Instruct", nil, 0, "Qwen2.5-7B, "}, // what is known
+		{"half of the figures", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"layers": 10.0}, 1, "as a whole"},
 		{"a model without a name", "", map[string]any{}, 0, "parameters"},
 		{"an option that doesn't exist", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"contxt": 1.0}, 1, "contxt: there is no such option"},
 		{"a text for a number", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"context_length": "8k"}, 1, "context_length"},
