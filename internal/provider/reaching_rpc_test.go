@@ -213,6 +213,7 @@ func TestWrongArgumentsAreErrors(t *testing.T) {
 		expect(t, diags, "invalid configuration")
 	}
 	expect(t, c.validateData(healthType, values{"base_url": "http://h", "skip": []any{"nothing"}}), "value must be one of")
+	expect(t, c.validateData(healthType, values{"base_url": "http://h", "server": values{"runtime": "lxc", "id": "x"}}), `"container" "process"`)
 }
 
 // testKey is a private key that no machine knows.

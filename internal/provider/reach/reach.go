@@ -6,10 +6,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -127,10 +130,41 @@ func (t Target) Open(ctx context.Context, data *providerdata.Data) (*Route, erro
 	if t.ca != "" {
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM([]byte(t.ca))
-		r.transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		r.transport.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: t.serverName(), MinVersion: tls.VersionTLS12}
 	}
 	r.Server = vllm.NewClient(r.transport, t.URL, t.apiKey)
 	return r, nil
+}
+
+// serverName is what a certificate is verified for, "" for the URL's own host. Seen
+// from its machine a server is at an address of loopback, which is in few
+// certificates.
+func (t Target) serverName() string {
+	at, err := url.Parse(t.URL)
+	if err != nil || t.SSH == nil {
+		return ""
+	}
+	return ServerName(t.ca, at.Hostname())
+}
+
+// ServerName is the name by which a server at an address is verified, where chain is its
+// certificate, or the authority's: the address itself where the certificate is for it, else
+// the certificate's own first name.
+func ServerName(chain, address string) string {
+	block, _ := pem.Decode([]byte(chain))
+	if block == nil {
+		return address
+	}
+	found, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || found.VerifyHostname(address) == nil {
+		return address
+	}
+	for _, name := range found.DNSNames {
+		if !strings.Contains(name, "*") {
+			return name
+		}
+	}
+	return address
 }
 
 // Close gives back what the way took.

@@ -16,6 +16,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -144,5 +145,5 @@ func restartTLS(ca string) *deploy.TLS {
 	if ca == "" {
 		return nil
 	}
-	return &deploy.TLS{CA: ca}
+	return &deploy.TLS{CA: ca, ServerName: reach.ServerName(ca, vllm.DefaultListen)}
 }

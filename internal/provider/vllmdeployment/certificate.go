@@ -125,21 +125,6 @@ func checkPair(chain, key string) error {
 	return nil
 }
 
-// nameFor is the name by which clients reach a server at host so that its
-// certificate fits: host itself, else the first name in the certificate.
-func nameFor(chain, host string) string {
-	found, err := parseCertificate(chain)
-	if err != nil || found.VerifyHostname(host) == nil {
-		return host
-	}
-	for _, name := range found.DNSNames {
-		if !strings.Contains(name, "*") {
-			return name
-		}
-	}
-	return host
-}
-
 // ends tells whether an authority's time is nearly over.
 func ends(authority string, now time.Time) bool {
 	found, err := parseCertificate(authority)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
 )
 
 func TestNewCertificate(t *testing.T) {
@@ -70,7 +72,7 @@ func TestCheckPair(t *testing.T) {
 		}
 	}
 	for host, want := range map[string]string{"a.example": "a.example", "x.b.example": "x.b.example", "192.0.2.1": "a.example"} {
-		if got := nameFor(one.chain, host); got != want {
+		if got := reach.ServerName(one.chain, host); got != want {
 			t.Errorf("%s is called %s, want %s", host, got, want)
 		}
 	}

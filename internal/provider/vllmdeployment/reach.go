@@ -16,6 +16,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -78,7 +79,7 @@ func (m model) name(ssh sshattr.Model, t tlsModel) string {
 	}
 	host := strings.Trim(ssh.Host.ValueString(), "[]")
 	if m.isTLS() && !t.generated() {
-		return nameFor(t.Certificate.ValueString(), host)
+		return reach.ServerName(t.Certificate.ValueString(), host)
 	}
 	return host
 }
@@ -97,7 +98,7 @@ func (m model) certifiedName(ssh sshattr.Model, t tlsModel) string {
 	if name := m.name(ssh, t); m.isPublic() || t.generated() {
 		return name
 	}
-	return nameFor(t.Certificate.ValueString(), vllm.DefaultListen)
+	return reach.ServerName(t.Certificate.ValueString(), vllm.DefaultListen)
 }
 
 // setReach fills in how a client reaches the server.

@@ -92,9 +92,12 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			MarkdownDescription: "What the server is found by on its machine: a deployment's `server`. Without it the check `runtime`" +
 				" is skipped.",
 			Attributes: map[string]schema.Attribute{
-				"runtime": schema.StringAttribute{Required: true, MarkdownDescription: "How it is run."},
-				"id":      schema.StringAttribute{Required: true, MarkdownDescription: "The container's id."},
-				"name":    optional("Its name."), "owner": optional("The deployment that it belongs to."),
+				"runtime": schema.StringAttribute{
+					Required: true, MarkdownDescription: "How it is run: `container` or `process`.",
+					Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))},
+				},
+				"id":   schema.StringAttribute{Required: true, MarkdownDescription: "The container's id."},
+				"name": optional("Its name."), "owner": optional("The deployment that it belongs to."),
 				"port":   schema.Int64Attribute{Optional: true, MarkdownDescription: "Its port."},
 				"listen": optional("Its address on the machine."), "directory": optional("Where it keeps its files."),
 			},
