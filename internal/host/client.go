@@ -43,6 +43,14 @@ type Client struct {
 // [Config.HostKey] from then on.
 func (c *Client) HostKey() string { return c.hostKey }
 
+// BastionHostKey is the same of the jump host through which the machine is reached, "" without one.
+func (c *Client) BastionHostKey() string {
+	if c.bastion == nil {
+		return ""
+	}
+	return c.bastion.hostKey
+}
+
 // RemoteAddr is the machine's address as it was dialled, host:port.
 func (c *Client) RemoteAddr() string { return c.addr }
 

@@ -28,7 +28,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return connect(ctx, &cfg)
+	return connect(ctx, &cfg, false)
 }
 
 // DialUntil logs in to a machine that may still be booting: it tries again with growing pauses
@@ -48,7 +48,7 @@ func DialUntil(ctx context.Context, cfg Config) (*Client, error) {
 	started, refusals := time.Now(), 0
 	var last error
 	for attempt := 1; ; attempt++ {
-		client, err := connect(limited, &cfg)
+		client, err := connect(limited, &cfg, false)
 		switch kind := KindOf(err); {
 		case err == nil:
 			return client, nil
@@ -112,17 +112,17 @@ func gaveUp(ctx context.Context, cfg *Config, attempts int, took time.Duration, 
 	return e
 }
 
-// connect makes one attempt, through the bastions.
-func connect(ctx context.Context, cfg *Config) (*Client, error) {
+// connect makes one attempt, through the bastions. It is told whether the machine is one itself.
+func connect(ctx context.Context, cfg *Config, isBastion bool) (*Client, error) {
 	var bastion *Client
 	if cfg.Bastion != nil {
-		through, err := connect(ctx, cfg.Bastion)
+		through, err := connect(ctx, cfg.Bastion, true)
 		if err != nil {
 			return nil, err
 		}
 		bastion = through
 	}
-	client, err := login(ctx, cfg, bastion)
+	client, err := login(ctx, cfg, bastion, isBastion)
 	if err != nil && bastion != nil {
 		_ = bastion.Close()
 	}
@@ -130,7 +130,7 @@ func connect(ctx context.Context, cfg *Config) (*Client, error) {
 }
 
 // login opens the network connection and logs in over it, within the connect timeout.
-func login(ctx context.Context, cfg *Config, bastion *Client) (*Client, error) {
+func login(ctx context.Context, cfg *Config, bastion *Client, isBastion bool) (*Client, error) {
 	limited, cancel := context.WithTimeout(ctx, cfg.connectTimeout())
 	defer cancel()
 	try := &attempt{ctx: ctx, limited: limited, cfg: cfg}
@@ -139,7 +139,7 @@ func login(ctx context.Context, cfg *Config, bastion *Client) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	try.check.pinned = creds.pinned
+	try.check.pinned, try.check.isBastion = creds.pinned, isBastion
 	try.offer, err = newOffer(limited, cfg, creds)
 	if err != nil {
 		return nil, try.explain(err)

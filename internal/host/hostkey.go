@@ -14,10 +14,11 @@ import (
 // hostKeyCheck verifies the key that a machine presents during one handshake, and
 // remembers it. It is used by one goroutine.
 type hostKeyCheck struct {
-	pinned   hostKeys
-	seen     ssh.PublicKey // what the machine presented
-	accepted string        // what to pin from now on
-	problem  error         // why it was not accepted
+	pinned    hostKeys
+	isBastion bool
+	seen      ssh.PublicKey // what the machine presented
+	accepted  string        // what to pin from now on
+	problem   error         // why it was not accepted
 }
 
 var errUnpinnedKey = errors.New("the machine's host key is not the pinned one")
@@ -111,12 +112,16 @@ func hostKeyChanged(cfg *Config, check *hostKeyCheck, peerOffers []string, err e
 			accept = fmt.Sprintf("%q", authorizedKey(key))
 		}
 	}
+	who, setting, otherwise := "machine", "ssh.host_key", "; otherwise replace the machine (terraform apply -replace=ADDRESS)"
+	if check.isBastion {
+		who, setting, otherwise = "jump host", "ssh.bastion.host_key", ""
+	}
 	return &Error{
 		Op: "connect to", Addr: cfg.name(), Kind: HostKeyChanged, Err: err,
-		Detail: fmt.Sprintf("Pinned is %s; the machine presented %s. Either another machine answers at this address now "+
+		Detail: fmt.Sprintf("Pinned is %s; the %s presented %s. Either another machine answers at this address now "+
 			"(it was reinstalled, or the address was given to somebody else's machine), or the connection is being intercepted. "+
-			"Nothing was sent to it. If the change is expected and the new key is confirmed by the machine's console or its owner, "+
-			"accept it by setting ssh.host_key to %s; otherwise replace the machine (terraform apply -replace=ADDRESS).",
-			check.pinned.describe(), presented, accept),
+			"Nothing was sent to it. If the change is expected and the new key is confirmed by the %s's console or its owner, "+
+			"accept it by setting %s to %s%s.",
+			check.pinned.describe(), who, presented, who, setting, accept, otherwise),
 	}
 }
