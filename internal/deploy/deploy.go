@@ -55,12 +55,24 @@ func askVersion(ctx context.Context, machine Machine, status Status) string {
 	return version
 }
 
-// Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. The
-// warning, mostly "", is about what has not come back although nothing of the server is left.
+// Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. So it
+// does with whatever else its owner has there that isn't a finished server in somebody's use: one that an update has
+// left for debugging, or has set aside and could not remove. The warning, mostly "", is about what has not come back
+// although nothing of the server is left.
 func Remove(ctx context.Context, machine Machine, ref Ref) (warning string, err error) {
 	err = with(ctx, machine, ref, PhaseRemove, "Server could not be removed", func(opened runtime) error {
-		var err error
-		warning, err = opened.remove(ctx, ref, false)
+		note, err := opened.remove(ctx, ref, false)
+		warning = note
+		if err != nil || ref.Owner == "" {
+			return err
+		}
+		found, err := opened.find(ctx, ref.Owner)
+		for _, status := range found {
+			inUse := status.RestartsItself && status.State.Alive()
+			if err == nil && !inUse {
+				_, err = opened.remove(ctx, status.Ref, true)
+			}
+		}
 		return err
 	})
 	if warning != "" {
@@ -83,11 +95,19 @@ func LogTail(ctx context.Context, machine Machine, ref Ref, lines int) ([]string
 	return log, err
 }
 
-// with opens the runtime of a server for one operation and closes it again.
+// with opens the runtime of a server for one operation and closes it again. The operation must be one that can be done
+// twice: it is, where the connection was lost under it.
 func with(ctx context.Context, machine Machine, ref Ref, phase Phase, summary string, do func(runtime) error) error {
-	opened, err := openRuntime(ctx, machine, Request{Process: ProcessOptions{Directory: ref.Base()}}, ref.Runtime)
-	if err == nil {
-		err = errors.Join(do(opened), opened.close())
+	once := func() error {
+		opened, err := openRuntime(ctx, machine, Request{Process: ProcessOptions{Directory: ref.Base()}}, ref.Runtime)
+		if err == nil {
+			err = errors.Join(do(opened), opened.close())
+		}
+		return err
+	}
+	err := once()
+	if ctx.Err() == nil && err != nil && isLost(machine, err) {
+		err = once()
 	}
 	if err == nil {
 		return nil

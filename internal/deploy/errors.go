@@ -26,6 +26,8 @@ type Error struct {
 	Started bool
 	// Remains says what is left on the machine and how to reach it; "" when nothing is.
 	Remains string
+	// stuck is set when what remains may be a running server that nobody asked to keep.
+	stuck bool
 	// Err is the cause; a context's error stays recognisable in it.
 	Err error
 }

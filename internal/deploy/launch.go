@@ -23,6 +23,8 @@ type launch struct {
 	progress progress
 	// replaced is the server that [Replace] is to replace; it isn't taken for a leftover.
 	replaced Ref
+	// losses counts the lost connections that were borne.
+	losses int
 }
 
 // Launch starts a server and returns when it has answered a real request. On failure, and when ctx is cancelled,
@@ -64,7 +66,9 @@ func (l *launch) prepare(ctx context.Context) (server.Wanted, error) {
 	l.progress.report(PhasePull, "getting what the server needs")
 	phase, cancel := l.schedule.enter(ctx, PhasePull)
 	defer cancel()
-	err := l.runtime.ready(phase, func(text string) { l.progress.often(PhasePull, text) })
+	err := l.again(phase, PhasePull, func() error {
+		return l.runtime.ready(phase, func(text string) { l.progress.often(PhasePull, text) })
+	})
 	if err != nil {
 		summary := "Image could not be pulled"
 		if l.runtime.kind() == Process {
@@ -116,13 +120,17 @@ func (l *launch) prove(ctx context.Context, ref Ref, api *vllm.Client) (Status, 
 	}
 	phase, cancel := l.schedule.enter(ctx, PhaseCompletion)
 	defer cancel()
-	if err := l.runtime.settle(phase, ref); err != nil {
+	if err := l.again(phase, PhaseCompletion, func() error { return l.runtime.settle(phase, ref) }); err != nil {
 		if ctx.Err() != nil {
 			return Status{}, &failure{phase: PhaseCompletion, summary: "Server could not be kept running", err: err}
 		}
 		l.warn(fmt.Sprintf("The server answers, but it will not be started again by itself: %v", err))
 	}
-	status, err := l.describe(phase, ref, api)
+	var status Status
+	err := l.again(phase, PhaseCompletion, func() (err error) {
+		status, err = l.describe(phase, ref, api)
+		return err
+	})
 	if err != nil {
 		return Status{}, &failure{phase: PhaseCompletion, summary: "Server could not be inspected", err: err}
 	}

@@ -45,7 +45,11 @@ func (l *launch) preflight(ctx context.Context) error {
 	l.progress.report(PhasePreflight, "examining the machine")
 	phase, cancel := l.schedule.enter(ctx, PhasePreflight)
 	defer cancel()
-	survey, err := l.look(phase)
+	var survey *survey
+	err := l.again(phase, PhasePreflight, func() (err error) {
+		survey, err = l.look(phase)
+		return err
+	})
 	if err != nil {
 		return l.failed(ctx, failure{phase: PhasePreflight, summary: "Machine could not be examined", err: err})
 	}

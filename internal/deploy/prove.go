@@ -99,6 +99,9 @@ var errSlow = errors.New("no answer in time")
 // alive tells why the server isn't running any more, nil while it is.
 func (l *launch) alive(ctx context.Context, ref Ref, phase Phase) *failure {
 	status, err := l.runtime.state(ctx, ref)
+	if ctx.Err() == nil && l.bears(phase, err) {
+		return nil // as far as is known; the next look logs in again
+	}
 	if err != nil {
 		summary := "Server could not be watched"
 		if ctx.Err() != nil {

@@ -30,7 +30,7 @@ func Replace(ctx context.Context, machine Machine, old Ref, request Request, pol
 	r := replacement{launch: l, old: old}
 	defer r.close()
 	if err := r.open(ctx); err != nil {
-		return Status{}, l.failed(ctx, failure{phase: PhaseStop, summary: "Old server could not be examined", err: err})
+		return Status{}, untouched(l.failed(ctx, failure{phase: PhaseStop, summary: "Old server could not be examined", err: err}))
 	}
 	if problem := r.stopOld(ctx); problem != nil {
 		return r.bringBack(ctx, policy, l.failed(ctx, *problem))
@@ -78,9 +78,11 @@ func (r *replacement) open(ctx context.Context) error {
 		}
 		r.previous = opened
 	}
-	status, err := r.previous.state(ctx, r.old)
-	r.found = err == nil && status.State != Gone
-	return err
+	return r.again(ctx, PhaseStop, func() error {
+		status, err := r.previous.state(ctx, r.old)
+		r.found = err == nil && status.State != Gone
+		return err
+	})
 }
 
 func (r *replacement) close() {
@@ -96,8 +98,15 @@ func (r *replacement) stopOld(ctx context.Context) *failure {
 	r.progress.report(PhaseStop, "stopping the old server")
 	phase, cancel := r.schedule.enter(ctx, PhaseStart)
 	defer cancel()
-	var err error
-	if r.aside, err = r.previous.setAside(phase, r.old); err != nil {
+	aside := func() (err error) {
+		r.aside, err = r.previous.setAside(phase, r.old)
+		return err
+	}
+	err := aside()
+	if r.aside.Restore == nil && phase.Err() == nil && r.bears(PhaseStop, err) { // it was only looked at
+		err = aside()
+	}
+	if err != nil {
 		return &failure{phase: PhaseStop, summary: "Old server could not be stopped", err: err}
 	}
 	return nil
@@ -109,8 +118,10 @@ func (r *replacement) removeOld(ctx context.Context) error {
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	_, err := r.previous.remove(after, r.old, true)
-	return err
+	return r.again(after, PhaseRemove, func() error {
+		_, err := r.previous.remove(after, r.old, true)
+		return err
+	})
 }
 
 // bringBack deals with a new server that failed; the launch has removed it already unless it is to be kept.
@@ -125,6 +136,10 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 	case !r.found || !r.aside.WasRunning:
 		e.Detail = joined(e.Detail, "Neither the old nor the new server runs: the old one wasn't running before.")
 		return Status{}, e
+	case e.stuck:
+		e.Detail = joined(e.Detail, "The old server is stopped. It was not started again, because the new one may still run and hold the GPU.")
+		e.Remains = joined(e.Remains+".", "The old server, stopped: "+r.previous.reach(r.aside.Ref))
+		return Status{}, e
 	case policy == Keep:
 		e.Detail = joined(e.Detail, "The old server is stopped and kept, and the failed new one was left for debugging.")
 		return Status{}, e
@@ -132,7 +147,10 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 	status, err := r.restore(ctx)
 	if err != nil {
 		e.Detail = joined(e.Detail, fmt.Sprintf("The old server could not be brought back: %v.", masked(err, r.secrets())))
-		e.Remains = joined(e.Remains, "the old server: "+r.previous.reach(r.aside.Ref))
+		if e.Remains != "" {
+			e.Remains += ". "
+		}
+		e.Remains += "The old server: " + r.previous.reach(r.aside.Ref)
 		return status, e
 	}
 	if ctx.Err() != nil {
@@ -152,15 +170,24 @@ func (r *replacement) restore(ctx context.Context) (Status, error) {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
 	defer cancel()
 	r.progress.report(PhaseStart, "bringing the old server back")
-	ref, err := r.aside.Restore(after)
+	var ref Ref
+	err := r.again(after, PhaseStart, func() (err error) { // it is stopped before it is started, so that it can't run twice
+		ref, err = r.aside.Restore(after)
+		return err
+	})
 	if err != nil {
 		return Status{}, err
 	}
 	old := r.proof(after, ref)
 	if ctx.Err() != nil {
-		err = r.previous.settle(after, ref)
-		status, inspectErr := r.previous.inspect(after, ref)
-		return status, errors.Join(err, inspectErr)
+		var status Status
+		err = r.again(after, PhaseStart, func() (err error) {
+			if err = r.previous.settle(after, ref); err == nil {
+				status, err = r.previous.inspect(after, ref)
+			}
+			return err
+		})
+		return status, err
 	}
 	status, problem := old.prove(after, ref, newClient(r.machine, r.oldTLS(), ref.Listen, ref.Port, r.aside.APIKey))
 	if problem == nil {

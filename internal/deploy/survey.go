@@ -154,7 +154,7 @@ func (s *survey) lookForPort(ctx context.Context, machine Machine) error {
 			return ctx.Err()
 		}
 		switch host.KindOf(err) {
-		case host.Lost, host.Closed, host.Prohibited:
+		case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed, host.Prohibited:
 			return err
 		default:
 			return nil

@@ -34,6 +34,7 @@ type failure struct {
 	log           []string
 	logErr        error
 	remains       string
+	stuck         bool // what remains may be a running server
 	// seen is the last progress before the failure was dealt with; "" = the last of all.
 	seen string
 }
@@ -56,10 +57,10 @@ func (l *launch) undo(ctx context.Context, ref Ref, problem failure) *Error {
 		problem.remains = l.runtime.reach(ref) + ". It was left for debugging and may hold GPU memory"
 	default:
 		l.progress.report(problem.phase, "removing what was started")
-		problem.remains = l.takeBack(after, ref)
+		problem.remains, problem.stuck = l.takeBack(after, ref)
 	}
 	e := l.failed(ctx, problem)
-	e.Started = true
+	e.Started, e.stuck = true, problem.stuck
 	return e
 }
 
@@ -69,34 +70,41 @@ func (l *launch) readLog(ctx context.Context, ref Ref) ([]string, error) {
 	return l.runtime.log(ctx, ref, logLines)
 }
 
-// takeBack removes the server and returns what is left of it, "" for nothing. A server whose id isn't known, because
-// the answer that would have told it was lost, is found by its owner's mark.
-func (l *launch) takeBack(ctx context.Context, ref Ref) string {
-	if ref.ID != "" {
-		note, err := l.runtime.remove(ctx, ref, true)
+// takeBack removes the server and returns what is left of it, "" for nothing, and whether that may be a running server.
+// A server whose id isn't known, because the answer that would have told it was lost, is found by its owner's mark.
+func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, stuck bool) {
+	refs := []Ref{ref}
+	if ref.ID == "" {
+		var found []Status
+		err := l.again(ctx, PhaseRemove, func() (err error) {
+			found, err = l.runtime.find(ctx, l.request.Owner)
+			return err
+		})
 		if err != nil {
-			return l.leftBehind(l.runtime.reach(ref), err)
+			return l.leftBehind("perhaps a server, if the request to start it took effect", err), true
 		}
-		return note
-	}
-	found, err := l.runtime.find(ctx, l.request.Owner)
-	if err != nil {
-		return l.leftBehind("perhaps a server, if the request to start it took effect", err)
+		refs = nil
+		for _, status := range found {
+			if status.ID != l.replaced.ID {
+				refs = append(refs, status.Ref)
+			}
+		}
 	}
 	var notes []string
-	for _, status := range found {
-		if status.ID == l.replaced.ID {
-			continue
-		}
-		note, err := l.runtime.remove(ctx, status.Ref, true)
+	for _, ref := range refs {
+		var note string
+		err := l.again(ctx, PhaseRemove, func() (err error) {
+			note, err = l.runtime.remove(ctx, ref, true)
+			return err
+		})
 		if err != nil {
-			note = l.leftBehind(l.runtime.reach(status.Ref), err)
+			note, stuck = l.leftBehind(l.runtime.reach(ref), err), true
 		}
 		if note != "" {
 			notes = append(notes, note)
 		}
 	}
-	return strings.Join(notes, "; ")
+	return strings.Join(notes, "; "), stuck
 }
 
 func (l *launch) leftBehind(what string, err error) string {

@@ -74,7 +74,7 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 			err = engine.ask(ctx, machine)
 			return engine, err
 		}
-		if ctx.Err() != nil || host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
+		if ctx.Err() != nil || isConnection(err) {
 			return nil, failed(ctx, "reach the container engine", err)
 		}
 		absent[program] = isAbsent(err)
@@ -93,6 +93,16 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or let the user reach it: membership in the" +
 			" group docker, or sudo without a password.",
 		Err: errors.Join(attempts...),
+	}
+}
+
+// isConnection tells whether an attempt failed because of the connection to the machine: then it says nothing of engines.
+func isConnection(err error) bool {
+	switch host.KindOf(err) {
+	case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -152,7 +152,8 @@ func (e *Engine) Restart(ctx context.Context, ref server.Ref) error {
 	return known(failed(ctx, "restart the container "+ref.Name, err))
 }
 
-// SetAside stops a server to make room for another, and frees its name. [server.Aside.Restore] brings it back.
+// SetAside stops a server to make room for another, and frees its name. [server.Aside.Restore] brings it back; it stops
+// the server first where it still runs or is about to end, because a stop goes on in the engine when its caller is lost.
 func (e *Engine) SetAside(ctx context.Context, ref server.Ref) (server.Aside, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
@@ -182,8 +183,12 @@ func (e *Engine) SetAside(ctx context.Context, ref server.Ref) (server.Aside, er
 }
 
 func (e *Engine) bringBack(ctx context.Context, ref server.Ref, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
 	defer cancel()
+	grace := int(stopGrace.Seconds())
+	if _, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace}); err != nil {
+		return failed(ctx, "stop the container "+name, err)
+	}
 	if original, _, cut := strings.Cut(name, "-replaced-"); cut {
 		name = original
 	}

@@ -94,7 +94,7 @@ func (h *Host) put(ctx context.Context, directory, name, content string) error {
 func (h *Host) launch(ctx context.Context, directory string, environment map[string]string, command ...string) (string, error) {
 	const op = "start a process"
 	args := append([]string{"sh", path.Join(directory, "launcher.sh"), "start", directory}, command...)
-	result, err := h.machine.Run(ctx, host.Command{Args: args, Stdin: strings.NewReader(encodeEnvironment(environment))})
+	result, err := h.machine.Run(ctx, host.Command{Args: args, Stdin: strings.NewReader(encodeEnvironment(environment) + "\n")})
 	if err == nil && result.ExitCode != 0 {
 		err = exitError(result)
 	}

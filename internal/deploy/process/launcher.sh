@@ -1,7 +1,7 @@
 # Starts, watches and ends one server on a machine. It is the same for every deployment: whatever differs comes
 # as quoted arguments, and secrets come on standard input. It needs a POSIX shell, setsid, and Linux's /proc.
 #
-#   start DIR PROGRAM ARGUMENT…   environment on standard input, NAME=VALUE, values escaped for printf %b
+#   start DIR PROGRAM ARGUMENT…   environment on standard input, NAME=VALUE, values escaped for printf %b, then an empty line
 #   supervise DIR PROGRAM …       what start leaves running, in a session of its own
 #   status DIR                    what is known of the server, one fact a line
 #   list BASE                     status of every server under BASE/servers
@@ -64,11 +64,15 @@ start_server() {
 	dir=$1
 	shift
 	command -v setsid >/dev/null || { echo 'the machine has no setsid (package util-linux)' >&2; exit 3; }
-	while IFS= read -r line && [ -n "$line" ]; do
+	complete=
+	while IFS= read -r line; do
+		[ -n "$line" ] || { complete=yes; break; }
 		value=$(printf '%b.' "${line#*=}")
 		export "${line%%=*}=${value%.}"
 	done
-	unset line value
+	# Without its last variables a server might ask nobody for a key.
+	[ -n "$complete" ] || { echo 'the connection ended before all variables had come' >&2; exit 5; }
+	unset line value complete
 	# Programs that vLLM starts are looked up beside it first.
 	case $1 in */bin/*) PATH=${1%/*}:$PATH; export PATH ;; esac
 	rm -f "$dir/identity" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
@@ -89,7 +93,7 @@ supervise() {
 	trap 'stopping=yes; [ -z "$child" ] || kill -s TERM "$child" 2>/dev/null' TERM
 	write "$dir/boot" "$(this_boot)"
 	read_stat $$
-	write "$dir/identity" "$$ $start"
+	write "$dir/identity" "$$ $start" || exit 1 # removed meanwhile: nobody would find this server
 	while :; do
 		write "$dir/state" running
 		began=$(date +%s)

@@ -394,6 +394,13 @@ func TestSetAsideAndRestore(t *testing.T) {
 		t.Fatalf("restored as %s, %v", restored.ID, err)
 	}
 	eventually(t, "the second start", func() bool { return read(t, out) == want })
+	// Once more, as after an answer that was lost: the one that runs makes room first.
+	if again, err := aside.Restore(within(t)); err != nil || again.ID == restored.ID {
+		t.Fatalf("restored again as %s, %v", again.ID, err)
+	}
+	if status := inspect(t, h, restored); status.State != server.Gone {
+		t.Errorf("the one of before: %s", status.State)
+	}
 	// No file but what the script itself wrote holds the key.
 	_ = filepath.WalkDir(h.base, func(path string, entry os.DirEntry, _ error) error {
 		if path != out && entry.Type().IsRegular() && strings.Contains(read(t, path), "planted-key") {
@@ -410,6 +417,27 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// A server whose variables didn't come through whole isn't started: without its key it would answer anybody.
+func TestCutOffEnvironmentStartsNothing(t *testing.T) {
+	t.Parallel()
+	h, ref := start(t, `echo started >>"$0.out"; exec sleep 600`, nil)
+	out := filepath.Join(h.base, "program.out")
+	eventually(t, "the first start", func() bool { return read(t, out) != "" })
+	if err := h.Stop(within(t), ref, true); err != nil {
+		t.Fatal(err)
+	}
+	result, err := local{}.Run(within(t), host.Command{
+		Args:  []string{"sh", filepath.Join(ref.Directory, "launcher.sh"), "start", ref.Directory, filepath.Join(h.base, "program")},
+		Stdin: strings.NewReader(encodeEnvironment(map[string]string{"A": "b", "VLLM_API_KEY": "key"})),
+	})
+	if err != nil || result.ExitCode != 5 || !strings.Contains(result.Stderr, "variables") {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if said := read(t, out); said != "started\n" {
+		t.Errorf("it was started: %q", said)
+	}
 }
 
 func TestDeleteKeepsToItsDirectory(t *testing.T) {

@@ -142,6 +142,10 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref) (server.Aside, erro
 		if !aside.WasRunning {
 			return ref, &Error{Op: "start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
 		}
+		// Stopped again first: a stop, or an earlier start, may have been cut off from this side and not on the machine.
+		if err := h.Stop(ctx, ref, false); err != nil {
+			return ref, err
+		}
 		restored := ref
 		var err error
 		restored.ID, err = h.launch(ctx, ref.Directory, environment, append([]string{seen.record.Program}, seen.record.Arguments...)...)

@@ -1,0 +1,39 @@
+package deploy
+
+import (
+	"context"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+// maxLosses is how many lost connections an operation bears. A machine that isn't logged in to again by itself, as a
+// [host.Line] is, fails at the next command anyway.
+const maxLosses = 3
+
+// bears tells whether err is about a lost connection that the operation can go on after.
+func (l *launch) bears(phase Phase, err error) bool {
+	if err == nil || l.losses == maxLosses || !isLost(l.machine, err) {
+		return false
+	}
+	l.losses++
+	l.progress.report(phase, "the connection to the machine was lost; logging in again")
+	return true
+}
+
+// again does once more what can be done twice without harm, where the connection was lost under it.
+func (l *launch) again(ctx context.Context, phase Phase, do func() error) error {
+	err := do()
+	if ctx.Err() == nil && l.bears(phase, err) {
+		err = do()
+	}
+	return err
+}
+
+// isLost tells whether something failed because the connection was lost: not every library keeps that in its error.
+func isLost(machine Machine, err error) bool {
+	if host.KindOf(err) == host.Lost {
+		return true
+	}
+	connection, ok := machine.(interface{ Err() error })
+	return ok && host.KindOf(connection.Err()) == host.Lost
+}
