@@ -4,7 +4,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
@@ -212,54 +211,5 @@ func TestDeploymentsOnOnePort(t *testing.T) {
 	}
 	if err := w.serves(1)(nil); err != nil {
 		t.Error(err)
-	}
-}
-
-// A connection that is lost, early or while the model loads, is an error that says
-// what is left; the next apply recovers, with one server.
-func TestDeploymentConnectionLost(t *testing.T) {
-	t.Parallel()
-	w, c, session := staged(t)
-	m := w.theMachine(t)
-	wanted := onSession(t, session, nil)
-	commands := len(m.CommandLog())
-	for name, when := range map[string]func() bool{
-		"preflight": func() bool { return len(m.CommandLog()) > commands },
-		"load": func() bool {
-			claims, err := w.servers()
-			return err == nil && len(claims) > 0
-		},
-	} {
-		if err := m.SetFacts(func(f *machinefs.Facts) { f.VLLM.Load = 3 * time.Minute }); err != nil {
-			t.Fatal(err)
-		}
-		dropped := make(chan struct{})
-		go func() {
-			defer close(dropped)
-			eventually(t, name, when)
-			m.DropConnections()
-		}()
-		made, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, wanted))
-		<-dropped
-		if !made.state.IsNull() {
-			t.Errorf("%s: it is in state", name)
-		}
-		expect(t, diags, "ERROR: ", "connection|broke|lost|EOF|closed")
-		if name == "load" { // it is logged in again to remove what was started
-			expect(t, diags, "the connection is lost", "has been removed from the machine")
-		}
-		if err := w.nothingServes(nil); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := m.SetFacts(func(f *machinefs.Facts) { f.VLLM.Load = 15 * time.Second }); err != nil {
-			t.Fatal(err)
-		}
-		server := c.create(deploymentType, wanted)
-		if err := w.serves(1)(nil); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		_, diags = c.destroy(deploymentType, server)
-		expect(t, diags)
-		commands = len(m.CommandLog())
 	}
 }

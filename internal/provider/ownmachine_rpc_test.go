@@ -20,7 +20,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
@@ -212,22 +211,7 @@ func TestDeploymentThroughBastion(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
 	target := w.theMachine(t)
-	public, err := host.PublicKeyOf(text(t, session.state, "ssh.private_key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	jump, err := machine.Start(machine.Options{
-		AuthorizedKeys: []string{public}, Facts: machinefs.Facts{User: "jump"},
-		Routes: []string{fmt.Sprintf("%s:%d", target.Host(), target.Port())},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := jump.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	jump := jumpHost(t, text(t, session.state, "ssh.private_key"), target)
 	through := func(hostKey string) values {
 		bastion := values{"host": jump.Host(), "port": jump.Port(), "user": "jump", "host_key": hostKey}
 		return onSession(t, session, values{"ssh": with(login(t, session), values{"bastion": bastion})})

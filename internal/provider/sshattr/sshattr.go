@@ -112,8 +112,8 @@ func bastionFields() []field {
 		},
 		{
 			name: "host_key", strings: hostKeyValidators(),
-			text: "The jump host's public host key. When left out, any is accepted: what goes through the jump host is encrypted for the" +
-				" machine all the same.",
+			text: "The jump host's public host key. When left out, the key seen at first contact is trusted, and kept where there is a" +
+				" state to keep it in.",
 		},
 	}
 }
@@ -256,13 +256,16 @@ func (m Model) Config(provider providerdata.SSH) host.Config {
 	if m.Bastion.IsNull() || m.Bastion.IsUnknown() {
 		return cfg
 	}
-	bastion := keysOf(m.Bastion).Config(provider)
+	bastion := m.BastionKeys().Config(provider)
 	if len(bastion.PrivateKeys) == 0 && bastion.AgentSocket == "" {
 		bastion.PrivateKeys = cfg.PrivateKeys
 	}
 	cfg.Bastion = &bastion
 	return cfg
 }
+
+// BastionKeys are the jump host's address and keys, all null without one.
+func (m Model) BastionKeys() Keys { return keysOf(m.Bastion) }
 
 // keysOf reads an object that has the attributes of Keys.
 func keysOf(object types.Object) Keys {

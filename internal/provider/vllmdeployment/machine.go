@@ -21,7 +21,7 @@ const loginLimit = 5 * time.Minute
 // connect logs in, waiting for a while for a machine that doesn't answer yet, and
 // notes the host key that was seen. A machine that is known to be gone is not
 // waited for.
-func (r *Resource) connect(ctx context.Context, m *model) (*host.Client, error) {
+func (r *Resource) connect(ctx context.Context, m *model) (*host.Line, error) {
 	return r.login(ctx, m, func(ctx context.Context, cfg host.Config) (*host.Client, error) {
 		ctx, cancel := context.WithTimeout(ctx, loginLimit)
 		defer cancel()
@@ -30,14 +30,14 @@ func (r *Resource) connect(ctx context.Context, m *model) (*host.Client, error) 
 }
 
 // connectOnce logs in without waiting.
-func (r *Resource) connectOnce(ctx context.Context, m *model) (*host.Client, error) {
+func (r *Resource) connectOnce(ctx context.Context, m *model) (*host.Line, error) {
 	return r.login(ctx, m, host.Dial)
 }
 
 // dialer is host.Dial, or waits.
 type dialer func(context.Context, host.Config) (*host.Client, error)
 
-func (r *Resource) login(ctx context.Context, m *model, dial dialer) (*host.Client, error) {
+func (r *Resource) login(ctx context.Context, m *model, dial dialer) (*host.Line, error) {
 	ssh, diags := m.sshOf(ctx)
 	if diags.HasError() {
 		return nil, fmt.Errorf("the ssh attribute can't be read: %v", diags)
@@ -45,6 +45,9 @@ func (r *Resource) login(ctx context.Context, m *model, dial dialer) (*host.Clie
 	cfg := ssh.Config(r.data.Credentials())
 	if cfg.HostKey == "" {
 		cfg.HostKey = m.HostKey.ValueString()
+	}
+	if cfg.Bastion != nil && cfg.Bastion.HostKey == "" {
+		cfg.Bastion.HostKey = m.BastionHostKey.ValueString()
 	}
 	client, err := dial(ctx, cfg)
 	if err != nil {
@@ -54,7 +57,11 @@ func (r *Resource) login(ctx context.Context, m *model, dial dialer) (*host.Clie
 	if ssh.HostKey.ValueString() == "" {
 		m.HostKey = types.StringValue(client.HostKey())
 	}
-	return client, nil
+	m.BastionHostKey = ssh.BastionKeys().HostKey
+	if cfg.Bastion != nil && m.BastionHostKey.ValueString() == "" {
+		m.BastionHostKey = types.StringValue(client.BastionHostKey())
+	}
+	return host.NewLine(client, cfg), nil
 }
 
 // machineGone asks the shopper about a machine that doesn't answer.
@@ -121,7 +128,7 @@ func note(owner string, made bool) {
 }
 
 // launch is deploy.Launch, with an entry in the journal.
-func (r *Resource) launch(ctx context.Context, machine *host.Client, plan *model, request deploy.Request) (deploy.Status, error) {
+func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request deploy.Request) (deploy.Status, error) {
 	left, err := r.journal().begin(request.Owner)
 	if err != nil {
 		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
@@ -129,9 +136,6 @@ func (r *Resource) launch(ctx context.Context, machine *host.Client, plan *model
 	request.Takeover = left && !madeHere(request.Owner)
 	status, err := deploy.Launch(ctx, machine, request)
 	failed, ok := deploy.AsError(err)
-	if ok && failed.Remains != "" && machine.Err() != nil && !request.KeepFailed {
-		r.clean(ctx, *plan, request, failed)
-	}
 	switch {
 	case err == nil:
 		note(request.Owner, true)
@@ -141,42 +145,6 @@ func (r *Resource) launch(ctx context.Context, machine *host.Client, plan *model
 		}
 	}
 	return status, err
-}
-
-// cleanLimit bounds the removal of what a launch left whose connection was lost.
-const cleanLimit = 2 * time.Minute
-
-// clean logs in once more, where the connection was lost, to remove what the launch
-// could not.
-func (r *Resource) clean(ctx context.Context, plan model, request deploy.Request, failed *deploy.Error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
-	defer cancel()
-	machine, err := r.connect(ctx, &plan)
-	if err != nil {
-		tflog.Warn(ctx, "the machine could not be logged in to again", map[string]any{"error": err.Error()})
-		return
-	}
-	defer closeMachine(machine)
-	kinds := []deploy.Kind{request.Runtime}
-	if request.Runtime == deploy.Auto {
-		kinds = []deploy.Kind{deploy.Process, deploy.Container}
-	}
-	for _, kind := range kinds {
-		found, err := deploy.Find(ctx, machine, deploy.Ref{Runtime: kind, Owner: request.Owner})
-		for _, status := range found {
-			if err == nil && !status.RestartsItself { // a finished one isn't this launch's
-				_, err = deploy.Remove(ctx, machine, status.Ref)
-			}
-		}
-		if err != nil {
-			tflog.Warn(ctx, "what was started could not be removed", map[string]any{"error": err.Error()})
-			return
-		}
-		if len(found) > 0 {
-			break // the machine may have nothing of the other kind
-		}
-	}
-	failed.Remains = ""
 }
 
 func (r *Resource) journal() journal {

@@ -56,6 +56,7 @@ type model struct {
 	TunnelCommand     types.String   `tfsdk:"tunnel_command"`
 	CACertificate     types.String   `tfsdk:"ca_certificate"`
 	HostKey           types.String   `tfsdk:"host_key"`
+	BastionHostKey    types.String   `tfsdk:"bastion_host_key"`
 	ImageDigest       types.String   `tfsdk:"image_digest"`
 	VLLMVersion       types.String   `tfsdk:"vllm_version"`
 	ServedMaxModelLen types.Int64    `tfsdk:"served_max_model_len"`

@@ -39,7 +39,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	plan.planAPIKey(config, state)
 	ssh, diags := plan.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
-	plan.planHostKey(ssh, state)
+	plan.planHostKeys(ssh, state)
 	starts := creates || restarts(ctx, state, plan, &resp.Diagnostics)
 	if !creates && movesAway(ctx, state, plan, &resp.Diagnostics) {
 		resp.RequiresReplace = append(resp.RequiresReplace, sshattr.Path()) // core plans a creation next
@@ -74,18 +74,39 @@ func (m *model) planAPIKey(config, state model) {
 	}
 }
 
-// planHostKey pins the key that was given, else the one that has been seen.
-func (m *model) planHostKey(ssh sshattr.Model, state model) {
-	switch {
-	case m.SSH.IsUnknown() || ssh.HostKey.IsUnknown():
-		m.HostKey = types.StringUnknown()
-	case !ssh.HostKey.IsNull():
-		m.HostKey = ssh.HostKey
-	case !state.HostKey.IsNull():
-		m.HostKey = state.HostKey
-	default:
-		m.HostKey = types.StringUnknown()
+// planHostKeys pins the keys that were given, else those that have been seen.
+func (m *model) planHostKeys(ssh sshattr.Model, state model) {
+	m.HostKey, m.BastionHostKey = types.StringUnknown(), types.StringUnknown()
+	if m.SSH.IsUnknown() {
+		return
 	}
+	m.HostKey = pin(ssh.HostKey, state.HostKey)
+	switch will, was := ssh.BastionKeys(), bastionOf(state.SSH); {
+	case ssh.Bastion.IsNull():
+		m.BastionHostKey = types.StringNull()
+	case ssh.Bastion.IsUnknown():
+	case will.Host.Equal(was.Host) && will.Port.Equal(was.Port):
+		m.BastionHostKey = pin(will.HostKey, state.BastionHostKey)
+	default: // another jump host
+		m.BastionHostKey = pin(will.HostKey, types.StringNull())
+	}
+}
+
+// pin is the key that was given, else the one that has been seen, else what the next login will see.
+func pin(given, seen types.String) types.String {
+	switch {
+	case !given.IsNull():
+		return given
+	case !seen.IsNull():
+		return seen
+	}
+	return types.StringUnknown()
+}
+
+// bastionOf is the jump host of an ssh attribute.
+func bastionOf(ssh types.Object) sshattr.Keys {
+	bastion, _ := ssh.Attributes()["bastion"].(types.Object) // the schema's type
+	return sshattr.Model{Bastion: bastion}.BastionKeys()
 }
 
 // jumpKnown tells whether it is known which jump host there is, if any.

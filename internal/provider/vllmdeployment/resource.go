@@ -84,7 +84,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		return
 	}
 	defer closeMachine(machine)
-	status, err := r.launch(ctx, machine, &plan, request)
+	status, err := r.launch(ctx, machine, request)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be started", err))
 		return
@@ -94,7 +94,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 }
 
 // closeMachine ends a login that everything has been done over.
-func closeMachine(machine *host.Client) {
+func closeMachine(machine *host.Line) {
 	_ = machine.Close()
 }
 
@@ -122,8 +122,11 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	if !plan.ID.IsUnknown() { // the server stays as it is
 		ssh, diags := plan.sshOf(ctx)
 		resp.Diagnostics.Append(diags...)
-		if plan.planHostKey(ssh, state); plan.HostKey.IsUnknown() { // the machine isn't logged in to
-			plan.HostKey = types.StringNull()
+		plan.planHostKeys(ssh, state)
+		for _, key := range []*types.String{&plan.HostKey, &plan.BastionHostKey} {
+			if key.IsUnknown() { // the machine isn't logged in to
+				*key = types.StringNull()
+			}
 		}
 		resp.Diagnostics.Append(plan.setReach(ctx, ssh)...)
 		resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)

@@ -324,6 +324,7 @@ func results() map[string]schema.Attribute {
 			" without `tls`."),
 		"host_key": text("The machine's host key as it was given or seen at first contact. A machine that presents another one is refused;" +
 			" `ssh.host_key` accepts it."),
+		"bastion_host_key": text("The jump host's host key, likewise; `ssh.bastion.host_key` accepts another one. Null without `ssh.bastion`."),
 		"tunnel_command": text("Command that opens the server's port on this side, through the jump host where there is one, for" +
 			" whoever has the machine's key in their SSH agent or configuration."),
 		"image_digest":         text("The image that really runs."),
