@@ -127,6 +127,7 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 		offer.PricePerHour)
 	asked := time.Now()
 	created, err := r.ask(ctx, offer, mark)
+	r.asked = r.asked || err == nil || !notSent(err)
 	if err != nil {
 		return r.refused(ctx, &doubt{held: h, asked: asked}, offer, err)
 	}

@@ -3,6 +3,7 @@ package rental
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -25,8 +26,12 @@ func (r *run) clearName(ctx context.Context) error {
 	if err != nil || len(active) == 0 {
 		return err
 	}
-	if !r.ReplaceConflicting {
-		return &ConflictError{Name: r.Name, Sessions: active, Journal: r.journal.Dir()}
+	here := slices.ContainsFunc(active, func(s shopper.Session) bool {
+		_, made := r.made.Load(s.ConsumerID)
+		return made
+	})
+	if here || !r.ReplaceConflicting {
+		return &ConflictError{Name: r.Name, Sessions: active, Journal: r.journal.Dir(), Here: here}
 	}
 	for _, s := range active {
 		r.say("Releasing session %s, which is in the way of the name %s", s.ID, r.Name)

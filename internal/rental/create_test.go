@@ -311,3 +311,73 @@ func TestSideBySideRentalsTakeDifferentOffers(t *testing.T) {
 		}
 	})
 }
+
+// TestNameIsRentedUnderOnce: two resources of one configuration with the same
+// name get one machine, and the second an error, also where it would replace.
+func TestNameIsRentedUnderOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
+		r := w.process()
+		o := order("box")
+		o.ReplaceConflicting = true
+		errs := make(chan error, 2)
+		for range cap(errs) {
+			go func() { errs <- w.apply(t.Context(), r, o) }()
+		}
+		err := errors.Join(<-errs, <-errs)
+		if refused := caught[*ConflictError](t, err, `"box"`, "nothing was rented", "a name of its own"); !refused.Here {
+			t.Error("the name counts as somebody else's")
+		}
+		fails[*ConflictError](t, w.apply(t.Context(), r, o), w.state["box"].Session.ID, "for another resource of this configuration")
+		if n := w.f.count("create"); n != 1 || !w.f.bills("m0") {
+			t.Errorf("%d requests to rent, and the first machine bills: %v", n, w.f.bills("m0"))
+		}
+		w.known()
+		// Another run may replace it, as it is told to.
+		ok(t, w.apply(t.Context(), w.process(), o))
+	})
+}
+
+// TestNothingWasRentedIsSaid wherever nothing was asked for, and nowhere else.
+func TestNothingWasRentedIsSaid(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		at   string // the operation that fails
+		v    verdict
+		said bool
+	}{
+		{"service down", "ready", verdict{before: unreachable()}, true},
+		{"sessions can't be listed", "list", verdict{before: refusal(500, "", "oops")}, true},
+		{"offers can't be listed", "offers", verdict{before: foreign(404)}, true},
+		{"not sent", "create", verdict{before: unreachable()}, true},
+		{"interrupted", "offers", verdict{delay: time.Hour}, true},
+		{"refused", "create", verdict{before: refusal(403, "", "no")}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.nothing()
+				w.f.fault(test.at, 0, test.v)
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(time.Minute, cancel)
+				err := w.apply(ctx, w.process(), order("box"))
+				if err == nil || strings.Contains(err.Error(), "Nothing was rented.") != test.said {
+					t.Errorf("%v", err)
+				}
+				if stopped := caughtCancel(err); stopped != (test.name == "interrupted") {
+					t.Errorf("a cancel: %v (%v)", stopped, err)
+				}
+			})
+		})
+	}
+}
+
+func caughtCancel(err error) bool {
+	_, is := errors.AsType[*CancelledError](err)
+	return is && errors.Is(err, context.Canceled)
+}

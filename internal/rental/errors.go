@@ -24,8 +24,8 @@ type NoOfferError struct {
 func (e *NoOfferError) Error() string {
 	switch {
 	case e.OfferID != "":
-		return fmt.Sprintf("The shopper has no offer %s: it is rented, withdrawn, or hidden for a while after failing. %v",
-			e.OfferID, e.Err)
+		return fmt.Sprintf("The shopper has no offer %s: it is rented, withdrawn, or hidden for a while after failing. The data"+
+			" source shopper_gpu_offers lists what there is; requirements choose for you. (%v)", e.OfferID, e.Err)
 	case e.Fit > 0:
 		return fmt.Sprintf("All %d offers that meet the requirements have been tried.", e.Fit)
 	default:
@@ -105,11 +105,15 @@ func (e *AttemptsError) Unwrap() []error {
 // CancelledError says that renting was interrupted by the user, and that the
 // machine has been given back.
 type CancelledError struct {
+	// SessionID is "" where nothing had been rented yet.
 	SessionID string
 	Err       error
 }
 
 func (e *CancelledError) Error() string {
+	if e.SessionID == "" {
+		return "Interrupted before a machine was asked for. Nothing was rented."
+	}
 	return fmt.Sprintf("Interrupted while session %s was being made ready. It has been released and no longer costs anything (%v).",
 		e.SessionID, e.Err)
 }
@@ -184,14 +188,25 @@ type ConflictError struct {
 	Name     string
 	Sessions []shopper.Session
 	Journal  string
+	// Here is true where this process has rented under the name, or is doing so:
+	// then there may be no sessions yet.
+	Here bool
 }
 
 func (e *ConflictError) Error() string {
+	const ownName = "Give each session a name of its own: by it a machine is found again after a crash."
+	if e.Here && len(e.Sessions) == 0 {
+		return fmt.Sprintf("Another resource of this configuration is being rented under the name %q, so nothing was rented for this"+
+			" one. %s", e.Name, ownName)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Something is already rented under the name %q:\n", e.Name)
 	for _, s := range e.Sessions {
 		fmt.Fprintf(&b, "  session %s, %s, %d × %s on %s, $%.4g/h, since %s\n", s.ID, s.Status, s.GPUCount, s.GPUType, s.Cloud,
 			s.PricePerHour, s.CreatedAt.UTC().Format(time.RFC3339))
+	}
+	if e.Here {
+		return b.String() + "\nThis run has rented it for another resource of this configuration. " + ownName
 	}
 	b.WriteString("\nNothing here proves that it is a leftover: it may belong to another stack. Take it over with an import," +
 		" choose another name, release it yourself, or set on_conflict = \"replace\" to have it released. With" +
@@ -210,7 +225,8 @@ type BudgetError struct {
 
 func (e *BudgetError) Error() string {
 	return fmt.Sprintf("The provider's budget allows $%.4g an hour. %d live sessions of this consumer and what this run rents"+
-		" cost $%.4g already; the offer costs $%.4g more. Nothing was rented.", e.Ceiling, e.Sessions, e.Spent, e.Price)
+		" cost $%.4g already; the offer costs $%.4g more. Destroy a session, raise budget.max_price_per_hour, or ask for a cheaper"+
+		" machine.", e.Ceiling, e.Sessions, e.Spent, e.Price)
 }
 
 // ExtendError says that a reservation was not seen to be extended.
@@ -251,7 +267,11 @@ type noted struct {
 }
 
 func (e *noted) Error() string {
-	return e.err.Error() + "\n\n" + strings.Join(e.notes, "\n")
+	text := e.err.Error()
+	if !strings.Contains(text, "\n") && !strings.HasSuffix(text, ".") {
+		text += "."
+	}
+	return text + "\n\n" + strings.Join(e.notes, "\n")
 }
 
 func (e *noted) Unwrap() error { return e.err }

@@ -93,6 +93,9 @@ type Renter struct {
 	market   *market
 	// inState are the marks that this process knows to be in Terraform's state.
 	inState sync.Map
+	// names are those that this process is renting under, made the marks that it has
+	// rented.
+	names, made sync.Map
 
 	askLimit, listPatience time.Duration // the constants; shorter in tests on a real clock
 }
@@ -184,10 +187,14 @@ func (r *Renter) Mark(name string) Mark {
 // Cancelling ctx stops it: what was rented is released first, within a deadline
 // of its own.
 func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
+	if _, taken := r.names.LoadOrStore(order.Name, true); taken {
+		return nil, &ConflictError{Name: order.Name, Here: true}
+	}
+	defer r.names.Delete(order.Name)
 	run := &run{Renter: r, Order: order, tried: map[string]bool{}}
 	defer run.letGo() // also when a callback panics: the next call must find a leftover
 	if err := run.waitReady(ctx); err != nil {
-		return nil, err
+		return nil, run.noted(err)
 	}
 	if err := run.clearName(ctx); err != nil {
 		return nil, run.noted(err)
@@ -197,6 +204,7 @@ func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
 	if rental == nil {
 		return nil, run.noted(err)
 	}
+	r.made.Store(rental.Mark.String(), true)
 	rental.Warnings = append(rental.Warnings, run.warnings...)
 	run.keep(rental.held)
 	return rental, err
@@ -210,6 +218,7 @@ type run struct {
 	failed   []Attempt
 	doubts   []*doubt
 	held     []*held // entries that this call works on
+	asked    bool    // whether a request that rents was sent
 	warnings []string
 }
 
@@ -238,12 +247,22 @@ func (r *run) dropped() {
 	}
 }
 
-// noted adds the warnings to an error that is all that Rent returns.
+// noted adds to an error that is all that Rent returns that nothing was rented,
+// where that is so, and the warnings.
 func (r *run) noted(err error) error {
-	if err == nil || len(r.warnings) == 0 {
+	notes := r.warnings
+	_, unreleased := errors.AsType[*NotReleasedError](err) // what an earlier run left
+	switch {
+	case r.asked:
+	case errors.Is(err, context.Canceled) && !unreleased:
+		err = &CancelledError{Err: err}
+	default:
+		notes = append([]string{"Nothing was rented."}, notes...)
+	}
+	if err == nil || len(notes) == 0 {
 		return err
 	}
-	return &noted{err: err, notes: r.warnings}
+	return &noted{err: err, notes: notes}
 }
 
 // letGo lets other calls see the journal's entries as they are now.

@@ -69,7 +69,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"budget", &rental.BudgetError{Ceiling: 1, Spent: 0.9, Price: 0.31, Sessions: 2}, "Budget would be exceeded",
-			[]string{"$1 an hour", "$0.31", "Nothing was rented"},
+			[]string{"$1 an hour", "$0.31", "Destroy a session", "budget.max_price_per_hour"},
 		},
 		{
 			"attempts", &rental.AttemptsError{Attempts: []rental.Attempt{{Offer: offer, Err: answer}, {Offer: offer, Err: unusable}}},
@@ -79,7 +79,7 @@ func TestErrors(t *testing.T) {
 		{"no offer", &rental.NoOfferError{Total: 1, Rejected: []rental.Rejection{{
 			Offer: offer, Requirements: []string{"min_vram_gb"}, Reasons: []string{"each GPU has 23 GB"},
 		}}}, "No offer fits", []string{"min_vram_gb: 1 of 1", "Closest", "bluelobster-1", "23 GB"}},
-		{"that offer", &rental.NoOfferError{OfferID: "x-1", Err: answer}, "No offer fits", []string{"x-1"}},
+		{"that offer", &rental.NoOfferError{OfferID: "x-1", Err: answer}, "No offer fits", []string{"x-1", "shopper_gpu_offers"}},
 		{
 			"not ready", &rental.NotReadyError{URL: "http://shopper:8080", Waited: time.Minute}, "Shopper is not ready",
 			[]string{"http://shopper:8080", "1m0s"},
@@ -90,6 +90,14 @@ func TestErrors(t *testing.T) {
 		},
 		{"unusable", unusable, "Machine could not be used", []string{"s-1", "never became ready", "req-4711"}},
 		{"interrupted", cancelled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
+		{
+			"interrupted early", &rental.CancelledError{Err: context.Canceled}, "Interrupted",
+			[]string{"before a machine was asked for", "Nothing was rented"},
+		},
+		{
+			"name used twice", &rental.ConflictError{Name: "n", Here: true}, "Name is already in use",
+			[]string{`"n"`, "Another resource", "nothing was rented", "a name of its own"},
+		},
 		{"journal", &rental.JournalError{Dir: "/d", Err: errors.New("read-only")}, fallback, []string{"/d", "read-only"}},
 
 		{"answer", answer, fallback, []string{"the cloud refused", "req-4711", "503"}},
