@@ -1,9 +1,12 @@
 package provider_test
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
 // A session that something else rented carries no name: it takes the
@@ -152,4 +155,67 @@ func TestSessionQA1_002_NotReleased(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Requirements that only the apply will know are judged as far as they are known,
+// and what the apply can't do about the rest is said beforehand.
+func TestSessionUnknownRequirements(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	made := c.create(sessionType, values{"name": "test", "requirements": values{"clouds": []any{"bluelobster"}}})
+	for name, needs := range map[string]any{
+		"one":     values{"clouds": []any{"bluelobster"}, "min_vram_gb": unknown},
+		"element": values{"clouds": []any{"bluelobster", unknown}},
+		"all":     unknown,
+	} {
+		p := c.plan(sessionType, made, values{"name": "test", "requirements": needs})
+		expect(t, p.Diagnostics, "WARNING: Requirements are not known yet: test", "kept if it meets them", "-target")
+		if len(p.replaced()) > 0 {
+			t.Errorf("%s: the plan replaces it for %v", name, p.replaced())
+		}
+	}
+	known := values{"clouds": []any{"bluelobster"}, "min_vram_gb": 16}
+	expect(t, c.plan(sessionType, made, values{"name": "test", "requirements": known}).Diagnostics)
+	p := c.plan(sessionType, made, values{"name": "test", "requirements": values{"max_price_per_hour": 0.01, "min_vram_gb": unknown}})
+	if len(p.replaced()) == 0 {
+		t.Error("a machine that doesn't meet what is known is kept")
+	}
+	_, diags := c.destroy(sessionType, made)
+	expect(t, diags)
+}
+
+// A session that somebody rented with auto_retry ends, and another machine bills
+// in its place: it stays in state, a warning tells of it, and destroy releases it.
+func TestSessionReplacedByTheShopper(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	if err := w.SetFaults(sandbox.Rule{Route: "machine boot", Nth: 1, Fault: sandbox.NeverBoots}); err != nil {
+		t.Fatal(err)
+	}
+	body := `{"consumer_id": "somebody", "offer_id": "` + a5000 + `", "workload_type": "llm_vllm", "reservation_hours": 1,
+		"auto_retry": true, "retry_scope": "any", "ssh_timeout_minutes": 2}`
+	resp, err := http.Post(w.URL()+"/api/v1/sessions", "application/json", strings.NewReader(body)) //nolint:noctx // the sandbox, in this process
+	if err != nil || resp.StatusCode != http.StatusCreated {
+		t.Fatalf("renting with auto_retry: %v %v", resp, err)
+	}
+	_ = resp.Body.Close()
+	parent := w.Ledger().Rentals[0].SessionID
+	imported, diags := c.importID(sessionType, parent)
+	expect(t, diags, "Private key is not known")
+	var s shopper.Session
+	client := w.client(t)
+	eventually(t, "the session to be stopped and replaced", func() bool {
+		s, err = client.Session(t.Context(), parent)
+		return err == nil && s.Status == shopper.Stopped && s.RetryChildID != ""
+	})
+	read, diags := c.read(sessionType, imported)
+	expect(t, diags, "WARNING: Session has been replaced", parent, s.RetryChildID, "costs money", "-replace")
+	if read.state.IsNull() {
+		t.Fatal("it left state, and its replacement bills")
+	}
+	_, diags = c.destroy(sessionType, read)
+	expect(t, diags)
+	eventually(t, "the replacement to be released", func() bool { return w.nothingBills(nil) == nil })
 }

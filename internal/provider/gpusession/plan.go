@@ -84,12 +84,30 @@ func (replaceUnmet) PlanModifyObject(ctx context.Context, req planmodifier.Objec
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	reasons, diags := state.unmet(ctx, req.PlanValue)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() || len(reasons) == 0 {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if len(reasons) == 0 {
+		warnUnknown(ctx, req, state, resp)
 		return
 	}
 	resp.RequiresReplace = true
 	resp.Diagnostics.AddAttributeWarning(req.Path, "Machine will be replaced",
 		fmt.Sprintf("Session %s does not meet the new requirements. %s.", state.ID.ValueString(), strings.Join(reasons, "; ")))
+}
+
+// warnUnknown tells what happens to an update whose requirements turn out to be
+// unmet: only the apply knows them, and it can't turn an update into a
+// replacement any more.
+func warnUnknown(ctx context.Context, req planmodifier.ObjectRequest, state model, resp *planmodifier.ObjectResponse) {
+	if value, err := req.PlanValue.ToTerraformValue(ctx); err != nil || value.IsFullyKnown() {
+		return
+	}
+	resp.Diagnostics.AddAttributeWarning(req.Path, about("Requirements are not known yet", state.Name),
+		fmt.Sprintf("They depend on something that only the apply will know. Session %s is kept if it meets them. If it doesn't, the apply"+
+			" stops with \"Provider produced inconsistent final plan\" and changes nothing about the session; the next plan knows them, and"+
+			" replaces it. To have that decided before anything is applied, apply what they depend on first (-target).",
+			state.ID.ValueString()))
 }
 
 // unmet says which of the requirements the machine in state doesn't meet.

@@ -82,10 +82,16 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	r.settle(ctx, state, &resp.Diagnostics)
 	keys, diags := state.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
-	if session.Status == shopper.Failed {
+	switch session.Status {
+	case shopper.Failed:
 		resp.Diagnostics.AddWarning(about("Session has failed", state.Name),
-			fmt.Sprintf("Session %s reads failed: %s. Whether its machine is gone is not proved, so it stays in state; destroy"+
-				" releases it.", id, session.Error))
+			fmt.Sprintf("Session %s reads failed: %s. Whether its machine is gone is not proved, so it stays in state and may be costing"+
+				" money. Destroying or replacing it (-replace=ADDRESS) releases it.", id, session.Error))
+	case shopper.Stopped: // and yet not gone
+		resp.Diagnostics.AddWarning(about("Session has been replaced", state.Name),
+			fmt.Sprintf("Session %s has ended, and the shopper has rented session %s in its place, which costs money and whose private"+
+				" key nobody has. Destroying or replacing the resource (-replace=ADDRESS) releases it.", id, session.RetryChildID))
+	default:
 	}
 	resp.Diagnostics.Append(state.setSession(ctx, session, keys)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
