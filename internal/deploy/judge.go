@@ -144,7 +144,7 @@ func (s *survey) judgeGPUs() []Finding {
 	}
 	if need := s.gpusNeeded(); need > len(s.gpus) {
 		return one(Blocking, "gpu_count",
-			fmt.Sprintf("tensor_parallel_size times pipeline_parallel_size is %d, and the machine has %d GPUs for it.", need, len(s.gpus)),
+			fmt.Sprintf("tensor_parallel_size times pipeline_parallel_size is %d, and the GPUs for it are %d.", need, len(s.gpus)),
 			"Lower tensor_parallel_size, or rent a machine with more GPUs.")
 	}
 	var findings []Finding

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -39,9 +41,7 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 	resp.ActionData, resp.ListResourceData = data, data
 
 	data.SSH = config.sshCredentials(ctx, &resp.Diagnostics)
-	if err := rental.ValidateName(data.Consumer); err != nil {
-		resp.Diagnostics.AddAttributeError(path.Root("consumer_id"), "Invalid consumer_id", err.Error())
-	}
+	config.validateEnvironment(&resp.Diagnostics)
 	if len(data.Unknown) > 0 || resp.Diagnostics.HasError() {
 		return
 	}
@@ -56,6 +56,26 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 		Journal:         rental.OpenJournal(config.journalDirectory()),
 		MaxPricePerHour: config.budget(ctx, &resp.Diagnostics),
 	})
+}
+
+// validateEnvironment judges what the environment says in an attribute's place as
+// the attribute's validators judge that.
+func (m model) validateEnvironment(diags *diag.Diagnostics) {
+	for _, s := range []struct {
+		attribute types.String
+		variable  string
+		check     func(string) error
+	}{
+		{m.URL, "SHOPPER_URL", validate.URL},
+		{m.Token, "SHOPPER_TOKEN", checkToken},
+		{m.ConsumerID, "SHOPPER_CONSUMER_ID", rental.ValidateName},
+	} {
+		if set := os.Getenv(s.variable); s.attribute.IsNull() && set != "" {
+			if err := s.check(set); err != nil {
+				diags.AddError("Invalid "+s.variable, fmt.Sprintf("The environment variable %s can't be used: %v.", s.variable, err))
+			}
+		}
+	}
 }
 
 // setting is an attribute's value, else the environment's, else the default.

@@ -139,11 +139,20 @@ func TestEnvironment(t *testing.T) {
 	}
 
 	t.Setenv("SHOPPER_CONSUMER_ID", "no/slash")
-	expect(t, newCore(t).configure(values{}), "ERROR: Invalid consumer_id", "letters, digits")
+	expect(t, newCore(t).configure(values{}), "ERROR: Invalid SHOPPER_CONSUMER_ID", "letters, digits")
 	expect(t, newCore(t).configure(values{"consumer_id": "mine"}))
 	t.Setenv("SHOPPER_CONSUMER_ID", "")
 	t.Setenv("SHOPPER_URL", "shopper:8080")
-	expect(t, newCore(t).configure(values{}), "ERROR: Invalid provider configuration", "http")
+	expect(t, newCore(t).configure(values{}), "ERROR: Invalid SHOPPER_URL", "http")
+	expect(t, newCore(t).configure(values{"url": f.URL}))
+	t.Setenv("SHOPPER_URL", f.URL)
+	t.Setenv("SHOPPER_TOKEN", "planted\n")
+	diags = newCore(t).configure(values{})
+	expect(t, diags, "ERROR: Invalid SHOPPER_TOKEN", "white space")
+	if strings.Contains(list(diags), "planted") {
+		t.Errorf("the token is shown: %s", list(diags))
+	}
+	t.Setenv("SHOPPER_TOKEN", "")
 	t.Setenv("SHOPPER_URL", "")
 	t.Setenv("SHOPPER_SSH_PRIVATE_KEY", "planted, and no key")
 	diags = newCore(t).configure(values{})

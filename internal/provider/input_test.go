@@ -86,6 +86,8 @@ func TestInputQA1_006_RefusedWhenValidated(t *testing.T) {
 		{"empty command", sessionType, with(goodSession, values{"on_start_cmd": ""}), []string{"must not be empty"}},
 		{"storage", sessionType, with(goodSession, values{"storage_policy": "keep"}), []string{`"destroy" "preserve"`}},
 		{"timeout", sessionType, with(goodSession, values{"timeouts": values{"create": "soon"}}), []string{"timeouts", "soon"}},
+		{"no time", sessionType, with(goodSession, values{"timeouts": values{"delete": "0s"}}), []string{"timeouts.delete", "less than a second"}},
+		{"less than no time", sessionType, with(goodSession, values{"timeouts": values{"create": "-45m"}}), []string{"timeouts.create", "-45m"}},
 		{"no GPUs", sessionType, needs("gpu_count", 0), []string{"between 1 and 64"}},
 		{"memory", sessionType, needs("min_vram_gb", 4096), []string{"between 1 and 1024"}},
 		{"free", sessionType, needs("max_price_per_hour", 0), []string{"at least 0.0001"}},
@@ -100,7 +102,11 @@ func TestInputQA1_006_RefusedWhenValidated(t *testing.T) {
 		{"container name", deploymentType, box("name", "-rf"), []string{"container.name", "beginning with a letter or digit"}}, // QA3-012
 		{"pull policy", deploymentType, box("pull_policy", "sometimes"), []string{`"missing" "always" "never"`}},
 		{"shared memory", deploymentType, box("shm_size", 16), []string{"at least 1048576"}},
-		{"model", deploymentType, server("model", ""), []string{"model"}},
+		{"model", deploymentType, server("model", ""), []string{"model: is empty"}},
+		{"model's page", deploymentType, server("model", "https://huggingface.co/"+qwen), []string{"model: is a web address", qwen}},
+		{"words in one", deploymentType, server("args", []any{"--enable-lora --max-loras 4"}), []string{`"--enable-lora", "--max-loras", "4"`}},
+		{"cache", deploymentType, box("cache", "../x"), []string{`container: cache "../x"`}},
+		{"process", deploymentType, server("process", values{"version": "latest"}), []string{"process.version must be a release"}},
 		{"key in args", deploymentType, server("args", []any{"--api-key", "sk-planted"}), []string{"args", "api_key"}},
 		{"key in args with =", deploymentType, server("args", []any{"--api-key=sk-planted"}), []string{"args", "api_key"}},
 		{"port in args", deploymentType, server("args", []any{"--port", "80"}), []string{"args", "port"}},
@@ -119,6 +125,11 @@ func TestInputQA1_006_RefusedWhenValidated(t *testing.T) {
 		{"empty key", deploymentType, login("private_key", ""), []string{"ssh.private_key"}},
 		{"host key", deploymentType, login("host_key", "SHA256:abc"), []string{"ssh.host_key"}},
 		{"empty host", deploymentType, login("host", ""), []string{"ssh.host", "must not be empty"}},
+		{"host is a URL", deploymentType, login("host", "ssh://192.0.2.1"), []string{"ssh.host", "a URL"}},
+		{"host with user", deploymentType, login("host", "me@192.0.2.1"), []string{"ssh.host", "goes into user"}},
+		{"host with port", deploymentType, login("host", "192.0.2.1:22"), []string{"ssh.host", "goes into port"}},
+		{"host with a space", deploymentType, login("host", "my machine"), []string{"ssh.host", "neither a name nor an address"}},
+		{"jump host", deploymentType, login("bastion", values{"host": "me@192.0.2.1", "user": "me"}), []string{"ssh.bastion.host"}},
 		{"empty user", deploymentType, login("user", ""), []string{"ssh.user", "must not be empty"}},
 		{"ssh port", deploymentType, login("port", 0), []string{"between 1 and 65535"}},
 
@@ -178,6 +189,13 @@ func TestInputIsLetThrough(t *testing.T) {
 			"gpu_types": unknown, "clouds": []any{unknown, "vastai"}, "max_price_per_hour": unknown, "gpu_count": unknown,
 		}}},
 		{"deployment", deploymentType, goodDeployment},
+		{"address", deploymentType, inserted(goodDeployment, "ssh", values{"host": "fe80::1%eth0"})},
+		{"address in brackets", deploymentType, inserted(goodDeployment, "ssh", values{"host": "[2001:db8::1]"})},
+		{"name", deploymentType, inserted(goodDeployment, "ssh", values{"host": "ssh5.vast.ai"})},
+		{"JSON in args", deploymentType, with(goodDeployment, values{
+			"args": []any{`--speculative-config={"method": "ngram", "n": 3}`, "--override-generation-config", `{"top_k": 1}`},
+		})},
+		{"times", sessionType, with(goodSession, values{"timeouts": values{"create": "1h30m", "delete": unknown}})},
 		{"login", deploymentType, inserted(goodDeployment, "ssh", values{"port": 2222, "private_key": private, "host_key": public})},
 		{"digest", deploymentType, inserted(goodDeployment, "container", values{"image": "r.example:5000/vllm@sha256:" + strings.Repeat("a", 64)})},
 		{"hostile", deploymentType, with(goodDeployment, values{"model": "$(touch x); `id` ' \"", "args": []any{"--seed", "$(id)"}})},
@@ -204,6 +222,22 @@ func TestInputIsLetThrough(t *testing.T) {
 			}
 			expect(t, check(test.typ, test.arguments))
 		})
+	}
+}
+
+// What can't be refused for certain, and one message for one mistake.
+func TestInputWarnings(t *testing.T) {
+	t.Parallel()
+	c := newCore(t)
+	session := func(needs any) values { return values{"name": "x", "requirements": needs} }
+	expect(t, c.validate(sessionType, session(values{"clouds": []any{"aws", unknown}})), "WARNING: Requirements that nothing may meet: x",
+		`"aws"`, "vastai, tensordock, bluelobster", "nothing is rented")
+	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements ask for nothing: x", "misspelt")
+	expect(t, c.validate(sessionType, session(values{"min_vram_gb": unknown})))
+	for name, wrong := range map[string]any{"port": 70000, "dtype": "int3", "max_model_len": 0, "model": "", "pipeline_parallel_size": -1} {
+		if diags := c.validate(deploymentType, with(goodDeployment, values{name: wrong})); len(diags) != 1 {
+			t.Errorf("%s: %s", name, list(diags))
+		}
 	}
 }
 
@@ -278,6 +312,8 @@ func TestProviderInput(t *testing.T) {
 		{"half a certificate", values{"client_certificate": "x"}, []string{"client_key"}},
 		{"bad certificate", values{"client_certificate": "x", "client_key": "planted"}, []string{"client_certificate", "PEM"}},
 		{"empty token", values{"token": ""}, []string{"token", "must not be empty"}},
+		{"token with its file's end", values{"token": "planted\n"}, []string{"token", "trimspace"}},
+		{"token of two lines", values{"token": "planted\nplanted"}, []string{"token", "HTTP header"}},
 		{"header", values{"headers": values{"X Bad": "planted"}}, []string{"HTTP header"}},
 		{"header's value", values{"headers": values{"X-Good": "planted\r\nX-Evil: 1"}}, []string{"eader"}},
 		{"consumer", values{"consumer_id": "a/b"}, []string{"consumer_id", "letters, digits"}},

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"regexp"
+	"strings"
+	"unicode"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
@@ -68,7 +70,7 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 			},
 			"token": schema.StringAttribute{
 				Optional: true, Sensitive: true,
-				Validators: []validator.String{validate.NotEmpty()},
+				Validators: []validator.String{validate.NotEmpty(), validate.String("must be a token", checkToken)},
 				MarkdownDescription: "Bearer token for a proxy in front of the shopper. Default: the environment variable" +
 					" `SHOPPER_TOKEN`.",
 			},
@@ -149,7 +151,18 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 
 func checkCertificates(s string) error {
 	if !x509.NewCertPool().AppendCertsFromPEM([]byte(s)) {
-		return errors.New("it holds no certificate in PEM form")
+		return errors.New("it holds no certificate in PEM form; if it is the path of one, give its content: file(\"PATH\")")
+	}
+	return nil
+}
+
+// checkToken says what keeps s from being sent in a header, and never repeats it.
+func checkToken(s string) error {
+	if strings.TrimSpace(s) != s {
+		return errors.New("it begins or ends with white space, such as the line break at a file's end: trimspace(file(\"PATH\")) removes it")
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return errors.New("it holds characters that an HTTP header can't have")
 	}
 	return nil
 }

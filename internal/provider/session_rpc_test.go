@@ -196,7 +196,7 @@ func TestSessionReplacedByTheShopper(t *testing.T) {
 	}
 	body := `{"consumer_id": "somebody", "offer_id": "` + a5000 + `", "workload_type": "llm_vllm", "reservation_hours": 1,
 		"auto_retry": true, "retry_scope": "any", "ssh_timeout_minutes": 2}`
-	resp, err := http.Post(w.URL()+"/api/v1/sessions", "application/json", strings.NewReader(body)) //nolint:noctx // the sandbox, in this process
+	resp, err := http.Post(w.URL()+"/api/v1/sessions", "application/json", strings.NewReader(body))
 	if err != nil || resp.StatusCode != http.StatusCreated {
 		t.Fatalf("renting with auto_retry: %v %v", resp, err)
 	}

@@ -32,12 +32,44 @@ type Requirements struct {
 	AllowInterruptible bool
 }
 
+// Doubts says in words which requirements no offer meets as the shopper is today,
+// whatever the market: one that later reports more, or rents from further clouds,
+// is not refused.
+func (r Requirements) Doubts() []string {
+	var doubts []string
+	for _, cloud := range r.Clouds {
+		if !containsFold(clouds, cloud) {
+			doubts = append(doubts, fmt.Sprintf("clouds: %q is none of the known ones, %s.", cloud, strings.Join(clouds, ", ")))
+		}
+	}
+	none := func(wanted func(cloud string) bool) bool {
+		return len(r.Clouds) > 0 && !slices.ContainsFunc(r.Clouds, func(cloud string) bool {
+			return !containsFold(clouds, cloud) || wanted(strings.ToLower(strings.TrimSpace(cloud)))
+		})
+	}
+	if r.MinCUDAVersion > 0 && none(func(cloud string) bool { return cloud == vastAI }) {
+		doubts = append(doubts, "min_cuda_version: only vastai reports a CUDA version, and clouds leaves it out.")
+	}
+	if r.MinReliability > 0 && none(func(cloud string) bool { return cloud != blueLobster }) {
+		doubts = append(doubts, "min_reliability: bluelobster, the only one of clouds, reports none.")
+	}
+	if r.GPUCount > 1 && none(func(cloud string) bool { return cloud != tensorDock }) {
+		doubts = append(doubts, "gpu_count: tensordock, the only one of clouds, gives one GPU.")
+	}
+	return doubts
+}
+
 // vramSlackGB is what the service's truncation can take away.
 const vramSlackGB = 1
 
 // tensorDock offers, and the sessions made of them, say how many GPUs a site has
 // at most; a rental gets one.
 const tensorDock = "tensordock"
+
+const blueLobster = "bluelobster"
+
+// clouds are those that the shopper is known to rent from.
+var clouds = []string{vastAI, tensorDock, blueLobster}
 
 // A Rejection says why an offer was not taken.
 type Rejection struct {

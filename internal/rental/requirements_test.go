@@ -137,3 +137,33 @@ func TestExplanation(t *testing.T) {
 		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "no offer vastai-99")
 	})
 }
+
+// What no offer can meet is told before anybody asks, and nothing else is.
+func TestDoubts(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		needs Requirements
+		want  []string // the beginnings
+	}{
+		{Requirements{}, nil},
+		{Requirements{Clouds: []string{"vastai", " BlueLobster"}, MinCUDAVersion: 12.8, MinReliability: 0.9, GPUCount: 8}, nil},
+		{Requirements{MinCUDAVersion: 12.8, MinReliability: 0.9, GPUCount: 8}, nil},
+		{Requirements{Clouds: []string{"aws"}, MinCUDAVersion: 12.8, MinReliability: 0.9}, []string{`clouds: "aws"`}},
+		{Requirements{Clouds: []string{"tensordock", "bluelobster"}, MinCUDAVersion: 12.8}, []string{"min_cuda_version"}},
+		{Requirements{Clouds: []string{"bluelobster"}, MinCUDAVersion: 12.8, MinReliability: 0.9}, []string{"min_cuda_version", "min_reliability"}},
+		{Requirements{Clouds: []string{"TensorDock"}, GPUCount: 2}, []string{"gpu_count"}},
+		{Requirements{Clouds: []string{"TensorDock"}, GPUCount: 1}, nil},
+	}
+	for _, test := range tests {
+		got := test.needs.Doubts()
+		if len(got) != len(test.want) {
+			t.Errorf("%+v: %q, want %q", test.needs, got, test.want)
+			continue
+		}
+		for i, want := range test.want {
+			if !strings.HasPrefix(got[i], want) {
+				t.Errorf("%+v: %q, want %q", test.needs, got[i], want)
+			}
+		}
+	}
+}

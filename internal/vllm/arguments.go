@@ -85,6 +85,10 @@ func (p *problems) flag(field, arg string) {
 		return
 	}
 	shown := strings.SplitN(arg, "=", 2)[0]
+	if words := strings.Fields(shown); len(words) > 1 {
+		p.addf(field, "%s holds several words, and each must be an element of its own: \"%s\"", shown, strings.Join(words, `", "`))
+		return
+	}
 	if attribute, found := flagOwner(secretFlags, name); found {
 		p.addf(field, "%s carries a secret%s: use %s or %s_wo instead", shown, exposed, attribute, attribute)
 		return

@@ -42,6 +42,9 @@ func (s Spec) Validate() error {
 	if strings.TrimSpace(s.Model) == "" {
 		found.addf("model", "is empty; give a Hugging Face id such as Qwen/Qwen2.5-7B-Instruct, or a path on the machine")
 	}
+	if lower := strings.ToLower(s.Model); strings.HasPrefix(lower, "https://") || strings.HasPrefix(lower, "http://") {
+		found.addf("model", "is a web address; give the id that the model's page shows, such as Qwen/Qwen2.5-7B-Instruct")
+	}
 	found.text("served_model_name", s.ServedModelName)
 	found.text("revision", s.Revision)
 	found.text("quantization", s.Quantization)

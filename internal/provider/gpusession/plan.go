@@ -3,6 +3,8 @@ package gpusession
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,6 +182,27 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if marked(ctx, req.Private, pendingKey) || !plan.retains() && state.retains() {
 		// The keys are yet to be settled, and the one-time key may leave state.
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, sshattr.Path(), types.ObjectUnknown(sshattr.AttributeTypes(ctx).AttrTypes))...)
+	}
+}
+
+// ValidateConfig warns of requirements that nothing may meet, and of none at all.
+func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var config model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if resp.Diagnostics.HasError() || config.Requirements.IsNull() || config.Requirements.IsUnknown() {
+		return
+	}
+	needs, diags := requirements(ctx, config.Requirements)
+	resp.Diagnostics.Append(diags...)
+	at := path.Root("requirements")
+	if doubts := needs.Doubts(); len(doubts) > 0 {
+		resp.Diagnostics.AddAttributeWarning(at, about("Requirements that nothing may meet", config.Name),
+			strings.Join(doubts, "\n")+"\n\nWithout an offer that meets all of them nothing is rented.")
+	}
+	asked := func(value attr.Value) bool { return !value.IsNull() }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(config.Requirements.Attributes())), asked) {
+		resp.Diagnostics.AddAttributeWarning(at, about("Requirements ask for nothing", config.Name),
+			"The cheapest machine of any kind will be rented. Terraform ignores a misspelt name in requirements without a word: is there one?")
 	}
 }
 

@@ -135,13 +135,13 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 				" machine and from state once a login with the provider's `ssh` credentials has worked; deployments and data sources use" +
 				" those from then on.",
 		},
-		"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
+		"timeouts": validate.Timeouts(timeouts.Attributes(ctx, timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
 			CreateDescription: "Renting, until the machine can be logged in to. Default `45m`.",
 			ReadDescription:   "Default `5m`.",
 			UpdateDescription: "Extending the reservation. Default `10m`.",
 			DeleteDescription: "Releasing, until the proof. Default `20m`: one request of the shopper's own takes up to five.",
-		}),
+		})),
 	}
 }
 
@@ -157,7 +157,7 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 		PlanModifiers: []planmodifier.Object{replaceUnmet{}},
 		MarkdownDescription: "What the machine must be. The cheapest offer that fits is rented; between equal prices the more reliable" +
 			" one. A change that the rented machine still meets is an update in place, any other replaces it; prices and offers that" +
-			" move never do.",
+			" move never do. Terraform ignores a misspelt name in here without a word: the plan shows what will be asked for.",
 		Attributes: map[string]schema.Attribute{
 			"gpu_types": strings("GPU types to choose from, such as `RTX 4090`. Case doesn't matter."),
 			"gpu_count": schema.Int64Attribute{

@@ -4,6 +4,9 @@ package sshattr
 
 import (
 	"context"
+	"errors"
+	"net/netip"
+	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	action "github.com/hashicorp/terraform-plugin-framework/action/schema"
@@ -85,7 +88,7 @@ type field struct {
 
 func fields() []field {
 	return []field{
-		{name: "host", required: true, text: hostText, strings: []validator.String{validate.NotEmpty()}},
+		{name: "host", required: true, text: hostText, strings: hostValidators()},
 		{name: "user", required: true, text: userText, strings: []validator.String{validate.NotEmpty()}},
 		{
 			name: "private_key", sensitive: true, strings: keyValidators(),
@@ -104,7 +107,7 @@ func fields() []field {
 
 func bastionFields() []field {
 	return []field{
-		{name: "host", required: true, text: "Name or address of the jump host.", strings: []validator.String{validate.NotEmpty()}},
+		{name: "host", required: true, text: "Name or address of the jump host.", strings: hostValidators()},
 		{name: "user", required: true, text: "User to log in as.", strings: []validator.String{validate.NotEmpty()}},
 		{
 			name: "private_key", sensitive: true, strings: keyValidators(),
@@ -204,6 +207,29 @@ func ActionArgument() action.SingleNestedAttribute {
 
 func portValidators() []validator.Int64 {
 	return []validator.Int64{int64validator.Between(1, 65535)}
+}
+
+func hostValidators() []validator.String {
+	return []validator.String{validate.NotEmpty(), validate.String("must be a name or an address", checkHost)}
+}
+
+// checkHost says what is wrong with s as the name or the address of a machine.
+// What can be a name is let through.
+func checkHost(s string) error {
+	if _, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+		return nil
+	}
+	switch {
+	case strings.Contains(s, "://"):
+		return errors.New("it is a URL; give the name or the address alone")
+	case strings.Contains(s, "@"):
+		return errors.New("it holds an @; the user to log in as goes into user")
+	case strings.Contains(s, ":"):
+		return errors.New("it holds a colon and is no IPv6 address; the port goes into port")
+	case strings.ContainsAny(s, "/ \t\r\n"):
+		return errors.New("it is neither a name nor an address")
+	}
+	return nil
 }
 
 func keyValidators() []validator.String {

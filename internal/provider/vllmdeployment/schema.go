@@ -53,8 +53,8 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			Optional:   true,
 			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process), string(deploy.Auto))},
 			MarkdownDescription: "How the server is run: `container`, through the machine's Docker or Podman; `process`, for machines without" +
-				" (Vast.ai's are containers themselves); or `auto` (default), which takes the one that is described below, and of both" +
-				" the first that works on the machine. `server.runtime` says which was taken.",
+				" (Vast.ai's are containers themselves); or `auto` (default), which takes the one that is described below, of both the" +
+				" first that works on the machine, and `process` without either. `server.runtime` says which was taken.",
 		},
 		"container": containerAttribute(),
 		"process":   processAttribute(),
@@ -72,14 +72,14 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "What happens to a server that fails: `rollback` (default) removes it, and on an update starts the old" +
 				" one again; `keep` leaves it for debugging, and the error says how to reach it.",
 		},
-		"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
+		"timeouts": validate.Timeouts(timeouts.Attributes(ctx, timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
 			CreateDescription: "From the first login to the first completion, the image's pull and the model's download included." +
 				" Default `60m`.",
 			ReadDescription:   "Default `2m`.",
 			UpdateDescription: "Default `60m`.",
 			DeleteDescription: "Default `10m`.",
-		}),
+		})),
 	}
 }
 
@@ -222,7 +222,7 @@ func serverArguments() map[string]schema.Attribute {
 	}
 	return map[string]schema.Attribute{
 		"model": schema.StringAttribute{
-			Required: true, Validators: []validator.String{validate.NotEmpty()},
+			Required:            true, // vllm.Spec judges it
 			MarkdownDescription: "Hugging Face id of the model, such as `Qwen/Qwen2.5-7B-Instruct`, or a path on the machine.",
 		},
 		"served_model_name": text("Name that clients ask for. Default: the model's id."),

@@ -40,6 +40,9 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	}
 	if problems, ok := errors.AsType[*vllm.SpecError](spec.Validate()); ok {
 		for _, problem := range problems.Problems {
+			if validated[problem.Field] {
+				continue
+			}
 			at := path.Empty()
 			if name, ok := fields[problem.Field]; ok {
 				at = path.Root(name)
@@ -65,22 +68,32 @@ func (m model) validateOptions(ctx context.Context) diag.Diagnostics {
 	if diags.HasError() {
 		return diags
 	}
-	container.Image, container.Name = good, ""
-	if err := container.Validate("vllm"); err != nil {
-		diags.AddAttributeError(path.Root("container"), "Invalid container", reason(err))
+	container.Image, container.Name, container.PullPolicy, process.Install = good, "", "", ""
+	for _, problem := range reasons(container.Validate("vllm")) {
+		diags.AddAttributeError(path.Root("container"), "Invalid container", "container: "+problem+".")
 	}
-	if err := process.Validate("vllm"); err != nil {
-		diags.AddAttributeError(path.Root("process"), "Invalid process", reason(err))
+	for _, problem := range reasons(process.Validate("vllm")) {
+		diags.AddAttributeError(path.Root("process"), "Invalid process", problem+".")
 	}
 	return diags
 }
 
-// reason is what an error of the options says, without what was attempted.
-func reason(err error) string {
+// reasons are what an error of the options says, one by one and without what was
+// attempted.
+func reasons(err error) []string {
+	if err == nil {
+		return nil
+	}
 	if cause := errors.Unwrap(err); cause != nil {
 		err = cause
 	}
-	return strings.ToUpper(err.Error()[:1]) + err.Error()[1:] + "."
+	return strings.Split(err.Error(), "\n")
+}
+
+// validated are fields whose attributes have validators that say the same.
+var validated = map[string]bool{
+	"dtype": true, "max_model_len": true, "gpu_memory_utilization": true, "tensor_parallel_size": true,
+	"pipeline_parallel_size": true, "port": true,
 }
 
 // fields are the attributes that vLLM's arguments come from, by the name that
