@@ -6,6 +6,9 @@ terraform {
     shopper = {
       source = "cloud-gpu-shopper/shopper"
     }
+    http = {
+      source = "hashicorp/http"
+    }
   }
 }
 
@@ -32,27 +35,35 @@ resource "shopper_vllm_deployment" "qwen" {
   }
 }
 
+variable "port" {
+  description = "A port of this computer that nothing listens on."
+  type        = number
+  default     = 18000
+}
+
 # Open for the length of the run, on a port of this computer's loopback.
 ephemeral "shopper_ssh_tunnel" "qwen" {
   ssh         = shopper_gpu_session.qwen.ssh
   remote_port = 8000
+  local_port  = var.port
 
   # Nothing listens there before.
   depends_on = [shopper_vllm_deployment.qwen]
 }
 
-# Its address is another for each run, so that only what keeps nothing of it can
-# take it: other providers' configuration, provisioners, ephemeral resources and
-# write-only arguments.
-resource "terraform_data" "ask" {
-  triggers_replace = shopper_vllm_deployment.qwen.id
+# Another provider, through the tunnel. What a data source is given is kept, and so
+# it can't be the tunnel's address, which nothing may keep: it is a port that both
+# know, and depends_on has the tunnel open until the data source has been read.
+data "http" "models" {
+  url = "http://127.0.0.1:${var.port}/v1/models"
 
-  provisioner "local-exec" {
-    command = "curl --fail --silent --show-error -H \"Authorization: Bearer $API_KEY\" \"$URL/v1/models\""
-
-    environment = {
-      URL     = ephemeral.shopper_ssh_tunnel.qwen.url
-      API_KEY = shopper_vllm_deployment.qwen.api_key
-    }
+  request_headers = {
+    Authorization = "Bearer ${shopper_vllm_deployment.qwen.api_key}"
   }
+
+  depends_on = [ephemeral.shopper_ssh_tunnel.qwen]
+}
+
+output "models" {
+  value = [for model in jsondecode(data.http.models.response_body).data : model.id]
 }

@@ -1,9 +1,9 @@
 package e2e
 
 import (
+	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -76,15 +76,24 @@ func TestE2EExampleFleet(t *testing.T) {
 	})
 }
 
-// Another provider's provisioner reads /v1/models through the tunnel.
+// Another provider's data source reads /v1/models through the tunnel.
 func TestE2EExampleTunnel(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("SKIPPED: no curl on this machine")
-	}
 	_, s := example(t, "ssh-tunnel")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.Close(); err != nil { // it was only to find a free port
+		t.Fatal(err)
+	}
+	s.env = append(s.env, "TF_VAR_port="+port)
 	s.applied(t, func(said string) {
-		says(t, said, "terraform_data.ask: Creation complete")
+		says(t, said, `models = [ "Qwen/Qwen2.5-7B-Instruct", ]`)
 	})
 }
 

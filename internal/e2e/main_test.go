@@ -64,6 +64,7 @@ func prepare(dir string) error {
 	for output, source := range map[string]string{
 		filepath.Join(dir, providerName): ".",
 		built.sandbox:                    "./internal/sandbox/cmd",
+		filepath.Join(dir, httpProvider): "./tools/http",
 	} {
 		build := exec.Command("go", "build", "-o", output, source)
 		build.Dir = root

@@ -14,7 +14,10 @@ import (
 	"time"
 )
 
-const providerName = "terraform-provider-shopper"
+const (
+	providerName = "terraform-provider-shopper"
+	httpProvider = "terraform-provider-http" // the stand-in for another provider
+)
 
 // stack is a working directory of Terraform's, with a state of its own.
 type stack struct {
@@ -35,8 +38,8 @@ func (w *world) newStack(t *testing.T, name string) *stack {
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("provider_installation {\n  dev_overrides {\n    \"cloud-gpu-shopper/shopper\" = %q\n  }\n  direct {}\n}\n",
-		built.providers)
+	text := fmt.Sprintf("provider_installation {\n  dev_overrides {\n    \"cloud-gpu-shopper/shopper\" = %[1]q\n"+
+		"    \"hashicorp/http\" = %[1]q\n  }\n  direct {}\n}\n", built.providers)
 	if err := os.WriteFile(s.cliConfig(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func schemas(ctx context.Context, work, providers, tofu string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	env, err := cli.Overridden(work, providers)
+	env, err := cli.Overridden(work, map[string]string{cli.Address: providers})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -56,7 +57,10 @@ func run(ctx context.Context, providers, tofu string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	env, err := cli.Overridden(work, providers)
+	if err := standIn(ctx, work); err != nil {
+		return err
+	}
+	env, err := cli.Overridden(work, map[string]string{cli.Address: providers, "hashicorp/http": work})
 	if err != nil {
 		return err
 	}
@@ -85,6 +89,15 @@ func run(ctx context.Context, providers, tofu string) error {
 		return err
 	}
 	fmt.Printf("%d examples are valid with %v\n", len(folders), programs)
+	return nil
+}
+
+// standIn builds what stands in for hashicorp/http, which an example uses.
+func standIn(ctx context.Context, folder string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(folder, "terraform-provider-http"), "./tools/http")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building ./tools/http: %w\n%s", err, out)
+	}
 	return nil
 }
 

@@ -76,9 +76,9 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A port of this computer's loopback that leads through SSH to a port on a machine, open for the length of a" +
 			" run. It feeds a deployment's address to other providers' configuration, to provisioners, and to whatever else keeps nothing" +
-			" of it: data sources can't take it. Each run, and plan and apply each, gets a port of its own. A" +
-			" connection to the machine that drops is made again, six attempts in a row at most; connections through the tunnel break" +
-			" when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
+			" of it. A data source keeps what it is given: it gets a `local_port` that both know, and a `depends_on` that has the" +
+			" tunnel open while it is read. Otherwise each run, and plan and apply each, gets a port of its own. A connection to" +
+			" the machine that drops is made again, six attempts in a row at most; connections through the tunnel break when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
 			" Needs Terraform 1.10 or OpenTofu 1.11.",
 		Attributes: map[string]schema.Attribute{
 			"ssh": sshattr.EphemeralArgument(),
@@ -92,8 +92,8 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 			},
 			"local_port": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-				MarkdownDescription: "The port on this side. Default: a free one, which is the better choice: plan and apply may overlap" +
-					" with other runs.",
+				MarkdownDescription: "The port on this side. Default: a free one, which is the better choice where it will do: two runs" +
+					" at once can't have the same.",
 			},
 			"host":     schema.StringAttribute{Computed: true, MarkdownDescription: "This side's address, `" + loopback + "`."},
 			"port":     schema.Int64Attribute{Computed: true, MarkdownDescription: "This side's port."},

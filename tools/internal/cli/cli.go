@@ -126,21 +126,25 @@ func CleanEnv(env []string) []string {
 	return append(clean, "CHECKPOINT_DISABLE=1") // Terraform's question to its maker for updates
 }
 
-// Overridden returns the environment in which a CLI uses the provider in the
-// directory providers (which holds terraform-provider-shopper) without init.
-// It writes a CLI configuration file into the directory dir.
-func Overridden(dir, providers string) ([]string, error) {
-	providers, err := filepath.Abs(providers)
-	if err != nil {
-		return nil, err
-	}
-	// A JSON string is a valid HCL string as long as it holds no template.
-	quoted, err := json.Marshal(filepath.ToSlash(providers))
-	if err != nil {
-		return nil, err
+// Overridden returns the environment in which a CLI uses the providers with these
+// source addresses without init, each from the directory that holds its program. It
+// writes a CLI configuration file into the directory dir.
+func Overridden(dir string, providers map[string]string) ([]string, error) {
+	var overrides strings.Builder
+	for address, folder := range providers {
+		absolute, err := filepath.Abs(folder)
+		if err != nil {
+			return nil, err
+		}
+		// A JSON string is a valid HCL string as long as it holds no template.
+		quoted, err := json.Marshal(filepath.ToSlash(absolute))
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&overrides, "    %q = %s\n", address, quoted)
 	}
 	file := filepath.Join(dir, "cli.tfrc")
-	text := fmt.Sprintf("provider_installation {\n  dev_overrides {\n    %q = %s\n  }\n  direct {}\n}\n", Address, quoted)
+	text := fmt.Sprintf("provider_installation {\n  dev_overrides {\n%s  }\n  direct {}\n}\n", &overrides)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing a CLI configuration: %w", err)
 	}
