@@ -49,6 +49,9 @@ func TestQA1_001_CancelLeavesNothing(t *testing.T) {
 				t.Errorf("%s: left behind: %s", p.phase, failed.Remains)
 			}
 			contains(t, failed.Description(), "cancelled")
+			if failed.Summary != "Interrupted in the phase "+string(p.phase) {
+				t.Errorf("%s: %s", p.phase, failed.Summary)
+			}
 			r.clean(t)
 			r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load, f.VLLM.Hang = 0, false })
 		}

@@ -129,6 +129,10 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 		Cause: problem.cause, WayOut: problem.wayOut, Remains: problem.remains,
 		LogErr: masked(problem.logErr, secrets), Err: masked(problem.err, secrets),
 	}
+	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(problem.err, context.Canceled)
+	if interrupted { // whatever that made fail
+		e.Summary = "Interrupted in the phase " + string(problem.phase)
+	}
 	if installation, ok := errors.AsType[*process.Error](problem.err); ok && len(problem.log) == 0 {
 		problem.log = installation.Log
 	}
@@ -138,7 +142,11 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	if e.Cause == "" {
 		e.Cause, e.WayOut = explain(problem.err)
 	}
-	e.Detail = strings.TrimSpace(e.Detail + " " + l.howItEnded(ctx, problem))
+	if ended := l.howItEnded(ctx, problem); interrupted && e.Cause == "" {
+		e.Cause = ended
+	} else {
+		e.Detail = strings.TrimSpace(e.Detail + " " + ended)
+	}
 	relevant := vllm.Relevant(problem.log)
 	for _, line := range relevant[max(0, len(relevant)-shownLines):] {
 		e.Log = append(e.Log, mask(line))
@@ -165,7 +173,7 @@ func explain(err error) (cause, wayOut string) {
 func (l *launch) howItEnded(ctx context.Context, problem failure) string {
 	last := cmp.Or(problem.seen, l.progress.last)
 	if last != "" {
-		last = " Last seen: " + last + "."
+		last = " Last seen: " + strings.TrimSuffix(last, ".") + "."
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

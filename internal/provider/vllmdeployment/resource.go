@@ -80,17 +80,26 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 	machine, err := r.connect(ctx, &plan)
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
+		resp.Diagnostics.Append(plan.stillRented(diagnostic.Error("Could not log in to the machine", err)))
 		return
 	}
 	defer closeMachine(machine)
 	status, err := r.launch(ctx, machine, request)
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Server could not be started", err))
+		resp.Diagnostics.Append(plan.stillRented(diagnostic.Error("Server could not be started", err)))
 		return
 	}
 	r.finish(ctx, &plan, status, resp.Private, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+}
+
+// stillRented adds to why there is no server what its machine goes on costing.
+func (m model) stillRented(d diag.Diagnostic) diag.Diagnostic {
+	if m.SessionID.ValueString() == "" {
+		return d
+	}
+	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and goes on costing money: apply again,"+
+		" or destroy it.", d.Detail(), m.SessionID.ValueString()))
 }
 
 // closeMachine ends a login that everything has been done over.
