@@ -147,3 +147,51 @@ func TestAccManyMachinesOneSilent(t *testing.T) {
 		},
 	})
 }
+
+// An unhealthy server is a warning of a check block, which stops nothing, and an
+// error of a postcondition.
+func TestAccHealthIsJudged(t *testing.T) {
+	w := acceptance(t)
+	logins, _ := fleet(t, 1) // no server is there
+	text, err := json.Marshal(logins[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	health := func(judged string) string {
+		return w.provider() + `
+			locals {
+			  ssh = jsondecode(` + strconv.Quote(string(text)) + `)
+			}
+			` + judged
+	}
+	w.run(t,
+		resource.TestStep{
+			Config: health(`
+				check "server" {
+				  data "shopper_vllm_health" "server" {
+				    ssh = local.ssh
+				  }
+				  assert {
+				    condition     = data.shopper_vllm_health.server.healthy
+				    error_message = "Unhealthy."
+				  }
+				}
+				resource "terraform_data" "after" {}`),
+			Check:              resource.TestCheckResourceAttrSet("terraform_data.after", "id"),
+			ExpectNonEmptyPlan: true, // of a check block that fails the data source is read again
+		},
+		resource.TestStep{
+			Config: health(`
+				data "shopper_vllm_health" "server" {
+				  ssh = local.ssh
+				  lifecycle {
+				    postcondition {
+				      condition     = self.healthy
+				      error_message = "Unhealthy: ${join("; ", [for c in self.checks : c.name if c.status == "failed"])}"
+				    }
+				  }
+				}`),
+			ExpectError: words("Unhealthy: health; model; completion"),
+		},
+	)
+}

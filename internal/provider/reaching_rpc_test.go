@@ -34,6 +34,7 @@ func TestReachingADeployment(t *testing.T) { //nolint:tparallel // one deploymen
 
 	t.Run("tunnels", func(t *testing.T) { w.tunnels(t, c, ssh, key) })
 	t.Run("health", func(t *testing.T) { w.healthFacts(t, c, ssh, server, key) })
+	t.Run("endpoint", func(t *testing.T) { endpointTells(t, c, ssh, key) })
 	t.Run("restart", func(t *testing.T) {
 		arguments := values{"ssh": ssh, "server": server, "api_key": key, "model": qwen}
 		progress, diags := c.invoke(restartType, arguments)
@@ -58,6 +59,36 @@ func TestReachingADeployment(t *testing.T) { //nolint:tparallel // one deploymen
 	}
 	if _, diags := c.destroy(sessionType, session); failed(diags) {
 		t.Error(list(diags))
+	}
+}
+
+// endpointTells judges what is told of a server that is ready, and of one whose model
+// doesn't complete.
+func endpointTells(t *testing.T, c *core, ssh values, key string) {
+	t.Helper()
+	endpoint, diags := c.readData(endpointType, values{"ssh": ssh, "api_key": key}) // base_url is left out
+	expect(t, diags)
+	if !truth(t, endpoint, "ready") || !get(t, endpoint, "problem").IsNull() || !get(t, endpoint, "message").IsNull() {
+		t.Errorf("it is not ready: %s", endpoint)
+	}
+	for name, want := range map[string]string{"base_url": "http://127.0.0.1:8000/v1", "model": qwen, "vllm_version": "0.33.0"} {
+		if got := text(t, endpoint, name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if length, latency := number(t, endpoint, "context_length"), number(t, endpoint, "latency_seconds"); length != 32768 || latency <= 0 || latency > 60 {
+		t.Errorf("a context of %v tokens, the first one after %v s", length, latency)
+	}
+	served := elements(t, endpoint, "models")
+	if len(served) != 1 || text(t, served[0], "id") != qwen || text(t, served[0], "root") != qwen || number(t, served[0], "context_length") != 32768 {
+		t.Errorf("served: %v", served)
+	}
+	// As an embedding model it has no answer, and what it serves is told all the same.
+	endpoint, diags = c.readData(endpointType, values{"ssh": ssh, "api_key": key, "completion": false})
+	expect(t, diags)
+	if truth(t, endpoint, "ready") || text(t, endpoint, "problem") != "unhealthy" || text(t, endpoint, "message") == "" ||
+		!get(t, endpoint, "latency_seconds").IsNull() || text(t, endpoint, "model") != qwen {
+		t.Errorf("as an embedding model: %s", endpoint)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
 const (
@@ -269,6 +270,25 @@ func TestService(t *testing.T) {
 	expect(t, diags)
 	if !truth(t, got, "reachable") || !truth(t, got, "healthy") || !truth(t, got, "ready") || !get(t, got, "problem").IsNull() {
 		t.Errorf("well: %s", got)
+	}
+	if err := w.SetFaults(sandbox.Rule{Route: "machine create", Fault: sandbox.OffersGone}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client(t).CreateSession(t.Context(), shopper.CreateSession{
+		ConsumerID: "terraform/test/" + token, OfferID: vast, WorkloadType: shopper.WorkloadLLMVLLM, ReservationHours: 1,
+	}); err == nil {
+		t.Fatal("it could be rented")
+	}
+	got, diags = c.readData(serviceType, nil)
+	expect(t, diags)
+	failing := elements(t, got, "failing_offers")
+	if len(failing) != 1 || text(t, failing[0], "offer_id") != vast || number(t, failing[0], "recent_failures") != 1 ||
+		truth(t, failing[0], "suppressed") || number(t, failing[0], "confidence_multiplier") != 0.7 ||
+		text(t, failing[0], "last_failure") == "" || text(t, failing[0], "last_failure_type") != "stale_inventory" {
+		t.Errorf("failing: %v", failing)
+	}
+	if types := elements(t, got, "failing_gpu_types"); len(types) != 1 || text(t, types[0], "key") != "vastai:RTX 4090" {
+		t.Errorf("failing: %v", types)
 	}
 	w.SetNotReady(time.Hour)
 	got, diags = c.readData(serviceType, nil)

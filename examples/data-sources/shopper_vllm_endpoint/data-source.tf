@@ -1,11 +1,39 @@
-# Any server that speaks the OpenAI API as vLLM does; with ssh, one that only its own machine can reach.
+# A deployment, asked from its machine, on whose loopback it listens.
+resource "shopper_gpu_session" "qwen" {
+  name         = "qwen"
+  requirements = { min_vram_gb = 24, clouds = ["bluelobster"] }
+}
+
+resource "shopper_vllm_deployment" "qwen" {
+  session_id = shopper_gpu_session.qwen.id
+  ssh        = shopper_gpu_session.qwen.ssh
+  model      = "Qwen/Qwen2.5-7B-Instruct"
+  container  = { image = "vllm/vllm-openai:v0.33.0" }
+}
+
+data "shopper_vllm_endpoint" "qwen" {
+  ssh      = shopper_gpu_session.qwen.ssh
+  base_url = shopper_vllm_deployment.qwen.base_url
+  api_key  = shopper_vllm_deployment.qwen.api_key
+}
+
+output "qwen" {
+  value = {
+    model           = data.shopper_vllm_endpoint.qwen.model
+    context_length  = data.shopper_vllm_endpoint.qwen.context_length
+    latency_seconds = data.shopper_vllm_endpoint.qwen.latency_seconds
+  }
+}
+
+# Any server that speaks the OpenAI API as vLLM does.
 data "shopper_vllm_endpoint" "gateway" {
   base_url = "https://llm.example.org/v1"
 }
 
-output "served" {
+output "gateway" {
   value = {
-    ready  = data.shopper_vllm_endpoint.gateway.ready
-    models = data.shopper_vllm_endpoint.gateway.models
+    ready   = data.shopper_vllm_endpoint.gateway.ready
+    problem = data.shopper_vllm_endpoint.gateway.problem
+    models  = data.shopper_vllm_endpoint.gateway.models[*].id
   }
 }

@@ -100,7 +100,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 				Computed: true, MarkdownDescription: "Begin of the period (RFC 3339, UTC). Null for a single session.",
 			},
 			"period_end": schema.StringAttribute{Computed: true, MarkdownDescription: "Its end."},
-			"timeouts":   timeouts.Attributes(ctx),
+			"timeouts":   timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
 		},
 	}
 }

@@ -100,14 +100,15 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	}
 	attributes["cheapest"] = schema.SingleNestedAttribute{
 		Computed: true, Attributes: offerAttributes(),
-		MarkdownDescription: "What a session with these requirements would be rented as now. Null when nothing fits.",
+		MarkdownDescription: "What a session with these requirements would be rented as now. Null when nothing fits. Sessions that are rented" +
+			" side by side take different offers.",
 	}
 	attributes["total"] = schema.Int64Attribute{Computed: true, MarkdownDescription: "How many offers there are before filtering."}
 	attributes["excluded"] = schema.MapAttribute{
 		Computed: true, ElementType: types.Int64Type,
 		MarkdownDescription: "How many offers each filter excludes. An offer counts for every filter that it fails.",
 	}
-	attributes["timeouts"] = timeouts.Attributes(ctx)
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `5m`."})
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "What can be rented at the moment. The filters are those of `shopper_gpu_session`'s `requirements`, judged in" +
 			" the same way. The market moves: don't feed a result into a session's `offer_id`, where every change would replace the" +

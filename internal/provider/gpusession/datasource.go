@@ -66,7 +66,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		MarkdownDescription: "The name in its mark, among the sessions of the provider's `consumer_id` that have not ended. Null for a" +
 			" session that this provider didn't rent.",
 	}
-	attributes["timeouts"] = timeouts.Attributes(ctx)
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."})
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "One session, whoever rented it: what is left of its time, what it has cost, whether SSH is up.",
 		Attributes:          attributes,

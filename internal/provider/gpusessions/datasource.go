@@ -102,7 +102,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			"price_per_hour": schema.Float64Attribute{
 				Computed: true, MarkdownDescription: "What those of the sessions shown that have not ended cost together, in USD per hour.",
 			},
-			"timeouts": timeouts.Attributes(ctx),
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `5m`."}),
 		},
 	}
 }

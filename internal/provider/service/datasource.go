@@ -122,7 +122,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 					"degradation_applied": decimal("By how much."),
 				}},
 			},
-			"timeouts": timeouts.Attributes(ctx),
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `1m`."}),
 		},
 	}
 }

@@ -112,7 +112,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 					"count_created": schema.Int64Attribute{Computed: true, MarkdownDescription: "How often it has been used."},
 				}},
 			},
-			"timeouts": timeouts.Attributes(ctx),
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
 		},
 	}
 }

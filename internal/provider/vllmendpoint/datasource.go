@@ -75,11 +75,11 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		MarkdownDescription: "Ask for one token to decide whether the server is ready. Default true; false for models that don't" +
 			" complete, which are asked for an embedding.",
 	}
-	attributes["timeouts"] = timeouts.Attributes(ctx)
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."})
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "What a vLLM server serves, and whether it is ready: a deployment of this provider, a server on any machine" +
 			" that SSH reaches, or one behind any URL. A server that isn't ready, can't be reached or refuses the credentials is a" +
-			" value and not an error. `timeouts.read` (default 2m) bounds it all.",
+			" value and not an error.",
 		Attributes: attributes,
 	}
 }

@@ -131,14 +131,14 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 				},
 			}},
 		},
-		"timeouts": timeouts.Attributes(ctx),
+		"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
 	} {
 		attributes[name] = attribute
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Checks on a vLLM server and its machine. What is unhealthy, can't be reached, or refuses the credentials is" +
 			" a value and never an error, so that `check` blocks and postconditions can judge. The checks run at the same time, within" +
-			" `timeouts.read` (default 2m).",
+			" `timeouts.read`.",
 		Attributes: attributes,
 	}
 }
