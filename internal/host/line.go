@@ -36,17 +36,17 @@ type Line struct {
 
 // NewLine makes a line out of a connection that was made with cfg. From then on the connection is the line's.
 func NewLine(client *Client, cfg Config) *Line {
-	l := &Line{cfg: pinned(cfg, client), turn: make(chan struct{}, 1), patience: redialPatience}
+	l := &Line{cfg: Pinned(cfg, client), turn: make(chan struct{}, 1), patience: redialPatience}
 	l.life, l.end = context.WithCancel(context.Background())
 	l.current.Store(client)
 	return l
 }
 
-// pinned is cfg with the host keys that the machine, and each bastion, has proved to own.
-func pinned(cfg Config, client *Client) Config {
+// Pinned is cfg with the host keys that the machine, and each bastion, has proved to own.
+func Pinned(cfg Config, client *Client) Config {
 	cfg.HostKey = client.hostKey
 	if cfg.Bastion != nil && client.bastion != nil {
-		bastion := pinned(*cfg.Bastion, client.bastion)
+		bastion := Pinned(*cfg.Bastion, client.bastion)
 		cfg.Bastion = &bastion
 	}
 	return cfg

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -280,7 +281,8 @@ func TestDeploymentQA3_014_BastionIsPinned(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept, diags := c.read(deploymentType, server)
-	expect(t, diags, "WARNING: Host key has changed", "the jump host presented", "intercepted", "setting ssh.bastion.host_key to", jump.HostKey())
+	expect(t, diags, "WARNING: Host key has changed", "the jump host presented", "intercepted", "setting ssh.bastion.host_key to",
+		regexp.QuoteMeta(jump.HostKey()))
 	if !kept.state.Equal(server.state) {
 		t.Error("the refresh changed the state")
 	}

@@ -145,6 +145,33 @@ func (w *world) tunnels(t *testing.T, c *core, ssh values, key string) {
 	}
 }
 
+// QA3-014: a tunnel that was told of no host key keeps to the one that it has seen.
+func TestTunnelQA3_014_KeepsToItsMachine(t *testing.T) {
+	t.Parallel()
+	c := newCore(t)
+	expect(t, c.configure(values{"journal_directory": ""}))
+	for name, told := range map[string]bool{"told": true, "seen": false} {
+		logins, machines := fleet(t, 1)
+		if !told {
+			delete(logins[0], "host_key")
+		}
+		tunnel, private, diags := c.open(tunnelType, values{"ssh": logins[0]})
+		expect(t, diags)
+		if err := machines[0].ChangeHostKey(); err != nil {
+			t.Fatal(err)
+		}
+		machines[0].DropConnections()
+		eventually(t, name+": the tunnel to be given up", func() bool {
+			conn, err := net.Dial("tcp", text(t, tunnel, "address"))
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err != nil
+		})
+		expect(t, c.close(tunnelType, private))
+	}
+}
+
 func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Value, key string) {
 	t.Helper()
 	check := func(arguments values) map[string]tftypes.Value {

@@ -378,6 +378,10 @@ func TestListSessions(t *testing.T) {
 		!strings.HasPrefix(all[0].name, "lister (1 × RTX A5000 at bluelobster, $0.31 an hour, until ") {
 		t.Fatalf("listed: %v", all)
 	}
+	identity := c.decode(tftypes.Object{AttributeTypes: map[string]tftypes.Type{"id": tftypes.String}}, all[0].identity.IdentityData)
+	if text(t, identity, "id") != ours.ID {
+		t.Errorf("its identity is %s", identity)
+	}
 	config := c.generate(sessionType, all[0].resource)
 	arguments := values{}
 	for name, v := range members(t, config) {

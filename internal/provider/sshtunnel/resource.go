@@ -141,7 +141,8 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 }
 
 // dialer logs in over a connection that the run may share, and at first waits for a
-// machine that doesn't answer yet.
+// machine that doesn't answer yet. What logs in again keeps to the host keys that
+// were seen at first.
 func (r *Resource) dialer(cfg host.Config) dialer {
 	first := true
 	return func(ctx context.Context) (login, error) {
@@ -149,7 +150,7 @@ func (r *Resource) dialer(cfg host.Config) dialer {
 		for pause := firstPause; ; pause = min(2*pause, lastPause) {
 			machine, err := r.data.Dial(ctx, cfg)
 			if err == nil {
-				first = false
+				first, cfg = false, host.Pinned(cfg, machine.Client) // to the same machine from now on
 				return machine, nil
 			}
 			switch {
