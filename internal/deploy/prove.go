@@ -175,7 +175,7 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 		}
 		if err == nil {
 			took := proof.Duration.Round(time.Millisecond)
-			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered a %s in %s", proof.Call, took))
+			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered in %s (%s)", took, proof.Call))
 			return l.reachPublic(phase)
 		}
 		if phase.Err() == nil && !vllm.IsNotReady(err) {

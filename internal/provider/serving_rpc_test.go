@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
+	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -149,6 +150,41 @@ func TestDeploymentPublicOnVast(t *testing.T) {
 	}
 	by := with(public, values{"session_id": nil, "ssh": with(login(t, session), values{"host": "ssh5.vast.ai"})})
 	expect(t, c.plan(deploymentType, object{}, by).Diagnostics, "ERROR: Only SSH is reachable")
+}
+
+// Models that don't complete are proved by the call that fits them; each kind is told when it is asked for the other's.
+func TestDeploymentReadyWithoutCompletion(t *testing.T) {
+	t.Parallel()
+	inBothRuntimes(t, func(t *testing.T, w *world, c *core, _ object, wanted values) {
+		t.Helper()
+		proved := values{"ready": values{"completion": false}}
+		for model, call := range map[string]string{
+			"BAAI/bge-m3": "embedding", "internlm/internlm2-1_8b-reward": "pooling", "BAAI/bge-reranker-v2-m3": "pooling",
+		} {
+			wire := &tripwire{words: []string{"never"}}
+			logged := c.under(tflogtest.RootLogger(c.ctx, wire))
+			server, diags := logged.apply(deploymentType, c.plan(deploymentType, object{}, with(with(wanted, proved), values{"model": model})))
+			if failed(diags) {
+				t.Errorf("%s: %s", model, list(diags))
+				continue
+			}
+			if !strings.Contains(wire.text(), "("+call+")") {
+				t.Errorf("%s isn't proved by %s:\n%s", model, call, wire.text())
+			}
+			if seen, diags := c.read(deploymentType, server); len(diags) > 0 || !seen.state.Equal(server.state) {
+				t.Errorf("%s: a refresh changes something: %s", model, list(diags))
+			}
+			_, diags = c.destroy(deploymentType, server)
+			expect(t, diags)
+		}
+		_, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, with(wanted, values{"model": "BAAI/bge-m3"})))
+		expect(t, diags, "ERROR: Model did not answer", "doesn't complete text", "ready = { completion = false }", "has been removed")
+		_, diags = c.apply(deploymentType, c.plan(deploymentType, object{}, with(wanted, proved)))
+		expect(t, diags, "ERROR: Model did not answer", "neither embeds nor pools", "ready = { completion = true }", "has been removed")
+		if err := w.nothingServes(nil); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // What only apply would find out otherwise is refused by validate, with its bound.

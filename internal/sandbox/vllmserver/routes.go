@@ -27,10 +27,12 @@ func (s *server) routes() http.Handler {
 		"/tokenize":            {http.MethodPost: s.tokenize},
 		"/invocations":         {http.MethodPost: s.invocations},
 	}
-	// Current releases register the pooling routes for pooling models only; older
-	// ones answer that the model can't.
-	if !s.run.place.atLeast("0.14") {
-		routes["/v1/embeddings"] = map[string]http.HandlerFunc{http.MethodPost: s.noEmbeddings}
+	if s.run.opts.poolingTask() != "" {
+		delete(routes, "/v1/completions")
+		delete(routes, "/v1/chat/completions")
+	}
+	for route, handle := range s.poolingRoutes() {
+		routes[route] = map[string]http.HandlerFunc{http.MethodPost: handle}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		methods, ok := routes[req.URL.Path]
@@ -99,10 +101,6 @@ func (s *server) models(w http.ResponseWriter, _ *http.Request) {
 		})
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": cards})
-}
-
-func (s *server) noEmbeddings(w http.ResponseWriter, _ *http.Request) {
-	writeError(w, http.StatusBadRequest, "BadRequestError", "The model does not support Embeddings API", nil)
 }
 
 // invocations is SageMaker's route: the same inference, open to anyone.

@@ -1,0 +1,136 @@
+package vllmserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The tasks of models that don't generate.
+const (
+	taskEmbed    = "embed"
+	taskReward   = "reward"
+	taskClassify = "classify"
+)
+
+// poolingTask is what a pooling model does, "" for one that generates. Flags decide as they do in vLLM; else the name
+// stands for what config.json would say.
+func (o options) poolingTask() string {
+	if o.text("runner") == "generate" {
+		return ""
+	}
+	for _, flag := range []string{"convert", "task"} {
+		if task := o.text(flag); slices.Contains([]string{taskEmbed, taskReward, taskClassify}, task) {
+			return task
+		}
+	}
+	name := strings.ToLower(path.Base(o.model()))
+	switch {
+	case strings.Contains(name, "reward"):
+		return taskReward
+	case strings.Contains(name, "rerank"), strings.Contains(name, "classif"):
+		return taskClassify
+	case strings.Contains(name, "embed"), strings.HasPrefix(name, "bge-"), strings.HasPrefix(name, "e5-"), strings.HasPrefix(name, "gte-"):
+		return taskEmbed
+	case o.text("runner") == "pooling":
+		return taskEmbed
+	}
+	return ""
+}
+
+// poolingRoutes are the routes of the model's task. Current releases register no others; older ones have all, and
+// answer that the model can't.
+func (s *server) poolingRoutes() map[string]http.HandlerFunc {
+	task := s.run.opts.poolingTask()
+	able := map[string]bool{
+		"/v1/embeddings": task == taskEmbed,
+		"/pooling":       task != "" && task != taskClassify,
+		"/classify":      task == taskClassify,
+	}
+	if !s.run.place.atLeast("0.14") {
+		able["/v1/completions"], able["/v1/chat/completions"] = task == "", task == ""
+	}
+	names := map[string]string{
+		"/v1/embeddings": "Embeddings", "/pooling": "Pooling", "/classify": "Classification",
+		"/v1/completions": "Completions", "/v1/chat/completions": "Chat Completions",
+	}
+	routes := map[string]http.HandlerFunc{}
+	for route, can := range able {
+		generates := strings.HasSuffix(route, "completions")
+		switch {
+		case can && !generates:
+			routes[route] = func(w http.ResponseWriter, req *http.Request) { s.pool(w, req, task) }
+		case !can && !s.run.place.atLeast("0.14"):
+			routes[route] = func(w http.ResponseWriter, _ *http.Request) {
+				writeError(w, http.StatusBadRequest, "BadRequestError", "The model does not support "+names[route]+" API", nil)
+			}
+		}
+	}
+	return routes
+}
+
+// pool answers a request of a pooling model with figures that depend on the text only.
+func (s *server) pool(w http.ResponseWriter, req *http.Request, task string) {
+	var ask struct {
+		Model string          `json:"model"`
+		Input json.RawMessage `json:"input"`
+	}
+	if err := json.NewDecoder(req.Body).Decode(&ask); err != nil {
+		badBody(w, err)
+		return
+	}
+	if ask.Model != "" && !s.serves(ask.Model) {
+		unknownModel(w, ask.Model)
+		return
+	}
+	if ask.Input == nil {
+		missingField(w, "input")
+		return
+	}
+	texts, counts, err := readPrompts(ask.Input)
+	if err != nil {
+		invalidRequest(w, err.Error(), nil)
+		return
+	}
+	if s.dead.Load() {
+		writeError(w, http.StatusInternalServerError, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause.", nil)
+		return
+	}
+	tokens := 0
+	for _, n := range counts {
+		tokens += n
+	}
+	end := s.metrics.begin(tokens)
+	if !s.waitForEngine(req.Context()) {
+		end("abort", 0)
+		return
+	}
+	data := make([]map[string]any, 0, len(texts))
+	for i, text := range texts {
+		data = append(data, pooled(i, text, task))
+	}
+	writeJSON(w, http.StatusOK, map[string]any{
+		"id": newID(task + "-"), "object": "list", "created": time.Now().Unix(), "model": s.run.opts.servedNames()[0], "data": data,
+		"usage": map[string]any{"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": nil},
+	})
+	end("stop", 0)
+}
+
+// pooled is the entry of an answer for one text.
+func pooled(index int, text, task string) map[string]any {
+	vector := make([]float64, 8)
+	for i := range len(text) {
+		vector[i%len(vector)] += float64(text[i]) / 256 / float64(len(text))
+	}
+	switch task {
+	case taskEmbed:
+		return map[string]any{"index": index, "object": "embedding", "embedding": vector}
+	case taskClassify:
+		return map[string]any{"index": index, "label": "LABEL_0", "probs": []float64{0.75, 0.25}, "num_classes": 2}
+	default:
+		return map[string]any{"index": index, "object": "pooling", "data": [][]float64{vector}}
+	}
+}
