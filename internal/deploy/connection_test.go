@@ -167,6 +167,74 @@ func TestQA3_015_ReplaceBearsALostConnection(t *testing.T) {
 	})
 }
 
+// A connection that breaks while the old server is being stopped, or is on its way back, leaves that server or the new
+// one, and never both.
+func TestQA3_015_ReplaceBearsALossInTheMiddle(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
+		first := launch(t, r, request())
+		for _, test := range []struct {
+			name  string
+			fails bool
+			// when is asked from the moment on that the operation tells of this.
+			after string
+			when  func(started int) bool
+		}{
+			{"the old server has just ended", false, atStop, func(int) bool { return r.servers(t) == 0 }},
+			{"the old server is just started again", true, atRollback, func(started int) bool { return r.starts() > started }},
+		} {
+			line, wanted := r.line(t), request()
+			wanted.Spec.MaxModelLen = 2048
+			if test.fails {
+				wanted.Spec.ExtraArgs = []string{"--no-such-flag"}
+			}
+			told := make(chan int, 1)
+			seen := &events{on: func(e deploy.Event) {
+				if strings.Contains(string(e.Phase)+": "+e.Message, test.after) {
+					told <- r.starts()
+				}
+			}}
+			wanted.Progress = seen.add
+			dropped := make(chan struct{})
+			go func() {
+				defer close(dropped)
+				started := <-told
+				eventually(t, test.name, func() bool { return test.when(started) })
+				r.machine.DropConnections()
+			}()
+			status, err := deploy.Replace(within(t, limit), line, first.Ref, wanted, deploy.Rollback)
+			<-dropped
+			if err != nil {
+				contains(t, wantError(t, r, err).Description(), "The old server runs again and has answered")
+			} else if test.fails {
+				t.Errorf("%s: no error", test.name)
+			}
+			if n := r.servers(t); n != 1 {
+				t.Errorf("%s: %d servers run, want 1\n%s\n%s", test.name, n, describe(err), seen.text())
+			}
+			r.Client = r.dial(t)
+			if err := answers(t, r, status, testKey); err != nil {
+				t.Errorf("%s: %v\n%s", test.name, err, seen.text())
+			}
+			first = status
+		}
+		remove(t, r, first)
+		r.clean(t)
+	})
+}
+
+// starts counts the servers that were ever started on the machine.
+func (r *rig) starts() int {
+	count := 0
+	for _, line := range r.machine.CommandLog() {
+		if strings.Contains(line, "serve Qwen") {
+			count++
+		}
+	}
+	return count
+}
+
 // vanishing is a machine that can't be reached any more, and not logged in to again.
 type vanishing struct {
 	*host.Client

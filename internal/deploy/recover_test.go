@@ -188,6 +188,25 @@ func TestReplaceKeeps(t *testing.T) {
 	})
 }
 
+// Whoever removes a deployment whose update was left for debugging gets rid of both servers, in whatever state they are.
+func TestRemoveTakesWhatAnUpdateLeft(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
+		first := launch(t, r, request())
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Hang = true })
+		wanted := request()
+		wanted.Spec.MaxModelLen, wanted.ReadyTimeout = 2048, 3*time.Second
+		_, err := deploy.Replace(within(t, limit), r, first.Ref, wanted, deploy.Keep)
+		contains(t, wantError(t, r, err).Description(), "left for debugging")
+		if n := r.servers(t); n != 1 {
+			t.Fatalf("%d servers run, want the one that was left", n)
+		}
+		remove(t, r, first)
+		r.clean(t)
+	})
+}
+
 // What can be found out before the old server stops doesn't touch it.
 func TestReplaceLeavesTheOldOneWhenPreflightFails(t *testing.T) {
 	t.Parallel()

@@ -172,6 +172,47 @@ func TestDeploymentPlans(t *testing.T) {
 	tidy(t, c, session)
 }
 
+// The same session at a new address is the same machine: the server goes on there, and only how it is reached changes.
+// Another session is another machine.
+func TestDeploymentFollowsItsSession(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	wanted := onSession(t, session, nil)
+	server := c.create(deploymentType, wanted)
+	if err := w.Strike(text(t, session.state, "id"), sandbox.ChangeAddress, nil); err != nil {
+		t.Fatal(err)
+	}
+	moved, diags := c.read(sessionType, session)
+	if failed(diags) || get(t, moved.state, "ssh.port").Equal(get(t, session.state, "ssh.port")) {
+		t.Fatalf("the session has no new address: %s", list(diags))
+	}
+	after := c.change(deploymentType, server, onSession(t, moved, nil))
+	if text(t, after.state, "id") != text(t, server.state, "id") || text(t, after.state, "started_at") != text(t, server.state, "started_at") {
+		t.Error("the server was started again")
+	}
+	if text(t, after.state, "tunnel_command") == text(t, server.state, "tunnel_command") {
+		t.Error("tunnel_command leads to the old address")
+	}
+	if seen, diags := c.read(deploymentType, after); len(diags) > 0 || !seen.state.Equal(after.state) {
+		t.Errorf("a refresh changes something: %s", list(diags))
+	}
+	if err := answersOver(t, moved, after); err != nil {
+		t.Error(err)
+	}
+	// Changes that vLLM isn't told of reach state, and not the server.
+	quiet := c.change(deploymentType, after, onSession(t, moved, values{
+		"on_failure": "keep", "ready": values{"timeout": "10m"}, "timeouts": values{"update": "50m"},
+		"container": values{"image": image, "pull_policy": "always", "registry_auth": values{"username": "u", "password": "p"}},
+	}))
+	if text(t, quiet.state, "id") != text(t, server.state, "id") || w.serves(1)(nil) != nil {
+		t.Error("the server was started again")
+	}
+	another := with(onSession(t, moved, nil), values{"session_id": "another"})
+	if p := c.plan(deploymentType, quiet, another); len(p.replaced()) == 0 {
+		t.Error("another session replaces nothing")
+	}
+}
+
 // fields turns an object's members into arguments.
 func fields[V any](members map[string]V) values {
 	all := values{}
