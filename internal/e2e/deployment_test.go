@@ -165,13 +165,22 @@ func TestE2EDeploymentKilled(t *testing.T) {
 				{"phase=start", "phase=load"},
 				{"phase=load", "phase=completion"},
 				{"phase=completion", "phase=preflight"},
-				{answered, answered},
+				{answered, rollback},
+				{"phase=ssh", "phase=ssh"},
+				{"phase=load", "phase=pull"},
+				{"phase=start", answered},
 			} {
 				s.write(t, machine, deployment(runtime.arguments))
 				s.killed(t, cycle.create)
 				s.recovers(t, "create, "+cycle.create)
+				if cycle.update == rollback {
+					s.write(t, machine, deployment(runtime.arguments, "max_model_len = 200000")) // more than the model can
+					s.killed(t, cycle.update)
+				}
 				s.write(t, machine, deployment(runtime.arguments, "max_model_len = 4096"))
-				s.killed(t, cycle.update)
+				if cycle.update != rollback {
+					s.killed(t, cycle.update)
+				}
 				s.recovers(t, "update, "+cycle.update)
 				s.write(t, machine)
 				s.apply(t)
@@ -185,8 +194,12 @@ func TestE2EDeploymentKilled(t *testing.T) {
 	}
 }
 
-// answered is what the log says when all that is left is to keep the server.
-const answered = "the model answered"
+const (
+	// answered is what the log says when all that is left is to keep the server.
+	answered = "the model answered"
+	// rollback is what it says when the new server has failed and is gone.
+	rollback = "bringing the old server back"
+)
 
 // killed applies and kills the provider once its log tells of something. Only after
 // the answer it may have been too late to cut the run short.
@@ -284,29 +297,40 @@ variable "password" {
 `
 
 // QA3-002, QA3-003: planted secrets are looked for in every place that other people,
-// or files, could have them from.
+// or files, could have them from, for both runtimes.
 func TestE2EDeploymentQA3_002_Secrets(t *testing.T) {
 	t.Parallel()
+	t.Run("container", func(t *testing.T) {
+		t.Parallel()
+		looksForSecrets(t, "bluelobster-1x-a5000", planted,
+			`container = { image = "`+servedImage+`", registry_auth = { username = "me", password = var.password } }`)
+	})
+	t.Run("process", func(t *testing.T) {
+		t.Parallel()
+		given := maps.Clone(planted)
+		delete(given, "password") // there is no registry
+		looksForSecrets(t, "vastai-7", given, `process = { install = "never" }`)
+	})
+}
+
+func looksForSecrets(t *testing.T, offer string, planted map[string]string, runtime string) {
+	t.Helper()
 	w := servingWorld(t, 20*time.Second)
 	needProc(t)
 	s := w.newStack(t, "s")
 	certificate, key := selfSigned(t)
-	secrets := map[string]string{}
-	for name, value := range planted {
-		secrets[name] = value
-	}
+	secrets := maps.Clone(planted)
 	secrets["key"] = key
-	machine := session("m", `offer_id = "bluelobster-1x-a5000"`)
-	registry := `container = { image = "` + servedImage + `", registry_auth = { username = "me", password = var.password } }`
+	machine := session("m", `offer_id = "`+offer+`"`)
 	log := filepath.Join(s.dir, "trace.log")
-	s.env = []string{"TF_LOG=TRACE", "TF_LOG_PATH=" + log}
+	s.env = []string{"TF_LOG=TRACE", "TF_LOG_PATH=" + log, "TF_VAR_password=unused"}
 	for name, value := range secrets {
 		s.env = append(s.env, "TF_VAR_"+name+"="+value)
 	}
 	stop := w.watchCommandLines(t, maps.Clone(secrets))
 	defer stop()
 
-	s.write(t, fmt.Sprintf(secretVariables, true), machine, deployment(registry,
+	s.write(t, fmt.Sprintf(secretVariables, true), machine, deployment(runtime,
 		"api_key_wo = var.api_key", "api_key_wo_version = 1", "hf_token_wo = var.token", "hf_token_wo_version = 1",
 		"tls = { certificate = file(\""+certificate+"\"), private_key_wo = var.key, private_key_wo_version = 1 }"))
 	plan := filepath.Join(s.dir, "plan")
@@ -315,15 +339,15 @@ func TestE2EDeploymentQA3_002_Secrets(t *testing.T) {
 	written := []string{"api_key", "token", "key"}
 	s.nowhere(t, secrets, "plan file", unzipped(t, plan), written...)
 	s.nowhere(t, secrets, "state", s.stateText(t), written...)
-	s.nowhere(t, secrets, "private key in what was said", said, "api_key", "token", "password", "key")
+	s.nowhere(t, secrets, "what was said", said, slices.Collect(maps.Keys(secrets))...)
 	w.checkMachine(t, secrets)
 
 	// Plainly given, each is in state in its own attribute, once, and nowhere else.
-	s.write(t, fmt.Sprintf(secretVariables, false), machine, deployment(registry, "api_key = var.api_key", "hf_token = var.token",
+	s.write(t, fmt.Sprintf(secretVariables, false), machine, deployment(runtime, "api_key = var.api_key", "hf_token = var.token",
 		"tls = { certificate = file(\""+certificate+"\"), private_key = var.key }", "max_model_len = 4096"))
 	said = s.apply(t)
 	// What fails says a lot: none of it is a secret.
-	s.write(t, fmt.Sprintf(secretVariables, false), machine, deployment(registry, "api_key = var.api_key", "hf_token = var.token",
+	s.write(t, fmt.Sprintf(secretVariables, false), machine, deployment(runtime, "api_key = var.api_key", "hf_token = var.token",
 		"tls = { certificate = file(\""+certificate+"\"), private_key = var.key }", "max_model_len = 200000"))
 	said += s.must(t, 1, applyArgs...)
 	says(t, said, "32768", "runs again")

@@ -22,6 +22,7 @@ const loginLimit = 5 * time.Minute
 // notes the host key that was seen. A machine that is known to be gone is not
 // waited for.
 func (r *Resource) connect(ctx context.Context, m *model) (*host.Line, error) {
+	tflog.Info(ctx, "logging in to the machine", map[string]any{"phase": "ssh"})
 	return r.login(ctx, m, func(ctx context.Context, cfg host.Config) (*host.Client, error) {
 		ctx, cancel := context.WithTimeout(ctx, loginLimit)
 		defer cancel()
