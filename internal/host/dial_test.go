@@ -366,7 +366,7 @@ func TestDialUntil_WaitsForABootingMachine(t *testing.T) {
 	})
 }
 
-func TestDialUntil_EndsWithItsContext(t *testing.T) {
+func TestQA2_003_DialUntilEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	for name, test := range map[string]struct {
@@ -408,7 +408,7 @@ func TestDialUntil_EndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestDialUntil_GivesUpOnARefusedLogin(t *testing.T) {
+func TestQA2_004_DialUntilGivesUpOnARefusedLogin(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	wrong := openSSH(t, newEd25519(t))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
@@ -44,7 +45,7 @@ func tidy(t *testing.T, c *core, session object) {
 
 // A machine that doesn't answer is no proof of anything; a session that has
 // ended is.
-func TestDeploymentOnMachineThatIsAway(t *testing.T) {
+func TestDeploymentQA1_002_MachineThatIsAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.configured(t, nil)
@@ -211,6 +212,21 @@ func TestDeploymentFollowsItsSession(t *testing.T) {
 	if p := c.plan(deploymentType, quiet, another); len(p.replaced()) == 0 {
 		t.Error("another session replaces nothing")
 	}
+}
+
+// QA1-005: when a server was started is told in UTC, as RFC 3339 has it.
+func TestDeploymentQA1_005_StartedInUTC(t *testing.T) {
+	t.Parallel()
+	inBothRuntimes(t, func(t *testing.T, _ *world, c *core, _ object, wanted values) {
+		t.Helper()
+		begun := time.Now().Add(-2 * time.Second)
+		server := c.create(deploymentType, wanted)
+		said := text(t, server.state, "started_at")
+		at, err := time.Parse(time.RFC3339, said)
+		if err != nil || !strings.HasSuffix(said, "Z") || at.Before(begun) || at.After(time.Now()) {
+			t.Errorf("started_at %q, %v", said, err)
+		}
+	})
 }
 
 // fields turns an object's members into arguments.

@@ -171,8 +171,8 @@ func TestDeploymentReadyWithoutCompletion(t *testing.T) {
 			if !strings.Contains(wire.text(), "("+call+")") {
 				t.Errorf("%s isn't proved by %s:\n%s", model, call, wire.text())
 			}
-			if seen, diags := c.read(deploymentType, server); len(diags) > 0 || !seen.state.Equal(server.state) {
-				t.Errorf("%s: a refresh changes something: %s", model, list(diags))
+			if seen, more := c.read(deploymentType, server); len(more) > 0 || !seen.state.Equal(server.state) {
+				t.Errorf("%s: a refresh changes something: %s", model, list(more))
 			}
 			_, diags = c.destroy(deploymentType, server)
 			expect(t, diags)

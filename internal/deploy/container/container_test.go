@@ -348,3 +348,17 @@ func TestRestartLoop(t *testing.T) {
 		})
 	}
 }
+
+// QA2-008: a word that this version doesn't know is a state of its own, and no error.
+func TestQA2_008_UnknownStateWord(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[container.ContainerState]server.State{
+		"running": server.Running, "paused": server.Running, "created": server.Starting, "restarting": server.Restarting,
+		"exited": server.Exited, "dead": server.Exited, "removing": server.Exited, "stopped": server.Exited,
+		"hibernating": server.Unknown, "": server.Unknown,
+	} {
+		if got := stateOf(word); got != want {
+			t.Errorf("%q is %s, want %s", word, got, want)
+		}
+	}
+}

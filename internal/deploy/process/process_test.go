@@ -503,3 +503,15 @@ func FuzzParseStatus(f *testing.F) {
 		}
 	})
 }
+
+// QA2-008: a word that this version doesn't know is a state of its own, and no error.
+func TestQA2_008_UnknownStateWord(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]server.State{
+		"running": server.Running, "restarting": server.Restarting, "exited": server.Exited, "hibernating": server.Unknown,
+	} {
+		if got := parseStatus("identity 12 345\nstate " + word + "\nnews of a later version\n").status(server.Ref{}).State; got != want {
+			t.Errorf("%q is %s, want %s", word, got, want)
+		}
+	}
+}
