@@ -170,6 +170,16 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 	if err := asked(t, server.state); err != nil { // its loopback is this computer's
 		t.Error(err)
 	}
+	health, diags := c.readData(healthType, values{
+		"ssh": wanted["ssh"], "base_url": text(t, server.state, "base_url"), "api_key": text(t, server.state, "api_key"),
+		"server": get(t, server.state, "server"),
+	})
+	expect(t, diags)
+	for _, check := range elements(t, health, "checks") {
+		if text(t, check, "status") != "passed" {
+			t.Errorf("of a process on a machine of one's own: %s", check)
+		}
+	}
 	if key := text(t, server.state, "host_key"); !strings.HasPrefix(key, "ssh-ed25519 ") {
 		t.Errorf("host_key %q", key)
 	}

@@ -101,6 +101,23 @@ func TestAccFunctions(t *testing.T) {
 			Config:      w.provider() + `output "x" { value = provider::shopper::vram_gb("acme/x", {}) }`,
 			ExpectError: words("not known here"),
 		},
+		resource.TestStep{ // with parts that are not known when it is planned
+			Config: w.provider() + `
+				resource "terraform_data" "later" {
+				  input = { length = 8192, host = "h", jump = "jump" }
+				}
+				output "needs" {
+				  value = provider::shopper::vram_gb("Qwen/Qwen2.5-7B-Instruct", { context_length = terraform_data.later.output.length }).per_gpu_gb
+				}
+				output "tunnel" {
+				  value = provider::shopper::tunnel_command({ host = terraform_data.later.output.host, port = 22, user = "root" }, 8000,
+				    { host = terraform_data.later.output.jump, port = 22, user = "me" })
+				}`,
+			ConfigStateChecks: []statecheck.StateCheck{
+				output("needs", knownvalue.Float64Exact(18.95)),
+				output("tunnel", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -J me@jump root@h")),
+			},
+		},
 	)
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -100,6 +102,7 @@ func (t *tunnel) keep() {
 		case <-machine.Done():
 		}
 		_ = machine.Close()
+		tflog.Info(t.ctx, "a tunnel's connection dropped, logging in again", map[string]any{"remote": t.remote})
 		next, err := t.redial()
 		t.mu.Lock()
 		t.machine, t.lost = next, err
@@ -107,6 +110,9 @@ func (t *tunnel) keep() {
 		t.changed = make(chan struct{})
 		t.mu.Unlock()
 		if err != nil {
+			if t.ctx.Err() == nil {
+				tflog.Error(t.ctx, "a tunnel is given up", map[string]any{"remote": t.remote, "error": err.Error()})
+			}
 			// Whoever connects from now on is refused, instead of waiting in vain.
 			_ = t.listener.Close()
 			return

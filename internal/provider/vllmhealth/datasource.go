@@ -138,7 +138,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Checks on a vLLM server and its machine. What is unhealthy, can't be reached, or refuses the credentials is" +
 			" a value and never an error, so that `check` blocks and postconditions can judge. The checks run at the same time, within" +
-			" `timeouts.read`.",
+			" `timeouts.read`. Terraform looks at ten objects at a time: where many machines may not answer, raise `-parallelism`.",
 		Attributes: attributes,
 	}
 }
