@@ -224,6 +224,50 @@ func TestQA3_015_ReplaceBearsALossInTheMiddle(t *testing.T) {
 	})
 }
 
+// QA3-015: a restart whose connection is lost, before it or in its middle, ends with the server running, once.
+func TestQA3_015_RestartBearsALostConnection(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
+		status := launch(t, r, request())
+		for name, when := range map[string]func() bool{
+			"before": func() bool { return true },
+			"middle": func() bool { return r.servers(t) == 0 },
+		} {
+			line, wanted := r.line(t), request()
+			told := make(chan struct{}, 1)
+			seen := &events{on: func(e deploy.Event) {
+				if e.Phase == deploy.PhaseStop && strings.HasPrefix(e.Message, "restarting") {
+					told <- struct{}{}
+				}
+			}}
+			wanted.Progress = seen.add
+			dropped := make(chan struct{})
+			go func() {
+				defer close(dropped)
+				<-told
+				eventually(t, name, when)
+				r.machine.DropConnections()
+			}()
+			again, err := deploy.Restart(within(t, limit), line, status.Ref, wanted)
+			<-dropped
+			if err != nil {
+				t.Fatalf("%s: %v\n%s\n%s", name, err, describe(err), seen.text())
+			}
+			if n := r.servers(t); n != 1 {
+				t.Errorf("%s: %d servers run", name, n)
+			}
+			r.Client = r.dial(t)
+			if err := answers(t, r, again, testKey); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			status = again
+		}
+		remove(t, r, status)
+		r.clean(t)
+	})
+}
+
 // starts counts the servers that were ever started on the machine.
 func (r *rig) starts() int {
 	count := 0

@@ -61,10 +61,15 @@ func (r *processRuntime) settle(ctx context.Context, ref Ref) error {
 
 func (r *processRuntime) restart(ctx context.Context, ref Ref) (Ref, error) {
 	aside, err := r.setAside(ctx, ref)
-	if err != nil {
+	if aside.Restore == nil || (err != nil && !isLost(r.machine, err)) {
 		return ref, err
 	}
-	return aside.Restore(ctx)
+	// Where the answer to the stop was lost, the server is as good as stopped: its secrets are only here by now.
+	restored, err := aside.Restore(ctx)
+	if err != nil && ctx.Err() == nil && isLost(r.machine, err) {
+		restored, err = aside.Restore(ctx)
+	}
+	return restored, err
 }
 
 // setAside waits for the GPU memory, too: the next server is about to ask for it.

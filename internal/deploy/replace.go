@@ -258,7 +258,11 @@ func Restart(ctx context.Context, machine Machine, ref Ref, request Request) (St
 		l.facts.GPUs = gpus
 	}
 	begun := time.Now()
-	if ref, err = l.runtime.restart(ctx, ref); err != nil {
+	err = l.again(ctx, PhaseStop, func() (err error) {
+		ref, err = l.runtime.restart(ctx, ref)
+		return err
+	})
+	if err != nil {
 		return Status{}, l.undo(ctx, ref, failure{phase: PhaseStart, summary: "Server could not be restarted", err: err})
 	}
 	api := newClient(machine, request.TLS, ref.Listen, ref.Port, request.Spec.APIKey)

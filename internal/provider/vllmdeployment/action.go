@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
@@ -117,12 +118,14 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 	say := func(text string) { resp.SendProgress(action.InvokeProgressEvent{Message: text}) }
 
 	say("Logging in to the machine")
-	machine, err := a.data.Dial(ctx, ssh.Config(a.data.Credentials()))
+	login := ssh.Config(a.data.Credentials())
+	client, err := host.Dial(ctx, login)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
-	defer func() { _ = machine.Close() }()
+	machine := host.NewLine(client, login)
+	defer closeMachine(machine)
 	status, err := deploy.Restart(ctx, machine, server, deploy.Request{
 		Name:      server.Name,
 		Spec:      vllm.Spec{Model: m.Model.ValueString(), ServedModelName: m.Model.ValueString(), APIKey: m.APIKey.ValueString()},
