@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,24 @@ func TestDeploymentQA3_014_TrustsTheFirstHostKey(t *testing.T) {
 	if !kept.state.Equal(server.state) {
 		t.Error("the refresh changed the state")
 	}
+	m, err := w.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := onSession(t, session, values{"ssh": login(t, session, "host_key"), "max_model_len": 4096})
+	kept, diags = c.apply(deploymentType, c.plan(deploymentType, server, change))
+	expect(t, diags, "ERROR: Host key has changed", "another machine answers", "intercepted", "Nothing was sent to it", "setting ssh.host_key to",
+		regexp.QuoteMeta(m.HostKey()))
+	if !kept.state.Equal(server.state) {
+		t.Error("the update changed the state")
+	}
+	accepted := with(login(t, session), values{"host_key": m.HostKey()})
+	server = c.change(deploymentType, server, with(change, values{"ssh": accepted}))
+	if got := text(t, server.state, "host_key"); got != m.HostKey() {
+		t.Errorf("accepted, and pinned is %q", got)
+	}
+	_, diags = c.destroy(deploymentType, server)
+	expect(t, diags)
 	tidy(t, c, session)
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -137,7 +138,11 @@ func TestDeploymentPublic(t *testing.T) {
 // On Vast.ai nothing but SSH is reachable, which is said before anything starts.
 func TestDeploymentPublicOnVast(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, func(o *sandbox.Options) {
+		for i := range o.Offers {
+			o.Offers[i].Machine.VLLM.Installed = "0.33.0"
+		}
+	})
 	c := w.configured(t, nil)
 	session := c.create(sessionType, values{"name": "test", "offer_id": vast})
 	defer tidy(t, c, session)
@@ -147,6 +152,14 @@ func TestDeploymentPublicOnVast(t *testing.T) {
 	expect(t, diags, "ERROR: Only SSH is reachable", "Vast.ai", "Nothing was started")
 	if !made.state.IsNull() || len(w.theMachine(t).CommandLog()) > before {
 		t.Errorf("something was done on the machine: %q", w.theMachine(t).CommandLog())
+	}
+	// Nor is a server that runs touched for it.
+	private := c.create(deploymentType, with(public, values{"exposure": nil}))
+	before = len(w.theMachine(t).CommandLog())
+	kept, diags := c.apply(deploymentType, c.plan(deploymentType, private, public))
+	expect(t, diags, "ERROR: Only SSH is reachable", "Vast.ai")
+	if !kept.state.Equal(private.state) || len(w.theMachine(t).CommandLog()) > before || w.serves(1)(nil) != nil {
+		t.Errorf("something was done on the machine: %q", w.theMachine(t).CommandLog()[before:])
 	}
 	by := with(public, values{"session_id": nil, "ssh": with(login(t, session), values{"host": "ssh5.vast.ai"})})
 	expect(t, c.plan(deploymentType, object{}, by).Diagnostics, "ERROR: Only SSH is reachable")
