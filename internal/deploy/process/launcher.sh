@@ -5,6 +5,7 @@
 #   supervise DIR PROGRAM …       what start leaves running, in a session of its own
 #   status DIR                    what is known of the server, one fact a line
 #   list BASE                     status of every server under BASE/servers
+#   bound FILE BYTES SECONDS      what supervise leaves running to keep the log from filling the disk
 #   stop DIR SECONDS              TERM, after SECONDS KILL, until nobody of the session is left
 #
 # In DIR: identity (PID STARTTIME of the supervisor), boot (when these were given), state, exit (CODE BEGAN ENDED),
@@ -86,6 +87,16 @@ start_server() {
 	cat "$dir/identity"
 }
 
+# bound FILE BYTES SECONDS keeps the last half of a file that has become too large. It looks every so many seconds. Whoever
+# writes it must append.
+bound() {
+	while sleep "$3"; do
+		[ "$(wc -c <"$1")" -gt "$2" ] || continue
+		tail -c $(($2 / 2)) "$1" >"$1.last" && cat "$1.last" >"$1"
+		rm -f "$1.last"
+	done
+}
+
 supervise() {
 	dir=$1
 	shift
@@ -97,6 +108,8 @@ supervise() {
 	while :; do
 		write "$dir/state" running
 		began=$(date +%s)
+		# As much as a container's log may take; a server writes a line for each request. In a shell of its own, whose end is not news.
+		(bound "$dir/log" 134217728 60 &)
 		"$@" &
 		child=$!
 		# A trapped signal interrupts wait, which has to be told from the server's end.
@@ -192,6 +205,7 @@ start) start_server "$@" ;;
 supervise) supervise "$@" ;;
 status) status "$@" ;;
 list) list "$@" ;;
+bound) bound "$@" ;;
 stop) stop "$@" ;;
 *) echo "unknown mode $mode" >&2; exit 2 ;;
 esac

@@ -227,6 +227,42 @@ func TestAfterARebootTheServerHasEnded(t *testing.T) {
 	}
 }
 
+// A log that has become too large loses its beginning, and whoever writes it goes on.
+func TestLogIsBounded(t *testing.T) {
+	t.Parallel()
+	needsLinux(t)
+	file := filepath.Join(t.TempDir(), "a log")
+	log, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	line := strings.Repeat("x", 99) + "\n"
+	if _, err := log.WriteString("the first line\n" + strings.Repeat(line, 9)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(within(t))
+	bound := exec.CommandContext(ctx, "sh", "-s", "--", "bound", file, "1000", "0.05")
+	bound.Stdin = strings.NewReader(launcherScript)
+	if err := bound.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		_ = bound.Wait() // it was killed
+	}()
+	if _, err := log.WriteString(line); err != nil { // too much now
+		t.Fatal(err)
+	}
+	eventually(t, "a shorter log", func() bool { return len(read(t, file)) == 500 })
+	if _, err := log.WriteString("the last line\n"); err != nil {
+		t.Fatal(err)
+	}
+	if text := read(t, file); len(text) != 514 || !strings.HasSuffix(text, line+"the last line\n") {
+		t.Errorf("the log is %d bytes: %q", len(text), text)
+	}
+}
+
 // A server is asked to end before it is made to.
 func TestServerMayEndByItself(t *testing.T) {
 	t.Parallel()
