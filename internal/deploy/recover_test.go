@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -274,6 +279,41 @@ func TestServerThatDiesComesBack(t *testing.T) {
 		}
 		remove(t, r, status)
 	})
+}
+
+// After a reboot a process is seen to have ended, for its secrets are on no disk; a replacement starts it again, and what
+// has its numbers by now is left alone.
+func TestProcessAfterAReboot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pod())
+	status := launch(t, r, processRequest())
+	pid, _, _ := strings.Cut(status.ID, "-")
+	supervisor, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-supervisor, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of all that ran", func() bool { return r.servers(t) == 0 })
+	if err := os.WriteFile(filepath.Join(status.Directory, "boot"), []byte("another one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := deploy.Inspect(within(t, limit), r, status.Ref)
+	if err != nil || seen.State != deploy.Exited || seen.SpecHash != status.SpecHash {
+		t.Errorf("after the reboot: %+v, %v", seen, err)
+	}
+	again, err := deploy.Replace(within(t, limit), r, status.Ref, processRequest(), deploy.Rollback)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, describe(err))
+	}
+	if err := answers(t, r, again, testKey); err != nil || r.servers(t) != 1 {
+		t.Errorf("%d servers, %v", r.servers(t), err)
+	}
+	if _, err := os.Stat(status.Directory); !os.IsNotExist(err) {
+		t.Errorf("the old server's directory is left: %v", err)
+	}
+	remove(t, r, again)
 }
 
 // Several deployments' launches on one machine don't disturb each other.
