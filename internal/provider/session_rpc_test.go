@@ -219,3 +219,23 @@ func TestSessionReplacedByTheShopper(t *testing.T) {
 	expect(t, diags)
 	eventually(t, "the replacement to be released", func() bool { return w.nothingBills(nil) == nil })
 }
+
+// A service that gives up on a release calls the session stopped, and says that
+// somebody should look: so does the destroy.
+func TestSessionThatMayNotBeGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	made := c.create(sessionType, values{"name": "test", "offer_id": a5000})
+	if err := w.SetFaults(sandbox.Rule{Route: "machine destroy", Nth: 0, Fault: sandbox.DestroyFails}); err != nil {
+		t.Fatal(err)
+	}
+	left, diags := c.destroy(sessionType, made)
+	expect(t, diags, "WARNING: Machine may not be gone: test", text(t, made.state, "id"), "manual cleanup", `\$0.31 an hour`, "console")
+	if !left.state.IsNull() {
+		t.Error("it reads stopped, and is in state")
+	}
+	if err := w.Strike(text(t, made.state, "id"), sandbox.Vanish, nil); err != nil { // somebody looks, and ends it
+		t.Fatal(err)
+	}
+}

@@ -173,6 +173,7 @@ func (r *run) giveBack(ctx context.Context, rental *Rental, cause error) (*Renta
 	if err := r.release(limited, rental.Session); err != nil {
 		return rental, &KeptError{Cause: cause, Release: err}
 	}
+	r.released(rental.Session.ID)
 	r.forget(rental.held)
 	r.dropped()
 	if errors.Is(ctx.Err(), context.Canceled) {

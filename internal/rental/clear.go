@@ -42,6 +42,7 @@ func (r *run) clearName(ctx context.Context) error {
 			return err
 		}
 		r.warn("Session %s was active under this name, and was released because on_conflict is \"replace\".", s.ID)
+		r.released(s.ID)
 	}
 	return nil
 }
@@ -75,6 +76,7 @@ func (r *run) sweep(ctx context.Context, name Mark) error {
 	for _, id := range left.released {
 		r.say("Released session %s, left over from a run that ended before Terraform knew of it", id)
 		r.warn("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
+		r.released(id)
 	}
 	return err
 }
@@ -115,9 +117,9 @@ func (r *Renter) Leftovers(name string) ([]string, error) {
 			continue
 		}
 		h.release()
-		what := e.SessionID
-		if what == "" {
-			what = "with the mark " + e.Mark
+		what := "session " + e.SessionID
+		if e.SessionID == "" {
+			what = "a session with the mark " + e.Mark
 		}
 		found = append(found, what)
 	}

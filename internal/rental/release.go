@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -48,6 +49,25 @@ func (r *Renter) ReleaseSession(ctx context.Context, id, consumerID string) (war
 	return warnings, err
 }
 
+// Remark is what the service says of a session that this process has released and
+// that lets doubt whether its machine is gone, "" for nothing: it gives up on a
+// release that its cloud refuses, and calls the session stopped all the same.
+func (r *Renter) Remark(id string) string {
+	remark, _ := r.remarks.Load(id)
+	text, _ := remark.(string)
+	return text
+}
+
+// remark keeps what Remark tells of a session that was known as root.
+func (r *Renter) remark(root string, ended shopper.Session) {
+	if !strings.Contains(strings.ToLower(ended.Error), "manual cleanup") {
+		return
+	}
+	r.remarks.Store(root, fmt.Sprintf("Session %s reads %q, and the shopper says of it: %s. Its cloud may not have confirmed that the machine"+
+		" ($%.4g an hour) is gone: look for it in the cloud's own console.", ended.ID, ended.Status, strings.TrimSuffix(ended.Error, "."),
+		ended.PricePerHour))
+}
+
 // release follows a session and its replacements until all have ended. What is
 // known of the session may be its id alone.
 func (r *Renter) release(ctx context.Context, known shopper.Session) error {
@@ -62,6 +82,7 @@ func (r *Renter) release(ctx context.Context, known shopper.Session) error {
 		if err != nil {
 			return err
 		}
+		r.remark(known.ID, last)
 		children, err := r.replacements(ctx, last)
 		if err != nil {
 			return err

@@ -441,3 +441,26 @@ func TestFitsLimit(t *testing.T) {
 		t.Errorf("it should say when the machine ends: %v", err)
 	}
 }
+
+// TestRemark: where the service gave up on a release, and calls the session
+// stopped all the same, that is told.
+func TestRemark(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
+		w.f.truthful = true
+		r := w.process()
+		for name, want := range map[string]bool{"gave-up": true, "fine": false} {
+			if want {
+				w.f.boots = []lot{{undead: 11}}
+			}
+			ok(t, w.apply(t.Context(), r, order(name)))
+			id := w.state[name].Session.ID
+			ok(t, w.destroy(t.Context(), r, name))
+			if remark := r.Remark(id); strings.Contains(remark, "manual cleanup") != want || (remark == "") == want {
+				t.Errorf("%s: %q", name, remark)
+			}
+		}
+	})
+}

@@ -96,6 +96,8 @@ type Renter struct {
 	// names are those that this process is renting under, made the marks that it has
 	// rented.
 	names, made sync.Map
+	// remarks are what was said of sessions that this process has released, by id.
+	remarks sync.Map
 
 	askLimit, listPatience time.Duration // the constants; shorter in tests on a real clock
 }
@@ -232,6 +234,13 @@ func (r *run) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if !slices.Contains(r.warnings, text) {
 		r.warnings = append(r.warnings, text)
+	}
+}
+
+// released notes what the service says of a session that was just released.
+func (r *run) released(id string) {
+	if remark := r.Remark(id); remark != "" {
+		r.warn("%s", remark)
 	}
 }
 

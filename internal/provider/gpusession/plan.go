@@ -218,8 +218,8 @@ func (r *Resource) planCreate(plan model, resp *resource.ModifyPlanResponse) {
 	}
 	if len(left) > 0 {
 		resp.Diagnostics.AddWarning(about("A rental was left over", plan.Name),
-			fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was renting, session %s. The next apply of"+
-				" %q releases it first. Until then it may be costing money.", strings.Join(left, " and "), plan.Name.ValueString()))
+			fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was renting, %s. The next apply of"+
+				" %q releases it first, which takes up to seven minutes where an answer was lost. Until then it may be costing money.", strings.Join(left, " and "), plan.Name.ValueString()))
 	}
 }
 

@@ -133,6 +133,9 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	for _, warning := range warnings {
 		resp.Diagnostics.AddWarning("Rental journal can't be used", warning)
 	}
+	if remark := r.data.Renter.Remark(state.ID.ValueString()); remark != "" {
+		resp.Diagnostics.AddWarning(about("Machine may not be gone", state.Name), remark)
+	}
 	if err != nil {
 		if kept, ok := errors.AsType[*rental.NotReleasedError](err); ok && kept.Last.ID == "" && kept.SessionID == state.ID.ValueString() {
 			kept.Last = state.session() // not read once: what it costs is known all the same
@@ -193,6 +196,11 @@ func (r *Resource) settle(ctx context.Context, state model, diags *diagnostics) 
 	if len(released) > 0 {
 		diags.AddWarning(about("A leftover was released", state.Name), fmt.Sprintf("Session %s, rented under the name %q by a run that"+
 			" ended before Terraform knew of it, has been released.", strings.Join(released, " and "), state.Name.ValueString()))
+	}
+	for _, id := range released {
+		if remark := r.data.Renter.Remark(id); remark != "" {
+			diags.AddWarning(about("Machine may not be gone", state.Name), remark)
+		}
 	}
 }
 
