@@ -126,7 +126,7 @@ func gpuCheck(t *testing.T, health tftypes.Value) tftypes.Value {
 // results are there before, and those three end within their own timeouts.
 func TestSlowMachinesHoldUpNobody(t *testing.T) {
 	t.Parallel()
-	const own = 5 * time.Second
+	const own = 8 * time.Second
 	private, _ := sshKey(t)
 	logins, machines := fleet(t, 12)
 	machines[0].Unresponsive(true)

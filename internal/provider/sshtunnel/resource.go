@@ -98,7 +98,7 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 			"host":     schema.StringAttribute{Computed: true, MarkdownDescription: "This side's address, `" + loopback + "`."},
 			"port":     schema.Int64Attribute{Computed: true, MarkdownDescription: "This side's port."},
 			"address":  schema.StringAttribute{Computed: true, MarkdownDescription: "Both, as `host:port`."},
-			"url":      schema.StringAttribute{Computed: true, MarkdownDescription: "The same as a URL: `http://host:port`."},
+			"url":      schema.StringAttribute{Computed: true, MarkdownDescription: "The same as a URL: `http://host:port`. A server with TLS takes `https://` and `address`."},
 			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{OpenDescription: "Logging in to the machine. Default `2m`."}),
 		},
 	}
