@@ -293,6 +293,39 @@ func TestQA3_010_UnreadableLogIsSaid(t *testing.T) {
 	r.clean(t)
 }
 
+// A server that is killed while it loads has no word on it in its log: the kernel, for want of memory, is the likely one.
+func TestKilledWhileLoading(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour })
+		killed := make(chan struct{})
+		seen := &events{on: func(e deploy.Event) {
+			if e.Message != "waiting for the model to load" {
+				return
+			}
+			go func() {
+				defer close(killed)
+				eventually(t, "a server", func() bool { return r.servers(t) == 1 })
+				if r.engine == nil {
+					killServer(t, r)
+				} else if err := r.engine.OutOfMemory("chat"); err != nil {
+					t.Error(err)
+				}
+			}()
+		}}
+		wanted := request()
+		wanted.Progress = seen.add
+		failed := launchFails(t, r, wanted, limit)
+		<-killed
+		if errors.Is(failed, context.DeadlineExceeded) || failed.Phase != deploy.PhaseLoad {
+			t.Errorf("%s: %v", failed.Phase, failed)
+		}
+		contains(t, failed.Description(), "RAM, not the GPU's", "exit code 137", "more RAM")
+		r.clean(t)
+	})
+}
+
 func TestLoadTimeoutNamesPhaseAndProgress(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {

@@ -559,4 +559,10 @@ func TestQA3_002_RegistryCredentials(t *testing.T) {
 		}
 	}
 	remove(t, r, status)
+	// The image is there: the registry, which would refuse, is asked again only when that is wanted.
+	wanted.Container.RegistryAuth.Password = "wrong"
+	wanted.Container.PullPolicy = "missing"
+	remove(t, r, launch(t, r, wanted))
+	wanted.Container.PullPolicy = "always"
+	contains(t, launchFails(t, r, wanted, limit).Description(), "registry_auth")
 }

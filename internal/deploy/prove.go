@@ -112,8 +112,15 @@ func (l *launch) alive(ctx context.Context, ref Ref, phase Phase) *failure {
 	if status.State == Running && status.RestartCount == 0 {
 		return nil
 	}
-	return &failure{phase: phase, summary: diedSummary(phase), err: errDied, detail: epitaph(status)}
+	problem := &failure{phase: phase, summary: diedSummary(phase), err: errDied, detail: epitaph(status)}
+	if status.State != Gone && status.ExitCode == exitKilled {
+		problem.likely, problem.likelyWayOut = vllm.ExplainKilled()
+	}
+	return problem
 }
+
+// exitKilled is how engines and shells tell an end by SIGKILL.
+const exitKilled = 137
 
 var errDied = errors.New("the server ended")
 

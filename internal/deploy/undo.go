@@ -30,11 +30,13 @@ type failure struct {
 	summary       string
 	detail        string
 	cause, wayOut string
-	err           error
-	log           []string
-	logErr        error
-	remains       string
-	stuck         bool // what remains may be a running server
+	// likely is a cause where nothing tells another.
+	likely, likelyWayOut string
+	err                  error
+	log                  []string
+	logErr               error
+	remains              string
+	stuck                bool // what remains may be a running server
 	// seen is the last progress before the failure was dealt with; "" = the last of all.
 	seen string
 }
@@ -141,6 +143,9 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	}
 	if e.Cause == "" {
 		e.Cause, e.WayOut = explain(problem.err)
+	}
+	if e.Cause == "" && problem.likely != "" {
+		e.Cause, e.WayOut = problem.likely, problem.likelyWayOut
 	}
 	if ended := l.howItEnded(ctx, problem); interrupted && e.Cause == "" {
 		e.Cause = ended

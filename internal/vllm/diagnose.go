@@ -38,6 +38,7 @@ const (
 	KindUnsupportedDType     Kind = "unsupported_dtype"
 	KindBatchBelowContext    Kind = "batch_below_context"
 	KindTooManySequences     Kind = "too_many_sequences"
+	KindKilled               Kind = "killed"
 )
 
 // Diagnosis is what a log says about a failed start.

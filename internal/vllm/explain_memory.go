@@ -109,6 +109,13 @@ func explainSequences(message string) (cause, wayOut string) {
 		`Add "--max-num-seqs" with a smaller number (such as 64) to args, or lower gpu_memory_utilization.`
 }
 
+// ExplainKilled is about a server that was ended by SIGKILL and has left no other word.
+func ExplainKilled() (cause, wayOut string) {
+	return "The server was killed (SIGKILL), most likely by the kernel because the machine's memory (RAM, not the GPU's) was full.",
+		"Use a machine with more RAM, for the weights pass through it when they are loaded, or leave out flags that keep weights or" +
+			" cache there."
+}
+
 var (
 	allocatePattern = regexp.MustCompile(`Tried to allocate ([\d.]+ [KMGT]iB)`)
 	capacityPattern = regexp.MustCompile(`total capacity of ([\d.]+ [KMGT]iB)`)

@@ -178,6 +178,11 @@ var genericRules = []rule{
 		explain: explainOutOfMemory,
 	},
 	{
+		kind: KindKilled, generic: true,
+		pattern: oneOf(`Failed core proc\(s\): \{[^}]*: -9\b`),
+		explain: func(string) (string, string) { return ExplainKilled() },
+	},
+	{
 		kind: KindHubRefused, generic: true,
 		pattern: oneOf(`401 Client Error`, `403 Client Error`, `401 Unauthorized`, `403 Forbidden`,
 			`401, message='Unauthorized`, `403, message='Forbidden`, `Invalid user token`,
