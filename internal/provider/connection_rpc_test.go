@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 	"golang.org/x/crypto/ssh"
@@ -233,6 +235,120 @@ func TestQA3_015_DeploymentUpdateLosesTheConnection(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// cutting is a way to a port of this computer, whose connections can be cut.
+type cutting struct {
+	listener net.Listener
+	mu       sync.Mutex
+	conns    []net.Conn
+}
+
+func cuttingTo(t *testing.T, port int) *cutting {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cutting{listener: listener}
+	var working sync.WaitGroup
+	working.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			c.mu.Lock()
+			c.conns = append(c.conns, near, far)
+			c.mu.Unlock()
+			for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
+				working.Go(func() {
+					_, _ = io.Copy(pair[0], pair[1]) // ends with either of them
+					_ = pair[0].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		c.cut()
+		working.Wait()
+	})
+	return c
+}
+
+func (c *cutting) port() int { return c.listener.Addr().(*net.TCPAddr).Port }
+
+func (c *cutting) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.conns = nil
+}
+
+// QA3-015: behind a real sshd, where a command goes on after its connection has ended.
+func TestQA3_015_OwnMachineLosesTheConnection(t *testing.T) {
+	t.Parallel()
+	login, directory := ownMachine(t)
+	way := cuttingTo(t, login["port"].(int))
+	c := newCore(t)
+	if diags := c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1"}); len(diags) > 0 {
+		t.Fatal(list(diags))
+	}
+	wanted := values{
+		"ssh": with(login, values{"port": way.port()}), "model": qwen, "port": freePort(t), "env": values{"HF_HUB_OFFLINE": "1"},
+		"process": values{"install": "never", "directory": filepath.Join(directory, "vllm")}, "timeouts": values{"create": "1m", "update": "1m"},
+	}
+	wire := &tripwire{words: []string{`"phase":"load"`}, do: way.cut}
+	server, diags := c.under(tflogtest.RootLogger(c.ctx, wire)).apply(deploymentType, c.plan(deploymentType, object{}, wanted))
+	if failed(diags) {
+		t.Fatalf("%s\n%s", list(diags), wire.text())
+	}
+	length := 4096
+	for _, test := range []struct {
+		words string
+		fails bool // for another reason
+	}{
+		{words: "stopping the old server"},
+		{words: "starting the server"},
+		{words: `"phase":"completion"`},
+		{words: "bringing the old server back", fails: true},
+	} {
+		length -= 16
+		change := with(wanted, values{"max_model_len": length})
+		if test.fails {
+			change = with(change, values{"args": []any{"--flag-of-another-release"}})
+		}
+		begun := time.Now()
+		wire := &tripwire{words: []string{test.words}, do: way.cut}
+		after, diags := c.under(tflogtest.RootLogger(c.ctx, wire)).apply(deploymentType, c.plan(deploymentType, server, change))
+		if failed(diags) {
+			expect(t, diags, "ERROR: ", "The old server runs again and has answered")
+		} else if test.fails {
+			t.Errorf("%s: no error", test.words)
+		}
+		if err := asked(t, after.state); err != nil {
+			t.Errorf("%s: %v\n%s", test.words, err, list(diags))
+		}
+		t.Logf("%s: took %s", test.words, time.Since(begun))
+		running, err := filepath.Glob(filepath.Join(directory, "vllm", "servers", "*"))
+		if err != nil || len(running) != 1 {
+			t.Errorf("%s: servers %v, %v", test.words, running, err)
+		}
+		server = after
+	}
+	_, diags = c.destroy(deploymentType, server)
+	expect(t, diags)
+	if asked(t, server.state) == nil {
+		t.Error("it still answers")
+	}
 }
 
 // jumpHost is a machine that leads to another one, and lets a key in.
