@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
@@ -181,7 +183,9 @@ func readOptions(given types.Dynamic) (options, error) {
 	decimals := map[string]*float64{
 		"gpu_memory_utilization": &o.memory.GPUMemoryUtilization, "gpu_vram_gb": &o.gpuGB, "parameters": &o.shape.Parameters,
 	}
-	for name, value := range object.Attributes() {
+	attributes := object.Attributes()
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		value := attributes[name]
 		if value.IsNull() {
 			continue
 		}
@@ -194,7 +198,11 @@ func readOptions(given types.Dynamic) (options, error) {
 		case decimals[name] != nil:
 			err = setDecimal(decimals[name], value)
 		default:
-			err = errors.New("there is no such option")
+			known := slices.Collect(maps.Keys(texts))
+			known = slices.AppendSeq(known, maps.Keys(integers))
+			known = slices.AppendSeq(known, maps.Keys(decimals))
+			slices.Sort(known)
+			err = fmt.Errorf("there is no such option; there are %s", strings.Join(known, ", "))
 		}
 		if err != nil {
 			return o, fmt.Errorf("%s: %w", name, err)
