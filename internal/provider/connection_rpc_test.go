@@ -328,14 +328,14 @@ func TestQA3_015_OwnMachineLosesTheConnection(t *testing.T) {
 		}
 		begun := time.Now()
 		wire := &tripwire{words: []string{test.words}, do: way.cut}
-		after, diags := c.under(tflogtest.RootLogger(c.ctx, wire)).apply(deploymentType, c.plan(deploymentType, server, change))
-		if failed(diags) {
-			expect(t, diags, "ERROR: ", "The old server runs again and has answered")
+		after, said := c.under(tflogtest.RootLogger(c.ctx, wire)).apply(deploymentType, c.plan(deploymentType, server, change))
+		if failed(said) {
+			expect(t, said, "ERROR: ", "The old server runs again and has answered")
 		} else if test.fails {
 			t.Errorf("%s: no error", test.words)
 		}
 		if err := asked(t, after.state); err != nil {
-			t.Errorf("%s: %v\n%s", test.words, err, list(diags))
+			t.Errorf("%s: %v\n%s", test.words, err, list(said))
 		}
 		t.Logf("%s: took %s", test.words, time.Since(begun))
 		running, err := filepath.Glob(filepath.Join(directory, "vllm", "servers", "*"))
