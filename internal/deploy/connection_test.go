@@ -268,6 +268,32 @@ func TestQA3_015_RestartBearsALostConnection(t *testing.T) {
 	})
 }
 
+// QA3-015: looking at a server, and removing it, is done once more where the connection was lost under it.
+func TestQA3_015_InspectAndRemoveBearALostConnection(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
+		status := launch(t, r, request())
+		line := r.line(t)
+		lose := func() {
+			r.machine.DropConnections() // and whether that has been noticed is left open
+		}
+		lose()
+		if seen, err := deploy.Inspect(within(t, limit), line, status.Ref); err != nil || seen.State != deploy.Running {
+			t.Errorf("inspected: %s, %v", seen.State, err)
+		}
+		lose()
+		if found, err := deploy.Find(within(t, limit), line, status.Ref); err != nil || len(found) != 1 {
+			t.Errorf("found: %v, %v", found, err)
+		}
+		lose()
+		if _, err := deploy.Remove(within(t, limit), line, status.Ref); err != nil {
+			t.Error(err)
+		}
+		r.clean(t)
+	})
+}
+
 // starts counts the servers that were ever started on the machine.
 func (r *rig) starts() int {
 	count := 0

@@ -70,6 +70,15 @@ func TestDeploymentQA1_002_MachineThatIsAway(t *testing.T) {
 	if kept.state.IsNull() {
 		t.Error("it left state without proof")
 	}
+	// Of a machine that nobody rented there is nobody to ask.
+	all := members(t, server.state)
+	all["session_id"] = value(t, all["session_id"].Type(), nil, "")
+	own := object{value(t, server.state.Type(), fields(all), ""), server.private}
+	kept, diags = c.read(deploymentType, own)
+	expect(t, diags, "WARNING: Machine can't be reached")
+	if !kept.state.Equal(own.state) {
+		t.Error("the refresh changed the state of a server on a machine of one's own")
+	}
 	w.releaseByHand(t)
 	gone, diags := c.read(deploymentType, server)
 	expect(t, diags, "WARNING: Machine is gone", text(t, session.state, "id"))
@@ -140,6 +149,12 @@ func TestDeploymentPlans(t *testing.T) {
 	all := members(t, server.state)
 	all["session_id"] = value(t, all["session_id"].Type(), nil, "")
 	nowhere.state = value(t, server.state.Type(), fields(all), "")
+	died, odd := server, server
+	all = members(t, server.state)
+	all["status"] = value(t, all["status"].Type(), "exited", "")
+	died.state = value(t, server.state.Type(), fields(all), "")
+	all["status"] = value(t, all["status"].Type(), "unknown", "") // QA2-008
+	odd.state = value(t, server.state.Type(), fields(all), "")
 	moved := values{"ssh": with(login(t, session), values{"host": "192.0.2.9"})}
 	tests := []struct {
 		name      string
@@ -149,6 +164,8 @@ func TestDeploymentPlans(t *testing.T) {
 		replaces  bool
 	}{
 		{"nothing", server, base, false, false},
+		{"one that died", died, base, true, false},
+		{"one in a state that nobody knows", odd, base, false, false},
 		{"timeouts", server, with(base, values{"timeouts": values{"read": "1m"}}), false, false},
 		{"min_vram_gb", server, with(base, values{"min_vram_gb": 8}), false, false},
 		{"on_failure", server, with(base, values{"on_failure": "keep"}), false, false},

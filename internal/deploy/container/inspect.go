@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -130,6 +131,9 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 		status.Reason = state.Error
 		if state.OOMKilled {
 			status.Reason = "the kernel killed it: out of memory (RAM, not GPU memory)"
+		}
+		if status.State == server.Unknown && status.Reason == "" {
+			status.Reason = fmt.Sprintf("its engine calls it %q", state.Status)
 		}
 		status.StartedAt = parseTime(state.StartedAt)
 	}

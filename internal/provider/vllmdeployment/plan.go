@@ -161,7 +161,9 @@ func movesAway(ctx context.Context, state, plan model, diags *diag.Diagnostics) 
 
 // restarts reports whether going from state to plan takes another server.
 func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
-	if state.Status.ValueString() != string(deploy.Running) {
+	switch deploy.State(state.Status.ValueString()) {
+	case deploy.Running, deploy.Unknown: // what isn't understood is left alone
+	default:
 		return true
 	}
 	for _, pair := range [][2]attr.Value{

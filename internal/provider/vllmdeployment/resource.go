@@ -248,6 +248,11 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, di
 		return status, err
 	}
 	text := ending(status)
+	if status.State == deploy.Unknown {
+		diags.AddWarning("State of the server is not known", text+" This version of the provider doesn't know what that means, and leaves"+
+			" the server alone.")
+		return status, nil
+	}
 	if log, err := deploy.LogTail(ctx, machine, status.Ref, logLines); err != nil {
 		text += " Its log could not be read: " + err.Error() + "."
 	} else if diagnosis, ok := vllm.Diagnose(log); ok {

@@ -342,7 +342,7 @@ func results() map[string]schema.Attribute {
 				"compute_capability": text("Compute capability, such as `8.9`."),
 			}},
 		},
-		"status":       text("`running`, or what the server is instead; then the next apply starts it again."),
+		"status":       text("`running`, or what the server is instead; then the next apply starts it again, unless it is `unknown`."),
 		"started_at":   text("When it was started (RFC 3339, UTC)."),
 		"load_seconds": schema.Float64Attribute{Computed: true, MarkdownDescription: "Seconds from the start to the first completion."},
 	}
