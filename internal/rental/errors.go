@@ -26,6 +26,8 @@ func (e *NoOfferError) Error() string {
 	case e.OfferID != "":
 		return fmt.Sprintf("The shopper has no offer %s: it is rented, withdrawn, or hidden for a while after failing. The data"+
 			" source shopper_gpu_offers lists what there is; requirements choose for you. (%v)", e.OfferID, e.Err)
+	case e.Fit == 1:
+		return "The one offer that meets the requirements has been tried."
 	case e.Fit > 0:
 		return fmt.Sprintf("All %d offers that meet the requirements have been tried.", e.Fit)
 	default:

@@ -128,7 +128,7 @@ func TestExplanation(t *testing.T) {
 			"max_price_per_hour: 37 of 40", "Closest:", "vastai-00", "each GPU has 24 GB")
 		o.Requirements = Requirements{MaxPricePerHour: 0.405}
 		w.f.boots = []lot{{refuse: "stale"}}
-		fails[*AttemptsError](t, w.apply(t.Context(), w.process(), o), "1 offer was tried", "All 1 offers that meet the requirements")
+		fails[*AttemptsError](t, w.apply(t.Context(), w.process(), o), "1 offer was tried", "The one offer that meets the requirements has been tried")
 		o.Requirements = Requirements{Clouds: []string{" TensorDock"}}
 		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "no offers of tensordock")
 		w.f.offers = nil
