@@ -66,7 +66,7 @@ func TestDeploymentQA1_002_MachineThatIsAway(t *testing.T) {
 		t.Error("the refresh changed the state")
 	}
 	kept, diags = c.destroy(deploymentType, server)
-	expect(t, diags, "ERROR: ", "Server may still run", "state rm")
+	expect(t, diags, "ERROR: ", "Server may still run", text(t, session.state, "id"), "costing money", "state rm", "the server goes with its machine")
 	if kept.state.IsNull() {
 		t.Error("it left state without proof")
 	}

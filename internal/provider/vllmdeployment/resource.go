@@ -308,8 +308,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 			return
 		}
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
-		resp.Diagnostics.AddError("Server may still run", "Whether the server is still there could not be seen, so it stays in state. If"+
-			" the machine is gone for good, remove the deployment from state with `terraform state rm`.")
+		resp.Diagnostics.AddError("Server may still run", state.wayOut())
 		return
 	}
 	defer closeMachine(machine)
@@ -323,6 +322,18 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	r.seen(ctx, ref.Owner)
 	note(ref.Owner, false)
+}
+
+// wayOut says what to do about a server that can't be removed because nobody can
+// log in to its machine. A session is released after what depends on it only.
+func (m model) wayOut() string {
+	text := "Whether the server is still there could not be seen, so it stays in state."
+	if id := m.SessionID.ValueString(); id != "" {
+		return text + fmt.Sprintf(" Session %s goes on costing money meanwhile, and is released after this deployment only. To give it back"+
+			" all the same, remove the deployment from state (`terraform state rm ADDRESS`) and destroy or replace the session: the server"+
+			" goes with its machine.", id)
+	}
+	return text + " If the machine is gone for good, remove the deployment from state with `terraform state rm`."
 }
 
 // request says what is to be brought about, and notes in the plan what clients
