@@ -122,9 +122,10 @@ func (s *survey) judgeDriver() []Finding {
 // driverWayOut says which requirement would fit, and which older build, where the driver suffices for one.
 func driverWayOut(needed, has int, older string) string {
 	const cuda12, cuda13 = 525, 580
-	way := "Require min_cuda_version = 12.0 of the session"
+	const elsewhere = " (Vast.ai alone reports it; on another cloud leave this offer out with exclude_offers)"
+	way := "Require min_cuda_version = 12.0 of the session" + elsewhere
 	if needed >= cuda13 {
-		way = "Require min_cuda_version = 13.0 of the session"
+		way = "Require min_cuda_version = 13.0 of the session" + elsewhere
 		if has >= cuda12 {
 			way += ", or " + older
 		}

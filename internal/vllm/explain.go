@@ -169,7 +169,7 @@ func explainUnsupportedModel(message string) (cause, wayOut string) {
 var (
 	cudaPattern        = regexp.MustCompile(`unsatisfied condition: cuda ?>= ?(\d+\.\d+)`)
 	driverCUDAPattern  = regexp.MustCompile(`found version (\d{5})\b`)
-	driverWayOutFormat = "Choose a machine with a newer driver (requirements.min_cuda_version = %s; " +
+	driverWayOutFormat = "Choose a machine with a newer driver (requirements.min_cuda_version = %s, which Vast.ai alone reports; " +
 		"CUDA 13 images want driver 580 or newer), or an older image: the default builds up to v0.20.0 are CUDA 12. " +
 		"On some datacenter GPUs VLLM_ENABLE_CUDA_COMPATIBILITY=1 in env helps."
 )
