@@ -65,11 +65,6 @@ func TestDeploymentQA1_002_MachineThatIsAway(t *testing.T) {
 	if !kept.state.Equal(server.state) {
 		t.Error("the refresh changed the state")
 	}
-	kept, diags = c.destroy(deploymentType, server)
-	expect(t, diags, "ERROR: ", "Server may still run", text(t, session.state, "id"), "costing money", "state rm", "the server goes with its machine")
-	if kept.state.IsNull() {
-		t.Error("it left state without proof")
-	}
 	// Of a machine that nobody rented there is nobody to ask.
 	all := members(t, server.state)
 	all["session_id"] = value(t, all["session_id"].Type(), nil, "")
@@ -78,6 +73,11 @@ func TestDeploymentQA1_002_MachineThatIsAway(t *testing.T) {
 	expect(t, diags, "WARNING: Machine can't be reached")
 	if !kept.state.Equal(own.state) {
 		t.Error("the refresh changed the state of a server on a machine of one's own")
+	}
+	kept, diags = c.destroy(deploymentType, own)
+	expect(t, diags, "ERROR: ", "Server may still run", "state rm")
+	if kept.state.IsNull() {
+		t.Error("a server on a machine of one's own left state without proof")
 	}
 	w.releaseByHand(t)
 	gone, diags := c.read(deploymentType, server)
@@ -90,6 +90,41 @@ func TestDeploymentQA1_002_MachineThatIsAway(t *testing.T) {
 	if failed(diags) || !gone.state.IsNull() {
 		t.Error("the server of a machine that is gone can't be destroyed")
 	}
+	tidy(t, c, session)
+}
+
+// A rented machine that nobody can log in to doesn't hold up the release of its
+// session, and a server that is left on it is another deployment's to take over.
+func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, goodSession)
+	server := c.create(deploymentType, onSession(t, session, values{"timeouts": values{"delete": "3s"}}))
+	m, err := w.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.StopListening(); err != nil {
+		t.Fatal(err)
+	}
+	m.DropConnections()
+	left, diags := c.destroy(deploymentType, server)
+	expect(t, diags, "WARNING: Server may still run", text(t, session.state, "id"), "Until then the session costs money")
+	if failed(diags) || !left.state.IsNull() {
+		t.Error("it holds up the release of its session")
+	}
+	if err := m.ResumeListening(); err != nil {
+		t.Fatal(err)
+	}
+	other := c.create(deploymentType, onSession(t, session, values{"max_model_len": 4096}))
+	var containers []struct{ ID string }
+	engine(t, m, "GET", "/containers/json?all=1", nil, &containers)
+	if len(containers) != 1 || containers[0].ID != text(t, other.state, "id") {
+		t.Errorf("on the machine are %v", containers)
+	}
+	_, diags = c.destroy(deploymentType, other)
+	expect(t, diags)
 	tidy(t, c, session)
 }
 

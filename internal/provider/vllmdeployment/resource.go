@@ -285,7 +285,8 @@ func successor(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (dep
 }
 
 // Delete removes the server. A machine that is proved to be gone has taken it
-// along.
+// along. A rented one that nobody can log in to doesn't keep its session from being
+// released, which comes next in a destroy or a replacement: the server goes with it.
 func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "removing a server")
 	var state model
@@ -297,22 +298,18 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	if resp.Diagnostics.HasError() || ref.ID == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	machine, err := r.connectOnce(ctx, &state)
-	if host.KindOf(err) == host.Unreachable && !r.machineGone(ctx, state, &resp.Diagnostics) {
-		machine, err = r.connect(ctx, &state)
+	machine, err := r.connectOnce(limited, &state)
+	if host.KindOf(err) == host.Unreachable && !r.machineGone(limited, state, &resp.Diagnostics) {
+		machine, err = r.connect(limited, &state)
 	}
 	if err != nil {
-		if r.machineGone(ctx, state, new(diag.Diagnostics)) {
-			return
-		}
-		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
-		resp.Diagnostics.AddError("Server may still run", state.wayOut())
+		r.leave(ctx, state, ref, err, &resp.Diagnostics)
 		return
 	}
 	defer closeMachine(machine)
-	warning, err := deploy.Remove(ctx, machine, ref)
+	warning, err := deploy.Remove(limited, machine, ref)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be removed", err))
 		return
@@ -324,16 +321,30 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	note(ref.Owner, false)
 }
 
-// wayOut says what to do about a server that can't be removed because nobody can
-// log in to its machine. A session is released after what depends on it only.
-func (m model) wayOut() string {
-	text := "Whether the server is still there could not be seen, so it stays in state."
-	if id := m.SessionID.ValueString(); id != "" {
-		return text + fmt.Sprintf(" Session %s goes on costing money meanwhile, and is released after this deployment only. To give it back"+
-			" all the same, remove the deployment from state (`terraform state rm ADDRESS`) and destroy or replace the session: the server"+
-			" goes with its machine.", id)
+// leave deals with a server whose machine can't be logged in to. Where its session
+// has ended, it is gone. Else nothing is known of it: on a rented machine that is a
+// warning, because an error would keep the session from being released and have it
+// cost money; the journal lets a later deployment there take the server over. On any
+// other machine, and after an interruption, it stays in state.
+func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err error, diags *diag.Diagnostics) {
+	if r.machineGone(ctx, state, new(diag.Diagnostics)) {
+		return
 	}
-	return text + " If the machine is gone for good, remove the deployment from state with `terraform state rm`."
+	id := state.SessionID.ValueString()
+	if id == "" || ctx.Err() != nil {
+		diags.Append(diagnostic.Error("Could not log in to the machine", err))
+		diags.AddError("Server may still run", "Whether the server is still there could not be seen, so it stays in state. If the"+
+			" machine is gone for good, remove the deployment from state with `terraform state rm`.")
+		return
+	}
+	diags.Append(diagnostic.Warning("Could not log in to the machine", err))
+	diags.AddWarning("Server may still run", fmt.Sprintf("Whether the %s %s is still there could not be seen. It was taken out of state"+
+		" all the same, so that session %[3]s can be released: the server goes with its machine. Until then the session costs money. If"+
+		" you keep it, the next deployment there finds the server and takes it over or removes it.", ref.Runtime, ref.Name, id))
+	if _, err := r.journal().begin(ref.Owner); err != nil {
+		tflog.Warn(ctx, "a server could not be written into the journal", map[string]any{"error": err.Error()})
+	}
+	note(ref.Owner, false)
 }
 
 // request says what is to be brought about, and notes in the plan what clients
