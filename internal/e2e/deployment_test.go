@@ -142,8 +142,8 @@ func (e *execution) logged(t *testing.T, file, what string) {
 	})
 }
 
-// The provider is killed in each phase of a launch and of an update, on both
-// runtimes; a plain apply then recovers, and never do two servers hold the GPU.
+// The provider is killed in each phase of a launch, of an update and of a removal, on
+// both runtimes; a plain apply then recovers, and never do two servers hold the GPU.
 func TestE2EDeploymentKilled(t *testing.T) {
 	t.Parallel()
 	for _, runtime := range []struct{ name, offer, arguments string }{
@@ -183,6 +183,9 @@ func TestE2EDeploymentKilled(t *testing.T) {
 				}
 				s.recovers(t, "update, "+cycle.update)
 				s.write(t, machine)
+				if cycle.update == answered {
+					s.killed(t, removing)
+				}
 				s.apply(t)
 				if left := w.serving(t); len(left) > 0 {
 					t.Fatalf("left after the removal: %+v", left)
@@ -197,12 +200,14 @@ func TestE2EDeploymentKilled(t *testing.T) {
 const (
 	// answered is what the log says when all that is left is to keep the server.
 	answered = "the model answered"
+	// removing is what it says when a server is about to be removed.
+	removing = "removing the server"
 	// rollback is what it says when the new server has failed and is gone.
 	rollback = "bringing the old server back"
 )
 
 // killed applies and kills the provider once its log tells of something. Only after
-// the answer it may have been too late to cut the run short.
+// the answer, and in a removal, it may have been too late to cut the run short.
 func (s *stack) killed(t *testing.T, when string) {
 	t.Helper()
 	if when == "phase=completion" {
@@ -217,11 +222,11 @@ func (s *stack) killed(t *testing.T, when string) {
 	e := s.start(t, applyArgs...)
 	s.env = nil
 	e.logged(t, log, when)
-	if when == answered {
+	if when == answered || when == removing {
 		for _, p := range s.world.providers(t) {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended
 		}
-		t.Logf("killed after the answer: exit code %d", e.wait(t))
+		t.Logf("killed at %q: exit code %d", when, e.wait(t))
 		return
 	}
 	s.world.killProviders(t)

@@ -81,9 +81,13 @@ func ownMachine(t *testing.T) (login values, directory string) {
 	port := freePort(t)
 	write(t, filepath.Join(directory, "host"), hostKey, 0o600)
 	write(t, filepath.Join(directory, "keys"), public+"\n", 0o600)
+	authority, certifies := sshKey(t)
+	write(t, filepath.Join(directory, "authority"), authority, 0o600)
+	write(t, filepath.Join(directory, "authority.pub"), certifies+"\n", 0o600)
 	write(t, filepath.Join(directory, "config"), strings.Join([]string{
 		"ListenAddress 127.0.0.1:" + strconv.Itoa(port), "HostKey " + filepath.Join(directory, "host"),
 		"AuthorizedKeysFile " + filepath.Join(directory, "keys"), "PidFile none", "StrictModes no", "PasswordAuthentication no",
+		"TrustedUserCAKeys " + filepath.Join(directory, "authority.pub"),
 		"PermitRootLogin prohibit-password", "MaxStartups 100",
 		"SetEnv PATH=" + filepath.Join(directory, "bin") + ":/usr/local/bin:/usr/bin:/bin",
 	}, "\n")+"\n", 0o600)
@@ -213,6 +217,61 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 	if err := asked(t, server.state); err == nil || !gone.state.IsNull() {
 		t.Error("it still answers, or is still in state")
 	}
+}
+
+// A real sshd lets in a key that only an SSH agent has, and a key that only its
+// certificate vouches for; neither without them.
+func TestOwnMachineLetsInByAgentAndCertificate(t *testing.T) {
+	login, directory := ownMachine(t)
+	t.Setenv("SSH_AUTH_SOCK", agentWith(t, fmt.Sprint(login["private_key"])))
+	stranger, _ := sshKey(t)
+	certificate := certify(t, filepath.Join(directory, "authority"), stranger, fmt.Sprint(login["user"]))
+	bare := values{"host": login["host"], "port": login["port"], "user": login["user"]}
+	for name, row := range map[string]struct {
+		agent bool
+		ssh   values
+		in    bool
+	}{
+		"agent":            {true, bare, true},
+		"no agent":         {false, with(bare, values{"private_key": stranger}), false},
+		"certificate":      {false, with(bare, values{"private_key": stranger, "certificate": certificate}), true},
+		"a key of its own": {true, with(bare, values{"private_key": stranger}), false}, // the provider's are for machines without one
+	} {
+		c := newCore(t)
+		expect(t, c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1", "ssh": values{"agent": row.agent}}))
+		health, diags := c.readData(healthType, values{
+			"base_url": "http://127.0.0.1:1/v1", "ssh": row.ssh, "skip": []any{"health", "model", "completion"},
+		})
+		expect(t, diags)
+		if in := truth(t, health, "healthy"); in != row.in {
+			t.Errorf("%s: logged in %t, want %t: %s", name, in, row.in, gpuCheck(t, health))
+		}
+	}
+}
+
+// certify is the certificate of a key for a user, signed with the authority's key in a file.
+func certify(t *testing.T, authority, private, principal string) string {
+	t.Helper()
+	content, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.ParsePrivateKey(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder, err := ssh.ParsePrivateKey([]byte(private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := &ssh.Certificate{
+		Key: holder.PublicKey(), CertType: ssh.UserCert, KeyId: "test", ValidPrincipals: []string{principal},
+		ValidBefore: ssh.CertTimeInfinity,
+	}
+	if err := certificate.SignCert(rand.Reader, signer); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(certificate)))
 }
 
 // Through a jump host to a rented machine: with the machine's own key, and with a

@@ -309,6 +309,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		return
 	}
 	defer closeMachine(machine)
+	tflog.Info(ctx, "removing the server "+ref.Name, map[string]any{"phase": string(deploy.PhaseRemove)})
 	warning, err := deploy.Remove(limited, machine, ref)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be removed", err))
