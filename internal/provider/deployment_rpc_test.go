@@ -105,11 +105,21 @@ func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What this side can mend doesn't take it out of state.
+	all := members(t, server.state)
+	keyless := members(t, all["ssh"])
+	keyless["private_key"] = value(t, keyless["private_key"].Type(), nil, "")
+	all["ssh"] = value(t, all["ssh"].Type(), fields(keyless), "")
+	left, diags := c.destroy(deploymentType, object{value(t, server.state.Type(), fields(all), ""), server.private})
+	expect(t, diags, "ERROR: ", "Server may still run", "stays in state")
+	if left.state.IsNull() {
+		t.Error("without a key it left state")
+	}
 	if err := m.StopListening(); err != nil {
 		t.Fatal(err)
 	}
 	m.DropConnections()
-	left, diags := c.destroy(deploymentType, server)
+	left, diags = c.destroy(deploymentType, server)
 	expect(t, diags, "WARNING: Server may still run", text(t, session.state, "id"), "Until then the session costs money")
 	if failed(diags) || !left.state.IsNull() {
 		t.Error("it holds up the release of its session")
@@ -159,6 +169,11 @@ func TestDeploymentQA3_014_TrustsTheFirstHostKey(t *testing.T) {
 		regexp.QuoteMeta(m.HostKey()))
 	if !kept.state.Equal(server.state) {
 		t.Error("the update changed the state")
+	}
+	gone, diags := c.destroy(deploymentType, server)
+	expect(t, diags, "WARNING: Host key has changed", "the server goes with its machine")
+	if failed(diags) || !gone.state.IsNull() {
+		t.Error("another host key holds up the release of the session")
 	}
 	accepted := with(login(t, session), values{"host_key": m.HostKey()})
 	server = c.change(deploymentType, server, with(change, values{"ssh": accepted}))

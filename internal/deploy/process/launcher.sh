@@ -87,10 +87,10 @@ start_server() {
 	cat "$dir/identity"
 }
 
-# bound FILE BYTES SECONDS keeps the last half of a file that has become too large. It looks every so many seconds. Whoever
-# writes it must append.
+# bound FILE BYTES SECONDS keeps the last half of a file that has become too large. It looks every so many seconds, as long
+# as the file is there. Whoever writes it must append.
 bound() {
-	while sleep "$3"; do
+	while sleep "$3" && [ -e "$1" ]; do
 		[ "$(wc -c <"$1")" -gt "$2" ] || continue
 		tail -c $(($2 / 2)) "$1" >"$1.last" && cat "$1.last" >"$1"
 		rm -f "$1.last"

@@ -322,17 +322,29 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	note(ref.Owner, false)
 }
 
+// machinesFault tells whether a login failed for a reason that nothing on this side
+// can mend: then the machine is as good as lost.
+func machinesFault(err error) bool {
+	switch host.KindOf(err) {
+	case host.Unreachable, host.HostKeyChanged, host.AuthFailed, host.Refused, host.Prohibited, host.Lost, host.Interrupted:
+		return true
+	default:
+		return false
+	}
+}
+
 // leave deals with a server whose machine can't be logged in to. Where its session
 // has ended, it is gone. Else nothing is known of it: on a rented machine that is a
 // warning, because an error would keep the session from being released and have it
 // cost money; the journal lets a later deployment there take the server over. On any
-// other machine, and after an interruption, it stays in state.
+// other machine, after an interruption, and where the fault is on this side, such as
+// a key that isn't given, it stays in state.
 func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err error, diags *diag.Diagnostics) {
 	if r.machineGone(ctx, state, new(diag.Diagnostics)) {
 		return
 	}
 	id := state.SessionID.ValueString()
-	if id == "" || ctx.Err() != nil {
+	if id == "" || ctx.Err() != nil || !machinesFault(err) {
 		diags.Append(diagnostic.Error("Could not log in to the machine", err))
 		diags.AddError("Server may still run", "Whether the server is still there could not be seen, so it stays in state. If the"+
 			" machine is gone for good, remove the deployment from state with `terraform state rm`.")
@@ -341,7 +353,7 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 	diags.Append(diagnostic.Warning("Could not log in to the machine", err))
 	diags.AddWarning("Server may still run", fmt.Sprintf("Whether the %s %s is still there could not be seen. It was taken out of state"+
 		" all the same, so that session %[3]s can be released: the server goes with its machine. Until then the session costs money. If"+
-		" you keep it, the next deployment there finds the server and takes it over or removes it.", ref.Runtime, ref.Name, id))
+		" you keep it, the next deployment there finds the server, and takes it over or removes it where it has this run's journal.", ref.Runtime, ref.Name, id))
 	if _, err := r.journal().begin(ref.Owner); err != nil {
 		tflog.Warn(ctx, "a server could not be written into the journal", map[string]any{"error": err.Error()})
 	}
