@@ -31,7 +31,7 @@ Any route:
 
 "machine create", a cloud is asked for a machine:
   offers_gone          the offer is gone: stale_inventory [for how long; for good]
-  price_raised         it costs more than was offered [factor; 1.5]
+  price_raised         it costs more than was offered; only the POST's answer and the ledger say so [factor; 1.5]
   provider_error       the cloud refuses [its words]
   address_later        no ssh_host before the service has asked again
   delay                the cloud takes its time

@@ -73,7 +73,8 @@ const (
 
 // Faults of a machine's events.
 const (
-	// PriceRaised makes the rental cost more than was offered. Value: the factor; default 1.5. (create)
+	// PriceRaised makes the rental cost more than was offered. Only the POST's answer
+	// and the ledger have the price paid. Value: the factor; default 1.5. (create)
 	PriceRaised Fault = "price_raised"
 	// AddressLater leaves ssh_host out of the answer, with 22 as ssh_port, until the
 	// service asks the cloud again, some seconds later: as Vast.ai and TensorDock do

@@ -335,12 +335,28 @@ func TestTheAddressComesLater(t *testing.T) {
 	c.do(http.MethodDelete, "/api/v1/sessions/"+id, nil)
 }
 
-func TestPriceRaisedBetweenOfferAndRental(t *testing.T) {
+func TestOnlyThePOSTsAnswerHasThePricePaid(t *testing.T) {
 	t.Parallel()
 	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Nth: 1, Fault: PriceRaised, Value: 2}}})
 	r := c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
 	if price := r.at("session", "price_per_hour"); price != 0.8 || c.s.Ledger().Billing[0].PricePerHour != 0.8 {
 		t.Errorf("paid %v, ledger %v", price, c.s.Ledger())
+	}
+	id := r.str("session", "id")
+	c.until(id, statusRunning)
+	if price := c.get("/api/v1/sessions/" + id).at("price_per_hour"); price != 0.4 {
+		t.Errorf("a read says %v, want the offer's price", price)
+	}
+	if price := c.get("/api/v1/sessions?consumer_id=c").at("sessions", 0, "price_per_hour"); price != 0.4 {
+		t.Errorf("a list says %v, want the offer's price", price)
+	}
+	c.s.Advance(time.Hour + time.Minute)
+	c.until(id, statusStopped)
+	if cost := c.get("/api/v1/costs?session_id=" + id).at("total_cost"); cost != 0.4 {
+		t.Errorf("the service books %v for an hour, want the offer's price", cost)
+	}
+	if cost := c.s.Ledger().TotalCost; cost < 0.8 {
+		t.Errorf("an hour at 0.8 cost %v", cost)
 	}
 	// The market does the same by itself: the service's cache is a minute behind.
 	c.get("/api/v1/inventory")

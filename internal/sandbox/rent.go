@@ -115,13 +115,14 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	if inst.addressLater {
 		row.host, row.port = "", sshPort
 	}
-	row.price = inst.price
 	s.sessions.Credit(row.id, inst.spent)
 	s.sessions.Update(row) // whatever was written meanwhile: a session that was stopped comes back to life
 	if !row.entrypoint {
 		s.work.Go(func() { s.verify(row, key.signer, req) }) //nolint:contextcheck // it goes on after the answer, as long as the sandbox
 	}
-	return row, key.private, nil
+	answered := row
+	answered.price = inst.price // in the answer alone: the row keeps the offer's price, a quirk of the real service
+	return answered, key.private, nil
 }
 
 func duplicate(other session) error {
