@@ -20,6 +20,8 @@ func (s *Sandbox) controlRoutes() []route {
 		{http.MethodGet, "/sandbox/clock", s.getClock},
 		{http.MethodPost, "/sandbox/clock", s.postClock},
 		{http.MethodPost, "/sandbox/ready", s.postReady},
+		{http.MethodPost, "/sandbox/services", s.postService},
+		{http.MethodPost, "/sandbox/wipe", s.postWipe},
 		{http.MethodPost, "/sandbox/offers/{id}", s.postOffer},
 		{http.MethodPost, "/sandbox/machines/{session}/strike", s.postStrike},
 		{http.MethodGet, "/sandbox/machines/{session}/commands", s.getCommands},
@@ -37,6 +39,8 @@ PUT  /sandbox/faults/random       {"seed": 7, "count": 20}: rules made of a seed
 GET  /sandbox/clock               the date, the service time and the seed
 POST /sandbox/clock               {"advance": "2h"}
 POST /sandbox/ready               {"not_ready_for": "30s"}: the start-up sweep again
+POST /sandbox/services            start another service over the same clouds and ledger; answers its {"url": ...}
+POST /sandbox/wipe                this service loses its database, and the machines bill on
 POST /sandbox/offers/ID           {"gone": true} or {"price_per_hour": 1.5}
 POST /sandbox/machines/SESSION/strike    {"fault": "lose_ssh", "value": "30s"}: a machine's fault, now
 GET  /sandbox/machines/SESSION/commands  every command line that ran on the machine
@@ -83,7 +87,7 @@ func (s *Sandbox) putRandomFaults(w http.ResponseWriter, r *http.Request, _ map[
 	body := struct {
 		Seed  int64 `json:"seed"`
 		Count int   `json:"count"`
-	}{s.seed, 20}
+	}{s.Seed(), 20}
 	if !readControl(w, r, &body) {
 		return
 	}
@@ -96,7 +100,7 @@ func (s *Sandbox) putRandomFaults(w http.ResponseWriter, r *http.Request, _ map[
 
 func (s *Sandbox) getClock(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
 	writeJSON(w, http.StatusOK, map[string]any{
-		"now": s.clock.Now(), "elapsed": Duration(s.clock.Elapsed()), "speed": s.clock.speed, "seed": s.seed,
+		"now": s.clock.Now(), "elapsed": Duration(s.clock.Elapsed()), "speed": s.clock.speed, "seed": s.Seed(),
 	})
 }
 
@@ -118,6 +122,20 @@ func (s *Sandbox) postReady(w http.ResponseWriter, r *http.Request, _ map[string
 		s.SetNotReady(time.Duration(body.For))
 		s.writeReady(w, s.ready())
 	}
+}
+
+func (s *Sandbox) postService(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+	other, err := s.AnotherService()
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, map[string]any{"url": other.URL()})
+}
+
+func (s *Sandbox) postWipe(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+	s.Wipe()
+	writeJSON(w, http.StatusOK, map[string]any{"url": s.URL()})
 }
 
 func (s *Sandbox) postOffer(w http.ResponseWriter, r *http.Request, params map[string]string) {

@@ -55,6 +55,13 @@ func (c *costs) bookLocked(row session, at time.Time) {
 	c.rows[costKey{row.id, at.Truncate(time.Hour)}] = costRow{row.consumer, row.provider, row.gpuType, row.price}
 }
 
+// Clear forgets every booking.
+func (c *costs) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.rows)
+}
+
 // Session is what a session has cost so far.
 func (c *costs) Session(id string) float64 {
 	c.mu.Lock()

@@ -25,7 +25,7 @@ type Rental struct {
 	ReleasedBy   string     `json:"released_by,omitempty"`
 	Billing      bool       `json:"billing"`
 	Cost         float64    `json:"cost"`   // USD so far
-	Status       string     `json:"status"` // the session's, as the service has it
+	Status       string     `json:"status"` // the session's, as its service has it; "" = no service knows it
 }
 
 // Ledger is every rental ever made and what bills now.
@@ -58,15 +58,14 @@ func summed(rentals []Rental, now time.Time) Ledger {
 	return l
 }
 
-// Ledger returns the clouds' books. It can be read after Close: what was billing
-// then still is.
-func (s *Sandbox) Ledger() Ledger {
-	now := s.clock.Now()
-	rentals := s.cloud.rentals(now)
+// Ledger returns the clouds' books, of all services' rentals. It can be read after
+// Close: what was billing then still is.
+func (e *estate) Ledger() Ledger {
+	now := e.clouds.clock.Now()
+	rentals := e.clouds.rentals(now)
 	for i := range rentals {
-		if row, err := s.sessions.Get(rentals[i].SessionID); err == nil {
-			rentals[i].Status = row.status
-		}
+		row, _ := e.row(rentals[i].SessionID)
+		rentals[i].Status = row.status
 	}
 	return summed(rentals, now)
 }

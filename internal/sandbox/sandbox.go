@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -94,22 +93,16 @@ func (o Options) withDefaults() Options {
 // somebody may want the same again.
 func NewSeed() int64 { return 1 + rand.Int64N(1<<31) }
 
-// Sandbox is a running sandbox. All its methods may be called at any time.
+// Sandbox is a running sandbox: a service, and the clouds that it shares with
+// other services of the same sandbox. All its methods may be called at any time.
 type Sandbox struct {
 	*service
-	market        *market
-	faults        *faults
-	seed          int64
-	dir           *workDir
+	*estate
 	serviceRoutes []route
 	controls      []route
 	port          *servicePort
 	requests      inFlight
 	limit         rateLimit
-	end           context.CancelFunc
-
-	closing  sync.Once
-	closeErr error
 }
 
 // Start starts a sandbox. Close ends it and its machines.
@@ -132,65 +125,32 @@ func Start(opts Options) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the sandbox's market: %w", err)
 	}
-	s := &Sandbox{seed: opts.Seed, faults: &faults{}}
-	if err := s.faults.Set(opts.Faults); err != nil {
+	e := &estate{opts: opts, faults: &faults{}}
+	if err := e.faults.Set(opts.Faults); err != nil {
 		return nil, fmt.Errorf("the sandbox's faults: %w", err)
 	}
 	if err := checkDocker(context.Background(), opts.RealDocker); err != nil {
 		return nil, err
 	}
-	if s.dir, err = makeWorkDir(opts.Dir); err != nil {
+	if e.dir, err = makeWorkDir(opts.Dir); err != nil {
 		return nil, err
 	}
-	s.assemble(opts, offers)
-	if s.port, err = listen(s.life, opts.Listen, s); err != nil {
-		s.end()
-		return nil, errors.Join(err, s.dir.Remove())
+	e.build(offers)
+	s, err := e.open(opts.Listen)
+	if err != nil {
+		e.end()
+		return nil, errors.Join(err, e.dir.Remove())
 	}
-	s.work.Go(s.watch)
-	s.log.Info("sandbox started", "url", s.URL(), "seed", s.seed, "speed", opts.Speed, "offers", len(offers))
+	s.SetNotReady(opts.NotReadyFor)
+	s.log.Info("sandbox started", "url", s.URL(), "seed", opts.Seed, "speed", opts.Speed, "offers", len(offers))
 	return s, nil
-}
-
-// assemble puts the service and the clouds together.
-func (s *Sandbox) assemble(opts Options, offers []Offer) {
-	life, end := context.WithCancel(context.Background())
-	work := new(sync.WaitGroup)
-	clock := newClock(opts.Speed)
-	if opts.Frozen {
-		clock.speed = 0
-	}
-	start := opts.start
-	if start == nil {
-		start = realMachines(s.dir.path, opts.RealDocker)
-	}
-	s.end = end
-	s.market = newMarket(clock, offers, opts.Seed, opts.Moving)
-	health := newOfferHealth(clock)
-	random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(uint64(opts.Seed), stream)) }
-	s.service = &service{
-		clock: clock, sessions: newSessions(), health: health, inventory: newInventory(clock, s.market, health),
-		cloud: &cloud{
-			clock: clock, market: s.market, faults: s.faults, start: start, log: opts.Log, life: life, work: work,
-			random: random(1), byID: map[string]*instance{},
-		},
-		costs: newCosts(clock.Now()), keys: keysOf(opts.KeyBits), templates: opts.Templates, log: opts.Log, login: opts.login,
-		timeout: opts.SSHTimeout, interval: opts.SSHInterval, life: life, work: work,
-		random: random(2), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
-	}
-	s.cloud.moved = s.addressChanged
-	s.notReady.Store(int64(clock.Elapsed() + opts.NotReadyFor))
-	if opts.NotReadyFor == 0 {
-		s.notReady.Store(0)
-	}
-	s.serviceRoutes, s.controls = s.routes(), s.controlRoutes()
 }
 
 // URL is the service's address.
 func (s *Sandbox) URL() string { return "http://" + s.port.addr }
 
 // Seed is what everything random in this sandbox follows from.
-func (s *Sandbox) Seed() int64 { return s.seed }
+func (s *Sandbox) Seed() int64 { return s.opts.Seed }
 
 // Advance moves the clock forward: dates, reservations, and every delay under way.
 func (s *Sandbox) Advance(d time.Duration) {
@@ -241,25 +201,3 @@ func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
 }
 
 func (s *Sandbox) requestID() string { return uuid.NewString() }
-
-// addressChanged writes a machine's new address where the service has the old.
-func (s *Sandbox) addressChanged(inst *instance) {
-	if row, err := s.sessions.Get(inst.session); err == nil {
-		row.host, row.port = inst.host.Host(), inst.host.Port()
-		s.sessions.Update(row)
-	}
-}
-
-// Close ends the service and every machine, and removes what they left on disk.
-// It returns within seconds; the error says what could not be ended.
-func (s *Sandbox) Close() error {
-	s.closing.Do(func() {
-		s.end()
-		err := s.port.Close()
-		s.requests.Wait()
-		s.work.Wait()
-		s.closeErr = errors.Join(err, s.cloud.CloseAll(), s.dir.Remove())
-		s.log.Info("sandbox ended", "billing", len(s.Ledger().Billing))
-	})
-	return s.closeErr
-}

@@ -175,6 +175,13 @@ func (t *sessions) List(keep func(session) bool) []session {
 	return list
 }
 
+// Clear forgets every row.
+func (t *sessions) Clear() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.rows)
+}
+
 // stored is what the database keeps of a session.
 func stored(s session) session {
 	s.diskGB, s.template = 0, ""

@@ -1,0 +1,75 @@
+package sandbox
+
+import (
+	"net/http"
+	"testing"
+)
+
+func TestTwoServicesShareOneLedger(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{})
+	first := c.run("c", "vastai-100")
+	r := <-c.send(t.Context(), http.MethodPost, "/sandbox/services", nil)
+	if r.status != http.StatusCreated || r.str("url") == "" || r.str("url") == c.s.URL() {
+		t.Fatalf("%d %s", r.status, r.text)
+	}
+	other := client{t, c.s.all()[1], c.f}
+	if other.s.URL() != r.str("url") {
+		t.Fatalf("%s answers as %s", other.s.URL(), r.str("url"))
+	}
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		if r := other.do(method, "/api/v1/sessions/"+first, nil); r.status != http.StatusNotFound {
+			t.Errorf("%s of the first one's session: %d %s", method, r.status, r.text)
+		}
+	}
+	second := other.run("c", "vastai-101")
+	if r := c.get("/api/v1/sessions/" + second); r.status != http.StatusNotFound {
+		t.Errorf("the second one's session: %d %s", r.status, r.text)
+	}
+	c.wantBilling(first, second)
+	other.wantBilling(first, second)
+	for _, rental := range c.s.Ledger().Billing {
+		if rental.Status != statusRunning {
+			t.Errorf("%s has status %q", rental.SessionID, rental.Status)
+		}
+	}
+	if r := c.do(http.MethodDelete, "/api/v1/sessions/"+first, nil); r.status != http.StatusOK {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+	c.wantBilling(second)
+	if err := c.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-other.send(t.Context(), http.MethodGet, "/health", nil); r.err == nil {
+		t.Error("the second service outlives the first")
+	}
+	if _, err := c.s.AnotherService(); err == nil {
+		t.Error("a sandbox that has ended starts a service")
+	}
+}
+
+func TestAWipedServiceKnowsNoSessionAndTheMachineBills(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{})
+	id := c.run("c", "vastai-100")
+	if r := <-c.send(t.Context(), http.MethodPost, "/sandbox/wipe", nil); r.status != http.StatusOK {
+		t.Fatalf("%d %s", r.status, r.text)
+	}
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		if r := c.do(method, "/api/v1/sessions/"+id, nil); r.status != http.StatusNotFound {
+			t.Errorf("%s: %d %s", method, r.status, r.text)
+		}
+	}
+	if r := c.get("/api/v1/sessions"); r.size("sessions") != 0 {
+		t.Errorf("%s", r.text)
+	}
+	c.s.Advance(stuckAfter + hardMax)
+	c.advance(checkInterval)
+	c.wantBilling(id)
+	if m := c.f.last(); !m.up || m.closed {
+		t.Error("the machine answers no more")
+	}
+	if rental := c.s.Ledger().Billing[0]; rental.Status != "" {
+		t.Errorf("status %q of a session that no service knows", rental.Status)
+	}
+}
