@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -87,7 +88,9 @@ type instance struct {
 	offer             Offer
 	price             float64
 	addressLater      bool // the cloud tells its address only when it is asked again
+	service           *service // which ordered it
 	rented            time.Time
+	rentedAt          time.Duration // rented, in service time
 	host              host
 	spent             time.Duration   // service time that went by while it was really started
 	alive             context.Context //nolint:containedctx // the life of the machine, for what its faults schedule
@@ -126,17 +129,20 @@ type createRequest struct {
 	offerID, session, consumer, publicKey string
 	cloudName                             string
 	diskGB                                int
+	service                               *service
+	killed                                func(down time.Duration) // called when a fault kills the service
 }
 
 // Create rents a machine. It gives up, with nothing rented, when ctx ends while
-// the cloud still keeps the service waiting.
+// the cloud still keeps the service waiting; but the cloud goes on for a service
+// that was killed.
 func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) {
 	about := subject{offer: req.offerID, consumer: req.consumer}
 	terms, err := c.createFaults(ctx, req, about)
 	if err != nil {
 		return nil, err
 	}
-	inst := &instance{id: c.newID(), session: req.session, consumer: req.consumer, addressLater: terms.addressLater}
+	inst := &instance{id: c.newID(), session: req.session, consumer: req.consumer, service: req.service, addressLater: terms.addressLater}
 	offer, ok := c.market.Take(req.offerID, inst.id)
 	if !ok {
 		return nil, errStale
@@ -165,7 +171,7 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 	inst.spent = c.clock.Spent(began)
 	inst.alive, inst.end = context.WithCancel(c.life)
 	c.mu.Lock()
-	inst.rented = c.clock.Now()
+	inst.rented, inst.rentedAt = c.clock.Now(), c.clock.Elapsed()
 	c.instances = append(c.instances, inst)
 	c.byID[inst.id] = inst
 	c.mu.Unlock()
@@ -190,6 +196,9 @@ func (c *cloud) createFaults(ctx context.Context, req createRequest, about subje
 			wait = r.length(30 * time.Second)
 		case PriceRaised:
 			changed.factor = r.amount(1.5)
+		case ServiceKilled:
+			req.killed(r.length(10 * time.Second))
+			ctx = c.life
 		case AddressLater:
 			changed.addressLater = true
 		case OffersGone:
@@ -330,6 +339,13 @@ func (c *cloud) CloseAll() error {
 	}
 	closing.Wait()
 	return errors.Join(errs...)
+}
+
+// billing lists the machines that a service ordered and that bill.
+func (c *cloud) billing(by *service) []*instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.instances), func(inst *instance) bool { return inst.service != by || !inst.released.IsZero() })
 }
 
 func (c *cloud) isDying(inst *instance) bool {

@@ -32,6 +32,7 @@ Any route:
 "machine create", a cloud is asked for a machine:
   offers_gone          the offer is gone: stale_inventory [for how long; for good]
   price_raised         it costs more than was offered; only the POST's answer and the ledger say so [factor; 1.5]
+  service_killed       the service is killed and back after a while [10s]: the session is failed, the machine made
   provider_error       the cloud refuses [its words]
   address_later        no ssh_host before the service has asked again
   delay                the cloud takes its time

@@ -76,6 +76,10 @@ const (
 	// PriceRaised makes the rental cost more than was offered. Only the POST's answer
 	// and the ledger have the price paid. Value: the factor; default 1.5. (create)
 	PriceRaised Fault = "price_raised"
+	// ServiceKilled kills the service while it waits for the cloud, and starts it again
+	// after the value; default 10s. Connections are cut and refused meanwhile. The
+	// session is failed, without an instance; the machine is made, and bills. (create)
+	ServiceKilled Fault = "service_killed"
 	// AddressLater leaves ssh_host out of the answer, with 22 as ssh_port, until the
 	// service asks the cloud again, some seconds later: as Vast.ai and TensorDock do
 	// it, though not the deployment that was recorded. (create)
@@ -265,7 +269,7 @@ var bootFaults = []Fault{
 }
 
 var eventFaults = map[string][]Fault{
-	EventCreate:    {Delay, OffersGone, PriceRaised, AddressLater, ProviderError},
+	EventCreate:    {Delay, OffersGone, PriceRaised, ServiceKilled, AddressLater, ProviderError},
 	EventBoot:      bootFaults,
 	EventDestroy:   {DestroyFails, ClaimSuccess, DestroySlow},
 	EventContainer: {FailStart, ExitAfter, RestartLoop, Hang},
@@ -306,7 +310,8 @@ func (r Rule) validValue() error {
 	var err error
 	switch r.Fault {
 	case Delay, DelayAfter, SlowDrip, ClosedPort, OffersGone, BootsLate, DriverBuilding, ExitAfter, DestroySlow,
-		ChangeHostKey, ChangeAddress, RefuseKey, Vanish, EngineHangs, SlowPull:
+		ChangeHostKey, ChangeAddress, RefuseKey, Vanish, EngineHangs, SlowPull,
+		ServiceKilled:
 		_, err = r.duration(0)
 	case LoseSSH, Unresponsive:
 		_, err = r.outage()

@@ -102,9 +102,17 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	row.status = statusProvisioning
 	s.sessions.Update(row)
 
+	killed := false
 	inst, err := s.cloud.Create(ctx, createRequest{
 		offerID: offer.ID, session: row.id, consumer: row.consumer, publicKey: key.public, cloudName: offer.Provider, diskGB: row.diskGB,
+		service: s, killed: func(down time.Duration) {
+			killed = true
+			s.killed(row, down)
+		},
 	})
+	if killed {
+		return session{}, "", errKilled
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return session{}, "", ctx.Err() // nor can the row be written any more: it stays in provisioning
@@ -123,6 +131,17 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	answered := row
 	answered.price = inst.price // in the answer alone: the row keeps the offer's price, a quirk of the real service
 	return answered, key.private, nil
+}
+
+// errKilled is what nobody is answered: the client's connection is broken.
+var errKilled = errors.New("the service was killed")
+
+// killed is what becomes of a session whose service is killed while it waits for
+// the cloud. When the service is back it finds a row without a machine.
+func (s *service) killed(row session, down time.Duration) {
+	row.status, row.reason, row.stopped = statusFailed, "no provider instance ID", s.clock.Now()
+	s.sessions.Update(row)
+	s.shut(down)
 }
 
 func duplicate(other session) error {

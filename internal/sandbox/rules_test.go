@@ -42,7 +42,7 @@ func TestEveryFaultIsShown(t *testing.T) {
 	t.Parallel()
 	shown := map[Fault]bool{ // those that have a test of their own
 		ClosedPort: true, OffersGone: true, NotReady: true, ClaimSuccess: true, PriceRaised: true, ProviderError: true,
-		AddressLater: true,
+		AddressLater: true, ServiceKilled: true,
 		DestroyFails: true, DestroySlow: true, RateLimit: true,
 	}
 	for _, test := range requestFaultTests {

@@ -40,6 +40,9 @@ type Options struct {
 	SSHTimeout time.Duration
 	// SSHInterval is how long it waits before it tries for the first time; 0 = 15 s.
 	SSHInterval time.Duration
+	// Reconciler makes the service destroy machines that none of its sessions has, once
+	// they are five minutes old, as a real one does that has a deployment id.
+	Reconciler bool
 	// KeyBits is the size of the sessions' RSA keys; 0 = 4096 as the real service
 	// makes them, or 2048 when Speed is above 1, which is a matter of the
 	// computer's time only: form and use are the same.

@@ -23,8 +23,11 @@ type service struct {
 	templates []Template
 	log       *slog.Logger
 	login     loginFunc
-	timeout   time.Duration // of SSH verification, unless a session has its own
-	interval  time.Duration // before its first login
+	timeout   time.Duration       // of SSH verification, unless a session has its own
+	interval  time.Duration       // before its first login
+	shut      func(time.Duration) // closes the service's port for that much service time
+
+	reconciler bool // releases machines that no session has
 
 	life context.Context //nolint:containedctx // the sandbox's life, for what goes on after an answer
 	work *sync.WaitGroup
@@ -109,6 +112,24 @@ func (s *service) check() {
 	}
 	for _, row := range s.sessions.List(func(row session) bool { return row.status == statusFailed && row.providerID != "" }) {
 		s.clean(row.id)
+	}
+	if s.reconciler {
+		s.releaseOrphans(now)
+	}
+}
+
+// releaseOrphans destroys this service's machines that none of its sessions has.
+func (s *service) releaseOrphans(now time.Duration) {
+	for _, inst := range s.cloud.billing(s) {
+		row, err := s.sessions.Get(inst.session)
+		if err == nil && row.providerID == inst.id || now-inst.rentedAt < reconcileInterval {
+			continue
+		}
+		s.work.Go(func() {
+			if err := s.cloud.Destroy(s.life, inst.id, "reconciler"); err != nil {
+				s.log.Info("destroying a machine without a session", "instance", inst.id, "error", err)
+			}
+		})
 	}
 }
 

@@ -60,9 +60,10 @@ func (e *estate) open(address string) (*Sandbox, error) {
 	s := &Sandbox{estate: e, service: &service{
 		clock: c.clock, sessions: newSessions(), health: health, inventory: newInventory(c.clock, e.market, health),
 		cloud: c, costs: newCosts(c.clock.Now()), keys: keysOf(e.opts.KeyBits), templates: e.opts.Templates, log: e.opts.Log,
-		login: e.opts.login, timeout: e.opts.SSHTimeout, interval: e.opts.SSHInterval, life: c.life, work: c.work,
+		login: e.opts.login, reconciler: e.opts.Reconciler, timeout: e.opts.SSHTimeout, interval: e.opts.SSHInterval, life: c.life, work: c.work,
 		random: e.random(2 + len(e.services)), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
 	}}
+	s.shut = s.closePort
 	s.serviceRoutes, s.controls = s.routes(), s.controlRoutes()
 	var err error
 	if s.port, err = listen(s.life, address, s); err != nil {
@@ -81,7 +82,7 @@ func (s *Sandbox) AnotherService() (*Sandbox, error) {
 }
 
 // Wipe makes this service lose its database: it answers 404 for every session that
-// it had. Their machines run and bill on, and nobody but a fault ends them.
+// it had. Their machines run and bill on; only Options.Reconciler ends them.
 func (s *Sandbox) Wipe() {
 	s.sessions.Clear()
 	s.costs.Clear()

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
+	"time"
 )
 
 func TestTwoServicesShareOneLedger(t *testing.T) {
@@ -72,4 +74,61 @@ func TestAWipedServiceKnowsNoSessionAndTheMachineBills(t *testing.T) {
 	if rental := c.s.Ledger().Billing[0]; rental.Status != "" {
 		t.Errorf("status %q of a session that no service knows", rental.Status)
 	}
+}
+
+func TestAServiceKilledWhileItRentsLosesTheMachine(t *testing.T) {
+	t.Parallel()
+	for _, reconciler := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reconciler=%v", reconciler), func(t *testing.T) {
+			t.Parallel()
+			c := frozen(t, Options{Reconciler: reconciler, Faults: []Rule{{Route: EventCreate, Nth: 1, Fault: ServiceKilled, Value: "10ms"}}})
+			if r := c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-100")); r.err == nil {
+				t.Fatalf("answered: %d %s", r.status, r.text)
+			}
+			var id string
+			waitFor(t, "the service to be back", func() bool {
+				r := <-c.send(t.Context(), http.MethodGet, "/api/v1/sessions?consumer_id=c", nil)
+				id, _ = r.at("sessions", 0, "id").(string)
+				return r.err == nil
+			})
+			r := c.get("/api/v1/sessions/" + id)
+			for _, name := range []string{"ssh_host", "ssh_port", "ssh_user"} {
+				if r.at(name) != nil {
+					t.Errorf("a session without a machine has %s: %s", name, r.text)
+				}
+			}
+			if r.str("status") != statusFailed || r.str("error") != "no provider instance ID" {
+				t.Errorf("%s", r.text)
+			}
+			c.advanceUntil("the cloud to make the machine", func() bool { return len(c.s.Ledger().Billing) == 1 })
+			if r := c.do(http.MethodDelete, "/api/v1/sessions/"+id, nil); r.status != http.StatusOK {
+				t.Errorf("%d %s", r.status, r.text)
+			}
+			c.advance(4 * time.Minute)
+			c.wantBilling(id)
+			if got := c.status(id); got != statusFailed {
+				t.Errorf("status %s", got)
+			}
+			c.advance(3 * time.Minute)
+			if !reconciler {
+				c.wantBilling(id)
+				return
+			}
+			c.wantBilling()
+			if by := c.s.Ledger().Rentals[0].ReleasedBy; by != "reconciler" {
+				t.Errorf("released by %q", by)
+			}
+		})
+	}
+}
+
+func TestTheReconcilerLeavesSessionsAlone(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{Reconciler: true})
+	id := c.run("c", "vastai-100")
+	c.advance(2 * reconcileInterval)
+	c.wantBilling(id)
+	c.s.Wipe()
+	c.advance(2 * checkInterval)
+	c.wantBilling()
 }

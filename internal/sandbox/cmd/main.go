@@ -47,7 +47,7 @@ type flags struct {
 	seed                        int64
 	random                      int
 	untilStdinCloses, moving    bool
-	templates                   bool
+	templates, reconciler       bool
 }
 
 func main() {
@@ -110,6 +110,8 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	set.IntVar(&f.random, "random-faults", 0, "put `n` random fault rules in force, made from -seed")
 	set.Int64Var(&f.seed, "seed", 0, "decide everything random by this; 0 takes one and logs it")
 	set.BoolVar(&f.templates, "templates", false, "have a few Vast.ai templates; without, those routes answer 500")
+	set.BoolVar(&f.reconciler, "reconciler", false, "let the service destroy machines that none of its sessions has, once they are\n"+
+		"five minutes old, as a service with a deployment id does")
 	set.BoolVar(&f.untilStdinCloses, "until-stdin-closes", false,
 		"end when standard input ends, so that a parent that dies takes the sandbox along")
 	set.StringVar(&f.docker, "docker", "", "let the real Docker engine on this `socket` run the VMs' containers, as in\n"+
@@ -143,7 +145,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 func (f flags) options(stderr io.Writer) (sandbox.Options, error) {
 	opts := sandbox.Options{
 		Listen: f.listen, Speed: f.speed, OffersFile: f.offers, Moving: f.moving, Seed: f.seed,
-		RealDocker: f.docker,
+		RealDocker: f.docker, Reconciler: f.reconciler,
 	}
 	if f.templates {
 		opts.Templates = sandbox.BuiltinTemplates()
