@@ -87,7 +87,7 @@ type instance struct {
 	session, consumer string
 	offer             Offer
 	price             float64
-	addressLater      bool // the cloud tells its address only when it is asked again
+	addressLater      bool     // the cloud tells its address only when it is asked again
 	service           *service // which ordered it
 	rented            time.Time
 	rentedAt          time.Duration // rented, in service time
@@ -136,11 +136,18 @@ type createRequest struct {
 // Create rents a machine. It gives up, with nothing rented, when ctx ends while
 // the cloud still keeps the service waiting; but the cloud goes on for a service
 // that was killed.
-func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) {
+func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) { //nolint:contextcheck // whoever was killed waits no more
 	about := subject{offer: req.offerID, consumer: req.consumer}
-	terms, err := c.createFaults(ctx, req, about)
-	if err != nil {
+	terms := c.createTerms(req, about)
+	if terms.killed {
+		req.killed(terms.down)
+		ctx = c.life
+	}
+	if err := c.clock.Sleep(ctx, terms.wait); err != nil {
 		return nil, err
+	}
+	if terms.refusal != nil {
+		return nil, terms.refusal
 	}
 	inst := &instance{id: c.newID(), session: req.session, consumer: req.consumer, service: req.service, addressLater: terms.addressLater}
 	offer, ok := c.market.Take(req.offerID, inst.id)
@@ -161,6 +168,7 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 		applyStart(&facts.VLLM, c.faults.Event(EventContainer, about))
 	}
 	began := time.Now()
+	var err error
 	inst.host, err = c.start(hostRequest{
 		ID: c.machineName(), Facts: facts, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
 	})
@@ -182,40 +190,39 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 
 // terms are what a rental's faults change about it.
 type terms struct {
-	factor       float64 // of the price
+	wait         time.Duration // until the cloud answers
+	refusal      error         // its answer
+	factor       float64       // of the price
 	addressLater bool
+	killed       bool          // the service is, while it waits,
+	down         time.Duration // and back after that
 }
 
-// createFaults waits as long as the cloud does, and returns what faults change.
-func (c *cloud) createFaults(ctx context.Context, req createRequest, about subject) (terms, error) {
-	changed, wait := terms{factor: 1}, createLatency(req.cloudName)
-	var refusal error
+// createTerms returns what faults change about a rental.
+func (c *cloud) createTerms(req createRequest, about subject) terms {
+	changed := terms{factor: 1, wait: createLatency(req.cloudName)}
 	for _, r := range c.faults.Event(EventCreate, about) {
 		switch r.Fault {
 		case Delay:
-			wait = r.length(30 * time.Second)
+			changed.wait = r.length(30 * time.Second)
 		case PriceRaised:
 			changed.factor = r.amount(1.5)
 		case ServiceKilled:
-			req.killed(r.length(10 * time.Second))
-			ctx = c.life
+			changed.killed, changed.down = true, r.length(10*time.Second)
 		case AddressLater:
 			changed.addressLater = true
 		case OffersGone:
-			refusal = errStale
+			changed.refusal = errStale
 			c.takeAway(req.offerID, r)
 		case ProviderError:
-			refusal = errCloud
+			changed.refusal = errCloud
 			if words, ok := r.Value.(string); ok {
-				refusal = errors.New(words)
+				changed.refusal = errors.New(words)
 			}
 		default: // validated
 		}
 	}
-	if err := c.clock.Sleep(ctx, wait); err != nil {
-		return changed, err
-	}
-	return changed, refusal
+	return changed
 }
 
 // takeAway takes an offer off the market, for the rule's value if it has one.

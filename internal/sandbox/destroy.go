@@ -121,10 +121,10 @@ func (s *service) extend(id string, hours int) (time.Time, error) {
 		return time.Time{}, terminalError(row)
 	}
 	age, more := s.clock.Now().Sub(row.created), time.Duration(hours)*time.Hour
-	if age+more > hardMax {
+	if age+more > s.hardMax {
 		return time.Time{}, refuse(http.StatusBadRequest,
-			"extension would exceed 12-hour hard max: session %s has been running for %.1f hours, requested %d more hours",
-			id, age.Hours(), hours)
+			"extension would exceed %.0f-hour hard max: session %s has been running for %.1f hours, requested %d more hours",
+			s.hardMax.Hours(), id, age.Hours(), hours)
 	}
 	row.expires, row.hours = row.expires.Add(more), row.hours+hours
 	s.sessions.Update(row)

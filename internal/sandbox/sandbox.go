@@ -40,6 +40,10 @@ type Options struct {
 	SSHTimeout time.Duration
 	// SSHInterval is how long it waits before it tries for the first time; 0 = 15 s.
 	SSHInterval time.Duration
+	// HardMaxHours is when the service destroys a machine at the latest, counted from its
+	// session's creation, whatever its reservation; 0 = 12, the real service's default.
+	// One request reserves at most 12 hours all the same.
+	HardMaxHours int
 	// Reconciler makes the service destroy machines that none of its sessions has, once
 	// they are five minutes old, as a real one does that has a deployment id.
 	Reconciler bool
@@ -77,6 +81,9 @@ func (o Options) withDefaults() Options {
 	if o.SSHInterval == 0 {
 		o.SSHInterval = firstPoll
 	}
+	if o.HardMaxHours == 0 {
+		o.HardMaxHours = 12
+	}
 	if o.login == nil {
 		o.login = sshLogin
 	}
@@ -111,6 +118,9 @@ type Sandbox struct {
 // Start starts a sandbox. Close ends it and its machines.
 func Start(opts Options) (*Sandbox, error) {
 	opts = opts.withDefaults()
+	if opts.HardMaxHours < 0 {
+		return nil, fmt.Errorf("starting a sandbox: a hard maximum of %d hours", opts.HardMaxHours)
+	}
 	if opts.start == nil && !tool.Ready() {
 		return nil, errors.New("starting a sandbox: this program has to call sandbox.Main first thing in main or TestMain")
 	}

@@ -25,6 +25,7 @@ type service struct {
 	login     loginFunc
 	timeout   time.Duration       // of SSH verification, unless a session has its own
 	interval  time.Duration       // before its first login
+	hardMax   time.Duration       // of any session, since it was created
 	shut      func(time.Duration) // closes the service's port for that much service time
 
 	reconciler bool // releases machines that no session has
@@ -72,7 +73,6 @@ const (
 	checkInterval     = time.Minute
 	reconcileInterval = 5 * time.Minute
 	stuckAfter        = 10 * time.Minute
-	hardMax           = 12 * time.Hour
 )
 
 // watch runs the periodic checks until the sandbox ends.
@@ -94,7 +94,7 @@ func (s *service) check() {
 	s.costs.Hourly(date, s.sessions.List(func(row session) bool { return row.status == statusRunning }))
 	for _, row := range s.sessions.List(func(row session) bool { return row.status == statusRunning }) {
 		switch {
-		case date.Sub(row.created) > hardMax:
+		case date.Sub(row.created) > s.hardMax:
 			s.work.Go(func() { s.expire(row, "hard max duration exceeded") })
 		case date.After(row.expires):
 			s.work.Go(func() { s.expire(row, "reservation expired") })

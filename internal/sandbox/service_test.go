@@ -156,6 +156,54 @@ func TestReservationsEnd(t *testing.T) {
 	}
 }
 
+func TestTheHardMaximumIsASetting(t *testing.T) {
+	t.Parallel()
+	extend := func(c client, id string, hours int) reading {
+		return c.do(http.MethodPost, "/api/v1/sessions/"+id+"/extend", map[string]any{"additional_hours": hours})
+	}
+	t.Run("lower", func(t *testing.T) {
+		t.Parallel()
+		c := frozen(t, Options{HardMaxHours: 2})
+		long := order("c", "vastai-100")
+		long["reservation_hours"] = 12
+		r := c.do(http.MethodPost, "/api/v1/sessions", long)
+		if r.status != http.StatusCreated {
+			t.Fatalf("%d %s", r.status, r.text)
+		}
+		id := r.str("session", "id")
+		c.until(id, statusRunning)
+		if r := extend(c, id, 2); r.status != http.StatusBadRequest || !strings.Contains(r.str("error"), "exceed 2-hour hard max") {
+			t.Errorf("%d %s", r.status, r.text)
+		}
+		c.s.Advance(119 * time.Minute)
+		c.wantBilling(id)
+		c.s.Advance(2 * time.Minute)
+		c.until(id, statusStopped)
+		c.wantBilling()
+	})
+	t.Run("higher", func(t *testing.T) {
+		t.Parallel()
+		c := frozen(t, Options{HardMaxHours: 48})
+		id := c.run("c", "vastai-100")
+		for range 3 {
+			if r := extend(c, id, 12); r.status != http.StatusOK {
+				t.Fatalf("%d %s", r.status, r.text)
+			}
+		}
+		if r := extend(c, id, 13); r.status != http.StatusBadRequest {
+			t.Errorf("more than twelve hours in one request: %d %s", r.status, r.text)
+		}
+		c.s.Advance(36 * time.Hour)
+		c.advance(checkInterval)
+		c.wantBilling(id)
+		if r := extend(c, id, 12); r.status != http.StatusBadRequest || !strings.Contains(r.str("error"), "exceed 48-hour hard max") {
+			t.Errorf("%d %s", r.status, r.text)
+		}
+		c.s.Advance(time.Hour)
+		c.until(id, statusStopped)
+	})
+}
+
 func TestExtendIsRefusedWhileStopping(t *testing.T) {
 	t.Parallel()
 	c := frozen(t, Options{})

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 )
 
 // estate is what all services of a sandbox share: the clouds and their ledger, the
@@ -60,7 +61,8 @@ func (e *estate) open(address string) (*Sandbox, error) {
 	s := &Sandbox{estate: e, service: &service{
 		clock: c.clock, sessions: newSessions(), health: health, inventory: newInventory(c.clock, e.market, health),
 		cloud: c, costs: newCosts(c.clock.Now()), keys: keysOf(e.opts.KeyBits), templates: e.opts.Templates, log: e.opts.Log,
-		login: e.opts.login, reconciler: e.opts.Reconciler, timeout: e.opts.SSHTimeout, interval: e.opts.SSHInterval, life: c.life, work: c.work,
+		login: e.opts.login, timeout: e.opts.SSHTimeout, interval: e.opts.SSHInterval,
+		hardMax: time.Duration(e.opts.HardMaxHours) * time.Hour, reconciler: e.opts.Reconciler, life: c.life, work: c.work,
 		random: e.random(2 + len(e.services)), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
 	}}
 	s.shut = s.closePort

@@ -45,7 +45,7 @@ type flags struct {
 	docker                      string
 	speed                       float64
 	seed                        int64
-	random                      int
+	random, hardMax             int
 	untilStdinCloses, moving    bool
 	templates, reconciler       bool
 }
@@ -110,6 +110,8 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	set.IntVar(&f.random, "random-faults", 0, "put `n` random fault rules in force, made from -seed")
 	set.Int64Var(&f.seed, "seed", 0, "decide everything random by this; 0 takes one and logs it")
 	set.BoolVar(&f.templates, "templates", false, "have a few Vast.ai templates; without, those routes answer 500")
+	set.IntVar(&f.hardMax, "hard-max-hours", 12, "let the service destroy every machine `n` hours after its session was created, as its\n"+
+		"lifecycle.hard_max_hours does")
 	set.BoolVar(&f.reconciler, "reconciler", false, "let the service destroy machines that none of its sessions has, once they are\n"+
 		"five minutes old, as a service with a deployment id does")
 	set.BoolVar(&f.untilStdinCloses, "until-stdin-closes", false,
@@ -132,6 +134,8 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 		err = fmt.Errorf("unexpected argument %q", set.Arg(0))
 	case f.speed <= 0:
 		err = errors.New("-speed must be above 0")
+	case f.hardMax <= 0:
+		err = errors.New("-hard-max-hours must be above 0")
 	case f.random > 0 && f.faults != "":
 		err = errors.New("-faults and -random-faults exclude each other")
 	}
@@ -145,7 +149,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 func (f flags) options(stderr io.Writer) (sandbox.Options, error) {
 	opts := sandbox.Options{
 		Listen: f.listen, Speed: f.speed, OffersFile: f.offers, Moving: f.moving, Seed: f.seed,
-		RealDocker: f.docker, Reconciler: f.reconciler,
+		RealDocker: f.docker, HardMaxHours: f.hardMax, Reconciler: f.reconciler,
 	}
 	if f.templates {
 		opts.Templates = sandbox.BuiltinTemplates()

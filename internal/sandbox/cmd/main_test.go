@@ -223,7 +223,7 @@ func TestItTakesFaultsOffersAndSeed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := start(t, shortTemp(t), "-offers", offers, "-faults", faults, "-seed", "7", "-speed", "600", "-templates", "-moving")
+	p := start(t, shortTemp(t), "-offers", offers, "-faults", faults, "-seed", "7", "-speed", "600", "-templates", "-moving", "-hard-max-hours", "24", "-reconciler")
 	for path, want := range map[string]string{
 		"/api/v1/inventory": `"total":1`, "/sandbox/faults": `"status"`, "/sandbox/clock": `"seed":7`, "/api/v1/templates": `"vLLM"`,
 	} {
@@ -280,6 +280,7 @@ func TestWrongFlags(t *testing.T) {
 		{"-nosuch", 2, "flag provided but not defined"},
 		{"extra", 2, `unexpected argument "extra"`},
 		{"-speed 0", 2, "-speed must be above 0"},
+		{"-hard-max-hours 0", 2, "-hard-max-hours must be above 0"},
 		{"-random-faults 1 -faults f", 2, "exclude each other"},
 		{"-log loud", 1, "-log"},
 		{"-offers /nonexistent -listen 127.0.0.1:0", 1, "reading the offers"},
