@@ -16,9 +16,10 @@ var layers = []struct {
 }{
 	{dir: ".", uses: []string{"internal/provider"}},
 	{dir: "internal/provider", uses: []string{
-		"internal/rental", "internal/deploy", "internal/vllm", "internal/shopper", "internal/host",
+		"internal/rental", "internal/deploy", "internal/vllm", "internal/shopper", "internal/host", "internal/journal",
 	}},
-	{dir: "internal/rental", uses: []string{"internal/shopper", "internal/host"}},
+	{dir: "internal/rental", uses: []string{"internal/shopper", "internal/host", "internal/journal"}},
+	{dir: "internal/journal"},
 	{dir: "internal/deploy", uses: []string{"internal/vllm", "internal/host"}},
 	{dir: "internal/vllm"},
 	{dir: "internal/shopper"},

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
@@ -34,8 +35,8 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 		Version:  p.version,
 		Consumer: setting(config.ConsumerID, "SHOPPER_CONSUMER_ID", defaultConsumer),
 
-		JournalDirectory: config.journalDirectory(),
-		Unknown:          config.unknown(),
+		Journal: journal.Open(config.journalDirectory(), journal.Run()),
+		Unknown: config.unknown(),
 	}
 	resp.DataSourceData, resp.ResourceData, resp.EphemeralResourceData = data, data, data
 	resp.ActionData, resp.ListResourceData = data, data
@@ -53,7 +54,7 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 	data.Client = client
 	data.Renter = rental.New(client, rental.Config{
 		Consumer:        data.Consumer,
-		Journal:         rental.OpenJournal(config.journalDirectory()),
+		Journal:         data.Journal,
 		MaxPricePerHour: config.budget(ctx, &resp.Diagnostics),
 	})
 }

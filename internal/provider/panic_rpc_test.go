@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	ours "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusession"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
@@ -60,7 +61,7 @@ type faked struct {
 func (f *faked) Configure(_ context.Context, _ provider.ConfigureRequest, resp *provider.ConfigureResponse) {
 	resp.ResourceData = &providerdata.Data{
 		Client: f.service.Client, Consumer: "terraform",
-		Renter: rental.New(f.service, rental.Config{Consumer: "terraform", Journal: rental.OpenJournal(f.journal)}),
+		Renter: rental.New(f.service, rental.Config{Consumer: "terraform", Journal: journal.Open(f.journal, "")}),
 	}
 }
 

@@ -1,9 +1,6 @@
 package rental
 
 import (
-	"context"
-	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -12,78 +9,60 @@ import (
 // budget keeps the summed price of a consumer's live sessions below a ceiling.
 // What this process is about to rent, or has rented, counts from the moment it
 // decides to, so that rentals made side by side don't each find room for one.
+// Other processes, provider aliases among them, are seen only in what they have
+// rented: so each looks again after renting, and the newest gives way.
 type budget struct {
 	ceiling float64 // USD per hour; 0 = none
 
 	mu    sync.Mutex
-	spent map[string]spending // by mark
-}
-
-// spending is one rental of this process, in USD per hour.
-type spending struct {
-	price float64
-	// others is what other processes' sessions cost when this one was reserved.
-	others float64
+	spent map[string]float64 // of this process, in USD per hour, by mark
 }
 
 // reserve refuses a rental that would break the ceiling, and otherwise counts it
-// until drop.
-func (b *budget) reserve(ctx context.Context, r *Renter, mark Mark, price float64) error {
+// until drop. live are the consumer's sessions.
+func (b *budget) reserve(mark Mark, price float64, live []shopper.Session) error {
 	if b.ceiling <= 0 {
 		return nil
 	}
-	live, err := r.live(ctx, func(consumerID string) bool {
-		return consumerID == mark.Consumer || strings.HasPrefix(consumerID, mark.Consumer+"/")
-	})
-	if err != nil {
-		return err
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	others := b.othersLocked(live)
-	sum := others + b.oursLocked()
-	if sum+price > b.ceiling+priceTolerance {
-		return &BudgetError{Ceiling: b.ceiling, Spent: sum, Price: price, Sessions: len(live)}
-	}
-	b.spent[mark.String()] = spending{price: price, others: others}
-	return nil
-}
-
-// othersLocked sums up the sessions that this process doesn't count itself.
-func (b *budget) othersLocked(live []shopper.Session) float64 {
 	sum := 0.0
 	for _, s := range live {
 		if _, ours := b.spent[s.ConsumerID]; !ours {
 			sum += s.PricePerHour
 		}
 	}
-	return sum
-}
-
-func (b *budget) oursLocked() float64 {
-	sum := 0.0
-	for _, s := range b.spent {
-		sum += s.price
+	for _, spent := range b.spent {
+		sum += spent
 	}
-	return sum
+	if sum+price > b.ceiling+priceTolerance {
+		return &BudgetError{Ceiling: b.ceiling, Spent: sum, Price: price, Sessions: len(live)}
+	}
+	b.spent[mark.String()] = price
+	return nil
 }
 
-// correct replaces the price a rental was reserved with by the one really paid.
-func (b *budget) correct(mark Mark, price float64) error {
+// check counts the price that is really paid from now on, and refuses it where the
+// ceiling leaves no room for it beside all older sessions; or beside all others,
+// where it is more than was reserved.
+func (b *budget) check(session shopper.Session, live []shopper.Session) error {
 	if b.ceiling <= 0 {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	reserved, counted := b.spent[mark.String()]
-	if !counted {
-		return nil
+	dearer := session.PricePerHour > b.spent[session.ConsumerID]+priceTolerance
+	b.spent[session.ConsumerID] = session.PricePerHour
+	sum, others := 0.0, 0
+	for _, s := range live {
+		if s.ID != session.ID && (dearer || isOlder(s, session)) {
+			sum += max(s.PricePerHour, b.spent[s.ConsumerID]) // what is read may be less than what is paid
+			others++
+		}
 	}
-	if price > reserved.price && reserved.others+b.oursLocked()-reserved.price+price > b.ceiling+priceTolerance {
-		return fmt.Errorf("budget: it costs $%.4g an hour and not $%.4g, which breaks the provider's ceiling of $%.4g", price,
-			reserved.price, b.ceiling)
+	if sum+session.PricePerHour > b.ceiling+priceTolerance {
+		return &BudgetError{Ceiling: b.ceiling, Spent: sum, Price: session.PricePerHour, Sessions: others}
 	}
-	b.spent[mark.String()] = spending{price: price, others: reserved.others}
 	return nil
 }
 
@@ -91,4 +70,12 @@ func (b *budget) drop(mark Mark) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.spent, mark.String())
+}
+
+// isOlder orders sessions of one service by when they were made.
+func isOlder(a, b shopper.Session) bool {
+	if !a.CreatedAt.Equal(b.CreatedAt) {
+		return a.CreatedAt.Before(b.CreatedAt)
+	}
+	return a.ID < b.ID
 }

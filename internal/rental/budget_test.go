@@ -6,12 +6,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
 // capped is a run of a provider with a budget.
 func (w *world) capped(ceiling float64) *Renter {
-	return New(w.f, Config{Consumer: "terraform", Journal: OpenJournal(w.dir), MaxPricePerHour: ceiling})
+	return New(w.f, Config{Consumer: "terraform", Journal: journal.Open(w.dir, nextRun()), MaxPricePerHour: ceiling})
 }
 
 func TestBudgetRefusesBeforeRenting(t *testing.T) {
@@ -70,7 +71,7 @@ func TestBudgetCountsWhatIsReallyPaid(t *testing.T) {
 		ok(t, w.apply(t.Context(), w.process(), order("a")))
 		w.f.boots = []lot{{factor: 2}}
 		o := order("b")
-		o.MaxAttempts = 1
+		o.MaxAttempts, o.Requirements.MaxPricePerHour = 1, 5
 		fails[*UnusableError](t, w.apply(t.Context(), w.capped(1), o), "budget", "$0.8", "released")
 		if len(w.f.book()) != 1 {
 			t.Error("it is kept")
@@ -100,30 +101,33 @@ func TestVastOffersAreOneMachineEach(t *testing.T) {
 	t.Parallel()
 	m := &market{taken: map[string]bool{}}
 	fit := []shopper.Offer{{ID: "v", Cloud: vastAI}, {ID: "t", Cloud: tensorDock}, {ID: "u", Cloud: vastAI}}
-	take := func(tried map[string]bool, want string) shopper.Offer {
+	take := func(tried map[string]bool, want string, sibling bool) {
 		t.Helper()
-		got, found := m.take(fit, tried)
-		if got.ID != want || found != (want != "") {
-			t.Fatalf("it takes %q, want %q", got.ID, want)
+		got, taken, found := m.take(fit, tried)
+		if got.ID != want || taken != sibling || found != (want != "") {
+			t.Fatalf("it takes %q (a sibling's: %v), want %q (%v)", got.ID, taken, want, sibling)
 		}
-		return got
 	}
-	m.rented(take(nil, "v"))
-	m.rented(take(nil, "t"))
-	take(nil, "t") // can be rented again
-	take(nil, "u")
-	take(nil, "v") // all are taken: better late than never
-	take(map[string]bool{"v": true}, "t")
-	take(map[string]bool{"v": true, "t": true, "u": true}, "")
+	take(nil, "v", false)
+	take(nil, "t", false)
+	take(nil, "t", false) // can be rented again
+	take(map[string]bool{"t": true}, "u", false)
+	take(map[string]bool{"t": true}, "v", true) // all are taken: better late than never
+	take(map[string]bool{"v": true, "t": true}, "u", true)
+	take(map[string]bool{"v": true, "t": true, "u": true}, "", false)
 }
 
 func TestPaceIsBounded(t *testing.T) {
 	t.Parallel()
-	p := newPace(time.Second, 5*time.Second)
-	for range 100 {
-		if p.next > 5*time.Second {
-			t.Fatalf("the pause grew to %s", p.next)
+	synctest.Test(t, func(t *testing.T) {
+		p := newPace(time.Second, 5*time.Second)
+		begun := time.Now()
+		for range 100 {
+			ok(t, p.wait(t.Context()))
 		}
-		p.next = min(p.most, p.next*3/2)
-	}
+		// The first four are 1, 1.5, 2.25 and 3.4 s; the jitter adds a fifth at most.
+		if took := time.Since(begun); took < 485*time.Second || took > 590*time.Second {
+			t.Errorf("100 pauses took %s", took)
+		}
+	})
 }

@@ -3,53 +3,161 @@ package rental
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// clearName makes sure, before anything is rented, that no machine is active
-// under the name. What the journal proves to be left over from a run that never
-// handed it to Terraform is released; anything else is a *ConflictError unless
-// the order says to release that too.
+// lockName makes this run the only one at work under the name, as far as the
+// journal reaches. One whose Terraform was killed may still be releasing what it
+// was renting: it is waited for. A journal that can't be used is a warning: the
+// search for active sessions follows.
+func (r *run) lockName(ctx context.Context) error {
+	name := r.order.Name
+	if _, taken := r.shared.names.LoadOrStore(name, r); taken {
+		return &ConflictError{Name: name, Here: true}
+	}
+	limited, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	key := r.shared.key(r.shared.Mark(name))
+	pause := newPace(200*time.Millisecond, 2*time.Second)
+	for waiting := false; ; waiting = true {
+		lock, err := r.shared.journal.TryLock(key)
+		switch {
+		case err == nil:
+			r.known.lock = lock
+			return nil
+		case !errors.Is(err, journal.ErrLocked):
+			r.warn("%v", err)
+			return nil
+		case r.shared.journal.Holder(key) == r.shared.journal.Run():
+			return &ConflictError{Name: name, Here: true}
+		}
+		if !waiting {
+			r.say("Another run is at work under the name %s, perhaps releasing what it was renting; waiting for it", name)
+		}
+		if pause.wait(limited) == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &ConflictError{Name: name}
+	}
+}
+
+func (r *run) unlock() {
+	r.shared.names.CompareAndDelete(r.order.Name, r)
+	r.known.lock.Unlock()
+}
+
+// waitReady waits while the service says that it is starting up. A service that
+// can't be asked is left to the requests that follow, whose errors say more.
+func (r *run) waitReady(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	begun := time.Now()
+	pause := newPace(250*time.Millisecond, 5*time.Second)
+	for first := true; ; first = false {
+		ready, err := r.shared.service.Ready(limited)
+		if err == nil && ready.Ready {
+			return nil
+		}
+		if err != nil && limited.Err() == nil {
+			if answer, ok := errors.AsType[*shopper.Error](err); ok && answer.Status == http.StatusNotFound {
+				return nil // an older service, or a proxy that doesn't pass it on
+			}
+			return err
+		}
+		if first {
+			r.say("The shopper is starting up; waiting until it is ready")
+		}
+		if pause.wait(limited) == nil {
+			continue
+		}
+		// Out of time, whoever's it is; with no answer at all the service may not even be starting.
+		if errors.Is(ctx.Err(), context.Canceled) || first && err != nil {
+			return limited.Err()
+		}
+		return &NotReadyError{URL: r.shared.service.URL(), Waited: time.Since(begun).Round(time.Second)}
+	}
+}
+
+// releaseLeftovers releases what the journal proves to be left over from a run
+// that never handed it to Terraform.
+func (r *run) releaseLeftovers(ctx context.Context) error {
+	left, err := r.shared.settleLeftovers(ctx, r.known.lock)
+	for _, id := range left.Released {
+		r.warn("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
+	}
+	for _, warning := range left.Warnings {
+		r.warn("%s", warning)
+	}
+	return err
+}
+
+// clearName makes sure, before anything is rented, that no machine is active under
+// the name: any is a *ConflictError unless the order says to release it. What this
+// run of Terraform has rented is never released.
 func (r *run) clearName(ctx context.Context) error {
-	name := r.Mark(r.Name)
-	r.waitForOthers(ctx, name)
-	if err := r.sweep(ctx, name); err != nil {
+	live, err := r.shared.live(ctx)
+	if err != nil {
 		return err
 	}
-	active, err := r.live(ctx, func(consumerID string) bool {
-		mark, ok := ParseMark(consumerID)
-		return ok && name.sameName(mark)
-	})
-	if err != nil || len(active) == 0 {
-		return err
+	r.known.live = live
+	active := slices.DeleteFunc(slices.Clone(live), func(s shopper.Session) bool { return !r.named(s) })
+	if len(active) == 0 {
+		return nil
 	}
-	here := slices.ContainsFunc(active, func(s shopper.Session) bool {
-		_, made := r.made.Load(s.ConsumerID)
-		return made
-	})
-	if here || !r.ReplaceConflicting {
-		return &ConflictError{Name: r.Name, Sessions: active, Journal: r.journal.Dir(), Here: here}
+	here := slices.ContainsFunc(active, r.madeByThisRun)
+	if here || !r.order.ReplaceConflicting {
+		return &ConflictError{Name: r.order.Name, Sessions: active, Journal: r.shared.journal.Dir(), Here: here}
 	}
 	for _, s := range active {
-		r.say("Releasing session %s, which is in the way of the name %s", s.ID, r.Name)
-		limited, cancel := goingOn(ctx)
-		err := r.release(limited, s)
-		cancel()
+		r.say("Releasing session %s, which is in the way of the name %s", s.ID, r.order.Name)
+		// Another run may have died while it was asking for this one.
+		d := &doubt{mark: s.ConsumerID, until: time.Now().Add(r.shared.askLimit), lost: true}
+		over, err := r.shared.settle(ctx, d, toTheEnd)
 		if err != nil {
 			return err
 		}
+		if !over {
+			return notReleased(s, errors.Join(errors.New("the request that made it may still be under way"), ctx.Err()))
+		}
 		r.warn("Session %s was active under this name, and was released because on_conflict is \"replace\".", s.ID)
-		r.released(s.ID)
+		for _, remark := range d.remarks {
+			r.warn("%s", remark)
+		}
 	}
+	r.known.live = slices.DeleteFunc(live, r.named)
 	return nil
 }
 
-// live lists the sessions that may have a machine and whose consumer_id is
-// wanted, in the order of their lives.
-func (r *Renter) live(ctx context.Context, wanted func(consumerID string) bool) ([]shopper.Session, error) {
+// named reports whether a session has the order's name.
+func (r *run) named(s shopper.Session) bool {
+	mark, ok := ParseMark(s.ConsumerID)
+	return ok && mark.sameName(r.shared.Mark(r.order.Name))
+}
+
+// madeByThisRun reports whether this run of Terraform has rented the session: this
+// process, or another of its providers.
+func (r *run) madeByThisRun(s shopper.Session) bool {
+	if _, made := r.shared.made.Load(s.ConsumerID); made {
+		return true
+	}
+	entries, _ := r.shared.entries(r.known.lock) // problems have been told
+	return slices.ContainsFunc(entries, func(e *entry) bool {
+		return e.Mark == s.ConsumerID && e.Run == r.shared.journal.Run() && e.Computer == r.shared.computer
+	})
+}
+
+// live lists the consumer's sessions that may have a machine, in the order of
+// their lives.
+func (r *Renter) live(ctx context.Context) ([]shopper.Session, error) {
 	var live []shopper.Session
 	// In the order of a session's life: one that moves on meanwhile is met again.
 	for _, status := range []shopper.Status{shopper.Pending, shopper.Provisioning, shopper.Running, shopper.Stopping} {
@@ -58,7 +166,8 @@ func (r *Renter) live(ctx context.Context, wanted func(consumerID string) bool) 
 			return nil, err
 		}
 		for _, s := range sessions {
-			if wanted(s.ConsumerID) && !among(live, s.ID) {
+			ours := s.ConsumerID == r.consumer || strings.HasPrefix(s.ConsumerID, r.consumer+"/")
+			if ours && !among(live, s.ID) {
 				live = append(live, s)
 			}
 		}
@@ -66,138 +175,27 @@ func (r *Renter) live(ctx context.Context, wanted func(consumerID string) bool) 
 	return live, nil
 }
 
-// sweep releases what the journal proves to be left over under the name, and
-// tells what it did.
-func (r *run) sweep(ctx context.Context, name Mark) error {
-	left, err := r.leftovers(ctx, name)
-	for _, problem := range left.problems {
-		r.warn("%v", problem)
-	}
-	for _, id := range left.released {
-		r.say("Released session %s, left over from a run that ended before Terraform knew of it", id)
-		r.warn("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
-		r.released(id)
-	}
-	return err
-}
-
-// Settle releases what the journal proves to be left over under the name. It
-// makes no request when the journal knows of nothing. It returns the ids of the
-// sessions that it released; the error may be about the journal alone.
-func (r *Renter) Settle(ctx context.Context, name string) ([]string, error) {
-	left, err := r.leftovers(ctx, r.Mark(name))
-	return left.released, errors.Join(append(left.problems, err)...)
-}
-
-// Seen tells the journal that the rental is in Terraform's state.
-func (r *Renter) Seen(consumerID string) error {
-	mark, ok := ParseMark(consumerID)
-	if !ok {
-		return nil
-	}
-	r.inState.Store(mark.String(), true) // even if the journal can't be told
-	return r.journal.seen(mark)
-}
-
-// Leftovers says what the journal holds that a later Rent under the name will
-// release, without asking the service. With an error, which is about the journal
-// alone, the answer may be incomplete.
-func (r *Renter) Leftovers(name string) ([]string, error) {
-	entries, problems := r.journal.entries(r.service.URL(), r.Mark(name))
-	var found []string
-	for _, e := range entries {
-		if e.HandedOver {
-			continue
-		}
-		h, mine, err := r.journal.hold(e)
-		if err != nil {
-			problems = append(problems, err)
-		}
-		if !mine {
-			continue
-		}
-		h.release()
-		what := "session " + e.SessionID
-		if e.SessionID == "" {
-			what = "a session with the mark " + e.Mark
-		}
-		found = append(found, what)
-	}
-	return found, errors.Join(problems...)
-}
-
-// remains is what came of looking at the journal.
-type remains struct {
-	released []string // sessions
-	problems []error  // what could not be read or written; nothing depends on it
-}
-
-// leftovers settles the entries under the name that nobody works on. It stays
-// where a session was seen that can come back to life. Its error says that a
-// machine may be left; trouble with the journal itself never keeps anything from
-// being rented or released.
-func (r *Renter) leftovers(ctx context.Context, name Mark) (remains, error) {
-	entries, problems := r.journal.entries(r.service.URL(), name)
-	left := remains{problems: problems}
-	var errs []error
-	for _, e := range entries {
-		if _, inState := r.inState.Load(e.Mark); inState {
-			continue
-		}
-		h, mine, err := r.journal.hold(e)
-		switch {
-		case err != nil:
-			left.problems = append(left.problems, err)
-		case mine:
-			errs = append(errs, r.leftover(ctx, h, &left))
-		}
-	}
-	return left, errors.Join(errs...)
-}
-
-// leftover settles one entry, and lets go of it.
-func (r *Renter) leftover(ctx context.Context, h *held, left *remains) error {
-	defer h.release()
-	current, err := r.journal.current(h.entry)
+// yield makes way for another run that has rented under the same name, or for the
+// same budget, at the same time: of sessions side by side the youngest goes. Each
+// run looks after its own session's row is there, so the younger of two always
+// sees the older.
+func (r *run) yield(ctx context.Context, rental *Rental) error {
+	live, err := r.shared.live(ctx)
 	if err != nil {
-		left.problems = append(left.problems, err)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.warn("Whether another run has rented under the name %q or for the same budget meanwhile could not be found out: %v", r.order.Name, err)
 		return nil
 	}
-	if current.Mark == "" {
-		h.discardLock()
-		return nil // dealt with between the listing and the lock
+	for _, s := range live {
+		own := slices.ContainsFunc(r.known.doubts, func(d *doubt) bool { return d.mark == s.ConsumerID })
+		if r.named(s) && !own && s.Status != shopper.Stopping && isOlder(s, rental.Session) {
+			return &ConflictError{Name: r.order.Name, Sessions: []shopper.Session{s}, Released: rental.Session.ID}
+		}
 	}
-	h.entry = current
-	over, err := r.settled(ctx, h, left)
-	if err != nil || !over {
-		return err
-	}
-	if err := h.remove(); err != nil {
-		left.problems = append(left.problems, err)
+	if err := r.shared.budget.check(rental.Session, live); err != nil {
+		return &UnusableError{SessionID: rental.Session.ID, Reason: "it breaks the provider's budget", Err: err}
 	}
 	return nil
-}
-
-// settled reports whether an entry needs to be remembered no longer.
-func (r *Renter) settled(ctx context.Context, h *held, left *remains) (bool, error) {
-	if h.HandedOver {
-		// Terraform knew of it. If it may be alive it stays: the conflict names it.
-		s, err := r.service.Session(ctx, h.SessionID)
-		return shopper.IsNotFound(err) || err == nil && gone(s), nil
-	}
-	d := leftoverDoubt(h)
-	settled, err := r.look(ctx, d)
-	if err == nil && !settled && d.seen {
-		settled, err = r.watch(ctx, d)
-	}
-	left.released = append(left.released, d.found...)
-	return settled, err
-}
-
-// leftoverDoubt is the doubt about an entry that another process left. What the
-// computer's clock said then is believed with a margin, and only as far as it
-// makes sense.
-func leftoverDoubt(h *held) *doubt {
-	age := max(time.Since(h.Asked)-clockDoubt, 0)
-	return &doubt{held: h, asked: time.Now().Add(-age), under: h.SessionID == ""}
 }

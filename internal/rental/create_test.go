@@ -15,9 +15,6 @@ import (
 // with one machine or none, and with the ledger.
 func TestPost(t *testing.T) {
 	t.Parallel()
-	salvage := func(c shopper.Created) (shopper.Created, error) {
-		return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no ssh_private_key"), Session: &c.Session}
-	}
 	tests := []struct {
 		name  string
 		first verdict
@@ -32,19 +29,19 @@ func TestPost(t *testing.T) {
 		{name: "500 after effect", first: verdict{after: &shopper.AmbiguousError{Err: refusal(500, "", "oops"), Answered: true}}, posts: 2, most: 1},
 		{name: "502 after effect", first: verdict{after: ambiguous(foreign(502))}, posts: 2, most: 1},
 		{name: "truncated body", first: verdict{after: ambiguous(refusal(201, "", "cut off"))}, posts: 2, most: 1},
-		{name: "body without key", first: verdict{answer: salvage}, posts: 2, most: 1},
-		{name: "body without id", first: verdict{after: &shopper.AmbiguousError{Err: refusal(201, "", "no id"), Session: &shopper.Session{}}}, posts: 2, most: 1},
+		{name: "body without key", first: verdict{after: ambiguous(refusal(201, "", "no ssh_private_key"))}, posts: 2, most: 1},
+		{name: "body without id", first: verdict{after: ambiguous(refusal(201, "", "no id"))}, posts: 2, most: 1},
 		{name: "somebody else's session in the body", first: verdict{answer: func(c shopper.Created) (shopper.Created, error) {
 			c.Session.ID, c.Session.ConsumerID = "theirs", "terraform/x/0123456789abcdef0123456789abcdef"
 			return c, nil
 		}}, posts: 2, most: 1},
 		{name: "an error that nobody knows", first: verdict{after: errors.New("what is this")}, posts: 1, most: 1},
-		{name: "504 while it goes on", first: verdict{early: ambiguous(foreign(504))}, luck: lot{hold: 3 * time.Minute}, posts: 2, most: 2},
+		{name: "504 while it goes on", first: verdict{early: ambiguous(foreign(504))}, luck: lot{hold: 3 * time.Minute}, posts: 2, most: 1},
 		{name: "refused by the cloud", luck: lot{refuse: "quota"}, posts: 2, most: 1},
 		{name: "stale offer", luck: lot{refuse: "stale"}, posts: 2, most: 1},
 		{name: "409 for our own request, sent twice on the way", first: verdict{after: refusal(409, "", "consumer x already has active session s1 for offer o")}, posts: 1, most: 1},
 		{name: "pending row after insufficient_disk", luck: lot{refuse: "disk"}, posts: 1, most: 0},
-		{name: "429", first: verdict{before: refusal(429, "", "slow down")}, posts: 1, most: 0},
+		{name: "429", first: verdict{before: refusal(429, "", "slow down")}, posts: 2, most: 1},
 		{name: "refused before it was sent", first: verdict{before: &shopper.Error{Err: shopper.ErrInvalid}}, posts: 1, most: 0},
 		{name: "unreachable", first: verdict{before: unreachable()}, posts: 1, most: 0},
 	}
@@ -225,14 +222,12 @@ func TestDoubtEndsTheRun(t *testing.T) {
 	}
 }
 
-func TestSalvagedSessionThatCantBeReleasedIsReturned(t *testing.T) {
+func TestSessionOfALostAnswerThatCantBeReleasedIsReturned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.nothing()
-		w.f.fault("create", 1, verdict{answer: func(c shopper.Created) (shopper.Created, error) {
-			return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no key"), Session: &c.Session}
-		}})
+		w.f.fault("create", 1, verdict{after: ambiguous(refusal(201, "", "no key"))})
 		w.f.fault("delete", 0, verdict{before: unreachable()})
 		err := w.apply(t.Context(), w.process(), order("box"))
 		fails[*KeptError](t, err, "$0.4 an hour", "Run destroy again")
@@ -327,7 +322,7 @@ func TestNameIsRentedUnderOnce(t *testing.T) {
 			go func() { errs <- w.apply(t.Context(), r, o) }()
 		}
 		err := errors.Join(<-errs, <-errs)
-		if refused := caught[*ConflictError](t, err, `"box"`, "nothing was rented", "a name of its own"); !refused.Here {
+		if refused := caught[*ConflictError](t, err, `"box"`, "nothing was rented", "a unique name"); !refused.Here {
 			t.Error("the name counts as somebody else's")
 		}
 		fails[*ConflictError](t, w.apply(t.Context(), r, o), w.state["box"].Session.ID, "for another resource of this configuration")

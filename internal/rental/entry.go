@@ -1,140 +1,130 @@
 package rental
 
 import (
-	"encoding/json"
 	"errors"
-	"os"
+	"fmt"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 )
 
 // entryVersion is the form of the entries that this version writes.
-const entryVersion = 1
+const entryVersion = 2
 
-// entry is what the journal knows of one rental.
+// entry is what the journal knows of one rental, by its mark's token. It holds no
+// secret. One that was not handed over, and whose name nobody has locked, is left
+// over from a run that ended before Terraform knew of it.
 type entry struct {
 	Version int    `json:"version"`
 	Mark    string `json:"mark"`
 	Service string `json:"service"` // the service's URL, without credentials
+	// Computer is where the entry was written: locks don't reach every computer that
+	// mounts the directory.
+	Computer string `json:"computer"`
+	// Run is the run of Terraform that rented; see journal.Run.
+	Run     string `json:"run"`
 	OfferID string `json:"offer_id"`
 	// Asked is when the request that rents was sent.
 	Asked time.Time `json:"asked"`
 	// SessionID is known once the service has answered.
 	SessionID string `json:"session_id,omitempty"`
-	// Doubt is true while the request's outcome is not known.
-	Doubt bool `json:"doubt,omitempty"`
 	// HandedOver is true once Create has returned the rental to Terraform.
 	HandedOver bool `json:"handed_over,omitempty"`
+
+	name *journal.Name // nil where nothing is written down
 }
 
-func (e entry) mark() Mark {
+func (e *entry) mark() Mark {
 	mark, _ := ParseMark(e.Mark) // checked when the entry was read
 	return mark
 }
 
-// held is an entry that this process works on: nobody else treats it as left
-// over until release is called or the process ends.
-type held struct {
-	entry
-	journal *Journal // nil where nothing is written down
-	lock    *flock.Flock
+func (e *entry) save() error   { return e.name.Write(e.mark().Token, e) }
+func (e *entry) remove() error { return e.name.Remove(e.mark().Token) }
+
+// key is the journal's name for a consumer's session name at this service.
+func (r *Renter) key(mark Mark) string {
+	return fmt.Sprintf("%s/%s at %s", mark.Consumer, mark.Name, r.service.URL())
 }
 
-// begin writes the entry for an attempt that is about to be made. The error says
-// that a crash from here on leaves no trace in the journal: an entry that can't
-// be both written and held is not kept at all, since others would take it for a
-// leftover.
-func (j *Journal) begin(e entry) (*held, error) {
-	h := &held{entry: e, journal: j}
-	if j == nil {
-		return h, nil
+// entries reads what is written down under a name that is locked.
+func (r *Renter) entries(name *journal.Name) (found []*entry, problems []error) {
+	files, problems := name.Entries()
+	for _, file := range files {
+		e := &entry{name: name}
+		err := file.Decode(e)
+		mark, marked := ParseMark(e.Mark)
+		switch {
+		case err == nil && e.Version != entryVersion:
+			err = fmt.Errorf("it has version %d and was written by another version of the provider", e.Version)
+		case err == nil && (!marked || mark.Token != file.ID):
+			err = fmt.Errorf("it names no rental of its own")
+		}
+		if err != nil {
+			problems = append(problems, &journal.Error{Dir: r.journal.Dir(), Err: fmt.Errorf("the entry %s: %w", file.ID, err)})
+			continue
+		}
+		found = append(found, e)
 	}
-	err := os.MkdirAll(j.dir, 0o700) //nolint:gosec // where the configuration says
-	if err != nil {
-		err = j.failed(err)
-	} else {
-		err = h.start()
-	}
-	if err != nil {
-		h.journal = nil
-	}
-	return h, err
+	return found, problems
 }
 
-func (h *held) start() error {
-	mine, err := h.acquire()
-	if err != nil {
-		return err
-	}
-	if !mine {
-		return h.journal.failed(errors.New("somebody else holds a new entry"))
-	}
-	if err := h.save(); err != nil {
-		_ = h.remove()
-		return err
-	}
-	return nil
-}
-
-// hold takes over an entry left by a process that ended. It reports false when
-// the entry is being worked on.
-func (j *Journal) hold(e entry) (*held, bool, error) {
-	h := &held{entry: e, journal: j}
-	mine, err := h.acquire()
-	return h, mine, err
-}
-
-func (h *held) acquire() (bool, error) {
-	lock := flock.New(h.journal.path(h.mark(), ".lock"))
-	mine, err := lock.TryLock()
-	if err != nil {
-		return false, h.journal.failed(err)
-	}
-	if mine {
-		h.lock = lock
-		ours.Store(h.Mark, true)
-	}
-	return mine, nil
-}
-
-// save writes the entry so that it survives a crash of the machine as well.
-func (h *held) save() error {
-	if h.journal == nil {
+// Seen tells the journal that the rental is in Terraform's state, so that it needs
+// to be remembered no longer.
+func (r *Renter) Seen(consumerID string) error {
+	mark, ok := ParseMark(consumerID)
+	if !ok {
 		return nil
 	}
-	data, err := json.MarshalIndent(h.entry, "", "  ")
-	if err != nil {
-		return h.journal.failed(err)
-	}
-	return h.journal.write(h.journal.path(h.mark(), ".json"), data)
-}
-
-// release lets other calls see the entry as it is now. It may be called again.
-func (h *held) release() {
-	if h.lock != nil {
-		ours.Delete(h.Mark)
-		_ = h.lock.Unlock()
-		h.lock = nil
-	}
-}
-
-// remove forgets the entry: its rental is in state, or proved to have ended.
-func (h *held) remove() error {
-	if h.journal == nil {
+	r.inState.Store(mark.String(), true) // even if the journal can't be told
+	if !r.journal.Knows(r.key(mark)) {
 		return nil
 	}
-	err := h.journal.forget(h.mark())
-	if err == nil {
-		h.discardLock()
+	name, err := r.journal.TryLock(r.key(mark))
+	if err != nil {
+		return ignoreLocked(err) // a run at work tells the next one
 	}
-	h.release()
+	defer name.Unlock()
+	return name.Remove(mark.Token)
+}
+
+// Leftovers says what the journal holds that the next Rent, Settle or
+// ReleaseSession under the name releases, without asking the service. With an
+// error, which is about the journal alone, the answer may be incomplete.
+func (r *Renter) Leftovers(name string) ([]string, error) {
+	key := r.key(r.Mark(name))
+	if !r.journal.Knows(key) {
+		return nil, nil
+	}
+	locked, err := r.journal.TryLock(key)
+	if err != nil {
+		return nil, ignoreLocked(err) // a run at work: what it rents is no leftover
+	}
+	defer locked.Unlock()
+	entries, problems := r.entries(locked)
+	var found []string
+	for _, e := range entries {
+		switch {
+		case !r.isLeftover(e):
+		case e.SessionID == "":
+			found = append(found, "a session with the mark "+e.Mark)
+		default:
+			found = append(found, "session "+e.SessionID)
+		}
+	}
+	return found, errors.Join(problems...)
+}
+
+// isLeftover reports whether the entry proves that its rental was never in
+// Terraform's hands, and that nobody works on it.
+func (r *Renter) isLeftover(e *entry) bool {
+	_, inState := r.inState.Load(e.Mark)
+	return !inState && !e.HandedOver && e.Computer == r.computer
+}
+
+func ignoreLocked(err error) error {
+	if errors.Is(err, journal.ErrLocked) {
+		return nil
+	}
 	return err
-}
-
-// discardLock removes the lock's file, where the entry is gone. One that stays
-// behind is harmless: a lock means nothing without an entry.
-func (h *held) discardLock() {
-	h.release() // some systems remove no open file
-	_ = os.Remove(h.journal.path(h.mark(), ".lock"))
 }

@@ -134,7 +134,7 @@ func (e *NotReleasedError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Session %s was not seen to end", e.SessionID)
 	if e.Last.ID != "" {
-		fmt.Fprintf(&b, ": it last read %q. It may go on costing $%.4g an hour until %s at the latest", e.Last.Status,
+		fmt.Fprintf(&b, ": its last status was %s. It may go on costing $%.4g an hour until its reservation ends (%s)", e.Last.Status,
 			e.Last.PricePerHour, e.Last.ExpiresAt.UTC().Format(time.RFC3339))
 	} else {
 		b.WriteString(", and could not be read. It may go on costing money until its reservation ends")
@@ -147,6 +147,29 @@ func (e *NotReleasedError) Error() string {
 }
 
 func (e *NotReleasedError) Unwrap() error { return e.Err }
+
+// UnprovedError says that the service doesn't know a session, and that its machine
+// may bill all the same.
+type UnprovedError struct {
+	SessionID string
+	// Rented is the address of the service that rented it, where Asked is another;
+	// "" where the machine still answers.
+	Rented, Asked string
+	Err           error
+}
+
+func (e *UnprovedError) Error() string {
+	if e.Rented != "" {
+		return fmt.Sprintf("The shopper at %s doesn't know session %s, which the one at %s has rented: that proves nothing about its"+
+			" machine, which may go on billing. Set the provider's url to %s to release it. (%v)", e.Asked, e.SessionID, e.Rented, e.Rented,
+			e.Err)
+	}
+	return fmt.Sprintf("The shopper at %s no longer knows session %s, and its machine still answers with the same host key: it goes on"+
+		" billing, and the shopper can't release it. Its database may have been lost. Destroy the machine in the cloud's own console;"+
+		" once it no longer answers, the session leaves state. (%v)", e.Asked, e.SessionID, e.Err)
+}
+
+func (e *UnprovedError) Unwrap() error { return e.Err }
 
 // KeptError says that a rental can't be used and could not be released either.
 type KeptError struct {
@@ -184,22 +207,28 @@ func (e *DoubtError) Error() string {
 // Unwrap returns both.
 func (e *DoubtError) Unwrap() []error { return []error{e.Cause, e.Err} }
 
-// ConflictError says that sessions are active under the name and that nothing
-// proves them to be leftovers of our own.
+// ConflictError says that something else is rented, or being rented, under the
+// name, and that nothing proves it to be a leftover of our own.
 type ConflictError struct {
 	Name     string
 	Sessions []shopper.Session
 	Journal  string
-	// Here is true where this process has rented under the name, or is doing so:
-	// then there may be no sessions yet.
+	// Here is true where this run of Terraform has rented under the name, or is doing
+	// so: then there may be no sessions yet.
 	Here bool
+	// Released is the id of our own session, which is younger than the other and has
+	// been released.
+	Released string
 }
 
 func (e *ConflictError) Error() string {
-	const ownName = "Give each session a name of its own: by it a machine is found again after a crash."
-	if e.Here && len(e.Sessions) == 0 {
-		return fmt.Sprintf("Another resource of this configuration is being rented under the name %q, so nothing was rented for this"+
-			" one. %s", e.Name, ownName)
+	const ownName = "Give each session a unique name: by it a machine is found again after a crash."
+	if len(e.Sessions) == 0 {
+		who := "Another run is at work"
+		if e.Here {
+			who = "Another resource of this configuration is being rented"
+		}
+		return fmt.Sprintf("%s under the name %q, so nothing was rented for this one. %s", who, e.Name, ownName)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Something is already rented under the name %q:\n", e.Name)
@@ -207,8 +236,12 @@ func (e *ConflictError) Error() string {
 		fmt.Fprintf(&b, "  session %s, %s, %d × %s on %s, $%.4g/h, since %s\n", s.ID, s.Status, s.GPUCount, s.GPUType, s.Cloud,
 			s.PricePerHour, s.CreatedAt.UTC().Format(time.RFC3339))
 	}
-	if e.Here {
+	switch {
+	case e.Here:
 		return b.String() + "\nThis run has rented it for another resource of this configuration. " + ownName
+	case e.Released != "":
+		return b.String() + fmt.Sprintf("\nAnother run rented it while this one rented session %s. The younger one gives way: %s has been"+
+			" released and no longer costs anything. %s", e.Released, e.Released, ownName)
 	}
 	b.WriteString("\nNothing here proves that it is a leftover: it may belong to another stack. Take it over with an import," +
 		" choose another name, release it yourself, or set on_conflict = \"replace\" to have it released. With" +
@@ -240,7 +273,7 @@ type ExtendError struct {
 
 func (e *ExtendError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Session %s was to be reserved for %d hours and reads %d.", e.SessionID, e.Wanted, e.Read)
+	fmt.Fprintf(&b, "Session %s was to be reserved for %d hours, and is reserved for %d.", e.SessionID, e.Wanted, e.Read)
 	if e.Ask != nil {
 		fmt.Fprintf(&b, " The request: %v.", e.Ask)
 	}
@@ -277,3 +310,22 @@ func (e *noted) Error() string {
 }
 
 func (e *noted) Unwrap() error { return e.err }
+
+// lostError is a refused or lost request of which nothing is left.
+type lostError struct {
+	err       error
+	released  []string
+	unsettled bool
+}
+
+func (e *lostError) Error() string {
+	switch {
+	case len(e.released) > 0:
+		return fmt.Sprintf("%v (what it had made was found by its mark and released: %v)", e.err, e.released)
+	case e.unsettled:
+		return fmt.Sprintf("%v (nothing was found under its mark, which is looked for again until the request can't be under way)", e.err)
+	}
+	return e.err.Error()
+}
+
+func (e *lostError) Unwrap() error { return e.err }

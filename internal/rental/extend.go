@@ -14,8 +14,8 @@ const extendPatience = 10 * time.Second
 
 // Extend raises a reservation to the given hours. The request that adds hours is
 // sent once at most, and only after a read that says they are missing; whether
-// it worked is read afterwards, so that a lost answer adds nothing twice. Whether
-// the limit of 12 hours allows it is left to the service, whose clock counts. It
+// it worked is read afterwards, so that a lost answer adds nothing twice. How long a
+// session may live in all is the service's to say, whose operator sets it. It
 // returns the session as read last.
 func (r *Renter) Extend(ctx context.Context, id string, hours int) (shopper.Session, error) {
 	before, err := r.service.Session(ctx, id)
@@ -26,7 +26,7 @@ func (r *Renter) Extend(ctx context.Context, id string, hours int) (shopper.Sess
 		return before, nil
 	}
 	if before.Status.Terminal() || before.Status == shopper.Stopping {
-		return before, fmt.Errorf("session %s reads %q and can't be extended", before.ID, before.Status)
+		return before, fmt.Errorf("session %s is %s and can't be extended", before.ID, before.Status)
 	}
 	if ctx.Err() != nil {
 		return before, ctx.Err()
@@ -58,16 +58,4 @@ func (r *Renter) readExtended(ctx context.Context, id string, hours int, askErr 
 			return session, err
 		}
 	}
-}
-
-// FitsLimit says why a reservation begun at the given time can't be raised from
-// one number of hours to another at the time now, and when it ends for good.
-func FitsLimit(begun time.Time, from, to int, now time.Time) error {
-	running := now.Sub(begun)
-	if running+time.Duration(to-from)*time.Hour <= MaxHours*time.Hour {
-		return nil
-	}
-	return fmt.Errorf("the machine has been running for %.1f hours; %d more would exceed the shopper's limit of %d hours."+
-		" It ends at %s at the latest, whatever is asked for: replace it before then to go on", running.Hours(), to-from,
-		MaxHours, begun.Add(MaxHours*time.Hour).UTC().Format(time.RFC3339))
 }

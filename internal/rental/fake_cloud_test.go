@@ -35,10 +35,12 @@ func (f *fake) rent(req shopper.CreateSession) (shopper.Created, error) {
 	}
 	f.clouds = append(f.clouds, m)
 	f.countLocked(r.ConsumerID)
-	r.machineID, r.SSHUser, r.Status, r.PricePerHour = m.id, "root", shopper.Provisioning, m.price
+	r.machineID, r.SSHUser, r.Status = m.id, "root", shopper.Provisioning
 	time.AfterFunc(f.shows, func() { f.show(r) })
 	f.start(r, luck)
-	return shopper.Created{Session: r.Session, PrivateKey: "key of " + r.ID}, nil
+	answer := r.Session
+	answer.PricePerHour = m.price // told here and never again
+	return shopper.Created{Session: answer, PrivateKey: "key of " + r.ID}, nil
 }
 
 // insert makes the row.

@@ -17,6 +17,7 @@ import (
 // the real one, and a ledger of what its clouds really bill. It is made for
 // virtual time: its waits are as long as the real ones.
 type fake struct {
+	url  string
 	hold time.Duration // how long a cloud keeps a request that rents
 	boot time.Duration
 	// shows is when, after the cloud's answer, a machine's address becomes known.
@@ -37,6 +38,7 @@ type fake struct {
 	posts   map[string]int // by mark
 	calls   map[string]int // by operation
 	faults  map[string]map[int]verdict
+	unused  map[string]bool // faults that have not struck, by operation and number
 	random  func(op string) verdict
 	boots   []lot // of the machines still to be rented, in order
 	proved  map[string]bool
@@ -87,8 +89,8 @@ type verdict struct {
 
 func newFake() *fake {
 	f := &fake{
-		hold: 2 * time.Second, boot: 20 * time.Second, shows: 5 * time.Second,
-		byID: map[string]*row{}, posts: map[string]int{}, calls: map[string]int{}, faults: map[string]map[int]verdict{},
+		url: "http://fake", hold: 2 * time.Second, boot: 20 * time.Second, shows: 5 * time.Second,
+		unused: map[string]bool{}, byID: map[string]*row{}, posts: map[string]int{}, calls: map[string]int{}, faults: map[string]map[int]verdict{},
 		proved: map[string]bool{}, extends: map[string]int{}, most: map[string]int{}, locks: map[string]chan struct{}{},
 	}
 	for i := range 40 {
@@ -112,6 +114,20 @@ func (f *fake) fault(op string, n int, v verdict) {
 		n += f.calls[op]
 	}
 	f.faults[op][n] = v
+	f.unused[fmt.Sprint(op, " ", n)] = true
+}
+
+// allStruck checks that a test saw the faults that it set, and used up its lots.
+func (f *fake) allStruck(t *testing.T) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fault := range slices.Sorted(maps.Keys(f.unused)) {
+		t.Errorf("the fault %s never struck", fault)
+	}
+	if f.random == nil && len(f.boots) > 0 {
+		t.Errorf("%d machines that were to be rented were not", len(f.boots))
+	}
 }
 
 func (f *fake) clear() {
@@ -123,10 +139,12 @@ func (f *fake) clear() {
 func (f *fake) strike(ctx context.Context, op string) (verdict, error) {
 	f.mu.Lock()
 	f.calls[op]++
-	v, ok := f.faults[op][f.calls[op]]
+	nth := f.calls[op]
+	v, ok := f.faults[op][nth]
 	if !ok {
-		v = f.faults[op][0]
+		nth, v = 0, f.faults[op][0]
 	}
+	delete(f.unused, fmt.Sprint(op, " ", nth))
 	if f.random != nil {
 		v = f.random(op)
 	}
@@ -180,7 +198,7 @@ func foreign(status int) *shopper.Error {
 
 func unreachable() error { return lost("asking", errReset) }
 
-func (f *fake) URL() string { return "http://fake" }
+func (f *fake) URL() string { return f.url }
 
 func (f *fake) Ready(ctx context.Context) (shopper.Readiness, error) {
 	v, err := f.strike(ctx, "ready")
@@ -245,6 +263,9 @@ func (f *fake) CreateSession(ctx context.Context, req shopper.CreateSession) (sh
 }
 
 func (f *fake) Session(ctx context.Context, id string) (shopper.Session, error) {
+	if err := shopper.ValidateID(id); err != nil {
+		return shopper.Session{}, &shopper.Error{Err: err} // as the client does, which asks nobody
+	}
 	v, err := f.strike(ctx, "get")
 	if err != nil {
 		return shopper.Session{}, err
@@ -279,7 +300,7 @@ func (f *fake) Sessions(ctx context.Context, filter shopper.SessionFilter) ([]sh
 	for _, r := range slices.Backward(f.rows) {
 		if (filter.ConsumerID == "" || filter.ConsumerID == r.ConsumerID) && (filter.Status == "" || filter.Status == r.Status) {
 			list = append(list, r.Session)
-			if gone(r.Session) {
+			if ended(r.Session) {
 				f.proved[r.ID] = true
 			}
 		}

@@ -8,85 +8,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-func someEntry(consumer, name, service string) entry {
-	return entry{
-		Version: entryVersion, Mark: newMark(consumer, name).String(), Service: service, OfferID: "o",
-		Asked: time.Now().UTC(),
-	}
-}
-
-func TestNoJournalRemembersNothing(t *testing.T) {
-	t.Parallel()
-	j := OpenJournal("")
-	h, err := j.begin(someEntry("terraform", "box", "s"))
-	ok(t, err)
-	ok(t, h.save())
-	ok(t, h.remove())
-	h.release()
-	ok(t, j.seen(h.mark()))
-	if found, problems := j.entries("s", h.mark()); j.Dir() != "" || found != nil || problems != nil {
-		t.Errorf("a journal that is turned off holds %v, %v", found, problems)
-	}
-}
-
-func TestEntriesOfOthersAreUntouched(t *testing.T) {
-	t.Parallel()
-	j := OpenJournal(filepath.Join(t.TempDir(), "not", "there", "yet"))
-	if found, problems := j.entries("s", Mark{}); found != nil || problems != nil {
-		t.Errorf("a journal that was never written holds %v, %v", found, problems)
-	}
-	mine := someEntry("terraform", "box", "http://a")
-	for _, e := range []entry{
-		mine, someEntry("terraform", "box", "http://b"), someEntry("terraform", "other", "http://a"),
-		someEntry("somebody", "box", "http://a"),
-	} {
-		h, err := j.begin(e)
-		ok(t, err)
-		h.release()
-	}
-	ok(t, os.WriteFile(filepath.Join(j.dir, "notes.json"), []byte("mine"), 0o600))
-	found, problems := j.entries("http://a", Mark{Consumer: "terraform", Name: "box"})
-	if len(problems) > 0 || len(found) != 1 || found[0].Mark != mine.Mark || !found[0].Asked.Equal(mine.Asked) {
-		t.Errorf("found %v, %v", found, problems)
-	}
-	ok(t, j.seen(mine.mark()))
-	ok(t, j.seen(mine.mark())) // again, for nothing
-	files, err := filepath.Glob(filepath.Join(j.dir, "*.json"))
-	if err != nil || len(files) != 4 {
-		t.Errorf("it holds %v, %v", files, err)
-	}
-}
-
-func TestLockLeftBehindIsHarmless(t *testing.T) {
-	t.Parallel()
-	j := OpenJournal(t.TempDir())
-	e := someEntry("terraform", "box", "s")
-	ok(t, os.WriteFile(j.path(e.mark(), ".lock"), nil, 0o600))
-	h, err := j.begin(e)
-	ok(t, err)
-	h.release()
-	ok(t, os.WriteFile(j.path(newMark("terraform", "box"), ".lock"), nil, 0o600)) // without an entry
-	found, problems := j.entries("s", e.mark())
-	if len(found) != 1 || problems != nil {
-		t.Fatalf("found %v, %v", found, problems)
-	}
-	h, mine, err := j.hold(found[0])
-	if err != nil || !mine {
-		t.Fatalf("it can't be held: %v, %v", mine, err)
-	}
-	ok(t, h.remove())
-	if _, err := os.Stat(j.path(e.mark(), ".lock")); !os.IsNotExist(err) {
-		t.Errorf("the lock stays: %v", err)
-	}
-}
+var _ Service = (*shopper.Client)(nil)
 
 // TestJournalHoldsNoSecret reads what is on disk while a machine is waited for.
 func TestJournalHoldsNoSecret(t *testing.T) {
@@ -98,7 +28,7 @@ func TestJournalHoldsNoSecret(t *testing.T) {
 		o := order("box")
 		o.OnStartCmd, o.TemplateHashID = "export HF_TOKEN=hf_secret", "tmpl"
 		o.Progress = func(string, ...any) {
-			files, _ := filepath.Glob(filepath.Join(w.dir, "*"))
+			files, _ := filepath.Glob(filepath.Join(w.dir, "*", "*"))
 			for _, file := range files {
 				data, err := os.ReadFile(file)
 				ok(t, err)
@@ -118,11 +48,11 @@ func TestJournalHoldsNoSecret(t *testing.T) {
 			}
 		}
 		var e map[string]any
-		data, err := os.ReadFile(rental.heldPath(w.dir))
+		data, err := os.ReadFile(filepath.Join(w.entries(), rental.Mark.Token+".json"))
 		ok(t, err)
 		ok(t, json.Unmarshal(data, &e))
 		for name := range e {
-			if !slices.Contains(strings.Fields("version mark service offer_id asked session_id handed_over"), name) {
+			if !slices.Contains(strings.Fields("version mark service computer run offer_id asked session_id handed_over"), name) {
 				t.Errorf("the entry has an unexpected %s", name)
 			}
 		}
@@ -134,8 +64,6 @@ func TestJournalHoldsNoSecret(t *testing.T) {
 		}
 	})
 }
-
-func (r *Rental) heldPath(dir string) string { return OpenJournal(dir).path(r.Mark, ".json") }
 
 // TestEntryIsWrittenBeforeTheRequest: the journal is a write-ahead log.
 func TestEntryIsWrittenBeforeTheRequest(t *testing.T) {
@@ -150,9 +78,13 @@ func TestEntryIsWrittenBeforeTheRequest(t *testing.T) {
 				return
 			}
 			looked = true
-			found, problems := OpenJournal(w.dir).entries("http://fake", Mark{Consumer: "terraform", Name: "box"})
-			if len(found) != 1 || problems != nil || found[0].SessionID != "" || w.f.count("create") != 0 {
-				t.Errorf("before the request it holds %v, %v", found, problems)
+			w.edit(func(e *entry) {
+				if e.SessionID != "" || e.HandedOver || w.f.count("create") != 0 {
+					t.Errorf("before the request it holds %v", e)
+				}
+			})
+			if files, _ := filepath.Glob(filepath.Join(w.entries(), "*.json")); len(files) != 1 {
+				t.Errorf("before the request it holds %v", files)
 			}
 		}
 		rental, err := w.process().Rent(t.Context(), o)
@@ -186,8 +118,8 @@ func TestUnwritableJournal(t *testing.T) {
 	})
 }
 
-// start runs a process that holds an entry, and returns its mark.
-func start(t *testing.T, dir string) (*exec.Cmd, Mark) {
+// start runs a process that has locked the name box and rents under it.
+func start(t *testing.T, dir string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	ok(t, err)
@@ -196,88 +128,77 @@ func start(t *testing.T, dir string) (*exec.Cmd, Mark) {
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	ok(t, err)
-	t.Cleanup(func() { _ = stdin.Close() })
+	t.Cleanup(func() {
+		_ = stdin.Close() // which ends it
+		_ = cmd.Wait()
+	})
 	out, err := cmd.StdoutPipe()
 	ok(t, err)
 	ok(t, cmd.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
-	ok(t, err)
-	mark, valid := ParseMark(strings.TrimSpace(line))
-	if !valid {
-		t.Fatalf("the process says %q", line)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
+		t.Fatalf("the process says %q, %v", line, err)
 	}
-	return cmd, mark
+	return cmd
 }
 
-// TestEntryOfAnotherProcess: held while that lives, a leftover once it is killed.
+// TestEntryOfAnotherProcess: nobody's business while that lives, a leftover once
+// it is killed, also where an earlier one left its own.
 func TestEntryOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var wait sync.WaitGroup
-	cmds := make([]*exec.Cmd, 3)
-	for i := range cmds {
-		wait.Go(func() { cmds[i], _ = start(t, dir) })
-	}
-	wait.Wait()
-	r := New(newFake(), Config{Consumer: "terraform", Journal: OpenJournal(dir)})
+	r := New(newFake(), Config{Consumer: "terraform", Journal: journal.Open(dir, "another")})
 	check := func(want int) {
 		t.Helper()
 		if left, err := r.Leftovers("box"); err != nil || len(left) != want {
 			t.Fatalf("the leftovers are %q, %v; want %d", left, err, want)
 		}
 	}
-	check(0)
-	for i, cmd := range cmds {
+	for i := range 3 {
+		check(i)
+		cmd := start(t, dir)
+		check(0)
 		ok(t, cmd.Process.Kill())
 		_ = cmd.Wait()
-		check(i + 1)
 	}
-	found, _ := r.journal.entries("http://fake", r.Mark("box"))
-	if len(found) != 3 {
-		t.Fatalf("the entries are %v", found)
-	}
-	// Two processes that find a leftover at once don't both work on it.
-	h, mine, err := r.journal.hold(found[0])
-	if err != nil || !mine {
-		t.Fatalf("it can't be held: %v, %v", mine, err)
-	}
-	if _, again, err := OpenJournal(dir).hold(found[0]); err != nil || again {
-		t.Errorf("it is held twice: %v, %v", again, err)
-	}
-	h.release()
+	check(3)
 }
 
-// TestConcurrentWriters: every process's entry is complete whenever it is read.
-func TestConcurrentWriters(t *testing.T) {
+// TestAnotherRunAtWorkIsWaitedFor: what one whose Terraform was killed is still
+// releasing is neither a leftover nor a conflict.
+func TestAnotherRunAtWorkIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var writers sync.WaitGroup
-	for range 8 {
-		writers.Go(func() {
-			j := OpenJournal(dir)
-			for range 10 {
-				h, err := j.begin(someEntry("terraform", "box", "s"))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				h.SessionID = "s1"
-				if err := h.save(); err != nil {
-					t.Error(err)
-				}
-				if _, problems := j.entries("s", h.mark()); len(problems) > 0 {
-					t.Error(problems)
-				}
-				if err := h.remove(); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	writers.Wait()
-	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
-		t.Errorf("left behind: %v, %v", files, err)
-	}
+	cmd := start(t, dir)
+	synctest.Test(t, func(t *testing.T) { // the time is the bubble's, the other process is real
+		w := newWorld(t)
+		defer w.nothing()
+		w.dir = dir
+		done := make(chan error, 1)
+		go func() { done <- w.apply(t.Context(), w.process(), order("box")) }()
+		<-time.After(lockPatience / 2)
+		if w.f.count("ready") > 0 {
+			t.Error("it was not waited for")
+		}
+		ok(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		ok(t, <-done)
+	})
+}
+
+// TestAnotherRunAtWorkForTooLong ends in a conflict, and rents nothing.
+func TestAnotherRunAtWorkForTooLong(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	start(t, dir)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.dir = dir
+		begun := time.Now()
+		fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "Another run is at work")
+		if waited := time.Since(begun); waited != lockPatience || w.f.count("create") > 0 {
+			t.Errorf("after %s, %d requests to rent", waited, w.f.count("create"))
+		}
+	})
 }
 
 // TestTamperedEntryReleasesNobodyElsesSession: the id in an entry counts only
@@ -300,9 +221,9 @@ func TestTamperedEntryReleasesNobodyElsesSession(t *testing.T) {
 						e.SessionID = strings.ReplaceAll(id, "theirs", w.state["other"].Session.ID)
 					}
 				})
-				released, err := w.process().Settle(t.Context(), "box")
-				if err != nil || len(released) != 1 || released[0] != w.f.row(t, "box").ID {
-					t.Errorf("released %v, %v", released, err)
+				left, err := w.process().Settle(t.Context(), "box")
+				if err != nil || len(left.Released) != 1 || left.Released[0] != w.f.row(t, "box").ID {
+					t.Errorf("released %v, %v", left.Released, err)
 				}
 				w.known()
 			})
@@ -310,18 +231,23 @@ func TestTamperedEntryReleasesNobodyElsesSession(t *testing.T) {
 	}
 }
 
-func TestBoundOnEntries(t *testing.T) { // QA1-011
+// TestEntryOfAnotherComputerIsNoLeftover: a mounted directory is seen from two
+// computers, whose locks may not reach each other.
+func TestEntryOfAnotherComputerIsNoLeftover(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		j := OpenJournal(dir)
-		for range maxProblems + 5 {
-			ok(t, write(dir, newMark("a", "b").Token+".json", "{"))
+		w := newWorld(t)
+		defer w.nothing()
+		w.f.fault("get", 2, verdict{crash: true})
+		if !w.crashing(func() { _, _ = w.process().Rent(t.Context(), order("box")) }) {
+			t.Fatal("it didn't die")
 		}
-		if _, problems := j.entries("s", Mark{}); len(problems) != maxProblems {
-			t.Errorf("%d problems are told", len(problems))
-		}
+		var here string
+		w.edit(func(e *entry) { here, e.Computer = e.Computer, "elsewhere" })
+		w.extra[w.f.row(t, "box").ID] = true
+		fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), w.f.row(t, "box").ID)
+		w.edit(func(e *entry) { e.Computer = here })
+		ok(t, w.apply(t.Context(), w.process(), order("box")))
+		w.atMost("box", 1)
 	})
 }
-
-var _ Service = (*shopper.Client)(nil)

@@ -11,41 +11,26 @@ import (
 const vastAI = "vastai"
 
 // market keeps rentals that are made side by side from all taking the same
-// offer: all but one of them would come too late.
+// machine: all but one of them would come too late.
 type market struct {
 	mu    sync.Mutex
-	taken map[string]bool // by offer
+	taken map[string]bool // Vast.ai's offers
 }
 
-// take returns the first offer that is neither tried nor taken by another
-// rental, or else the first that is not tried.
-func (m *market) take(fit []shopper.Offer, tried map[string]bool) (shopper.Offer, bool) {
+// take returns the first offer that is neither tried nor taken by a sibling, or
+// else the first that is not tried; taken tells that a sibling has it.
+func (m *market) take(fit []shopper.Offer, tried map[string]bool) (offer shopper.Offer, taken, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var second *shopper.Offer
-	for i, offer := range fit {
+	for _, candidate := range fit {
 		switch {
-		case tried[offer.ID]:
-		case !m.taken[offer.ID]:
-			m.taken[offer.ID] = true
-			return offer, true
-		case second == nil:
-			second = &fit[i]
+		case tried[candidate.ID]:
+		case !m.taken[candidate.ID]:
+			m.taken[candidate.ID] = candidate.Cloud == vastAI
+			return candidate, false, true
+		case !ok:
+			offer, taken, ok = candidate, true, true
 		}
 	}
-	if second == nil {
-		return shopper.Offer{}, false
-	}
-	return *second, true
-}
-
-// rented says that an offer could be rented. One that could not stays taken: it
-// would fail the next rental too.
-func (m *market) rented(offer shopper.Offer) {
-	if offer.Cloud == vastAI {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.taken, offer.ID)
+	return offer, taken, ok
 }

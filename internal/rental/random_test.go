@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -78,12 +79,32 @@ func (w *world) life(c *chance, shared *Renter, name string) {
 		if c.one(4) && w.dir != "" { // without a journal a user who cancels is told what to look for
 			time.AfterFunc(time.Duration(c.below(120))*time.Second, cancel)
 		}
-		if w.has(name) {
+		switch {
+		case w.has(name) && c.one(6):
+			w.misdirect(ctx, name)
+		case w.has(name):
 			w.refresh(ctx, c, r, name)
-		} else {
+		default:
 			w.crashing(func() { _ = w.apply(ctx, r, order(name)) })
 		}
 		cancel()
+	}
+}
+
+// misdirect is a run whose url leads to another shopper, which knows none of the
+// sessions: it must prove nothing and release nothing.
+func (w *world) misdirect(ctx context.Context, name string) {
+	other := newFake()
+	other.url = "http://other"
+	r := New(other, Config{Consumer: "terraform", Journal: journal.Open(w.dir, nextRun())})
+	w.mu.Lock()
+	known := w.state[name].known()
+	w.mu.Unlock()
+	if _, ended, err := r.Inspect(ctx, known); ended || err == nil {
+		w.t.Errorf("another service's 404 proves that %s has ended: %v", name, err)
+	}
+	if _, err := r.Release(ctx, known); err == nil {
+		w.t.Errorf("another service has released %s", name)
 	}
 }
 
@@ -99,7 +120,7 @@ func (w *world) refresh(ctx context.Context, c *chance, r *Renter, name string) 
 	rental := w.state[name]
 	w.mu.Unlock()
 	w.crashing(func() {
-		_, ended, err := r.Look(ctx, rental.Session.ID)
+		_, ended, err := r.Inspect(ctx, rental.known())
 		if err == nil && ended {
 			w.mu.Lock()
 			delete(w.state, name)
@@ -122,7 +143,7 @@ func (w *world) recover(name string) {
 	w.t.Helper()
 	r := w.process()
 	if rental := w.state[name]; rental != nil {
-		s, ended, err := r.Look(w.t.Context(), rental.Session.ID)
+		s, ended, err := r.Inspect(w.t.Context(), rental.known())
 		ok(w.t, err)
 		ok(w.t, r.Seen(rental.Session.ConsumerID))
 		if s.ReservationHours > 3 {
@@ -180,7 +201,8 @@ func (c *chance) lots() []lot {
 			{hold: time.Duration(1+c.below(290)) * time.Second},
 			{undead: 1 + c.below(6)},
 			{vanish: true},
-		}[c.below(12)]
+			{factor: 1 + float64(c.below(20))/10},
+		}[c.below(13)]
 	}
 	return lots
 }
@@ -207,9 +229,7 @@ func (c *chance) verdict(op string) verdict {
 			{after: &shopper.AmbiguousError{Err: refusal(500, "", "oops"), Answered: true}},
 			{before: refusal(429, "", "slow down")},
 			{before: unreachable()},
-			{answer: func(created shopper.Created) (shopper.Created, error) {
-				return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no key"), Session: &created.Session}
-			}},
+			{after: ambiguous(refusal(201, "", "no key"))},
 		}[c.below(9)]
 	case "extend":
 		return []verdict{{before: lostAnswer()}, {after: lostAnswer()}, {before: refusal(429, "", "slow down")}}[c.below(3)]

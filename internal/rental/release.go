@@ -4,88 +4,80 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Release gives a session's machine back and returns nil only once the session,
-// and every replacement that the service rented for it, reads stopped or is
-// unknown. Otherwise the error is a *NotReleasedError.
+// Release releases the machine of a session in Terraform's state, and returns nil
+// only once the session, and every replacement that the service rented for it, is
+// stopped or proved to be unknown. Otherwise the error says what may still bill. It
+// tells the journal, and settles what that still doubts under the session's name,
+// since this may be the last call there is.
 //
 // Cancelling ctx doesn't stop it; ctx's deadline does, or 20 minutes where it
 // has none.
-func (r *Renter) Release(ctx context.Context, id string) error {
+func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, err error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(releaseLimit)
 	}
 	limited, cancel := until(ctx, deadline)
 	defer cancel()
-	return r.release(limited, shopper.Session{ID: id})
-}
-
-// ReleaseSession is Release for a session in Terraform's state: it tells the
-// journal, and settles what that still doubts under the session's name, since
-// this may be the last call there is. The warnings say what the journal could
-// not be asked or told.
-func (r *Renter) ReleaseSession(ctx context.Context, id, consumerID string) (warnings []string, err error) {
-	if err := r.Release(ctx, id); err != nil {
-		return nil, err
+	d := &doubt{known: known, until: time.Now().Add(r.askLimit)}
+	last, err := r.release(limited, shopper.Session{ID: known.ID}, d)
+	if err != nil {
+		return d.remarks, err
 	}
-	mark, ok := ParseMark(consumerID)
+	if last.Status == shopper.Stopped && !hasMachine(last) { // its request may be under way
+		if over, err := r.settle(limited, d, toTheEnd); err != nil || !over {
+			return d.remarks, notReleased(last, errors.Join(errors.New("the request that made it may still be under way"), err, limited.Err()))
+		}
+	}
+	mark, ok := ParseMark(known.ConsumerID)
 	if !ok {
-		return nil, nil
+		return d.remarks, nil
 	}
 	r.budget.drop(mark)
-	if err := r.journal.seen(mark); err != nil {
+	warnings = d.remarks
+	if err := r.Seen(mark.String()); err != nil {
 		warnings = append(warnings, err.Error())
 	}
-	left, err := r.leftovers(ctx, mark)
-	for _, problem := range left.problems {
-		warnings = append(warnings, problem.Error())
-	}
-	return warnings, err
+	left, err := r.Settle(ctx, mark.Name)
+	return append(warnings, left.Warnings...), err
 }
 
-// Remark is what the service says of a session that this process has released and
-// that lets doubt whether its machine is gone, "" for nothing: it gives up on a
-// release that its cloud refuses, and calls the session stopped all the same.
-func (r *Renter) Remark(id string) string {
-	remark, _ := r.remarks.Load(id)
-	text, _ := remark.(string)
-	return text
-}
+// gaveUp is what the service says of a session whose release it has given up on,
+// because its cloud refuses it: it calls the session stopped all the same.
+const gaveUp = "manual cleanup"
 
-// remark keeps what Remark tells of a session that was known as root.
-func (r *Renter) remark(root string, ended shopper.Session) {
-	if !strings.Contains(strings.ToLower(ended.Error), "manual cleanup") {
-		return
-	}
-	r.remarks.Store(root, fmt.Sprintf("Session %s reads %q, and the shopper says of it: %s. Its cloud may not have confirmed that the machine"+
-		" ($%.4g an hour) is gone: look for it in the cloud's own console.", ended.ID, ended.Status, strings.TrimSuffix(ended.Error, "."),
-		ended.PricePerHour))
-}
-
-// release follows a session and its replacements until all have ended. What is
-// known of the session may be its id alone.
-func (r *Renter) release(ctx context.Context, known shopper.Session) error {
-	queue := []shopper.Session{known}
+// release follows a session and its replacements until all have ended, and returns
+// the first as it was read last. What is known of it may be its id alone.
+func (r *Renter) release(ctx context.Context, s shopper.Session, d *doubt) (first shopper.Session, err error) {
+	queue := []shopper.Session{s}
 	for n := 0; n < len(queue); n++ {
 		if n > maxChildren {
-			return &NotReleasedError{
+			return first, &NotReleasedError{
 				SessionID: queue[n].ID, Last: queue[n], Err: errors.New("it is one of too many replacements for a failed session"),
 			}
 		}
-		last, err := r.releaseOne(ctx, queue[n])
+		last, err := r.releaseOne(ctx, queue[n], d.known)
 		if err != nil {
-			return err
+			return first, err
 		}
-		r.remark(known.ID, last)
+		if n == 0 {
+			first = last
+		}
+		if strings.Contains(strings.ToLower(last.Error), gaveUp) {
+			d.remark("Session %s is %s, and the shopper says of it: %s. Its cloud may not have confirmed that the machine"+
+				" ($%.4g an hour) is gone: look for it in the cloud's own console.", last.ID, last.Status, strings.TrimSuffix(last.Error, "."),
+				last.PricePerHour)
+		}
 		children, err := r.replacements(ctx, last)
 		if err != nil {
-			return err
+			return first, err
 		}
 		for _, child := range children {
 			if !among(queue, child.ID) {
@@ -93,40 +85,37 @@ func (r *Renter) release(ctx context.Context, known shopper.Session) error {
 			}
 		}
 	}
-	return nil
+	return first, nil
 }
 
 func among(sessions []shopper.Session, id string) bool {
-	for _, s := range sessions {
-		if s.ID == id {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(sessions, func(s shopper.Session) bool { return s.ID == id })
 }
 
-// releaseOne gives back one session, and returns it as it was read last.
-func (r *Renter) releaseOne(ctx context.Context, known shopper.Session) (shopper.Session, error) {
+// releaseOne releases one session, and returns it as it was read last.
+func (r *Renter) releaseOne(ctx context.Context, s shopper.Session, known Known) (shopper.Session, error) {
 	pause := newPace(200*time.Millisecond, 5*time.Second)
-	last := known
+	last := s
 	var trouble error
-	var asked time.Time
+	asked := false
 	for {
-		if mustAsk(last.Status, asked) {
-			asked = time.Now()
-			err := r.service.Delete(ctx, known.ID)
+		// The service does nothing about a DELETE of a session that is being stopped. In
+		// any other status it has not been asked, or has not listened.
+		if !asked || last.Status != shopper.Stopping {
+			asked = true
+			err := r.service.Delete(ctx, s.ID)
 			if shopper.IsNotFound(err) {
-				return last, nil
+				return last, r.proof(ctx, known, err)
 			}
 			trouble = worth(trouble, err)
 		}
-		session, err := r.service.Session(ctx, known.ID)
+		session, err := r.service.Session(ctx, s.ID)
 		switch {
 		case shopper.IsNotFound(err):
-			return last, nil
+			return last, r.proof(ctx, known, err)
 		case err != nil:
 			trouble = worth(trouble, err)
-		case gone(session):
+		case ended(session):
 			return session, nil
 		default:
 			last = session
@@ -155,19 +144,6 @@ func notReleased(last shopper.Session, err error) error {
 		state.Last = last
 	}
 	return state
-}
-
-// gone reports whether what was read proves that nothing bills for the session.
-// A failed one that was given no machine never had one; the service leaves it
-// failed for good.
-func gone(s shopper.Session) bool {
-	return s.Status == shopper.Stopped || s.Status == shopper.Failed && !hasMachine(s)
-}
-
-// mustAsk reports whether a DELETE is to be sent. One at work is left alone for a
-// while; a session that reads anything but stopping has not been listened to.
-func mustAsk(status shopper.Status, asked time.Time) bool {
-	return asked.IsZero() || status != shopper.Stopping && status.Known() || time.Since(asked) > repeatDelete
 }
 
 // replacements returns what the service rented in place of a session that has

@@ -89,7 +89,7 @@ func TestDeadlineIsNotACancel(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		err := w.apply(ctx, w.process(), order("box"))
-		fails[*UnusableError](t, err, "not running in time", `"provisioning"`, "released")
+		fails[*UnusableError](t, err, "not running in time", "status was provisioning", "released")
 		if _, cancelled := errors.AsType[*CancelledError](err); cancelled || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the error should be about the deadline: %v", err)
 		}
@@ -216,7 +216,7 @@ func TestMachineThatRefusesToDie(t *testing.T) {
 				t.Errorf("the wait ended after %s", took) // QA2-003: the last sleep is cut
 			}
 			cancel()
-			fails[*NotReleasedError](t, err, id, "$0.4 an hour", `"stopping"`, "Run destroy again")
+			fails[*NotReleasedError](t, err, id, "$0.4 an hour", "status was stopping", "Run destroy again")
 			if w.state["box"] == nil {
 				t.Fatal("it left state without proof")
 			}
@@ -244,12 +244,12 @@ func TestReplacementsAreReleased(t *testing.T) {
 				if name == "chain" {
 					child = w.replacement(child, true)
 				}
-				if _, ended, err := r.Look(t.Context(), parent.ID); ended || err != nil {
+				if _, ended, err := r.Inspect(t.Context(), Known{ID: parent.ID}); ended || err != nil {
 					t.Errorf("the parent counts as ended (%v, %v)", ended, err)
 				}
 				ok(t, w.destroy(t.Context(), r, "box"))
 				w.later(0)
-				if _, ended, err := r.Look(t.Context(), parent.ID); !ended || err != nil {
+				if _, ended, err := r.Inspect(t.Context(), Known{ID: parent.ID}); !ended || err != nil {
 					t.Errorf("nothing is left, and it doesn't count as ended (%v, %v)", ended, err)
 				}
 				if child.Status != shopper.Stopped {
@@ -280,7 +280,7 @@ func (w *world) replacement(parent *row, named bool) *row {
 	return child
 }
 
-func TestLook(t *testing.T) {
+func TestInspect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -290,9 +290,9 @@ func TestLook(t *testing.T) {
 		id := w.state["box"].Session.ID
 		look := func(want bool) shopper.Session {
 			t.Helper()
-			s, ended, err := r.Look(t.Context(), id)
+			s, ended, err := r.Inspect(t.Context(), Known{ID: id})
 			if err != nil || ended != want {
-				t.Fatalf("Look says %v, %v", ended, err)
+				t.Fatalf("Inspect says %v, %v", ended, err)
 			}
 			return s
 		}
@@ -301,8 +301,8 @@ func TestLook(t *testing.T) {
 		look(false)
 		for _, err := range []error{unreachable(), foreign(404), refusal(500, "", "no"), refusal(401, "", "who are you")} {
 			w.f.fault("get", 1, verdict{before: err})
-			if _, ended, got := r.Look(t.Context(), id); ended || !errors.Is(got, err) {
-				t.Errorf("after %v Look says %v, %v", err, ended, got)
+			if _, ended, got := r.Inspect(t.Context(), Known{ID: id}); ended || !errors.Is(got, err) {
+				t.Errorf("after %v Inspect says %v, %v", err, ended, got)
 			}
 		}
 		w.f.set(id, func(r *row) { r.Status = shopper.Running })
@@ -364,7 +364,7 @@ func TestExtending(t *testing.T) {
 	}{
 		{name: "fine", hours: 5, read: 5, sent: 1},
 		{name: "nothing to do", hours: 2, read: 2},
-		{name: "answer lost before effect", v: verdict{before: lostAnswer()}, hours: 5, read: 2, words: []string{"reads 2", "not sent again"}},
+		{name: "answer lost before effect", v: verdict{before: lostAnswer()}, hours: 5, read: 2, words: []string{"reserved for 2", "not sent again"}},
 		{name: "answer lost after effect", v: verdict{after: lostAnswer()}, hours: 5, read: 5, sent: 1},
 		{name: "at the limit", hours: 12, age: 90 * time.Minute, read: 2, sent: 1, words: []string{"12-hour hard max"}},
 		{name: "ended meanwhile", hours: 5, read: 2, end: true, words: []string{"can't be extended"}},
@@ -386,7 +386,9 @@ func TestExtending(t *testing.T) {
 					ok(t, w.f.destroy(t.Context(), id))
 					w.state["box"].Session.Status = shopper.Stopped
 				}
-				w.f.fault("extend", 1, test.v)
+				if test.v.before != nil || test.v.after != nil {
+					w.f.fault("extend", 1, test.v)
+				}
 				s, err := r.Extend(t.Context(), id, test.hours)
 				if (err != nil) != (len(test.words) > 0) {
 					t.Fatalf("the error is %v", err)
@@ -423,28 +425,16 @@ func TestExtendEndsBetweenReadAndRequest(t *testing.T) {
 		id := w.state["box"].Session.ID
 		w.f.fault("extend", 1, verdict{delay: time.Minute})
 		time.AfterFunc(10*time.Second, func() { _ = w.f.destroy(t.Context(), id) })
-		fails[*ExtendError](t, errOf(r.Extend(t.Context(), id, 4)), "terminal state", "reads 2")
+		fails[*ExtendError](t, errOf(r.Extend(t.Context(), id, 4)), "terminal state", "reserved for 2")
 		w.state["box"].Session.Status = shopper.Stopped
 	})
 }
 
 func errOf(_ shopper.Session, err error) error { return err }
 
-func TestFitsLimit(t *testing.T) {
-	t.Parallel()
-	begun := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
-	if err := FitsLimit(begun, 2, 10, begun.Add(4*time.Hour)); err != nil {
-		t.Error(err)
-	}
-	err := FitsLimit(begun, 2, 11, begun.Add(4*time.Hour))
-	if err == nil || !strings.Contains(err.Error(), "2026-02-03T16:05:06Z") || !strings.Contains(err.Error(), "4.0 hours") {
-		t.Errorf("it should say when the machine ends: %v", err)
-	}
-}
-
-// TestRemark: where the service gave up on a release, and calls the session
-// stopped all the same, that is told.
-func TestRemark(t *testing.T) {
+// Where the service gave up on a release, and calls the session stopped all the
+// same, that is reported.
+func TestReleaseThatTheServiceGaveUpOnIsAWarning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -456,10 +446,11 @@ func TestRemark(t *testing.T) {
 				w.f.boots = []lot{{undead: 11}}
 			}
 			ok(t, w.apply(t.Context(), r, order(name)))
-			id := w.state[name].Session.ID
-			ok(t, w.destroy(t.Context(), r, name))
-			if remark := r.Remark(id); strings.Contains(remark, "manual cleanup") != want || (remark == "") == want {
-				t.Errorf("%s: %q", name, remark)
+			warnings, err := r.Release(t.Context(), w.state[name].known())
+			ok(t, err)
+			delete(w.state, name)
+			if said := strings.Join(warnings, "\n"); strings.Contains(said, "manual cleanup") != want || (said == "") == want {
+				t.Errorf("%s: %q", name, said)
 			}
 		}
 	})

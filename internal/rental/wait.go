@@ -9,39 +9,40 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// waitRunning reads the session until it is running. It returns the session as
-// last read. A service that fails meanwhile is asked again: the machine is ours
-// either way.
-func (r *run) waitRunning(ctx context.Context, session shopper.Session) (shopper.Session, error) {
+// waitRunning reads the rental's session until it is running. A service that fails
+// meanwhile is asked again: the machine is ours either way. The price stays that of
+// the answer to the POST, which no later read tells.
+func (r *run) waitRunning(ctx context.Context, rental *Rental) error {
 	ctx, cancel := context.WithTimeout(ctx, runningLimit)
 	defer cancel()
+	id, paid := rental.Session.ID, rental.Session.PricePerHour
 	pause := newPace(200*time.Millisecond, 5*time.Second)
-	last := session
 	var lastErr error
 	said := shopper.Status("")
 	for {
-		read, err := r.service.Session(ctx, session.ID)
+		read, err := r.shared.service.Session(ctx, id)
 		switch {
 		case err == nil:
-			last, lastErr = read, nil
+			rental.Session, lastErr = read, nil
+			rental.Session.PricePerHour = max(paid, read.PricePerHour)
 		case shopper.IsNotFound(err):
-			return last, &UnusableError{SessionID: session.ID, Reason: "the shopper no longer knows the session", Err: err}
+			return &UnusableError{SessionID: id, Reason: "the shopper no longer knows the session", Err: err}
 		case ctx.Err() == nil:
 			lastErr = err
 		}
-		switch last.Status {
+		switch status := rental.Session.Status; status {
 		case shopper.Running:
-			return last, nil
+			return nil
 		case shopper.Stopped, shopper.Stopping, shopper.Failed:
-			return last, &UnusableError{SessionID: session.ID, Reason: ended(last)}
+			return &UnusableError{SessionID: id, Reason: describe(rental.Session)}
 		case shopper.Pending, shopper.Provisioning: // on its way; so is whatever a later version says
 		}
-		if last.Status != said {
-			said = last.Status
-			r.say("Session %s is %s", session.ID, said)
+		if rental.Session.Status != said {
+			said = rental.Session.Status
+			r.say("Session %s is %s", id, said)
 		}
 		if err := pause.wait(ctx); err != nil {
-			return last, waitError(err, last, lastErr)
+			return waitError(err, rental.Session, lastErr)
 		}
 	}
 }
@@ -50,17 +51,15 @@ func waitError(err error, last shopper.Session, lastErr error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	if lastErr != nil {
-		err = errors.Join(err, lastErr)
-	}
 	return &UnusableError{
-		SessionID: last.ID, Reason: fmt.Sprintf("it was not running in time; it last read %q", last.Status), Err: err,
+		SessionID: last.ID, Reason: fmt.Sprintf("it was not running in time; its last status was %s", last.Status),
+		Err: errors.Join(err, lastErr),
 	}
 }
 
-func ended(s shopper.Session) string {
+func describe(s shopper.Session) string {
 	if s.Error != "" {
-		return fmt.Sprintf("the session reads %q: %s", s.Status, s.Error)
+		return fmt.Sprintf("the session is %s: %s", s.Status, s.Error)
 	}
-	return fmt.Sprintf("the session reads %q", s.Status)
+	return fmt.Sprintf("the session is %s", s.Status)
 }

@@ -3,11 +3,14 @@ package rental
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -33,13 +36,20 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return &world{t: t, f: newFake(), dir: t.TempDir(), state: map[string]*Rental{}, extra: map[string]bool{}}
+	w := &world{t: t, f: newFake(), dir: t.TempDir(), state: map[string]*Rental{}, extra: map[string]bool{}}
+	t.Cleanup(func() { w.f.allStruck(t) })
+	return w
 }
 
 // process is a new run of the provider.
 func (w *world) process() *Renter {
-	return New(w.f, Config{Consumer: "terraform", Journal: OpenJournal(w.dir)})
+	return New(w.f, Config{Consumer: "terraform", Journal: journal.Open(w.dir, nextRun())})
 }
+
+var runs atomic.Int64
+
+// nextRun names a run of Terraform that no other test is part of.
+func nextRun() string { return fmt.Sprint("run ", runs.Add(1)) }
 
 func order(name string) Order {
 	return Order{Name: name, Hours: 2, WorkloadType: "llm_vllm", MaxAttempts: 3}
@@ -103,16 +113,18 @@ func (w *world) destroy(ctx context.Context, r *Renter, name string) error {
 	if err := r.Seen(rental.Session.ConsumerID); err != nil {
 		w.t.Errorf("telling the journal: %v", err)
 	}
-	warnings, err := r.ReleaseSession(ctx, rental.Session.ID, rental.Mark.String())
-	if len(warnings) > 0 {
-		w.t.Errorf("releasing %s: %v", name, warnings)
-	}
+	_, err := r.Release(ctx, rental.known())
 	if err == nil {
 		w.mu.Lock()
 		delete(w.state, name)
 		w.mu.Unlock()
 	}
 	return err
+}
+
+// known is what the resource keeps of a rental.
+func (r *Rental) known() Known {
+	return Known{ID: r.Session.ID, ConsumerID: r.Mark.String(), Service: r.Service}
 }
 
 // known checks that nothing bills but what is in state, and that what is in

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // The service's error types, as recorded and as read in its source. All but
@@ -34,6 +35,7 @@ type Error struct {
 	Hint           string // the service's second, friendlier text
 	RequestID      string
 	RetrySuggested bool
+	RetryAfter     time.Duration
 	// RequestedGB, MinimumGB and RecommendedGB come with TypeInsufficientDisk.
 	RequestedGB, MinimumGB, RecommendedGB int
 

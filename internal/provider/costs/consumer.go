@@ -32,7 +32,7 @@ func consumerCost(ctx context.Context, client *shopper.Client, consumer string, 
 	asked := map[string]bool{} // a rental that the shopper repeated has the same mark
 	for _, s := range sessions {
 		mark, ok := rental.ParseMark(s.ConsumerID)
-		if !ok || mark.Consumer != consumer || s.CreatedAt.Add(rental.MaxHours*time.Hour).Before(sum.PeriodStart) {
+		if !ok || mark.Consumer != consumer || s.CreatedAt.Add(shopper.MaxReservationHours*time.Hour).Before(sum.PeriodStart) {
 			continue // somebody else's, or over before the period began
 		}
 		if asked[s.ConsumerID] {

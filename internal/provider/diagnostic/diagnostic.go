@@ -50,7 +50,9 @@ func summary(what string, err error) string {
 	}
 	switch {
 	case is[*rental.KeptError](err):
-		return "Machine could not be given back"
+		return "Machine could not be released"
+	case is[*rental.UnprovedError](err):
+		return "Session is not known to this shopper"
 	case is[*rental.NotReleasedError](err):
 		return "Session was not released"
 	case is[*rental.DoubtError](err):

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -54,7 +55,7 @@ func TestErrors(t *testing.T) {
 		detail  []string
 	}{
 		{
-			"kept", &rental.KeptError{Cause: unusable, Release: unreleased}, "Machine could not be given back",
+			"kept", &rental.KeptError{Cause: unusable, Release: unreleased}, "Machine could not be released",
 			[]string{"s-1", "$0.31 an hour", "Run destroy again", "req-4711"},
 		},
 		{"not released", unreleased, "Session was not released", []string{"s-1", "$0.31 an hour", "2026-01-02T04:04:05Z", "Run destroy again"}},
@@ -86,7 +87,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"not extended", &rental.ExtendError{SessionID: "s-1", Wanted: 3, Read: 1, Ask: answer}, "Reservation was not extended",
-			[]string{"s-1", "3 hours", "reads 1", "req-4711"},
+			[]string{"s-1", "3 hours", "is reserved for 1", "req-4711"},
 		},
 		{"unusable", unusable, "Machine could not be used", []string{"s-1", "never became ready", "req-4711"}},
 		{"interrupted", cancelled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
@@ -96,9 +97,9 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"name used twice", &rental.ConflictError{Name: "n", Here: true}, "Name is already in use",
-			[]string{`"n"`, "Another resource", "nothing was rented", "a name of its own"},
+			[]string{`"n"`, "Another resource", "nothing was rented", "a unique name"},
 		},
-		{"journal", &rental.JournalError{Dir: "/d", Err: errors.New("read-only")}, fallback, []string{"/d", "read-only"}},
+		{"journal", &journal.Error{Dir: "/d", Err: errors.New("read-only")}, fallback, []string{"/d", "read-only"}},
 
 		{"answer", answer, fallback, []string{"the cloud refused", "req-4711", "503"}},
 		{"ambiguous", &shopper.AmbiguousError{Err: answer}, fallback, []string{"req-4711"}},

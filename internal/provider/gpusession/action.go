@@ -17,7 +17,6 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -53,7 +52,7 @@ func (a *ExtendAction) Configure(_ context.Context, req action.ConfigureRequest,
 
 // Schema describes the action.
 func (a *ExtendAction) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
-	hours := []validator.Int64{int64validator.Between(1, rental.MaxHours)}
+	hours := []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Extends a session's reservation, up to twelve hours from its start. Where the session is a resource of a" +
 			" configuration, its `reservation_hours` there has to be raised as well, or be left to the action with `lifecycle {" +
@@ -111,10 +110,6 @@ func (a *ExtendAction) Invoke(ctx context.Context, req action.InvokeRequest, res
 	}
 	if wanted <= before.ReservationHours {
 		say("It is reserved for %d hours already, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
-		return
-	}
-	if err := rental.FitsLimit(before.CreatedAt, before.ReservationHours, wanted, time.Now()); err != nil {
-		resp.Diagnostics.AddError("Reservation can't be extended", err.Error()+".")
 		return
 	}
 	say("Extending it from %d to %d hours, at %s an hour", before.ReservationHours, wanted, price(before))

@@ -62,7 +62,11 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		r.settleNewKeys(limited, c, rented)
 	}
 	if len(rented.Warnings) > 0 {
-		resp.Diagnostics.AddWarning(about("Machine is fine, with a warning", plan.Name), strings.Join(rented.Warnings, "\n\n"))
+		summary := "Machine is fine, with a warning"
+		if err != nil {
+			summary = "Before the machine was given up"
+		}
+		resp.Diagnostics.AddWarning(about(summary, plan.Name), strings.Join(rented.Warnings, "\n\n"))
 	}
 	if err := rented.HandOver(); err != nil {
 		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be written", err))

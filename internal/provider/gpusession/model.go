@@ -39,6 +39,7 @@ type model struct {
 	Location     types.String   `tfsdk:"location"`
 	PricePerHour types.Float64  `tfsdk:"price_per_hour"`
 	ConsumerID   types.String   `tfsdk:"consumer_id"`
+	ShopperURL   types.String   `tfsdk:"shopper_url"`
 	CreatedAt    types.String   `tfsdk:"created_at"`
 	ExpiresAt    types.String   `tfsdk:"expires_at"`
 	SSH          types.Object   `tfsdk:"ssh"`
@@ -133,6 +134,7 @@ func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string)
 	m.OfferID = types.StringValue(r.Offer.ID)
 	m.VRAMGB = types.Int64Value(int64(r.Offer.VRAMGB))
 	m.Location = types.StringValue(r.Offer.Location)
+	m.ShopperURL = types.StringValue(r.Service)
 	return m.setSession(ctx, r.Session, sshattr.Keys{
 		PrivateKey: text(r.PrivateKey),
 		HostKey:    text(hostKey),
@@ -147,7 +149,8 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	m.Cloud = types.StringValue(s.Cloud)
 	m.GPUType = types.StringValue(s.GPUType)
 	m.GPUCount = types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount)))
-	m.PricePerHour = types.Float64Value(s.PricePerHour)
+	// Only the answer to the POST told the price that is paid: reads tell the offer's.
+	m.PricePerHour = types.Float64Value(max(m.PricePerHour.ValueFloat64(), s.PricePerHour))
 	m.ConsumerID = types.StringValue(s.ConsumerID)
 	m.CreatedAt = moment(s.CreatedAt)
 	m.ExpiresAt = moment(s.ExpiresAt)
@@ -188,7 +191,7 @@ func (m *model) setUpdated(ctx context.Context, s shopper.Session, keys sshattr.
 // unknownToNull keeps what nobody has told from being unknown, which state can't
 // hold.
 func (m *model) unknownToNull() {
-	for _, s := range []*types.String{&m.OfferID, &m.Location} {
+	for _, s := range []*types.String{&m.OfferID, &m.Location, &m.ShopperURL} {
 		if s.IsUnknown() {
 			*s = types.StringNull()
 		}

@@ -17,7 +17,6 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -211,16 +210,7 @@ func (r *Resource) planCreate(plan model, resp *resource.ModifyPlanResponse) {
 	if r.data == nil || r.data.Renter == nil || plan.Name.IsUnknown() {
 		return
 	}
-	left, err := r.data.Renter.Leftovers(plan.Name.ValueString())
-	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be read", err))
-		return
-	}
-	if len(left) > 0 {
-		resp.Diagnostics.AddWarning(about("A rental was left over", plan.Name),
-			fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was renting, %s. The next apply of"+
-				" %q releases it first, which takes up to seven minutes where an answer was lost. Until then it may be costing money.", strings.Join(left, " and "), plan.Name.ValueString()))
-	}
+	warnLeftovers(r.data.Renter, plan.Name.ValueString(), &resp.Diagnostics)
 }
 
 // planHours judges a changed reservation.
@@ -239,13 +229,6 @@ func planHours(ctx context.Context, state, plan model, resp *resource.ModifyPlan
 				" to stop paying earlier, destroy the session. To have a shorter reservation, destroy it first, or taint it.", from,
 				state.ExpiresAt.ValueString(), from))
 		return
-	}
-	begun, err := time.Parse(time.RFC3339, state.CreatedAt.ValueString())
-	if err == nil {
-		if err := rental.FitsLimit(begun, from, to, time.Now()); err != nil {
-			resp.Diagnostics.AddAttributeError(at, "Reservation can't be extended", err.Error()+".")
-			return
-		}
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
 }

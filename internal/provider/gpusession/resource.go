@@ -10,7 +10,9 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/orphan"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
@@ -70,23 +72,28 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 
 	id := state.ID.ValueString()
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
-	session, gone, err := r.data.Renter.Look(ctx, id)
+	keys, diags := state.sshOf(ctx)
+	resp.Diagnostics.Append(diags...)
+	session, ended, err := r.data.Renter.Inspect(ctx, r.known(state, keys))
+	if _, unproved := errors.AsType[*rental.UnprovedError](err); unproved {
+		// Not an error: a plan that fails would keep destroy from releasing the others.
+		resp.Diagnostics.Append(diagnostic.Warning(about("Session is not known", state.Name), err))
+		return
+	}
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not read session "+id, err))
 		return
 	}
-	if gone {
+	if ended {
 		resp.Diagnostics.AddWarning(about("Session has ended", state.Name), ending(state, session))
 		resp.State.RemoveResource(ctx)
 		return
 	}
-	r.settle(ctx, state, &resp.Diagnostics)
-	keys, diags := state.sshOf(ctx)
-	resp.Diagnostics.Append(diags...)
+	r.noteSeen(state, &resp.Diagnostics)
 	switch session.Status {
 	case shopper.Failed:
 		resp.Diagnostics.AddWarning(about("Session has failed", state.Name),
-			fmt.Sprintf("Session %s reads failed: %s. Whether its machine is gone is not proved, so it stays in state and may be costing"+
+			fmt.Sprintf("Session %s has failed: %s. Whether its machine is gone is not proved, so it stays in state and may be costing"+
 				" money. Destroying or replacing it (-replace=ADDRESS) releases it.", id, session.Error))
 	case shopper.Stopped: // and yet not gone
 		resp.Diagnostics.AddWarning(about("Session has been replaced", state.Name),
@@ -94,6 +101,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 				" key nobody has. Destroying or replacing the resource (-replace=ADDRESS) releases it.", id, session.RetryChildID))
 	default:
 	}
+	state.ShopperURL = types.StringValue(r.data.Client.URL()) // it knows the session
 	resp.Diagnostics.Append(state.setSession(ctx, session, keys)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 }
@@ -113,7 +121,7 @@ func ending(state model, session shopper.Session) string {
 		why = fmt.Sprintf("Its reservation of %d hours ended at %s", session.ReservationHours,
 			session.ExpiresAt.UTC().Format(time.RFC3339))
 	}
-	return fmt.Sprintf("Session %s reads %q. %s. It is removed from state; the next apply rents a new one.", id, session.Status, why)
+	return fmt.Sprintf("Session %s is %s. %s. It is removed from state; the next apply rents a new one.", id, session.Status, why)
 }
 
 // Delete gives the machine back. It succeeds only on proof.
@@ -129,12 +137,11 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	warnings, err := r.data.Renter.ReleaseSession(ctx, state.ID.ValueString(), state.ConsumerID.ValueString())
-	for _, warning := range warnings {
-		resp.Diagnostics.AddWarning("Rental journal can't be used", warning)
-	}
-	if remark := r.data.Renter.Remark(state.ID.ValueString()); remark != "" {
-		resp.Diagnostics.AddWarning(about("Machine may not be gone", state.Name), remark)
+	keys, diags := state.sshOf(ctx)
+	resp.Diagnostics.Append(diags...)
+	warnings, err := r.data.Renter.Release(ctx, r.known(state, keys))
+	if len(warnings) > 0 {
+		resp.Diagnostics.AddWarning(about("Machine was released, with a warning", state.Name), strings.Join(warnings, "\n\n"))
 	}
 	if err != nil {
 		if kept, ok := errors.AsType[*rental.NotReleasedError](err); ok && kept.Last.ID == "" && kept.SessionID == state.ID.ValueString() {
@@ -167,7 +174,7 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		return
 	}
 	if session.Status.Terminal() {
-		resp.Diagnostics.AddError("Session has ended", fmt.Sprintf("Session %s reads %q; there is no machine to take over.", id,
+		resp.Diagnostics.AddError("Session has ended", fmt.Sprintf("Session %s is %s; there is no machine to take over.", id,
 			session.Status))
 		return
 	}
@@ -180,27 +187,69 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 			" null. Deployments and data sources log in with the provider's ssh credentials instead, if the machine knows them.")
 }
 
-// settle tells the journal that the session is in state, and releases what a
-// crashed run left under its name.
-func (r *Resource) settle(ctx context.Context, state model, diags *diagnostics) {
+// noteSeen tells the journal that the session is in state, and warns of what a
+// crashed run left under its name. Releasing that is the next apply's: a plan
+// releases nothing.
+func (r *Resource) noteSeen(state model, diags *diagnostics) {
 	if state.Name.IsNull() { // imported just now
 		return
 	}
 	if err := r.data.Renter.Seen(state.ConsumerID.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}
-	released, err := r.data.Renter.Settle(ctx, state.Name.ValueString())
+	warnLeftovers(r.data.Renter, state.Name.ValueString(), diags)
+}
+
+// warnLeftovers tells what a crashed run left behind under the name, and reports
+// whether there is something.
+func warnLeftovers(renter *rental.Renter, name string, diags *diagnostics) bool {
+	left, err := renter.Leftovers(name)
 	if err != nil {
-		diags.Append(diagnostic.Warning(about("A leftover could not be released", state.Name), err))
+		diags.Append(diagnostic.Warning("Rental journal can't be read", err))
 	}
-	if len(released) > 0 {
-		diags.AddWarning(about("A leftover was released", state.Name), fmt.Sprintf("Session %s, rented under the name %q by a run that"+
-			" ended before Terraform knew of it, has been released.", strings.Join(released, " and "), state.Name.ValueString()))
+	if len(left) > 0 {
+		diags.AddWarning("A rental was left over: "+name, fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was"+
+			" renting, %s. The next apply or destroy of %q releases it, which takes up to seven minutes where an answer was lost. Until then"+
+			" it may be costing money.", strings.Join(left, " and "), name))
 	}
-	for _, id := range released {
-		if remark := r.data.Renter.Remark(id); remark != "" {
-			diags.AddWarning(about("Machine may not be gone", state.Name), remark)
-		}
+	return len(left) > 0
+}
+
+// releaseLeftovers releases what a crashed run left under the name.
+func (r *Resource) releaseLeftovers(ctx context.Context, name types.String, diags *diagnostics) {
+	settled, err := r.data.Renter.Settle(ctx, name.ValueString())
+	if err != nil {
+		diags.Append(diagnostic.Warning(about("A leftover could not be released", name), err))
+	}
+	if len(settled.Released) > 0 {
+		diags.AddWarning(about("A leftover was released", name), fmt.Sprintf("Session %s, rented under the name %q by a run that"+
+			" ended before Terraform knew of it, has been released.", strings.Join(settled.Released, " and "), name.ValueString()))
+	}
+	for _, warning := range settled.Warnings {
+		diags.AddWarning(about("While a leftover was released", name), warning)
+	}
+}
+
+// answerTimeout bounds the question whether a machine still answers.
+const answerTimeout = 20 * time.Second
+
+// known is what state holds of the session.
+func (r *Resource) known(state model, ssh sshattr.Keys) rental.Known {
+	return rental.Known{
+		ID: state.ID.ValueString(), ConsumerID: state.ConsumerID.ValueString(), Service: state.ShopperURL.ValueString(),
+		Answers: func(ctx context.Context) bool {
+			if ssh.Host.IsNull() || ssh.HostKey.IsNull() {
+				return false
+			}
+			ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+			defer cancel()
+			machine, err := host.Dial(ctx, ssh.Config(r.data.SSH))
+			if err != nil {
+				return host.KindOf(err) == host.AuthFailed // it has shown its host key before that
+			}
+			_ = machine.Close()
+			return true
+		},
 	}
 }
 

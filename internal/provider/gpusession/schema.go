@@ -73,7 +73,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		},
 		"reservation_hours": schema.Int64Attribute{
 			Optional: true, Computed: true, Default: int64default.StaticInt64(defaultHours),
-			Validators: []validator.Int64{int64validator.Between(1, rental.MaxHours)},
+			Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
 			MarkdownDescription: "Hours from the rental's start to its end, 1 to 12. Default 1. Raising it extends the reservation in" +
 				" place; it can't be lowered.",
 		},
@@ -217,12 +217,14 @@ func computed() map[string]schema.Attribute {
 		"vram_gb":   number("Memory of each GPU in GB, as the offer said. Null after an import."),
 		"location":  text("Where the machine is, as the offer said. Null after an import."),
 		"price_per_hour": schema.Float64Attribute{
-			Computed: true, MarkdownDescription: "What is really paid, in USD per hour.",
+			Computed: true, MarkdownDescription: "What is really paid, in USD per hour: what the shopper answered when it rented the machine. Later it tells the offer's price" +
+				" alone.",
 			PlanModifiers: []planmodifier.Float64{float64planmodifier.UseStateForUnknown()},
 		},
 		"consumer_id": text("The mark that the rental carries at the shopper: the provider's `consumer_id`, the name, and a token that" +
 			" no other rental has."),
-		"created_at": text("When the machine was rented (RFC 3339, UTC)."),
+		"shopper_url": text("Address of the shopper that rented the machine. No other one's answer proves that it is gone."),
+		"created_at":  text("When the machine was rented (RFC 3339, UTC)."),
 		"expires_at": schema.StringAttribute{
 			Computed:            true,
 			MarkdownDescription: "When the reservation ends and the shopper ends the machine (RFC 3339, UTC).",

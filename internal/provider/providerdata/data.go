@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -23,8 +24,8 @@ type Data struct {
 	Consumer string
 	SSH      SSH
 	Version  string
-	// JournalDirectory is where what is under way is written down; "" = nowhere.
-	JournalDirectory string
+	// Journal is where what is under way is written down; nil = nowhere.
+	Journal *journal.Journal
 	// Unknown are the provider's settings that depend on something not yet known:
 	// nothing can be asked of the shopper before apply.
 	Unknown []string

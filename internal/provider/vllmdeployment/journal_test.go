@@ -4,6 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 )
 
 // An entry is there from before a launch until it has returned; what is there
@@ -11,7 +14,10 @@ import (
 func TestJournal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	j := openJournal(dir)
+	kept := func(dir string) *Resource {
+		return &Resource{data: &providerdata.Data{Journal: journal.Open(dir, "test")}}
+	}
+	j := kept(dir)
 	begin := func(owner string, want bool) {
 		t.Helper()
 		if left, err := j.begin(owner); err != nil || left != want {
@@ -30,17 +36,17 @@ func TestJournal(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if left, err := openJournal("").begin("x"); left || err != nil {
+	if left, err := kept("").begin("x"); left || err != nil {
 		t.Error(left, err)
 	}
-	if err := openJournal("").end("x"); err != nil {
+	if err := kept("").end("x"); err != nil {
 		t.Error(err)
 	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openJournal(file).begin("x"); err == nil {
+	if _, err := kept(file).begin("x"); err == nil {
 		t.Error("a directory that can't be made is no error")
 	}
 }

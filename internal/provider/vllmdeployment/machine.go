@@ -13,6 +13,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 )
 
 // loginLimit bounds the wait for a machine that doesn't answer at first.
@@ -73,7 +74,7 @@ func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Dia
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	_, ended, err := r.data.Renter.Look(ctx, id)
+	_, ended, err := r.data.Renter.Inspect(ctx, rental.Known{ID: id})
 	if err != nil {
 		diags.Append(diagnostic.Warning("Could not read session "+id, err))
 		return false
@@ -130,7 +131,7 @@ func note(owner string, made bool) {
 
 // launch is deploy.Launch, with an entry in the journal.
 func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request deploy.Request) (deploy.Status, error) {
-	left, err := r.journal().begin(request.Owner)
+	left, err := r.begin(request.Owner)
 	if err != nil {
 		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
 	}
@@ -148,16 +149,9 @@ func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request d
 	return status, err
 }
 
-func (r *Resource) journal() journal {
-	if r.data == nil {
-		return journal{}
-	}
-	return openJournal(r.data.JournalDirectory)
-}
-
 // seen ends the journal's entry of a deployment that is in state, or gone.
 func (r *Resource) seen(ctx context.Context, owner string) {
-	if err := r.journal().end(owner); err != nil {
+	if err := r.end(owner); err != nil {
 		tflog.Warn(ctx, "a launch could not be taken out of the journal", map[string]any{"error": err.Error()})
 	}
 }

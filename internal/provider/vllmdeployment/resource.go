@@ -354,7 +354,7 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 	diags.AddWarning("Server may still run", fmt.Sprintf("Whether the %s %s is still there could not be seen. It was taken out of state"+
 		" all the same, so that session %[3]s can be released: the server goes with its machine. Until then the session costs money. If"+
 		" you keep it, the next deployment there finds the server, and takes it over or removes it where it has this run's journal.", ref.Runtime, ref.Name, id))
-	if _, err := r.journal().begin(ref.Owner); err != nil {
+	if _, err := r.begin(ref.Owner); err != nil {
 		tflog.Warn(ctx, "a server could not be written into the journal", map[string]any{"error": err.Error()})
 	}
 	note(ref.Owner, false)

@@ -1,0 +1,180 @@
+package rental
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// Attempt is one offer that was tried and why it came to nothing.
+type Attempt struct {
+	Offer shopper.Offer
+	Err   error
+}
+
+const (
+	defaultAttempts = 3
+
+	// ratePatience is how long Rent waits in all for a service that limits its rate.
+	ratePatience = 2 * time.Minute
+
+	// maxRise is how much more than its offer a machine may cost where no ceiling is
+	// given.
+	maxRise = 1.2
+)
+
+// tryOffers tries one offer after another. Offers that failed are not tried again.
+func (r *run) tryOffers(ctx context.Context) (*Rental, error) {
+	left := r.order.MaxAttempts
+	if left <= 0 {
+		left = defaultAttempts
+	}
+	if r.order.OfferID != "" {
+		left = 1
+	}
+	for left > 0 {
+		offer, taken, err := r.choose(ctx)
+		if err != nil {
+			return nil, r.giveUp(err)
+		}
+		r.known.tried[offer.ID] = true
+		rental, err := r.attempt(ctx, offer)
+		for r.mayAskAgain(ctx, err) {
+			rental, err = r.attempt(ctx, offer)
+		}
+		if err == nil || rental != nil {
+			return rental, err
+		}
+		r.known.failed = append(r.known.failed, Attempt{offer, err})
+		if ctx.Err() != nil || !anotherMayDo(err) {
+			break
+		}
+		if !taken { // by a sibling, who is no reason to give up
+			left--
+		}
+		r.say("Offer %s came to nothing: %v", offer.ID, err)
+	}
+	return nil, r.giveUp(nil)
+}
+
+// mayAskAgain waits as long as the service, or a proxy, says when it has refused a
+// request that rents for its rate alone. That proves that nothing happened, so the
+// same offer may be asked for again, with a new mark. It is patient for a while.
+func (r *run) mayAskAgain(ctx context.Context, err error) bool {
+	if !shopper.IsRateLimited(err) {
+		return false
+	}
+	answer, _ := errors.AsType[*shopper.Error](err)
+	wait := max(answer.RetryAfter, time.Second)
+	if r.known.limited += wait; r.known.limited > ratePatience {
+		return false
+	}
+	r.say("The shopper takes no more requests for the moment; asking again in %s", wait)
+	return newPace(wait, wait).wait(ctx) == nil
+}
+
+// giveUp is the error of a run in which nothing could be rented; last is why no
+// further offer could be tried.
+func (r *run) giveUp(last error) error {
+	switch failed := r.known.failed; {
+	case len(failed) == 0:
+		return last
+	case len(failed) == 1 && last == nil:
+		return failed[0].Err
+	default:
+		return &AttemptsError{Attempts: failed, Last: last}
+	}
+}
+
+// anotherMayDo reports whether a different offer may succeed where one failed
+// with err.
+func anotherMayDo(err error) bool {
+	if _, unknown := errors.AsType[*DoubtError](err); unknown {
+		return false // nothing is rented while something may be
+	}
+	if _, unusable := errors.AsType[*UnusableError](err); unusable {
+		return true
+	}
+	if shopper.IsAmbiguous(err) || shopper.IsNotFound(err) {
+		return true
+	}
+	answer, ok := errors.AsType[*shopper.Error](err)
+	return ok && answer.Type == shopper.TypeStaleInventory
+}
+
+// choose returns the next offer to try, and whether a sibling may have it already.
+func (r *run) choose(ctx context.Context) (offer shopper.Offer, taken bool, err error) {
+	if r.order.OfferID != "" {
+		offer, err := r.shared.service.Offer(ctx, r.order.OfferID)
+		if shopper.IsNotFound(err) {
+			err = &NoOfferError{OfferID: r.order.OfferID, Err: err}
+		}
+		return offer, false, err
+	}
+	cloud := ""
+	if len(r.order.Requirements.Clouds) == 1 {
+		cloud = strings.ToLower(strings.TrimSpace(r.order.Requirements.Clouds[0]))
+	}
+	offers, err := r.shared.service.Offers(ctx, cloud)
+	if err != nil {
+		return offer, false, err
+	}
+	fit, rejected := r.order.Requirements.Select(offers, r.order.Hours)
+	offer, taken, ok := r.shared.market.take(fit, r.known.tried)
+	if !ok {
+		return offer, false, &NoOfferError{Cloud: cloud, Total: len(offers), Fit: len(fit), Rejected: rejected}
+	}
+	return offer, taken, nil
+}
+
+// makeUsable judges what was really rented, waits until the service says running,
+// and logs in.
+func (r *run) makeUsable(ctx context.Context, rental *Rental) error {
+	if err := r.unusable(rental); err != nil {
+		return err
+	}
+	if err := r.yield(ctx, rental); err != nil {
+		return err
+	}
+	if err := r.waitRunning(ctx, rental); err != nil {
+		return err
+	}
+	r.rented(rental)
+	if err := r.unusable(rental); err != nil { // what is read can differ from what POST answered
+		return err
+	}
+	if r.order.Login == nil {
+		return nil
+	}
+	r.say("Session %s is running; logging in", rental.Session.ID)
+	if err := r.order.Login(ctx, rental.Session, rental.PrivateKey); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return ctx.Err()
+		}
+		return &UnusableError{SessionID: rental.Session.ID, Reason: "nobody can log in to the machine", Err: err}
+	}
+	r.rented(rental)
+	return nil
+}
+
+// unusable compares what was rented, and what it costs, with the requirements. An
+// offer that was asked for by its id, or without a ceiling, is itself the measure
+// of its price.
+func (r *run) unusable(rental *Rental) error {
+	requirements, session := r.order.Requirements, rental.Session
+	reasons := requirements.Unmet(session, rental.Offer.VRAMGB)
+	offered := rental.Offer.PricePerHour
+	if requirements.MaxPricePerHour <= 0 && session.PricePerHour > offered*maxRise+priceTolerance {
+		reasons = append(reasons, fmt.Sprintf("price_per_hour: it costs $%.4g an hour, and the offer said $%.4g", session.PricePerHour, offered))
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	return &UnusableError{
+		SessionID: session.ID, Reason: "what was rented is not what was asked for: " + strings.Join(reasons, "; "),
+	}
+}

@@ -1,0 +1,289 @@
+package rental
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// run is one call of Rent.
+type run struct {
+	shared *Renter
+	order  Order
+	known  knowledge
+}
+
+// knowledge is what a run knows by itself.
+type knowledge struct {
+	lock     *journal.Name     // of the order's name; nil without a journal
+	live     []shopper.Session // the consumer's, when the run began
+	tried    map[string]bool   // offers
+	failed   []Attempt
+	doubts   []*doubt
+	entries  map[*doubt]*entry
+	limited  time.Duration // waited for a service that limits its rate
+	asked    bool          // whether a request that rents was sent
+	warnings []string
+}
+
+// Rent rents a machine and waits until it can be used. When it returns a rental
+// together with an error, that machine may still be billing and its release
+// could not be confirmed; with an error alone, nothing that was found is left.
+// The caller ends with the rental's HandOver.
+//
+// Cancelling ctx stops it: what was rented is released first, within a deadline
+// of its own.
+func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
+	run := &run{shared: r, order: order, known: knowledge{tried: map[string]bool{}, entries: map[*doubt]*entry{}}}
+	rental, err := run.rent(ctx)
+	if rental == nil {
+		return nil, run.explain(err)
+	}
+	r.made.Store(rental.Mark.String(), true)
+	rental.Warnings = append(rental.Warnings, run.known.warnings...)
+	return rental, err
+}
+
+// rent keeps the rules about money in their order in time: no other run is at work
+// under the name, and nothing of it bills, before an offer is tried; what is in
+// doubt at the end is settled, or left to the journal.
+func (r *run) rent(ctx context.Context) (*Rental, error) {
+	defer r.unlock() // also when a callback panics: the next call must find a leftover
+	for _, step := range []func(context.Context) error{r.lockName, r.waitReady, r.releaseLeftovers, r.clearName} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	rental, err := r.tryOffers(ctx)
+	r.settleDoubts(ctx)
+	if rental != nil {
+		rental.lock, r.known.lock = r.known.lock, nil // until HandOver
+	}
+	return rental, err
+}
+
+// attempt rents one offer. It returns a rental when the machine is usable, or
+// when it could not be released; in that case with the error.
+func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental, err error) {
+	mark := newMark(r.shared.consumer, r.order.Name)
+	if err := r.shared.budget.reserve(mark, offer.PricePerHour, r.known.live); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if rental == nil {
+			r.shared.budget.drop(mark)
+		}
+	}()
+	e := r.writeAhead(mark, offer)
+	if ctx.Err() != nil { // nothing has been asked for yet
+		r.forget(e)
+		return nil, ctx.Err()
+	}
+	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
+		offer.PricePerHour)
+	asked := time.Now()
+	created, err := r.ask(ctx, offer, mark)
+	r.known.asked = r.known.asked || err == nil || !notSent(err)
+	rental = &Rental{Session: created.Session, Offer: offer, PrivateKey: created.PrivateKey, Mark: mark, Service: e.Service, entry: e}
+	if err != nil {
+		return r.afterFailure(ctx, rental, asked, err)
+	}
+	e.SessionID = rental.Session.ID
+	r.rented(rental)
+	r.save(e)
+	if err := r.makeUsable(ctx, rental); err != nil {
+		return r.giveBack(ctx, rental, err)
+	}
+	return rental, nil
+}
+
+// writeAhead writes down what is about to be rented. Where it can't, a crash leaves
+// no trace but the mark.
+func (r *run) writeAhead(mark Mark, offer shopper.Offer) *entry {
+	e := &entry{
+		Version: entryVersion, Mark: mark.String(), Service: r.shared.service.URL(), Computer: r.shared.computer,
+		Run: r.shared.journal.Run(), OfferID: offer.ID, Asked: time.Now().UTC(), name: r.known.lock,
+	}
+	if err := e.save(); err != nil {
+		r.warn("%v. Should this run crash now, what it rents can only be found by its mark, which begins with %s/%s/.", err,
+			mark.Consumer, mark.Name)
+		_ = e.remove()
+		e.name = nil
+	}
+	return e
+}
+
+// ask sends the request that rents, once. A cancel waits for its answer.
+func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.Created, error) {
+	created, err := r.shared.service.CreateSession(context.WithoutCancel(ctx), shopper.CreateSession{
+		ConsumerID:        mark.String(),
+		OfferID:           offer.ID,
+		WorkloadType:      shopper.WorkloadType(r.order.WorkloadType),
+		ReservationHours:  r.order.Hours,
+		StoragePolicy:     shopper.StoragePolicy(r.order.StoragePolicy),
+		TemplateHashID:    r.order.TemplateHashID,
+		OnStartCmd:        r.order.OnStartCmd,
+		DiskGB:            r.order.DiskGB,
+		SSHTimeoutMinutes: r.order.SSHTimeoutMinutes,
+	})
+	if err == nil && created.Session.ConsumerID != mark.String() {
+		// An answer that a cache on the way gave to somebody else: that session is not
+		// ours to release, and whatever was rented for us is still to be found.
+		return shopper.Created{}, &shopper.AmbiguousError{
+			Err: fmt.Errorf("the answer is about session %s, which belongs to another consumer_id", created.Session.ID),
+		}
+	}
+	return created, err
+}
+
+// afterFailure deals with a request that rents and that failed: whatever it left
+// behind is found by its mark and released. What can't be released is returned.
+func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time, cause error) (*Rental, error) {
+	e := rental.entry
+	if notSent(cause) {
+		r.forget(e)
+		return nil, cause
+	}
+	d := &doubt{mark: e.Mark, until: time.Now()}
+	if mayBeUnderWay(cause) {
+		d.until, d.lost = asked.Add(r.shared.askLimit), true
+		r.say("The answer to the request that rents was lost; looking for a session with the mark %s", e.Mark)
+	}
+	settled, err := r.settle(ctx, d, e)
+	if kept, ok := errors.AsType[*NotReleasedError](err); ok && kept.Last.ID != "" {
+		rental.Session, e.SessionID = kept.Last, kept.Last.ID
+		r.rented(rental)
+		r.save(e)
+		return rental, &KeptError{Cause: cause, Release: err}
+	}
+	if err != nil {
+		return nil, &DoubtError{Cause: cause, Mark: rental.Mark, Found: d.released, Err: err, Forgotten: e.name == nil}
+	}
+	if !settled {
+		r.known.doubts = append(r.known.doubts, d)
+		r.known.entries[d] = e
+	}
+	return nil, &lostError{err: cause, released: d.released, unsettled: !settled}
+}
+
+// settle settles a doubt of this run's own, and forgets it where that is all. Where
+// no journal tells a later run, it stays to the end.
+func (r *run) settle(ctx context.Context, d *doubt, e *entry) (bool, error) {
+	patience := briefly
+	if e.name == nil && ctx.Err() == nil {
+		patience = toTheEnd
+	}
+	settled, err := r.shared.settle(ctx, d, patience)
+	for _, remark := range d.remarks {
+		r.warn("%s", remark)
+	}
+	if settled {
+		r.forget(e)
+	}
+	return settled, err
+}
+
+// settleDoubts looks once more, at the end of Rent, for what requests in doubt have
+// made.
+func (r *run) settleDoubts(ctx context.Context) {
+	for _, d := range r.known.doubts {
+		e := r.known.entries[d]
+		settled, err := r.settle(ctx, d, e)
+		switch {
+		case settled:
+		case e.name == nil:
+			r.warn("The request to rent marked %s may still be under way, and no journal tells a later run of it. Look for a session"+
+				" with this consumer_id in a few minutes, and release it.%s", d.mark, trouble(err))
+		case err != nil:
+			r.warn("It could not be made sure that the request marked %s rented nothing. The next apply or destroy of %q looks"+
+				" for it again.%s", d.mark, r.order.Name, trouble(err))
+		}
+	}
+}
+
+func trouble(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%v)", err)
+}
+
+// giveBack releases a rental that can't be used because of cause.
+func (r *run) giveBack(ctx context.Context, rental *Rental, cause error) (*Rental, error) {
+	r.say("Releasing session %s: %v", rental.Session.ID, cause)
+	limited, cancel := goingOn(ctx)
+	defer cancel()
+	d := &doubt{}
+	_, err := r.shared.release(limited, rental.Session, d)
+	for _, remark := range d.remarks {
+		r.warn("%s", remark)
+	}
+	if err != nil {
+		return rental, &KeptError{Cause: cause, Release: err}
+	}
+	r.forget(rental.entry)
+	if r.order.Dropped != nil {
+		r.order.Dropped()
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, &CancelledError{SessionID: rental.Session.ID, Err: ctx.Err()}
+	}
+	if unusable, ok := errors.AsType[*UnusableError](cause); ok {
+		unusable.Released = true
+	}
+	return nil, cause
+}
+
+func (r *run) say(format string, args ...any) {
+	if r.order.Progress != nil {
+		r.order.Progress(format, args...)
+	}
+}
+
+func (r *run) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !slices.Contains(r.known.warnings, text) {
+		r.known.warnings = append(r.known.warnings, text)
+	}
+}
+
+func (r *run) rented(rental *Rental) {
+	if r.order.Rented != nil {
+		r.order.Rented(rental)
+	}
+}
+
+func (r *run) save(e *entry) {
+	if err := e.save(); err != nil {
+		r.warn("%v", err)
+	}
+}
+
+func (r *run) forget(e *entry) {
+	if err := e.remove(); err != nil {
+		r.warn("%v", err)
+	}
+}
+
+// explain adds to an error that is all that Rent returns that nothing was rented,
+// where that is so, and the warnings.
+func (r *run) explain(err error) error {
+	notes := r.known.warnings
+	_, unreleased := errors.AsType[*NotReleasedError](err) // what an earlier run left
+	switch {
+	case r.known.asked:
+	case errors.Is(err, context.Canceled) && !unreleased:
+		err = &CancelledError{Err: err}
+	default:
+		notes = append([]string{"Nothing was rented."}, notes...)
+	}
+	if err == nil || len(notes) == 0 {
+		return err
+	}
+	return &noted{err: err, notes: notes}
+}
