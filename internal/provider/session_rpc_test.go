@@ -141,7 +141,7 @@ func TestSessionQA1_002_NotReleased(t *testing.T) {
 				t.Fatal(err)
 			}
 			kept, diags := c.destroy(sessionType, made)
-			expect(t, diags, "ERROR: Session was not released", id, `it last read "running"`, `\$0.31 an hour until`, "Run destroy again")
+			expect(t, diags, "ERROR: Session was not released", id, "its last status was running", `\$0.31 an hour until`, "Run destroy again")
 			if kept.state.IsNull() {
 				t.Fatal("it has left state")
 			}
@@ -231,7 +231,7 @@ func TestSessionThatMayNotBeGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, diags := c.destroy(sessionType, made)
-	expect(t, diags, "WARNING: Machine may not be gone: test", text(t, made.state, "id"), "manual cleanup", `\$0.31 an hour`, "console")
+	expect(t, diags, "WARNING: Machine was released, with a warning: test", text(t, made.state, "id"), "manual cleanup", `\$0.31 an hour`, "console")
 	if !left.state.IsNull() {
 		t.Error("it reads stopped, and is in state")
 	}
