@@ -175,14 +175,14 @@ func TestRun_CancelThatCantBeConfirmed(t *testing.T) {
 	s.faults.noSignals.Store(true)
 	c := mustDial(t, s.dialConfig())
 	ctx, cancel := context.WithCancel(testContext(t))
-	marker := filepath.Join(t.TempDir(), "started")
+	marker, start := filepath.Join(t.TempDir(), "started"), newStartSignal()
 	go func() {
 		defer cancel()
-		c.waitStarted(t, marker)
+		start.waitStarted(t, marker)
 		s.faults.refuseOpen.Store(true)
 	}()
 	within(t, 10*time.Second, "cancelling", func() {
-		_, err := c.Run(ctx, Command{Args: []string{"sh", "-c", `: > "$1"; exec sleep 1000`, "sh", marker}})
+		_, err := c.Run(ctx, Command{Args: []string{"sh", "-c", `: > "$1"; exec sleep 1000`, "sh", marker}, Stdin: start})
 		e := asKind(t, err, Interrupted)
 		if !strings.Contains(e.Detail, "did not confirm") {
 			t.Errorf("detail: %s", e.Detail)
@@ -257,13 +257,13 @@ func TestRun_LostMidCommand(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())
-	marker := filepath.Join(t.TempDir(), "started")
+	marker, start := filepath.Join(t.TempDir(), "started"), newStartSignal()
 	go func() {
-		c.waitStarted(t, marker)
+		start.waitStarted(t, marker)
 		s.drop()
 	}()
 	within(t, 10*time.Second, "noticing", func() {
-		result, err := c.Run(testContext(t), Command{Args: []string{"sh", "-c", `: > "$1"; exec sleep 1000`, "sh", marker}})
+		result, err := c.Run(testContext(t), Command{Args: []string{"sh", "-c", `: > "$1"; exec sleep 1000`, "sh", marker}, Stdin: start})
 		e := asKind(t, err, Lost)
 		if !e.Started || result.ExitCode != -1 || !result.Truncated {
 			t.Errorf("started %v, %+v", e.Started, result)
@@ -273,6 +273,41 @@ func TestRun_LostMidCommand(t *testing.T) {
 	wantKind(t, c.Err(), Lost)
 	_, err := c.DialContext(testContext(t), "tcp", "127.0.0.1:1")
 	wantKind(t, err, Lost)
+}
+
+// Lost before this side knew that it had started, a command may have run and written all the same.
+func TestRun_LostBeforeItsStartWasConfirmed(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.faults.ignoreExec.Store(true)
+	c := mustDial(t, s.dialConfig())
+	go func() {
+		<-s.asked
+		s.drop()
+	}()
+	result, err := c.Run(testContext(t), Command{Args: []string{"true"}})
+	e := asKind(t, err, Lost)
+	if !e.Started || result.ExitCode != -1 || !result.Truncated {
+		t.Errorf("started %v, %+v", e.Started, result)
+	}
+}
+
+// A cancel that comes before the machine confirmed the start says as much as a later one.
+func TestRun_CancelledBeforeItsStartWasConfirmed(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.faults.ignoreExec.Store(true)
+	c := mustDial(t, s.dialConfig())
+	ctx, cancel := context.WithCancel(testContext(t))
+	go func() {
+		<-s.asked
+		cancel()
+	}()
+	result, err := c.Run(ctx, Command{Args: []string{"true"}})
+	e := asKind(t, err, Interrupted)
+	if !e.Started || !result.Truncated || !strings.Contains(e.Detail, "did not confirm") {
+		t.Errorf("started %v, %+v, detail: %s", e.Started, result, e.Detail)
+	}
 }
 
 func TestCancel_UnansweredRequests(t *testing.T) {

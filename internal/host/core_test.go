@@ -129,13 +129,13 @@ func coreCap(t *testing.T, c *Client) {
 func coreCancel(t *testing.T, c *Client) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(testContext(t))
-	marker := filepath.Join(t.TempDir(), "started")
+	marker, start := filepath.Join(t.TempDir(), "started"), newStartSignal()
 	go func() {
 		defer cancel()
-		c.waitStarted(t, marker)
+		start.waitStarted(t, marker)
 	}()
 	within(t, 10*time.Second, "cancelling", func() {
-		result, err := c.Run(ctx, Command{Args: []string{"exec", "sh", "-c", `echo said; : > "$1"; exec sleep 1000`, "sh", marker}})
+		result, err := c.Run(ctx, Command{Args: []string{"exec", "sh", "-c", `echo said; : > "$1"; exec sleep 1000`, "sh", marker}, Stdin: start})
 		e := asKind(t, err, Interrupted)
 		if !errors.Is(err, context.Canceled) || !e.Started {
 			t.Errorf("error %v, started %v", err, e.Started)
@@ -177,10 +177,7 @@ func coreForward(t *testing.T, c *Client) {
 	} {
 		coreEcho(ctx, t, c, network, address)
 	}
-	listener := httptest.NewServer(http.NotFoundHandler())
-	address := listener.Listener.Addr().String()
-	listener.Close()
-	_, err = c.DialContext(ctx, "tcp", address)
+	_, err = c.DialContext(ctx, "tcp", refusingAddress(t))
 	wantKind(t, err, Refused)
 }
 

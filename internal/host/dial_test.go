@@ -70,10 +70,12 @@ func TestDial_Unreachable(t *testing.T) {
 	mute.faults.mute.Store(true)
 	impatient := mute.dialConfig()
 	impatient.ConnectTimeout = 50 * time.Millisecond
-	closed := startServer(t)
-	closed.stop()
+	closed := mute.dialConfig()
+	closed.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, refusingAddress(t))
+	}
 	web := echoServer(t, "tcp", "127.0.0.1:0") // says back what it is told, which is no SSH server's answer
-	echo := impatient
+	echo := mute.dialConfig()
 	echo.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, web)
 	}
@@ -82,7 +84,7 @@ func TestDial_Unreachable(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	noName := impatient
+	noName := mute.dialConfig()
 	noName.dial = func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}
 	}
@@ -91,7 +93,7 @@ func TestDial_Unreachable(t *testing.T) {
 		advice string
 	}{
 		"silent after the connection": {impatient, "Nothing answered"},
-		"nothing listens":             {closed.dialConfig(), "not up yet"},
+		"nothing listens":             {closed, "not up yet"},
 		"not SSH":                     {echo, "another service"},
 		"the dial hangs":              {hangs, "firewall"},
 		"no such name":                {noName, "DNS"},
@@ -285,9 +287,7 @@ func TestDial_HostCertificate(t *testing.T) {
 	wantKind(t, err, HostKeyChanged)
 	cfg.HostKey = certAuthority + " " + publicLine(t, authority)
 	cfg.Host = "localhost" // the certificate is for another name
-	cfg.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, s.listener.Addr().String())
-	}
+	cfg.dial = s.dial
 	_, err = Dial(testContext(t), cfg)
 	wantKind(t, err, HostKeyChanged)
 }

@@ -99,13 +99,12 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 			}
 		default:
 		}
-		failure = interrupted(ctx, op, p.client.name)
+		return p.interrupt(ctx, op)
 	case <-timer.C:
 		failure = p.client.unanswered(op)
 	}
 	p.stop(ctx)
-	failure.Started = true
-	return failure
+	return started(failure)
 }
 
 // watch receives the exit status (RFC 4254 section 6.10) and ends with the channel.
@@ -160,9 +159,16 @@ func (p *process) noStatus(op string, cause error) *Error {
 	}
 }
 
-// hasExited waits until the process has ended and reports whether it has.
+// hasExited waits until the process has ended, or until nothing more can be said about it, and
+// reports whether that came within the limit.
 func (p *process) hasExited(limit time.Duration) bool {
 	return p.client.await(p.exited, limit)
+}
+
+// endIsKnown reports whether the machine said how the process ended. The end of its channel alone
+// says nothing: the process may live on.
+func (p *process) endIsKnown() bool {
+	return p.hasExited(0) && p.status.known
 }
 
 // release closes the channel of a process that has ended.

@@ -214,14 +214,13 @@ func TestQA3_014_HostKeyIsPinned(t *testing.T) {
 	}
 	mustDial(t, cfg)
 
-	address := s.listener.Addr().String()
-	s.stop()
 	for name, keys := range map[string]int{"another key of the type": 0, "a key of another type": 1} {
 		changed := newServerConfig(t)
 		if keys == 1 {
 			changed = newServerConfig(t, newRSA(t))
 		}
-		changed.listen(address)
+		changed.listen("127.0.0.1:0")
+		cfg.dial = changed.dial // the same address leads to another machine
 		for _, dial := range []func(context.Context, Config) (*Client, error){Dial, DialUntil} {
 			_, err := dial(testContext(t), cfg)
 			e := asKind(t, err, HostKeyChanged)
@@ -237,7 +236,6 @@ func TestQA3_014_HostKeyIsPinned(t *testing.T) {
 		if got := changed.loginCount(); got != 2 {
 			t.Errorf("%s: %d attempts instead of one for each call", name, got)
 		}
-		changed.stop()
 	}
 }
 
@@ -247,12 +245,13 @@ func TestQA3_015_RedialIsBoundedAndNothingIsRepeated(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())
-	marker := filepath.Join(t.TempDir(), "runs")
+	dir, start := t.TempDir(), newStartSignal()
+	traces, marker := filepath.Join(dir, "traces"), filepath.Join(dir, "started")
 	go func() {
-		c.waitStarted(t, marker)
+		start.waitStarted(t, marker)
 		s.drop()
 	}()
-	_, err := c.Run(testContext(t), Command{Args: []string{"sh", "-c", `echo ran >> "$1"; exec sleep 1000`, "sh", marker}})
+	_, err := c.Run(testContext(t), Command{Args: []string{"sh", "-c", `echo ran >> "$1"; : > "$2"; exec sleep 1000`, "sh", traces, marker}, Stdin: start})
 	if e := asKind(t, err, Lost); !e.Started {
 		t.Error("the error doesn't say that the command had started")
 	}
@@ -261,7 +260,7 @@ func TestQA3_015_RedialIsBoundedAndNothingIsRepeated(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = again.Close() }()
-	if content, err := os.ReadFile(marker); err != nil || string(content) != "ran\n" {
+	if content, err := os.ReadFile(traces); err != nil || string(content) != "ran\n" {
 		t.Errorf("the command's traces: %q, %v", content, err)
 	}
 	_, err = c.Run(testContext(t), Command{Args: []string{"true"}})

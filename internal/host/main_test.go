@@ -15,7 +15,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,12 +76,29 @@ func waitForFile(t *testing.T, path string) {
 	}
 }
 
-// waitStarted waits until a command that makes a file runs, and until this side knows that it does.
-func (c *Client) waitStarted(t *testing.T, marker string) {
+// startSignal is the input of a command. Reading begins once the machine has confirmed the command's
+// start and this side has taken note; a file that the command makes shows the first of the two only.
+type startSignal struct {
+	begun chan struct{}
+	once  sync.Once
+}
+
+func newStartSignal() *startSignal { return &startSignal{begun: make(chan struct{})} }
+
+func (s *startSignal) Read([]byte) (int, error) {
+	s.once.Do(func() { close(s.begun) })
+	return 0, io.EOF
+}
+
+// waitStarted waits until a command that makes a file runs and until Run knows that it does. It may be
+// called from any goroutine.
+func (s *startSignal) waitStarted(t *testing.T, marker string) {
 	t.Helper()
 	waitForFile(t, marker)
-	if _, err := c.Run(t.Context(), Command{Args: []string{"true"}}); err != nil {
-		t.Error(err)
+	select {
+	case <-s.begun:
+	case <-t.Context().Done():
+		t.Error("Run never read the command's input")
 	}
 }
 
@@ -229,6 +248,29 @@ func echoServer(t *testing.T, network, address string) string {
 		conns.Wait()
 	})
 	return listener.Addr().String()
+}
+
+// refusingAddress is a loopback address that refuses connections until the test ends. Its port is taken
+// and nobody listens: the port of a closed listener may be another test's by now.
+func refusingAddress(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, is := name.(*syscall.SockaddrInet4)
+	if !is {
+		t.Fatalf("bound to %T", name)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(bound.Port))
 }
 
 // memPipe is a connected pair of in-memory connections with unbounded buffers, which works in a

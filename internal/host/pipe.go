@@ -32,8 +32,7 @@ func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		p.stop(ctx)
-		return nil, started(interrupted(ctx, op, c.name))
+		return nil, p.interrupt(ctx, op)
 	}
 	stderr := newCapture(maxPipeStderr)
 	stderrDone := make(chan struct{})
@@ -60,7 +59,7 @@ func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 
 // failure is how a command behind a pipe ended, nil when it ended well.
 func (p *process) failure(op, command string, stderr *capture) error {
-	if !p.hasExited(0) || !p.status.known {
+	if !p.endIsKnown() {
 		return started(p.noStatus(op, io.ErrUnexpectedEOF))
 	}
 	status := p.status

@@ -56,7 +56,7 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	const op = "run a command on"
 	p, err := c.start(ctx, op, cmd.Args)
 	if err != nil {
-		return Result{ExitCode: -1}, err
+		return unfinished(err), err
 	}
 	r := &running{process: p, stdout: newCapture(cmd.MaxOutput), stderr: newCapture(cmd.MaxOutput)}
 	r.feed(cmd.Stdin)
@@ -70,7 +70,8 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 		p.stop(ctx)
 		return r.result(), r.badInput(op, err)
 	case <-ctx.Done():
-		return r.cancelled(ctx, op)
+		failure := r.interrupt(ctx, op)
+		return r.result(), failure
 	}
 	if !p.hasExited(0) {
 		return r.result(), started(c.gone(op, nil))
@@ -81,6 +82,13 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	}
 	r.waitDrained(ctx)
 	return r.result(), nil
+}
+
+// unfinished is the result of a command whose start was not confirmed: if it started, it may have
+// written something that nobody read.
+func unfinished(err error) Result {
+	e, is := errors.AsType[*Error](err)
+	return Result{ExitCode: -1, Truncated: is && e.Started}
 }
 
 func started(e *Error) *Error {
@@ -165,21 +173,10 @@ func (r *running) result() Result {
 	default:
 		result.Truncated = true
 	}
-	if r.hasExited(0) && r.status.known {
+	if r.endIsKnown() {
 		result.ExitCode, result.Signal = r.status.code, r.status.signal
 	}
 	return result
-}
-
-func (r *running) cancelled(ctx context.Context, op string) (Result, error) {
-	r.stop(ctx)
-	e := started(interrupted(ctx, op, r.client.name))
-	if r.hasExited(0) {
-		e.Detail += " The command on the machine was stopped."
-	} else {
-		e.Detail += " The machine did not confirm that the command was stopped."
-	}
-	return r.result(), e
 }
 
 func (r *running) badInput(op string, err error) *Error {

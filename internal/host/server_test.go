@@ -4,6 +4,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"errors"
 	"io"
@@ -42,6 +43,8 @@ type testServer struct {
 	config   *ssh.ServerConfig
 	client   crypto.Signer // the key that may log in
 	hostKey  crypto.Signer
+	asked    chan struct{} // closed when a command was asked for that ignoreExec leaves unanswered
+	asking   sync.Once
 
 	work      sync.WaitGroup
 	mu        sync.Mutex
@@ -79,7 +82,7 @@ func newServerConfig(t *testing.T, hostKeys ...crypto.Signer) *testServer {
 	if len(hostKeys) == 0 {
 		hostKeys = []crypto.Signer{newEd25519(t)}
 	}
-	s := &testServer{t: t, client: newEd25519(t), hostKey: hostKeys[0]}
+	s := &testServer{t: t, client: newEd25519(t), hostKey: hostKeys[0], asked: make(chan struct{})}
 	allowed := toSigner(t, s.client).PublicKey().Marshal()
 	s.config = &ssh.ServerConfig{
 		MaxAuthTries: 20,
@@ -195,6 +198,11 @@ func (s *testServer) dialConfig() Config {
 	}
 }
 
+// dial is a Config's dial that leads to the server, whatever the address.
+func (s *testServer) dial(ctx context.Context, network, _ string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, s.listener.Addr().String())
+}
+
 func (s *testServer) serve(raw net.Conn) {
 	defer func() { _ = raw.Close() }()
 	s.mu.Lock()
@@ -296,6 +304,7 @@ func (s *testServer) session(ch ssh.Channel, requests <-chan *ssh.Request) {
 		switch request.Type {
 		case "exec":
 			if s.faults.ignoreExec.Load() {
+				s.asking.Do(func() { close(s.asked) })
 				continue
 			}
 			var payload struct{ Command string }

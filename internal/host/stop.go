@@ -62,6 +62,18 @@ func (p *process) stop(ctx context.Context) {
 	p.client.await(done, stopTimeout)
 }
 
+// interrupt stops a process because ctx has ended, and returns the error that says so.
+func (p *process) interrupt(ctx context.Context, op string) *Error {
+	p.stop(ctx)
+	e := started(interrupted(ctx, op, p.client.name))
+	if p.endIsKnown() {
+		e.Detail += " The command on the machine was stopped."
+	} else {
+		e.Detail += " The machine did not confirm that the command was stopped."
+	}
+	return e
+}
+
 func (p *process) signal(signal ssh.Signal) error {
 	_, err := p.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{string(signal)}))
 	return err

@@ -8,6 +8,13 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
+)
+
+// How long a closed listener's port may stay taken, and how often it is tried.
+const (
+	portTimeout = 5 * time.Second
+	portPause   = time.Millisecond
 )
 
 // port is the machine's SSH port. While nobody listens on it, it stays taken by a
@@ -58,9 +65,9 @@ func (p *port) move() error {
 		next.close()
 		return net.ErrClosed
 	}
-	if p.listener != nil {
-		_ = p.listener.Close()
-		p.listener = nil
+	if err := p.stopListening(); err != nil { // the old port refuses from here on
+		next.close()
+		return err
 	}
 	if p.bound >= 0 {
 		_ = syscall.Close(p.bound)
@@ -78,7 +85,17 @@ func (p *port) address() netip.AddrPort {
 func (p *port) pause() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.listener == nil || p.closed {
+	if p.closed {
+		return nil
+	}
+	return p.stopListening()
+}
+
+// stopListening is pause for those who hold p.mu. A program that is being started
+// has this process's files for a moment, the listener among them, and until it
+// runs the port is taken and goes on accepting.
+func (p *port) stopListening() error {
+	if p.listener == nil {
 		return nil
 	}
 	err := p.listener.Close()
@@ -86,8 +103,14 @@ func (p *port) pause() error {
 	if err != nil {
 		return err
 	}
-	p.bound, err = bindOnly(p.address())
-	return err
+	deadline := time.Now().Add(portTimeout)
+	for {
+		p.bound, err = bindOnly(p.address())
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return err
+		}
+		<-time.After(portPause)
+	}
 }
 
 // resume listens again; the listener is nil when it does so already.
