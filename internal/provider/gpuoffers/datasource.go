@@ -153,7 +153,7 @@ func filters() map[string]schema.Attribute {
 			Optional: true, MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
 		},
 		"reservation_hours": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, rental.MaxHours)},
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
 			MarkdownDescription: "Leave out offers that can't be rented for that long.",
 		},
 		"sort_by": schema.StringAttribute{
@@ -215,7 +215,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 
 	offers, err := d.data.Client.Offers(ctx, "")
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not list offers", err))
+		resp.Diagnostics.Append(diagnostic.NotRead("Could not list offers", err))
 		return
 	}
 	fit, rejected := m.requirements(ctx, resp).Select(offers, int(m.ReservationHours.ValueInt64()))
