@@ -60,7 +60,8 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "reading a session")
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
+	if resp.Diagnostics.HasError() || !r.data.CanRead(&resp.Diagnostics) {
 		return
 	}
 	timeout, diags := state.Timeouts.Read(ctx, readTimeout)
@@ -69,7 +70,6 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	defer cancel()
 
 	id := state.ID.ValueString()
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
 	session, gone, err := r.data.Renter.Look(ctx, id)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not read session "+id, err))
