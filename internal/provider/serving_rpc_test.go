@@ -162,7 +162,7 @@ func TestDeploymentPublicOnVast(t *testing.T) {
 		t.Errorf("something was done on the machine: %q", w.theMachine(t).CommandLog()[before:])
 	}
 	by := with(public, values{"session_id": nil, "ssh": with(login(t, session), values{"host": "ssh5.vast.ai"})})
-	expect(t, c.plan(deploymentType, object{}, by).Diagnostics, "ERROR: Only SSH is reachable")
+	expect(t, c.plan(deploymentType, object{}, by).Diagnostics, "WARNING: Only SSH is reachable", "Nothing will be started")
 }
 
 // Models that don't complete are proved by the call that fits them; each kind is told when it is asked for the other's.

@@ -49,13 +49,16 @@ func TestAccSessionLife(t *testing.T) {
 				same.AddStateValue(sessionAddress, at("id")),
 				other.AddStateValue(sessionAddress, at("id")),
 				expires.AddStateValue(sessionAddress, at("expires_at")),
-				statecheck.ExpectKnownValue(sessionAddress, at("reservation_hours"), knownvalue.Int64Exact(3)),
+				statecheck.ExpectKnownValue(sessionAddress, at("reserved_hours"), knownvalue.Int64Exact(3)),
 			},
 		},
-		resource.TestStep{
-			Config:      w.session(`requirements = { gpu_types = ["rtx a5000"], min_vram_gb = 24 }`, `reservation_hours = 2`),
-			PlanOnly:    true,
-			ExpectError: words("Reservation can't be shortened", "reserved for 3 hours", "Keep reservation_hours = 3"),
+		resource.TestStep{ // fewer hours, which three meet
+			Config:           w.session(`requirements = { gpu_types = ["rtx a5000"], min_vram_gb = 24 }`, `reservation_hours = 2`),
+			ConfigPlanChecks: action(sessionAddress, plancheck.ResourceActionUpdate),
+			ConfigStateChecks: []statecheck.StateCheck{
+				same.AddStateValue(sessionAddress, at("id")),
+				statecheck.ExpectKnownValue(sessionAddress, at("reserved_hours"), knownvalue.Int64Exact(3)),
+			},
 		},
 		resource.TestStep{ // more than the machine has, and for one hour, which another machine can be had for
 			Config:           w.session(`requirements = { clouds = ["bluelobster"], min_vram_gb = 40 }`),
@@ -128,7 +131,9 @@ func TestAccSessionImport(t *testing.T) {
 		resource.TestStep{
 			Config: config, ResourceName: sessionAddress, ImportState: true, ImportStateIdFunc: id, ImportStateVerify: true,
 			// The arguments that the service never tells.
-			ImportStateVerifyIgnore: []string{"requirements", "requirements.%", "requirements.clouds.#", "requirements.clouds.0"},
+			ImportStateVerifyIgnore: []string{
+				"requirements", "requirements.%", "requirements.clouds.#", "requirements.clouds.0", "reservation_hours",
+			},
 		},
 	)
 	if len(w.Ledger().Rentals) != 1 {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -38,6 +40,78 @@ func TestSessionImportWithoutMark(t *testing.T) {
 	if !left.state.IsNull() {
 		t.Error("it is still in state")
 	}
+}
+
+// reservation_hours is the least that is requested: met by any longer reservation,
+// whoever made it longer, and extended in place where it isn't met.
+func TestSessionHoursAreAFloor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	order := func(hours any) values { return values{"name": "test", "offer_id": a5000, "reservation_hours": hours} }
+	made := c.create(sessionType, order(nil))
+	defer tidy(t, c, made)
+	reserved := func(want float64) {
+		t.Helper()
+		if got := number(t, made.state, "reserved_hours"); got != want {
+			t.Errorf("reserved for %v hours, want %v", got, want)
+		}
+	}
+	// change applies hours, and checks whether the plan extends the reservation.
+	change := func(hours any, extends bool, said ...string) {
+		t.Helper()
+		p := c.plan(sessionType, made, order(hours))
+		expect(t, p.Diagnostics, said...)
+		for _, name := range []string{"expires_at", "reserved_hours"} {
+			if get(t, p.value, name).IsKnown() == extends {
+				t.Errorf("%v hours: %s was planned as %s", hours, name, get(t, p.value, name))
+			}
+		}
+		if len(p.replaced()) > 0 {
+			t.Errorf("%v hours: the plan replaces it for %v", hours, p.replaced())
+		}
+		var diags []*tfprotov6.Diagnostic
+		made, diags = c.apply(sessionType, p)
+		expect(t, diags)
+	}
+	reserved(1)
+	change(2, true)
+	reserved(2)
+	_, diags := c.invoke(extendType, values{"session_id": text(t, made.state, "id"), "reservation_hours": 5})
+	expect(t, diags)
+	made, diags = c.read(sessionType, made)
+	expect(t, diags)
+	reserved(5)
+	if p := c.plan(sessionType, made, order(2)); len(p.Diagnostics) > 0 || !p.value.Equal(made.state) {
+		t.Errorf("an extension makes a difference: %s", list(p.Diagnostics))
+	}
+	change(4, false)
+	change(3, false, "WARNING: Reservation is not shortened: test", "reserved for 5 hours and is paid for until",
+		text(t, made.state, "expires_at"))
+	change(nil, false, "WARNING: Reservation is not shortened: test")
+	reserved(5)
+	change(1, false)
+	change(6, true)
+	reserved(6)
+	if p := c.plan(sessionType, made, order(unknown)); get(t, p.value, "expires_at").IsKnown() || len(p.replaced()) > 0 {
+		t.Errorf("hours that are not known yet: %s", p.value)
+	}
+}
+
+// A refresh in a plan that doesn't know the provider's settings keeps what it knows:
+// a destroy refreshes like that, and knows them when it releases.
+func TestSessionReadWithSettingsThatAreNotKnown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := w.configured(t, nil).create(sessionType, values{"name": "test", "offer_id": a5000})
+	blind := newCore(t)
+	expect(t, blind.configure(values{"url": unknown, "journal_directory": w.journal}))
+	kept, diags := blind.read(sessionType, made)
+	expect(t, diags, "WARNING: Provider settings are not known", "provider's url")
+	if !kept.state.Equal(made.state) {
+		t.Error("the refresh changed the state")
+	}
+	tidy(t, w.configured(t, nil), kept)
 }
 
 // What moved since the refresh must not come out otherwise than planned.

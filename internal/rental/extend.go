@@ -17,8 +17,14 @@ const extendPatience = 10 * time.Second
 // it worked is read afterwards, so that a lost answer adds nothing twice. How long a
 // session may live in all is the service's to say, whose operator sets it. It
 // returns the session as read last.
-func (r *Renter) Extend(ctx context.Context, id string, hours int) (shopper.Session, error) {
+func (r *Renter) Extend(ctx context.Context, known Known, hours int) (shopper.Session, error) {
+	id := known.ID
 	before, err := r.service.Session(ctx, id)
+	if shopper.IsNotFound(err) {
+		if unproved := r.proof(ctx, known, err); unproved != nil {
+			err = unproved
+		}
+	}
 	if err != nil {
 		return before, err
 	}

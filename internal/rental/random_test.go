@@ -130,7 +130,7 @@ func (w *world) refresh(ctx context.Context, c *chance, r *Renter, name string) 
 		_ = r.Seen(rental.Session.ConsumerID)
 		_, _ = r.Settle(ctx, name)
 		if c.one(2) {
-			_, _ = r.Extend(ctx, rental.Session.ID, 3)
+			_, _ = r.Extend(ctx, Known{ID: rental.Session.ID}, 3)
 			return
 		}
 		_ = w.destroy(ctx, r, name)

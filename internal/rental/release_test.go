@@ -389,7 +389,7 @@ func TestExtending(t *testing.T) {
 				if test.v.before != nil || test.v.after != nil {
 					w.f.fault("extend", 1, test.v)
 				}
-				s, err := r.Extend(t.Context(), id, test.hours)
+				s, err := r.Extend(t.Context(), Known{ID: id}, test.hours)
 				if (err != nil) != (len(test.words) > 0) {
 					t.Fatalf("the error is %v", err)
 				}
@@ -406,7 +406,7 @@ func TestExtending(t *testing.T) {
 				}
 				// Asking again adds nothing twice.
 				if err == nil {
-					if s, err = r.Extend(t.Context(), id, test.hours); err != nil || s.ReservationHours != test.read {
+					if s, err = r.Extend(t.Context(), Known{ID: id}, test.hours); err != nil || s.ReservationHours != test.read {
 						t.Errorf("the second time it says %d, %v", s.ReservationHours, err)
 					}
 				}
@@ -425,7 +425,7 @@ func TestExtendEndsBetweenReadAndRequest(t *testing.T) {
 		id := w.state["box"].Session.ID
 		w.f.fault("extend", 1, verdict{delay: time.Minute})
 		time.AfterFunc(10*time.Second, func() { _ = w.f.destroy(t.Context(), id) })
-		fails[*ExtendError](t, errOf(r.Extend(t.Context(), id, 4)), "terminal state", "reserved for 2")
+		fails[*ExtendError](t, errOf(r.Extend(t.Context(), Known{ID: id}, 4)), "terminal state", "reserved for 2")
 		w.state["box"].Session.Status = shopper.Stopped
 	})
 }

@@ -286,15 +286,15 @@ func TestSandboxExtend(t *testing.T) {
 	rental, err := s.apply(t.Context(), r, s.order("box"))
 	ok(t, err)
 	ok(t, s.s.SetFaults(sandbox.Rule{Route: extendRoute, Nth: 1, Fault: sandbox.LoseAnswerAfter}))
-	got, err := r.Extend(t.Context(), rental.Session.ID, 4)
+	got, err := r.Extend(t.Context(), Known{ID: rental.Session.ID}, 4)
 	if err != nil || got.ReservationHours != 4 {
 		t.Errorf("lost after effect: %d hours, %v", got.ReservationHours, err)
 	}
 	ok(t, s.s.SetFaults(sandbox.Rule{Route: extendRoute, Nth: 1, Fault: sandbox.Status, Value: 429}))
-	fails[*ExtendError](t, errOf(r.Extend(t.Context(), rental.Session.ID, 6)), "reserved for 4")
+	fails[*ExtendError](t, errOf(r.Extend(t.Context(), Known{ID: rental.Session.ID}, 6)), "reserved for 4")
 	s.s.Advance(90 * time.Minute)
-	fails[*ExtendError](t, errOf(r.Extend(t.Context(), rental.Session.ID, 12+3)), "reserved for 4")
-	got, err = r.Extend(t.Context(), rental.Session.ID, 6)
+	fails[*ExtendError](t, errOf(r.Extend(t.Context(), Known{ID: rental.Session.ID}, 12+3)), "reserved for 4")
+	got, err = r.Extend(t.Context(), Known{ID: rental.Session.ID}, 6)
 	if err != nil || got.ReservationHours != 6 {
 		t.Errorf("at last: %d hours, %v", got.ReservationHours, err)
 	}

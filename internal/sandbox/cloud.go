@@ -136,7 +136,7 @@ type createRequest struct {
 // Create rents a machine. It gives up, with nothing rented, when ctx ends while
 // the cloud still keeps the service waiting; but the cloud goes on for a service
 // that was killed.
-func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) { //nolint:contextcheck // whoever was killed waits no more
+func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) { //nolint:contextcheck // not of one killed
 	about := subject{offer: req.offerID, consumer: req.consumer}
 	terms := c.createTerms(req, about)
 	if terms.killed {

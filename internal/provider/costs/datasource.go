@@ -67,7 +67,8 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "What has been spent, as the shopper keeps account: by whole hours, and not the clouds' own bills. Of one" +
-			" session, of one consumer in a period, or, with neither, of everybody in the current month.",
+			" session, of one consumer in a period, or, with neither, of everybody in the current month. Where the shopper can't say," +
+			" that is a warning, and the results are null.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
 				Optional: true,
@@ -119,9 +120,8 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	defer cancel()
 	diags, err := m.read(ctx, d.data.Client)
 	resp.Diagnostics.Append(diags...)
-	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not read costs", err))
-		return
+	if err != nil { // no error, which would stand in the way of a destroy
+		resp.Diagnostics.Append(diagnostic.Warning("Could not read costs", err))
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
@@ -132,12 +132,15 @@ func (m *model) read(ctx context.Context, client *shopper.Client) (diag.Diagnost
 	m.ByCloud, m.ByGPUType = types.MapNull(types.Float64Type), types.MapNull(types.Float64Type)
 	if id := m.SessionID.ValueString(); id != "" {
 		cost, err := client.SessionCost(ctx, id)
+		if err != nil {
+			return nil, err
+		}
 		m.TotalCost, m.SessionCount = types.Float64Value(cost.TotalCost), types.Int64Value(1)
 		m.Currency = types.StringValue(usd)
 		if cost.Currency != "" {
 			m.Currency = types.StringValue(cost.Currency)
 		}
-		return nil, err
+		return nil, nil
 	}
 	var sum shopper.CostSummary
 	var err error

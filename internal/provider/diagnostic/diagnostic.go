@@ -25,6 +25,14 @@ func Error(what string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(summary(what, err), detail(err))
 }
 
+// NotRead is Error for a data source that could not be read. What it would say instead
+// could replace or release machines, so it is no warning; and a destroy, which reads
+// first, has a way around it.
+func NotRead(what string, err error) diag.Diagnostic {
+	return diag.NewErrorDiagnostic(summary(what, err), detail(err)+
+		"\n\nIf this stands in the way of a destroy, which reads data sources first, run that with -refresh=false.")
+}
+
 // Warning turns err into a warning.
 func Warning(what string, err error) diag.Diagnostic {
 	return diag.NewWarningDiagnostic(summary(what, err), detail(err))

@@ -20,7 +20,7 @@ const (
 )
 
 // ProblemText describes those words.
-const ProblemText = "`unreachable`, `credentials` (the machine, the server or the shopper refuses them), `host_key` (the machine shows" +
+const ProblemText = "`unreachable`, `credentials` (the machine, the server or the shopper refuses them, or there are none), `host_key` (the machine shows" +
 	" another one than the given), `timeout`, or `unhealthy` for all else."
 
 // Problem says which kind of trouble err is, "" for none.
@@ -29,7 +29,7 @@ func Problem(err error) string {
 		return ""
 	}
 	switch host.KindOf(err) {
-	case host.AuthFailed, host.AgentFailed:
+	case host.AuthFailed, host.AgentFailed, host.BadKey:
 		return Credentials
 	case host.HostKeyChanged:
 		return HostKey

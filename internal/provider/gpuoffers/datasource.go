@@ -215,7 +215,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 
 	offers, err := d.data.Client.Offers(ctx, "")
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not list offers", err))
+		resp.Diagnostics.Append(diagnostic.NotRead("Could not list offers", err))
 		return
 	}
 	fit, rejected := m.requirements(ctx, resp).Select(offers, int(m.ReservationHours.ValueInt64()))

@@ -17,6 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -52,24 +53,23 @@ func (a *ExtendAction) Configure(_ context.Context, req action.ConfigureRequest,
 
 // Schema describes the action.
 func (a *ExtendAction) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
-	hours := []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Extends a session's reservation, up to twelve hours from its start. Where the session is a resource of a" +
-			" configuration, its `reservation_hours` there has to be raised as well, or be left to the action with `lifecycle {" +
-			" ignore_changes = [reservation_hours] }`. Needs Terraform 1.14.",
+		MarkdownDescription: "Extends a session's reservation, as far as the shopper's own limit allows: twelve hours from its start," +
+			" unless its operator has set another. A resource's `reservation_hours` is met by any longer reservation, so nothing has to" +
+			" be changed there. Needs Terraform 1.14.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
 				Required: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},
 				MarkdownDescription: "The session's id.",
 			},
 			"reservation_hours": schema.Int64Attribute{
-				Optional: true, Validators: hours,
+				Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1)},
 				MarkdownDescription: "Hours from the session's start to its end, as of the resource. A session that is reserved for as long" +
 					" or longer stays as it is, however often the action is invoked. Either this or `additional_hours`.",
 			},
 			"additional_hours": schema.Int64Attribute{
-				Optional: true, Validators: hours,
-				MarkdownDescription: "Hours to add, each time that the action is invoked.",
+				Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
+				MarkdownDescription: "Hours to add, 1 to 12, each time that the action is invoked.",
 			},
 			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Default `10m`."}),
 		},
@@ -113,7 +113,7 @@ func (a *ExtendAction) Invoke(ctx context.Context, req action.InvokeRequest, res
 		return
 	}
 	say("Extending it from %d to %d hours, at %s an hour", before.ReservationHours, wanted, price(before))
-	after, err := a.data.Renter.Extend(ctx, id, wanted)
+	after, err := a.data.Renter.Extend(ctx, rental.Known{ID: id}, wanted)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not extend session "+id, err))
 		return

@@ -131,7 +131,8 @@ func (c *creation) login(ctx context.Context, s shopper.Session, privateKey stri
 	return nil
 }
 
-// Update extends the reservation. Everything else that changes in place changes
+// Update extends the reservation, and releases what a crashed run left under the
+// name. Everything else that changes in place changes
 // nothing on the machine.
 func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	defer orphan.Working()()
@@ -147,13 +148,14 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	session, err := r.data.Renter.Extend(ctx, state.ID.ValueString(), plan.hours())
+	r.releaseLeftovers(ctx, state.Name, &resp.Diagnostics)
+	keys, diags := state.sshOf(ctx)
+	resp.Diagnostics.Append(diags...)
+	session, err := r.data.Renter.Extend(ctx, r.known(state, keys), plan.hours())
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not extend session "+state.ID.ValueString(), err))
 		return
 	}
-	keys, diags := state.sshOf(ctx)
-	resp.Diagnostics.Append(diags...)
 	before, failed := pending(ctx, req.Private)
 	if !failed {
 		before.keys, _ = state.authorizedKeys(ctx)

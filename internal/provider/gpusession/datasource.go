@@ -68,8 +68,9 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	}
 	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."})
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "One session, whoever rented it: what is left of its time, what it has cost, whether SSH is up.",
-		Attributes:          attributes,
+		MarkdownDescription: "One session, whoever rented it: what is left of its time, what it has cost, whether SSH is up. Where there" +
+			" is none, or several have the name, that is a warning, and all else is null.",
+		Attributes: attributes,
 	}
 }
 
@@ -91,8 +92,13 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	session, err := d.find(ctx, m.ID.ValueString(), m.Name.ValueString())
+	if shopper.IsNotFound(err) || errors.Is(err, errNotOne) { // no error, which would stand in the way of a destroy
+		resp.Diagnostics.Append(diagnostic.Warning("Could not find the session", err))
+		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+		return
+	}
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not find the session", err))
+		resp.Diagnostics.Append(diagnostic.NotRead("Could not read the session", err))
 		return
 	}
 	views, diags := sessionview.Show(ctx, d.data.Client, []shopper.Session{session}, time.Now())
@@ -100,6 +106,9 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	m.Model = views[0]
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
+
+// errNotOne is returned for a name that isn't that of one session.
+var errNotOne = errors.New("not found")
 
 func (d *DataSource) find(ctx context.Context, id, name string) (shopper.Session, error) {
 	if id != "" {
@@ -119,11 +128,11 @@ func (d *DataSource) find(ctx context.Context, id, name string) (shopper.Session
 	}
 	switch len(found) {
 	case 0:
-		return shopper.Session{}, fmt.Errorf("%s has no session %q that has not ended; one that has ended is found by its id",
-			d.data.Consumer, name)
+		return shopper.Session{}, fmt.Errorf("%w: %s has no session %q that has not ended; one that has ended is found by its id",
+			errNotOne, d.data.Consumer, name)
 	case 1:
 		return found[0], nil
 	}
-	return shopper.Session{}, errors.New("several sessions of " + d.data.Consumer + " have that name: " + strings.Join(ids, ", ") +
-		"; say which one is meant by its id")
+	return shopper.Session{}, fmt.Errorf("%w: several sessions of %s have that name: %s; say which one is meant by its id", errNotOne,
+		d.data.Consumer, strings.Join(ids, ", "))
 }

@@ -140,7 +140,7 @@ func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list
 		"cloud": types.StringValue(s.Cloud), "gpu_type": types.StringValue(s.GPUType),
 		"gpu_count":      types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
 		"price_per_hour": types.Float64Value(s.PricePerHour), "consumer_id": types.StringValue(s.ConsumerID),
-		"created_at": moment(s.CreatedAt), "expires_at": moment(s.ExpiresAt), "reservation_hours": hours,
+		"created_at": moment(s.CreatedAt), "expires_at": moment(s.ExpiresAt), "reservation_hours": hours, "reserved_hours": hours,
 		"workload_type": text(string(s.WorkloadType)), "template_hash_id": text(s.TemplateHashID),
 	} {
 		result.Diagnostics.Append(result.Resource.SetAttribute(ctx, path.Root(name), value)...)

@@ -30,20 +30,21 @@ type model struct {
 	AuthorizedKeys    types.List   `tfsdk:"authorized_keys"`
 	RetainPrivateKey  types.Bool   `tfsdk:"retain_private_key"`
 
-	ID           types.String   `tfsdk:"id"`
-	Status       types.String   `tfsdk:"status"`
-	Cloud        types.String   `tfsdk:"cloud"`
-	GPUType      types.String   `tfsdk:"gpu_type"`
-	GPUCount     types.Int64    `tfsdk:"gpu_count"`
-	VRAMGB       types.Int64    `tfsdk:"vram_gb"`
-	Location     types.String   `tfsdk:"location"`
-	PricePerHour types.Float64  `tfsdk:"price_per_hour"`
-	ConsumerID   types.String   `tfsdk:"consumer_id"`
-	ShopperURL   types.String   `tfsdk:"shopper_url"`
-	CreatedAt    types.String   `tfsdk:"created_at"`
-	ExpiresAt    types.String   `tfsdk:"expires_at"`
-	SSH          types.Object   `tfsdk:"ssh"`
-	Timeouts     timeouts.Value `tfsdk:"timeouts"`
+	ID            types.String   `tfsdk:"id"`
+	Status        types.String   `tfsdk:"status"`
+	Cloud         types.String   `tfsdk:"cloud"`
+	GPUType       types.String   `tfsdk:"gpu_type"`
+	GPUCount      types.Int64    `tfsdk:"gpu_count"`
+	VRAMGB        types.Int64    `tfsdk:"vram_gb"`
+	Location      types.String   `tfsdk:"location"`
+	PricePerHour  types.Float64  `tfsdk:"price_per_hour"`
+	ConsumerID    types.String   `tfsdk:"consumer_id"`
+	ShopperURL    types.String   `tfsdk:"shopper_url"`
+	CreatedAt     types.String   `tfsdk:"created_at"`
+	ExpiresAt     types.String   `tfsdk:"expires_at"`
+	ReservedHours types.Int64    `tfsdk:"reserved_hours"`
+	SSH           types.Object   `tfsdk:"ssh"`
+	Timeouts      timeouts.Value `tfsdk:"timeouts"`
 }
 
 type requirementsModel struct {
@@ -67,7 +68,17 @@ type identityModel struct {
 // defaultHours is the reservation where none is given: the least there is.
 const defaultHours = 1
 
+// hours are those that are requested, 0 where none are.
 func (m model) hours() int { return int(m.ReservationHours.ValueInt64()) }
+
+// reserved are the hours that the session is reserved for. A state that was written
+// before it held them has those that were requested.
+func (m model) reserved() int {
+	if m.ReservedHours.IsNull() {
+		return m.hours()
+	}
+	return int(m.ReservedHours.ValueInt64())
+}
 
 // requirements reads the attribute into what the rental package judges. Unknown
 // parts ask for nothing.
@@ -113,7 +124,7 @@ func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
 		Name:               m.Name.ValueString(),
 		Requirements:       needs,
 		MaxAttempts:        int(m.MaxAttempts.ValueInt64()),
-		Hours:              m.hours(),
+		Hours:              max(m.hours(), defaultHours),
 		WorkloadType:       m.WorkloadType.ValueString(),
 		TemplateHashID:     m.TemplateHashID.ValueString(),
 		OnStartCmd:         m.OnStartCmd.ValueString(),
@@ -142,7 +153,8 @@ func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string)
 }
 
 // setSession fills in what the service tells of a session. It never tells the
-// keys, which are kept.
+// keys, which are kept, as is an address that it tells no more: what logs in to the
+// machine can't be planned without one, nor destroyed.
 func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.Keys) diag.Diagnostics {
 	m.ID = types.StringValue(s.ID)
 	m.Status = types.StringValue(string(s.Status))
@@ -154,16 +166,18 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	m.ConsumerID = types.StringValue(s.ConsumerID)
 	m.CreatedAt = moment(s.CreatedAt)
 	m.ExpiresAt = moment(s.ExpiresAt)
+	m.ReservedHours = types.Int64Null()
 	if s.ReservationHours > 0 {
-		m.ReservationHours = types.Int64Value(int64(s.ReservationHours))
+		m.ReservedHours = types.Int64Value(int64(s.ReservationHours))
 	}
 	if m.WorkloadType.IsNull() || m.WorkloadType.IsUnknown() {
 		m.WorkloadType = text(string(s.WorkloadType))
 	}
-	keys.Host, keys.User = text(s.SSHHost), text(s.SSHUser)
-	keys.Port = types.Int64Null()
-	if s.SSHPort > 0 {
-		keys.Port = types.Int64Value(int64(s.SSHPort))
+	if s.SSHHost != "" {
+		keys.Host, keys.Port, keys.User = text(s.SSHHost), types.Int64Null(), text(s.SSHUser)
+		if s.SSHPort > 0 {
+			keys.Port = types.Int64Value(int64(s.SSHPort))
+		}
 	}
 	ssh, diags := types.ObjectValueFrom(ctx, sshattr.AttributeTypes(ctx).AttrTypes, keys)
 	m.SSH = ssh
@@ -177,14 +191,19 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 func (m *model) setUpdated(ctx context.Context, s shopper.Session, keys sshattr.Keys) diag.Diagnostics {
 	plan := *m
 	diags := m.setSession(ctx, s, keys)
-	m.ReservationHours = plan.ReservationHours
+	if !plan.ReservedHours.IsUnknown() {
+		m.ReservedHours = plan.ReservedHours
+	}
 	if !plan.ExpiresAt.IsUnknown() {
 		m.ExpiresAt = plan.ExpiresAt
 	}
 	if !plan.SSH.IsUnknown() {
 		m.SSH = plan.SSH
 	}
-	m.Status, m.Cloud, m.GPUType, m.GPUCount, m.PricePerHour = plan.Status, plan.Cloud, plan.GPUType, plan.GPUCount, plan.PricePerHour
+	if !plan.Status.IsUnknown() {
+		m.Status = plan.Status
+	}
+	m.Cloud, m.GPUType, m.GPUCount, m.PricePerHour = plan.Cloud, plan.GPUType, plan.GPUCount, plan.PricePerHour
 	return diags
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
@@ -30,35 +29,6 @@ const importedKey = "imported"
 // are.
 const pendingKey = "keys_pending"
 
-// replaceKnown replaces the machine when the attribute changes, unless the
-// session was imported and the attribute's value is not known.
-type replaceKnown struct{}
-
-func (replaceKnown) Description(context.Context) string {
-	return "A change replaces the machine."
-}
-func (m replaceKnown) MarkdownDescription(ctx context.Context) string { return m.Description(ctx) }
-
-func (replaceKnown) PlanModifyString(ctx context.Context, req planmodifier.StringRequest, resp *planmodifier.StringResponse) {
-	resp.RequiresReplace = !creating(req.State.Raw.IsNull(), req.Plan.Raw.IsNull()) &&
-		replaces(ctx, req.ConfigValue, req.PlanValue, req.StateValue, req.Private)
-}
-
-func (replaceKnown) PlanModifyInt64(ctx context.Context, req planmodifier.Int64Request, resp *planmodifier.Int64Response) {
-	resp.RequiresReplace = !creating(req.State.Raw.IsNull(), req.Plan.Raw.IsNull()) &&
-		replaces(ctx, req.ConfigValue, req.PlanValue, req.StateValue, req.Private)
-}
-
-// replaces reports whether going from state to plan takes another machine.
-func replaces(ctx context.Context, config, plan, state attr.Value, private privateState) bool {
-	if plan.Equal(state) || config.IsNull() && plan.IsUnknown() {
-		return false // the same, or nobody asks for anything
-	}
-	return !state.IsNull() || !marked(ctx, private, importedKey)
-}
-
-func creating(noState, noPlan bool) bool { return noState || noPlan }
-
 // privateState is the part of the framework's private state that is used here.
 type privateState interface {
 	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
@@ -69,75 +39,56 @@ func marked(ctx context.Context, private privateState, key string) bool {
 	return value != nil
 }
 
-// replaceUnmet replaces the machine when it doesn't meet changed requirements.
-type replaceUnmet struct{}
-
-func (replaceUnmet) Description(context.Context) string {
-	return "A change that the rented machine doesn't meet replaces it."
-}
-func (m replaceUnmet) MarkdownDescription(ctx context.Context) string { return m.Description(ctx) }
-
-func (replaceUnmet) PlanModifyObject(ctx context.Context, req planmodifier.ObjectRequest, resp *planmodifier.ObjectResponse) {
-	if creating(req.State.Raw.IsNull(), req.Plan.Raw.IsNull()) || req.PlanValue.IsNull() || req.PlanValue.Equal(req.StateValue) {
-		return
-	}
-	var state model
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	reasons, diags := state.unmet(ctx, req.PlanValue)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	if len(reasons) == 0 {
-		warnUnknown(ctx, req, state, resp)
-		return
-	}
-	resp.RequiresReplace = true
-	resp.Diagnostics.AddAttributeWarning(req.Path, "Machine will be replaced",
-		fmt.Sprintf("Session %s does not meet the new requirements. %s.", state.ID.ValueString(), strings.Join(reasons, "; ")))
-}
-
-// warnUnknown tells what happens to an update whose requirements turn out to be
-// unmet: only the apply knows them, and it can't turn an update into a
-// replacement any more.
-func warnUnknown(ctx context.Context, req planmodifier.ObjectRequest, state model, resp *planmodifier.ObjectResponse) {
-	if value, err := req.PlanValue.ToTerraformValue(ctx); err != nil || value.IsFullyKnown() {
-		return
-	}
-	resp.Diagnostics.AddAttributeWarning(req.Path, about("Requirements are not known yet", state.Name),
-		fmt.Sprintf("They depend on something that only the apply will know. Session %s is kept if it meets them. If it doesn't, the apply"+
-			" stops with \"Provider produced inconsistent final plan\" and changes nothing about the session; the next plan knows them, and"+
-			" replaces it. To have that decided before anything is applied, apply what they depend on first (-target).",
-			state.ID.ValueString()))
-}
-
-// unmet says which of the requirements the machine in state doesn't meet.
-func (m model) unmet(ctx context.Context, needs types.Object) ([]string, diag.Diagnostics) {
-	wanted, diags := requirements(ctx, needs)
-	return wanted.Unmet(m.session(), int(m.VRAMGB.ValueInt64())), diags
-}
-
-// replaced reports whether going from state to plan takes another machine. The
-// attributes' own modifiers have decided the same, and nobody tells ModifyPlan.
-func replaced(ctx context.Context, config, state, plan model, private privateState) (bool, diag.Diagnostics) {
-	for _, values := range [][3]attr.Value{
-		{config.Name, plan.Name, state.Name},
-		{config.OfferID, plan.OfferID, state.OfferID},
-		{config.WorkloadType, plan.WorkloadType, state.WorkloadType},
-		{config.DiskGB, plan.DiskGB, state.DiskGB},
-		{config.TemplateHashID, plan.TemplateHashID, state.TemplateHashID},
-		{config.OnStartCmd, plan.OnStartCmd, state.OnStartCmd},
-		{config.StoragePolicy, plan.StoragePolicy, state.StoragePolicy},
+// replacing returns the attributes for whose sake the plan takes another machine.
+// It is the one place that decides.
+func replacing(ctx context.Context, private privateState, config, state, plan model, diags *diag.Diagnostics) path.Paths {
+	var at path.Paths
+	imported := marked(ctx, private, importedKey)
+	for _, a := range []struct {
+		name                string
+		config, plan, state attr.Value
+	}{
+		{"name", config.Name, plan.Name, state.Name},
+		{"offer_id", config.OfferID, plan.OfferID, state.OfferID},
+		{"workload_type", config.WorkloadType, plan.WorkloadType, state.WorkloadType},
+		{"disk_gb", config.DiskGB, plan.DiskGB, state.DiskGB},
+		{"template_hash_id", config.TemplateHashID, plan.TemplateHashID, state.TemplateHashID},
+		{"on_start_cmd", config.OnStartCmd, plan.OnStartCmd, state.OnStartCmd},
+		{"storage_policy", config.StoragePolicy, plan.StoragePolicy, state.StoragePolicy},
 	} {
-		if replaces(ctx, values[0], values[1], values[2], private) {
-			return true, nil
+		switch {
+		case a.plan.Equal(a.state), a.config.IsNull() && a.plan.IsUnknown(): // the same, or nobody asks for anything
+		case a.state.IsNull() && imported: // not known, so the configuration's value is adopted
+		default:
+			at.Append(path.Root(a.name))
 		}
 	}
-	if plan.Requirements.IsNull() || plan.Requirements.Equal(state.Requirements) {
-		return false, nil
+	if !plan.Requirements.IsNull() && !plan.Requirements.Equal(state.Requirements) && unmet(ctx, state, plan.Requirements, diags) {
+		at.Append(path.Root("requirements"))
 	}
-	reasons, diags := state.unmet(ctx, plan.Requirements)
-	return len(reasons) > 0, diags
+	return at
+}
+
+// unmet reports whether the machine in state doesn't meet new requirements, and
+// warns of what becomes of it.
+func unmet(ctx context.Context, state model, needs types.Object, diags *diag.Diagnostics) bool {
+	at := path.Root("requirements")
+	wanted, d := requirements(ctx, needs)
+	diags.Append(d...)
+	if reasons := wanted.Unmet(state.session(), int(state.VRAMGB.ValueInt64())); len(reasons) > 0 {
+		diags.AddAttributeWarning(at, "Machine will be replaced",
+			fmt.Sprintf("Session %s does not meet the new requirements. %s.", state.ID.ValueString(), strings.Join(reasons, "; ")))
+		return true
+	}
+	// Only the apply knows the rest, and it can't turn an update into a replacement any more.
+	if value, err := needs.ToTerraformValue(ctx); err == nil && !value.IsFullyKnown() {
+		diags.AddAttributeWarning(at, about("Requirements are not known yet", state.Name),
+			fmt.Sprintf("They depend on something that only the apply will know. Session %s is kept if it meets them. If it doesn't, the"+
+				" apply stops with \"Provider produced inconsistent final plan\" and changes nothing about the session; the next plan knows"+
+				" them, and replaces it. To have that decided before anything is applied, apply what they depend on first (-target).",
+				state.ID.ValueString()))
+	}
+	return false
 }
 
 // session is what state tells of the session.
@@ -154,13 +105,15 @@ func (m model) session() shopper.Session {
 	}
 }
 
-// ModifyPlan decides what can be decided before anything is rented or extended.
+// ModifyPlan decides what can be decided before anything is rented or extended. What
+// state or the service has to do with is no error here: a destroy plans first, and an
+// error would keep the machine.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "planning a session")
 	if req.Plan.Raw.IsNull() {
 		return
 	}
-	var plan model
+	var config, state, plan model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -169,15 +122,21 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		r.planCreate(plan, resp)
 		return
 	}
-	var config, state model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	another, diags := replaced(ctx, config, state, plan, req.Private)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() || another {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	resp.RequiresReplace = replacing(ctx, req.Private, config, state, plan, &resp.Diagnostics)
+	if len(resp.RequiresReplace) > 0 {
 		return
 	}
 	planHours(ctx, state, plan, resp)
+	if r.data != nil && r.data.Renter != nil && warnLeftovers(r.data.Renter, state.Name.ValueString(), new(diag.Diagnostics)) {
+		// Read has warned of it. A plan releases nothing, and an apply that changes nothing
+		// is not called.
+		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("status"), types.StringUnknown())...)
+	}
 	if marked(ctx, req.Private, pendingKey) || !plan.retains() && state.retains() {
 		// The keys are yet to be settled, and the one-time key may leave state.
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, sshattr.Path(), types.ObjectUnknown(sshattr.AttributeTypes(ctx).AttrTypes))...)
@@ -213,22 +172,16 @@ func (r *Resource) planCreate(plan model, resp *resource.ModifyPlanResponse) {
 	warnLeftovers(r.data.Renter, plan.Name.ValueString(), &resp.Diagnostics)
 }
 
-// planHours judges a changed reservation.
+// planHours plans an extension where more hours are requested than are reserved.
+// Whether the shopper grants it is its own answer at apply.
 func planHours(ctx context.Context, state, plan model, resp *resource.ModifyPlanResponse) {
-	from, to := state.hours(), plan.hours()
-	at := path.Root("reservation_hours")
 	switch {
-	case plan.ReservationHours.IsUnknown():
+	case plan.ReservationHours.IsUnknown(), plan.hours() > state.reserved():
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
-		return
-	case to == from:
-		return
-	case to < from:
-		resp.Diagnostics.AddAttributeError(at, "Reservation can't be shortened",
-			fmt.Sprintf("The machine is reserved for %d hours, until %s, and the shopper can't shorten that. Keep reservation_hours = %d;"+
-				" to stop paying earlier, destroy the session. To have a shorter reservation, destroy it first, or taint it.", from,
-				state.ExpiresAt.ValueString(), from))
-		return
+		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("reserved_hours"), types.Int64Unknown())...)
+	case max(plan.hours(), defaultHours) < state.hours():
+		resp.Diagnostics.AddAttributeWarning(path.Root("reservation_hours"), about("Reservation is not shortened", state.Name),
+			fmt.Sprintf("The shopper can't shorten a reservation. Session %s stays reserved for %d hours and is paid for until %s. To stop"+
+				" paying earlier, destroy it.", state.ID.ValueString(), state.reserved(), state.ExpiresAt.ValueString()))
 	}
-	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
 }

@@ -62,7 +62,8 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "reading a session")
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
+	if resp.Diagnostics.HasError() || !r.data.CanRead(&resp.Diagnostics) {
 		return
 	}
 	timeout, diags := state.Timeouts.Read(ctx, readTimeout)
@@ -71,7 +72,6 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	defer cancel()
 
 	id := state.ID.ValueString()
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
 	keys, diags := state.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
 	session, ended, err := r.data.Renter.Inspect(ctx, r.known(state, keys))

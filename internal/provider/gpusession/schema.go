@@ -15,7 +15,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/float64planmodifier"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
@@ -44,7 +43,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A rented GPU machine. Creating it rents the cheapest offer that meets the requirements, and waits until" +
 			" the machine can be logged in to; destroying it gives the machine back and waits for the proof. The shopper ends every" +
-			" machine at the end of its reservation, and twelve hours after it was rented at the latest.",
+			" machine at the end of its reservation, and at the latest when its own limit is reached (twelve hours after it was rented," +
+			" unless its operator has set another).",
 		Attributes: attributes,
 	}
 }
@@ -52,15 +52,14 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 func arguments(ctx context.Context) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"name": schema.StringAttribute{
-			Required:      true,
-			PlanModifiers: []planmodifier.String{replaceKnown{}},
-			Validators:    []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
+			Required:   true,
+			Validators: []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
 			MarkdownDescription: "Name of the rental, one of its own among the sessions of the provider's `consumer_id`: by it a machine" +
 				" is found again after a crash. Changing it replaces the machine.",
 		},
 		"offer_id": schema.StringAttribute{
 			Optional: true, Computed: true,
-			PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown(), replaceKnown{}},
+			PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
 			Validators:    []validator.String{validate.String("must be an offer's id", shopper.ValidateID)},
 			MarkdownDescription: "Rent this offer and no other. Either this or `requirements`. As a result it is the offer that was" +
 				" rented.",
@@ -72,40 +71,35 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 				" Default 3.",
 		},
 		"reservation_hours": schema.Int64Attribute{
-			Optional: true, Computed: true, Default: int64default.StaticInt64(defaultHours),
-			Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
-			MarkdownDescription: "Hours from the rental's start to its end, 1 to 12. Default 1. Raising it extends the reservation in" +
-				" place; it can't be lowered.",
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
+			MarkdownDescription: "The least that is requested: hours from the rental's start to its end, 1 to 12. Without it a new machine is" +
+				" reserved for 1 hour. Raising it above `reserved_hours` extends the reservation in place. A longer reservation meets it," +
+				" and is not shortened: lowering it changes nothing on the machine.",
 		},
 		"workload_type": schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(string(shopper.WorkloadLLMVLLM)),
-			PlanModifiers: []planmodifier.String{replaceKnown{}},
-			Validators:    []validator.String{stringvalidator.OneOf(workloadTypes()...)},
+			Validators: []validator.String{stringvalidator.OneOf(workloadTypes()...)},
 			MarkdownDescription: "What the shopper is told that the machine is for. Default `llm_vllm`, which leaves the machine as it" +
 				" is; `llm` makes the shopper install Ollama on it.",
 		},
 		"disk_gb": schema.Int64Attribute{
 			Optional:            true,
-			PlanModifiers:       []planmodifier.Int64{replaceKnown{}},
 			Validators:          []validator.Int64{int64validator.Between(1, 16384)},
 			MarkdownDescription: "Disk to ask for, in GB. Only Vast.ai honours it (default there 50).",
 		},
 		"template_hash_id": schema.StringAttribute{
 			Optional:            true,
-			PlanModifiers:       []planmodifier.String{replaceKnown{}},
 			Validators:          []validator.String{validate.String("must be a template's hash id", shopper.ValidateID)},
 			MarkdownDescription: "Template to start the machine from (Vast.ai only).",
 		},
 		"on_start_cmd": schema.StringAttribute{
-			Optional:      true,
-			PlanModifiers: []planmodifier.String{replaceKnown{}},
-			Validators:    []validator.String{validate.NotEmpty()},
+			Optional:   true,
+			Validators: []validator.String{validate.NotEmpty()},
 			MarkdownDescription: "Command that the machine runs when it starts (Vast.ai and TensorDock). The shopper stores it: put no" +
 				" secret in it.",
 		},
 		"storage_policy": schema.StringAttribute{
 			Optional:            true,
-			PlanModifiers:       []planmodifier.String{replaceKnown{}},
 			Validators:          []validator.String{stringvalidator.OneOf(string(shopper.StorageDestroy), string(shopper.StoragePreserve))},
 			MarkdownDescription: "`destroy` or `preserve`. The shopper stores it and enforces it nowhere.",
 		},
@@ -153,8 +147,7 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 		}
 	}
 	return schema.SingleNestedAttribute{
-		Optional:      true,
-		PlanModifiers: []planmodifier.Object{replaceUnmet{}},
+		Optional: true,
 		MarkdownDescription: "What the machine must be. The cheapest offer that fits is rented; between equal prices the more reliable" +
 			" one. A change that the rented machine still meets is an update in place, any other replaces it; prices and offers that" +
 			" move never do. Terraform ignores a misspelt name in here without a word: the plan shows what will be asked for.",
@@ -230,7 +223,8 @@ func computed() map[string]schema.Attribute {
 			MarkdownDescription: "When the reservation ends and the shopper ends the machine (RFC 3339, UTC).",
 			PlanModifiers:       []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
 		},
-		"ssh": ssh,
+		"reserved_hours": number("Hours from the rental's start to its end that are really reserved, extensions by others included."),
+		"ssh":            ssh,
 	}
 }
 

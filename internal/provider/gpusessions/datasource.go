@@ -132,7 +132,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 
 	all, err := d.data.Client.Sessions(ctx, shopper.SessionFilter{})
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not list sessions", err))
+		resp.Diagnostics.Append(diagnostic.NotRead("Could not list sessions", err))
 		return
 	}
 	now := time.Now()

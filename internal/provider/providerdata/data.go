@@ -74,6 +74,18 @@ func From(stored any, diags *diag.Diagnostics) *Data {
 	return data
 }
 
+// CanRead is Ready for the refresh of a resource, where settings that are not known
+// are a warning. A destroy refreshes first, in a plan of changes that it never makes:
+// what is not known in there is known when it releases.
+func (d *Data) CanRead(diags *diag.Diagnostics) bool {
+	if d == nil || len(d.Unknown) == 0 {
+		return d.Ready(diags)
+	}
+	diags.AddWarning("Provider settings are not known", fmt.Sprintf("The provider's %s depends on something that is not known yet, so"+
+		" nothing was asked. State stays as it is.", strings.Join(d.Unknown, ", ")))
+	return false
+}
+
 // Ready adds an error when nothing can be asked of the shopper yet.
 func (d *Data) Ready(diags *diag.Diagnostics) bool {
 	switch {

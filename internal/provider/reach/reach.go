@@ -84,8 +84,7 @@ type Target struct {
 	ca     string // PEM; "" = the system's own
 }
 
-// Read turns the arguments into a target. A login that can't even be tried is an
-// error of the arguments.
+// Read turns the arguments into a target.
 func Read(ctx context.Context, data *providerdata.Data, server Server) (Target, diag.Diagnostics) {
 	t := Target{URL: server.BaseURL.ValueString(), apiKey: server.APIKey.ValueString(), ca: server.CACertificate.ValueString()}
 	if t.URL == "" {
@@ -98,10 +97,6 @@ func Read(ctx context.Context, data *providerdata.Data, server Server) (Target, 
 	diags := server.SSH.As(ctx, &m, basetypes.ObjectAsOptions{})
 	cfg := m.Config(data.Credentials())
 	t.SSH = &cfg
-	if !diags.HasError() && len(cfg.PrivateKeys) == 0 && cfg.AgentSocket == "" {
-		diags.AddAttributeError(sshattr.Path().AtName("private_key"), "No key to log in with", "ssh.private_key is not given, and the"+
-			" provider has no ssh credentials. Give the one or the other: the provider's ssh.private_key or ssh.agent.")
-	}
 	return t, diags
 }
 
@@ -173,10 +168,4 @@ func (r *Route) Close() {
 	if r.Machine != nil {
 		_ = r.Machine.Close()
 	}
-}
-
-// WrongArguments reports an error that no state of machine or server can explain.
-func WrongArguments(err error) bool {
-	kind := host.KindOf(err)
-	return kind == host.BadKey || kind == host.BadConfig
 }

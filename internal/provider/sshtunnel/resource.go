@@ -79,6 +79,7 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 			" of it. A data source keeps what it is given: it gets a `local_port` that both know, and a `depends_on` that has the" +
 			" tunnel open while it is read. Otherwise each run, and plan and apply each, gets a port of its own. A connection to" +
 			" the machine that drops is made again, six attempts in a row at most; connections through the tunnel break when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
+			" A machine that can't be logged in to is a warning, so that it can be destroyed; what connects is then disconnected." +
 			" Needs Terraform 1.10 or OpenTofu 1.11.",
 		Attributes: map[string]schema.Attribute{
 			"ssh": sshattr.EphemeralArgument(),
@@ -125,6 +126,16 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", err))
 		return
+	}
+	if _, _, lost := t.state(); lost != nil {
+		if ctx.Err() != nil {
+			_ = t.close()
+			resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", lost))
+			return
+		}
+		// No error: a destroy plans first, which opens tunnels, and would keep the machine.
+		d := diagnostic.Warning("Could not open the tunnel", lost)
+		resp.Diagnostics.AddWarning(d.Summary(), d.Detail()+"\n\nWhatever connects to this side's port is disconnected at once.")
 	}
 	key := open.add(t)
 	m.setReach(t.port())

@@ -60,25 +60,27 @@ type tunnel struct {
 
 // start opens a tunnel: it logs in, so that what is wrong with that is known at
 // once, and listens on a port of loopback, a free one for 0. The tunnel outlives
-// ctx.
+// ctx. One that can't log in is given up, for the reason in lost: it listens all the
+// same, so that nobody else gets the port, and closes what connects.
 func start(ctx context.Context, dial dialer, port int, remote string) (*tunnel, error) {
-	machine, err := dial(ctx)
-	if err != nil {
-		return nil, err
-	}
+	machine, lost := dial(ctx)
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort(loopback, fmt.Sprint(port)))
 	if err != nil {
-		_ = machine.Close()
+		if lost == nil {
+			_ = machine.Close()
+		}
 		return nil, fmt.Errorf("this side's port could not be opened: %w", err)
 	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	t := &tunnel{
 		remote: remote, listener: listener, ctx: life, cancel: cancel, dial: dial, slots: make(chan struct{}, maxStreams),
-		machine: machine, changed: make(chan struct{}), streams: map[net.Conn]struct{}{},
+		machine: machine, lost: lost, changed: make(chan struct{}), streams: map[net.Conn]struct{}{},
 	}
 	t.work.Go(t.accept)
-	t.work.Go(t.keep)
+	if lost == nil {
+		t.work.Go(t.keep)
+	}
 	return t, nil
 }
 

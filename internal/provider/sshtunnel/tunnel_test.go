@@ -252,9 +252,23 @@ func TestTunnel_RefusesOnceGivenUp(t *testing.T) {
 func TestTunnel_NotOpened(t *testing.T) {
 	t.Parallel()
 	refused := &host.Error{Op: "connect", Kind: host.AuthFailed}
-	_, err := start(t.Context(), func(context.Context) (login, error) { return nil, refused }, 0, "127.0.0.1:1")
-	if !errors.Is(err, refused) {
-		t.Errorf("got %v", err)
+	tun, err := start(t.Context(), func(context.Context) (login, error) { return nil, refused }, 0, "127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, lost := tun.state(); !errors.Is(lost, refused) {
+		t.Errorf("got %v", lost)
+	}
+	conn, err := net.Dial("tcp", tun.listener.Addr().String())
+	if err != nil {
+		t.Fatalf("nobody listens: %v", err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+	_ = conn.Close()
+	if err := tun.close(); err != nil {
+		t.Error(err)
 	}
 	// QA3-008: a port that is taken leaves no login behind.
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

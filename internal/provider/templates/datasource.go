@@ -135,7 +135,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 		compatible, err = d.compatible(ctx, m.OfferID.ValueString())
 	}
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not list templates", err))
+		resp.Diagnostics.Append(diagnostic.NotRead("Could not list templates", err))
 		return
 	}
 	m.Templates = []templateModel{}

@@ -55,7 +55,8 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.warnPublic(&resp.Diagnostics)
 	}
 	if plan.isPublic() && strings.HasSuffix(ssh.Host.ValueString(), vastDomain) {
-		resp.Diagnostics.AddAttributeError(exposurePath, "Only SSH is reachable", vastText)
+		// No error: a destroy plans first, and would keep the machine. The apply refuses it.
+		resp.Diagnostics.AddAttributeWarning(exposurePath, "Only SSH is reachable", fmt.Sprintf(vastText, "will be"))
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }

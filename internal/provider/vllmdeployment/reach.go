@@ -168,12 +168,12 @@ func (r *Resource) checkPublic(ctx context.Context, plan model, diags *diag.Diag
 		onVast = session.Cloud == vastCloud
 	}
 	if onVast {
-		diags.AddAttributeError(exposurePath, "Only SSH is reachable", vastText)
+		diags.AddAttributeError(exposurePath, "Only SSH is reachable", fmt.Sprintf(vastText, "was"))
 	}
 }
 
 const vastText = "Of a machine of Vast.ai only SSH is reachable from outside, so a public server could not be asked for anything." +
-	" Nothing was started. Set exposure = \"private\" and go through SSH (tunnel_command), or rent a machine of another cloud."
+	" Nothing %s started. Set exposure = \"private\" and go through SSH (tunnel_command), or rent a machine of another cloud."
 
 // warnPublic says what stays open on a public server.
 func (m model) warnPublic(diags *diag.Diagnostics) {

@@ -130,7 +130,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := d.ask(limited, &m, target, &resp.Diagnostics)
-	if err != nil && ctx.Err() != nil || reach.WrongArguments(err) {
+	if err != nil && ctx.Err() != nil { // a canceled run says nothing about the server
 		resp.Diagnostics.Append(diagnostic.Error("Could not ask the server", err))
 		return
 	}

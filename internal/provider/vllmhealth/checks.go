@@ -61,9 +61,8 @@ type patient struct {
 type check func(ctx context.Context, route *reach.Route) (finding, error)
 
 // examine runs all checks at the same time over one connection, so that one that
-// hangs takes no time from the others. It always returns one result for each. The
-// error is about the arguments.
-func (p patient) examine(ctx context.Context, data *providerdata.Data) ([]result, error) {
+// hangs takes no time from the others. It always returns one result for each.
+func (p patient) examine(ctx context.Context, data *providerdata.Data) []result {
 	checks := map[string]check{
 		"gpus": p.gpus, "runtime": p.runtime, "health": health, "model": p.models, "completion": p.complete,
 	}
@@ -75,14 +74,11 @@ func (p patient) examine(ctx context.Context, data *providerdata.Data) ([]result
 		wanted = wanted || !p.skip[name]
 	}
 	if !wanted {
-		return results, nil
+		return results
 	}
 	route, loginErr := p.target.Open(ctx, data)
 	if loginErr == nil {
 		defer route.Close()
-	}
-	if reach.WrongArguments(loginErr) {
-		return nil, loginErr
 	}
 	var running sync.WaitGroup
 	for i, name := range names {
@@ -100,7 +96,7 @@ func (p patient) examine(ctx context.Context, data *providerdata.Data) ([]result
 		})
 	}
 	running.Wait()
-	return results, nil
+	return results
 }
 
 func (r *result) fill(found finding, err error) {

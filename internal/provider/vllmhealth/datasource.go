@@ -159,11 +159,8 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	results, err := p.examine(limited, d.data)
-	if err == nil {
-		err = ctx.Err() // a cancelled run says nothing about the server
-	}
-	if err != nil {
+	results := p.examine(limited, d.data)
+	if err := ctx.Err(); err != nil { // a canceled run says nothing about the server
 		resp.Diagnostics.Append(diagnostic.Error("Could not check the server", err))
 		return
 	}
