@@ -132,7 +132,7 @@ func TestE2ERefusesToDie(t *testing.T) {
 	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, "$0.3 an hour", "Run destroy again")
 	w.accounted(t, []*stack{s}, "a")
 	w.faults(t)
-	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, `last read "stopping"`, "$0.3 an hour")
+	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, "last status was stopping", "$0.3 an hour")
 	w.accounted(t, []*stack{s}, "a")
 	w.advance(t, 11*time.Minute)
 	s.destroy(t)
@@ -152,7 +152,7 @@ func TestE2EEnded(t *testing.T) {
 	s.apply(t)
 	first := w.billing(t, "a")
 	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+first, nil, nil)
-	says(t, s.apply(t), "Warning: Session has ended: a", first, `reads "stopped"`, "released by something else")
+	says(t, s.apply(t), "Warning: Session has ended: a", first, "is stopped", "released by something else")
 	w.accounted(t, []*stack{s}, "a")
 
 	second := w.billing(t, "a")

@@ -273,7 +273,7 @@ func (s *stack) attributes(t *testing.T, name string) map[string]any {
 // entries are the files of the journal's entries.
 func (s *stack) entries(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(s.journal(), "*.json"))
+	files, err := filepath.Glob(filepath.Join(s.journal(), "*", "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

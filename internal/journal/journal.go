@@ -105,10 +105,10 @@ func (j *Journal) path(name string) string {
 }
 
 // TryLock locks the name until Unlock, or returns ErrLocked. A journal that is
-// turned off returns a nil *Name.
+// turned off returns a Name that remembers nothing.
 func (j *Journal) TryLock(name string) (*Name, error) {
 	if j == nil {
-		return nil, nil
+		return &Name{}, nil
 	}
 	n := &Name{dir: j.path(name), root: j.dir}
 	for {
@@ -133,14 +133,16 @@ func (j *Journal) TryLock(name string) (*Name, error) {
 	}
 }
 
-// Name is a name that this process has locked. A nil *Name remembers nothing.
+// Name is a name that this process has locked. A nil or zero one remembers nothing.
 type Name struct {
 	dir, root string
 	lock      *flock.Flock
 }
 
+func (n *Name) off() bool { return n == nil || n.dir == "" }
+
 func (n *Name) makeDir() error {
-	if err := os.MkdirAll(n.root, 0o700); err != nil { //nolint:gosec // where the configuration says
+	if err := os.MkdirAll(n.root, 0o700); err != nil {
 		return err
 	}
 	err := os.Mkdir(n.dir, 0o700)
@@ -204,7 +206,7 @@ func (e Entry) Decode(v any) error { return json.Unmarshal(e.data, v) }
 // Entries returns what is written down under the name, and what could not be
 // read: one bad file hides no other.
 func (n *Name) Entries() (found []Entry, problems []error) {
-	if n == nil {
+	if n.off() {
 		return nil, nil
 	}
 	files, err := os.ReadDir(n.dir)
@@ -250,7 +252,7 @@ func read(path string) ([]byte, error) {
 // Write replaces the entry with this id by v, so that it survives a crash of the
 // computer too. The id is a file's name.
 func (n *Name) Write(id string, v any) error {
-	if n == nil {
+	if n.off() {
 		return nil
 	}
 	data, err := json.MarshalIndent(v, "", "  ")
@@ -293,7 +295,7 @@ func syncDir(dir string) {
 
 // Remove forgets the entry with this id. Forgetting it again is no error.
 func (n *Name) Remove(id string) error {
-	if n == nil {
+	if n.off() {
 		return nil
 	}
 	if err := os.Remove(filepath.Join(n.dir, id+ending)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -21,6 +21,9 @@ func (r *run) lockName(ctx context.Context) error {
 	if _, taken := r.shared.names.LoadOrStore(name, r); taken {
 		return &ConflictError{Name: name, Here: true}
 	}
+	if r.shared.journal == nil {
+		return nil
+	}
 	limited, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	key := r.shared.key(r.shared.Mark(name))
@@ -32,7 +35,7 @@ func (r *run) lockName(ctx context.Context) error {
 			r.known.lock = lock
 			return nil
 		case !errors.Is(err, journal.ErrLocked):
-			r.warn("%v", err)
+			r.warnUnwritten(err)
 			return nil
 		case r.shared.journal.Holder(key) == r.shared.journal.Run():
 			return &ConflictError{Name: name, Here: true}
@@ -48,6 +51,11 @@ func (r *run) lockName(ctx context.Context) error {
 		}
 		return &ConflictError{Name: name}
 	}
+}
+
+func (r *run) warnUnwritten(err error) {
+	r.warn("%v. Should this run crash now, what it rents can only be found by its mark, which begins with %s/%s/.", err,
+		r.shared.consumer, r.order.Name)
 }
 
 func (r *run) unlock() {
@@ -126,7 +134,7 @@ func (r *run) clearName(ctx context.Context) error {
 			return err
 		}
 		if !over {
-			return notReleased(s, errors.Join(errors.New("the request that made it may still be under way"), ctx.Err()))
+			return notReleased(s, errors.Join(errUnderWay, ctx.Err()))
 		}
 		r.warn("Session %s was active under this name, and was released because on_conflict is \"replace\".", s.ID)
 		for _, remark := range d.remarks {

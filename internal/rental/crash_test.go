@@ -23,7 +23,7 @@ func TestCrash(t *testing.T) {
 		name   string
 		script func(w *world, o *Order)
 		run    func(w *world, r *Renter, o Order)
-		plan   int // leftovers that a plan tells of
+		plan   int // sessions that a plan warns of
 	}{
 		{name: "before anything", script: func(w *world, _ *Order) { w.f.fault("offers", 1, verdict{crash: true}) }},
 		{name: "before the request", script: func(_ *world, o *Order) {
@@ -32,7 +32,7 @@ func TestCrash(t *testing.T) {
 					die()
 				}
 			}
-		}, plan: 1},
+		}},
 		{name: "during the request", script: func(w *world, _ *Order) { w.f.fault("create", 1, verdict{crash: true}) }, plan: 1},
 		{name: "during a long request", script: func(w *world, _ *Order) {
 			w.f.fault("create", 1, verdict{crash: true})
@@ -58,7 +58,7 @@ func TestCrash(t *testing.T) {
 			w.f.fault("create", 1, verdict{early: lostAnswer()})
 			w.f.boots = []lot{{hold: time.Minute}}
 			w.f.fault("list", 7, verdict{crash: true})
-		}, plan: 1},
+		}}, // it is stopped, and can come back
 		{name: "before it is handed over", run: func(w *world, r *Renter, o Order) {
 			rental, err := r.Rent(w.t.Context(), o)
 			ok(w.t, err)
@@ -86,7 +86,8 @@ func TestCrash(t *testing.T) {
 					t.Fatalf("died: %v", died)
 				}
 				w.f.clear()
-				left, err := w.process().Leftovers("box")
+				synctest.Wait() // until the service has the request
+				left, err := w.process().Leftovers(t.Context(), "box")
 				if err != nil || len(left) != test.plan {
 					t.Errorf("a plan tells of %q, %v; want %d", left, err, test.plan)
 				}
@@ -184,7 +185,7 @@ func TestTwoStacks(t *testing.T) {
 		if left, err := theirs.Settle(t.Context(), "box"); err != nil || len(left.Released) > 0 {
 			t.Errorf("the other stack released %v, %v", left.Released, err)
 		}
-		if left, err := theirs.Leftovers("box"); err != nil || len(left) > 0 {
+		if left, err := theirs.Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
 			t.Errorf("the other stack calls %v leftovers, %v", left, err)
 		}
 		w.dir = mine
@@ -222,7 +223,7 @@ func TestLiveRunIsLeftAlone(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- w.apply(t.Context(), w.process(), order("box")) }()
 		_ = nap(t.Context(), time.Minute)
-		if left, err := w.process().Leftovers("box"); err != nil || len(left) > 0 {
+		if left, err := w.process().Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
 			t.Errorf("a live run's machine is called a leftover: %v, %v", left, err)
 		}
 		if left, err := w.process().Settle(t.Context(), "box"); err != nil || len(left.Released) > 0 {
@@ -335,7 +336,7 @@ func TestJournalInTrouble(t *testing.T) {
 				} else {
 					ok(t, test.spoil(w.entries()))
 				}
-				if _, err := w.process().Leftovers("box"); err == nil {
+				if _, err := w.process().Leftovers(t.Context(), "box"); err == nil {
 					t.Error("a plan says nothing of it")
 				} else {
 					fails[*journal.Error](t, err, w.dir)
@@ -398,7 +399,7 @@ func TestHandOverThatCantBeWritten(t *testing.T) {
 		ok(t, os.MkdirAll(path, 0o700))
 		ok(t, rental.HandOver())
 		ok(t, rental.HandOver()) // again, for nothing
-		if left, err := w.process().Leftovers("box"); err != nil || len(left) > 0 {
+		if left, err := w.process().Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
 			t.Errorf("it is called a leftover: %v, %v", left, err)
 		}
 		w.state["box"] = rental

@@ -1,6 +1,7 @@
 package rental
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -88,10 +89,11 @@ func (r *Renter) Seen(consumerID string) error {
 	return name.Remove(mark.Token)
 }
 
-// Leftovers says what the journal holds that the next Rent, Settle or
-// ReleaseSession under the name releases, without asking the service. With an
-// error, which is about the journal alone, the answer may be incomplete.
-func (r *Renter) Leftovers(name string) ([]string, error) {
+// Leftovers says what is left over under the name, which the next Rent, Settle or
+// Release there releases. It makes no request where the journal knows of nothing,
+// and releases nothing. With an error, which is about the journal alone, the answer
+// may be incomplete.
+func (r *Renter) Leftovers(ctx context.Context, name string) ([]string, error) {
 	key := r.key(r.Mark(name))
 	if !r.journal.Knows(key) {
 		return nil, nil
@@ -104,15 +106,44 @@ func (r *Renter) Leftovers(name string) ([]string, error) {
 	entries, problems := r.entries(locked)
 	var found []string
 	for _, e := range entries {
-		switch {
-		case !r.isLeftover(e):
-		case e.SessionID == "":
-			found = append(found, "a session with the mark "+e.Mark)
-		default:
-			found = append(found, "session "+e.SessionID)
+		if !r.isLeftover(e) {
+			continue
+		}
+		left, over := r.leftOf(ctx, e)
+		found = append(found, left...)
+		if over {
+			problems = append(problems, e.remove())
 		}
 	}
 	return found, errors.Join(problems...)
+}
+
+// leftOf says what there is now of an entry's rental, and whether nothing can come
+// of it any more.
+func (r *Renter) leftOf(ctx context.Context, e *entry) (left []string, over bool) {
+	d := r.doubtOf(e)
+	late := !time.Now().Before(d.until) // judged before the sessions are listed
+	sessions, err := r.listOf(ctx, d)
+	if err != nil {
+		return []string{"a session with the mark " + e.Mark}, false
+	}
+	for _, s := range sessions {
+		if !ended(s) {
+			left = append(left, "session "+s.ID)
+		}
+	}
+	return left, late && len(left) == 0
+}
+
+// doubtOf is what an entry that another run left leaves to be found out. What the
+// computer's clock said then is believed with a margin, and only as far as it makes
+// sense.
+func (r *Renter) doubtOf(e *entry) *doubt {
+	d := &doubt{mark: e.Mark, until: time.Now(), lost: e.SessionID == ""}
+	if d.lost {
+		d.until = d.until.Add(r.askLimit - max(time.Since(e.Asked)-clockDoubt, 0))
+	}
+	return d
 }
 
 // isLeftover reports whether the entry proves that its rental was never in

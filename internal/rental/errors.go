@@ -177,7 +177,7 @@ type KeptError struct {
 }
 
 func (e *KeptError) Error() string {
-	return fmt.Sprintf("%v\n\nGiving it back failed too. %v", e.Cause, e.Release)
+	return fmt.Sprintf("%v\n\nReleasing it failed too. %v", e.Cause, e.Release)
 }
 
 // Unwrap returns both.

@@ -98,7 +98,7 @@ func TestQA1_004_RenterIsSafeSideBySide(t *testing.T) {
 					if err := w.apply(t.Context(), r, order(name)); err != nil {
 						t.Error(err)
 					}
-					if _, err := r.Leftovers(name); err != nil {
+					if _, err := r.Leftovers(t.Context(), name); err != nil {
 						t.Error(err)
 					}
 					if _, err := r.Settle(t.Context(), name); err != nil {
@@ -199,17 +199,17 @@ func TestQA1_011_EverythingIsBounded(t *testing.T) {
 			id := fmt.Sprintf("c%d", i)
 			w.f.byID[id] = &row{Session: shopper.Session{ID: id, Status: shopper.Stopped, RetryChildID: fmt.Sprintf("c%d", i+1)}}
 		}
-		fails[*NotReleasedError](t, releasing(w.process().Release(t.Context(), Known{ID: "c0"})), "too many")
+		fails[*NotReleasedError](t, errOf3(w.process().Release(t.Context(), Known{ID: "c0"})), "too many")
 		if _, ended, err := w.process().Inspect(t.Context(), Known{ID: "c0"}); ended || err != nil {
 			t.Errorf("Inspect says %v, %v", ended, err)
 		}
 		// One that names itself doesn't go round for ever.
 		w.f.byID["me"] = &row{Session: shopper.Session{ID: "me", Status: shopper.Stopped, RetryChildID: "me"}}
-		ok(t, releasing(w.process().Release(t.Context(), Known{ID: "me"})))
+		ok(t, errOf3(w.process().Release(t.Context(), Known{ID: "me"})))
 	})
 }
 
-func releasing(_ []string, err error) error { return err }
+func errOf3(_ []string, err error) error { return err }
 
 // A wait ends at its deadline; the last pause is cut to what remains.
 func TestQA2_003_WaitsEndAtTheirDeadline(t *testing.T) {
@@ -231,7 +231,7 @@ func TestQA2_003_WaitsEndAtTheirDeadline(t *testing.T) {
 		ctx, cancel = context.WithTimeout(t.Context(), 17*time.Minute)
 		defer cancel()
 		begun = time.Now()
-		fails[*NotReleasedError](t, releasing(w.process().Release(ctx, w.state["box"].known())))
+		fails[*NotReleasedError](t, errOf3(w.process().Release(ctx, w.state["box"].known())))
 		if took := time.Since(begun); took != 17*time.Minute {
 			t.Errorf("the release took %s", took)
 		}

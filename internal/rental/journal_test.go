@@ -147,20 +147,25 @@ func TestEntryOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	r := New(newFake(), Config{Consumer: "terraform", Journal: journal.Open(dir, "another")})
-	check := func(want int) {
-		t.Helper()
-		if left, err := r.Leftovers("box"); err != nil || len(left) != want {
-			t.Fatalf("the leftovers are %q, %v; want %d", left, err, want)
-		}
-	}
-	for i := range 3 {
-		check(i)
+	r.askLimit = -time.Hour // what was asked for is over
+	for want := 1; want <= 3; want++ {
 		cmd := start(t, dir)
-		check(0)
+		if left, err := r.Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
+			t.Fatalf("while another process is at work the leftovers are %q, %v", left, err)
+		}
 		ok(t, cmd.Process.Kill())
 		_ = cmd.Wait()
+		name, err := r.journal.TryLock(r.key(r.Mark("box")))
+		ok(t, err)
+		if entries, problems := r.entries(name); len(entries) != want || len(problems) > 0 || !r.isLeftover(entries[0]) {
+			t.Fatalf("the entries are %v, %v; want %d", entries, problems, want)
+		}
+		name.Unlock()
 	}
-	check(3)
+	// Nothing is there of them, and nothing can come: they are forgotten.
+	if left, err := r.Leftovers(t.Context(), "box"); err != nil || len(left) > 0 || r.journal.Knows(r.key(r.Mark("box"))) {
+		t.Errorf("the leftovers are %q, %v", left, err)
+	}
 }
 
 // TestAnotherRunAtWorkIsWaitedFor: what one whose Terraform was killed is still

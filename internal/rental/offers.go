@@ -109,7 +109,7 @@ func anotherMayDo(err error) bool {
 // choose returns the next offer to try, and whether a sibling may have it already.
 func (r *run) choose(ctx context.Context) (offer shopper.Offer, taken bool, err error) {
 	if r.order.OfferID != "" {
-		offer, err := r.shared.service.Offer(ctx, r.order.OfferID)
+		offer, err = r.shared.service.Offer(ctx, r.order.OfferID)
 		if shopper.IsNotFound(err) {
 			err = &NoOfferError{OfferID: r.order.OfferID, Err: err}
 		}

@@ -93,7 +93,7 @@ func TestNotFoundIsNoProof(t *testing.T) {
 				_, err = r.Release(t.Context(), known)
 				check("Release", err == nil, err)
 				known.Service = "" // a session of before that was kept
-				if known.Answers = nil; !errors.Is(releasing(r.Release(t.Context(), known)), nil) {
+				if known.Answers = nil; !errors.Is(errOf3(r.Release(t.Context(), known)), nil) {
 					t.Error("where nothing is known a 404 has to do")
 				}
 			})
@@ -155,14 +155,14 @@ func TestEntriesOfOtherNamesAreNotRead(t *testing.T) {
 		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("other")))
 		ok(t, write(w.entries(), token('a')+".json", "{"))
-		if left, err := w.process().Leftovers("box"); err != nil || len(left) > 0 {
+		if left, err := w.process().Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
 			t.Errorf("the leftovers are %v, %v", left, err)
 		}
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		if warnings := w.state["box"].Warnings; len(warnings) > 0 {
 			t.Errorf("the warnings are %q", warnings)
 		}
-		if _, err := w.process().Leftovers("other"); err == nil {
+		if _, err := w.process().Leftovers(t.Context(), "other"); err == nil {
 			t.Error("nothing is said of the bad entry")
 		}
 	})

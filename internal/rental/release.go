@@ -33,7 +33,7 @@ func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, e
 	}
 	if last.Status == shopper.Stopped && !hasMachine(last) { // its request may be under way
 		if over, err := r.settle(limited, d, toTheEnd); err != nil || !over {
-			return d.remarks, notReleased(last, errors.Join(errors.New("the request that made it may still be under way"), err, limited.Err()))
+			return d.remarks, notReleased(last, errors.Join(errUnderWay, err, limited.Err()))
 		}
 	}
 	mark, ok := ParseMark(known.ConsumerID)
@@ -48,6 +48,8 @@ func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, e
 	left, err := r.Settle(ctx, mark.Name)
 	return append(warnings, left.Warnings...), err
 }
+
+var errUnderWay = errors.New("the request that made it may still be under way")
 
 // gaveUp is what the service says of a session whose release it has given up on,
 // because its cloud refuses it: it calls the session stopped all the same.

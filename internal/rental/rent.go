@@ -53,8 +53,8 @@ func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
 // under the name, and nothing of it bills, before an offer is tried; what is in
 // doubt at the end is settled, or left to the journal.
 func (r *run) rent(ctx context.Context) (*Rental, error) {
-	defer r.unlock() // also when a callback panics: the next call must find a leftover
-	for _, step := range []func(context.Context) error{r.lockName, r.waitReady, r.releaseLeftovers, r.clearName} {
+	defer r.unlock()                                                                                               // also when a callback panics: the next call must find a leftover
+	for _, step := range []func(context.Context) error{r.lockName, r.waitReady, r.releaseLeftovers, r.clearName} { // M8
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -79,25 +79,25 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 			r.shared.budget.drop(mark)
 		}
 	}()
-	e := r.writeAhead(mark, offer)
-	if ctx.Err() != nil { // nothing has been asked for yet
+	e := r.writeAhead(mark, offer) // M1
+	if ctx.Err() != nil {          // nothing has been asked for yet
 		r.forget(e)
 		return nil, ctx.Err()
 	}
 	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
 		offer.PricePerHour)
 	asked := time.Now()
-	created, err := r.ask(ctx, offer, mark)
+	created, err := r.ask(ctx, offer, mark) // M2
 	r.known.asked = r.known.asked || err == nil || !notSent(err)
 	rental = &Rental{Session: created.Session, Offer: offer, PrivateKey: created.PrivateKey, Mark: mark, Service: e.Service, entry: e}
 	if err != nil {
 		return r.afterFailure(ctx, rental, asked, err)
 	}
 	e.SessionID = rental.Session.ID
-	r.rented(rental)
+	r.rented(rental) // M3
 	r.save(e)
-	if err := r.makeUsable(ctx, rental); err != nil {
-		return r.giveBack(ctx, rental, err)
+	if err := r.makeUsable(ctx, rental); err != nil { // M8, M9
+		return r.abandon(ctx, rental, err) // M4
 	}
 	return rental, nil
 }
@@ -110,8 +110,7 @@ func (r *run) writeAhead(mark Mark, offer shopper.Offer) *entry {
 		Run: r.shared.journal.Run(), OfferID: offer.ID, Asked: time.Now().UTC(), name: r.known.lock,
 	}
 	if err := e.save(); err != nil {
-		r.warn("%v. Should this run crash now, what it rents can only be found by its mark, which begins with %s/%s/.", err,
-			mark.Consumer, mark.Name)
+		r.warnUnwritten(err)
 		_ = e.remove()
 		e.name = nil
 	}
@@ -213,10 +212,10 @@ func trouble(err error) string {
 	return fmt.Sprintf(" (%v)", err)
 }
 
-// giveBack releases a rental that can't be used because of cause.
-func (r *run) giveBack(ctx context.Context, rental *Rental, cause error) (*Rental, error) {
+// abandon releases a rental that can't be used because of cause.
+func (r *run) abandon(ctx context.Context, rental *Rental, cause error) (*Rental, error) {
 	r.say("Releasing session %s: %v", rental.Session.ID, cause)
-	limited, cancel := goingOn(ctx)
+	limited, cancel := releasing(ctx)
 	defer cancel()
 	d := &doubt{}
 	_, err := r.shared.release(limited, rental.Session, d)

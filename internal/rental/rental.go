@@ -3,15 +3,24 @@
 // machine with proof. It is the only package that makes the service rent or
 // destroy anything.
 //
-// What it promises, whatever breaks:
+// Its rules about money, which the code names where it keeps them:
 //
-//   - A request that rents is sent once for each mark and never cut short. When
-//     its answer is lost, what it made is found by the mark and released.
-//   - A rental's id is handed to the caller before anything else can fail.
-//   - A machine that can't be used is released before Rent returns; one whose
+//   - M1: every request that rents carries a mark that no other has, and the
+//     journal knows the mark before it is sent.
+//   - M2: it is sent once and never cut short. When its answer is lost, what it
+//     made is found by the mark and released before anything else is rented.
+//   - M3: a session's id is handed to the caller before anything else can fail.
+//   - M4: a machine that can't be used is released before Rent returns; one whose
 //     release can't be confirmed is returned together with the error.
-//   - Released means: requested, and then reported as stopped or unknown by the
-//     service that rented it.
+//   - M5: released means requested, and then reported as stopped.
+//   - M6: a release goes on after a cancel, within a deadline of its own.
+//   - M7: a 404 proves an end only where it comes from the service that rented the
+//     machine, and the machine doesn't answer.
+//   - M8: nothing is rented under a name before all that is active under it has been
+//     released or refused, and of two rented at once the younger is released.
+//   - M9: the price is the one that the request that rents was answered with.
+//   - M10: nothing rents outside Rent, nothing extends outside Extend, and what
+//     inspects releases nothing.
 package rental
 
 import (

@@ -54,7 +54,7 @@ func TestReleasedSessionThatComesBackIsReleasedAgain(t *testing.T) {
 		w.dying(3 * time.Minute)
 		w.dir = ""
 		r := w.process()
-		ok(t, releasing(r.Release(t.Context(), Known{ID: w.f.row(t, "box").ID, Service: r.service.URL()})))
+		ok(t, errOf3(r.Release(t.Context(), Known{ID: w.f.row(t, "box").ID, Service: r.service.URL()})))
 		w.muchLater()
 	})
 }
@@ -68,8 +68,8 @@ func TestReleaseEndsWithAnErrorWhileTheSessionCanComeBack(t *testing.T) {
 		id := w.f.row(t, "box").ID
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		fails[*NotReleasedError](t, releasing(w.process().Release(ctx, Known{ID: id})), id, "may still be under way")
-		ok(t, releasing(w.process().Release(t.Context(), Known{ID: id})))
+		fails[*NotReleasedError](t, errOf3(w.process().Release(ctx, Known{ID: id})), id, "may still be under way")
+		ok(t, errOf3(w.process().Release(t.Context(), Known{ID: id})))
 	})
 }
 

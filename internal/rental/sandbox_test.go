@@ -313,7 +313,7 @@ func TestSandboxReplacementOfAutoRetry(t *testing.T) {
 	if err != nil || len(rows) != 1 {
 		t.Fatalf("the sessions are %v, %v", rows, err)
 	}
-	ok(t, releasing(r.Release(t.Context(), Known{ID: rows[0].ID})))
+	ok(t, errOf3(r.Release(t.Context(), Known{ID: rows[0].ID})))
 	if left := s.s.Ledger().Billing; len(left) > 0 {
 		t.Errorf("still billing: %v", left)
 	}

@@ -71,7 +71,7 @@ func (r *Renter) settle(ctx context.Context, d *doubt, patience patience) (bool,
 // reports whether there are any, and whether they prove that the request has come
 // to its end.
 func (r *Renter) releaseFound(ctx context.Context, d *doubt) (found, decided bool, err error) {
-	ctx, cancel := goingOn(ctx)
+	ctx, cancel := releasing(ctx)
 	defer cancel()
 	sessions, err := r.sessionsOf(ctx, d)
 	if err != nil {
@@ -232,29 +232,22 @@ func (r *Renter) settleEntry(ctx context.Context, e *entry, settled *Settled) (b
 	if _, inState := r.inState.Load(e.Mark); inState {
 		return false, nil
 	}
-	// What the computer's clock said then is believed with a margin, and only as far
-	// as it makes sense.
-	age := max(time.Since(e.Asked)-clockDoubt, 0)
-	d := &doubt{mark: e.Mark, until: time.Now().Add(r.askLimit - age), lost: e.SessionID == ""}
-	if e.SessionID != "" {
-		d.until = time.Now() // answered
-	}
 	if !r.isLeftover(e) {
 		// Terraform knew of it, or another computer may be at work on it. If it is alive
 		// the conflict names it.
-		sessions, err := r.listOf(ctx, d)
-		late := !time.Now().Before(d.until)
-		return err == nil && !slices.ContainsFunc(sessions, func(s shopper.Session) bool { return !ended(s) }) && late, nil
+		_, over := r.leftOf(ctx, e)
+		return over, nil
 	}
+	d := r.doubtOf(e)
 	over, err := r.settle(ctx, d, briefly)
 	settled.Released = append(settled.Released, d.released...)
 	settled.Warnings = append(settled.Warnings, d.remarks...)
 	return over, err
 }
 
-// goingOn returns a context for releasing something: a cancel of ctx doesn't end
+// releasing returns a context for a release: a cancel of ctx doesn't end
 // it, ctx's deadline does, or releaseLimit where it has none.
-func goingOn(ctx context.Context) (context.Context, context.CancelFunc) {
+func releasing(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	// A deadline that has passed, or nearly so, leaves no time for that.
 	if least := time.Now().Add(releaseLimit / 4); !ok || deadline.Before(least) {

@@ -68,6 +68,9 @@ type identityModel struct {
 // defaultHours is the reservation where none is given: the least there is.
 const defaultHours = 1
 
+// maxHours keeps a slip of the finger from being asked for: a month.
+const maxHours = 31 * 24
+
 // hours are those that are requested, 0 where none are.
 func (m model) hours() int { return int(m.ReservationHours.ValueInt64()) }
 

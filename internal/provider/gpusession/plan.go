@@ -119,7 +119,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	if req.State.Raw.IsNull() {
-		r.planCreate(plan, resp)
+		r.planCreate(ctx, plan, resp)
 		return
 	}
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
@@ -132,7 +132,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	planHours(ctx, state, plan, resp)
-	if r.data != nil && r.data.Renter != nil && warnLeftovers(r.data.Renter, state.Name.ValueString(), new(diag.Diagnostics)) {
+	if r.data != nil && r.data.Renter != nil && warnLeftovers(ctx, r.data.Renter, state.Name.ValueString(), new(diag.Diagnostics)) {
 		// Read has warned of it. A plan releases nothing, and an apply that changes nothing
 		// is not called.
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("status"), types.StringUnknown())...)
@@ -164,12 +164,18 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	}
 }
 
-// planCreate tells what a crashed run left behind, which the apply releases.
-func (r *Resource) planCreate(plan model, resp *resource.ModifyPlanResponse) {
+// planCreate refuses what no shopper rents, and tells what a crashed run left
+// behind, which the apply releases.
+func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.ModifyPlanResponse) {
+	if plan.hours() > shopper.MaxReservationHours {
+		resp.Diagnostics.AddAttributeError(path.Root("reservation_hours"), "Reservation is too long to begin with",
+			fmt.Sprintf("The shopper rents a machine for at most %d hours, and may extend that later. Begin with %d, and raise"+
+				" reservation_hours once it is rented.", shopper.MaxReservationHours, shopper.MaxReservationHours))
+	}
 	if r.data == nil || r.data.Renter == nil || plan.Name.IsUnknown() {
 		return
 	}
-	warnLeftovers(r.data.Renter, plan.Name.ValueString(), &resp.Diagnostics)
+	warnLeftovers(ctx, r.data.Renter, plan.Name.ValueString(), &resp.Diagnostics)
 }
 
 // planHours plans an extension where more hours are requested than are reserved.

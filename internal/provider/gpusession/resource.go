@@ -89,7 +89,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		resp.State.RemoveResource(ctx)
 		return
 	}
-	r.noteSeen(state, &resp.Diagnostics)
+	r.noteSeen(ctx, state, &resp.Diagnostics)
 	switch session.Status {
 	case shopper.Failed:
 		resp.Diagnostics.AddWarning(about("Session has failed", state.Name),
@@ -190,20 +190,20 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 // noteSeen tells the journal that the session is in state, and warns of what a
 // crashed run left under its name. Releasing that is the next apply's: a plan
 // releases nothing.
-func (r *Resource) noteSeen(state model, diags *diagnostics) {
+func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics) {
 	if state.Name.IsNull() { // imported just now
 		return
 	}
 	if err := r.data.Renter.Seen(state.ConsumerID.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}
-	warnLeftovers(r.data.Renter, state.Name.ValueString(), diags)
+	warnLeftovers(ctx, r.data.Renter, state.Name.ValueString(), diags)
 }
 
 // warnLeftovers tells what a crashed run left behind under the name, and reports
 // whether there is something.
-func warnLeftovers(renter *rental.Renter, name string, diags *diagnostics) bool {
-	left, err := renter.Leftovers(name)
+func warnLeftovers(ctx context.Context, renter *rental.Renter, name string, diags *diagnostics) bool {
+	left, err := renter.Leftovers(ctx, name)
 	if err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be read", err))
 	}

@@ -71,9 +71,9 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 				" Default 3.",
 		},
 		"reservation_hours": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
-			MarkdownDescription: "The least that is requested: hours from the rental's start to its end, 1 to 12. Without it a new machine is" +
-				" reserved for 1 hour. Raising it above `reserved_hours` extends the reservation in place. A longer reservation meets it," +
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, maxHours)},
+			MarkdownDescription: "The least that is requested: hours from the rental's start to its end. Without it a new machine is" +
+				" reserved for 1 hour; at most 12 are possible when it is rented, and whether more are later is the shopper's to say. Raising it above `reserved_hours` extends the reservation in place. A longer reservation meets it," +
 				" and is not shortened: lowering it changes nothing on the machine.",
 		},
 		"workload_type": schema.StringAttribute{

@@ -9,11 +9,11 @@ import "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal
 // owner was left by a run that was killed, and isn't another deployment's.
 const launchEntry = "launch"
 
-func (r *Resource) lockLaunch(owner string) (*journal.Name, error) {
+func (r *Resource) journal() *journal.Journal {
 	if r.data == nil {
-		return nil, nil
+		return nil
 	}
-	return r.data.Journal.TryLock(launchName(owner))
+	return r.data.Journal
 }
 
 func launchName(owner string) string { return "launch of " + owner }
@@ -21,7 +21,7 @@ func launchName(owner string) string { return "launch of " + owner }
 // begin writes an entry before anything is started, and reports whether there was
 // one already. Its error means that nothing will be known of this launch.
 func (r *Resource) begin(owner string) (left bool, err error) {
-	name, err := r.lockLaunch(owner)
+	name, err := r.journal().TryLock(launchName(owner))
 	if err != nil {
 		return false, err
 	}
@@ -34,10 +34,10 @@ func (r *Resource) begin(owner string) (left bool, err error) {
 
 // end removes the entry.
 func (r *Resource) end(owner string) error {
-	if r.data == nil || !r.data.Journal.Knows(launchName(owner)) {
+	if !r.journal().Knows(launchName(owner)) {
 		return nil
 	}
-	name, err := r.lockLaunch(owner)
+	name, err := r.journal().TryLock(launchName(owner))
 	if err != nil {
 		return err
 	}
