@@ -16,7 +16,7 @@ import (
 func TestPost(t *testing.T) {
 	t.Parallel()
 	salvage := func(c shopper.Created) (shopper.Created, error) {
-		return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no ssh_private_key"), Session: &c.Session}
+		return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no ssh_private_key")}
 	}
 	tests := []struct {
 		name  string
@@ -33,7 +33,7 @@ func TestPost(t *testing.T) {
 		{name: "502 after effect", first: verdict{after: ambiguous(foreign(502))}, posts: 2, most: 1},
 		{name: "truncated body", first: verdict{after: ambiguous(refusal(201, "", "cut off"))}, posts: 2, most: 1},
 		{name: "body without key", first: verdict{answer: salvage}, posts: 2, most: 1},
-		{name: "body without id", first: verdict{after: &shopper.AmbiguousError{Err: refusal(201, "", "no id"), Session: &shopper.Session{}}}, posts: 2, most: 1},
+		{name: "body without id", first: verdict{after: &shopper.AmbiguousError{Err: refusal(201, "", "no id")}}, posts: 2, most: 1},
 		{name: "somebody else's session in the body", first: verdict{answer: func(c shopper.Created) (shopper.Created, error) {
 			c.Session.ID, c.Session.ConsumerID = "theirs", "terraform/x/0123456789abcdef0123456789abcdef"
 			return c, nil
@@ -231,7 +231,7 @@ func TestSalvagedSessionThatCantBeReleasedIsReturned(t *testing.T) {
 		w := newWorld(t)
 		defer w.nothing()
 		w.f.fault("create", 1, verdict{answer: func(c shopper.Created) (shopper.Created, error) {
-			return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no key"), Session: &c.Session}
+			return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no key")}
 		}})
 		w.f.fault("delete", 0, verdict{before: unreachable()})
 		err := w.apply(t.Context(), w.process(), order("box"))

@@ -43,18 +43,14 @@ func (r *run) refused(ctx context.Context, d *doubt, offer shopper.Offer, err er
 		r.forget(h)
 		return nil, err
 	}
-	rental := salvaged(h, offer, err)
-	if rental != nil {
-		h.SessionID = rental.Session.ID
-		r.rented(rental)
-	}
-	if d.under = rental == nil && mayBeUnderWay(err); d.under {
+	var rental *Rental
+	if d.under = mayBeUnderWay(err); d.under {
 		h.Doubt = true
 		r.say("The answer to the request that rents was lost; looking for a session with the mark %s", h.Mark)
 	}
 	r.save(h)
 	settled, lookErr := r.resolve(ctx, d)
-	if kept, ok := errors.AsType[*NotReleasedError](lookErr); ok && rental == nil && kept.Last.ID != "" {
+	if kept, ok := errors.AsType[*NotReleasedError](lookErr); ok && kept.Last.ID != "" {
 		rental = &Rental{Session: kept.Last, Offer: offer, Mark: h.mark(), held: h}
 		r.rented(rental)
 	}
@@ -63,8 +59,6 @@ func (r *run) refused(ctx context.Context, d *doubt, offer shopper.Offer, err er
 		return rental, &KeptError{Cause: err, Release: notReleased(rental.Session, lookErr)}
 	case lookErr != nil:
 		return nil, &DoubtError{Cause: err, Mark: h.mark(), Found: d.found, Err: lookErr, Forgotten: h.journal == nil}
-	case rental != nil:
-		r.dropped()
 	}
 	if settled {
 		r.forget(h)
@@ -87,16 +81,6 @@ func (r *run) resolve(ctx context.Context, d *doubt) (bool, error) {
 // notSent reports whether err proves that no request was sent.
 func notSent(err error) bool {
 	return errors.Is(err, shopper.ErrInvalid) || shopper.IsUnreachable(err) && !shopper.IsAmbiguous(err)
-}
-
-// salvaged is the rental that an answer told of although it could not be used.
-// Only a session that carries our mark is one.
-func salvaged(h *held, offer shopper.Offer, err error) *Rental {
-	ambiguous, ok := errors.AsType[*shopper.AmbiguousError](err)
-	if !ok || ambiguous.Session == nil || ambiguous.Session.ConsumerID != h.Mark || shopper.ValidateID(ambiguous.Session.ID) != nil {
-		return nil
-	}
-	return &Rental{Session: *ambiguous.Session, Offer: offer, Mark: h.mark(), held: h}
 }
 
 // mayBeUnderWay reports whether the request that failed with err can still be at

@@ -208,7 +208,7 @@ func (c *chance) verdict(op string) verdict {
 			{before: refusal(429, "", "slow down")},
 			{before: unreachable()},
 			{answer: func(created shopper.Created) (shopper.Created, error) {
-				return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no key"), Session: &created.Session}
+				return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(201, "", "no key")}
 			}},
 		}[c.below(9)]
 	case "extend":
