@@ -4,7 +4,6 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"log"
@@ -14,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/orphan"
@@ -23,7 +23,8 @@ import (
 var version = ""
 
 func main() {
-	debugging := flag.Bool("debug", false, "wait for a debugger, and print how Terraform reaches this process")
+	debugging := flag.Bool("debug", false,
+		"wait for a debugger, and print how Terraform reaches this process; SIGINT or SIGTERM ends it")
 	showVersion := flag.Bool("version", false, "print the version and end")
 	flag.Parse()
 	if *showVersion {
@@ -31,34 +32,42 @@ func main() {
 		return
 	}
 
-	// The plugin server swallows SIGINT, so that Terraform alone decides when a
-	// provider ends. SIGTERM to the process group (a CI job that is cancelled) would
-	// end this process in the middle of a rental and lose what it rented: ignored, it
-	// works as Ctrl-C does.
-	signal.Ignore(syscall.SIGTERM)
-
 	// A Terraform that is killed takes the other end of this process's standard error
 	// with it, and the next line written there would end this process too. Calls
 	// under way see their context end instead, and give back what they have rented.
 	signal.Ignore(syscall.SIGPIPE)
-	if !*debugging {
-		go func() {
-			orphan.Wait()
-			_ = provider.Close()
-			os.Exit(1)
-		}()
-	}
-
-	err := providerserver.Serve(context.Background(), provider.New(buildVersion()), providerserver.ServeOpts{
-		Address: "registry.terraform.io/" + provider.Address,
-		Debug:   *debugging,
-	})
+	err := serve(*debugging)
 	// Terraform may have left tunnels open. Their end and that of connections is no
 	// reason to fail at this point.
 	_ = provider.Close()
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// serve returns when the process is to end: when Terraform says so, or with
+// -debug at a signal.
+func serve(debugging bool) error {
+	const address = "registry.terraform.io/" + provider.Address
+	server := providerserver.NewProtocol6(provider.New(buildVersion())())
+	if debugging {
+		// A signal ends the context of calls under way without waiting for them. A
+		// second signal ends the process.
+		defer orphan.Finish()
+		return tf6server.Serve(address, server, tf6server.WithManagedDebug(),
+			tf6server.WithManagedDebugStopSignals([]os.Signal{os.Interrupt, syscall.SIGTERM}))
+	}
+	// The plugin server swallows SIGINT, so that Terraform alone decides when a
+	// provider ends. SIGTERM to the process group (a CI job that is canceled) would
+	// end this process in the middle of a rental and lose what it rented: ignored, it
+	// works as Ctrl-C does.
+	signal.Ignore(syscall.SIGTERM)
+	go func() {
+		orphan.Wait()
+		_ = provider.Close()
+		os.Exit(1)
+	}()
+	return tf6server.Serve(address, server)
 }
 
 // buildVersion is the released version, else the module's as Go recorded it.

@@ -84,7 +84,7 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 			"ca_certificate": schema.StringAttribute{
 				Optional:            true,
 				Validators:          []validator.String{validate.String("must hold certificates in PEM form", checkCertificates)},
-				MarkdownDescription: "Certificates in PEM form to trust for the shopper instead of the system's own.",
+				MarkdownDescription: "Certificates in PEM form to trust for the shopper, in addition to the system's own.",
 			},
 			"client_certificate": schema.StringAttribute{
 				Optional:            true,

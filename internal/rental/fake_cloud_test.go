@@ -24,7 +24,7 @@ func (f *fake) rent(req shopper.CreateSession) (shopper.Created, error) {
 		if luck.refuse == "stale" {
 			return shopper.Created{}, refusal(503, shopper.TypeStaleInventory, "offer unavailable")
 		}
-		return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(500, shopper.TypeProvisionFailed, luck.refuse), Answered: true}
+		return shopper.Created{}, &shopper.AmbiguousError{Err: refusal(500, "provision_failed", luck.refuse), Answered: true}
 	}
 	m := &billed{
 		id: fmt.Sprintf("m%d", len(f.clouds)), session: r.ID, mark: r.ConsumerID, price: r.PricePerHour, rented: time.Now(),

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"strings"
 	"unicode"
@@ -21,43 +20,41 @@ const (
 // answer reads and closes a response's body. Its error is an *Error; one that
 // wraps errUnreadable is worth another attempt.
 func (c *call) answer(response *http.Response) error {
-	c.read = response
-	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
+	_ = response.Body.Close()
+	response.Body = http.NoBody // go-retryablehttp reads on before it repeats
 	status := response.StatusCode
 	success := status >= 200 && status < 300 || status == http.StatusServiceUnavailable && c.accept503
-	header := response.Header.Get("X-Request-Id")
 	switch {
 	case err == nil && len(body) > maxAnswerBytes:
-		return c.identify(&Error{
-			Status: status, RequestID: c.client.clean(header, maxTextBytes),
+		return &Error{
+			Status: status, RequestID: c.client.clean(response.Header.Get("X-Request-Id"), maxTextBytes),
 			Err: fmt.Errorf("the answer is longer than %d MiB", maxAnswerBytes>>20),
-		})
-	case success:
-		return c.readSuccess(status, header, body, err)
-	default:
-		refusal := c.client.refusal(status, response.Header, body)
-		if err != nil {
-			refusal.Err = fmt.Errorf("the answer was cut off: %w", err)
 		}
-		return c.identify(refusal)
+	case success:
+		return c.readSuccess(status, response.Header, body, err)
 	}
+	refusal := c.client.refusal(status, response.Header, body)
+	if err != nil {
+		refusal.Err = fmt.Errorf("the answer was cut off: %w", err)
+	}
+	return refusal
 }
 
 // readSuccess decodes an answer. A body that was cut off is decoded too: when
 // it holds all that was asked for, only the connection's end was lost.
-func (c *call) readSuccess(status int, requestID string, body []byte, readErr error) error {
-	var decodeErr error
-	if c.decode != nil {
-		decodeErr = c.decode(body)
+func (c *call) readSuccess(status int, header http.Header, body []byte, readErr error) error {
+	if c.decode == nil {
+		return nil
 	}
+	decodeErr := c.decode(body)
 	if decodeErr == nil {
 		return nil
 	}
-	result := c.identify(&Error{Status: status, RequestID: c.client.clean(requestID, maxTextBytes)})
+	result := &Error{Status: status, RequestID: c.client.clean(header.Get("X-Request-Id"), maxTextBytes)}
 	if status == http.StatusServiceUnavailable {
 		// Not the report that a 503 can be here, so an ordinary error after all.
-		result = c.identify(c.client.refusal(status, http.Header{"X-Request-Id": {requestID}}, body))
+		result = c.client.refusal(status, header, body)
 	}
 	if readErr != nil {
 		result.Err = fmt.Errorf("%w: it was cut off after %d bytes: %w", errUnreadable, len(body), readErr)
@@ -83,22 +80,18 @@ func looksForeign(body []byte) bool {
 // refusalBody is an error of the service, and of those proxies that answer in
 // JSON: they use message, detail or error_description.
 type refusalBody struct {
-	Error            string  `json:"error"`
-	RequestID        string  `json:"request_id"`
-	ErrorType        string  `json:"error_type"`
-	Message          string  `json:"message"`
-	RetrySuggested   bool    `json:"retry_suggested"`
-	RequestedGB      float64 `json:"requested_gb"`
-	MinimumGB        float64 `json:"minimum_gb"`
-	RecommendedGB    float64 `json:"recommended_gb"`
-	Detail           string  `json:"detail"`
-	ErrorDescription string  `json:"error_description"`
+	Error            string `json:"error"`
+	RequestID        string `json:"request_id"`
+	ErrorType        string `json:"error_type"`
+	Message          string `json:"message"`
+	Detail           string `json:"detail"`
+	ErrorDescription string `json:"error_description"`
 }
 
 // refusal reads an answer that isn't a success. The service's own always hold
 // a text and a request id.
 func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
-	result := &Error{Status: status, RequestID: c.clean(header.Get("X-Request-Id"), maxTextBytes)}
+	result := &Error{Status: status, RequestID: c.clean(header.Get("X-Request-Id"), maxTextBytes), RetryAfter: retryAfter(header)}
 	if status >= 300 && status < 400 {
 		result.Foreign = true
 		result.Message = "a redirect to " + c.clean(withoutQuery(header.Get("Location")), maxExcerptBytes) + ", which is not followed"
@@ -117,8 +110,6 @@ func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
 		result.RequestID = c.clean(read.RequestID, maxTextBytes)
 	}
 	result.Type = c.clean(read.ErrorType, maxTextBytes)
-	result.RetrySuggested = read.RetrySuggested
-	result.RequestedGB, result.MinimumGB, result.RecommendedGB = ceil(read.RequestedGB), ceil(read.MinimumGB), ceil(read.RecommendedGB)
 	result.Message, result.Hint = c.clean(read.Error, maxTextBytes), c.clean(read.Message, maxTextBytes)
 	if result.Message == "" {
 		result.Message, result.Hint = result.Hint, ""
@@ -138,13 +129,6 @@ func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
 func withoutQuery(location string) string {
 	location, _, _ = strings.Cut(location, "?")
 	return location
-}
-
-func ceil(gigabytes float64) int {
-	if gigabytes <= 0 || gigabytes > math.MaxInt32 {
-		return 0
-	}
-	return int(math.Ceil(gigabytes))
 }
 
 // clean makes text from outside fit for a message: masked, without control

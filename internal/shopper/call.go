@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -38,19 +37,16 @@ type call struct {
 
 	client   *Client
 	begun    time.Time
-	attempts int            // sent so far, redirects not counted
-	spared   int            // attempts that don't count
-	sent     atomic.Bool    // an attempt got a connection
-	wait     time.Duration  // before the next attempt
-	ended    error          // why no further attempt was made: the caller's context
-	last     error          // the failed attempt before this one
-	read     *http.Response // the last response whose body was read
+	attempts int         // that ended, redirects not counted
+	spared   int         // attempts that don't count
+	sent     atomic.Bool // an attempt got a connection
+	failed   *Error      // the last attempt's failure
 }
 
 type callKey struct{}
 
-// callFrom is how the round tripper and the redirect policy learn which
-// operation a request belongs to.
+// callFrom is how an attempt's steps (retries, round tripper) learn which
+// operation they belong to.
 func callFrom(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
 	return c
@@ -72,7 +68,7 @@ func (c *call) do(ctx context.Context) error {
 		return c.invalid(fmt.Errorf("the request has %d bytes, the service takes at most %d: %w", len(c.body), maxRequestBytes, ErrInvalid))
 	}
 	if err := ctx.Err(); err != nil {
-		return c.failure(ctx, err)
+		return c.failure(err)
 	}
 	ctx = c.client.logContext(context.WithValue(ctx, callKey{}, c))
 	var body any
@@ -81,40 +77,24 @@ func (c *call) do(ctx context.Context) error {
 	}
 	request, err := retryablehttp.NewRequestWithContext(ctx, c.method, c.url.String(), body)
 	if err != nil {
-		return c.failure(ctx, err)
+		return c.failure(err)
 	}
 	request.Header.Set("Accept", "application/json")
 	if c.body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	request.SetResponseHandler(c.answer)
-
 	c.begun = time.Now()
-	response, err := c.retrier().Do(request)
-	if response != nil && response != c.read {
-		// The retries are used up, or a redirect was refused: this body is nobody
-		// else's to close.
-		if answer := c.answer(response); err == nil {
-			err = answer
-		}
+	_, err = c.client.retrying.Do(request) //nolint:bodyclose // checkRetry has read and closed it
+	switch {
+	case c.failed == nil && err == nil:
+		return nil
+	case c.failed == nil:
+		return c.failure(err)
 	}
-	if err != nil {
-		return c.failure(ctx, err)
+	if ended := ctx.Err(); ended != nil && !errors.Is(c.failed, ended) {
+		c.failed.endedBy(ended)
 	}
-	return nil
-}
-
-// retrier is made for each call, around the client's one http.Client, because
-// go-retryablehttp hands neither request nor context to Backoff.
-func (c *call) retrier() *retryablehttp.Client {
-	return &retryablehttp.Client{
-		HTTPClient:     c.client.http,
-		RetryMax:       math.MaxInt32, // checkRetry counts
-		CheckRetry:     c.checkRetry,
-		Backoff:        func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return c.wait },
-		ErrorHandler:   retryablehttp.PassthroughErrorHandler,
-		RequestLogHook: func(_ retryablehttp.Logger, _ *http.Request, earlier int) { c.attempts = earlier + 1 },
-	}
+	return c.failed
 }
 
 // decodeJSON reads an answer's body into v, with all times in UTC.
@@ -159,47 +139,27 @@ func (c *call) invalid(cause error) *Error {
 	return &Error{Op: c.op, Method: c.method, URL: c.client.URL(), Err: cause}
 }
 
-// failure turns whatever ended the call into its *Error.
-func (c *call) failure(ctx context.Context, cause error) *Error {
-	result, ok := errors.AsType[*Error](cause)
+// failure is the *Error for whatever ended an attempt: it says which request
+// that was.
+func (c *call) failure(cause error) *Error {
+	e, ok := errors.AsType[*Error](cause)
 	if !ok {
-		result = &Error{Err: c.noAnswer(ctx, cause)}
-	} else if c.ended != nil {
-		result.Err = errors.Join(result.Err, c.ended)
+		if wrapped, ok := errors.AsType[*url.Error](cause); ok {
+			cause = wrapped.Err // the *Error has the address already
+		}
+		e = &Error{Err: cause}
 	}
-	return c.identify(result)
-}
-
-// identify says which request an error is about.
-func (c *call) identify(e *Error) *Error {
 	e.Op, e.Method, e.Attempts = c.op, c.method, c.attempts
 	e.URL, e.Path = c.client.URL(), c.url.EscapedPath()
 	return e
 }
 
-// noAnswer is the cause of a call that got no answer. The end of the caller's
-// context is recognisable in it however the network reported it.
-func (c *call) noAnswer(ctx context.Context, cause error) error {
-	cause = withoutURL(cause)
-	if c.last != nil && ctx.Err() != nil {
-		// Cancelled while waiting: what was waited for is worth knowing.
-		cause = fmt.Errorf("%w; the last attempt ended with: %v", cause, c.last) //nolint:errorlint // the context's error is the cause
+// endedBy adds that the caller's context ended the call: that stays
+// recognizable however the network reported it.
+func (e *Error) endedBy(ended error) {
+	ended = fmt.Errorf("no time is left: %w", ended)
+	if e.Err != nil {
+		ended = fmt.Errorf("%w: %w", ended, e.Err)
 	}
-	ended := c.ended
-	if ctx.Err() != nil {
-		ended = ctx.Err()
-	}
-	if ended != nil && !errors.Is(cause, ended) {
-		cause = fmt.Errorf("%w: %w", ended, cause)
-	}
-	return cause
-}
-
-// withoutURL drops what net/http puts around an error: the *Error has the
-// address already.
-func withoutURL(err error) error {
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		return wrapped.Err
-	}
-	return err
+	e.Err = ended
 }

@@ -15,11 +15,14 @@ package shopper
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
 )
 
 // Limits and defaults of the client.
@@ -37,7 +40,9 @@ const (
 	// ExtendTimeout limits the POST that extends a reservation.
 	ExtendTimeout = 60 * time.Second
 
-	// MaxReservationHours is the service's hard limit, counted from creation.
+	// MaxReservationHours is the most that one request can ask for, to rent or to
+	// add. How long a session can live in all is a setting of the service's operator
+	// (lifecycle.hard_max_hours, 12 by default), which only an answer tells.
 	MaxReservationHours = 12
 	// MaxSessions is how many sessions Sessions returns at most.
 	MaxSessions = 10_000
@@ -84,7 +89,8 @@ type Config struct {
 // when it is no longer needed.
 type Client struct {
 	base           *url.URL
-	http           *http.Client
+	network        http.RoundTripper
+	retrying       *retryablehttp.Client
 	secrets        []string
 	requestTimeout time.Duration
 	maxRetries     int
@@ -124,7 +130,7 @@ func New(cfg Config) (*Client, error) {
 			ExpectContinueTimeout: time.Second,
 		}
 	}
-	c := &Client{base: base, secrets: secretsOf(cfg), requestTimeout: DefaultRequestTimeout, maxRetries: DefaultMaxRetries}
+	c := &Client{base: base, network: next, secrets: secretsOf(cfg), requestTimeout: DefaultRequestTimeout, maxRetries: DefaultMaxRetries}
 	if cfg.RequestTimeout > 0 {
 		c.requestTimeout = cfg.RequestTimeout
 	}
@@ -134,9 +140,15 @@ func New(cfg Config) (*Client, error) {
 	case cfg.MaxRetries < 0:
 		c.maxRetries = 0
 	}
-	c.http = &http.Client{
-		Transport:     &transport{next: next, base: base, headers: headers},
-		CheckRedirect: checkRedirect,
+	c.retrying = &retryablehttp.Client{
+		HTTPClient: &http.Client{
+			Transport:     &transport{next: next, base: base, headers: headers},
+			CheckRedirect: checkRedirect,
+		},
+		RetryWaitMin: backoffBase, RetryWaitMax: backoffMax,
+		RetryMax:   math.MaxInt32, // checkRetry counts: attempts that were only asked to wait don't
+		CheckRetry: checkRetry,
+		Backoff:    backoff,
 	}
 	return c, nil
 }
@@ -146,7 +158,7 @@ func (c *Client) URL() string { return c.base.String() }
 
 // Close gives idle connections back. A request under way goes on: cutting it
 // short could leave a machine behind. Close may be called more than once.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { (&http.Client{Transport: c.network}).CloseIdleConnections() }
 
 // parseBase never wraps what url.Parse says when the address may hold a
 // password, because that repeats parts of it.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -264,6 +265,61 @@ func TestQA2_001_NothingIsLeftOpen(t *testing.T) {
 		case <-changed:
 		case <-deadline:
 			t.Fatalf("%d connections are still open", left)
+		}
+	}
+}
+
+// TestAFailedCallClosesNoOtherConnection has a connection that waits to be used
+// again while calls fail in every way: refused, unreadable, redirected, broken.
+func TestAFailedCallClosesNoOtherConnection(t *testing.T) {
+	t.Parallel()
+	var connections atomic.Int32
+	arrived, broken := make(chan struct{}), make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch strings.TrimPrefix(r.URL.Path, "/api/v1/sessions/") {
+		case "missing":
+			respond(w, 404, "application/json", refusalText)
+		case "busy":
+			respond(w, 503, "application/json", refusalText)
+		case "page":
+			respond(w, 200, "text/html", "<html>")
+		case "loop":
+			http.Redirect(w, r, r.URL.Path, http.StatusFound)
+		case "broken":
+			close(arrived)
+			<-broken
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				_ = conn.Close()
+			}
+		default:
+			respond(w, 200, "application/json", runningText)
+		}
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	client := newClient(t, server.URL, withoutRetries)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := client.Session(t.Context(), "broken") // its connection can't be kept
+		failed <- err
+	}()
+	<-arrived
+	for _, id := range []string{"missing", "busy", "page", "loop", "broken"} {
+		if id == "broken" {
+			close(broken)
+			if err := <-failed; !IsUnreachable(err) {
+				t.Errorf("got %v", err)
+			}
+		} else if _, err := client.Session(t.Context(), id); err == nil {
+			t.Errorf("%s: no error", id)
+		}
+		if _, err := client.Session(t.Context(), "s1"); err != nil || connections.Load() != 2 {
+			t.Errorf("after %s there were %d connections, %v", id, connections.Load(), err)
 		}
 	}
 }

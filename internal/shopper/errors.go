@@ -4,21 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 )
 
-// The service's error types, as recorded and as read in its source. All but
-// the first two come with a 500, chosen by words in the cloud's message.
+// The service's error types that prove that nothing was rented, as recorded.
 const (
-	TypeStaleInventory      = "stale_inventory"   // 503: the offer is gone
-	TypeInsufficientDisk    = "insufficient_disk" // 400: leaves a pending row behind
-	TypeSSHTimeout          = "ssh_timeout"
-	TypeInstanceStopped     = "instance_stopped"
-	TypeProviderUnavailable = "provider_unavailable"
-	TypeInvalidRequest      = "invalid_request"
-	TypeProvisionFailed     = "provision_failed"
+	TypeStaleInventory   = "stale_inventory"   // 503: the offer is gone
+	TypeInsufficientDisk = "insufficient_disk" // 400: leaves a pending row behind
 )
 
 // Error is a request that failed. With Status 0 there was no answer, or, when
@@ -30,14 +23,13 @@ type Error struct {
 	Path   string // the route, without the query
 	Status int
 
-	Type           string // the service's error_type
-	Message        string // the service's own text
-	Hint           string // the service's second, friendlier text
-	RequestID      string
-	RetrySuggested bool
-	RetryAfter     time.Duration
-	// RequestedGB, MinimumGB and RecommendedGB come with TypeInsufficientDisk.
-	RequestedGB, MinimumGB, RecommendedGB int
+	Type      string // the service's error_type
+	Message   string // the service's own text
+	Hint      string // the service's second, friendlier text
+	RequestID string
+	// RetryAfter is how long the answer asks to be left alone, one minute at most;
+	// 0 when it doesn't say.
+	RetryAfter time.Duration
 
 	// Foreign reports that the answer isn't in the service's form, so that
 	// something else gave it: a proxy, or another server at a wrong address.
@@ -125,30 +117,11 @@ func (e *Error) attempts() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-var activeSessionPattern = regexp.MustCompile(`already has active session (\S+) for offer`)
-
-// ActiveSession returns the id of the session that made the service refuse
-// another one with 409, "" when the error is a different one. The service puts
-// it into the error's text only.
-func (e *Error) ActiveSession() string {
-	if e.Status != 409 {
-		return ""
-	}
-	match := activeSessionPattern.FindStringSubmatch(e.Message)
-	if len(match) != 2 || ValidateID(match[1]) != nil {
-		return ""
-	}
-	return match[1]
-}
-
 // AmbiguousError is a request that rents or extends and may have taken effect,
 // although its answer didn't say so. It must not be repeated: the caller finds
 // out by reading.
 type AmbiguousError struct {
 	Err error
-	// Session is what could be read of the session in the answer, if anything.
-	// Only the fields that were read are set; ID may be "".
-	Session *Session
 	// Answered reports that the service itself ended the request with an error,
 	// so that it is no longer under way. Without it, it can be for as long as
 	// CreateTimeout after it was sent.
@@ -157,11 +130,7 @@ type AmbiguousError struct {
 
 // Error says that the outcome is unknown, and why.
 func (e *AmbiguousError) Error() string {
-	text := fmt.Sprintf("%v; the request may have taken effect all the same", e.Err)
-	if e.Session != nil && e.Session.ID != "" {
-		text += " (session " + e.Session.ID + ")"
-	}
-	return text
+	return fmt.Sprintf("%v; the request may have taken effect all the same", e.Err)
 }
 
 // Unwrap returns the failed request's *Error.
@@ -189,6 +158,13 @@ func IsUnreachable(err error) bool {
 		!errors.Is(e.Err, ErrInvalid) &&
 		!errors.Is(e.Err, context.Canceled) &&
 		!errors.Is(e.Err, context.DeadlineExceeded)
+}
+
+// IsRateLimited reports a refusal for want of patience (429): nothing was done,
+// and after RetryAfter, or a pause of the caller's choice, it can be.
+func IsRateLimited(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == 429
 }
 
 // IsUnauthorized reports a refusal for want of valid credentials.

@@ -41,7 +41,6 @@ type OfferFailures struct {
 	GPUType              string     `json:"gpu_type"`
 	RecentFailures       int        `json:"recent_failures"`
 	Suppressed           bool       `json:"is_suppressed"`
-	SuppressedAt         *time.Time `json:"suppressed_at"`
 	SuppressedUntil      *time.Time `json:"suppressed_until"`
 	ConfidenceMultiplier float64    `json:"confidence_multiplier"`
 	LastFailure          *time.Time `json:"last_failure"`
@@ -65,7 +64,7 @@ type FailureReport struct {
 
 func (r *FailureReport) toUTC() {
 	for i := range r.Offers {
-		for _, t := range []*time.Time{r.Offers[i].SuppressedAt, r.Offers[i].SuppressedUntil, r.Offers[i].LastFailure} {
+		for _, t := range []*time.Time{r.Offers[i].SuppressedUntil, r.Offers[i].LastFailure} {
 			if t != nil {
 				*t = t.UTC()
 			}
@@ -89,7 +88,6 @@ type Template struct {
 	RecommendedDiskGB int    `json:"recommended_disk_space"`
 	// ExtraFilters is a JSON text of conditions on the host.
 	ExtraFilters string    `json:"extra_filters"`
-	CreatorID    int       `json:"creator_id"`
 	CreatedAt    time.Time `json:"created_at"`
 	CountCreated int       `json:"count_created"`
 }

@@ -34,26 +34,31 @@ func (c *Client) Session(ctx context.Context, id string) (Session, error) {
 func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session, error) {
 	limit := MaxSessions + 1 // one more shows that there are more
 	if filter.Limit > 0 {
-		limit = min(filter.Limit, MaxSessions)
+		limit = filter.Limit
 	}
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	set(query, "consumer_id", filter.ConsumerID)
 	set(query, "status", string(filter.Status))
 	set(query, "provider", filter.Cloud)
 	call := c.read("listing sessions", c.at(query, "api", "v1", "sessions"))
-	if filter.Limit < 0 {
-		return nil, call.invalid(fmt.Errorf("the limit is %d, it can't be negative", filter.Limit))
+	if filter.Limit < 0 || filter.Limit > MaxSessions {
+		return nil, call.invalid(fmt.Errorf("the limit is %d, it must be between 0 and %d", filter.Limit, MaxSessions))
 	}
 	list, err := get(ctx, call, func(list *sessionList) error { return list.check() })
 	if err != nil {
 		return nil, err
 	}
 	if filter.Limit == 0 && len(list.sessions) > MaxSessions {
-		return nil, call.tooMany(ctx, MaxSessions, "sessions: ask for one consumer or status")
+		return nil, call.tooMany(MaxSessions, "sessions: ask for one consumer or status")
 	}
+	listed := len(list.sessions)
 	// The caller may destroy what it finds: a filter that somebody on the way
 	// ignored must not show it other people's sessions.
 	matching := slices.DeleteFunc(list.sessions, func(s Session) bool { return !filter.matches(s) })
+	if len(matching) < limit && listed >= limit {
+		return nil, call.failure(&Error{Status: http.StatusOK, Err: fmt.Errorf(
+			"the list of %d sessions holds others than were asked for and may leave out some that were", listed)})
+	}
 	return matching[:min(len(matching), limit)], nil
 }
 
@@ -132,7 +137,7 @@ func (c *Client) Offers(ctx context.Context, cloud string) ([]Offer, error) {
 		}
 		offset += len(page.offers)
 		if len(offers) > MaxOffers {
-			return nil, call.tooMany(ctx, MaxOffers, "offers: ask for one cloud")
+			return nil, call.tooMany(MaxOffers, "offers: ask for one cloud")
 		}
 		// The service sends all at once; a version that pages would say so here.
 		if len(page.offers) == 0 || offset >= page.Total {
@@ -184,8 +189,8 @@ func (c *Client) OfferHealth(ctx context.Context) (FailureReport, error) {
 }
 
 // tooMany is the error for a list that would have to be cut.
-func (c *call) tooMany(ctx context.Context, limit int, what string) *Error {
-	return c.failure(ctx, &Error{Status: http.StatusOK, Err: fmt.Errorf("there are more than %d %s", limit, what)})
+func (c *call) tooMany(limit int, what string) *Error {
+	return c.failure(&Error{Status: http.StatusOK, Err: fmt.Errorf("there are more than %d %s", limit, what)})
 }
 
 // set leaves out what matches everything.

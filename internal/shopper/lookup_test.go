@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,18 +51,6 @@ func TestQA1_005_TimesAreUTC(t *testing.T) {
 			list, err := c.Offers(t.Context(), "")
 			return []time.Time{list[0].FetchedAt}, err
 		}},
-		"Diagnostics": {session, func(c *Client) ([]time.Time, error) {
-			d, err := c.Diagnostics(t.Context(), "s1")
-			return []time.Time{d.CreatedAt, d.ExpiresAt}, err
-		}},
-		"Health": {times("timestamp"), func(c *Client) ([]time.Time, error) {
-			h, err := c.Health(t.Context())
-			return []time.Time{h.Timestamp}, err
-		}},
-		"Ready": {times("timestamp"), func(c *Client) ([]time.Time, error) {
-			r, err := c.Ready(t.Context())
-			return []time.Time{r.Timestamp}, err
-		}},
 		"CostSummary": {times("period_start", "period_end"), func(c *Client) ([]time.Time, error) {
 			s, err := c.CostSummary(t.Context())
 			return []time.Time{s.PeriodStart, s.PeriodEnd}, err
@@ -71,10 +60,10 @@ func TestQA1_005_TimesAreUTC(t *testing.T) {
 			return []time.Time{list[0].CreatedAt}, err
 		}},
 		"OfferHealth": {
-			`{"offers":[` + times("suppressed_at", "suppressed_until", "last_failure") + `]}`,
+			`{"offers":[` + times("suppressed_until", "last_failure") + `]}`,
 			func(c *Client) ([]time.Time, error) {
 				r, err := c.OfferHealth(t.Context())
-				return []time.Time{*r.Offers[0].SuppressedAt, *r.Offers[0].SuppressedUntil, *r.Offers[0].LastFailure}, err
+				return []time.Time{*r.Offers[0].SuppressedUntil, *r.Offers[0].LastFailure}, err
 			},
 		},
 	} {
@@ -191,16 +180,19 @@ func TestSessionsKeepsToItsFilter(t *testing.T) {
 	for _, test := range []struct {
 		filter      SessionFilter
 		query, want string
+		says        string // of a list that may be incomplete
 	}{
-		{SessionFilter{}, "limit=10001", "s1 s2 s3 s4 s5"},
-		{SessionFilter{ConsumerID: "c1", Status: Running, Cloud: "vastai"}, "consumer_id=c1&limit=10001&provider=vastai&status=running", "s1 s5"},
-		{SessionFilter{ConsumerID: "a/b c&d", Limit: 1}, "consumer_id=a%2Fb+c%26d&limit=1", ""},
-		{SessionFilter{Status: Running, Limit: 2}, "limit=2&status=running", "s1 s2"},
-		{SessionFilter{Limit: 1 << 40}, "limit=10000", "s1 s2 s3 s4 s5"},
+		{SessionFilter{}, "limit=10001", "s1 s2 s3 s4 s5", ""},
+		{SessionFilter{ConsumerID: "c1", Status: Running, Cloud: "vastai"}, "consumer_id=c1&limit=10001&provider=vastai&status=running", "s1 s5", ""},
+		{SessionFilter{ConsumerID: "a/b c&d"}, "consumer_id=a%2Fb+c%26d&limit=10001", "", ""},
+		{SessionFilter{Status: Running, Limit: 2}, "limit=2&status=running", "s1 s2", ""},
+		{SessionFilter{Status: Running, Limit: 5}, "limit=5&status=running", "", "may leave out"},
+		{SessionFilter{Status: Running, Limit: 6}, "limit=6&status=running", "s1 s2 s3 s5", ""},
+		{SessionFilter{Limit: MaxSessions}, "limit=10000", "s1 s2 s3 s4 s5", ""},
 	} {
 		list, err := client.Sessions(t.Context(), test.filter)
-		if err != nil {
-			t.Fatal(err)
+		if (err != nil) != (test.says != "") || err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Fatalf("%+v: %v", test.filter, err)
 		}
 		var ids []string
 		for _, session := range list {
@@ -208,6 +200,35 @@ func TestSessionsKeepsToItsFilter(t *testing.T) {
 		}
 		if got := strings.Join(ids, " "); got != test.want || query != test.query {
 			t.Errorf("%+v: got %q by %q, want %q by %q", test.filter, got, query, test.want, test.query)
+		}
+	}
+}
+
+// TestSessionsArePagedByAGrowingLimit: a list that is shorter than its limit is
+// complete, however many sessions have ended.
+func TestSessionsArePagedByAGrowingLimit(t *testing.T) {
+	t.Parallel()
+	const live = 250
+	server := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+		if err != nil || r.URL.Query().Get("status") != string(Running) {
+			t.Errorf("asked for %s", r.URL.RawQuery)
+		}
+		sessions := make([]Session, min(limit, live))
+		for i := range sessions {
+			sessions[i] = Session{ID: fmt.Sprint("s", i), Status: Running}
+		}
+		text, err := json.Marshal(map[string]any{"sessions": sessions, "count": len(sessions)})
+		if err != nil {
+			t.Error(err)
+		}
+		respond(w, 200, "application/json", string(text))
+	})
+	client := newClient(t, server.URL)
+	for limit, want := range map[int]int{100: 100, 200: 200, live: live, 400: live} {
+		list, err := client.Sessions(t.Context(), SessionFilter{Status: Running, Limit: limit})
+		if err != nil || len(list) != want {
+			t.Errorf("limit %d: got %d sessions and %v", limit, len(list), err)
 		}
 	}
 }

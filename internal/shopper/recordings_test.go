@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -163,6 +164,13 @@ func TestRecordings(t *testing.T) {
 	}
 }
 
+// unread are the recorded fields that the client has no use for.
+var unread = []string{
+	"api_endpoint", "api_port", "failed_offers", "launch_mode", "model_id", "retry_count", "template_name", // of sessions
+	"suppressed_at", // of offers' health
+	"timestamp",     // of the service's health
+}
+
 // checkNothingLost compares what was decoded with what was recorded, field by
 // field, through the types' own JSON names.
 func checkNothingLost(t *testing.T, r recording, got any) {
@@ -178,9 +186,6 @@ func checkNothingLost(t *testing.T, r recording, got any) {
 		if value.PrivateKey != want["ssh_private_key"] {
 			t.Error("the private key is not the recorded one")
 		}
-		if retries, _ := want["retries_attempted"].(float64); value.RetriesAttempted != int(retries) {
-			t.Errorf("RetriesAttempted = %d, want %v", value.RetriesAttempted, retries)
-		}
 		session, ok := want["session"].(map[string]any)
 		if !ok {
 			t.Fatal("the recording has no session")
@@ -189,11 +194,13 @@ func checkNothingLost(t *testing.T, r recording, got any) {
 	case time.Time:
 		got, want = map[string]any{"new_expires_at": value}, map[string]any{"new_expires_at": want["new_expires_at"]}
 	case Readiness:
-		got = map[string]any{"ready": value.Ready, "timestamp": value.Timestamp}
+		got = map[string]any{"ready": value.Ready}
 	case []Session:
 		got = map[string]any{"sessions": value, "count": len(value)}
 	case []Offer:
 		got = map[string]any{"offers": value, "count": len(value), "total": want["total"]}
+	case Diagnostics: // the rest repeats the session
+		want = map[string]any{"session_id": want["session_id"], "ssh_available": want["ssh_available"]}
 	case FailureReport:
 		got = map[string]any{"offers": value.Offers, "gpu_types": value.GPUTypes, "count": len(value.Offers)}
 	}
@@ -217,6 +224,9 @@ func missingFrom(got, want any, where string) []string {
 	case map[string]any:
 		fields, _ := got.(map[string]any)
 		for name, value := range want {
+			if slices.Contains(unread, name) {
+				continue
+			}
 			missing = append(missing, missingFrom(fields[name], value, where+"."+name)...)
 		}
 	case []any:
@@ -251,13 +261,9 @@ func checkRecordedError(t *testing.T, r recording, err error) {
 		return
 	}
 	var want struct {
-		Error          string `json:"error"`
-		Type           string `json:"error_type"`
-		Message        string `json:"message"`
-		RetrySuggested bool   `json:"retry_suggested"`
-		RequestedGB    int    `json:"requested_gb"`
-		MinimumGB      int    `json:"minimum_gb"`
-		RecommendedGB  int    `json:"recommended_gb"`
+		Error   string `json:"error"`
+		Type    string `json:"error_type"`
+		Message string `json:"message"`
 	}
 	if err := json.Unmarshal(r.Response.Body, &want); err != nil {
 		t.Fatal(err)
@@ -265,10 +271,7 @@ func checkRecordedError(t *testing.T, r recording, err error) {
 	if failed.Foreign {
 		t.Error("the service's own answer was taken for a stranger's")
 	}
-	if failed.Message != want.Error || failed.Hint != want.Message || failed.Type != want.Type || failed.RetrySuggested != want.RetrySuggested {
-		t.Errorf("got %+v, want %+v", failed, want)
-	}
-	if failed.RequestedGB != want.RequestedGB || failed.MinimumGB != want.MinimumGB || failed.RecommendedGB != want.RecommendedGB {
+	if failed.Message != want.Error || failed.Hint != want.Message || failed.Type != want.Type {
 		t.Errorf("got %+v, want %+v", failed, want)
 	}
 	if text := err.Error(); !strings.Contains(text, want.Error) || !strings.Contains(text, failed.RequestID) {

@@ -28,17 +28,12 @@ func (c *Client) CreateSession(ctx context.Context, rental CreateSession) (Creat
 	}
 	call.body = body
 	var created Created
-	var salvaged *Session
-	call.decode = func(body []byte) error {
-		var err error
+	call.decode = func(body []byte) (err error) {
 		created, err = decodeCreated(body)
-		if err != nil {
-			salvaged = salvageSession(body)
-		}
 		return err
 	}
 	if err := call.do(ctx); err != nil {
-		return Created{}, call.judge(err, salvaged)
+		return Created{}, call.judge(err)
 	}
 	return created, nil
 }
@@ -55,8 +50,8 @@ func (r CreateSession) validate() error {
 		return fmt.Errorf("reservation_hours is %d, it must be between 1 and %d", r.ReservationHours, MaxReservationHours)
 	case r.StoragePolicy != "" && r.StoragePolicy != StoragePreserve && r.StoragePolicy != StorageDestroy:
 		return fmt.Errorf("storage_policy %q is neither %q nor %q", r.StoragePolicy, StoragePreserve, StorageDestroy)
-	case r.DiskGB < 0 || r.IdleThresholdMinutes < 0 || r.SSHTimeoutMinutes < 0:
-		return errors.New("disk_gb, idle_threshold_minutes and ssh_timeout_minutes can't be negative")
+	case r.DiskGB < 0 || r.SSHTimeoutMinutes < 0:
+		return errors.New("disk_gb and ssh_timeout_minutes can't be negative")
 	case r.TemplateHashID != "":
 		return ValidateID(r.TemplateHashID)
 	}
@@ -67,9 +62,8 @@ func (r CreateSession) validate() error {
 // own key, with an id, and the private key.
 func decodeCreated(body []byte) (Created, error) {
 	var answer struct {
-		Session          *Session `json:"session"`
-		PrivateKey       string   `json:"ssh_private_key"`
-		RetriesAttempted int      `json:"retries_attempted"`
+		Session    *Session `json:"session"`
+		PrivateKey string   `json:"ssh_private_key"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return Created{}, err
@@ -86,17 +80,17 @@ func decodeCreated(body []byte) (Created, error) {
 		return Created{}, fmt.Errorf("its session's id can't be used: %v", err) //nolint:errorlint // not ErrInvalid: something was sent
 	}
 	answer.Session.toUTC()
-	return Created{Session: *answer.Session, PrivateKey: answer.PrivateKey, RetriesAttempted: answer.RetriesAttempted}, nil
+	return Created{Session: *answer.Session, PrivateKey: answer.PrivateKey}, nil
 }
 
 // judge decides whether a failed write can have taken effect.
-func (c *call) judge(err error, session *Session) error {
+func (c *call) judge(err error) error {
 	failed, ok := errors.AsType[*Error](err)
 	if !ok || !c.mayHaveTakenEffect(failed) {
 		return err
 	}
 	answered := !failed.Foreign && (failed.Status == http.StatusInternalServerError || failed.Status == http.StatusServiceUnavailable)
-	return &AmbiguousError{Err: failed, Session: session, Answered: answered}
+	return &AmbiguousError{Err: failed, Answered: answered}
 }
 
 // mayHaveTakenEffect errs on the side of "yes": a search for a machine that
@@ -150,7 +144,7 @@ func (c *Client) Extend(ctx context.Context, id string, additionalHours int) (ti
 		return nil
 	}
 	if err := call.do(ctx); err != nil {
-		return time.Time{}, call.judge(err, nil)
+		return time.Time{}, call.judge(err)
 	}
 	return expires, nil
 }

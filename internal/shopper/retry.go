@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -30,66 +29,54 @@ const (
 // gives. A read that gets one is repeated.
 var errUnreadable = errors.New("the answer can't be read")
 
-// checkRetry decides whether the call is sent again. It never returns an
-// error: what failed is reported by the caller of the retrier.
-func (c *call) checkRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
-	return c.retries > 0 && c.retryable(response, err) && c.hasTime(ctx, response, err), nil
+// checkRetry is go-retryablehttp's question after each attempt. It reads the
+// answer, notes in the call how the attempt failed, and decides whether it is
+// made again. It never returns an error: what failed is the call's to report.
+func checkRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
+	c := callFrom(ctx)
+	c.attempts++
+	if err == nil {
+		err = c.answer(response)
+	}
+	c.failed = nil
+	if err == nil {
+		return false, nil
+	}
+	c.failed = c.failure(err)
+	return c.retries > 0 && ctx.Err() == nil && c.failed.retryable(c.keep500) && c.mayRetry(ctx), nil
 }
 
-// hasTime reports whether the caller's context allows another attempt, and
-// prepares it.
-func (c *call) hasTime(ctx context.Context, response *http.Response, err error) bool {
-	if c.ended = ctx.Err(); c.ended != nil {
-		return false
-	}
-	if c.limited(response) {
+// mayRetry reports whether an attempt is left, and time for it.
+func (c *call) mayRetry(ctx context.Context) bool {
+	wait := c.failed.RetryAfter
+	if IsRateLimited(c.failed) && wait > 0 && time.Since(c.begun) <= limitPatience {
 		c.spared++
 	}
 	if c.attempts-c.spared > c.retries {
 		return false
 	}
-	c.wait = backoff(c.attempts-1, response)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= c.wait {
-		c.ended = fmt.Errorf("no time is left for another attempt: %w", context.DeadlineExceeded)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+		c.failed.endedBy(context.DeadlineExceeded)
 		return false
 	}
-	c.last = withoutURL(err)
-	if err == nil {
-		c.last = fmt.Errorf("status %d", response.StatusCode)
-	}
 	tflog.SubsystemInfo(ctx, subsystem, "The shopper is asked again", map[string]any{
-		"operation": c.op, "attempt": c.attempts, "wait_ms": c.wait.Milliseconds(), "reason": c.last.Error(),
+		"operation": c.op, "attempt": c.attempts, "reason": c.failed.Error(),
 	})
 	return true
 }
 
-// limited reports whether the service has asked for patience, and still gets it.
-func (c *call) limited(response *http.Response) bool {
-	if response == nil || response.StatusCode != http.StatusTooManyRequests || time.Since(c.begun) > limitPatience {
-		return false
-	}
-	_, told := retryAfter(response.Header.Get("Retry-After"), time.Now())
-	return told
-}
-
 // retryable reports whether the same read can get a better answer later. What
-// it doesn't recognise is not repeated.
-func (c *call) retryable(response *http.Response, err error) bool {
-	if err != nil {
-		return errors.Is(err, errUnreadable) || connectionFailed(err)
-	}
-	switch status := response.StatusCode; status {
-	case http.StatusTooManyRequests:
+// it doesn't recognize is not repeated.
+func (e *Error) retryable(keep500 bool) bool {
+	switch {
+	case e.Status == 0:
+		return connectionFailed(e.Err)
+	case errors.Is(e.Err, errUnreadable), e.Status == http.StatusTooManyRequests:
 		return true
-	case http.StatusInternalServerError:
-		return !c.keep500
-	case http.StatusNotImplemented:
-		return false
-	case http.StatusServiceUnavailable:
-		return !c.accept503
-	default:
-		return status > http.StatusNotImplemented
+	case e.Status == http.StatusInternalServerError:
+		return !keep500
 	}
+	return e.Status > http.StatusNotImplemented
 }
 
 // connectionFailed tells a network that failed, and may work in a moment, from
@@ -123,39 +110,31 @@ func isTLSFailure(err error) bool {
 	return strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
-// backoff is the pause before the next attempt: what the service asked for, or
-// a random time below a limit that doubles with each attempt ("full jitter"),
-// so that many clients don't come back at once. earlier counts from 0.
-func backoff(earlier int, response *http.Response) time.Duration {
+// backoff is go-retryablehttp's question for the pause before the next attempt:
+// what the service asked for, or a random time below a limit that doubles with
+// each attempt ("full jitter"), so that many clients don't come back at once.
+// earlier counts from 0.
+func backoff(base, most time.Duration, earlier int, response *http.Response) time.Duration {
 	if response != nil {
-		if wait, ok := retryAfter(response.Header.Get("Retry-After"), time.Now()); ok && wait > 0 {
+		if wait := retryAfter(response.Header); wait > 0 {
 			return wait
 		}
 	}
-	limit := backoffMax
-	if earlier < 6 { // 500 ms doubled six times is above the limit
-		limit = min(backoffMax, backoffBase<<earlier)
-	}
+	limit := min(most, base<<min(earlier, 16))
 	return rand.N(limit) + 1 //nolint:gosec // jitter needs no secrecy
 }
 
 // retryAfter reads the header of RFC 9110, 10.2.3: seconds or a date. It is
-// capped, because nothing that the service says may stop the client for hours,
-// and ignored when it is neither.
-func retryAfter(header string, now time.Time) (time.Duration, bool) {
-	header = strings.TrimSpace(header)
-	if header == "" {
-		return 0, false
+// capped, because nothing that the service says may stop the client for hours;
+// 0 when it is neither, or over.
+func retryAfter(header http.Header) time.Duration {
+	text := strings.TrimSpace(header.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(text, 10, 63); err == nil {
+		return time.Duration(min(seconds, uint64(retryAfterMax/time.Second))) * time.Second
 	}
-	if seconds, err := strconv.ParseUint(header, 10, 63); err == nil {
-		if seconds > uint64(retryAfterMax/time.Second) {
-			return retryAfterMax, true
-		}
-		return time.Duration(seconds) * time.Second, true
-	}
-	date, err := http.ParseTime(header)
+	date, err := http.ParseTime(text)
 	if err != nil {
-		return 0, false
+		return 0
 	}
-	return min(max(date.Sub(now), 0), retryAfterMax), true
+	return min(max(time.Until(date), 0), retryAfterMax)
 }

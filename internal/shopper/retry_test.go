@@ -1,6 +1,7 @@
 package shopper
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 )
 
 // reset is a connection that breaks.
@@ -105,20 +108,22 @@ func TestQA2_010_RetriesEnd(t *testing.T) {
 func TestRateLimitIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
+		status   int
 		header   string
 		attempts int
 		ok       bool
 	}{
-		{"1", 60, true},
-		{"1", 1000, false},
-		{"", DefaultMaxRetries + 2, false}, // it doesn't say when to come back
+		{429, "1", 60, true},
+		{429, "1", 1000, false},
+		{429, "", DefaultMaxRetries + 2, false},  // it doesn't say when to come back
+		{503, "1", DefaultMaxRetries + 2, false}, // it fails
 	} {
-		t.Run(fmt.Sprintf("%q for %d attempts", test.header, test.attempts), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d %q for %d attempts", test.status, test.header, test.attempts), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				network := &script{answer: func(attempt int, _ *http.Request) (*http.Response, error) {
 					if attempt < test.attempts {
-						return response(429, refusalText, "Retry-After", test.header), nil
+						return response(test.status, refusalText, "Retry-After", test.header), nil
 					}
 					return response(200, runningText), nil
 				}}
@@ -212,18 +217,28 @@ func TestQA2_004_ContextErrorsComeBackAsTheyAre(t *testing.T) {
 		r.Body = io.NopCloser(waitingReader{request.Context()})
 		return r, nil
 	}
-	answers := map[string]func(int, *http.Request) (*http.Response, error){
-		"while waiting": busy, "during an attempt": hanging, "during a body": hangingBody,
+	broken := func(attempt int, request *http.Request) (*http.Response, error) {
+		if attempt == 1 {
+			return nil, reset()
+		}
+		return hanging(attempt, request)
 	}
-	for name, answer := range answers {
+	for name, test := range map[string]struct {
+		answer func(int, *http.Request) (*http.Response, error)
+		again  int // how often the service is asked again
+	}{
+		"while waiting": {busy, 1}, "during an attempt": {hanging, 0}, "during a body": {hangingBody, 0}, "during a second attempt": {broken, 1},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				time.AfterFunc(10*time.Second, cancel)
+				var log bytes.Buffer
+				ctx = tflogtest.RootLogger(ctx, &log)
 				started := time.Now()
-				_, err := newClient(t, fakeURL, (&script{answer: answer}).use).Session(ctx, "s1")
+				_, err := newClient(t, fakeURL, (&script{answer: test.answer}).use).Session(ctx, "s1")
 				if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || IsUnreachable(err) {
 					t.Errorf("a cancel is not recognised: %v", err)
 				}
@@ -232,6 +247,9 @@ func TestQA2_004_ContextErrorsComeBackAsTheyAre(t *testing.T) {
 				}
 				if took := time.Since(started); took != 10*time.Second {
 					t.Errorf("the cancel took effect after %s", took)
+				}
+				if again := strings.Count(log.String(), "The shopper is asked again"); again != test.again {
+					t.Errorf("%d times the log says that the service is asked again:\n%s", again, log.String())
 				}
 			})
 		})
@@ -248,7 +266,7 @@ func (r waitingReader) Read([]byte) (int, error) {
 
 func TestQA2_003_RetriesEndByTheDeadline(t *testing.T) {
 	t.Parallel()
-	for _, after := range []string{"", "1", "3600"} {
+	for after, most := range map[string]time.Duration{"": 3500 * time.Millisecond, "1": 3 * time.Second, "3600": 0} {
 		t.Run("Retry-After "+after, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -260,8 +278,8 @@ func TestQA2_003_RetriesEndByTheDeadline(t *testing.T) {
 				started := time.Now()
 				client := newClient(t, fakeURL, network.use, func(c *Config) { c.MaxRetries = maxRetries })
 				_, err := client.Session(ctx, "s1")
-				if took := time.Since(started); took > 3500*time.Millisecond {
-					t.Errorf("it took %s", took)
+				if took := time.Since(started); took > most {
+					t.Errorf("it took %s, though no other attempt was possible after %s", took, most)
 				}
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("the end of time is not recognised: %v", err)
@@ -272,6 +290,22 @@ func TestQA2_003_RetriesEndByTheDeadline(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWhatWasWaitedForIsSaid has a time that ends between two attempts: the last
+// one's failure is worth knowing, too.
+func TestWhatWasWaitedForIsSaid(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		network := &script{answer: func(int, *http.Request) (*http.Response, error) { return nil, reset() }}
+		client := newClient(t, fakeURL, network.use, func(c *Config) { c.MaxRetries = maxRetries })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := client.Session(ctx, "s1")
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.ECONNRESET) || IsUnreachable(err) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestQA1_008_EndedContextSendsNothing(t *testing.T) {
@@ -401,7 +435,7 @@ func TestBackoffIsSpread(t *testing.T) {
 	t.Parallel()
 	low, high := 0, 0
 	for range 400 {
-		switch pause := backoff(2, nil); {
+		switch pause := backoff(backoffBase, backoffMax, 2, nil); {
 		case pause <= 0 || pause > 2*time.Second:
 			t.Fatalf("a pause of %s", pause)
 		case pause < time.Second:
@@ -413,7 +447,7 @@ func TestBackoffIsSpread(t *testing.T) {
 	if low < 100 || high < 100 {
 		t.Errorf("%d pauses below and %d above the middle", low, high)
 	}
-	if pause := backoff(1000, nil); pause <= 0 || pause > backoffMax {
+	if pause := backoff(backoffBase, backoffMax, 1000, nil); pause <= 0 || pause > backoffMax {
 		t.Errorf("a pause of %s after 1000 attempts", pause)
 	}
 }

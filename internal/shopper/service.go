@@ -11,19 +11,13 @@ import (
 // Health is how the service says it is. Not being well is an answer, not an
 // error.
 type Health struct {
-	Status    string            `json:"status"` // "ok" or "unavailable"
-	Timestamp time.Time         `json:"timestamp"`
-	Services  map[string]string `json:"services"`
+	Status   string            `json:"status"` // "ok" or "unavailable"
+	Services map[string]string `json:"services"`
 }
-
-func (h *Health) toUTC() { h.Timestamp = h.Timestamp.UTC() }
 
 // Readiness is false while the service looks for machines left over from an
 // earlier run of itself; the other routes answer meanwhile.
-type Readiness struct {
-	Ready     bool
-	Timestamp time.Time
-}
+type Readiness struct{ Ready bool }
 
 // SessionCost is what one session has cost so far.
 type SessionCost struct {
@@ -77,7 +71,10 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	call := c.read("reading the service's readiness", c.at(nil, "ready"))
 	call.accept503 = true
-	answer, err := get(ctx, call, func(a *readyAnswer) error {
+	type readiness struct {
+		Ready *bool `json:"ready"`
+	}
+	answer, err := get(ctx, call, func(a *readiness) error {
 		if a.Ready == nil {
 			return errors.New("it doesn't say whether the service is ready")
 		}
@@ -86,12 +83,7 @@ func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	if err != nil {
 		return Readiness{}, err
 	}
-	return Readiness{Ready: *answer.Ready, Timestamp: answer.Timestamp.UTC()}, nil
-}
-
-type readyAnswer struct {
-	Ready     *bool     `json:"ready"`
-	Timestamp time.Time `json:"timestamp"`
+	return Readiness{Ready: *answer.Ready}, nil
 }
 
 // SessionCost reads what a session has cost so far.

@@ -87,30 +87,22 @@ type Session struct {
 	SSHPort int    `json:"ssh_port,omitempty"`
 	SSHUser string `json:"ssh_user,omitempty"`
 
-	LaunchMode     string       `json:"launch_mode,omitempty"`
-	APIEndpoint    string       `json:"api_endpoint,omitempty"`
-	APIPort        int          `json:"api_port,omitempty"`
-	ModelID        string       `json:"model_id,omitempty"`
 	TemplateHashID string       `json:"template_hash_id,omitempty"`
-	TemplateName   string       `json:"template_name,omitempty"`
 	DiskGB         int          `json:"disk_gb,omitempty"`
 	WorkloadType   WorkloadType `json:"workload_type"`
 
 	ReservationHours int `json:"reservation_hours"`
-	// PricePerHour is in USD. It can differ between the answer to the POST and
-	// later reads.
+	// PricePerHour is in USD. What is really paid stands in the answer to the POST
+	// alone; every later read gives the offer's price instead.
 	PricePerHour float64   `json:"price_per_hour"`
 	CreatedAt    time.Time `json:"created_at"`
 	ExpiresAt    time.Time `json:"expires_at"`
 
 	AutoRetry     bool   `json:"auto_retry,omitempty"`
-	RetryCount    int    `json:"retry_count,omitempty"`
 	RetryParentID string `json:"retry_parent_id,omitempty"`
 	// RetryChildID names the replacement that the service rented by itself, whose
 	// private key nobody has. It bills, and must be released too.
 	RetryChildID string `json:"retry_child_id,omitempty"`
-	// FailedOffers is the service's comma-separated list of offer ids.
-	FailedOffers string `json:"failed_offers,omitempty"`
 }
 
 func (s *Session) toUTC() {
@@ -122,25 +114,22 @@ func (s *Session) toUTC() {
 // auto_retry, which can rent a machine that nobody can log in to, and none for
 // launch_mode, whose only other value never becomes ready.
 type CreateSession struct {
-	ConsumerID           string        `json:"consumer_id"`
-	OfferID              string        `json:"offer_id"`
-	WorkloadType         WorkloadType  `json:"workload_type"`
-	ReservationHours     int           `json:"reservation_hours"` // 1 to 12
-	DiskGB               int           `json:"disk_gb,omitempty"`
-	TemplateHashID       string        `json:"template_hash_id,omitempty"`
-	OnStartCmd           string        `json:"on_start_cmd,omitempty"`
-	StoragePolicy        StoragePolicy `json:"storage_policy,omitempty"`
-	IdleThresholdMinutes int           `json:"idle_threshold_minutes,omitempty"`
-	SSHTimeoutMinutes    int           `json:"ssh_timeout_minutes,omitempty"` // 1 to 30
-	ModelID              string        `json:"model_id,omitempty"`
+	ConsumerID        string        `json:"consumer_id"`
+	OfferID           string        `json:"offer_id"`
+	WorkloadType      WorkloadType  `json:"workload_type"`
+	ReservationHours  int           `json:"reservation_hours"` // 1 to 12
+	DiskGB            int           `json:"disk_gb,omitempty"`
+	TemplateHashID    string        `json:"template_hash_id,omitempty"`
+	OnStartCmd        string        `json:"on_start_cmd,omitempty"`
+	StoragePolicy     StoragePolicy `json:"storage_policy,omitempty"`
+	SSHTimeoutMinutes int           `json:"ssh_timeout_minutes,omitempty"` // 1 to 30
 }
 
 // Created is the answer to a rental, and the only place where its private key
 // ever appears. Printing it shows no key.
 type Created struct {
-	Session          Session
-	PrivateKey       string // PEM as sent; not looked into
-	RetriesAttempted int
+	Session    Session
+	PrivateKey string // PEM as sent; not looked into
 }
 
 // String names the session.
@@ -161,32 +150,15 @@ type SessionFilter struct {
 	ConsumerID string
 	Status     Status
 	Cloud      string
-	// Limit asks for the newest ones only. With 0 the list is complete, or an
-	// error when there are more than MaxSessions.
+	// Limit asks for the newest ones only, MaxSessions at most. A shorter list is
+	// complete. With 0 the list is complete, or an error when there are more than
+	// MaxSessions.
 	Limit int
 }
 
 // Diagnostics is what the service tells of a running session.
 type Diagnostics struct {
-	SessionID    string    `json:"session_id"`
-	Status       Status    `json:"status"`
-	Cloud        string    `json:"provider"`
-	GPUType      string    `json:"gpu_type"`
-	GPUCount     int       `json:"gpu_count"`
-	SSHHost      string    `json:"ssh_host"`
-	SSHPort      int       `json:"ssh_port"`
-	SSHUser      string    `json:"ssh_user"`
-	LaunchMode   string    `json:"launch_mode"`
-	APIEndpoint  string    `json:"api_endpoint"`
-	CreatedAt    time.Time `json:"created_at"`
-	ExpiresAt    time.Time `json:"expires_at"`
-	Uptime       string    `json:"uptime"`         // the service's words, such as "1h 5m"
-	TimeToExpiry string    `json:"time_to_expiry"` // the same
-	SSHAvailable bool      `json:"ssh_available"`
-	Note         string    `json:"note"`
-}
-
-func (d *Diagnostics) toUTC() {
-	d.CreatedAt = d.CreatedAt.UTC()
-	d.ExpiresAt = d.ExpiresAt.UTC()
+	SessionID string `json:"session_id"`
+	// SSHAvailable means no more than that the machine has an address.
+	SSHAvailable bool `json:"ssh_available"`
 }

@@ -31,7 +31,8 @@ var (
 )
 
 // transport sends one attempt: it adds what lets the client in, limits the
-// attempt's time, and logs it.
+// attempt's time, and logs it. It has no CloseIdleConnections, which
+// go-retryablehttp would call after each failure: other calls use them.
 type transport struct {
 	next    http.RoundTripper
 	base    *url.URL
@@ -87,13 +88,6 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		explain: func(err error) error { return timedOut(caller, limited, err, call.limit) },
 	}
 	return response, nil
-}
-
-// CloseIdleConnections is how http.Client hands its own call on.
-func (t *transport) CloseIdleConnections() {
-	if next, ok := t.next.(interface{ CloseIdleConnections() }); ok {
-		next.CloseIdleConnections()
-	}
 }
 
 // authorize adds the configured headers, unless a redirect leads to somebody
@@ -273,7 +267,7 @@ func (c *Client) logContext(ctx context.Context) context.Context {
 func logAttempt(ctx context.Context, call *call, request *http.Request, started time.Time, response *http.Response, err error) {
 	fields := map[string]any{
 		"operation": call.op, "method": request.Method, "path": request.URL.EscapedPath(),
-		"attempt": call.attempts, "duration_ms": time.Since(started).Milliseconds(),
+		"attempt": call.attempts + 1, "duration_ms": time.Since(started).Milliseconds(),
 	}
 	if err != nil {
 		fields["error"] = err.Error()

@@ -30,6 +30,15 @@ func Wait() {
 	wait(os.Getppid, tick.C)
 }
 
+// Finish returns once nothing is at work.
+func Finish() {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for atWork.Load() > 0 {
+		<-tick.C
+	}
+}
+
 func wait(parent func() int, tick <-chan time.Time) {
 	for first := parent(); parent() == first || atWork.Load() > 0; {
 		<-tick

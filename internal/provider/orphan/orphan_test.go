@@ -38,3 +38,16 @@ func TestWait(t *testing.T) {
 		still(true, "with nothing left to do")
 	})
 }
+
+func TestFinish(t *testing.T) { //nolint:paralleltest // what is at work is counted for the whole process
+	synctest.Test(t, func(t *testing.T) {
+		Finish() // nothing is at work
+		started := time.Now()
+		done := Working()
+		time.AfterFunc(time.Minute, done)
+		Finish()
+		if took := time.Since(started); took < time.Minute || took > time.Minute+interval {
+			t.Errorf("it returned after %s", took)
+		}
+	})
+}
