@@ -79,7 +79,7 @@ func (e *estate) open(address string) (*Sandbox, error) {
 }
 
 // AnotherService starts a second rental service beside this one, on a free port of
-// loopback: a database of its own, the same clouds, one ledger for both. It
+// loopback, with its own database, the same clouds, and one ledger for both. It
 // answers 404 for this one's sessions, whose machines bill on. Closing either ends both.
 func (s *Sandbox) AnotherService() (*Sandbox, error) {
 	return s.open("127.0.0.1:0")

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// page is how many of the newest sessions are asked for at first: all there are, at most services.
+	// page is how many of the newest sessions are asked for at first: most services have no more.
 	page = 1000
 	// longestLife is more than any operator lets a session live; the shopper's default is 12 hours.
 	longestLife = 7 * 24 * time.Hour

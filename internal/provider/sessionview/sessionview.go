@@ -59,7 +59,7 @@ func Attributes() map[string]schema.Attribute {
 		"cloud":             text("The cloud that the machine is rented from."),
 		"gpu_type":          text("Type of the GPUs."),
 		"gpu_count":         number("How many GPUs."),
-		"price_per_hour":    decimal("USD per hour, as the offer said: what is really paid, the shopper tells only whoever rents."),
+		"price_per_hour":    decimal("USD per hour, as the offer said: the shopper reports what is really paid only in its answer to the rental."),
 		"reservation_hours": number("Hours from its start to its end, extensions included."),
 		"created_at":        text("When it was rented (RFC 3339, UTC)."),
 		"expires_at":        text("When its reservation ends (RFC 3339, UTC)."),
