@@ -57,6 +57,14 @@ func TestE2EDestroyIsNotRefused(t *testing.T) {
 			says:  []string{"Could not find the session"},
 		},
 		{
+			name: "a session that can't be read", before: []string{session("a"), session("b")},
+			meet: func(t *testing.T, w *world, _ *stack) {
+				t.Helper()
+				w.faults(t, sandbox.Rule{Route: "GET /api/v1/sessions/{id}", Nth: 1, Times: 20, Fault: sandbox.Status, Value: 500})
+			},
+			says: []string{"Could not read session"},
+		},
+		{
 			name: "costs that can't be read", before: []string{session("a")},
 			after: []string{session("a"), fmt.Sprintf(`data "shopper_costs" "a" { session_id = %s }`, id)},
 			meet: func(t *testing.T, w *world, _ *stack) {

@@ -226,7 +226,7 @@ func TestShopperQA1_003_CannotBeReached(t *testing.T) {
 		t.Error("something is in state")
 	}
 	kept, diags := c.read(sessionType, object{state: filled(t, c.resource(sessionType), goodSession)})
-	expect(t, diags, "ERROR: Shopper can't be reached", nowhere)
+	expect(t, diags, "WARNING: Shopper can't be reached", nowhere)
 	if kept.state.IsNull() {
 		t.Error("a session left state without proof")
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // estate is what all services of a sandbox share: the clouds and their ledger, the
@@ -77,7 +79,7 @@ func (e *estate) open(address string) (*Sandbox, error) {
 }
 
 // AnotherService starts a second rental service beside this one, on a free port of
-// loopback: a database of its own, the same clouds, one ledger for both. It
+// loopback, with its own database, the same clouds, and one ledger for both. It
 // answers 404 for this one's sessions, whose machines bill on. Closing either ends both.
 func (s *Sandbox) AnotherService() (*Sandbox, error) {
 	return s.open("127.0.0.1:0")
@@ -131,4 +133,16 @@ func (e *estate) Close() error {
 		e.opts.Log.Info("sandbox ended", "billing", len(e.Ledger().Billing))
 	})
 	return e.closeErr
+}
+
+// AddEnded puts sessions that have ended into the service's database, as years of use
+// leave them: n of one consumer, reserved for an hour each, a second after another.
+func (s *Sandbox) AddEnded(consumer string, n int, first time.Time) {
+	for i := range n {
+		created := first.Add(time.Duration(i) * time.Second).UTC()
+		s.sessions.Create(session{
+			id: uuid.NewString(), consumer: consumer, provider: VastAI, gpuType: "RTX 4090", gpuCount: 1, status: statusStopped,
+			workload: "llm_vllm", hours: 1, price: 0.4, created: created, expires: created.Add(time.Hour), stopped: created.Add(time.Hour),
+		}, false)
+	}
 }

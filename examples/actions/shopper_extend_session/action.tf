@@ -1,11 +1,7 @@
 resource "shopper_gpu_session" "llama" {
   name              = "llama"
-  reservation_hours = 2
+  reservation_hours = 2 # a longer reservation meets it
   requirements      = { min_vram_gb = 24 }
-
-  lifecycle {
-    ignore_changes = [reservation_hours] # the action's now
-  }
 }
 
 # terraform apply -invoke=action.shopper_extend_session.two_more

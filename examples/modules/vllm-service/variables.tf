@@ -36,7 +36,7 @@ variable "requirements" {
 }
 
 variable "reservation_hours" {
-  description = "Hours from a machine's rental to its end, 1 to 12. Raising it extends the reservations in place."
+  description = "Hours from a machine's rental to its end, 1 to 12, at least. Raising it extends the reservations in place."
   type        = number
   default     = 1
 }

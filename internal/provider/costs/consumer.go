@@ -3,10 +3,10 @@ package costs
 import (
 	"context"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -22,7 +22,7 @@ func consumerCost(ctx context.Context, client *shopper.Client, consumer string, 
 	if err != nil || rental.ValidateName(consumer) != nil { // a mark
 		return sum, err
 	}
-	sessions, err := client.Sessions(ctx, shopper.SessionFilter{})
+	sessions, err := sessionview.Since(ctx, client, sum.PeriodStart)
 	if err != nil {
 		return sum, err
 	}
@@ -32,10 +32,7 @@ func consumerCost(ctx context.Context, client *shopper.Client, consumer string, 
 	asked := map[string]bool{} // a rental that the shopper repeated has the same mark
 	for _, s := range sessions {
 		mark, ok := rental.ParseMark(s.ConsumerID)
-		if !ok || mark.Consumer != consumer || s.CreatedAt.Add(shopper.MaxReservationHours*time.Hour).Before(sum.PeriodStart) {
-			continue // somebody else's, or over before the period began
-		}
-		if asked[s.ConsumerID] {
+		if !ok || mark.Consumer != consumer || asked[s.ConsumerID] {
 			continue
 		}
 		asked[s.ConsumerID] = true

@@ -114,7 +114,7 @@ func (d *DataSource) find(ctx context.Context, id, name string) (shopper.Session
 	if id != "" {
 		return d.data.Client.Session(ctx, id)
 	}
-	all, err := d.data.Client.Sessions(ctx, shopper.SessionFilter{})
+	all, err := sessionview.Live(ctx, d.data.Client)
 	if err != nil {
 		return shopper.Session{}, err
 	}
@@ -122,7 +122,7 @@ func (d *DataSource) find(ctx context.Context, id, name string) (shopper.Session
 	var ids []string
 	for _, s := range all {
 		mark, ok := rental.ParseMark(s.ConsumerID)
-		if ok && mark.Consumer == d.data.Consumer && mark.Name == name && sessionview.Alive(s) {
+		if ok && mark.Consumer == d.data.Consumer && mark.Name == name {
 			found, ids = append(found, s), append(ids, s.ID)
 		}
 	}

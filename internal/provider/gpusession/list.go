@@ -93,7 +93,7 @@ func (l *ListResource) List(ctx context.Context, req list.ListRequest, stream *l
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	all, err := l.data.Client.Sessions(ctx, shopper.SessionFilter{})
+	all, err := sessionview.Live(ctx, l.data.Client)
 	if err != nil {
 		diags.Append(diagnostic.Error("Could not list sessions", err))
 		return
@@ -103,7 +103,7 @@ func (l *ListResource) List(ctx context.Context, req list.ListRequest, stream *l
 		if req.Limit > 0 && int64(len(results)) == req.Limit {
 			break
 		}
-		if sessionview.Alive(s) && (m.AllConsumers.ValueBool() || sessionview.Ours(s, l.data.Consumer)) &&
+		if (m.AllConsumers.ValueBool() || sessionview.Ours(s, l.data.Consumer)) &&
 			(len(clouds) == 0 || slices.Contains(clouds, s.Cloud)) && strings.HasPrefix(markName(s), m.NamePrefix.ValueString()) {
 			results = append(results, toResult(ctx, req, s))
 		}

@@ -155,9 +155,9 @@ func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string)
 	})
 }
 
-// setSession fills in what the service tells of a session. It never tells the
-// keys, which are kept, as is an address that it tells no more: what logs in to the
-// machine can't be planned without one, nor destroyed.
+// setSession fills in what the service reports of a session. It never reports the
+// keys, which are kept. So is an address that it no longer reports: whatever logs in
+// to the machine can't be planned without one, and so can't be destroyed.
 func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.Keys) diag.Diagnostics {
 	m.ID = types.StringValue(s.ID)
 	m.Status = types.StringValue(string(s.Status))

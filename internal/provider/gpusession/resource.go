@@ -81,7 +81,12 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		return
 	}
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not read session "+id, err))
+		// No error once it has been read: a destroy reads first, and waits longer for the shopper when it releases.
+		problem := diagnostic.Warning
+		if state.Status.IsNull() { // imported just now
+			problem = diagnostic.Error
+		}
+		resp.Diagnostics.Append(problem("Could not read session "+id, err))
 		return
 	}
 	if ended {

@@ -4,6 +4,7 @@ package gpusessions
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
@@ -130,7 +132,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	all, err := d.data.Client.Sessions(ctx, shopper.SessionFilter{})
+	all, err := d.list(ctx, list(ctx, m.Statuses, resp), &resp.Diagnostics)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.NotRead("Could not list sessions", err))
 		return
@@ -141,6 +143,23 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	resp.Diagnostics.Append(diags...)
 	m.fill(ctx, shown, views, d.data.Consumer, resp)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// list lists the sessions of these statuses; without any, those that may be costing money.
+func (d *DataSource) list(ctx context.Context, statuses []string, diags *diag.Diagnostics) ([]shopper.Session, error) {
+	if len(statuses) == 0 {
+		return sessionview.Live(ctx, d.data.Client)
+	}
+	words := make([]shopper.Status, 0, len(statuses))
+	for _, status := range statuses {
+		words = append(words, shopper.Status(status))
+	}
+	all, complete, err := sessionview.ByStatus(ctx, d.data.Client, words...)
+	if err == nil && !complete {
+		diags.AddWarning("Older sessions are left out", fmt.Sprintf("The shopper keeps every session that there ever was. Of each status only"+
+			" the newest %d were looked at.", shopper.MaxSessions))
+	}
+	return all, err
 }
 
 // fill fills in the sessions, and what is said of all of them together.

@@ -95,7 +95,7 @@ func (d *Data) Ready(diags *diag.Diagnostics) bool {
 	case len(d.Unknown) > 0:
 		diags.AddError("Provider settings are not known",
 			fmt.Sprintf("The provider's %s depends on something that is not known yet. Apply that first, for example with"+
-				" -target, or give a value that is known.", strings.Join(d.Unknown, ", ")))
+				" -target, or give a value that is known. If this stands in the way of a destroy, run that with -refresh=false.", strings.Join(d.Unknown, ", ")))
 		return false
 	}
 	return true

@@ -239,6 +239,33 @@ func TestItTakesFaultsOffersAndSeed(t *testing.T) {
 	}
 }
 
+func TestItIsTwoServicesWithOneLedger(t *testing.T) {
+	t.Parallel()
+	p := start(t, shortTemp(t))
+	id := p.rent(t)
+	resp, err := http.Post(p.url+"/sandbox/services", "application/json", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var other struct{ URL string }
+	if err := json.NewDecoder(resp.Body).Decode(&other); err != nil || !strings.HasPrefix(other.URL, "http://127.0.0.1:") {
+		t.Fatalf("%q, %v", other.URL, err)
+	}
+	if body := get(t, other.URL+"/api/v1/sessions/"+id); !strings.Contains(body, "record not found") {
+		t.Errorf("the other knows the session: %s", body)
+	}
+	if body := get(t, other.URL+"/sandbox/ledger?format=text"); !strings.HasPrefix(body, "1 billing now") || !strings.Contains(body, id) {
+		t.Errorf("the other's ledger: %s", body)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit code %d\n%s", code, p.log.String())
+	}
+}
+
 func TestRandomFaultsSayTheirSeed(t *testing.T) {
 	t.Parallel()
 	p := start(t, shortTemp(t), "-random-faults", "9")

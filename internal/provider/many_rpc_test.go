@@ -1,0 +1,68 @@
+package provider_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+)
+
+// The service keeps every session that there ever was. After more than it lists at
+// once, what is shown is complete all the same, and a machine can be rented.
+func TestAfterTenThousandSessions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const many = shopper.MaxSessions + 500
+	w.AddEnded("terraform/old/0123456789abcdef0123456789abcdef", many, time.Now().AddDate(-1, 0, 0))
+	c := w.configured(t, nil)
+	made := c.create(sessionType, values{"name": "new", "offer_id": a5000})
+	id := text(t, made.state, "id")
+	w.AddEnded("terraform/last/0123456789abcdef0123456789abcdef", many, time.Now()) // it isn't among the newest
+
+	all, diags := c.readData(sessionsType, values{"known_ids": []any{id}})
+	expect(t, diags)
+	if found := elements(t, all, "sessions"); len(found) != 1 || text(t, found[0], "id") != id {
+		t.Errorf("listed: %s", all)
+	}
+	one, diags := c.readData(sessionType, values{"name": "new"})
+	expect(t, diags)
+	if text(t, one, "id") != id {
+		t.Errorf("by its name it is %s", one)
+	}
+	listed, diags := c.list(sessionType, nil, 0)
+	expect(t, diags)
+	if len(listed) != 1 || text(t, listed[0].resource, "id") != id {
+		t.Errorf("the list resource lists %d", len(listed))
+	}
+	ended, diags := c.readData(sessionsType, values{"statuses": []any{"stopped"}, "name_prefix": "nobody"})
+	expect(t, diags, "WARNING: Older sessions are left out", fmt.Sprint(shopper.MaxSessions))
+	if n := len(elements(t, ended, "sessions")); n != 0 {
+		t.Errorf("%d sessions have no such name", n)
+	}
+	tidy(t, c, made)
+}
+
+// What a consumer spent in a period is the sum over sessions that lived in it, and not
+// told where they are more than can be seen.
+func TestCostsOfManySessions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	w.AddEnded("other/old/0123456789abcdef0123456789abcdef", shopper.MaxSessions, time.Now().AddDate(0, -2, 0))
+	made := c.create(sessionType, values{"name": "new", "offer_id": a5000, "reservation_hours": 3})
+	w.AddEnded("other/now/0123456789abcdef0123456789abcdef", shopper.MaxSessions-1000, time.Now())
+	w.Advance(time.Hour + time.Minute)
+	eventually(t, "an hour to be booked", func() bool {
+		sum, diags := c.readData(costsType, values{"consumer_id": "terraform"})
+		expect(t, diags)
+		return number(t, sum, "total_cost") >= 0.31
+	})
+	w.AddEnded("other/now/0123456789abcdef0123456789abcdef", 1000, time.Now())
+	sum, diags := c.readData(costsType, values{"consumer_id": "terraform"})
+	expect(t, diags, "WARNING: Could not read costs", fmt.Sprintf("more than %d sessions", shopper.MaxSessions))
+	if !get(t, sum, "total_cost").IsNull() {
+		t.Errorf("a sum without some of them: %s", sum)
+	}
+	tidy(t, c, made)
+}
