@@ -70,7 +70,7 @@ func TestInputQA1_006_RefusedWhenValidated(t *testing.T) {
 		arguments values
 		want      []string
 	}{
-		{"hours", sessionType, with(goodSession, values{"reservation_hours": 13}), []string{"reservation_hours", "between 1 and 12", "13"}},
+		{"hours", sessionType, with(goodSession, values{"reservation_hours": 745}), []string{"reservation_hours", "between 1 and 744", "745"}},
 		{"no hours", sessionType, with(goodSession, values{"reservation_hours": 0}), []string{"between 1 and 744"}},
 		{"offer and requirements", sessionType, with(goodSession, values{"offer_id": a5000}), []string{"offer_id,requirements"}},
 		{"neither", sessionType, with(goodSession, values{"requirements": nil}), []string{"offer_id,requirements"}},

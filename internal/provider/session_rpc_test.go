@@ -151,7 +151,7 @@ func TestSessionQA2_009_LeavesStateOnProofOnly(t *testing.T) {
 	for _, fault := range []sandbox.Rule{
 		{Route: reads, Nth: 1, Fault: sandbox.Status, Value: 503},
 		{Route: reads, Nth: 1, Fault: sandbox.HTML, Value: map[string]any{"status": 404}},
-		{Route: reads, Nth: 1, Fault: sandbox.LoseAnswerAfter},
+		{Route: reads, Fault: sandbox.LoseAnswerAfter}, // once is repeated by net/http: the connection had served before
 		{Route: reads, Nth: 1, Fault: sandbox.InvalidJSON},
 	} {
 		if err := w.SetFaults(fault); err != nil {
@@ -162,7 +162,7 @@ func TestSessionQA2_009_LeavesStateOnProofOnly(t *testing.T) {
 		if !kept.state.Equal(made.state) {
 			t.Errorf("%s: the refresh changed the state", fault.Fault)
 		}
-		if w.Faults()[0].Struck != 1 {
+		if w.Faults()[0].Struck == 0 {
 			t.Errorf("%s did not strike", fault.Fault)
 		}
 	}

@@ -75,11 +75,6 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	keys, diags := state.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
 	session, ended, err := r.data.Renter.Inspect(ctx, r.known(state, keys))
-	if _, unproved := errors.AsType[*rental.UnprovedError](err); unproved {
-		// Not an error: a plan that fails would keep destroy from releasing the others.
-		resp.Diagnostics.Append(diagnostic.Warning(about("Session is not known", state.Name), err))
-		return
-	}
 	if err != nil {
 		// No error once it has been read: a destroy reads first, and waits longer for the shopper when it releases.
 		problem := diagnostic.Warning
