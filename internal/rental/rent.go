@@ -53,8 +53,9 @@ func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
 // under the name, and nothing of it bills, before an offer is tried; what is in
 // doubt at the end is settled, or left to the journal.
 func (r *run) rent(ctx context.Context) (*Rental, error) {
-	defer r.unlock()                                                                                               // also when a callback panics: the next call must find a leftover
-	for _, step := range []func(context.Context) error{r.lockName, r.waitReady, r.releaseLeftovers, r.clearName} { // M8
+	defer r.unlock() // also when a callback panics: the next call must find a leftover
+	m8 := []func(context.Context) error{r.lockName, r.waitReady, r.releaseLeftovers, r.clearName}
+	for _, step := range m8 {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
