@@ -54,7 +54,7 @@ func (r *run) lockName(ctx context.Context) error {
 }
 
 func (r *run) warnUnwritten(err error) {
-	r.warn("%v. Should this run crash now, what it rents can only be found by its mark, which begins with %s/%s/.", err,
+	r.warnf("%v. Should this run crash now, what it rents can only be found by its mark, which begins with %s/%s/.", err,
 		r.shared.consumer, r.order.Name)
 }
 
@@ -100,11 +100,9 @@ func (r *run) waitReady(ctx context.Context) error {
 func (r *run) releaseLeftovers(ctx context.Context) error {
 	left, err := r.shared.settleLeftovers(ctx, r.known.lock)
 	for _, id := range left.Released {
-		r.warn("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
+		r.warnf("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
 	}
-	for _, warning := range left.Warnings {
-		r.warn("%s", warning)
-	}
+	r.warn(left.Warnings...)
 	return err
 }
 
@@ -136,10 +134,8 @@ func (r *run) clearName(ctx context.Context) error {
 		if !over {
 			return notReleased(s, errors.Join(errUnderWay, ctx.Err()))
 		}
-		r.warn("Session %s was active under this name, and was released because on_conflict is \"replace\".", s.ID)
-		for _, remark := range d.remarks {
-			r.warn("%s", remark)
-		}
+		r.warnf("Session %s was active under this name, and was released because on_conflict is \"replace\".", s.ID)
+		r.warn(d.remarks...)
 	}
 	r.known.live = slices.DeleteFunc(live, r.named)
 	return nil
@@ -193,7 +189,7 @@ func (r *run) yield(ctx context.Context, rental *Rental) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r.warn("Whether another run has rented under the name %q or for the same budget meanwhile could not be found out: %v", r.order.Name, err)
+		r.warnf("Whether another run has rented under the name %q or for the same budget meanwhile could not be found out: %v", r.order.Name, err)
 		return nil
 	}
 	for _, s := range live {

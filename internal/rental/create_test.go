@@ -234,6 +234,11 @@ func TestSessionOfALostAnswerThatCantBeReleasedIsReturned(t *testing.T) {
 		if w.state["box"] == nil || w.state["box"].Session.ID != w.f.row(t, "box").ID {
 			t.Fatalf("the session is not in state: %v", w.state)
 		}
+		w.edit(func(e *entry) {
+			if e.SessionID != w.state["box"].Session.ID {
+				t.Errorf("the journal knows the session as %q", e.SessionID)
+			}
+		})
 		if n := w.f.count("create"); n != 1 {
 			t.Errorf("%d requests to rent", n)
 		}

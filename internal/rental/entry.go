@@ -139,7 +139,7 @@ func (r *Renter) leftOf(ctx context.Context, e *entry) (left []string, over bool
 // computer's clock said then is believed with a margin, and only as far as it makes
 // sense.
 func (r *Renter) doubtOf(e *entry) *doubt {
-	d := &doubt{mark: e.Mark, until: time.Now(), lost: e.SessionID == ""}
+	d := &doubt{mark: e.Mark, entry: e, until: time.Now(), lost: e.SessionID == ""}
 	if d.lost {
 		d.until = d.until.Add(r.askLimit - max(time.Since(e.Asked)-clockDoubt, 0))
 	}

@@ -51,7 +51,7 @@ func (e *NotReadyError) Error() string {
 // UnusableError says why a rented machine can't be used.
 type UnusableError struct {
 	SessionID, Reason string
-	// Released is true once the machine has been given back, with proof.
+	// Released is true once the machine has been released.
 	Released bool
 	Err      error
 }
@@ -105,7 +105,7 @@ func (e *AttemptsError) Unwrap() []error {
 }
 
 // CancelledError says that renting was interrupted by the user, and that the
-// machine has been given back.
+// machine has been released.
 type CancelledError struct {
 	// SessionID is "" where nothing had been rented yet.
 	SessionID string
@@ -196,7 +196,7 @@ type DoubtError struct {
 }
 
 func (e *DoubtError) Error() string {
-	then := "The next plan, apply or destroy of this name looks for it again."
+	then := "The next apply or destroy of this name looks for it again."
 	if e.Forgotten {
 		then = "There is no journal to tell a later run of it: look for a session with that consumer_id, and release it."
 	}

@@ -25,7 +25,6 @@ type knowledge struct {
 	tried    map[string]bool   // offers
 	failed   []Attempt
 	doubts   []*doubt
-	entries  map[*doubt]*entry
 	limited  time.Duration // waited for a service that limits its rate
 	asked    bool          // whether a request that rents was sent
 	warnings []string
@@ -39,7 +38,7 @@ type knowledge struct {
 // Cancelling ctx stops it: what was rented is released first, within a deadline
 // of its own.
 func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
-	run := &run{shared: r, order: order, known: knowledge{tried: map[string]bool{}, entries: map[*doubt]*entry{}}}
+	run := &run{shared: r, order: order, known: knowledge{tried: map[string]bool{}}}
 	rental, err := run.rent(ctx)
 	if rental == nil {
 		return nil, run.explain(err)
@@ -149,12 +148,12 @@ func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time,
 		r.forget(e)
 		return nil, cause
 	}
-	d := &doubt{mark: e.Mark, until: time.Now()}
+	d := &doubt{mark: e.Mark, entry: e, until: time.Now()}
 	if mayBeUnderWay(cause) {
 		d.until, d.lost = asked.Add(r.shared.askLimit), true
 		r.say("The answer to the request that rents was lost; looking for a session with the mark %s", e.Mark)
 	}
-	settled, err := r.settle(ctx, d, e)
+	settled, err := r.settle(ctx, d)
 	if kept, ok := errors.AsType[*NotReleasedError](err); ok && kept.Last.ID != "" {
 		rental.Session, e.SessionID = kept.Last, kept.Last.ID
 		r.rented(rental)
@@ -166,24 +165,21 @@ func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time,
 	}
 	if !settled {
 		r.known.doubts = append(r.known.doubts, d)
-		r.known.entries[d] = e
 	}
 	return nil, &lostError{err: cause, released: d.released, unsettled: !settled}
 }
 
 // settle settles a doubt of this run's own, and forgets it where that is all. Where
 // no journal tells a later run, it stays to the end.
-func (r *run) settle(ctx context.Context, d *doubt, e *entry) (bool, error) {
+func (r *run) settle(ctx context.Context, d *doubt) (bool, error) {
 	patience := briefly
-	if e.name == nil && ctx.Err() == nil {
+	if d.entry.name == nil && ctx.Err() == nil {
 		patience = toTheEnd
 	}
 	settled, err := r.shared.settle(ctx, d, patience)
-	for _, remark := range d.remarks {
-		r.warn("%s", remark)
-	}
+	r.warn(d.remarks...)
 	if settled {
-		r.forget(e)
+		r.forget(d.entry)
 	}
 	return settled, err
 }
@@ -192,15 +188,14 @@ func (r *run) settle(ctx context.Context, d *doubt, e *entry) (bool, error) {
 // made.
 func (r *run) settleDoubts(ctx context.Context) {
 	for _, d := range r.known.doubts {
-		e := r.known.entries[d]
-		settled, err := r.settle(ctx, d, e)
+		settled, err := r.settle(ctx, d)
 		switch {
 		case settled:
-		case e.name == nil:
-			r.warn("The request to rent marked %s may still be under way, and no journal tells a later run of it. Look for a session"+
+		case d.entry.name == nil:
+			r.warnf("The request to rent marked %s may still be under way, and no journal tells a later run of it. Look for a session"+
 				" with this consumer_id in a few minutes, and release it.%s", d.mark, trouble(err))
 		case err != nil:
-			r.warn("It could not be made sure that the request marked %s rented nothing. The next apply or destroy of %q looks"+
+			r.warnf("It could not be made sure that the request marked %s rented nothing. The next apply or destroy of %q looks"+
 				" for it again.%s", d.mark, r.order.Name, trouble(err))
 		}
 	}
@@ -220,9 +215,7 @@ func (r *run) abandon(ctx context.Context, rental *Rental, cause error) (*Rental
 	defer cancel()
 	d := &doubt{}
 	_, err := r.shared.release(limited, rental.Session, d)
-	for _, remark := range d.remarks {
-		r.warn("%s", remark)
-	}
+	r.warn(d.remarks...)
 	if err != nil {
 		return rental, &KeptError{Cause: cause, Release: err}
 	}
@@ -245,12 +238,15 @@ func (r *run) say(format string, args ...any) {
 	}
 }
 
-func (r *run) warn(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if !slices.Contains(r.known.warnings, text) {
-		r.known.warnings = append(r.known.warnings, text)
+func (r *run) warn(texts ...string) {
+	for _, text := range texts {
+		if !slices.Contains(r.known.warnings, text) {
+			r.known.warnings = append(r.known.warnings, text)
+		}
 	}
 }
+
+func (r *run) warnf(format string, args ...any) { r.warn(fmt.Sprintf(format, args...)) }
 
 func (r *run) rented(rental *Rental) {
 	if r.order.Rented != nil {
@@ -260,13 +256,13 @@ func (r *run) rented(rental *Rental) {
 
 func (r *run) save(e *entry) {
 	if err := e.save(); err != nil {
-		r.warn("%v", err)
+		r.warn(err.Error())
 	}
 }
 
 func (r *run) forget(e *entry) {
 	if err := e.remove(); err != nil {
-		r.warn("%v", err)
+		r.warn(err.Error())
 	}
 }
 

@@ -20,6 +20,7 @@ type doubt struct {
 	// mark is what its sessions carry. Without one there is only the session known.
 	mark  string
 	known Known
+	entry *entry // the journal's, nil where it has none
 	// until is when the request can no longer be under way. While it is, a session
 	// without a machine that is stopped can come back to life.
 	until time.Time
