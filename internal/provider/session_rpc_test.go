@@ -77,7 +77,7 @@ func TestSessionQA2_009_LeavesStateOnProofOnly(t *testing.T) {
 	for _, fault := range []sandbox.Rule{
 		{Route: reads, Nth: 1, Fault: sandbox.Status, Value: 503},
 		{Route: reads, Nth: 1, Fault: sandbox.HTML, Value: map[string]any{"status": 404}},
-		{Route: reads, Nth: 1, Fault: sandbox.LoseAnswerAfter},
+		{Route: reads, Fault: sandbox.LoseAnswerAfter}, // net/http itself asks again where it used a kept connection
 		{Route: reads, Nth: 1, Fault: sandbox.InvalidJSON},
 	} {
 		if err := w.SetFaults(fault); err != nil {
@@ -87,7 +87,7 @@ func TestSessionQA2_009_LeavesStateOnProofOnly(t *testing.T) {
 		if !failed(diags) || kept.state.IsNull() {
 			t.Errorf("%s: it left state, or nothing was said: %s", fault.Fault, list(diags))
 		}
-		if w.Faults()[0].Struck != 1 {
+		if w.Faults()[0].Struck == 0 {
 			t.Errorf("%s did not strike", fault.Fault)
 		}
 	}
