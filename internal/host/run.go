@@ -49,7 +49,7 @@ const postExit = 5 * time.Second
 // non-zero status or by a signal is a [Result], not an error.
 //
 // When ctx ends, the command and the processes that it started are sent SIGTERM and, a second
-// later, SIGKILL. They are recognised by a variable that is set for the command, SHOPPER_RUN. The
+// later, SIGKILL. They are recognized by a variable that is set for the command, SHOPPER_RUN. The
 // error satisfies errors.Is with ctx's, and the Result holds the output so far. A lost connection is an error of kind [Lost]; with
 // [Error.Started] set, the command may have run.
 func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {

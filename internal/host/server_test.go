@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -45,6 +46,7 @@ type testServer struct {
 	hostKey  crypto.Signer
 	asked    chan struct{} // closed when a command was asked for that ignoreExec leaves unanswered
 	asking   sync.Once
+	busy     chan struct{} // nil, or no sweep starts until it is closed
 
 	work      sync.WaitGroup
 	mu        sync.Mutex
@@ -311,6 +313,9 @@ func (s *testServer) session(ch ssh.Channel, requests <-chan *ssh.Request) {
 			if s.faults.refuseExec.Load() || ssh.Unmarshal(request.Payload, &payload) != nil {
 				_ = request.Reply(false, nil)
 				continue
+			}
+			if s.busy != nil && strings.Contains(payload.Command, "marked()") {
+				<-s.busy
 			}
 			pid, cut = s.exec(ch, payload.Command, func(ok bool) { _ = request.Reply(ok, nil) })
 		case "signal":

@@ -10,8 +10,11 @@ import (
 
 // Limits of stopping a command.
 const (
-	stopTimeout  = 3 * time.Second
+	stopTimeout = 3 * time.Second
+	// sweepTimeout is how long stop waits for the sweep, which takes a good second. It goes on for
+	// up to sweepLimit: a busy machine takes its time, and what is cut off sends no SIGKILL.
 	sweepTimeout = 2 * time.Second
+	sweepLimit   = 20 * time.Second
 	// lastBreath is how long the news of a killed process's end may take.
 	lastBreath = time.Second / 2
 )
@@ -52,7 +55,12 @@ func (p *process) stop(ctx context.Context) {
 	go func() {
 		defer close(done)
 		if p.signal(ssh.SIGTERM) == nil {
-			p.sweep(ctx)
+			swept := make(chan struct{})
+			go func() {
+				defer close(swept)
+				p.sweep(ctx)
+			}()
+			p.client.await(swept, sweepTimeout)
 		}
 		if !p.hasExited(lastBreath) && p.signal(ssh.SIGKILL) == nil {
 			p.hasExited(lastBreath)
@@ -85,7 +93,7 @@ func (p *process) sweep(ctx context.Context) {
 	if p.mark == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
 	line := Quote("sh", "-c", asRoot, "sh", sweepScript, p.mark)
 	sweeper, err := p.client.startLine(ctx, "stop a command on", line, "")

@@ -5,7 +5,7 @@
 // destroys is sent exactly once per call, and when its outcome can't be known
 // the error says so (AmbiguousError). Deciding what to do about that belongs
 // to the caller. Every error that leaves this package is an *Error or an
-// *AmbiguousError around one; context errors stay recognisable through
+// *AmbiguousError around one; context errors stay recognizable through
 // errors.Is, and appear only when the caller's own context has ended or leaves
 // no time for another attempt.
 //
@@ -76,7 +76,8 @@ type Config struct {
 	// RequestTimeout limits one attempt of a read; 0 means DefaultRequestTimeout.
 	RequestTimeout time.Duration
 	// MaxRetries is how often a read is repeated; 0 means DefaultMaxRetries and
-	// -1 none.
+	// -1 none. It doesn't count the one that net/http itself makes when the service
+	// has closed a kept connection.
 	MaxRetries int
 	// UserAgent is sent as it is; "" means "terraform-provider-shopper".
 	UserAgent string

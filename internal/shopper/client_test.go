@@ -197,12 +197,13 @@ func TestUnreachableServiceSaysWhereAndWhatToCheck(t *testing.T) {
 	t.Parallel()
 	address := closedAddress(t)
 	_, err := newClient(t, address, withoutRetries, func(c *Config) { c.Token = "t0ken" }).Offers(t.Context(), "")
-	if !errors.Is(err, syscall.ECONNREFUSED) || !IsUnreachable(err) {
+	refused, ok := errors.AsType[*net.OpError](err)
+	if !ok || refused.Op != "dial" || !IsUnreachable(err) {
 		t.Fatalf("got %v", err)
 	}
-	want := fmt.Sprintf("listing offers: no answer from the shopper at %s to GET /api/v1/inventory: dial tcp %s: connect: connection refused."+
+	want := fmt.Sprintf("listing offers: no answer from the shopper at %s to GET /api/v1/inventory: dial tcp %s: %v."+
 		" Check that the shopper is running there, that the url (scheme, host, port) is right,"+
-		" and that nothing on the way (firewall, VPN, proxy settings) blocks it", address, strings.TrimPrefix(address, "http://"))
+		" and that nothing on the way (firewall, VPN, proxy settings) blocks it", address, strings.TrimPrefix(address, "http://"), refused.Err)
 	if err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}
