@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/gofrs/flock"
@@ -89,8 +90,11 @@ func (j *Journal) Knows(name string) bool {
 	if j == nil {
 		return false
 	}
-	_, err := os.Stat(j.path(name))
-	return !errors.Is(err, fs.ErrNotExist)
+	if _, err := os.Stat(j.path(name)); !errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	dir, err := os.Stat(j.dir)
+	return err == nil && !dir.IsDir() // so that TryLock says what is wrong
 }
 
 // Holder is the run that locked the name last, "" when that isn't known.
@@ -168,8 +172,11 @@ func (n *Name) Unlock() {
 	if n == nil || n.lock == nil {
 		return
 	}
-	if n.tidy() {
-		// Some systems remove no open file: then the empty directory stays.
+	empty := n.tidy()
+	if runtime.GOOS == "windows" { // which removes no open file, be it another's
+		_ = n.lock.Unlock()
+	}
+	if empty {
 		_ = os.Remove(filepath.Join(n.dir, runFile))
 		_ = os.Remove(n.lock.Path())
 		_ = os.Remove(n.dir)
