@@ -55,9 +55,9 @@ const (
 	atRemoval    = "start: removing what was started"
 )
 
-// QA3-015: a connection that is lost while something is only looked at is made again, and the launch goes on. What was
+// A connection that is lost while something is only looked at is made again, and the launch goes on. What was
 // being started is not started twice: it is looked for, removed, and the error says so.
-func TestQA3_015_LaunchBearsALostConnection(t *testing.T) {
+func TestLaunchBearsALostConnection(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -87,7 +87,7 @@ func TestQA3_015_LaunchBearsALostConnection(t *testing.T) {
 
 // A connection that breaks in the middle of a start, so that nobody knows whether it took effect, is made again to take
 // back whatever did.
-func TestQA3_015_LaunchTakesBackWhatALostStartMade(t *testing.T) {
+func TestLaunchTakesBackWhatALostStartMade(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -115,7 +115,7 @@ func TestQA3_015_LaunchTakesBackWhatALostStartMade(t *testing.T) {
 
 // The connection of an update is lost at each of its steps. One server runs afterwards and has answered: the new one
 // where nothing was in doubt, else the old one; which of them, the error says.
-func TestQA3_015_ReplaceBearsALostConnection(t *testing.T) {
+func TestReplaceBearsALostConnection(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -169,7 +169,7 @@ func TestQA3_015_ReplaceBearsALostConnection(t *testing.T) {
 
 // A connection that breaks while the old server is being stopped, or is on its way back, leaves that server or the new
 // one, and never both.
-func TestQA3_015_ReplaceBearsALossInTheMiddle(t *testing.T) {
+func TestReplaceBearsALossInTheMiddle(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -224,8 +224,8 @@ func TestQA3_015_ReplaceBearsALossInTheMiddle(t *testing.T) {
 	})
 }
 
-// QA3-015: a restart whose connection is lost, before it or in its middle, ends with the server running, once.
-func TestQA3_015_RestartBearsALostConnection(t *testing.T) {
+// A restart whose connection is lost, before it or in its middle, ends with the server running, once.
+func TestRestartBearsALostConnection(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -268,8 +268,8 @@ func TestQA3_015_RestartBearsALostConnection(t *testing.T) {
 	})
 }
 
-// QA3-015: looking at a server, and removing it, is done once more where the connection was lost under it.
-func TestQA3_015_InspectAndRemoveBearALostConnection(t *testing.T) {
+// Looking at a server, and removing it, is done once more where the connection was lost under it.
+func TestInspectAndRemoveBearALostConnection(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()

@@ -16,8 +16,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// QA1-001: a cancel ends whatever is under way, waits for it, and leaves nothing behind.
-func TestQA1_001_CancelLeavesNothing(t *testing.T) {
+// A cancel ends whatever is under way, waits for it, and leaves nothing behind.
+func TestCancelLeavesNothing(t *testing.T) {
 	t.Parallel()
 	phases := []struct {
 		phase deploy.Phase
@@ -58,8 +58,8 @@ func TestQA1_001_CancelLeavesNothing(t *testing.T) {
 	})
 }
 
-// QA3-001: what a user can set travels as data, through the SSH server's real shell too.
-func TestQA3_001_HostileValuesStayData(t *testing.T) {
+// What a user can set travels as data, through the SSH server's real shell too.
+func TestHostileValuesStayData(t *testing.T) {
 	t.Parallel()
 	const hostile = "a'b\"c $(touch pwned1) `touch pwned2`; touch pwned3 & \\ | > pwned4 *~!#%{}[]é"
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
@@ -114,9 +114,9 @@ func serverProcess(t *testing.T, r *rig) (line, environ []string) {
 	return read("cmdline"), read("environ")
 }
 
-// QA3-002, QA3-003: no secret is in any process list, and none in a command that is run on the machine; the
+// No secret is in any process list, and none in a command that is run on the machine; the
 // health checks run no command at all.
-func TestQA3_002_SecretsOutOfProcessLists(t *testing.T) {
+func TestSecretsOutOfProcessLists(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -141,8 +141,8 @@ func TestQA3_002_SecretsOutOfProcessLists(t *testing.T) {
 	})
 }
 
-// QA3-003: see above.
-func TestQA3_003_HealthChecksRunNoCommand(t *testing.T) {
+// See above.
+func TestHealthChecksRunNoCommand(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -158,9 +158,9 @@ func TestQA3_003_HealthChecksRunNoCommand(t *testing.T) {
 	})
 }
 
-// QA3-004, QA3-005: a start that fails is explained from its log, and then removed: the container by its id, the
+// A start that fails is explained from its log, and then removed: the container by its id, the
 // process with its whole group and its GPU memory.
-func TestQA3_004_FailedLaunchIsExplainedAndRemoved(t *testing.T) {
+func TestFailedLaunchIsExplainedAndRemoved(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -185,8 +185,8 @@ func TestQA3_004_FailedLaunchIsExplainedAndRemoved(t *testing.T) {
 	})
 }
 
-// QA3-005: a server that hangs is killed with its whole session, and its GPU memory is back.
-func TestQA3_005_HungProcessIsKilledWithItsGroup(t *testing.T) {
+// A server that hangs is killed with its whole session, and its GPU memory is back.
+func TestHungProcessIsKilledWithItsGroup(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())
 	r.facts(t, func(f *machinefs.Facts) { f.VLLM.Hang = true })
@@ -203,8 +203,8 @@ func TestQA3_005_HungProcessIsKilledWithItsGroup(t *testing.T) {
 	r.clean(t)
 }
 
-// QA3-006: a container is known by its id and restart count, a process by pid and start time.
-func TestQA3_006_RestartLoopIsRecognised(t *testing.T) {
+// A container is known by its id and restart count, a process by pid and start time.
+func TestRestartLoopIsRecognised(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -228,8 +228,8 @@ func TestQA3_006_RestartLoopIsRecognised(t *testing.T) {
 	})
 }
 
-// QA3-006: a pid that was given to another process since isn't taken for the server.
-func TestQA3_006_AnotherProcessWithThePIDIsNotTheServer(t *testing.T) {
+// A pid that was given to another process since isn't taken for the server.
+func TestAnotherProcessWithThePIDIsNotTheServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())
 	status := launch(t, r, processRequest())
@@ -279,8 +279,8 @@ func (d deaf) Run(ctx context.Context, cmd host.Command) (host.Result, error) {
 	return d.Machine.Run(ctx, cmd)
 }
 
-// QA3-010: a log that could not be read is said.
-func TestQA3_010_UnreadableLogIsSaid(t *testing.T) {
+// A log that could not be read is said.
+func TestUnreadableLogIsSaid(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())
 	r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" })

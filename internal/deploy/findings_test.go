@@ -12,7 +12,7 @@ import (
 )
 
 // A removal that can't be confirmed is an error that says what may still run, and is none that the next one can't finish.
-func TestQA1_002_RemovalThatFailsIsAnError(t *testing.T) {
+func TestRemovalThatFailsIsAnError(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -30,7 +30,7 @@ func TestQA1_002_RemovalThatFailsIsAnError(t *testing.T) {
 }
 
 // A cancel, the end of all time and the end of a phase are three things, for a program and for a person.
-func TestQA1_008_CancelAndTimeoutAreToldApart(t *testing.T) {
+func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
@@ -75,7 +75,7 @@ func TestQA1_008_CancelAndTimeoutAreToldApart(t *testing.T) {
 }
 
 // A log is asked for with a bound, whatever the caller wants.
-func TestQA1_011_LogHasABound(t *testing.T) {
+func TestLogHasABound(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())
 	status := launch(t, r, processRequest())

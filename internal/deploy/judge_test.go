@@ -11,8 +11,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// QA3-013: figures that nvidia-smi doesn't tell neither crash nor divide.
-func TestQA3_013_FiguresThatAreNotTold(t *testing.T) {
+// Figures that nvidia-smi doesn't tell neither crash nor divide.
+func TestFiguresThatAreNotTold(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, output string
@@ -191,8 +191,8 @@ func TestFingerprint(t *testing.T) {
 	}
 }
 
-// QA3-012 and the rest of what can be refused before a machine is asked.
-func TestQA3_012_RequestIsValidated(t *testing.T) {
+// What can be refused before a machine is asked.
+func TestRequestIsValidated(t *testing.T) {
 	t.Parallel()
 	good := func() Request {
 		return Request{Name: "chat", Owner: "o", Spec: vllm.Spec{Model: "m"}, Container: ContainerOptions{Image: "vllm/vllm-openai:v0.33.0"}}

@@ -541,8 +541,8 @@ func TestEngineThatHangs(t *testing.T) {
 	r.clean(t)
 }
 
-// QA3-002: registry credentials reach the registry and nothing else.
-func TestQA3_002_RegistryCredentials(t *testing.T) {
+// Registry credentials reach the registry and nothing else.
+func TestRegistryCredentials(t *testing.T) {
 	t.Parallel()
 	const password = "planted-registry-password"
 	r := newRig(t, vm(), engine.Image{Ref: "registry.example/team/vllm:v0.33.0", Username: "me", Password: password})

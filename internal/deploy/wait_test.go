@@ -13,8 +13,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// QA2-003: the last pause of a wait ends with its deadline, however long it would have been.
-func TestQA2_003_WaitEndsAtItsDeadline(t *testing.T) {
+// The last pause of a wait ends with its deadline, however long it would have been.
+func TestWaitEndsAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 7*time.Second + 300*time.Millisecond
@@ -42,9 +42,9 @@ func (alwaysRuns) state(context.Context, Ref) (Status, error) { return Status{St
 
 func (alwaysRuns) log(context.Context, Ref, int) ([]string, error) { return nil, nil }
 
-// QA2-004: what isn't expected ends a wait at once instead of being tried again until the time is up; a context's end is
+// What isn't expected ends a wait at once instead of being tried again until the time is up; a context's end is
 // told as that.
-func TestQA2_004_UnexpectedAnswersAreNotTriedAgain(t *testing.T) {
+func TestUnexpectedAnswersAreNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		status int

@@ -301,9 +301,9 @@ variable "password" {
 }
 `
 
-// QA3-002, QA3-003: planted secrets are looked for in every place that other people,
+// Planted secrets are looked for in every place that other people,
 // or files, could have them from, for both runtimes.
-func TestE2EDeploymentQA3_002_Secrets(t *testing.T) {
+func TestE2EDeploymentSecrets(t *testing.T) {
 	t.Parallel()
 	t.Run("container", func(t *testing.T) {
 		t.Parallel()

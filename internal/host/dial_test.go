@@ -368,7 +368,7 @@ func TestDialUntil_WaitsForABootingMachine(t *testing.T) {
 	})
 }
 
-func TestQA2_003_DialUntilEndsWithItsContext(t *testing.T) {
+func TestDialUntilEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	for name, test := range map[string]struct {
@@ -410,7 +410,7 @@ func TestQA2_003_DialUntilEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestQA2_004_DialUntilGivesUpOnARefusedLogin(t *testing.T) {
+func TestDialUntilGivesUpOnARefusedLogin(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	wrong := openSSH(t, newEd25519(t))

@@ -20,7 +20,7 @@ import (
 )
 
 // Values reach a remote command as its arguments, whatever is in them.
-func TestQA3_001_HostileValuesStayData(t *testing.T) {
+func TestHostileValuesStayData(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())
@@ -42,7 +42,7 @@ func TestQA3_001_HostileValuesStayData(t *testing.T) {
 
 // No private key ever is in a file: logging in, well or badly, leaves the places for temporary
 // files empty, and the package has no means to write one.
-func TestQA3_007_KeysStayInMemory(t *testing.T) { //nolint:paralleltest // it sets the environment
+func TestKeysStayInMemory(t *testing.T) { //nolint:paralleltest // it sets the environment
 	places := t.TempDir()
 	for _, name := range []string{"TMPDIR", "TMP", "TEMP", "HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"} {
 		t.Setenv(name, places)
@@ -84,7 +84,7 @@ func TestQA3_007_KeysStayInMemory(t *testing.T) { //nolint:paralleltest // it se
 
 // Everything that was opened through a client ends with it. (goleak, in TestMain, looks for
 // goroutines that stayed.)
-func TestQA3_008_CloseReleasesEverything(t *testing.T) {
+func TestCloseReleasesEverything(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())
@@ -123,7 +123,7 @@ func TestQA3_008_CloseReleasesEverything(t *testing.T) {
 }
 
 // Against a machine that has stopped reading, every Close and every cancelled wait still ends.
-func TestQA3_009_CloseHasADeadline(t *testing.T) {
+func TestCloseHasADeadline(t *testing.T) {
 	t.Parallel()
 	for name, hops := range map[string]int{"direct": 0, "through a bastion": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -180,7 +180,7 @@ func (zeroes) Read(p []byte) (int, error) {
 }
 
 // Paths are arguments like any other: a file is made under exactly the name that was given.
-func TestQA3_011_RemotePathsAreQuoted(t *testing.T) {
+func TestRemotePathsAreQuoted(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())
@@ -204,7 +204,7 @@ func TestQA3_011_RemotePathsAreQuoted(t *testing.T) {
 
 // The key seen at first contact is pinned from then on; another one is an error that says what it
 // may mean and how to accept it.
-func TestQA3_014_HostKeyIsPinned(t *testing.T) {
+func TestHostKeyIsPinned(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	cfg := s.dialConfig()
@@ -241,7 +241,7 @@ func TestQA3_014_HostKeyIsPinned(t *testing.T) {
 
 // A lost connection is dialled again a bounded number of times, and a command is never repeated by
 // this package: the error says whether it may have run.
-func TestQA3_015_RedialIsBoundedAndNothingIsRepeated(t *testing.T) {
+func TestRedialIsBoundedAndNothingIsRepeated(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())
@@ -279,7 +279,7 @@ func TestQA3_015_RedialIsBoundedAndNothingIsRepeated(t *testing.T) {
 }
 
 // One client serves many goroutines (run it with the race detector).
-func TestQA1_004_ConcurrentUse(t *testing.T) {
+func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())
@@ -324,7 +324,7 @@ func TestQA1_004_ConcurrentUse(t *testing.T) {
 }
 
 // A cancelled call, an expired one and a failed one can be told apart.
-func TestQA1_008_CancellationIsNotFailure(t *testing.T) {
+func TestCancellationIsNotFailure(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	s.faults.ignoreExec.Store(true)
@@ -363,7 +363,7 @@ func TestQA1_008_CancellationIsNotFailure(t *testing.T) {
 }
 
 // While one call waits for an answer that doesn't come, every other call goes on.
-func TestQA1_010_NoLockIsHeldAcrossIO(t *testing.T) {
+func TestNoLockIsHeldAcrossIO(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := mustDial(t, s.dialConfig())

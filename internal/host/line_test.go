@@ -28,9 +28,9 @@ func (l *Line) lose(s *testServer) {
 	<-client.Done()
 }
 
-// QA3-015: after a loss the next command logs in again, for all who come at once; the command that
+// After a loss the next command logs in again, for all who come at once; the command that
 // was under way is not repeated.
-func TestQA3_015_LineLogsInAgain(t *testing.T) {
+func TestLineLogsInAgain(t *testing.T) {
 	t.Parallel()
 	bastion, s := startServer(t), startServer(t)
 	cfg, through := s.dialConfig(), bastion.dialConfig()
@@ -86,8 +86,8 @@ func TestQA3_015_LineLogsInAgain(t *testing.T) {
 	}
 }
 
-// QA3-015: the number of logins has a bound, and what is said then is no loss that could be borne.
-func TestQA3_015_LineGivesUp(t *testing.T) {
+// The number of logins has a bound, and what is said then is no loss that could be borne.
+func TestLineGivesUp(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	l := testLine(t, s.dialConfig())
@@ -135,8 +135,8 @@ func TestLine_MachineThatIsGone(t *testing.T) {
 	})
 }
 
-// QA3-009: closing doesn't wait for a machine that isn't there, and nothing logs in afterwards.
-func TestQA3_009_LineCloses(t *testing.T) {
+// Closing doesn't wait for a machine that isn't there, and nothing logs in afterwards.
+func TestLineCloses(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -174,8 +174,8 @@ func TestQA3_009_LineCloses(t *testing.T) {
 	})
 }
 
-// QA3-014: what answers after a loss must be the machine of before, and the jump host too.
-func TestQA3_014_LinePinsTheHostKey(t *testing.T) {
+// What answers after a loss must be the machine of before, and the jump host too.
+func TestLinePinsTheHostKey(t *testing.T) {
 	t.Parallel()
 	for _, changed := range []string{"machine", "jump host"} {
 		t.Run(changed, func(t *testing.T) {

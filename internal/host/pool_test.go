@@ -74,8 +74,8 @@ func TestPool_SharesOneLogin(t *testing.T) {
 	}
 }
 
-// QA1-004: a pool that many use at once, with connections that break under them.
-func TestQA1_004_PoolUnderConcurrentUse(t *testing.T) {
+// A pool that many use at once, with connections that break under them.
+func TestPoolUnderConcurrentUse(t *testing.T) {
 	t.Parallel()
 	servers := []*testServer{startServer(t), startServer(t)}
 	configs := []Config{servers[0].dialConfig(), servers[1].dialConfig()}
@@ -126,8 +126,8 @@ func TestPool_NobodyGetsAConnectionThatTheyCouldNotMake(t *testing.T) {
 	}
 }
 
-// QA3-015: a connection that broke is not handed out again.
-func TestQA3_015_PoolRedialsWhatBroke(t *testing.T) {
+// A connection that broke is not handed out again.
+func TestPoolRedialsWhatBroke(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	p := testPool(t, time.Minute)
@@ -158,8 +158,8 @@ func TestPool_FullConnection(t *testing.T) {
 	}
 }
 
-// QA1-010, and slow machines: while one machine doesn't answer, others are served.
-func TestQA1_010_PoolSlowMachineHoldsUpNobody(t *testing.T) {
+// While one machine doesn't answer, others are served.
+func TestPoolSlowMachineHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	slow, quick := startServer(t), startServer(t)
 	slow.faults.mute.Store(true)
@@ -235,8 +235,8 @@ func TestPool_AttemptOutlivesItsFirstCaller(t *testing.T) {
 	})
 }
 
-// QA3-008: what nobody uses is closed after a while, and everything with the pool.
-func TestQA3_008_PoolClosesWhatIsIdle(t *testing.T) {
+// What nobody uses is closed after a while, and everything with the pool.
+func TestPoolClosesWhatIsIdle(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -313,8 +313,8 @@ func TestPool_AsksAConnectionThatRested(t *testing.T) {
 	})
 }
 
-// QA1-011: what is kept has a bound.
-func TestQA1_011_PoolKeepsFew(t *testing.T) {
+// What is kept has a bound.
+func TestPoolKeepsFew(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {

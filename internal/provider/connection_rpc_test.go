@@ -113,9 +113,9 @@ func inBothRuntimes(t *testing.T, test func(t *testing.T, w *world, c *core, ses
 	}
 }
 
-// QA3-015: a connection that is lost in any phase of a launch is made again where something is only looked at. Where it
+// A connection that is lost in any phase of a launch is made again where something is only looked at. Where it
 // isn't known whether a start took effect, what it made is removed, and the next apply starts one server.
-func TestQA3_015_DeploymentCreateLosesTheConnection(t *testing.T) {
+func TestDeploymentCreateLosesTheConnection(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, session object, wanted values) {
 		t.Helper()
@@ -177,9 +177,9 @@ func TestDeploymentNoLogin(t *testing.T) {
 	}
 }
 
-// QA3-015: the connection of an update is lost in each of its phases, those of a rollback included. Afterwards one server
+// The connection of an update is lost in each of its phases, those of a rollback included. Afterwards one server
 // runs and answers: the new one, or the old one, and then the error says so.
-func TestQA3_015_DeploymentUpdateLosesTheConnection(t *testing.T) {
+func TestDeploymentUpdateLosesTheConnection(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, session object, wanted values) {
 		t.Helper()
@@ -293,8 +293,8 @@ func (c *cutting) cut() {
 	c.conns = nil
 }
 
-// QA3-015: behind a real sshd, where a command goes on after its connection has ended.
-func TestQA3_015_OwnMachineLosesTheConnection(t *testing.T) {
+// Behind a real sshd, where a command goes on after its connection has ended.
+func TestOwnMachineLosesTheConnection(t *testing.T) {
 	t.Parallel()
 	login, directory := ownMachine(t)
 	way := cuttingTo(t, login["port"].(int))
@@ -372,9 +372,9 @@ func jumpHost(t *testing.T, private string, target *machine.Machine) *machine.Ma
 	return jump
 }
 
-// QA3-014: a jump host's key is trusted at first contact, kept, and required from then on; a change says what it may mean
+// A jump host's key is trusted at first contact, kept, and required from then on; a change says what it may mean
 // and how to accept it. Another jump host is another first contact.
-func TestDeploymentQA3_014_BastionIsPinned(t *testing.T) {
+func TestDeploymentBastionIsPinned(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
 	private := text(t, session.state, "ssh.private_key")

@@ -150,9 +150,9 @@ func TestAccDeploymentRepair(t *testing.T) {
 	)
 }
 
-// QA3-002, QA3-003: the key is in no process list and, when it is write-only, in
+// The key is in no process list and, when it is write-only, in
 // no state.
-func TestAccDeploymentQA3_002_Secrets(t *testing.T) {
+func TestAccDeploymentSecrets(t *testing.T) {
 	w := acceptance(t)
 	const key, token, newKey = "sk-planted-api-key-4711", "hf_plantedTokenAbcdefgh1234567890", "sk-planted-api-key-0815"
 	written := func(key, version string) string {
@@ -203,9 +203,9 @@ func TestAccDeploymentQA3_002_Secrets(t *testing.T) {
 	)
 }
 
-// QA3-004: a server that fails says why, with vLLM's own figures, and leaves
+// A server that fails says why, with vLLM's own figures, and leaves
 // nothing on the machine, which stays rented.
-func TestAccDeploymentQA3_004_Fails(t *testing.T) {
+func TestAccDeploymentFails(t *testing.T) {
 	w := acceptance(t)
 	session := statecheck.CompareValue(compare.ValuesSame())
 	w.run(t,
@@ -258,7 +258,7 @@ func TestAccDeploymentRefused(t *testing.T) {
 			// What it is, and the ways out: a machine with Docker, or a server without a container.
 			ExpectError: words("Docker", "tensordock|bluelobster|virtual machine|process"),
 		},
-		resource.TestStep{ // QA3-014
+		resource.TestStep{
 			Config:      vastai + onMachine(`"`+otherKey+`"`),
 			ExpectError: words("Host key has changed"),
 		},
@@ -266,8 +266,8 @@ func TestAccDeploymentRefused(t *testing.T) {
 	)
 }
 
-// QA3-001: whatever a user writes stays data, all the way to the server.
-func TestAccDeploymentQA3_001_HostileModel(t *testing.T) {
+// Whatever a user writes stays data, all the way to the server.
+func TestAccDeploymentHostileModel(t *testing.T) {
 	w := acceptance(t, func(o *sandbox.Options) {
 		for i := range o.Offers {
 			o.Offers[i].Machine.VLLM.AnyModel = true

@@ -46,7 +46,7 @@ func tidy(t *testing.T, c *core, session object) {
 
 // A machine that doesn't answer is no proof of anything; a session that has
 // ended is.
-func TestDeploymentQA1_002_MachineThatIsAway(t *testing.T) {
+func TestDeploymentMachineThatIsAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.configured(t, nil)
@@ -138,9 +138,9 @@ func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
 	tidy(t, c, session)
 }
 
-// QA3-014: the key seen at first contact is kept and required from then on, also
+// The key seen at first contact is kept and required from then on, also
 // where the configuration gives none.
-func TestDeploymentQA3_014_TrustsTheFirstHostKey(t *testing.T) {
+func TestDeploymentTrustsTheFirstHostKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.configured(t, nil)
@@ -203,7 +203,7 @@ func TestDeploymentPlans(t *testing.T) {
 	all = members(t, server.state)
 	all["status"] = value(t, all["status"].Type(), "exited", "")
 	died.state = value(t, server.state.Type(), fields(all), "")
-	all["status"] = value(t, all["status"].Type(), "unknown", "") // QA2-008
+	all["status"] = value(t, all["status"].Type(), "unknown", "")
 	odd.state = value(t, server.state.Type(), fields(all), "")
 	moved := values{"ssh": with(login(t, session), values{"host": "192.0.2.9"})}
 	tests := []struct {
@@ -300,8 +300,8 @@ func TestDeploymentFollowsItsSession(t *testing.T) {
 	}
 }
 
-// QA1-005: when a server was started is told in UTC, as RFC 3339 has it.
-func TestDeploymentQA1_005_StartedInUTC(t *testing.T) {
+// When a server was started is told in UTC, as RFC 3339 has it.
+func TestDeploymentStartedInUTC(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, _ *world, c *core, _ object, wanted values) {
 		t.Helper()
@@ -324,9 +324,9 @@ func fields[V any](members map[string]V) values {
 	return all
 }
 
-// QA1-001, QA1-008: a cancel ends what is under way, gives back what was made by
+// A cancel ends what is under way, gives back what was made by
 // then, and is called what it is.
-func TestQA1_001_CancelLeavesNothing(t *testing.T) {
+func TestCancelLeavesNothing(t *testing.T) {
 	t.Parallel()
 	t.Run("session", func(t *testing.T) {
 		t.Parallel()
@@ -382,9 +382,9 @@ func (c *core) cancelled(name string, arguments values, when func() bool) (objec
 	return made, diags
 }
 
-// QA3-002, QA3-003: the key goes through the SSH connection, and no command line
+// The key goes through the SSH connection, and no command line
 // on the machine, nor anything that is said of a check, has it.
-func TestHealthQA3_003_KeyIsOnNoCommandLine(t *testing.T) {
+func TestHealthKeyIsOnNoCommandLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.configured(t, nil)

@@ -56,9 +56,9 @@ func inserted(arguments values, name string, others values) values {
 	return with(arguments, values{name: with(nested, others)})
 }
 
-// QA1-006: what can be seen to be wrong without asking anybody is refused before
+// What can be seen to be wrong without asking anybody is refused before
 // anything is planned, and the message says what would be right.
-func TestInputQA1_006_RefusedWhenValidated(t *testing.T) {
+func TestInputRefusedWhenValidated(t *testing.T) {
 	t.Parallel()
 	_, encrypted, _ := keys(t)
 	needs := func(name string, value any) values { return inserted(goodSession, "requirements", values{name: value}) }
@@ -99,7 +99,7 @@ func TestInputQA1_006_RefusedWhenValidated(t *testing.T) {
 		{"latest", deploymentType, box("image", "vllm/vllm-openai:latest"), []string{"container.image", "latest"}},
 		{"empty image", deploymentType, box("image", ""), []string{"container.image"}},
 		{"image with a space", deploymentType, box("image", "vllm: v1"), []string{"container.image"}},
-		{"container name", deploymentType, box("name", "-rf"), []string{"container.name", "beginning with a letter or digit"}}, // QA3-012
+		{"container name", deploymentType, box("name", "-rf"), []string{"container.name", "beginning with a letter or digit"}},
 		{"pull policy", deploymentType, box("pull_policy", "sometimes"), []string{`"missing" "always" "never"`}},
 		{"shared memory", deploymentType, box("shm_size", 16), []string{"at least 1048576"}},
 		{"model", deploymentType, server("model", ""), []string{"model: is empty"}},

@@ -147,8 +147,8 @@ func (w *world) tunnels(t *testing.T, c *core, ssh values, key string) {
 	}
 }
 
-// QA3-014: a tunnel that was told of no host key keeps to the one that it has seen.
-func TestTunnelQA3_014_KeepsToItsMachine(t *testing.T) {
+// A tunnel that was told of no host key keeps to the one that it has seen.
+func TestTunnelKeepsToItsMachine(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)
 	expect(t, c.configure(values{"journal_directory": ""}))
@@ -226,7 +226,7 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 	problems(values{"ssh": ssh, "api_key": key, "base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health", "model", "completion")
 	problems(values{"base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health")
 
-	// QA3-013: what nvidia-smi doesn't tell is left out.
+	// What nvidia-smi doesn't tell is left out.
 	m, err := w.machine()
 	if err != nil {
 		t.Fatal(err)

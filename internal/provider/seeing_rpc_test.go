@@ -139,8 +139,8 @@ func TestSessionsTellStrays(t *testing.T) {
 	}
 }
 
-// QA1-003: of an answer in parts it is said which part is missing.
-func TestQA1_003_SessionsSayWhatIsMissing(t *testing.T) {
+// Of an answer in parts it is said which part is missing.
+func TestSessionsSayWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.configured(t, values{"max_retries": 0})

@@ -74,7 +74,7 @@ func TestAccSessionLife(t *testing.T) {
 	}
 }
 
-// QA1-005: times are UTC.
+// Times are UTC.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`)
 
 func TestAccSessionByOfferAndRenamed(t *testing.T) {

@@ -142,7 +142,7 @@ func TestSessionUpdateAfterItMoved(t *testing.T) {
 
 // A refresh says why a session is no longer there, and takes it out of state on
 // proof only.
-func TestSessionQA2_009_LeavesStateOnProofOnly(t *testing.T) {
+func TestSessionLeavesStateOnProofOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.configured(t, values{"max_retries": 0})
@@ -197,9 +197,9 @@ func TestSessionWithoutIdentity(t *testing.T) {
 	expect(t, diags)
 }
 
-// QA1-002: a machine that can't be given back is an error that names it and what
+// A machine that can't be given back is an error that names it and what
 // it costs, and stays in state.
-func TestSessionQA1_002_NotReleased(t *testing.T) {
+func TestSessionNotReleased(t *testing.T) {
 	t.Parallel()
 	const deletes = "DELETE /api/v1/sessions/{id}"
 	for _, fault := range []sandbox.Rule{

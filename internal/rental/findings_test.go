@@ -20,7 +20,7 @@ import (
 
 // Cancelling at any moment stops Rent, which releases what it rented and leaves
 // nothing at work. goleak and synctest see to the latter.
-func TestQA1_001_CancelReleasesWhatWasRented(t *testing.T) {
+func TestCancelReleasesWhatWasRented(t *testing.T) {
 	t.Parallel()
 	for at := 500 * time.Millisecond; at < 26*time.Second; at += 1500 * time.Millisecond {
 		t.Run(at.String(), func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestQA1_001_CancelReleasesWhatWasRented(t *testing.T) {
 }
 
 // A release goes on after a cancel, and says so in the log.
-func TestQA1_001_ReleaseGoesOnAndSaysSo(t *testing.T) {
+func TestReleaseGoesOnAndSaysSo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -65,7 +65,7 @@ func TestQA1_001_ReleaseGoesOnAndSaysSo(t *testing.T) {
 
 // A release that fails is an error with the session, its price and the way out,
 // and the session stays with the caller.
-func TestQA1_002_FailedReleaseIsTold(t *testing.T) {
+func TestFailedReleaseIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -84,7 +84,7 @@ func TestQA1_002_FailedReleaseIsTold(t *testing.T) {
 }
 
 // One Renter serves a parallel apply; the race detector is on in the full run.
-func TestQA1_004_RenterIsSafeSideBySide(t *testing.T) {
+func TestRenterIsSafeSideBySide(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -114,7 +114,7 @@ func TestQA1_004_RenterIsSafeSideBySide(t *testing.T) {
 	})
 }
 
-func TestQA1_005_TimesAreUTC(t *testing.T) {
+func TestTimesAreUTC(t *testing.T) {
 	t.Parallel()
 	zone := time.FixedZone("far", 9*3600)
 	s := shopper.Session{ID: "s", Status: shopper.Running, CreatedAt: time.Date(2026, 2, 3, 9, 0, 0, 0, zone), ExpiresAt: time.Date(2026, 2, 3, 11, 0, 0, 0, zone)}
@@ -129,7 +129,7 @@ func TestQA1_005_TimesAreUTC(t *testing.T) {
 }
 
 // A cancel and a failure are told apart, in type, by errors.Is and in words.
-func TestQA1_008_CancelIsNotAFailure(t *testing.T) {
+func TestCancelIsNotAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -161,7 +161,7 @@ func TestQA1_008_CancelIsNotAFailure(t *testing.T) {
 
 // Budget and market are locked for no longer than it takes to count: a service
 // that hangs for one rental holds up no other.
-func TestQA1_010_NoLockIsHeldWhileTheServiceHangs(t *testing.T) {
+func TestNoLockIsHeldWhileTheServiceHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -181,7 +181,7 @@ func TestQA1_010_NoLockIsHeldWhileTheServiceHangs(t *testing.T) {
 }
 
 // Attempts, replacements, looks and journal entries are bounded.
-func TestQA1_011_EverythingIsBounded(t *testing.T) {
+func TestEverythingIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -212,7 +212,7 @@ func TestQA1_011_EverythingIsBounded(t *testing.T) {
 func errOf3(_ []string, err error) error { return err }
 
 // A wait ends at its deadline; the last pause is cut to what remains.
-func TestQA2_003_WaitsEndAtTheirDeadline(t *testing.T) {
+func TestWaitsEndAtTheirDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -241,7 +241,7 @@ func TestQA2_003_WaitsEndAtTheirDeadline(t *testing.T) {
 
 // A context's error comes back as it is, and what nobody expected is not tried
 // again.
-func TestQA2_004_UnexpectedErrorsAreNotRetried(t *testing.T) {
+func TestUnexpectedErrorsAreNotRetried(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -266,7 +266,7 @@ func TestQA2_004_UnexpectedErrorsAreNotRetried(t *testing.T) {
 }
 
 // A DELETE that says yes proves nothing: only what is read afterwards counts.
-func TestQA2_009_StateIsNeverMadeUp(t *testing.T) {
+func TestStateIsNeverMadeUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

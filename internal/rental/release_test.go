@@ -213,7 +213,7 @@ func TestMachineThatRefusesToDie(t *testing.T) {
 			begun := time.Now()
 			err := w.destroy(ctx, w.process(), "box")
 			if took := time.Since(begun); took > 9*time.Minute {
-				t.Errorf("the wait ended after %s", took) // QA2-003: the last sleep is cut
+				t.Errorf("the wait ended after %s", took) // The last sleep is cut
 			}
 			cancel()
 			fails[*NotReleasedError](t, err, id, "$0.4 an hour", "status was stopping", "Run destroy again")

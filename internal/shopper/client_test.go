@@ -110,7 +110,7 @@ func TestHeadersAreSent(t *testing.T) {
 	}
 }
 
-func TestQA2_006_IDsAreValidatedAndEscaped(t *testing.T) {
+func TestIDsAreValidatedAndEscaped(t *testing.T) {
 	t.Parallel()
 	network := &script{answer: func(int, *http.Request) (*http.Response, error) { return response(404, refusalText), nil }}
 	client := newClient(t, fakeURL, network.use)
@@ -158,7 +158,7 @@ func callsWithID(c *Client, id string) map[string]func(context.Context) error {
 	}
 }
 
-func TestQA2_002_NetworkFailuresAreTyped(t *testing.T) {
+func TestNetworkFailuresAreTyped(t *testing.T) {
 	t.Parallel()
 	for name, cause := range map[string]error{
 		"refused": &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED},
@@ -209,7 +209,7 @@ func TestUnreachableServiceSaysWhereAndWhatToCheck(t *testing.T) {
 	}
 }
 
-func TestQA2_001_NothingIsLeftOpen(t *testing.T) {
+func TestNothingIsLeftOpen(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
@@ -333,7 +333,7 @@ type closeCounter struct {
 
 func (c *closeCounter) Close() error { *c.closed++; return nil }
 
-func TestQA2_001_EveryBodyIsClosed(t *testing.T) {
+func TestEveryBodyIsClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		opened, closed := 0, 0
@@ -365,7 +365,7 @@ func TestQA2_001_EveryBodyIsClosed(t *testing.T) {
 	})
 }
 
-func TestQA1_004_OneClientServesManyCallers(t *testing.T) {
+func TestOneClientServesManyCallers(t *testing.T) {
 	t.Parallel()
 	server := serve(t, 200, "application/json", runningText)
 	client := newClient(t, server.URL, func(c *Config) { c.Token = "t0ken" })

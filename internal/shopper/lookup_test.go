@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestQA1_005_TimesAreUTC(t *testing.T) {
+func TestTimesAreUTC(t *testing.T) {
 	t.Parallel()
 	want := time.Date(2026, 11, 23, 5, 0, 0, 0, time.UTC)
 	const there = `"2026-11-23T07:00:00+02:00"`
@@ -82,9 +82,9 @@ func TestQA1_005_TimesAreUTC(t *testing.T) {
 	}
 }
 
-// TestQA2_009_StateIsNeverMadeUp has answers that a careless client would take
+// TestStateIsNeverMadeUp has answers that a careless client would take
 // for a session that ended, for an empty list, or for "gone".
-func TestQA2_009_StateIsNeverMadeUp(t *testing.T) {
+func TestStateIsNeverMadeUp(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
@@ -140,7 +140,7 @@ func TestNotFoundIsTheServicesWord(t *testing.T) {
 	}
 }
 
-func TestQA1_003_IncompleteListsAreErrors(t *testing.T) {
+func TestIncompleteListsAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
 		"fewer than counted": `{"sessions":[` + runningText + `],"count":2}`,
@@ -233,7 +233,7 @@ func TestSessionsArePagedByAGrowingLimit(t *testing.T) {
 	}
 }
 
-func TestQA1_011_ListsAreBounded(t *testing.T) {
+func TestListsAreBounded(t *testing.T) {
 	t.Parallel()
 	t.Run("sessions", func(t *testing.T) {
 		t.Parallel()

@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestQA2_007_IncompleteAnswersAreAmbiguous has answers with a status of
+// TestIncompleteAnswersAreAmbiguous has answers with a status of
 // success that don't hold what makes a rental usable.
-func TestQA2_007_IncompleteAnswersAreAmbiguous(t *testing.T) {
+func TestIncompleteAnswersAreAmbiguous(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, body string }{
 		{"no key", `{"session":` + runningText + `}`},
@@ -277,7 +277,7 @@ func TestCreateSessionSends(t *testing.T) {
 	}
 }
 
-func TestQA2_008_InputIsValidatedBeforeItIsSent(t *testing.T) {
+func TestInputIsValidatedBeforeItIsSent(t *testing.T) {
 	t.Parallel()
 	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
@@ -322,7 +322,7 @@ func TestQA2_008_InputIsValidatedBeforeItIsSent(t *testing.T) {
 	}
 }
 
-func TestQA2_008_UnknownWordsAreTolerated(t *testing.T) {
+func TestUnknownWordsAreTolerated(t *testing.T) {
 	t.Parallel()
 	body := `{"id":"s1","provider":"newcloud","status":"hibernating","workload_type":"video","launch_mode":"vm","later":{"x":[1]}}`
 	session, err := newClient(t, serve(t, 200, "application/json", body).URL).Session(t.Context(), "s1")

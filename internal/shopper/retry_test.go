@@ -21,7 +21,7 @@ import (
 // reset is a connection that breaks.
 func reset() error { return &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET} }
 
-func TestQA2_010_ReadsAreRetried(t *testing.T) {
+func TestReadsAreRetried(t *testing.T) {
 	t.Parallel()
 	failures := map[string]func() (*http.Response, error){
 		"429":         func() (*http.Response, error) { return response(429, refusalText), nil },
@@ -83,7 +83,7 @@ func checkFullJitter(t *testing.T, pauses []time.Duration) {
 	}
 }
 
-func TestQA2_010_RetriesEnd(t *testing.T) {
+func TestRetriesEnd(t *testing.T) {
 	t.Parallel()
 	for _, retries := range []int{-1, 1, 7} {
 		t.Run(fmt.Sprint(retries), func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestRateLimitIsNoFailure(t *testing.T) {
 	}
 }
 
-func TestQA2_010_WritesAreSentOnce(t *testing.T) {
+func TestWritesAreSentOnce(t *testing.T) {
 	t.Parallel()
 	writes := map[string]func(context.Context, *Client) error{
 		"create": func(ctx context.Context, c *Client) error { _, err := c.CreateSession(ctx, rental()); return err },
@@ -172,7 +172,7 @@ func TestQA2_010_WritesAreSentOnce(t *testing.T) {
 	}
 }
 
-func TestQA2_004_UnexpectedErrorsAreNotRetried(t *testing.T) {
+func TestUnexpectedErrorsAreNotRetried(t *testing.T) {
 	t.Parallel()
 	failures := map[string]func() (*http.Response, error){
 		"unknown authority": func() (*http.Response, error) { return nil, certificateError() },
@@ -203,7 +203,7 @@ func certificateError() error {
 	return fmt.Errorf("tls: failed to verify certificate: %w", x509.HostnameError{Certificate: &x509.Certificate{}, Host: "shopper.test"})
 }
 
-func TestQA2_004_ContextErrorsComeBackAsTheyAre(t *testing.T) {
+func TestContextErrorsComeBackAsTheyAre(t *testing.T) {
 	t.Parallel()
 	busy := func(int, *http.Request) (*http.Response, error) {
 		return response(503, refusalText, "Retry-After", "30"), nil
@@ -264,7 +264,7 @@ func (r waitingReader) Read([]byte) (int, error) {
 	return 0, r.ctx.Err()
 }
 
-func TestQA2_003_RetriesEndByTheDeadline(t *testing.T) {
+func TestRetriesEndByTheDeadline(t *testing.T) {
 	t.Parallel()
 	for after, most := range map[string]time.Duration{"": 3500 * time.Millisecond, "1": 3 * time.Second, "3600": 0} {
 		t.Run("Retry-After "+after, func(t *testing.T) {
@@ -308,7 +308,7 @@ func TestWhatWasWaitedForIsSaid(t *testing.T) {
 	})
 }
 
-func TestQA1_008_EndedContextSendsNothing(t *testing.T) {
+func TestEndedContextSendsNothing(t *testing.T) {
 	t.Parallel()
 	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
@@ -374,7 +374,7 @@ func TestWritesHaveTheirOwnLimits(t *testing.T) {
 	}
 }
 
-func TestQA2_005_RetryAfter(t *testing.T) {
+func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		header string

@@ -264,9 +264,9 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// Finding QA3-003: the key travels as a header of our own request, and a server that gives it back doesn't get it into
+// The key travels as a header of our own request, and a server that gives it back doesn't get it into
 // an error.
-func TestQA3_003_KeyIsSentAndNeverShown(t *testing.T) {
+func TestKeyIsSentAndNeverShown(t *testing.T) {
 	t.Parallel()
 	echo := roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.Header.Get("Authorization") != "Bearer "+testKey {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Finding QA3-012: a name that goes to Docker is checked against Docker's own rules, here the image's.
-func TestQA3_012_ImageIsValidated(t *testing.T) {
+// A name that goes to Docker is checked against Docker's own rules, here the image's.
+func TestImageIsValidated(t *testing.T) {
 	t.Parallel()
 	digest := "@sha256:" + strings.Repeat("a1", 32)
 	for ref, words := range map[string]string{ // "" = accepted

@@ -99,8 +99,8 @@ func fieldsOf(t *testing.T, err error) []string {
 	return fields
 }
 
-// Finding QA1-006: what is out of bounds is refused before anything runs, and the message names the bound.
-func TestQA1_006_BoundsAreChecked(t *testing.T) {
+// What is out of bounds is refused before anything runs, and the message names the bound.
+func TestBoundsAreChecked(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		change func(*Spec)
@@ -185,9 +185,9 @@ func TestValidateListsEveryProblem(t *testing.T) {
 	}
 }
 
-// Finding QA2-008: an enumerated value is checked against its list; the quantisation, whose list changes with each
+// An enumerated value is checked against its list; the quantisation, whose list changes with each
 // vLLM release, is not enumerated.
-func TestQA2_008_Enumerations(t *testing.T) {
+func TestEnumerations(t *testing.T) {
 	t.Parallel()
 	for _, dtype := range DTypes() {
 		if err := (Spec{Model: "m", DType: dtype}).Validate(); err != nil {
@@ -208,8 +208,8 @@ func TestQA2_008_Enumerations(t *testing.T) {
 	}
 }
 
-// Finding QA3-001: what a user writes is one argument, whatever a shell would make of it.
-func TestQA3_001_HostileValuesStayData(t *testing.T) {
+// What a user writes is one argument, whatever a shell would make of it.
+func TestHostileValuesStayData(t *testing.T) {
 	t.Parallel()
 	const hostile = "x'; $(touch /tmp/owned) `id` \"&& reboot #"
 	spec := Spec{Model: hostile, ServedModelName: hostile, Revision: hostile, ExtraArgs: []string{"--chat-template", hostile + "\n"}, Env: map[string]string{"A": hostile}}
@@ -222,8 +222,8 @@ func TestQA3_001_HostileValuesStayData(t *testing.T) {
 	}
 }
 
-// Finding QA3-002: no secret can get into the arguments, which any user of a machine can read in its process list.
-func TestQA3_002_NoSecretInArguments(t *testing.T) {
+// No secret can get into the arguments, which any user of a machine can read in its process list.
+func TestNoSecretInArguments(t *testing.T) {
 	t.Parallel()
 	const key, token = "sk-0123456789abcdef", "hf_ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	spec := Spec{Model: "m", APIKey: key, HFToken: token, Env: map[string]string{"A": "b"}}

@@ -200,8 +200,8 @@ func TestKnownCauses(t *testing.T) {
 	}
 }
 
-// QA3-012: an id or name that could be anything else in a URL's path is refused before it is sent.
-func TestQA3_012_IdsAreValidated(t *testing.T) {
+// An id or name that could be anything else in a URL's path is refused before it is sent.
+func TestIdsAreValidated(t *testing.T) {
 	t.Parallel()
 	e := &Engine{}
 	for _, id := range []string{"", "a", "../containers/x", "a/b", "a?force=1", "a b", strings.Repeat("a", 12) + "\n"} {
@@ -349,8 +349,8 @@ func TestRestartLoop(t *testing.T) {
 	}
 }
 
-// QA2-008: a word that this version doesn't know is a state of its own, and no error.
-func TestQA2_008_UnknownStateWord(t *testing.T) {
+// A word that this version doesn't know is a state of its own, and no error.
+func TestUnknownStateWord(t *testing.T) {
 	t.Parallel()
 	for word, want := range map[container.ContainerState]server.State{
 		"running": server.Running, "paused": server.Running, "created": server.Starting, "restarting": server.Restarting,

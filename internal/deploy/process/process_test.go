@@ -111,8 +111,8 @@ func inspect(t *testing.T, h *Host, ref server.Ref) server.Status {
 	return status
 }
 
-// QA3-005: processes that ignore TERM, and those that made sessions or groups of their own, end too.
-func TestQA3_005_WholeGroupIsKilled(t *testing.T) {
+// Processes that ignore TERM, and those that made sessions or groups of their own, end too.
+func TestWholeGroupIsKilled(t *testing.T) {
 	t.Parallel()
 	const script = `
 trap '' TERM
@@ -389,8 +389,8 @@ func TestExitCodeIsTold(t *testing.T) {
 	}
 }
 
-// QA3-006: once settled, a server that dies is started again by a supervisor that stays the same.
-func TestQA3_006_SupervisorRestartsAndCounts(t *testing.T) {
+// Once settled, a server that dies is started again by a supervisor that stays the same.
+func TestSupervisorRestartsAndCounts(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "sleep 0.5\nexit 1\n", nil)
 	if err := h.Settle(within(t), ref); err != nil {
@@ -499,7 +499,7 @@ func TestReleaseOf(t *testing.T) {
 	}
 }
 
-// QA3-001: whatever a variable holds arrives as it is, through a real shell.
+// Whatever a variable holds arrives as it is, through a real shell.
 func FuzzEnvironmentThroughAShell(f *testing.F) {
 	for _, value := range []string{"", "plain", "a b", "$(x)", "`x`", "'\"\\", "line\nline\n\n", "%s%n\\0101\\c", "-n", "é\xff\x01\t\r", "*~?[a]", "a=b"} {
 		f.Add(value)
@@ -541,8 +541,8 @@ func FuzzParseStatus(f *testing.F) {
 	})
 }
 
-// QA2-008: a word that this version doesn't know is a state of its own, and no error.
-func TestQA2_008_UnknownStateWord(t *testing.T) {
+// A word that this version doesn't know is a state of its own, and no error.
+func TestUnknownStateWord(t *testing.T) {
 	t.Parallel()
 	for word, want := range map[string]server.State{
 		"running": server.Running, "restarting": server.Restarting, "exited": server.Exited, "hibernating": server.Unknown,

@@ -148,8 +148,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// QA1-008: a cancel and a failure are told apart, however deep they are.
-func TestQA1_008_CancelIsNoFailure(t *testing.T) {
+// A cancel and a failure are told apart, however deep they are.
+func TestCancelIsNoFailure(t *testing.T) {
 	t.Parallel()
 	cancel := fmt.Errorf("a: %w", &shopper.Error{Op: "reading", Method: "GET", Path: "/x", URL: "http://s", Err: context.Canceled})
 	if d := diagnostic.Error(fallback, cancel); d.Summary() != "Interrupted" {

@@ -31,7 +31,7 @@ func TestTimeLeft(t *testing.T) {
 			t.Errorf("%s: expires_at is %s", test.name, m.ExpiresAt)
 		}
 	}
-	// QA1-005: UTC, wherever the service is.
+	// UTC, wherever the service is.
 	zone := time.FixedZone("east", 3*60*60)
 	m := fromSession(shopper.Session{CreatedAt: now.In(zone)}, now)
 	if got := m.CreatedAt.ValueString(); got != "2026-03-01T12:00:00Z" {

@@ -148,8 +148,8 @@ func TestTunnel_Loopback(t *testing.T) {
 	}
 }
 
-// QA3-015: a dropped connection is made again, also while somebody waits for it.
-func TestQA3_015_TunnelSurvivesADrop(t *testing.T) {
+// A dropped connection is made again, also while somebody waits for it.
+func TestTunnelSurvivesADrop(t *testing.T) {
 	t.Parallel()
 	first, second := newLogin(), newLogin()
 	release := make(chan struct{})
@@ -185,8 +185,8 @@ func TestQA3_015_TunnelSurvivesADrop(t *testing.T) {
 	}
 }
 
-// QA3-015: the attempts have an end, and then whoever connects is refused.
-func TestQA3_015_TunnelGivesUp(t *testing.T) {
+// The attempts have an end, and then whoever connects is refused.
+func TestTunnelGivesUp(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err      error
@@ -270,7 +270,7 @@ func TestTunnel_NotOpened(t *testing.T) {
 	if err := tun.close(); err != nil {
 		t.Error(err)
 	}
-	// QA3-008: a port that is taken leaves no login behind.
+	// A port that is taken leaves no login behind.
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -284,8 +284,8 @@ func TestTunnel_NotOpened(t *testing.T) {
 	<-machine.closed
 }
 
-// QA3-008, QA3-009: Close ends everything, whatever the machine does.
-func TestQA3_009_TunnelCloses(t *testing.T) {
+// Close ends everything, whatever the machine does.
+func TestTunnelCloses(t *testing.T) {
 	t.Parallel()
 	machine := newLogin()
 	stuck := make(chan struct{})

@@ -20,9 +20,9 @@ func quick(cfg *engine.Config, facts *machinefs.Facts) {
 	facts.Speed = 3000
 }
 
-// TestQA3_006_ARestartLoopIsCounted: a container that dies on every start is seen
+// TestARestartLoopIsCounted: a container that dies on every start is seen
 // by its restart count, and a stop ends the loop.
-func TestQA3_006_ARestartLoopIsCounted(t *testing.T) {
+func TestARestartLoopIsCounted(t *testing.T) {
 	t.Parallel()
 	for name, newRig := range rigMakers {
 		t.Run(name, func(t *testing.T) {

@@ -190,7 +190,7 @@ func TestAProgramWithoutItsMachineSaysSo(t *testing.T) {
 	}
 }
 
-func TestQA3_001_HostileCommandLinesStayWithinTheShell(t *testing.T) {
+func TestHostileCommandLinesStayWithinTheShell(t *testing.T) {
 	t.Parallel()
 	k := newKey(t)
 	m := start(t, vm(), k)

@@ -167,9 +167,9 @@ func TestRealTCP(t *testing.T) {
 	})
 }
 
-// TestQA3_001_AnyStringIsOnlyAModelsName: a hostile id goes all the way to the
+// TestAnyStringIsOnlyAModelsName: a hostile id goes all the way to the
 // API and nothing on the way takes it for anything but a name.
-func TestQA3_001_AnyStringIsOnlyAModelsName(t *testing.T) {
+func TestAnyStringIsOnlyAModelsName(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"org/a; touch /tmp/owned", "$(reboot)", "x' OR '1'='1", "a\nb", "`id`", "../../etc/passwd", "ünïcode/модель"} {
 		root := newMachine(t, func(f *machinefs.Facts) { f.VLLM.AnyModel = true })
