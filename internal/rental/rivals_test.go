@@ -101,6 +101,9 @@ func TestYoungerOfTwoRentalsOfOneNameGivesWay(t *testing.T) {
 				if refused == nil {
 					refused = second
 				}
+				if w.state["box"].Session.ID != "s1" {
+					t.Errorf("%s is kept, which is the younger", w.state["box"].Session.ID)
+				}
 				fails[*ConflictError](t, refused, w.state["box"].Session.ID, "has been released")
 				w.known()
 			})
