@@ -206,3 +206,28 @@ func TestE2EOrphan(t *testing.T) {
 		t.Errorf("it tells of a leftover that is none:\n%s", text)
 	}
 }
+
+// A leftover beside a session in state: reading warns of it and releases nothing,
+// the plan is an update though nothing else changes, and the apply releases it.
+func TestE2ELeftoverBesideASessionInState(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.newStack(t, "s")
+	s.write(t, session("a"))
+	left := s.crashWaiting(t, "a")
+	live := w.rent(t, "terraform/a/"+strings.Repeat("0123456789abcdef", 2), "vastai-1020")
+	s.must(t, 0, "import", "-input=false", "-no-color", "shopper_gpu_session.a", live)
+	bill := func(want int) {
+		t.Helper()
+		if billing := w.ledger(t).Billing; len(billing) != want {
+			t.Fatalf("these bill: %v, want %d", billing, want)
+		}
+	}
+	says(t, s.must(t, 2, planArgs...), "A rental was left over: a", left, "will be updated in-place")
+	bill(2)
+	says(t, s.apply(t), "A leftover was released: a", left)
+	bill(1)
+	s.unchanged(t)
+	s.destroy(t)
+	bill(0)
+}
