@@ -28,6 +28,7 @@ type stack struct {
 	data  string   // TF_DATA_DIR
 	// settings are further arguments of the provider.
 	settings string
+	longer   time.Duration // than other stacks' its commands may take
 }
 
 // newStack makes a working directory in which the built provider is used.
@@ -125,7 +126,7 @@ func (e *execution) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-e.ended:
-	case <-time.After(2 * patience):
+	case <-time.After(2*patience + e.stack.longer):
 		t.Fatalf("%s has not ended:\n%s", e.args, e.out.String())
 	}
 	return e.cmd.ProcessState.ExitCode()

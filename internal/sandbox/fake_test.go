@@ -199,7 +199,7 @@ func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-ticker.C {
+	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); <-ticker.C {
 		if holds() {
 			return
 		}
