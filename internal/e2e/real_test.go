@@ -211,6 +211,7 @@ func sharedMemory() []string {
 // back after its engine was killed, is updated, keeps the old server when an update
 // fails, and is gone after the destroy.
 func TestE2ERealVLLM(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.newRealMachine(t)
 	memory := sharedMemory()
