@@ -341,6 +341,11 @@ func TestProgress(t *testing.T) {
 		"INFO 12-18 06:01:05 [api_server.py:1945] Starting vLLM API server 0 on http://0.0.0.0:8080":                         "starting server",
 		"INFO 11-24 10:02:30 [api_server.py:1912] Starting vLLM server on http://0.0.0.0:8080":                               "starting server",
 		"INFO:     Application startup complete.":                                                                            "ready",
+		StartLine + "/opt/vllm/bin/vllm": "importing vLLM",
+		"(Worker pid=1) INFO 11-27 20:46:26 [cpu_model_runner.py:68] Starting to load model /models/tiny...":                 "loading weights",
+		"(Worker pid=1) INFO 11-27 20:46:26 [cpu_model_runner.py:68] Starting to load model tiny...":                         "loading weights",
+		"(Worker pid=1) INFO 11-27 20:46:27 [cpu_model_runner.py:87] Warming up model for the compilation...":                "warming up",
+		"(EngineCore pid=1) INFO 11-27 20:52:22 [core.py:105] Initializing a V1 LLM engine (v0.19.1) with config: model='x'": "starting vLLM",
 	} {
 		if got := Progress([]string{"INFO 11-24 10:00:00 [x.py:1] before", line, "some more output"}); got != want {
 			t.Errorf("%q: %q, want %q", line, got, want)
@@ -348,6 +353,10 @@ func TestProgress(t *testing.T) {
 	}
 	if got := Progress(readTestLog(t, "ready")); got != PhaseReady {
 		t.Errorf("whole log: %q", got)
+	}
+	again := append(readTestLog(t, "ready"), "[launcher] the server ended with exit code 1; starting it again in 2 s", StartLine+"vllm")
+	if got := Progress(again); got != PhaseImporting {
+		t.Errorf("a restart begins at %q", got)
 	}
 	if got := Progress(readTestLog(t, "context")); got != PhaseLoaded {
 		t.Errorf("failed log: %q", got)

@@ -128,7 +128,8 @@ func levelOf(word string) level {
 var startWords = oneOf(`^`+regexp.QuoteMeta(StartLine), `^(?:\[launcher\] )?the server ended with exit code \d+; starting it again`,
 	`vLLM API server version`, `[█▄▀] +version \d`, `^usage: vllm`)
 
-// StartLine is how a line of a log begins after which nothing is of an earlier start. Whoever starts vLLM writes it.
+// StartLine is how a line of a log begins after which nothing is of an earlier start. Whoever starts vLLM once more writes it
+// (internal/deploy/process/launcher.sh).
 const StartLine = "[launcher] starting "
 
 // lastStart cuts a log to its last start. What vLLM prints while it is imported, before its first line, is not missed.
