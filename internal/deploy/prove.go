@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,6 +20,8 @@ import (
 const (
 	// healthTimeout is for one answer of /health, which a living server gives at once.
 	healthTimeout = 10 * time.Second
+	// answerTimeout is for the first token of a healthy server, whose engine may still compile kernels for it.
+	answerTimeout = 5 * time.Minute
 	// progressLines are read of the log while waiting.
 	progressLines = 60
 )
@@ -138,15 +141,20 @@ func lateSummary(phase Phase) string {
 	return "Model did not answer in time"
 }
 
-// epitaph says how a server ended.
+// epitaph says how a server ended. Exit code 0 is left out: the API server ends with it when its engine has died
+// (runs/engine-killed-ready.json of 0.32.0), which is no good end.
 func epitaph(status Status) string {
 	if status.State == Gone {
 		return "The server was removed by somebody else."
 	}
-	text := fmt.Sprintf("The server ended with exit code %d.", status.ExitCode)
+	text, code := "The server ended", " with exit code %d"
 	if status.RestartCount > 0 {
-		text = fmt.Sprintf("The server died and was started again %d times; its last exit code was %d.", status.RestartCount, status.ExitCode)
+		text, code = fmt.Sprintf("The server died and was started again %d times", status.RestartCount), "; its last exit code was %d"
 	}
+	if status.ExitCode != 0 {
+		text += fmt.Sprintf(code, status.ExitCode)
+	}
+	text += "."
 	if status.Reason != "" {
 		text += " Its runtime says: " + status.Reason + "."
 	}
@@ -162,9 +170,7 @@ func (l *launch) tellLoad(ctx context.Context, ref Ref) {
 	if err != nil {
 		return
 	}
-	if text := vllm.Progress(lines); text != "" {
-		l.progress.report(PhaseLoad, text)
-	}
+	l.progress.report(PhaseLoad, cmp.Or(vllm.Progress(lines), vllm.PhaseImporting))
 }
 
 // complete asks for real output until it comes: /health says yes for a hung engine, too.
@@ -174,7 +180,7 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 	defer cancel()
 	var pace waiter
 	for {
-		proof, err := api.Probe(phase, l.request.Spec.ServedName(), !l.request.Embedding)
+		proof, err := api.ProbeWithin(phase, l.request.Spec.ServedName(), !l.request.Embedding, answerTimeout)
 		if phase.Err() == nil {
 			if problem := l.alive(phase, ref, PhaseCompletion); problem != nil {
 				return problem
@@ -185,16 +191,30 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 			l.progress.report(PhaseCompletion, fmt.Sprintf("the model answered in %s (%s)", took, proof.Call))
 			return l.reachPublic(phase)
 		}
+		if errors.Is(err, vllm.ErrHung) {
+			return hung(err, phase.Err())
+		}
 		if phase.Err() == nil && !vllm.IsNotReady(err) {
 			return refusedProof(err, l.request.Embedding)
 		}
 		if waitErr := pace.wait(phase); waitErr != nil {
 			return &failure{
 				phase: PhaseCompletion, summary: lateSummary(PhaseCompletion), err: waitErr,
-				detail: "The server says that it is healthy, but the model gave no answer.",
+				detail: "The server said that it is healthy, but the model gave no answer.",
 			}
 		}
 	}
+}
+
+// hung is the failure of a server that is healthy by its own word and gives no token. late is set when the phase's time is over too.
+func hung(err, late error) *failure {
+	problem := &failure{phase: PhaseCompletion, summary: "Engine hangs", err: errors.Join(err, late)}
+	if e, ok := errors.AsType[*vllm.Error](err); ok {
+		problem.cause = sentence(e.Err.Error())
+	}
+	problem.wayOut = "Apply again. Where it happens again, look for errors of the GPU in the machine's kernel log (dmesg, \"Xid\"), or rent" +
+		" another machine; if the model's first answer takes longer than that, raise ready.timeout."
+	return problem
 }
 
 // publicTries is how often a server that answers on its machine is asked at its public address before it counts as closed.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // A launch that is cut off, as by a provider that was killed, is found by the next one: what is still wanted is taken over.
@@ -256,6 +257,17 @@ func TestRestart(t *testing.T) {
 		}
 		if again.SpecHash != first.SpecHash || again.State != deploy.Running || !again.RestartsItself {
 			t.Errorf("restarted: %+v", again)
+		}
+		log, err := deploy.LogTail(within(t, limit), r, again.Ref, 400)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(log, "\n")
+		if r.engine == nil { // what the process's log holds is told apart by the launcher's line
+			_, text, _ = strings.Cut(text, vllm.StartLine)
+		}
+		if n := strings.Count(text, "Application startup complete"); n != 1 {
+			t.Errorf("the log of the last start holds %d starts:\n%s", n, text)
 		}
 		if err := answers(t, r, again, testKey); err != nil {
 			t.Error(err)

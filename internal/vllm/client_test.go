@@ -357,3 +357,42 @@ func TestClientRequestTooLarge(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A healthy server without a token hangs, by its own deadline and by the caller's; one that isn't healthy either, or nobody waits
+// for any more, is none of that.
+func TestProbeWithin(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		health int
+		outer  time.Duration
+		cancel bool
+		hung   bool
+	}{
+		"hung":                       {health: http.StatusOK, outer: time.Hour, hung: true},
+		"hung, the caller's time up": {health: http.StatusOK, outer: time.Second, hung: true},
+		"dying":                      {health: http.StatusServiceUnavailable, outer: time.Hour},
+		"canceled":                   {health: http.StatusOK, outer: time.Hour, cancel: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client := NewClient(roundTripper(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == "/health" {
+						return answer(test.health, "")(r)
+					}
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}), "http://server", testKey)
+				ctx, cancel := context.WithTimeout(t.Context(), test.outer)
+				defer cancel()
+				if test.cancel {
+					time.AfterFunc(time.Second, cancel)
+				}
+				_, err := client.ProbeWithin(ctx, "model", true, time.Minute)
+				if errors.Is(err, ErrHung) != test.hung || err == nil || (test.hung && strings.Contains(err.Error(), "deadline")) {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}

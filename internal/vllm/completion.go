@@ -2,6 +2,8 @@ package vllm
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -166,4 +168,28 @@ func (c *Client) Probe(ctx context.Context, model string, completion bool) (Proo
 	}
 	answer, err = c.CompleteChat(ctx, CompletionRequest{Model: model})
 	return Proof{Call: "chat", Text: answer.Text, Duration: answer.Duration}, err
+}
+
+// healthTimeout is for one answer of /health, which a living server gives at once.
+const healthTimeout = 10 * time.Second
+
+// ProbeWithin is Probe with a deadline of its own. When that, or the caller's, passes without an answer although /health answers
+// 200, the error is an [*Error] with ErrHung: a stopped engine looks healthy for good (runs/hung-engine.http.json of 0.32.0).
+func (c *Client) ProbeWithin(ctx context.Context, model string, completion bool, limit time.Duration) (Proof, error) {
+	started := time.Now()
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	proof, err := c.Probe(limited, model, completion)
+	var slow *slowError
+	late := errors.Is(limited.Err(), context.DeadlineExceeded) || errors.As(err, &slow)
+	if err == nil || !late || errors.Is(ctx.Err(), context.Canceled) {
+		return proof, err
+	}
+	check, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
+	defer cancel()
+	if c.Health(check) != nil {
+		return proof, err
+	}
+	waited := time.Since(started).Round(time.Second)
+	return proof, &Error{Op: "wait for a token", Err: fmt.Errorf("%w: none came within %s", ErrHung, waited)}
 }

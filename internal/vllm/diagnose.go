@@ -38,7 +38,21 @@ const (
 	KindUnsupportedDType     Kind = "unsupported_dtype"
 	KindBatchBelowContext    Kind = "batch_below_context"
 	KindTooManySequences     Kind = "too_many_sequences"
+	KindBatchBelowSequences  Kind = "batch_below_sequences"
+	KindFlagRequired         Kind = "flag_required"
+	KindUnknownParser        Kind = "unknown_parser"
+	KindChatTemplate         Kind = "chat_template_missing"
+	KindLoRANotFound         Kind = "lora_not_found"
+	KindLoRARank             Kind = "lora_rank"
+	KindNoWeights            Kind = "weights_missing"
+	KindWeightsDamaged       Kind = "weights_damaged"
+	KindWeightsMismatch      Kind = "weights_mismatch"
+	KindTokenizerTooNew      Kind = "tokenizer_too_new" //nolint:gosec // a name, no credential
+	KindDependencies         Kind = "dependency_mismatch"
+	KindHubOffline           Kind = "hub_offline"
 	KindKilled               Kind = "killed"
+	KindEngineDied           Kind = "engine_died"
+	KindStopped              Kind = "stopped"
 )
 
 // Diagnosis is what a log says about a failed start.
@@ -51,65 +65,143 @@ type Diagnosis struct {
 
 // Limits of what is quoted from a log.
 const (
-	maxEvidence      = 4
-	maxRelevant      = 20
-	maxQuoted        = 500 // bytes of one line
-	maxBroken        = 512 // bytes of a line's end that may begin a message which the next line goes on with
-	evidenceDistance = 3   // lines after the one that matched
+	maxEvidence  = 4 // lines that may be of one message
+	maxRelevant  = 20
+	maxQuoted    = 500  // bytes of one line
+	maxExplained = 1500 // bytes of a cause, and of a way out
+	maxBroken    = 512  // bytes of a line's end that may begin a message which the next line goes on with
 )
 
-// Diagnose finds out why a start failed, from the log's lines in their order (at least the last 250: the last of them
-// usually says no more than "Engine core initialization failed. See root cause above"). Of several causes the first
-// one counts, because the others follow from it; earlier starts in the same log don't count. ok is false when the log
-// holds no cause that is known here; Relevant then gives the lines to show.
+// Diagnose finds out why a start failed or a server crashed, from the log's lines in their order (at least the last 250: the
+// last of them usually says no more than "Engine core initialization failed. See root cause above"). Only the last start in
+// the log counts. Of several causes the first one counts, because the others follow from it. ok is false when the log holds no
+// cause that is known here, or when its server became ready and did not crash; Relevant then gives the lines to show.
 func Diagnose(log []string) (diagnosis Diagnosis, ok bool) {
-	lines := readLog(log)
-	if last := lastAttempt(lines); len(last) < len(lines) {
-		if diagnosis, ok = firstCause(last); ok {
-			return diagnosis, true
-		}
-	}
-	return firstCause(lines)
+	return diagnose(lastStart(readLog(log)))
 }
 
-func firstCause(lines []logLine) (Diagnosis, bool) {
-	for _, generic := range []bool{false, true} {
-		for i, line := range lines {
-			if line.level == levelInfo {
+// DiagnoseLoop is Diagnose for a server that keeps dying and is started again each time: while its last start is still under way
+// and has told nothing, the one before it counts.
+func DiagnoseLoop(log []string) (diagnosis Diagnosis, ok bool) {
+	lines := readLog(log)
+	last := lastStart(lines)
+	if diagnosis, ok = diagnose(last); ok || len(last) == len(lines) {
+		return diagnosis, ok
+	}
+	return diagnose(lastStart(lines[:len(lines)-len(last)]))
+}
+
+func diagnose(lines []logLine) (diagnosis Diagnosis, ok bool) {
+	// A log without any sign of a new start may still hold several: what follows the end of one is told first.
+	for end := len(lines); end > 0; {
+		begin := lastIndex(lines[:end-1], endWords) + 1
+		if ready := begin + lastIndex(lines[begin:end], readyWords); ready >= begin {
+			// From then on errors are those of requests, until the engine dies of one.
+			if begin = ready; !contains(lines[begin:end], crashWords) || contains(lines[begin:end], stoppedWords) {
+				return Diagnosis{}, false
+			}
+		}
+		if diagnosis, ok = firstCause(lines, begin, end); ok {
+			return diagnosis, true
+		}
+		end = begin
+	}
+	return Diagnosis{}, false
+}
+
+var (
+	readyWords = oneOf(`Application startup complete`)
+	// crashWords are signs of a server's end that nobody asked for: vllm/v1/executor/multiproc_executor.py, vllm/v1/engine/core.py
+	// and core_client.py (0.10.2 to 0.32.0), and uvicorn, which says that it is ready before it binds a port.
+	crashWords = oneOf(`died unexpectedly`, `exited unexpectedly`, `EngineCore encountered a fatal error`,
+		`EngineCore hit an exception`, `address already in use`)
+	// stoppedWords are what a server logs that is told to stop (runs/sigterm-with-request.log, 0.19.1/serve.log).
+	stoppedWords = oneOf(`shutdown triggered`, `Shutdown initiated`)
+	// endWords are a server's last: what comes after them is of another start, or of no weight.
+	endWords = oneOf(`Engine core initialization failed`, `Application shutdown complete`, `Finished server process`,
+		`: error: unrecognized arguments`, `: error: argument `, `For further information visit https://errors.pydantic.dev`)
+)
+
+// firstCause returns the first cause between two lines, of the causes with the lowest rank.
+func firstCause(lines []logLine, begin, end int) (Diagnosis, bool) {
+	for _, rank := range []rank{specific, generic, refusal, silent} {
+		if rank == silent && slices.ContainsFunc(lines, logLine.isTrouble) {
+			break // the engine did not die without a word
+		}
+		for i := begin; i < end; i++ {
+			if lines[i].level == levelInfo || lines[i].level == levelWarning && rank != silent {
 				continue // settings are repeated there, with the very words that an error would use
 			}
-			for _, r := range rules {
-				if r.generic == generic && r.matches(lines, i) {
-					cause, wayOut := r.explain(message(lines, i))
-					return Diagnosis{Kind: r.kind, Cause: cause, WayOut: wayOut, Evidence: evidence(lines, i)}, true
-				}
+			if diagnosis, ok := causeAt(lines, i, rank); ok {
+				return diagnosis, true
 			}
 		}
 	}
 	return Diagnosis{}, false
 }
 
-// matches tells whether the rule's pattern begins in line i.
-func (r rule) matches(lines []logLine, i int) bool {
+// causeAt returns the cause of that rank which line i shows.
+func causeAt(lines []logLine, i int, rank rank) (Diagnosis, bool) {
+	for _, r := range rules {
+		if r.rank != rank {
+			continue
+		}
+		if pattern := r.matches(lines, i); pattern != nil {
+			cause, wayOut := r.words(pattern, message(lines, i))
+			return Diagnosis{Kind: r.kind, Cause: cause, WayOut: wayOut, Evidence: evidence(lines, i)}, true
+		}
+	}
+	return Diagnosis{}, false
+}
+
+// matches returns the pattern that begins in line i, nil for none.
+func (r rule) matches(lines []logLine, i int) *regexp.Regexp {
 	text := lines[i].text
-	if r.pattern.beginIn(text, len(text)) {
-		return true
+	pattern := r.pattern.beginIn(text, len(text))
+	if pattern == nil && i+1 < len(lines) && lines[i+1].level == lines[i].level {
+		if len(text) > maxBroken {
+			text = text[len(text)-maxBroken:]
+		}
+		pattern = r.pattern.beginIn(text+" "+strings.TrimSpace(lines[i+1].text), len(text))
 	}
-	if i+1 == len(lines) || lines[i+1].level == levelInfo {
-		return false
+	if pattern == nil || r.within != nil && !inTraceback(lines[:i], r.within) {
+		return nil
 	}
-	if len(text) > maxBroken {
-		text = text[len(text)-maxBroken:]
+	return pattern
+}
+
+// inTraceback tells whether the traceback that ends with these lines has one of the words.
+func inTraceback(lines []logLine, words wordings) bool {
+	const deepest = 120 // lines
+	for n := len(lines) - 1; n >= max(0, len(lines)-deepest); n-- {
+		if words.beginIn(lines[n].text, len(lines[n].text)) != nil {
+			return true
+		}
+		if strings.Contains(lines[n].text, "Traceback (most recent call last)") {
+			return false
+		}
 	}
-	return r.pattern.beginIn(text+" "+strings.TrimSpace(lines[i+1].text), len(text))
+	return false
+}
+
+// words are the cause and the way out, with what the message tells. A template's ${1} is the pattern's first group.
+func (r rule) words(pattern *regexp.Regexp, message string) (cause, wayOut string) {
+	if r.explain != nil {
+		cause, wayOut = r.explain(message)
+	} else {
+		found := pattern.FindStringSubmatchIndex(message)
+		cause = string(pattern.ExpandString(nil, r.cause, message, found))
+		wayOut = string(pattern.ExpandString(nil, r.wayOut, message, found))
+	}
+	return clip(MaskSecrets(cause), maxExplained), clip(MaskSecrets(wayOut), maxExplained)
 }
 
 // message is line i with the lines after it, on one line: figures may stand in any of them. What is merely told ends it.
 func message(lines []logLine, i int) string {
-	end := min(i+1+evidenceDistance, len(lines))
+	end := min(i+maxEvidence, len(lines))
 	parts := make([]string, 0, end-i)
 	for n, line := range lines[i:end] {
-		if n > 0 && line.level == levelInfo {
+		if n > 0 && (line.level == levelInfo || line.level == levelWarning) {
 			break
 		}
 		parts = append(parts, strings.TrimSpace(line.text))
@@ -120,13 +212,11 @@ func message(lines []logLine, i int) string {
 // evidence is line i, what follows of the same message, and nothing that only says that something failed.
 func evidence(lines []logLine, i int) []string {
 	quotes := []string{quote(lines[i].text)}
-	for _, line := range lines[i+1 : min(i+1+evidenceDistance, len(lines))] {
-		if isNoise(line.text) || isWrapper(line.text) || line.level == levelInfo {
+	for _, line := range lines[i+1 : min(i+maxEvidence, len(lines))] {
+		if line.isNoise() || line.isWrapper() || line.level != lines[i].level || repeats(quotes, line.text) {
 			break
 		}
-		if q := quote(line.text); !slices.Contains(quotes, q) && len(quotes) < maxEvidence {
-			quotes = append(quotes, q)
-		}
+		quotes = append(quotes, quote(line.text))
 	}
 	return quotes
 }
@@ -136,51 +226,40 @@ func quote(text string) string {
 }
 
 var (
-	noisePattern = regexp.MustCompile(`^\s*(?:` +
-		`File ".*", line \d+|~*\^+~*|Traceback \(most recent call last\):|` +
-		`During handling of the above exception|The above exception was the direct cause|` +
-		`raise \w|return \w|await \w|self\.|with \w|` +
-		`usage: |\[?--?[a-z]|Route: |` +
-		`.*[█▄▀▌▐▏▎▍▋▊▉]|.*\d+%(?:\||\s+Completed))`)
-	framePattern   = regexp.MustCompile(`^\s*File ".*", line \d+`)
-	wrapperPattern = oneOf(`See root cause above`, `EngineCore failed to start`, `Engine process failed to start`,
-		`WorkerProc failed to start`, `WorkerProc initialization failed`)
-	troublePattern = regexp.MustCompile(`(?i)\b(?:[\w.]*(?:error|exception)\b|` +
-		`fatal|failed|cannot|killed|denied|refused|no such|core dumped|segmentation fault)`)
+	// prologue is what stands before an exception's own words, and in a copy of it something else may.
+	prologuePattern = regexp.MustCompile(`^(?:\s*(?:[\w.]*(?:Error|Exception)|Value error|Error parsing config for \S+)[:,] ?)+|\s*\[type=\w+, input_value=.*`)
+	copiedBytes     = 80
 )
 
-// isNoise tells whether a line carries nothing but a traceback's frames, a progress bar, a banner, or usage text.
-func isNoise(text string) bool { return noisePattern.MatchString(text) }
+// repeats tells whether a line says again what one of the quotes says.
+func repeats(quotes []string, text string) bool {
+	core := prologuePattern.ReplaceAllString(quote(text), "")
+	core = core[:min(len(core), copiedBytes)]
+	return core != "" && slices.ContainsFunc(quotes, func(q string) bool { return strings.Contains(q, core) })
+}
 
-// isWrapper tells whether a line only says that something else failed.
-func isWrapper(text string) bool { return wrapperPattern.find(text) != nil }
-
-// Relevant returns what of a log to show when its cause is unknown, or beside a diagnosis: the first lines that speak of
-// trouble in the last start, and the last lines that say anything, in order, cleaned and shortened, at most 20.
+// Relevant returns what of a log to show: the lines that the diagnosis is from, then those of the last start that speak of
+// trouble, each thing once; where none does, the last lines that say anything. They are in order, cleaned and shortened, at most 20.
 // Secrets known by shape are masked; mask the others before showing it (MaskSecrets).
 func Relevant(log []string) []string {
-	lines := lastAttempt(readLog(log))
-	var spoken, trouble []int
-	for i, line := range lines {
-		// The line under a traceback's frame is its source code.
-		isCode := i > 0 && framePattern.MatchString(lines[i-1].text) && strings.HasPrefix(line.text, "  ")
-		if isCode || isNoise(line.text) {
-			continue
+	const half = maxRelevant / 2
+	lines := lastStart(readLog(log))
+	diagnosis, _ := Diagnose(log)
+	for _, telling := range []func(logLine) bool{logLine.isTrouble, logLine.isEnd, logLine.isSpoken} {
+		quotes := slices.Clone(diagnosis.Evidence)
+		for i, line := range lines {
+			// The line under a traceback's frame is its source code.
+			isCode := i > 0 && framePattern.MatchString(lines[i-1].text) && strings.HasPrefix(line.text, "  ")
+			if !isCode && telling(line) && !repeats(quotes, line.text) {
+				quotes = append(quotes, quote(line.text))
+			}
 		}
-		spoken = append(spoken, i)
-		if line.level != levelInfo && !isWrapper(line.text) && (line.level == levelError || troublePattern.MatchString(line.text)) {
-			trouble = append(trouble, i)
+		if len(quotes) > maxRelevant {
+			quotes = slices.Concat(quotes[:half], quotes[len(quotes)-half:])
 		}
-	}
-	const first = maxRelevant / 2
-	chosen := slices.Clone(trouble[:min(first, len(trouble))])
-	chosen = append(chosen, spoken[max(0, len(spoken)-(maxRelevant-len(chosen))):]...)
-	slices.Sort(chosen)
-	var quotes []string
-	for _, i := range slices.Compact(chosen) {
-		if q := quote(lines[i].text); len(quotes) == 0 || quotes[len(quotes)-1] != q {
-			quotes = append(quotes, q)
+		if len(quotes) > 0 {
+			return quotes
 		}
 	}
-	return quotes
+	return nil
 }

@@ -54,6 +54,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // number: it answers, but it doesn't work.
 var ErrNoTokens = errors.New("the answer holds no output")
 
+// ErrHung is the cause when the server says that it is healthy, and no token comes.
+var ErrHung = errors.New("the server is healthy (/health answers 200), but its engine hangs")
+
 // slowError is our own limit of one exchange. It is no context error: the caller's context is still good.
 type slowError struct{ limit time.Duration }
 

@@ -33,10 +33,10 @@ func explainGPUTooOld(message string) (cause, wayOut string) {
 			"Use a GPU of compute capability 7.5 or newer, and for a very new GPU a newer image."
 	}
 	if minimum == "" {
-		return fmt.Sprintf("The GPU is too old for the quantisation method %s.", method),
-			"Use a newer GPU, or a model with another quantisation."
+		return fmt.Sprintf("The GPU is too old for the quantization method %s.", method),
+			"Use a newer GPU, or a model with another quantization."
 	}
-	cause = fmt.Sprintf("The GPU is too old for the quantisation method %s: that needs compute capability %s", method, capability(minimum))
+	cause = fmt.Sprintf("The GPU is too old for the quantization method %s: that needs compute capability %s", method, capability(minimum))
 	if current := group(capabilityPattern, message); current != "" {
 		cause += fmt.Sprintf(", the GPU has %s", capability(current))
 	}
@@ -44,27 +44,8 @@ func explainGPUTooOld(message string) (cause, wayOut string) {
 	if gpu, ok := capabilityExamples[capability(minimum)]; ok {
 		example = fmt.Sprintf(" (such as %s)", gpu)
 	}
-	return cause + ".", fmt.Sprintf("Use a GPU of compute capability %s or newer%s, or a model with another quantisation.",
+	return cause + ".", fmt.Sprintf("Use a GPU of compute capability %s or newer%s, or a model with another quantization.",
 		capability(minimum), example)
-}
-
-var (
-	configMethodPattern   = regexp.MustCompile(`specified in the model config \(([^)]*)\)`)
-	argumentMethodPattern = regexp.MustCompile("specified in the `?quantization`? argument \\(([^)]*)\\)")
-	unknownMethodPattern  = regexp.MustCompile(`Unknown quantization method: ?(\S+?)\.? `)
-)
-
-func explainQuantization(message string) (cause, wayOut string) {
-	wayOut = "Leave quantization out: the checkpoint says how it is quantised."
-	config, argument := group(configMethodPattern, message), group(argumentMethodPattern, message)
-	switch {
-	case config != "" && argument != "":
-		return fmt.Sprintf("The checkpoint is quantised as %s, but quantization asks for %s.", config, argument), wayOut
-	case group(unknownMethodPattern, message+" ") != "":
-		return fmt.Sprintf("This vLLM release doesn't know the quantisation method %s.", group(unknownMethodPattern, message+" ")),
-			"Leave quantization out: the checkpoint says how it is quantised; if it is the checkpoint's own method, use a newer image."
-	}
-	return "quantization names another method than the checkpoint, or one that this vLLM release doesn't know.", wayOut
 }
 
 var gatedPattern = regexp.MustCompile(`(?:Access to model |https?://[^/\s]+/)([\w.-]+/[\w.-]*\w)`)
@@ -84,25 +65,6 @@ func modelName(model string) string {
 		return model
 	}
 	return "model " + model
-}
-
-var unknownModelPatterns = []*regexp.Regexp{
-	regexp.MustCompile(`(\S+) is not a local folder`),
-	regexp.MustCompile(`(\S+) does not appear to have a file named`),
-	regexp.MustCompile(`local directory specified: (\S+?)[.,]? `),
-}
-
-func explainModelNotFound(message string) (cause, wayOut string) {
-	for _, pattern := range unknownModelPatterns {
-		if model := strings.Trim(group(pattern, message+" "), `'"`); model != "" {
-			cause = fmt.Sprintf("There is no model %s that this token may see: the id is wrong, or the repository is private.", model)
-			break
-		}
-	}
-	if cause == "" {
-		cause = "There is no such model that this token may see: the id is wrong, or the repository is private."
-	}
-	return cause, "Check model for typing errors; for a private repository set hf_token (or hf_token_wo) to a token that may read it."
 }
 
 var (
@@ -140,32 +102,6 @@ func divisors(n int) string {
 	return strings.Join(found[:len(found)-1], ", ") + " or " + found[len(found)-1]
 }
 
-var gpuCountPattern = regexp.MustCompile(`number of available GPUs \((\d+)\)`)
-
-func explainTooFewGPUs(message string) (cause, wayOut string) {
-	count := number(group(gpuCountPattern, message))
-	if count < 1 {
-		return "The server is to use more GPUs than it sees.",
-			"Lower tensor_parallel_size or pipeline_parallel_size to the machine's GPUs, or rent a machine with more."
-	}
-	return fmt.Sprintf("The server is to use more GPUs than the %d it sees.", count),
-		fmt.Sprintf("Choose tensor_parallel_size and pipeline_parallel_size so that their product is %d, "+
-			"or rent a machine with more GPUs.", count)
-}
-
-var architecturePattern = regexp.MustCompile(`Model architectures? (\[[^\]]*\])|(\w+) has no vLLM implementation|model type .?([\w-]+)`)
-
-func explainUnsupportedModel(message string) (cause, wayOut string) {
-	name := "this model's architecture"
-	for _, found := range architecturePattern.FindStringSubmatch(message) {
-		if found != "" {
-			name = "the architecture " + found
-		}
-	}
-	return fmt.Sprintf("This vLLM release doesn't support %s.", name),
-		"Use a newer vLLM image or version; vLLM's list of supported models says which models it runs."
-}
-
 var (
 	cudaPattern        = regexp.MustCompile(`unsatisfied condition: cuda ?>= ?(\d+\.\d+)`)
 	driverCUDAPattern  = regexp.MustCompile(`found version (\d{5})\b`)
@@ -200,44 +136,4 @@ func explainPort(message string) (cause, wayOut string) {
 		}
 	}
 	return cause, "Set port to a free one, or end what listens there."
-}
-
-var (
-	unknownFlagsPattern = regexp.MustCompile(`unrecognized arguments: (.*)`)
-	badFlagPattern      = regexp.MustCompile(`error: argument (\S+?):? (.*)`)
-)
-
-func explainUnknownFlag(message string) (cause, wayOut string) {
-	cause = "This vLLM release doesn't know one of the flags in args."
-	if flags := group(unknownFlagsPattern, message); flags != "" {
-		cause = fmt.Sprintf("This vLLM release doesn't know: %s", clip(MaskSecrets(flags), maxQuoted))
-	}
-	return cause, "Remove it from args, spell it as this release's `vllm serve --help` does, or use an image that knows it."
-}
-
-func explainBadFlagValue(message string) (cause, wayOut string) {
-	cause = "A flag has a value that this vLLM release doesn't take."
-	if found := badFlagPattern.FindStringSubmatch(message); found != nil {
-		cause = fmt.Sprintf("The flag %s has a value that this vLLM release doesn't take: %s",
-			found[1], clip(MaskSecrets(found[2]), maxQuoted))
-	}
-	return cause, "Correct it, or leave it out for vLLM's default."
-}
-
-func explainDType(message string) (cause, wayOut string) {
-	if strings.Contains(strings.ToLower(message), "bfloat16 is only supported") {
-		return "The GPU has no bfloat16: that needs compute capability 8.0.",
-			`Set dtype to "half", or use a GPU of compute capability 8.0 or newer (such as A100, L4 or RTX 3090).`
-	}
-	return "The model doesn't work with this dtype.", "Leave dtype out, or set it to one that the log's message names."
-}
-
-var batchPattern = regexp.MustCompile(`smaller than max_model_len \((\d+)\)`)
-
-func explainBatch(message string) (cause, wayOut string) {
-	cause = "--max-num-batched-tokens in args is smaller than max_model_len."
-	if length := number(group(batchPattern, message)); length > 0 {
-		return cause, fmt.Sprintf("Set --max-num-batched-tokens to %d or more, or remove it.", length)
-	}
-	return cause, "Raise --max-num-batched-tokens, or remove it."
 }

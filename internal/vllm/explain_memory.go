@@ -69,16 +69,16 @@ func explainContextTooLong(message string) (cause, wayOut string) {
 		fits = number(group(storablePattern, message))
 	}
 	if fits > 0 {
-		return cause, fmt.Sprintf("Set max_model_len to %d or less, or use a larger GPU, more GPUs or a quantised model.", fits)
+		return cause, fmt.Sprintf("Set max_model_len to %d or less, or use a larger GPU, more GPUs or a quantized model.", fits)
 	}
 	need, errNeed := strconv.ParseFloat(needed, 64)
 	have, errHave := strconv.ParseFloat(available, 64)
 	if errNeed == nil && errHave == nil && need > 0 && have > 0 && wanted > 0 {
 		if about := int(float64(wanted) * have / need); about > 0 {
-			return cause, fmt.Sprintf("Set max_model_len to about %d, or use a larger GPU, more GPUs or a quantised model.", about)
+			return cause, fmt.Sprintf("Set max_model_len to about %d, or use a larger GPU, more GPUs or a quantized model.", about)
 		}
 	}
-	return cause, "Lower max_model_len, or use a larger GPU, more GPUs or a quantised model."
+	return cause, "Lower max_model_len, or use a larger GPU, more GPUs or a quantized model."
 }
 
 var (
@@ -98,22 +98,10 @@ func explainContextAboveModel(message string) (cause, wayOut string) {
 	return cause, fmt.Sprintf("Set max_model_len to %d or less, or leave it out.", limit)
 }
 
-var mambaPattern = regexp.MustCompile(`Mamba cache blocks \((\d+)\)`)
-
-func explainSequences(message string) (cause, wayOut string) {
-	if blocks := number(group(mambaPattern, message)); blocks > 0 {
-		return "The model's state cache is too small for that many sequences at once.",
-			fmt.Sprintf(`Add "--max-num-seqs", "%d" to args, or use a larger GPU.`, blocks)
-	}
-	return "Memory ran out while warming up for the number of sequences that may run at once.",
-		`Add "--max-num-seqs" with a smaller number (such as 64) to args, or lower gpu_memory_utilization.`
-}
-
 // ExplainKilled is about a server that was ended by SIGKILL and has left no other word.
 func ExplainKilled() (cause, wayOut string) {
 	return "The server was killed (SIGKILL), most likely by the kernel because the machine's memory (RAM, not the GPU's) was full.",
-		"Use a machine with more RAM, for the weights pass through it when they are loaded, or leave out flags that keep weights or" +
-			" cache there."
+		moreRAM
 }
 
 var (
@@ -129,5 +117,5 @@ func explainOutOfMemory(message string) (cause, wayOut string) {
 	if wanted := group(allocatePattern, message); wanted != "" {
 		cause += fmt.Sprintf(": another %s were wanted", wanted)
 	}
-	return cause + ".", "Use a larger GPU, more GPUs (tensor_parallel_size), a quantised model, or a smaller max_model_len."
+	return cause + ".", "Use a larger GPU, more GPUs (tensor_parallel_size), a quantized model, or a smaller max_model_len."
 }

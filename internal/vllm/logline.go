@@ -16,9 +16,10 @@ const (
 type level string
 
 const (
-	levelNone  level = "" // tracebacks, other programs' output
-	levelInfo  level = "INFO"
-	levelError level = "ERROR"
+	levelNone    level = "" // tracebacks, other programs' output
+	levelInfo    level = "INFO"
+	levelWarning level = "WARNING"
+	levelError   level = "ERROR"
 )
 
 // logLine is a line without what surrounds its message.
@@ -113,23 +114,75 @@ func levelOf(word string) level {
 	switch word {
 	case "DEBUG", "INFO":
 		return levelInfo
+	case "WARNING":
+		return levelWarning
 	case "ERROR", "CRITICAL":
 		return levelError
 	}
 	return levelNone
 }
 
-// startPattern is what a server says first; after a restart it is in the log once more.
-var startPattern = regexp.MustCompile(`vLLM API server version`)
+// startWords are what a start says first: the launcher's own lines, of which the first is written before vLLM runs, and vLLM's.
+// 0.10.2 logs its version, 0.19.1 and 0.32.0 print a banner of blocks with it (serve.log of each), and a refused command
+// line brings argparse's usage instead.
+var startWords = oneOf(`^`+regexp.QuoteMeta(StartLine), `^(?:\[launcher\] )?the server ended with exit code \d+; starting it again`,
+	`vLLM API server version`, `[█▄▀] +version \d`, `^usage: vllm`)
 
-// lastAttempt cuts a log to its last start. Lines just before the start line, which vLLM writes while it is
-// imported, are not missed: the start line itself is the cut. Docker's or argparse's errors, with no start line after
-// an earlier start, stay in.
-func lastAttempt(lines []logLine) []logLine {
-	for i := len(lines) - 1; i > 0; i-- {
-		if startPattern.MatchString(lines[i].text) {
-			return lines[i:]
+// StartLine is how a line of a log begins after which nothing is of an earlier start. Whoever starts vLLM once more writes it
+// (internal/deploy/process/launcher.sh).
+const StartLine = "[launcher] starting "
+
+// lastStart cuts a log to its last start. What vLLM prints while it is imported, before its first line, is not missed.
+func lastStart(lines []logLine) []logLine {
+	return lines[max(0, lastIndex(lines, startWords)):]
+}
+
+// lastIndex is where one of the words stands last, -1 where none does.
+func lastIndex(lines []logLine, words wordings) int {
+	for i := len(lines) - 1; i >= 0; i-- {
+		if words.beginIn(lines[i].text, len(lines[i].text)) != nil {
+			return i
 		}
 	}
-	return lines
+	return -1
 }
+
+func contains(lines []logLine, words wordings) bool { return lastIndex(lines, words) >= 0 }
+
+var (
+	noisePattern = regexp.MustCompile(`^\s*(?:` +
+		`File ".*", line \d+|[~^ ]+$|\.\.\.$|Traceback \(most recent call last\):|` +
+		`During handling of the above exception|The above exception was the direct cause|` +
+		`raise \w|return \w|await \w|self\.|with \w|warnings\.warn\(|` +
+		`usage: |\[launcher\] |\[?--?[a-z]|Route: |For further information visit |\[type=\w+, input_value=|` +
+		`\[?[WI]\d{4} |.*\b(?:User|Future|Deprecation|Runtime)Warning: |.*\[shutdown\] |` +
+		`.*[█▄▀▌▐▏▎▍▋▊▉]|.*\d+%(?:\||\s+Completed))`)
+	framePattern = regexp.MustCompile(`^\s*File ".*", line \d+`)
+	// wrapperWords only say that something else failed: vllm/v1/engine/core.py, core_client.py, async_llm.py and
+	// vllm/v1/executor/multiproc_executor.py (0.32.0's recordings).
+	wrapperWords = oneOf(`See root cause above`, `See stack trace`, `please check the stack trace above`, `EngineCore failed to start`,
+		`Engine process failed to start`, `WorkerProc failed to start`, `WorkerProc initialization failed`, `WorkerProc hit an exception`,
+		`output_handler failed`, `EngineCore encountered a fatal error`, `Invocation of \w+ method failed`, `Executor failed\.`,
+		`died unexpectedly`, `EngineDeadError`)
+	troublePattern = regexp.MustCompile(`(?i)\b(?:[\w.]*(?:error|exception|interrupt)\b|` +
+		`fatal|failed|cannot|killed|denied|refused|no such|core dumped|segmentation fault)`)
+)
+
+// isNoise tells whether a line carries nothing but a traceback's frames, a progress bar, a banner, usage text, or a warning.
+func (l logLine) isNoise() bool { return l.level == levelWarning || noisePattern.MatchString(l.text) }
+
+// isWrapper tells whether a line only says that something else failed.
+func (l logLine) isWrapper() bool { return wrapperWords.beginIn(l.text, len(l.text)) != nil }
+
+// isTrouble tells whether a line says what is wrong.
+func (l logLine) isTrouble() bool {
+	return l.level != levelInfo && (l.level == levelError || troublePattern.MatchString(l.text)) && !l.isNoise() && !l.isWrapper()
+}
+
+// isEnd tells whether a line says that a server or a part of it came to an end, without saying why.
+func (l logLine) isEnd() bool {
+	return l.level != levelInfo && (crashWords.beginIn(l.text, len(l.text)) != nil || endWords.beginIn(l.text, len(l.text)) != nil)
+}
+
+// isSpoken tells whether a line says anything.
+func (l logLine) isSpoken() bool { return !l.isNoise() }

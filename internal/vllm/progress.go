@@ -1,11 +1,15 @@
 package vllm
 
+import "regexp"
+
 // Phases of a start, as Progress words them, in their order.
 const (
+	PhaseImporting   = "importing vLLM"
 	PhaseStarting    = "starting vLLM"
 	PhaseDownloading = "downloading weights"
 	PhaseLoading     = "loading weights"
 	PhaseLoaded      = "weights loaded"
+	PhaseWarmingUp   = "warming up"
 	PhaseCompiling   = "compiling"
 	PhaseCache       = "allocating KV cache"
 	PhaseGraphs      = "capturing CUDA graphs"
@@ -23,20 +27,22 @@ var phases = []struct {
 	{PhaseServer, oneOf(`Starting vLLM (?:API )?server`, `init engine .*took`, `Available routes are`)},
 	{PhaseGraphs, oneOf(`Capturing CUDA graph[^:]*(?::\s*(\d{1,3})%)?`, `Graph capturing finished`)},
 	{PhaseCache, oneOf(`Available KV cache memory`, `GPU KV cache size`, `Maximum concurrency for`, `# GPU blocks`)},
+	{PhaseWarmingUp, oneOf(`Warming up model`, `Warming up (?:kernels|done)`, `Initial profiling/warmup run`, `Autotuning process starts`)},
 	{PhaseCompiling, oneOf(`torch\.compile t(?:ook|akes)`, `Dynamo bytecode`, `Compiling a graph`, `Start compiling`,
 		`Directly load the compiled graph`, `Using cache directory: .*torch_compile`)},
 	{PhaseLoaded, oneOf(`Model loading took`, `Loading weights took`, `Loading model weights took`)},
-	{PhaseLoading, oneOf(`Loading \w+ checkpoint shards:\s*(\d{1,3})%`, `Loading \w+ using [\w ]+:\s*(\d{1,3})%`,
+	{PhaseLoading, oneOf(`Starting to load model [~./]`, `Starting to load model [^/\s]+$`, `Loading \w+ checkpoint shards:\s*(\d{1,3})%`, `Loading \w+ using [\w ]+:\s*(\d{1,3})%`,
 		`Time spent downloading weights`)},
 	{PhaseDownloading, oneOf(`Starting to load model`, `Using model weights format`, `Fetching \d+ files:\s*(\d{1,3})%`,
 		`Downloading[^:]*:\s*(\d{1,3})%`, `\.safetensors:\s*(\d{1,3})%`, `\.gguf:\s*(\d{1,3})%`, `\.bin:\s*(\d{1,3})%`)},
-	{PhaseStarting, oneOf(`vLLM API server version`, `non-default args`)},
+	{PhaseStarting, oneOf(`vLLM API server version`, `non-default args`, `Initializing a V\d LLM engine`)},
+	{PhaseImporting, oneOf(`^` + regexp.QuoteMeta(StartLine))},
 }
 
-// Progress says which phase a start has reached, by the last message in its log that tells: such as "downloading
-// weights", "loading weights 25%", "compiling" or "ready"; "" when none does.
+// Progress says which phase the last start in a log has reached, by the last message that tells: such as "downloading
+// weights", "loading weights 25%", "compiling" or "ready"; "" when none does. A start says nothing while it imports vLLM.
 func Progress(log []string) string {
-	lines := readLog(log)
+	lines := lastStart(readLog(log))
 	for i := len(lines) - 1; i >= 0; i-- {
 		for _, phase := range phases {
 			found := phase.pattern.find(lines[i].text)

@@ -5,20 +5,35 @@ import (
 	"slices"
 )
 
-// rule recognises one cause. Its pattern is matched against one line, or against two that a terminal or a formatter
+// rule recognizes one cause. Its pattern is matched against one line, or against two that a terminal or a formatter
 // has broken.
 type rule struct {
 	kind    Kind
 	pattern wordings
-	// generic rules give way to any other: their message also comes as the consequence of a cause with a rule of its own.
-	generic bool
+	rank    rank
+	// within, where set, are words of which the traceback above the line must have one.
+	within wordings
+	// cause and wayOut are templates: ${1} is the first group of the pattern that matched.
+	cause, wayOut string
+	// explain takes the templates' place where figures decide what to say.
 	explain func(message string) (cause, wayOut string)
 }
 
-// rules are the causes of failed starts, worded as vLLM (V0 and V1 engines), PyTorch, transformers, huggingface_hub,
-// argparse, uvicorn, Docker and the NVIDIA container toolkit word them. Where one message contains another's words, the
-// more telling rule stands first.
-var rules = slices.Concat(memoryRules, modelRules, machineRules, flagRules, genericRules)
+// rank orders causes found in one log: any of a lower rank comes first, because those of a higher one follow from it.
+type rank int
+
+const (
+	specific rank = iota
+	generic       // also comes as the consequence of a specific cause
+	refusal       // whatever vLLM refuses in words of its own, and a server that was told to stop
+	silent        // the end of a part of the server, in a log that says nothing else
+)
+
+// rules are the causes of failures, worded as vLLM (V0 and V1 engines), PyTorch, safetensors, transformers, huggingface_hub,
+// argparse, pydantic, uvicorn, Docker and the NVIDIA container toolkit word them. Recordings are of ../sandbox/facts/vllm; a
+// .py file is vLLM's, and was read in the releases 0.10 to 0.32. Where one message contains another's words, the more telling
+// rule stands first.
+var rules = slices.Concat(memoryRules, modelRules, weightRules, machineRules, flagRules, genericRules)
 
 // memoryRules are about GPU memory, as vLLM's worker and KV cache code measure it.
 var memoryRules = []rule{
@@ -30,9 +45,9 @@ var memoryRules = []rule{
 	{
 		kind:    KindNoCacheMemory,
 		pattern: oneOf(`No available memory for the cache blocks`),
-		explain: plain("The model's weights fill the GPU: no memory is left for the KV cache.",
-			"Use a larger GPU, more GPUs (tensor_parallel_size), or a quantised model; "+
-				"raise gpu_memory_utilization only when the weights nearly fit."),
+		cause:   "The model's weights fill the GPU: no memory is left for the KV cache.",
+		wayOut: "Use a larger GPU, more GPUs (tensor_parallel_size), or a quantized model; " +
+			"raise gpu_memory_utilization only when the weights nearly fit.",
 	},
 	{
 		kind: KindContextTooLong,
@@ -42,12 +57,19 @@ var memoryRules = []rule{
 	},
 	{
 		kind:    KindTooManySequences,
-		pattern: oneOf(`exceeds available Mamba cache blocks`, `out of memory occurred when warming up sampler`),
-		explain: explainSequences,
+		pattern: oneOf(`exceeds available Mamba cache blocks \((\d+)\)`),
+		cause:   "The model's state cache is too small for that many sequences at once.",
+		wayOut:  `Add "--max-num-seqs", "${1}" to args, or use a larger GPU.`,
+	},
+	{
+		kind:    KindTooManySequences,
+		pattern: oneOf(`out of memory occurred when warming up sampler`),
+		cause:   "Memory ran out while warming up for the number of sequences that may run at once.",
+		wayOut:  `Add "--max-num-seqs" with a smaller number (such as 64) to args, or lower gpu_memory_utilization.`,
 	},
 }
 
-// modelRules are about the model: its limits, its files, and who may have them.
+// modelRules are about the model: its limits, its configuration and tokenizer, and who may have it.
 var modelRules = []rule{
 	{
 		kind:    KindContextAboveModel,
@@ -56,8 +78,21 @@ var modelRules = []rule{
 	},
 	{
 		kind:    KindQuantizationMismatch,
-		pattern: oneOf(`does not match the quantization method specified`, `Unknown quantization method`),
-		explain: explainQuantization,
+		pattern: oneOf(`Quantization method specified in the model config \(([^)]*)\) does not match the quantization method specified in the .?quantization.? argument \(([^)]*)\)`),
+		cause:   "The checkpoint is quantized as ${1}, but quantization asks for ${2}.",
+		wayOut:  leaveQuantizationOut + ".",
+	},
+	{ // failures/bad-quantization.log; weight_utils.py, get_quant_config
+		kind:    KindQuantizationMismatch,
+		pattern: oneOf("Cannot find the config file for [`']?([\\w-]+)"),
+		cause:   "The checkpoint is not quantized as ${1}: it has no settings of that method.",
+		wayOut:  leaveQuantizationOut + ", or set model to a checkpoint that is quantized as ${1}.",
+	},
+	{ // failures/unknown-quantization.log
+		kind:    KindQuantizationMismatch,
+		pattern: oneOf(`Unknown quantization method:? ?([^\s.]*)`),
+		cause:   "This vLLM release doesn't know the quantization method ${1}.",
+		wayOut:  leaveQuantizationOut + "; if it is the checkpoint's own method, use a newer image.",
 	},
 	{
 		kind: KindGatedModel,
@@ -65,36 +100,142 @@ var modelRules = []rule{
 			`Access to model \S+ is restricted`),
 		explain: explainGated,
 	},
+	{ // huggingface_hub, _snapshot_download.py and utils/_http.py; transformers, utils/hub.py
+		kind: KindHubOffline,
+		pattern: oneOf(`outgoing traffic has been disabled`, `offline mode is enabled`, `OfflineModeIsEnabled`,
+			`Cannot access file since .local_files_only=True`),
+		cause: "The model is not in the machine's cache, and downloading is turned off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE).",
+		wayOut: "Remove HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE from env, or put the model on the machine first and set model to its" +
+			" folder.",
+	},
+	{ // failures/no-config.log; transformers_utils/config.py. A path is told as what it is.
+		kind: KindModelNotFound,
+		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([~./][^']*)'`, `Repo id must [^']*'repo_name' or 'namespace/repo_name': '([~./][^']*)'`,
+			`OSError: ([~./]\S*) does not appear to have a file named config\.json`, `Repo id must [^']*: '([~./][^']*)'`,
+			`OSError: Can't load the configuration of '([~./][^']*)'`),
+		cause: "There is no folder ${1} with a config.json on the machine (for a container: inside it).",
+		wayOut: "Put the whole model there, with its config.json; a container sees only folders that are mounted (container.cache). Or set" +
+			" model to a Hugging Face id.",
+	},
 	{
 		kind: KindModelNotFound,
-		pattern: oneOf(`not a valid model identifier`, `RepositoryNotFoundError`, `Repository Not Found for url`,
-			`Invalid repository ID or local directory`, `Repo id must be`, `Repo id must use`,
-			`does not appear to have a file named config\.json`),
-		explain: explainModelNotFound,
+		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([^'/]*)'`, `OSError: ([^\s/]+) does not appear to have a file named config\.json`,
+			`Repo id must [^']*(?:'repo_name' or 'namespace/repo_name')?: '([^'/]*)'`),
+		cause: "${1} is neither a folder on the machine that has a config.json nor a model on the Hugging Face hub.",
+		wayOut: "Set model to an id such as Qwen/Qwen3-8B, or to the absolute path of a folder with the whole model and its config.json" +
+			" (for a container: inside it).",
+	},
+	{
+		kind: KindModelNotFound,
+		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([^']*)'`, `OSError: (\S+) does not appear to have a file named config\.json`,
+			`OSError: (\S+) is not a local folder and is not a valid model identifier`, `Repo id must [^']*'repo_name' or 'namespace/repo_name': '([^']*)'`),
+		cause:  "There is no model ${1} that this token may see: the id is wrong, the repository is private, or it has no config.json.",
+		wayOut: checkModel,
+	},
+	{
+		kind: KindModelNotFound,
+		pattern: oneOf(`not a valid model identifier`, `RepositoryNotFoundError`, `Repository Not Found for url`, `Invalid repository ID or local directory`,
+			`Repo id must be`, `Repo id must use`, `does not appear to have a file named config\.json`),
+		cause:  "There is no such model that this token may see: the id is wrong, or the repository is private.",
+		wayOut: checkModel,
 	},
 	{
 		kind:    KindRevisionNotFound,
 		pattern: oneOf(`not a valid git identifier`, `RevisionNotFoundError`, `Revision Not Found for url`),
-		explain: plain("The model has no such revision.",
-			"Set revision to a branch, tag or commit that the model's page lists, or leave it out."),
+		cause:   "The model has no such revision.",
+		wayOut:  "Set revision to a branch, tag or commit that the model's page lists, or leave it out.",
 	},
-	{
+	{ // transformers, tokenization_auto.py. vLLM's own advice (tokenizers/hf.py) is --trust-remote-code: foreign code, for nothing.
+		kind:    KindTokenizerTooNew,
+		pattern: oneOf(`Tokenizer class (\S+) does not exist or is not currently imported`),
+		cause:   "The transformers package of this vLLM doesn't know the model's tokenizer (${1}): a newer one has saved it.",
+		wayOut:  newerTransformers,
+	},
+	{ // transformers, dynamic_module_utils.py; failures/remote-code.log
 		kind: KindRemoteCode,
 		pattern: oneOf(`contains custom code which must be executed`, `requires you to execute the \w+ file`,
-			`trust_remote_code=True`),
-		explain: plain("The model comes with Python code of its own, which vLLM runs only when told to.",
-			"Set trust_remote_code to true after reading that code, and pin revision so that it can't change."),
+			"Please pass the argument .trust_remote_code=True", `Failed to load the model config\. If the model is a custom model`),
+		cause:  "The model comes with Python code of its own, which vLLM runs only when told to.",
+		wayOut: "Set trust_remote_code to true after reading that code, and pin revision so that it can't change.",
+	},
+	{ // failures/unknown-architecture.log, failures/unknown-model-type.log
+		kind: KindUnsupportedModel,
+		pattern: oneOf(`Model architectures? (\[[^\]]*\])[^.]*not supported`, `Model architectures? (\[[^\]]*\]) failed to be inspected`,
+			`architecture (\w+) has no vLLM implementation`, "model type .?([\\w-]+).{1,9}Transformers does not recognize this architecture"),
+		cause:  "This vLLM release doesn't support the architecture ${1}.",
+		wayOut: newerForModel,
 	},
 	{
 		kind: KindUnsupportedModel,
 		pattern: oneOf(`Model architectures? .*not supported`, `Model architectures? .*failed to be inspected`,
 			`has no vLLM implementation`, `Transformers does not recognize this architecture`),
-		explain: explainUnsupportedModel,
+		cause:  "This vLLM release doesn't support this model's architecture.",
+		wayOut: newerForModel,
 	},
-	{
+	{ // failures/tp-heads.log
 		kind:    KindTensorParallel,
 		pattern: oneOf(`attention heads(?: \(\d+\))? must be divisible by tensor parallel size`),
 		explain: explainTensorParallel,
+	},
+	{ // 0.10.2/failures/old-release-new-transformers.log
+		kind: KindDependencies,
+		pattern: oneOf(`Tokenizer(?:Fast|Base)? has no attribute (\w+)`, `Tokenizer(?:Fast|Base)?' object has no attribute '(\w+)'`,
+			`cannot import name '(\w+)' from 'transformers`, `module 'transformers[\w.]*' has no attribute '(\w+)'`,
+			`all_special_tokens_extended`),
+		cause: "The installed transformers package is newer than this vLLM release: what vLLM asks of it is no longer there.",
+		wayOut: "Use a newer vLLM release (process.version), or runtime = \"container\": an image has the packages that its release was" +
+			" built with.",
+	},
+}
+
+// weightRules are about what is loaded: weights and adapters.
+var weightRules = []rule{
+	{ // default_loader.py, _prepare_weights
+		kind:    KindNoWeights,
+		pattern: oneOf("Cannot find any model weights with [`']?([^`'\\s]+)"),
+		cause:   "The model ${1} has no weights: no .safetensors, .bin or .pt file is in its folder or repository.",
+		wayOut:  "Set model to a checkpoint with weights, or put the missing files into its folder.",
+	},
+	{ // failures/truncated-weights.log; safetensors and PyTorch
+		kind: KindWeightsDamaged,
+		pattern: oneOf(`Error while deserializing header`, `SafetensorError`, `PytorchStreamReader failed`, `UnpicklingError: invalid load key`,
+			`Consistency check failed: file should be of size`),
+		cause: "A weights file is damaged: it is cut off, or is not what its name says.",
+		wayOut: "Remove the file from the machine and download it again (a full disk or a broken connection cuts files off); in a cache of" +
+			" the hub, remove the model's whole folder.",
+	},
+	{ // weight_utils.py, default_weight_loader; default_loader.py; models/utils.py, AutoWeightsLoader; PyTorch
+		kind: KindWeightsMismatch,
+		pattern: oneOf(`Attempted to load weight \(.*into parameter`, `Following weights were not initialized from`,
+			`There is no module or parameter named`, `Error\(s\) in loading state_dict for`),
+		cause:  weightsMismatch,
+		wayOut: wholeModel,
+	},
+	{ // parameter.py, linear.py, vocab_parallel_embedding.py: assertions without words, and PyTorch's errors
+		kind: KindWeightsMismatch,
+		pattern: oneOf(`AssertionError\s*$`, `KeyError: '[\w.]+\.(?:weight|bias|\w*scale\w*|qweight|qzeros)'`, `The size of tensor a \(\d+\) must match`,
+			`RuntimeError: start \(\d+\) \+ length \(\d+\) exceeds dimension size`, `shape mismatch: value tensor`, `The expanded size of the tensor`),
+		within: oneOf(`, in (?:\w+_)?weight_loader(?:_v2)?\b`, `, in load_weights\b`, `, in load_\w+_weight\b`, `, in _assert_and_load\b`),
+		cause:  weightsMismatch,
+		wayOut: wholeModel,
+	},
+	{ // failures/lora-missing.log
+		kind:    KindLoRANotFound,
+		pattern: oneOf(`Loading lora (\S+) failed: No adapter found for (\S+)`),
+		cause:   "The LoRA adapter ${1} is not at ${2}: there is no adapter_config.json.",
+		wayOut:  "Correct ${2} in --lora-modules: the path of a folder on the machine (for a container: inside it), or a Hugging Face id.",
+	},
+	{ // lora/worker_manager.py
+		kind:    KindLoRANotFound,
+		pattern: oneOf(`No adapter found for (\S+)`, `Loading lora (\S+) failed`),
+		cause:   "The LoRA adapter ${1} could not be loaded.",
+		wayOut:  "Check --lora-modules: NAME=PATH, where PATH is a folder on the machine with an adapter_config.json, or a Hugging Face id.",
+	},
+	{ // lora/peft_helper.py
+		kind:    KindLoRARank,
+		pattern: oneOf(`LoRA rank (\d+) is greater than max_lora_rank:? \(?(\d+)`),
+		cause:   "The LoRA adapter has rank ${1}, and the server allows ${2}.",
+		wayOut:  `Add "--max-lora-rank", "${1}" to args, or the next larger number that this release allows.`,
 	},
 }
 
@@ -107,28 +248,42 @@ var machineRules = []rule{
 		explain: explainGPUTooOld,
 	},
 	{
-		kind: KindUnsupportedDType,
-		pattern: oneOf(`float16 is only supported on GPUs with compute capability`,
-			`is not supported for quantization method \S+ Supported dtypes`, `model type \S+ does not support float16`),
-		explain: explainDType,
+		kind:    KindUnsupportedDType,
+		pattern: oneOf(`Bfloat16 is only supported on GPUs with compute capability`, `bfloat16 is only supported on GPUs with compute capability`),
+		cause:   "The GPU has no bfloat16: that needs compute capability 8.0.",
+		wayOut:  `Set dtype to "half", or use a GPU of compute capability 8.0 or newer (such as A100, L4 or RTX 3090).`,
+	},
+	{
+		kind:    KindUnsupportedDType,
+		pattern: oneOf(`is not supported for quantization method \S+ Supported dtypes`, `model type \S+ does not support float16`),
+		cause:   "The model doesn't work with this dtype.",
+		wayOut:  "Leave dtype out, or set it to one that the log's message names.",
+	},
+	{
+		kind:    KindTooFewGPUs,
+		pattern: oneOf(`larger than the number of available GPUs \(([1-9]\d*)\)`),
+		cause:   "The server is to use more GPUs than the ${1} it sees.",
+		wayOut: "Choose tensor_parallel_size and pipeline_parallel_size so that their product is ${1}, " +
+			"or rent a machine with more GPUs.",
 	},
 	{
 		kind:    KindTooFewGPUs,
 		pattern: oneOf(`larger than the number of available GPUs`),
-		explain: explainTooFewGPUs,
+		cause:   "The server is to use more GPUs than it sees.",
+		wayOut:  "Lower tensor_parallel_size or pipeline_parallel_size to the machine's GPUs, or rent a machine with more.",
 	},
 	{
 		kind: KindSharedMemoryFull,
 		pattern: oneOf(`No space left on device.*/dev/shm`, `/dev/shm.*No space left on device`,
 			`Error while creating shared memory segment`, `insufficient shared memory`),
-		explain: plain("The container's shared memory is full.",
-			"Raise the container's shm_size (16g is plenty), or share the host's memory namespace."),
+		cause:  "The container's shared memory is full.",
+		wayOut: "Raise the container's shm_size (16g is plenty), or share the host's memory namespace.",
 	},
-	{
+	{ // failures/disk-full.log
 		kind:    KindDiskFull,
 		pattern: oneOf(`No space left on device`, `Disk quota exceeded`),
-		explain: plain("The machine's disk is full.",
-			"Rent with a larger disk_gb (room for the image and, once more, for the weights), or remove what else lies there."),
+		cause:   "The machine's disk is full.",
+		wayOut:  "Rent with a larger disk_gb (room for the image and, once more, for the weights), or remove what else lies there.",
 	},
 	{
 		kind: KindDriverTooOld,
@@ -141,10 +296,10 @@ var machineRules = []rule{
 		kind: KindContainerToolkit,
 		pattern: oneOf(`could not select device driver`, `unresolvable CDI devices`,
 			`nvidia-container-cli: initialization error`, `exec: "nvidia-container-runtime`),
-		explain: plain("Docker on the machine can't hand GPUs to containers: the NVIDIA container toolkit is missing or not set up.",
-			"Install the NVIDIA container toolkit and restart Docker, choose a machine that has it, or set runtime to process."),
+		cause:  "Docker on the machine can't hand GPUs to containers: the NVIDIA container toolkit is missing or not set up.",
+		wayOut: "Install the NVIDIA container toolkit and restart Docker, choose a machine that has it, or set runtime to process.",
 	},
-	{
+	{ // failures/port-taken.log
 		kind:    KindPortTaken,
 		pattern: oneOf(`address already in use`, `Address already in use`, `port is already allocated`, `EADDRINUSE`),
 		explain: explainPort,
@@ -153,53 +308,164 @@ var machineRules = []rule{
 
 // flagRules are about the command line.
 var flagRules = []rule{
-	{kind: KindUnknownFlag, pattern: oneOf(`unrecognized arguments`), explain: explainUnknownFlag},
-	{kind: KindBadFlagValue, pattern: oneOf(`error: argument \S+.*: (?:invalid|expected)`), explain: explainBadFlagValue},
+	{ // argparse takes the value of a switch for an argument
+		kind:    KindUnknownFlag,
+		pattern: oneOf(`error: unrecognized arguments: ([^-\s]\S*)`),
+		cause:   "${1} belongs to no flag: the flag before it is a switch, which takes no value, or has its value already.",
+		wayOut:  "Remove ${1} from args: a switch stands alone (--enable-x), and --no-enable-x turns it off.",
+	},
+	{ // failures/unknown-flag.log
+		kind:    KindUnknownFlag,
+		pattern: oneOf(`unrecognized arguments: (.*\S)`, `unrecognized arguments`),
+		cause:   "This vLLM release doesn't know: ${1}",
+		wayOut:  "Remove it from args, spell it as this release's `vllm serve --help` does, or use an image that knows it.",
+	},
+	{
+		kind:    KindUnknownFlag,
+		pattern: oneOf(`error: ambiguous option: (\S+) could match (.*\S)`),
+		cause:   "The flag ${1} is short for more than one: ${2}",
+		wayOut:  "Write out the one that you mean in args.",
+	},
+	{
+		kind:    KindFlagRequired,
+		pattern: oneOf(`error: the following arguments are required: (.*\S)`),
+		cause:   "vLLM's command line lacks: ${1}",
+		wayOut:  "Add it to args.",
+	},
+	{
+		kind:    KindBadFlagValue,
+		pattern: oneOf(`error: argument (\S+): ignored explicit argument (.*\S)`),
+		cause:   "The flag ${1} is a switch and takes no value, but was given ${2}.",
+		wayOut:  "Write the switch alone in args (--enable-x), or --no-enable-x to turn it off.",
+	},
+	{
+		kind:    KindBadFlagValue,
+		pattern: oneOf(`error: argument (\S+): (expected .*argument\S*)`),
+		cause:   "The flag ${1} has no value: ${2}.",
+		wayOut:  "Add its value to args, as \"FLAG\", \"VALUE\" or \"FLAG=VALUE\" (the latter where the value begins with \"-\"), or leave it out.",
+	},
+	{
+		kind:    KindBadFlagValue,
+		pattern: oneOf(`error: argument (\S+): (Value .*) cannot be converted to <function (?:json\.)?loads`, `error: argument (\S+): (.*Invalid JSON.*)`),
+		cause:   "The value of the flag ${1} is not valid JSON: ${2}",
+		wayOut:  "Correct it (jsonencode writes JSON that is valid), or leave it out for vLLM's default.",
+	},
+	{ // failures/bad-dtype.log, failures/bad-value.log
+		kind:    KindBadFlagValue,
+		pattern: oneOf(`error: argument (\S+): (.*\S)`, `error: argument (\S+)`),
+		cause:   "The flag ${1} has a value that this vLLM release doesn't take: ${2}",
+		wayOut:  "Correct it, or leave it out for vLLM's default.",
+	},
+	{ // failures/auto-tool-without-parser.log; cli_args.py, validate_parsed_serve_args
+		kind:    KindFlagRequired,
+		pattern: oneOf(`Error: (--[\w-]+) requires (--[\w-]+)`, `Error: .?(--[\w-]+).? requires .?(--[\w-]+)`),
+		cause:   "The flag ${1} needs ${2} besides.",
+		wayOut:  "Add ${2} to args (`vllm serve --help` says with which values), or remove ${1}.",
+	},
+	{ // failures/tool-parser-unknown.log; api_server.py, validate_api_server_args
+		kind: KindUnknownParser,
+		pattern: oneOf(`invalid (tool call parser|reasoning parser): (\S+) \(chose from \{ ?(.*?) ?\}`,
+			`Reasoning (parser) '([^']*)' not found\S* (.*)`, `Tool (parser) '([^']*)' not found\S* (.*)`, `tool (parser) '([^']*)' not found\S* (.*)`),
+		cause:  "This vLLM release has no ${1} ${2}.",
+		wayOut: "Choose one that it has: ${3}. Or use an image that has it.",
+	},
+	{ // entrypoints/chat_utils.py, validate_chat_template and load_chat_template
+		kind:    KindChatTemplate,
+		pattern: oneOf(`The supplied chat template (?:string )?\((.*?)\) (?:appears|looks)`),
+		cause:   "The machine has no chat template file ${1}.",
+		wayOut:  "Correct --chat-template in args: the path of a file on the machine (for a container: inside it), or the template itself.",
+	},
 	{
 		kind:    KindBatchBelowContext,
-		pattern: oneOf(`max_num_batched_tokens \(\d+\) is smaller than max_model_len`),
-		explain: explainBatch,
+		pattern: oneOf(`max_num_batched_tokens \(\d+\) is smaller than max_model_len \((\d+)\)`),
+		cause:   "--max-num-batched-tokens in args is smaller than max_model_len.",
+		wayOut:  "Set --max-num-batched-tokens to ${1} or more, or remove it.",
+	},
+	{ // failures/batched-below-context.log; config/scheduler.py
+		kind:    KindBatchBelowSequences,
+		pattern: oneOf(`max_num_batched_tokens \((\d+)\) must be greater than or equal to max_num_seqs \((\d+)\)`),
+		cause:   "--max-num-batched-tokens (${1}) in args is smaller than --max-num-seqs (${2}).",
+		wayOut:  "Set --max-num-batched-tokens to ${2} or more, lower --max-num-seqs, or remove them.",
 	},
 }
 
 // genericRules come last: most of their messages also follow from a cause above.
 var genericRules = []rule{
-	{
-		kind: KindNoGPU, generic: true,
+	{ // 0.33.0/failures/no-gpu.log
+		kind: KindNoGPU, rank: generic,
 		pattern: oneOf(`No CUDA GPUs are available`, `Failed to infer device type`,
 			`Found no NVIDIA driver on your system`, `libcuda\.so\.1: cannot open`, `invalid device ordinal`),
-		explain: plain("vLLM sees no GPU, or fewer than it is to use.",
-			"Check that nvidia-smi works on the machine, that the container is given its GPUs (gpus), "+
-				"and that CUDA_VISIBLE_DEVICES in env names only GPUs that exist."),
+		cause: "vLLM sees no GPU, or fewer than it is to use.",
+		wayOut: "Check that nvidia-smi works on the machine, that the container is given its GPUs (gpus), " +
+			"and that CUDA_VISIBLE_DEVICES in env names only GPUs that exist.",
 	},
 	{
-		kind: KindOutOfMemory, generic: true,
+		kind: KindOutOfMemory, rank: generic,
 		pattern: oneOf(`OutOfMemoryError`, `CUDA out of memory`, `HIP out of memory`, `CUDA error: out of memory`, `not enough GPU memory`),
 		explain: explainOutOfMemory,
 	},
 	{
-		kind: KindKilled, generic: true,
+		kind: KindKilled, rank: generic,
 		pattern: oneOf(`Failed core proc\(s\): \{[^}]*: -9\b`),
 		explain: func(string) (string, string) { return ExplainKilled() },
 	},
 	{
-		kind: KindHubRefused, generic: true,
+		kind: KindHubRefused, rank: generic,
 		pattern: oneOf(`401 Client Error`, `403 Client Error`, `401 Unauthorized`, `403 Forbidden`,
 			`401, message='Unauthorized`, `403, message='Forbidden`, `Invalid user token`,
 			`Invalid credentials in Authorization header`, `Invalid username or password`),
-		explain: plain("The Hugging Face hub refused the download: the token is missing, wrong or not allowed to read this model.",
-			"Set hf_token (or hf_token_wo) to a token that may read the model, and accept the model's terms with that account."),
+		cause:  "The Hugging Face hub refused the download: the token is missing, wrong or not allowed to read this model.",
+		wayOut: "Set hf_token (or hf_token_wo) to a token that may read the model, and accept the model's terms with that account.",
 	},
-	{
-		kind: KindHubUnreachable, generic: true,
+	{ // failures/hub-no-network.log
+		kind: KindHubUnreachable, rank: generic,
 		pattern: oneOf(`couldn't connect to 'https?://`, `LocalEntryNotFoundError`, `Temporary failure in name resolution`,
-			`Name or service not known`, `Network is unreachable`, `outgoing traffic has been disabled`,
-			`429 Client Error`, `Too Many Requests for url`),
-		explain: plain("The machine could not download from the Hugging Face hub.",
-			"Check the machine's way to the internet (DNS, proxy; HF_ENDPOINT in env names a mirror); "+
-				"set hf_token when the hub limits anonymous downloads."),
+			`Name or service not known`, `Network is unreachable`, `429 Client Error`, `Too Many Requests for url`),
+		cause: "The machine could not download from the Hugging Face hub.",
+		wayOut: "Check the machine's way to the internet (DNS, proxy; HF_ENDPOINT in env names a mirror); " +
+			"set hf_token when the hub limits anonymous downloads.",
+	},
+	{ // tokenizers/hf.py, where the line above it is cut off
+		kind: KindTokenizerTooNew, rank: generic,
+		pattern: oneOf(`Failed to load the tokenizer\. If the tokenizer is a custom`),
+		cause:   "The transformers package of this vLLM can't load the model's tokenizer.",
+		wayOut:  newerTransformers,
+	},
+	{ // pydantic, as vLLM's configuration classes use it
+		kind: KindBadFlagValue, rank: refusal,
+		pattern: oneOf(`validation errors? for (\w+) +(?:Value error, |Assertion failed, )?(.*?)\.?(?: \[type=|$)`),
+		cause:   "vLLM refuses its settings (${1}): ${2}.",
+		wayOut:  "Change the setting that the message names, in args or by its own attribute.",
+	},
+	{ // runs/sigterm-early.log
+		kind: KindStopped, rank: refusal,
+		pattern: oneOf(`KeyboardInterrupt: terminated`),
+		cause:   "The server was told to stop (SIGTERM) before it was ready, by something else on the machine.",
+		wayOut:  "Find out what stops it, such as the machine's shutdown or another program, and apply again.",
+	},
+	{ // failures/engine-killed-loading.log, runs/engine-killed-ready.log, runs/worker-killed-ready.log
+		kind: KindEngineDied, rank: silent,
+		pattern: oneOf(`Failed core proc\(s\): \{`, `died unexpectedly`, `exited unexpectedly`, `WorkerProc initialization failed`,
+			`EngineCore encountered a fatal error`),
+		cause: "vLLM's engine died without an error of its own, as a process does that is killed (SIGKILL): most likely by the kernel," +
+			" because the machine's memory (RAM, not the GPU's) was full.",
+		wayOut: "Look for \"Out of memory\" in the machine's kernel log (dmesg). " + moreRAM,
 	},
 }
+
+// Words that several rules use.
+const (
+	leaveQuantizationOut = "Leave quantization out: the checkpoint says how it is quantized"
+	checkModel           = "Check model for typing errors; for a private repository set hf_token (or hf_token_wo) to a token that may read it."
+	newerForModel        = "Use a newer vLLM image or version; vLLM's list of supported models says which models it runs."
+	newerTransformers    = "Use a newer vLLM image or version, whose transformers is newer too. trust_remote_code would not help: it runs the" +
+		" repository's own code."
+	weightsMismatch = "The model's weights don't match its config.json: tensors are missing, unknown or of another shape."
+	wholeModel      = "Use config.json and weights of the same checkpoint, unchanged; for a fine-tuned or converted model, save both again. A" +
+		" newer vLLM release may know a layout that this one doesn't."
+	moreRAM = "Use a machine with more RAM, for the weights pass through it when they are loaded, or leave out flags that keep weights or" +
+		" cache there."
+)
 
 // wordings are the ways in which one thing is said. Each pattern is compiled for itself and begins with plain text: so a
 // search skips to that text, and a long log is read quickly.
@@ -224,17 +490,12 @@ func (w wordings) find(text string) []string {
 	return nil
 }
 
-// beginIn tells whether some wording begins within the first bytes of the text.
-func (w wordings) beginIn(text string, bytes int) bool {
+// beginIn returns the first wording that begins within the first bytes of the text, nil when none does.
+func (w wordings) beginIn(text string, bytes int) *regexp.Regexp {
 	for _, pattern := range w {
 		if found := pattern.FindStringIndex(text); len(found) > 0 && found[0] < bytes {
-			return true
+			return pattern
 		}
 	}
-	return false
-}
-
-// plain explains with fixed words.
-func plain(cause, wayOut string) func(string) (string, string) {
-	return func(string) (string, string) { return cause, wayOut }
+	return nil
 }

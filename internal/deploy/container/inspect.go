@@ -258,7 +258,12 @@ func digest(image string, repoDigests []string, id string) string {
 	return id
 }
 
-// Log returns the last lines of a container's log, both streams in the order in which they were written.
+// startSlack is by how much a line of a start may be stamped before the start's own time. An engine waits as long at least before
+// it starts a container again, so that no line of an earlier start is that young.
+const startSlack = 100 * time.Millisecond
+
+// Log returns the last lines of a container's log, both streams in the order in which they were written: those of its last start,
+// or of all in a loop of restarts, whose last start has often nothing to tell yet.
 func (e *Engine) Log(ctx context.Context, ref server.Ref, lines int) ([]string, error) {
 	op := "read the log of the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
@@ -266,9 +271,15 @@ func (e *Engine) Log(ctx context.Context, ref server.Ref, lines int) ([]string, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	stream, err := e.api.ContainerLogs(ctx, ref.ID, client.ContainerLogsOptions{
-		ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(max(lines, 1)),
-	})
+	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(max(lines, 1))}
+	found, err := e.inspect(ctx, ref.ID)
+	if err != nil {
+		return nil, failed(ctx, op, err)
+	}
+	if status := describe(ref, found); !status.StartedAt.IsZero() && !status.RestartLoop {
+		options.Since = status.StartedAt.Add(-startSlack).Format(time.RFC3339Nano)
+	}
+	stream, err := e.api.ContainerLogs(ctx, ref.ID, options)
 	if err != nil {
 		return nil, failed(ctx, op, err)
 	}

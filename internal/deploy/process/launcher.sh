@@ -110,6 +110,8 @@ supervise() {
 		began=$(date +%s)
 		# As much as a container's log may take; a server writes a line for each request. In a shell of its own, whose end is not news.
 		(bound "$dir/log" 134217728 60 &)
+		# Nothing above this line of the log is of this start.
+		[ ! -s "$dir/log" ] || echo "[launcher] starting $1"
 		"$@" &
 		child=$!
 		# A trapped signal interrupts wait, which has to be told from the server's end.
@@ -128,7 +130,7 @@ supervise() {
 		if [ $((ended - began)) -ge 60 ]; then quick=0 pause=1; else quick=$((quick + 1)); fi
 		write "$dir/restarts" "$restarts $quick"
 		write "$dir/state" restarting
-		echo "the server ended with exit code $code; starting it again in $pause s"
+		echo "[launcher] the server ended with exit code $code; starting it again in $pause s"
 		sleep "$pause" &
 		wait $!
 		[ -z "$stopping" ] || exit "$code"

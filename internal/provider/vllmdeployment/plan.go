@@ -299,7 +299,8 @@ func ending(status deploy.Status) string {
 	if status.RestartLoop {
 		text = fmt.Sprintf("The %s %s keeps dying: it has been started again %d times", status.Runtime, status.Name, status.RestartCount)
 	}
-	if status.State == deploy.Exited || status.State == deploy.Restarting {
+	// 0 is no good end: the API server ends with it when its engine has died.
+	if (status.State == deploy.Exited || status.State == deploy.Restarting) && status.ExitCode != 0 {
 		text += fmt.Sprintf(", with exit code %d", status.ExitCode)
 	}
 	if status.Reason != "" {

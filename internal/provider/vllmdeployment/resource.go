@@ -253,9 +253,13 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, di
 			" the server alone.")
 		return status, nil
 	}
+	diagnose := vllm.Diagnose
+	if status.RestartLoop {
+		diagnose = vllm.DiagnoseLoop
+	}
 	if log, err := deploy.LogTail(ctx, machine, status.Ref, logLines); err != nil {
 		text += " Its log could not be read: " + err.Error() + "."
-	} else if diagnosis, ok := vllm.Diagnose(log); ok {
+	} else if diagnosis, ok := diagnose(log); ok {
 		text += " " + diagnosis.Cause + " " + diagnosis.WayOut
 	}
 	diags.AddWarning("Server is not running", text+" The next apply starts it again.")

@@ -225,12 +225,21 @@ func (p patient) served(ctx context.Context, client *vllm.Client) (vllm.Model, e
 	return models[at], nil
 }
 
+// answerTime leaves some of the time to ask a server that gives no token whether it says that it is healthy.
+func answerTime(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return readTimeout
+	}
+	return time.Until(deadline) * 3 / 4
+}
+
 func (p patient) complete(ctx context.Context, route *reach.Route) (finding, error) {
 	served, err := p.served(ctx, route.Server)
 	if err != nil {
 		return finding{}, err
 	}
-	proof, err := route.Server.Probe(ctx, served.ID, p.completion)
+	proof, err := route.Server.ProbeWithin(ctx, served.ID, p.completion, answerTime(ctx))
 	if err != nil {
 		return finding{}, err
 	}
