@@ -215,10 +215,10 @@ func TestE2ERealVLLM(t *testing.T) {
 	w := newWorld(t)
 	m := w.newRealMachine(t)
 	memory := sharedMemory()
-	t.Cleanup(func() { // what vLLM's own resource tracker left, when it was ended before it had tidied up
+	t.Cleanup(func() { // whatever happened before
 		for _, file := range sharedMemory() {
 			if info, err := os.Stat(file); err == nil && !slices.Contains(memory, file) {
-				t.Logf("vLLM has left %s, %d MB", file, info.Size()>>20)
+				t.Errorf("%s is left, %d MB of memory", file, info.Size()>>20)
 				_ = os.Remove(file)
 			}
 		}
