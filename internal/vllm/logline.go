@@ -163,7 +163,9 @@ var (
 	wrapperWords = oneOf(`See root cause above`, `See stack trace`, `please check the stack trace above`, `EngineCore failed to start`,
 		`Engine process failed to start`, `WorkerProc failed to start`, `WorkerProc initialization failed`, `WorkerProc hit an exception`,
 		`output_handler failed`, `EngineCore encountered a fatal error`, `Invocation of \w+ method failed`, `Executor failed\.`,
-		`died unexpectedly`, `EngineDeadError`)
+		`died unexpectedly`, `EngineDeadError`,
+		// What Python says to those who talked with a process that has died.
+		`EOFError`, `BrokenPipeError`, `ConnectionResetError`, `RuntimeError: cancelled`)
 	troublePattern = regexp.MustCompile(`(?i)\b(?:[\w.]*(?:error|exception|interrupt)\b|` +
 		`fatal|failed|cannot|killed|denied|refused|no such|core dumped|segmentation fault)`)
 )

@@ -127,3 +127,26 @@ func TestDiagnoseAssertionOfALoader(t *testing.T) {
 		}
 	}
 }
+
+// A worker killed while loading leaves only what the others say of it (vllm/v1/executor/multiproc_executor.py, wait_for_ready).
+func TestDiagnoseWorkerKilledWhileLoading(t *testing.T) {
+	t.Parallel()
+	log := []string{
+		"(Worker pid=12693) INFO 11-27 20:37:45 [cpu_model_runner.py:68] Starting to load model tiny...",
+		"(EngineCore pid=12680) ERROR 11-27 20:37:47 [core.py:1510] EngineCore failed to start.",
+		"(EngineCore pid=12680) ERROR 11-27 20:37:47 [core.py:1510] Traceback (most recent call last):",
+		"(EngineCore pid=12680) ERROR 11-27 20:37:47 [core.py:1510] EOFError",
+		"(EngineCore pid=12680) ERROR 11-27 20:37:47 [core.py:1510] Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace for root cause.",
+		"Process EngineCore:",
+		"Traceback (most recent call last):",
+		"Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace for root cause.",
+		"RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}",
+	}
+	if got, ok := Diagnose(log); !ok || got.Kind != KindEngineDied {
+		t.Errorf("%+v", got)
+	}
+	// With an error of its own it did not die without one, even where nothing here knows that error.
+	if got, ok := Diagnose(append(log[:2:2], append([]string{"RuntimeError: something new"}, log[2:]...)...)); ok {
+		t.Errorf("%+v", got)
+	}
+}
