@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -183,7 +184,7 @@ func (r *run) openDevices() error {
 // checkDriver refuses a driver that is older than the release's CUDA wants:
 // releases after 0.20 are built for CUDA 13 and want R580.
 func (r *run) checkDriver(facts machinefs.Facts) error {
-	major := versionNumbers(facts.DriverVersion)[0] // 0 where the facts do not say
+	major := recorded.Numbers(facts.DriverVersion)[0] // 0 where the facts do not say
 	if major == 0 || major >= 580 || !r.place.atLeast("0.20.1") {
 		return nil
 	}

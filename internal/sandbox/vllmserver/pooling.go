@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 	"time"
 )
@@ -22,10 +21,8 @@ func (o options) poolingTask() string {
 	if o.text("runner") == "generate" {
 		return ""
 	}
-	for _, flag := range []string{"convert", "task"} {
-		if task := o.text(flag); slices.Contains([]string{taskEmbed, taskReward, taskClassify}, task) {
-			return task
-		}
+	if task := o.text("convert"); task == taskEmbed || task == taskClassify {
+		return task
 	}
 	name := strings.ToLower(path.Base(o.model()))
 	switch {

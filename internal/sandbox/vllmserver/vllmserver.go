@@ -110,7 +110,10 @@ func dispatch(ctx context.Context, args []string, place *place, log *logger) int
 			return exitOK
 		}
 	}
-	opts, err := parseServe(args)
+	opts, err := parseServe(place.version, args)
+	if err == nil && opts.on("enable-auto-tool-choice") && opts.text("tool-call-parser") == "" {
+		err = errors.New("TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser")
+	}
 	if err != nil {
 		return refuse(err, module, log)
 	}
