@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -201,4 +201,4 @@ func (p *place) sleep(ctx context.Context, d time.Duration) error {
 }
 
 // atLeast compares the release with another one, such as "0.20" or "0.8.4".
-func (p *place) atLeast(version string) bool { return facts.Compare(p.version, version) >= 0 }
+func (p *place) atLeast(version string) bool { return recorded.Compare(p.version, version) >= 0 }
