@@ -169,6 +169,7 @@ func (s *server) call(method, path, key, body string) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	request.Header.Set("Content-Type", "application/json")
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
 	}

@@ -25,12 +25,13 @@ const engineDeath = 5 * time.Second
 
 // server answers the HTTP API of one run.
 type server struct {
-	run     *run
-	tokens  [][sha256.Size]byte
-	root    string // --root-path
-	started time.Time
-	metrics metrics
-	dead    atomic.Bool
+	run      *run
+	recorded []recorded.Exchange // the answers of which its own are made
+	tokens   [][sha256.Size]byte
+	root     string // --root-path
+	started  time.Time
+	metrics  metrics
+	dead     atomic.Bool
 	// ending is closed when running requests are to be given up.
 	ending <-chan struct{}
 }
@@ -43,7 +44,8 @@ func (r *run) listen(ctx context.Context) int {
 	}
 	engine, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	s := &server{run: r, root: strings.TrimRight(r.opts.text("root-path"), "/"), started: time.Now(), ending: engine.Done()}
+	s := &server{run: r, recorded: recorded.Exchanges(r.place.version), started: time.Now(), ending: engine.Done()}
+	s.root = strings.TrimRight(r.opts.text("root-path"), "/")
 	s.metrics.init()
 	s.keys()
 	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute, ErrorLog: nil}
@@ -153,18 +155,23 @@ func (s *server) keys() {
 	}
 }
 
-// guarded are the paths that want the key (vllm/entrypoints/serve/utils/
-// server_utils.py). Releases before 0.17 guard /v1 only.
+// guarded says whether a path wants the key: /v1 does in every release, /v2,
+// /inference and /cohere in those that were recorded to refuse /inference.
 func (s *server) guarded(path string) bool {
-	if !s.run.place.atLeast("0.17") {
-		return strings.HasPrefix(path, "/v1")
+	if strings.HasPrefix(path, "/v1") {
+		return true
 	}
-	for _, prefix := range []string{"/v1", "/v2", "/inference", "/cohere"} {
+	for _, prefix := range []string{"/v2", "/inference", "/cohere"} {
 		if strings.HasPrefix(path, prefix) {
-			return true
+			return s.like("/inference/v1/generate", "").Answer.Status == http.StatusUnauthorized
 		}
 	}
 	return false
+}
+
+func (s *server) unauthorized(w http.ResponseWriter) {
+	e := s.like("/v1/models", "Unauthorized")
+	s.answer(w, e, body(e))
 }
 
 func (s *server) authorized(req *http.Request) bool {
@@ -201,7 +208,7 @@ func (s *server) handler() http.Handler {
 			rec.Header().Set("X-Request-Id", id)
 		}
 		if len(s.tokens) > 0 && req.Method != http.MethodOptions && s.guarded(req.URL.Path) && !s.authorized(req) {
-			writeJSON(rec, http.StatusUnauthorized, map[string]string{"error": "Unauthorized"})
+			s.unauthorized(rec)
 		} else {
 			routes.ServeHTTP(rec, req)
 		}
