@@ -11,9 +11,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
 const usage = `A stand-in for the GPU rental service ("the shopper") with machines behind it.
@@ -31,6 +33,7 @@ goes to standard error. SIGINT and SIGTERM end it, and its machines with it.
 
 What runs and what it has cost:      curl 'http://127.0.0.1:8080/sandbox/ledger?format=text'
 Every other control and its bodies:  curl http://127.0.0.1:8080/sandbox/
+The stand-in for vLLM alone:         go run ./internal/sandbox/cmd vllm -help
 
 Flags:
 `
@@ -56,6 +59,9 @@ func main() {
 }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "vllm" {
+		return vllmserver.Alone(context.Background(), filepath.Base(os.Args[0]), args[1:], os.Environ(), stdout, stderr)
+	}
 	f, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0

@@ -53,7 +53,7 @@ func TestDockerCommandLine(t *testing.T) {
 		{args: []string{"rename", "vllm", "kept"}},
 		{args: []string{"volume", "ls", "-q"}, want: "hf"},
 		{args: []string{"stop", "-t", "5", "kept"}, want: "kept"},
-		{args: []string{"logs", "kept"}, want: "vLLM API server version 0.11.0"},
+		{args: []string{"logs", "kept"}, want: "version 0.11.0"},
 		{args: []string{"rm", "-v", "kept"}, want: "kept"},
 		{args: []string{"ps", "-aq", "--filter", "name=kept"}},
 		{args: []string{"rmi", "-f", testImage}, want: "Untagged: " + testImage},

@@ -78,13 +78,13 @@ func contentText(raw json.RawMessage) (string, error) {
 	return text, nil
 }
 
-// chatPrompt renders a chat as a template would, for counting.
+// chatPrompt renders a chat as ChatML, which is the recorded model's template.
 func chatPrompt(messages []message) string {
 	var b strings.Builder
 	for _, m := range messages {
-		fmt.Fprintf(&b, "<|%s|>%s\n", m.Role, m.Content)
+		fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", m.Role, m.Content)
 	}
-	b.WriteString("<|assistant|>")
+	b.WriteString("<|im_start|>assistant\n")
 	return b.String()
 }
 

@@ -25,6 +25,7 @@ type shape struct {
 // shapes come from the models' own config.json files. The longest matching
 // prefix wins, so that a variant (-Instruct, -AWQ) is its base model.
 var shapes = []shape{
+	{"tiny", "Qwen2ForCausalLM", 0.001, 2, 4, 2, 16, 2048, 0, ""}, // the model of the recordings
 	{"opt-125m", "OPTForCausalLM", 0.125, 12, 12, 12, 64, 2048, 0, ""},
 	{"tinyllama-1.1b", "LlamaForCausalLM", 1.10, 22, 32, 4, 64, 2048, 0, ""},
 	{"llama-3.2-1b", "LlamaForCausalLM", 1.24, 16, 32, 8, 64, 131072, 0, ""},

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -26,63 +27,56 @@ type plan struct {
 
 const gib = 1024.0 // in MiB
 
-// configure reads the model's configuration and checks what can be checked
-// before a GPU is touched, in vLLM's own order.
-func (r *run) configure() error {
-	facts := r.place.latest()
+// findModel reads the model's configuration.
+func (r *run) findModel() error {
 	p := &r.plan
 	p.model = r.opts.model()
 	p.utilization = r.opts.fraction("gpu-memory-utilization", 0.92)
 	p.tp, p.pp = r.opts.number("tensor-parallel-size", 1), r.opts.number("pipeline-parallel-size", 1)
-	if len(r.place.visible) == 0 {
-		return fail(stageConfig, noGPUMessage)
-	}
 	if err := r.checkBounds(); err != nil {
 		return err
 	}
-	if err := r.checkModel(facts.VLLM.AnyModel); err != nil {
+	if err := r.checkModel(r.place.latest().VLLM.AnyModel); err != nil {
 		return err
 	}
 	p.shape = shapeOf(p.model)
-	if err := r.checkQuantization(facts); err != nil {
+	return nil
+}
+
+// configure checks what can be checked before a GPU is touched, in vLLM's own
+// order.
+func (r *run) configure() error {
+	p := &r.plan
+	if err := r.checkQuantization(r.place.latest()); err != nil {
 		return err
 	}
 	if err := r.checkLength(); err != nil {
 		return err
 	}
 	if p.shape.heads%p.tp != 0 {
-		return invalid("VllmConfig", headsMessage(p.shape.heads, p.tp))
+		return r.fail("heads_not_divisible", "heads", fmt.Sprintf("heads (%d)", p.shape.heads), "tp", fmt.Sprintf("size (%d)", p.tp))
 	}
 	if world := p.tp * p.pp; world > len(r.place.visible) {
-		return invalid("ParallelConfig", worldSizeMessage(world, len(r.place.visible)))
+		return r.fail("world_size", "world", strconv.Itoa(world), "gpus", strconv.Itoa(len(r.place.visible)))
 	}
 	p.gpus = r.place.visible[:p.tp*p.pp]
 	return nil
 }
 
-// invalid is a failure that pydantic reports for a configuration class.
-func invalid(class, message string) error {
-	before, _ := validation(class, "")
-	return fail(stageConfig, message, before)
-}
-
 // checkBounds makes the checks that pydantic makes from the fields' types.
 func (r *run) checkBounds() error {
 	p := r.plan
-	outside := func(class, field, problem, value string) error {
-		return fail(stageConfig, fmt.Sprintf("  Input should be %s [type=value_error, input_value=%s]", problem, value),
-			"pydantic_core._pydantic_core.ValidationError: 1 validation error for "+class, field)
-	}
 	value := strconv.FormatFloat(p.utilization, 'g', -1, 64)
 	switch {
 	case p.utilization <= 0:
-		return outside("CacheConfig", "gpu_memory_utilization", "greater than 0", value)
+		return r.fail("utilization", "problem", "greater than 0", "type", "greater_than", "value", value, "input", "float")
 	case p.utilization > 1:
-		return outside("CacheConfig", "gpu_memory_utilization", "less than or equal to 1", value)
-	case p.tp < 1:
-		return outside("ParallelConfig", "tensor_parallel_size", "greater than or equal to 1", strconv.Itoa(p.tp))
-	case p.pp < 1:
-		return outside("ParallelConfig", "pipeline_parallel_size", "greater than or equal to 1", strconv.Itoa(p.pp))
+		return r.fail("utilization", "problem", "less than or equal to 1", "type", "less_than_equal", "value", value, "input", "float")
+	}
+	for field, n := range map[string]int{"tensor_parallel_size": p.tp, "pipeline_parallel_size": p.pp} {
+		if n < 1 {
+			return r.fail("parallel_size", "field", field, "problem", "greater than or equal to 1", "type", "greater_than_equal", "value", strconv.Itoa(n), "input", "int")
+		}
 	}
 	return nil
 }
@@ -96,18 +90,18 @@ func (r *run) checkModel(anyModel bool) error {
 	switch {
 	case anyModel:
 	case !exists(model):
-		return fail(stageConfig, unknownModelMessage(model))
+		return r.fail("model_unknown", "model", model)
 	case isGated(model) && (token == "" || strings.Contains(token, "bad") || strings.Contains(token, "noaccess")):
-		return fail(stageConfig, gatedMessage(model), gatedLines(model, token)...)
+		return r.gated(model, token)
 	}
 	if revision := r.opts.text("revision"); strings.Contains(revision, "nosuch") {
-		return fail(stageConfig, unknownRevisionMessage(revision, model))
+		return r.fail("revision", "revision", revision, "model", model)
 	}
 	if needsRemoteCode(model) && !r.opts.on("trust-remote-code") {
-		return invalid("ModelConfig", remoteCodeMessage(model))
+		return r.fail("trust_remote_code", "model", model)
 	}
 	if s := shapeOf(model); s.since != "" && !r.place.atLeast(s.since) {
-		return invalid("ModelConfig", architectureMessage(s.arch))
+		return r.fail("architecture", "arch", s.arch)
 	}
 	return nil
 }
@@ -120,9 +114,9 @@ func (r *run) checkQuantization(facts machinefs.Facts) error {
 		_, known := quantisations[asked]
 		switch {
 		case !known:
-			return invalid("ModelConfig", quantUnknownMessage(asked))
+			return r.fail("quantization_unknown", "asked", asked)
 		case p.quant != "" && strings.TrimSuffix(asked, "_marlin") != p.quant:
-			return invalid("ModelConfig", quantMismatchMessage(p.quant, asked))
+			return r.fail("quantization_mismatch", "checkpoint", p.quant, "asked", asked)
 		}
 		p.quant = asked
 	}
@@ -131,7 +125,7 @@ func (r *run) checkQuantization(facts machinefs.Facts) error {
 		method := quantisations[p.quant]
 		perParam = method.bytes
 		if have := capability(facts.GPUs[r.place.visible[0]]); have < method.capability {
-			return invalid("VllmConfig", quantCapabilityMessage(p.quant, method.capability, have))
+			return r.fail("quantization_capability", "method", p.quant, "minimum", strconv.Itoa(method.capability), "have", strconv.Itoa(have))
 		}
 	}
 	p.weightsGiB = p.shape.params * 1e9 * perParam / (1 << 30) / float64(p.tp*p.pp)
@@ -145,7 +139,7 @@ func (r *run) checkLength() error {
 		p.maxLen = p.shape.context
 	}
 	if p.maxLen > p.shape.context && r.place.env["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] != "1" {
-		return invalid("ModelConfig", maxLenMessage(p.maxLen, p.shape.context))
+		return r.fail("max_model_len", "asked", strconv.Itoa(p.maxLen), "derived", strconv.Itoa(p.shape.context))
 	}
 	cacheBytes := 2.0
 	if strings.HasPrefix(r.opts.text("kv-cache-dtype"), "fp8") {
@@ -169,12 +163,13 @@ func (r *run) openDevices() error {
 	for worker, index := range r.plan.gpus {
 		gpu := facts.GPUs[index]
 		if dtype := r.opts.text("dtype"); dtype == "bfloat16" && capability(gpu) < 80 {
-			return fail(stageDevice, bfloat16Message(gpu.Name, gpu.ComputeCapability))
+			return r.fail("bfloat16", "gpu", gpu.Name, "have", gpu.ComputeCapability)
 		}
 		total := float64(gpu.MemoryMiB) / gib
 		free := total - float64(r.heldMiB(facts, index))/gib
 		if free < r.plan.utilization*total {
-			return fail(stageDevice, freeMemoryMessage(worker, free, total, r.plan.utilization))
+			return r.fail("gpu_memory_held", "gpu", strconv.Itoa(worker), "free", twoDigits(free), "total", twoDigits(total),
+				"utilization", strconv.FormatFloat(r.plan.utilization, 'g', -1, 64), "desired", twoDigits(r.plan.utilization*total))
 		}
 	}
 	return nil
@@ -183,17 +178,17 @@ func (r *run) openDevices() error {
 // checkDriver refuses a driver that is older than the release's CUDA wants:
 // releases after 0.20 are built for CUDA 13 and want R580.
 func (r *run) checkDriver(facts machinefs.Facts) error {
-	major := versionNumbers(facts.DriverVersion)[0] // 0 where the facts do not say
+	major := recorded.Numbers(facts.DriverVersion)[0] // 0 where the facts do not say
 	if major == 0 || major >= 580 || !r.place.atLeast("0.20.1") {
 		return nil
 	}
 	if r.place.env["VLLM_ENABLE_CUDA_COMPATIBILITY"] == "1" && major >= 535 {
 		if strings.Contains(facts.GPUs[r.plan.gpus[0]].Name, "GeForce") {
-			return fail(stageDevice, forwardCompatMessage)
+			return r.fail("forward_compatibility")
 		}
 		return nil
 	}
-	return fail(stageDevice, driverTooOldMessage(cudaNumber(facts.CUDAVersion)))
+	return r.fail("driver_too_old", "found", strconv.Itoa(cudaNumber(facts.CUDAVersion)))
 }
 
 // loadWeights checks that they fit the GPUs at all.
@@ -203,7 +198,7 @@ func (r *run) loadWeights() error {
 		total := float64(facts.GPUs[index].MemoryMiB) / gib
 		free := total - float64(r.heldMiB(facts, index))/gib
 		if r.plan.weightsGiB > free-0.5 {
-			return fail(stageWeights, outOfMemoryMessage(worker, total, 0.31))
+			return r.fail("out_of_memory", "gpu", strconv.Itoa(worker), "total", twoDigits(total), "used", twoDigits(total-0.31))
 		}
 	}
 	return r.claim(facts, func(float64) float64 { return r.plan.weightsGiB })
@@ -220,13 +215,14 @@ func (r *run) sizeCache() error {
 		p.cacheGiB = min(p.cacheGiB, total*p.utilization-p.weightsGiB-activations)
 	}
 	if p.cacheGiB <= 0 {
-		return fail(stageCache, noCacheMessage)
+		return r.fail("no_cache_memory")
 	}
 	need := p.perTokenKiB * float64(p.maxLen) / (1 << 20)
 	if r.opts.text("max-model-len") == "auto" || r.opts.text("max-model-len") == "-1" {
 		p.maxLen = min(p.maxLen, r.cacheTokens())
 	} else if need > p.cacheGiB {
-		return fail(stageCache, cacheTooSmallMessage(p.maxLen, need, p.cacheGiB, r.cacheTokens()))
+		return r.fail("cache_too_small", "asked", strconv.Itoa(p.maxLen), "need", twoDigits(need),
+			"have", twoDigits(p.cacheGiB)+" GiB", "maximum", strconv.Itoa(r.cacheTokens()))
 	}
 	return r.claim(facts, func(total float64) float64 { return total * p.utilization })
 }
@@ -265,6 +261,22 @@ func (r *run) claim(facts machinefs.Facts, perGPU func(totalGiB float64) float64
 	}
 	return r.place.root.SetClaim(c)
 }
+
+// gated is the hub's refusal, by the token: none, one that the hub does not know,
+// or one whose owner has not accepted the model's terms.
+func (r *run) gated(model, token string) error {
+	switch {
+	case strings.Contains(token, "noaccess"):
+		return r.fail("gated_model", "model", model, "code", "403", "why",
+			fmt.Sprintf("Access to model %s is restricted and you are not in the authorized list. Visit https://huggingface.co/%s to ask for access.", model, model))
+	case token != "":
+		return r.fail("gated_model", "model", model, "why", "Invalid credentials in Authorization header")
+	}
+	return r.fail("gated_model", "model", model, "why",
+		fmt.Sprintf("Access to model %s is restricted. You must have access to it and be authenticated to access it. Please log in.", model))
+}
+
+func twoDigits(gib float64) string { return strconv.FormatFloat(gib, 'f', 2, 64) }
 
 // capability is a GPU's compute capability times ten: 8.6 is 86. A machine whose
 // facts do not say it is taken for a current one.

@@ -1,20 +1,28 @@
 package vllmserver
 
 import (
+	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// stage is where in a start a failure comes up, and so how it is logged.
-type stage int
+// stage is where in a start a failure comes up.
+type stage string
 
 const (
-	stageArguments stage = iota // argparse, before anything else
-	stageConfig                 // the API server reads the model's configuration
-	stageBind                   // the API server binds its port
-	stageDevice                 // the engine opens the GPUs
-	stageWeights                // the engine loads the weights
-	stageCache                  // the engine sizes the KV cache
+	stageWhole     stage = ""          // as it was recorded, from the first line on
+	stageContainer stage = "container" // the container engine reports it, vLLM never runs
+	stageBind      stage = "bind"      // the API server binds its port
+	stageConfig    stage = "config"    // the API server reads the model's configuration
+	stageDevice    stage = "device"    // the engine opens the GPUs
+	stageWeights   stage = "weights"   // the engine loads the weights
+	stageCache     stage = "cache"     // the engine sizes the KV cache
+	stageEnd       stage = "end"       // the API server begins to serve
 )
 
 // Failure is a way for a start to fail, for machinefs.VLLM.Fail.
@@ -27,114 +35,254 @@ type Failure struct {
 	// starts the container, before vLLM runs. A server that is started without an
 	// engine prints it and exits.
 	Container bool
-
-	stage stage
-	// before are lines above Message that belong to it.
-	before []string
 }
 
-// Failures returns every failure that can be asked for by name, in a fixed
-// order: each row of what a failed start can mean, with the wording of each of
-// vLLM's releases where it changed. The figures in the messages are examples.
-func Failures() []Failure { return slices.Clone(failures) }
+// Failures returns the failures that have a name of their own, in a fixed order:
+// each row of what a failed start can mean. The figures in the messages are
+// examples. [FindFailure] knows every recorded failure besides.
+func Failures() []Failure {
+	rows := append(slices.Clone(named), unrecorded().Failures...)
+	failures := make([]Failure, 0, len(rows))
+	for _, row := range rows {
+		failures = append(failures, row.failure())
+	}
+	return failures
+}
 
-// FindFailure returns the failure of that name.
+// FindFailure returns the failure of that name: a row's, or a recording's, such
+// as "truncated-weights".
 func FindFailure(name string) (Failure, bool) {
-	for _, f := range failures {
-		if f.Name == name {
-			return f, true
+	row, ok := findRow(name)
+	return row.failure(), ok
+}
+
+// row is a failure: a recording with some of its words replaced, or lines that
+// could not be recorded.
+type row struct {
+	Name  string   `json:"name"`
+	At    stage    `json:"at"`
+	Lines []string `json:"lines"`
+	// Values are the examples, by the names that they have in Lines or words.
+	Values map[string]string `json:"values"`
+
+	recording string
+	// words are what stands for the values in the recording.
+	words map[string]string
+}
+
+// named are the recordings that have a row's name.
+var named = []row{
+	{
+		Name: "cache_too_small", recording: "context-too-long-for-kv",
+		words:  map[string]string{"asked": "4000000", "need": "1.91", "have": "1.0 GiB", "maximum": "2097024"},
+		Values: map[string]string{"asked": "32768", "need": "4.00", "have": "2.11 GiB", "maximum": "17280"},
+	},
+	{
+		Name: "max_model_len", recording: "too-long",
+		words:  map[string]string{"asked": "100000", "derived": "2048.0"},
+		Values: map[string]string{"asked": "65536", "derived": "32768"},
+	},
+	{
+		Name: "quantization_unknown", recording: "unknown-quantization",
+		words: map[string]string{"asked": "frob"}, Values: map[string]string{"asked": "awqq"},
+	},
+	{
+		Name: "heads_not_divisible", recording: "tp-heads",
+		words:  map[string]string{"heads": "heads (4)", "tp": "size (3)"},
+		Values: map[string]string{"heads": "heads (28)", "tp": "size (8)"},
+	},
+	{
+		Name: "trust_remote_code", recording: "remote-code",
+		words: map[string]string{"model": "remotecode"}, Values: map[string]string{"model": "THUDM/chatglm3-6b"},
+	},
+	{
+		Name: "architecture", recording: "unknown-architecture",
+		words: map[string]string{"arch": "FrobnicatorForCausalLM"}, Values: map[string]string{"arch": "GptOssForCausalLM"},
+	},
+	{Name: "disk_full", recording: "disk-full"},
+	{Name: "port_in_use", recording: "port-taken"},
+	{
+		Name: "unrecognized_arguments", recording: "unknown-flag",
+		words: map[string]string{"flag": "--frobnicate"}, Values: map[string]string{"flag": "--flag-of-another-release"},
+	},
+	{Name: "no_gpu", recording: "no-gpu"},
+}
+
+// unrecordedFacts is what could not be recorded: lines that a start prints on
+// GPUs, failures that can be asked for, and those that only come by themselves.
+type unrecordedFacts struct {
+	Start []struct {
+		Before   string `json:"before"`
+		After    string `json:"after"`
+		Line     string `json:"line"`
+		Compiled bool   `json:"compiled"` // not with --enforce-eager
+	} `json:"start"`
+	Failures []row `json:"failures"`
+	Refusals []row `json:"refusals"`
+}
+
+var unrecorded = sync.OnceValue(func() unrecordedFacts {
+	var all unrecordedFacts
+	_ = json.Unmarshal(facts.Unrecorded(), &all) // a part of the program
+	return all
+})
+
+func findRow(name string) (row, bool) {
+	all := unrecorded()
+	for _, rows := range [][]row{named, all.Failures, all.Refusals} {
+		for _, r := range rows {
+			if r.Name == name {
+				return r, true
+			}
 		}
 	}
-	return Failure{}, false
+	return row{Name: name, recording: name}, slices.Contains(facts.Failures(), name)
 }
 
-const hubURL = "https://huggingface.co/"
-
-var failures = []Failure{
-	{Name: "gpu_memory_held", stage: stageDevice, Message: freeMemoryMessage(0, 3.22, 23.53, 0.9)},
-	{Name: "no_cache_memory", stage: stageCache, Message: noCacheMessage},
-	{Name: "cache_too_small", stage: stageCache, Message: cacheTooSmallMessage(32768, 4.0, 2.11, 17280)},
-	{Name: "cache_too_small_old", stage: stageCache, Message: "ValueError: The model's max seq len (32768) is larger than the maximum number of tokens that can be stored in KV cache (17280). Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine."},
-	{Name: "out_of_memory", stage: stageWeights, Message: outOfMemoryMessage(0, 23.53, 0.31)},
-	{Name: "max_model_len", stage: stageConfig, Message: maxLenMessage(65536, 32768)},
-	{Name: "quantization_capability", stage: stageConfig, Message: quantCapabilityMessage("modelopt", 89, 80)},
-	{Name: "quantization_mismatch", stage: stageConfig, Message: quantMismatchMessage("awq", "gptq")},
-	{Name: "quantization_unknown", stage: stageConfig, Message: quantUnknownMessage("awqq")},
-	{Name: "gated_model", stage: stageConfig, before: gatedLines("meta-llama/Llama-3.1-8B-Instruct", ""), Message: gatedMessage("meta-llama/Llama-3.1-8B-Instruct")},
-	{Name: "hub_unauthorized", stage: stageConfig, before: []string{"huggingface_hub.errors.HfHubHTTPError: 401 Client Error: Unauthorized for url: " + hubURL + "api/models/org/model"}, Message: "OSError: There was a specific connection error when trying to load org/model: 401 Client Error: Unauthorized"},
-	{Name: "hub_forbidden", stage: stageConfig, before: gatedLines("meta-llama/Llama-3.1-8B-Instruct", "noaccess"), Message: gatedMessage("meta-llama/Llama-3.1-8B-Instruct")},
-	{Name: "model_unknown", stage: stageConfig, Message: unknownModelMessage("org/nosuch-model")},
-	{Name: "heads_not_divisible", stage: stageConfig, Message: headsMessage(28, 8)},
-	{Name: "trust_remote_code", stage: stageConfig, Message: remoteCodeMessage("THUDM/chatglm3-6b")},
-	{Name: "architecture", stage: stageConfig, Message: architectureMessage("GptOssForCausalLM")},
-	{Name: "disk_full", stage: stageWeights, Message: "OSError: [Errno 28] No space left on device: '/root/.cache/huggingface/hub/models--org--model/blobs/0a1b2c.incomplete'"},
-	{Name: "shm_full", stage: stageDevice, Message: "OSError: [Errno 28] No space left on device: '/dev/shm/psm_5e1f0a2b'"},
-	{Name: "cuda_requirement", Container: true, Message: ociError("nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver to a newer version, or use an earlier cuda container: unknown")},
-	{Name: "driver_too_old", stage: stageDevice, Message: driverTooOldMessage(12040)},
-	{Name: "forward_compatibility", stage: stageDevice, Message: forwardCompatMessage},
-	{Name: "unsupported_ptx", stage: stageCache, Message: "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported toolchain. (cudaErrorUnsupportedPtxVersion)"},
-	{Name: "gpu_runtime", Container: true, Message: `could not select device driver "" with capabilities: [[gpu]]`},
-	{Name: "port_in_use", stage: stageBind, Message: portInUseMessage},
-	{Name: "port_allocated", Container: true, Message: "driver failed programming external connectivity on endpoint vllm (5b1e0c7a2d): Bind for 127.0.0.1:8000 failed: port is already allocated"},
-	{Name: "unrecognized_arguments", stage: stageArguments, Message: "vllm: error: unrecognized arguments: --flag-of-another-release"},
-	{Name: "world_size", stage: stageConfig, Message: worldSizeMessage(8, 1)},
-	{Name: "bfloat16", stage: stageDevice, Message: bfloat16Message("Tesla T4", "7.5")},
-	{Name: "no_gpu", stage: stageConfig, Message: noGPUMessage},
+func (r row) failure() Failure {
+	f := Failure{Name: r.Name, Container: r.At == stageContainer}
+	text := r.Lines
+	if r.recording != "" {
+		if run, ok := facts.Failure(DefaultVersion, r.recording); ok {
+			text = causeOf(run)
+		}
+	}
+	if text = r.fill(text, nil); len(text) > 0 {
+		f.Message = text[len(text)-1]
+		if i := slices.IndexFunc(text, func(l string) bool { return isCause.MatchString(l) }); i >= 0 {
+			f.Message = text[i]
+		}
+		if f.Container {
+			f.Message = strings.Join(text, "\n")
+		}
+	}
+	return f
 }
 
-// startError is a start that failed.
+var (
+	// isCause matches a line that says what was wrong.
+	isCause = regexp.MustCompile(`^(?:  Value error, |OSError: You are|[\w.]+(?:Error|Exception): )`)
+	// exception begins the last lines of a traceback.
+	exception = regexp.MustCompile(`^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?([\w.]+(?:Error|Exception): .*)`)
+	// consequence is what the processes above the failing one say.
+	consequence = regexp.MustCompile(`Engine core initialization failed|WorkerProc initialization failed|1 validation error for`)
+)
+
+// causeOf is the line of a recorded failure that says what was wrong.
+func causeOf(run facts.Run) []string {
+	lines := strings.Split(strings.TrimSuffix(run.Log, "\n"), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "  Value error, ") {
+			return lines[i : i+1]
+		}
+		if m := exception.FindStringSubmatch(line); len(m) == 2 && !consequence.MatchString(m[1]) {
+			return m[1:]
+		}
+	}
+	return lines[len(lines)-1:] // argparse's
+}
+
+// fill replaces the row's words by values, or by its examples.
+func (r row) fill(lines []string, values map[string]string) []string {
+	var pairs []string
+	for name, example := range r.Values {
+		word, ok := r.words[name]
+		if !ok {
+			word = "{" + name + "}"
+		}
+		if value, given := values[name]; given {
+			example = value
+		}
+		pairs = append(pairs, word, example)
+	}
+	for name, value := range values {
+		if _, done := r.Values[name]; !done {
+			pairs = append(pairs, "{"+name+"}", value)
+		}
+	}
+	replacer := strings.NewReplacer(pairs...)
+	filled := make([]string, 0, len(lines))
+	for _, line := range lines {
+		filled = append(filled, replacer.Replace(line))
+	}
+	return filled
+}
+
+// startError is a start that failed: what its processes print, and its exit code.
 type startError struct {
-	stage   stage
-	before  []string
-	message string
-	// container is set for what a container engine would have reported.
-	container bool
+	lines []line
+	exit  int
 }
 
-func (e *startError) Error() string { return e.message }
+func (e *startError) Error() string { return "the start failed" }
 
-func fail(at stage, message string, before ...string) error {
-	return &startError{stage: at, message: message, before: before}
+// templates are the recordings whose tracebacks frame what could not be recorded.
+var templates = map[stage]string{
+	stageBind: "port-taken", stageConfig: "too-long", stageEnd: "port-taken",
+	stageDevice: "context-too-long-for-kv", stageWeights: "context-too-long-for-kv", stageCache: "context-too-long-for-kv",
 }
 
-func (e *startError) exitCode() int {
-	switch {
-	case e.container:
-		return 128 // as the engine records a container that it could not start
-	case e.stage == stageArguments:
-		return exitUsage
+// fail is the failure of a row, with values (name, value, …) for its words. What
+// the start has printed by then is not repeated.
+func (r *run) fail(name string, values ...string) error {
+	found, ok := findRow(name)
+	if !ok {
+		return fmt.Errorf("RuntimeError: the sandbox knows no failure named %q", name)
 	}
-	return exitFailure
+	given := map[string]string{}
+	for i := 0; i+1 < len(values); i += 2 {
+		given[values[i]] = values[i+1]
+	}
+	recording := found.recording
+	if recording == "" {
+		recording = templates[found.At]
+	}
+	run, _ := facts.Failure(r.place.version, recording)
+	lines := tail(r.read(run))
+	if found.recording == "" {
+		lines = replaceCause(lines, causeOf(run)[0], found.Lines)
+	}
+	return &startError{lines: found.fillLines(lines, given), exit: run.Exit}
 }
 
-func (e *startError) write(log *logger) {
-	lines := append(slices.Clone(e.before), e.message)
-	switch {
-	case e.container:
-		log.plainError("Error response from daemon: " + e.message)
-	case e.stage == stageArguments:
-		log.plainError(append([]string{usage}, lines...)...)
-	case e.stage >= stageDevice:
-		log.coreFailed(lines...)
-	default:
-		log.traceback(lines...)
-	}
+// whole is a recorded failure that comes before anything else is printed.
+func (r *run) whole(recording string) *startError {
+	rec, _ := facts.Failure(r.place.version, recording)
+	return &startError{lines: r.read(rec), exit: rec.Exit}
 }
 
-// demanded returns the failure that the machine's facts ask for at a stage.
-func (r *run) demanded(at stage) error {
-	name := r.place.latest().VLLM.Fail
-	if name == "" {
-		return nil
+func (r row) fillLines(lines []line, values map[string]string) []line {
+	for i := range lines {
+		lines[i].text = r.fill([]string{lines[i].text}, values)[0]
 	}
-	f, ok := FindFailure(name)
-	switch {
-	case !ok && at == stageArguments:
-		return fail(stageConfig, fmt.Sprintf("the sandbox knows no failure named %q", name))
-	case ok && f.Container && at == stageArguments:
-		return &startError{container: true, message: f.Message}
-	case ok && !f.Container && f.stage == at:
-		return fail(at, f.Message, f.before...)
+	return lines
+}
+
+// tail are the lines of a failed start from its failure on.
+func tail(lines []line) []line {
+	for i, line := range lines {
+		if strings.HasPrefix(line.text, "Traceback ") || strings.Contains(line.text, ") ERROR ") || strings.HasPrefix(line.text, "usage: ") {
+			return slices.Clone(lines[i:])
+		}
 	}
-	return nil
+	return lines
+}
+
+// replaceCause puts other lines where a traceback's last lines stand, behind
+// whatever prefix they have.
+func replaceCause(lines []line, cause string, with []string) []line {
+	var out []line
+	for i, l := range lines {
+		switch prefix, rest, found := strings.Cut(l.text, cause); {
+		case found && rest == "":
+			for _, text := range strings.Split(strings.Join(with, "\n"), "\n") {
+				out = append(out, line{prefix + text, l.at})
+			}
+		case i+1 < len(lines) && consequence.MatchString(l.text) && lines[i+1].text == cause: // pydantic's heading
+		case strings.HasPrefix(l.text, "    For further information visit https://errors.pydantic.dev/"):
+		default:
+			out = append(out, l)
+		}
+	}
+	return out
 }

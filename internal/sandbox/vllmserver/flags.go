@@ -1,7 +1,6 @@
 package vllmserver
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -12,6 +11,7 @@ import (
 
 // options are the parsed arguments of `vllm serve`.
 type options struct {
+	table      flagTable
 	given      map[string][]string // by flag name; a bool is "true" or "false"
 	modelTag   string              // the positional model, "" when --model was used
 	positional bool
@@ -32,14 +32,17 @@ func serveError(format string, a ...any) error {
 // parser reads arguments as Python's argparse does, with the liberties of vLLM's
 // FlexibleArgumentParser: underscores for dashes, and dotted JSON keys.
 type parser struct {
+	table   flagTable
 	args    []string
 	opts    options
 	unknown []string
 	rest    bool // after "--"
 }
 
-func parseServe(args []string) (options, error) {
-	p := &parser{args: args, opts: options{given: map[string][]string{}}}
+// parseServe reads the arguments of a release's `vllm serve`.
+func parseServe(release string, args []string) (options, error) {
+	p := &parser{table: readFlags(release), args: args, opts: options{given: map[string][]string{}}}
+	p.opts.table = p.table
 	for len(p.args) > 0 {
 		if err := p.next(); err != nil {
 			return options{}, err
@@ -48,7 +51,7 @@ func parseServe(args []string) (options, error) {
 	if len(p.unknown) > 0 {
 		return options{}, &usageError{message: "unrecognized arguments: " + strings.Join(p.unknown, " ")}
 	}
-	return p.opts, p.opts.check()
+	return p.opts, nil
 }
 
 func (p *parser) next() error {
@@ -58,7 +61,7 @@ func (p *parser) next() error {
 	case !p.rest && arg == "--":
 		p.rest = true
 		return nil
-	case p.rest || !isOption(arg):
+	case p.rest || !p.isOption(arg):
 		if p.opts.positional {
 			p.unknown = append(p.unknown, arg)
 			return nil
@@ -67,45 +70,47 @@ func (p *parser) next() error {
 		return nil
 	}
 	name, value, hasValue := strings.Cut(arg, "=")
-	spec, negated, err := lookUpFlag(name)
+	spec, spelled, err := p.table.find(name)
 	if err != nil {
 		return err
 	}
-	if spec.name == "" {
+	if spec == nil {
 		p.unknown = append(p.unknown, arg)
 		return nil
 	}
-	return p.take(spec, name, value, hasValue, negated)
+	return p.take(spec, spelled, value, hasValue)
 }
 
-func (p *parser) take(spec flagSpec, spelled, value string, hasValue, negated bool) error {
-	label := label(spec)
-	if spec.kind == kindBool {
+func (p *parser) take(spec *flagSpec, spelled, value string, hasValue bool) error {
+	if spec.kind == kindSwitch {
 		if hasValue {
-			return serveError("argument %s: ignored explicit argument '%s'", label, value)
+			return serveError("argument %s: ignored explicit argument %s", spec.label, pyRepr(value))
 		}
-		p.opts.given[spec.name] = []string{strconv.FormatBool(!negated)}
+		p.opts.given[spec.name] = []string{strconv.FormatBool(!strings.HasPrefix(spelled, "--no-") || spec.name == spelled[2:])}
 		return nil
 	}
 	var values []string
 	if hasValue {
 		values = []string{value}
 	}
-	for !hasValue && len(p.args) > 0 && !isOption(p.args[0]) && (spec.kind == kindList || len(values) == 0) {
+	for !hasValue && len(p.args) > 0 && !p.isOption(p.args[0]) && (spec.nargs == "+" || len(values) == 0) {
 		values = append(values, p.args[0])
 		p.args = p.args[1:]
 	}
-	if len(values) == 0 {
-		if spec.kind == kindList {
-			return serveError("argument %s: expected at least one argument", label)
-		}
-		return serveError("argument %s: expected one argument", label)
+	switch {
+	case len(values) > 0:
+	case spec.nargs == "+":
+		return serveError("argument %s: expected at least one argument", spec.label)
+	case spec.nargs == "?":
+		values = []string{"True"} // vLLM's const of the one flag that has one, --hf-token
+	default:
+		return serveError("argument %s: expected one argument", spec.label)
 	}
-	if dotted := strings.Contains(strings.TrimLeft(spelled, "-"), "."); dotted {
+	if dotted := strings.Contains(spelled, "."); dotted {
 		return nil // --compilation-config.mode 3: one key of a JSON option
 	}
 	for _, v := range values {
-		if err := checkValue(spec, label, v); err != nil {
+		if err := spec.check(v); err != nil {
 			return err
 		}
 	}
@@ -117,107 +122,14 @@ var negativeNumber = regexp.MustCompile(`^-\d+$|^-\d*\.\d+$`)
 
 // isOption says whether argparse takes an argument for an option rather than a
 // value.
-func isOption(arg string) bool {
+func (p *parser) isOption(arg string) bool {
 	if len(arg) < 2 || arg[0] != '-' || negativeNumber.MatchString(arg) {
 		return false
 	}
-	if spec, _, err := lookUpFlag(strings.SplitN(arg, "=", 2)[0]); err == nil && spec.name != "" {
+	if spec, _, err := p.table.find(strings.SplitN(arg, "=", 2)[0]); err == nil && spec != nil {
 		return true
 	}
 	return !strings.Contains(arg, " ")
-}
-
-// lookUpFlag finds the option that a spelling means; its name is "" when there is
-// none. Unambiguous beginnings are accepted, as argparse accepts them.
-func lookUpFlag(spelled string) (spec flagSpec, negated bool, err error) {
-	specs := flagSpecs()
-	if name, ok := shortFlags[spelled]; ok {
-		return specs[name], false, nil
-	}
-	name, ok := strings.CutPrefix(spelled, "--")
-	if !ok {
-		return flagSpec{}, false, nil
-	}
-	name = strings.ReplaceAll(name, "_", "-")
-	if base, _, dotted := strings.Cut(name, "."); dotted && specs[base].kind == kindJSON {
-		return specs[base], false, nil
-	}
-	if spec, ok := specs[name]; ok {
-		return spec, false, nil
-	}
-	if base, ok := strings.CutPrefix(name, "no-"); ok && specs[base].kind == kindBool && specs[base].name != "" {
-		return specs[base], true, nil
-	}
-	var matches []string
-	for candidate := range maps.Keys(specs) {
-		if name != "" && strings.HasPrefix(candidate, name) {
-			matches = append(matches, "--"+candidate)
-		}
-	}
-	slices.Sort(matches)
-	switch len(matches) {
-	case 0:
-		return flagSpec{}, false, nil
-	case 1:
-		return specs[matches[0][2:]], false, nil
-	}
-	return flagSpec{}, false, serveError("ambiguous option: %s could match %s", spelled, strings.Join(matches, ", "))
-}
-
-// label is how argparse names an option in a complaint.
-func label(spec flagSpec) string {
-	long := "--" + spec.name
-	for _, short := range slices.Sorted(maps.Keys(shortFlags)) {
-		if shortFlags[short] == spec.name {
-			return long + "/" + short
-		}
-	}
-	if spec.kind == kindBool {
-		return long + "/--no-" + spec.name
-	}
-	return long
-}
-
-var tokenCount = regexp.MustCompile(`^(-?\d+|\d+(\.\d+)?[kKmMgGtT])$`)
-
-func checkValue(spec flagSpec, label, value string) error {
-	var err error
-	switch spec.kind {
-	case kindInt:
-		if _, err = strconv.Atoi(value); err != nil {
-			return serveError("argument %s: invalid int value: '%s'", label, value)
-		}
-	case kindOptInt:
-		if _, err = strconv.Atoi(value); err != nil && value != "None" {
-			return serveError("argument %s: Value %s cannot be converted to <class 'int'>.", label, value)
-		}
-	case kindFloat:
-		if _, err = strconv.ParseFloat(value, 64); err != nil {
-			return serveError("argument %s: invalid float value: '%s'", label, value)
-		}
-	case kindTokens:
-		if value != "auto" && !tokenCount.MatchString(value) {
-			return serveError("argument %s: invalid human_readable_int_or_auto value: '%s'", label, value)
-		}
-	case kindJSON:
-		if !json.Valid([]byte(value)) {
-			return serveError("argument %s: Value %s cannot be converted to <function loads>.", label, value)
-		}
-	case kindChoice:
-		if !slices.Contains(spec.choices, value) {
-			return serveError("argument %s: invalid choice: '%s' (choose from %s)", label, value, strings.Join(spec.choices, ", "))
-		}
-	case kindString, kindBool, kindList:
-	}
-	return nil
-}
-
-// check makes the complaints of validate_parsed_serve_args.
-func (o options) check() error {
-	if o.on("enable-auto-tool-choice") && o.text("tool-call-parser") == "" {
-		return fmt.Errorf("TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser")
-	}
-	return nil
 }
 
 // text returns a flag's value, "" when it was not given.
@@ -283,19 +195,19 @@ func (o options) String() string {
 	for _, name := range slices.Sorted(maps.Keys(o.given)) {
 		values := o.given[name]
 		var value string
-		switch flagSpecs()[name].kind {
-		case kindList:
+		switch spec := o.table.byName[name]; {
+		case spec.nargs == "+":
 			quoted := make([]string, len(values))
 			for i, v := range values {
 				quoted[i] = pyRepr(v)
 			}
 			value = "[" + strings.Join(quoted, ", ") + "]"
-		case kindBool:
+		case spec.kind == kindSwitch:
 			value = strings.ToUpper(values[0][:1]) + values[0][1:]
-		case kindInt, kindOptInt, kindFloat, kindTokens:
-			value = values[0]
-		case kindString, kindJSON, kindChoice:
+		case spec.kind == kindString || spec.kind == kindJSON:
 			value = pyRepr(values[0])
+		default:
+			value = values[0]
 		}
 		parts = append(parts, fmt.Sprintf("'%s': %s", strings.ReplaceAll(name, "-", "_"), value))
 	}

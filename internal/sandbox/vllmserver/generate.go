@@ -3,8 +3,8 @@ package vllmserver
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,14 +29,6 @@ type sampling struct {
 	Choice   json.RawMessage `json:"tool_choice"`
 }
 
-// usage is the count of tokens that goes with an answer.
-type usageInfo struct {
-	Prompt     int  `json:"prompt_tokens"`
-	Total      int  `json:"total_tokens"`
-	Completion int  `json:"completion_tokens"`
-	Details    *int `json:"prompt_tokens_details"`
-}
-
 // generation is one request on its way through the engine.
 type generation struct {
 	s        *server
@@ -51,37 +43,23 @@ type generation struct {
 	produced int
 }
 
-func (s *server) completions(w http.ResponseWriter, req *http.Request) {
-	s.withBody(w, req, s.answerCompletion)
-}
-func (s *server) chat(w http.ResponseWriter, req *http.Request) { s.withBody(w, req, s.answerChat) }
-
-func (s *server) withBody(w http.ResponseWriter, req *http.Request, answer func(http.ResponseWriter, *http.Request, []byte)) {
-	body, err := io.ReadAll(req.Body)
-	if err != nil {
-		badBody(w, err)
-		return
-	}
-	answer(w, req, body)
-}
-
-func (s *server) answerCompletion(w http.ResponseWriter, req *http.Request, body []byte) {
+func (s *server) answerCompletion(w http.ResponseWriter, req *http.Request, data []byte) {
 	g := &generation{s: s, id: newID("cmpl-"), created: time.Now().Unix()}
-	if !g.read(w, body) {
+	if !g.read(w, data) {
 		return
 	}
 	if g.ask.Prompt == nil {
-		missingField(w, "prompt")
+		s.missingField(w, data, "/v1/completions", "prompt")
 		return
 	}
 	texts, counts, err := readPrompts(g.ask.Prompt)
 	if err != nil {
-		invalidRequest(w, err.Error(), nil)
+		s.badRequest(w, err.Error(), nil)
 		return
 	}
 	g.prompts = texts
-	for _, n := range counts {
-		if !g.fits(w, n, 16) {
+	for i, n := range counts {
+		if !g.fits(w, texts[i], n, 16) {
 			return
 		}
 		g.promptN += n
@@ -89,50 +67,50 @@ func (s *server) answerCompletion(w http.ResponseWriter, req *http.Request, body
 	g.answer(w, req)
 }
 
-func (s *server) answerChat(w http.ResponseWriter, req *http.Request, body []byte) {
+func (s *server) answerChat(w http.ResponseWriter, req *http.Request, data []byte) {
 	g := &generation{s: s, chat: true, id: newID("chatcmpl-"), created: time.Now().Unix()}
-	if !g.read(w, body) {
+	if !g.read(w, data) {
 		return
 	}
 	if g.ask.Messages == nil {
-		missingField(w, "messages")
+		s.missingField(w, data, chatPath, "messages")
 		return
 	}
 	messages, err := readMessages(g.ask.Messages)
 	if err != nil {
-		invalidRequest(w, err.Error(), nil)
+		s.badRequest(w, err.Error(), nil)
 		return
 	}
 	if len(g.ask.Tools) > 0 && string(g.ask.Tools) != "null" && (g.ask.Choice == nil || string(g.ask.Choice) == `"auto"`) && !s.run.opts.on("enable-auto-tool-choice") {
-		invalidRequest(w, `"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set`, nil)
+		s.refuse(w, "tool choice requires")
 		return
 	}
 	g.prompts = []string{question(messages)}
 	g.promptN = countTokens(chatPrompt(messages))
-	if !g.fits(w, g.promptN, 0) {
+	if !g.fits(w, chatPrompt(messages), g.promptN, 0) {
 		return
 	}
 	g.answer(w, req)
 }
 
 // read decodes and checks what completions and chats have in common.
-func (g *generation) read(w http.ResponseWriter, body []byte) bool {
-	if err := json.Unmarshal(body, &g.ask); err != nil {
-		badBody(w, err)
+func (g *generation) read(w http.ResponseWriter, data []byte) bool {
+	if err := json.Unmarshal(data, &g.ask); err != nil {
+		g.s.badBody(w, err)
 		return false
 	}
 	switch {
 	case g.ask.Model != "" && !g.s.serves(g.ask.Model):
-		unknownModel(w, g.ask.Model)
+		g.s.unknownModel(w, g.ask.Model)
 		return false
 	case g.ask.StreamOptions != nil && !g.ask.Stream:
-		writeError(w, http.StatusBadRequest, "Bad Request", "[{'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, Stream options can only be defined when `stream=True`.'}]", nil)
+		g.s.invalid(w, http.StatusBadRequest, "Bad Request", "1 validation error:\n  {'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, Stream options can only be defined when `stream=True`.'}", nil)
 		return false
 	case g.ask.Temperature != nil && *g.ask.Temperature < 0:
-		invalidRequest(w, fmt.Sprintf("temperature must be non-negative, got %v.", *g.ask.Temperature), nil)
+		g.s.refuse(w, "temperature must be", "-1.0", pyFloat(*g.ask.Temperature))
 		return false
 	case g.ask.N != nil && (*g.ask.N < 1 || *g.ask.N > 64):
-		invalidRequest(w, fmt.Sprintf("n must be at least 1, got %d.", *g.ask.N), nil)
+		g.s.badRequest(w, fmt.Sprintf("n must be at least 1, got %d.", *g.ask.N), nil)
 		return false
 	}
 	if len(g.ask.Stop) > 0 {
@@ -140,7 +118,7 @@ func (g *generation) read(w http.ResponseWriter, body []byte) bool {
 		if json.Unmarshal(g.ask.Stop, &one) == nil {
 			g.stops = []string{one}
 		} else if err := json.Unmarshal(g.ask.Stop, &g.stops); err != nil {
-			invalidRequest(w, "stop must be a string or a list of strings", nil)
+			g.s.badRequest(w, "stop must be a string or a list of strings", nil)
 			return false
 		}
 	}
@@ -148,33 +126,62 @@ func (g *generation) read(w http.ResponseWriter, body []byte) bool {
 }
 
 // fits checks a prompt and the asked-for answer against the context length.
-func (g *generation) fits(w http.ResponseWriter, prompt, missing int) bool {
+func (g *generation) fits(w http.ResponseWriter, text string, prompt, missing int) bool {
 	context := g.s.run.plan.maxLen
-	if prompt >= context {
-		param := "input_tokens"
-		invalidRequest(w, fmt.Sprintf("This model's maximum context length is %d tokens. However, your request has %d input tokens. Please reduce the length of the input messages.", context, prompt), &param)
-		return false
-	}
 	asked := g.ask.MaxTokens
 	if g.chat && g.ask.MaxCompletion != nil {
 		asked = g.ask.MaxCompletion
 	}
+	limit := strconv.Itoa(context)
 	switch {
-	case asked == nil && missing > 0:
-		g.limit = min(missing, context-prompt)
-	case asked == nil:
-		g.limit = context - prompt
-	case *asked < 1:
-		invalidRequest(w, fmt.Sprintf("max_tokens must be at least 1, got %d.", *asked), nil)
-		return false
-	case *asked > context-prompt:
-		param := "max_tokens"
-		invalidRequest(w, fmt.Sprintf("'max_tokens' or 'max_completion_tokens' is too large: %d. This model's maximum context length is %d tokens and your request has %d input tokens (%d > %d - %d).", *asked, context, prompt, *asked, context, prompt), &param)
-		return false
+	case asked != nil && *asked < 1:
+		g.s.refuse(w, "must be at least 1", "got 0", "got "+strconv.Itoa(*asked), "value=0", "value="+strconv.Itoa(*asked))
+	case asked != nil && *asked > context:
+		g.s.refuse(w, "100000", "100000", strconv.Itoa(*asked), "512", limit)
+	case g.tooManyCharacters(w, text, asked):
+	case prompt >= context:
+		g.s.badRequest(w, fmt.Sprintf("This model's maximum context length is %d tokens. However, your request has %d input tokens. Please reduce the length of the input messages.", context, prompt), "input_tokens")
+	case asked != nil && *asked > context-prompt:
+		g.s.badRequest(w, fmt.Sprintf("'max_tokens' or 'max_completion_tokens' is too large: %d. This model's maximum context length is %d tokens and your request has %d input tokens (%d > %d - %d).", *asked, context, prompt, *asked, context, prompt), "max_tokens")
 	default:
-		g.limit = *asked
+		g.limit = context - prompt
+		if asked != nil {
+			g.limit = *asked
+		} else if missing > 0 {
+			g.limit = min(missing, g.limit)
+		}
+		return true
 	}
+	return false
+}
+
+// charactersPerToken is the longest token of the recorded tokenizer, by which a
+// prompt is too long before it is tokenized.
+const charactersPerToken = 18
+
+func (g *generation) tooManyCharacters(w http.ResponseWriter, text string, asked *int) bool {
+	const words = "is the upper bound for"
+	room, output := g.s.run.plan.maxLen, 0
+	if asked != nil && strings.Contains(string(g.s.like(chatPath, words).Answer.Body), "output tokens") { // 0.19
+		output = *asked
+		room -= output
+	}
+	if len(text) <= room*charactersPerToken {
+		return false
+	}
+	g.s.refuse(w, words, "length is 512", "length is "+strconv.Itoa(g.s.run.plan.maxLen), "15050", strconv.Itoa(len(text)),
+		"9216", strconv.Itoa(room*charactersPerToken), "9144", strconv.Itoa(room*charactersPerToken),
+		"512 input", strconv.Itoa(room)+" input", "508 input", strconv.Itoa(room)+" input", "4 output", strconv.Itoa(output)+" output")
 	return true
+}
+
+// pyFloat writes a float as Python does.
+func pyFloat(f float64) string {
+	text := strconv.FormatFloat(f, 'g', -1, 64)
+	if !strings.ContainsAny(text, ".e") {
+		text += ".0"
+	}
+	return text
 }
 
 // readPrompts reads a string, a list of strings, a list of token ids, or a list
@@ -207,7 +214,7 @@ func readPrompts(raw json.RawMessage) (texts []string, counts []int, err error) 
 // answer runs the request through the engine and writes what comes out.
 func (g *generation) answer(w http.ResponseWriter, req *http.Request) {
 	if g.s.dead.Load() {
-		writeError(w, http.StatusInternalServerError, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause.", nil)
+		g.s.engineDead(w)
 		return
 	}
 	end := g.s.metrics.begin(g.promptN)
@@ -250,10 +257,6 @@ func (g *generation) generate() (choices []choice, reason string) {
 	return choices, reason
 }
 
-func (g *generation) usage() *usageInfo {
-	return &usageInfo{Prompt: g.promptN, Completion: g.produced, Total: g.promptN + g.produced}
-}
-
 func (g *generation) model() string {
 	if g.ask.Model != "" {
 		return g.ask.Model
@@ -261,24 +264,41 @@ func (g *generation) model() string {
 	return g.s.run.opts.servedNames()[0]
 }
 
+// path is the route in whose form the answer is.
+func (g *generation) path() string {
+	if g.chat {
+		return chatPath
+	}
+	return "/v1/completions"
+}
+
+// sign puts into an answer, or an event of one, what is this generation's.
+func (g *generation) sign(answer object) object {
+	answer["id"], answer["created"], answer["model"] = g.id, g.created, g.model()
+	if mark, ok := answer["system_fingerprint"].(string); ok {
+		_, hash, _ := strings.Cut(strings.TrimPrefix(mark, "vllm-"), "-")
+		answer["system_fingerprint"] = "vllm-" + g.s.run.place.version + "-" + hash
+	}
+	if usage := at(answer, "usage"); usage != nil {
+		usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"] = g.promptN, g.produced, g.promptN+g.produced
+	}
+	return answer
+}
+
 func (g *generation) whole(w http.ResponseWriter, choices []choice) {
-	list := make([]map[string]any, 0, len(choices))
+	e := g.s.like(g.path(), "completion_tokens")
+	list := make([]any, 0, len(choices))
 	for i, c := range choices {
-		entry := map[string]any{"index": i, "logprobs": nil, "finish_reason": c.reason, "stop_reason": nil}
-		text := strings.Join(c.pieces, "")
-		if g.chat {
-			entry["message"] = map[string]any{"role": "assistant", "content": text, "refusal": nil, "tool_calls": []any{}}
+		entry := at(body(e), "choices", 0)
+		entry["index"], entry["finish_reason"] = i, c.reason
+		if text := strings.Join(c.pieces, ""); g.chat {
+			at(entry, "message")["content"] = text
 		} else {
-			entry["text"], entry["prompt_logprobs"] = text, nil
+			entry["text"] = text
 		}
 		list = append(list, entry)
 	}
-	object := "text_completion"
-	if g.chat {
-		object = "chat.completion"
-	}
-	writeJSON(w, http.StatusOK, map[string]any{
-		"id": g.id, "object": object, "created": g.created, "model": g.model(), "choices": list,
-		"usage": g.usage(), "service_tier": nil, "system_fingerprint": nil, "kv_transfer_params": nil,
-	})
+	answer := g.sign(body(e))
+	answer["choices"] = list
+	g.s.answer(w, e, answer)
 }

@@ -87,13 +87,13 @@ func TestMetricsCount(t *testing.T) {
 	s.call("POST", "/v1/completions", "", `{"prompt":"one","max_tokens":200}`)
 	_, body := s.call("GET", "/metrics", "", "")
 	for _, want := range []string{
-		`vllm:num_requests_running{engine="0",model_name="m"} 0`,
-		`vllm:num_requests_waiting{engine="0",model_name="m"} 0`,
-		`vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0`,
-		`vllm:prompt_tokens_total{engine="0",model_name="m"} 7`,
-		`vllm:request_success_total{engine="0",finished_reason="length",model_name="m"} 2`,
-		`vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} 1`,
-		`vllm:time_to_first_token_seconds_count{engine="0",model_name="m"} 3`,
+		`vllm:num_requests_running{engine="0",model_name="m"} 0.0`,
+		`vllm:num_requests_waiting{engine="0",model_name="m"} 0.0`,
+		`vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.0`,
+		`vllm:prompt_tokens_total{engine="0",model_name="m"} 7.0`,
+		`vllm:request_success_total{engine="0",finished_reason="length",model_name="m"} 2.0`,
+		`vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} 1.0`,
+		`vllm:time_to_first_token_seconds_count{engine="0",model_name="m"} 3.0`,
 		"# TYPE vllm:generation_tokens_total counter",
 	} {
 		if !strings.Contains(body, want+"\n") {
@@ -184,6 +184,7 @@ func TestHangIsHealthyAndSilent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Header.Set("Content-Type", "application/json")
 	if response, err := s.web().Do(request); err == nil {
 		_ = response.Body.Close()
 		t.Errorf("a hung engine answered: %s", response.Status)
@@ -198,7 +199,7 @@ func TestHangIsHealthyAndSilent(t *testing.T) {
 	}()
 	s.eventually("the waiting request", func() bool {
 		_, body := s.call("GET", "/metrics", "", "")
-		return strings.Contains(body, `vllm:num_requests_running{engine="0",model_name="`+testModel+`"} 1`)
+		return strings.Contains(body, `vllm:num_requests_running{engine="0",model_name="`+testModel+`"} 1.0`)
 	})
 	setFacts(t, root, func(f *machinefs.Facts) { f.VLLM.Hang = false })
 	if status := <-answered; status != http.StatusOK {
@@ -211,7 +212,7 @@ func TestExitAfter(t *testing.T) {
 	root := newMachine(t)
 	dies := serve(t, root, nil)
 	setFacts(t, root, func(f *machinefs.Facts) { f.VLLM.ExitAfter = time.Second })
-	if code := dies.wait(); code != 1 || !strings.Contains(dies.log.String(), "EngineDeadError") {
+	if code := dies.wait(); code != 0 || !strings.Contains(dies.log.String(), "EngineDeadError") {
 		t.Errorf("exit code %d:\n%s", code, dies.log)
 	}
 	other := newMachine(t)

@@ -1,8 +1,10 @@
 package vllmserver
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,34 +20,10 @@ type metrics struct {
 	generation int
 	success    map[string]int // by finish reason
 	inCache    int            // tokens of running requests
-	firstToken histogram
-	endToEnd   histogram
+	latencies  []float64      // to the first token, which is the last's too
 }
 
-type histogram struct {
-	bounds []float64
-	counts []int
-	sum    float64
-	n      int
-}
-
-func (m *metrics) init() {
-	m.success = map[string]int{"stop": 0, "length": 0, "abort": 0, "error": 0}
-	m.firstToken.bounds = []float64{0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
-	m.endToEnd.bounds = []float64{0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60}
-	m.firstToken.counts = make([]int, len(m.firstToken.bounds))
-	m.endToEnd.counts = make([]int, len(m.endToEnd.bounds))
-}
-
-func (h *histogram) observe(v float64) {
-	h.n++
-	h.sum += v
-	for i, bound := range h.bounds {
-		if v <= bound {
-			h.counts[i]++
-		}
-	}
-}
+func (m *metrics) init() { m.success = map[string]int{} }
 
 // begin counts a request in; the returned function counts it out.
 func (m *metrics) begin(tokens int) (end func(reason string, generated int)) {
@@ -66,46 +44,83 @@ func (m *metrics) begin(tokens int) (end func(reason string, generated int)) {
 		}
 		m.prompt += tokens
 		m.generation += generated
-		m.firstToken.observe(took)
-		m.endToEnd.observe(took)
+		m.latencies = append(m.latencies, took)
 	}
 }
 
+// writeMetrics writes the recorded metrics of a server that has had no request,
+// with this server's name and, where it counts them, its figures.
 func (s *server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
+	e := s.like("/metrics", "")
+	var text string
+	_ = json.Unmarshal(e.Answer.Body, &text) // recorded JSON
+	text = strings.ReplaceAll(text, `model_name="demo"`, fmt.Sprintf("model_name=%q", s.run.opts.servedNames()[0]))
 	m := &s.metrics
-	model := fmt.Sprintf("engine=\"0\",model_name=%q", s.run.opts.servedNames()[0])
-	var b strings.Builder
-	one := func(name, kind, help, labels string, value float64) {
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-		if labels != "" {
-			fmt.Fprintf(&b, "%s{%s} %v\n", name, labels, value)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		sample, _, found := strings.Cut(strings.TrimSuffix(line, "\n"), "} ")
+		name, labels, _ := strings.Cut(sample, "{")
+		if value, counted := s.figure(name, labels); found && counted {
+			line = sample + "} " + pyFloat(value) + "\n"
+		}
+		out.WriteString(line)
+	}
+	if !s.run.place.atLeast("0.10") {
+		fmt.Fprintf(&out, "# TYPE vllm:gpu_cache_usage_perc gauge\nvllm:gpu_cache_usage_perc{engine=\"0\",model_name=%q} %s\n", s.run.opts.servedNames()[0], pyFloat(s.cacheUsage()))
+	}
+	s.answer(w, e, out.String())
+}
+
+func (s *server) cacheUsage() float64 {
+	return min(1, float64(s.metrics.inCache)/float64(max(1, s.run.cacheTokens())))
+}
+
+// figure is the value of a metric that this server counts.
+func (s *server) figure(name, labels string) (value float64, counted bool) {
+	m := &s.metrics
+	switch name {
+	case "vllm:num_requests_running":
+		return float64(m.running.Load()), true
+	case "vllm:kv_cache_usage_perc":
+		return s.cacheUsage(), true
+	case "vllm:prompt_tokens_total":
+		return float64(m.prompt), true
+	case "vllm:generation_tokens_total":
+		return float64(m.generation), true
+	case "vllm:request_success_total":
+		return float64(m.success[label("finished_reason", labels)]), true
+	}
+	histogram, ok := strings.CutPrefix(name, "vllm:time_to_first_token_seconds")
+	if !ok {
+		if histogram, ok = strings.CutPrefix(name, "vllm:e2e_request_latency_seconds"); !ok {
+			return 0, false
 		}
 	}
-	m.mu.Lock()
-	one("vllm:num_requests_running", "gauge", "Number of requests in model execution batches.", model, float64(m.running.Load()))
-	one("vllm:num_requests_waiting", "gauge", "Number of requests waiting to be processed.", model, 0)
-	usage := min(1, float64(m.inCache)/float64(max(1, s.run.cacheTokens())))
-	one("vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.", model, usage)
-	if !s.run.place.atLeast("0.10") {
-		one("vllm:gpu_cache_usage_perc", "gauge", "GPU KV-cache usage. 1 means 100 percent usage.", model, usage)
+	switch histogram {
+	case "_count":
+		return float64(len(m.latencies)), true
+	case "_sum":
+		for _, latency := range m.latencies {
+			value += latency
+		}
+		return value, true
+	case "_bucket":
+		bound, _ := strconv.ParseFloat(label("le", labels), 64) // +Inf too
+		for _, latency := range m.latencies {
+			if latency <= bound {
+				value++
+			}
+		}
+		return value, true
 	}
-	one("vllm:prompt_tokens_total", "counter", "Number of prefill tokens processed.", model, float64(m.prompt))
-	one("vllm:generation_tokens_total", "counter", "Number of generation tokens processed.", model, float64(m.generation))
-	one("vllm:request_success_total", "counter", "Count of successfully processed requests.", "", 0)
-	for _, reason := range []string{"stop", "length", "abort", "error"} {
-		fmt.Fprintf(&b, "vllm:request_success_total{engine=\"0\",finished_reason=%q,model_name=%q} %d\n", reason, s.run.opts.servedNames()[0], m.success[reason])
-	}
-	m.firstToken.write(&b, "vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.", model)
-	m.endToEnd.write(&b, "vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", model)
-	m.mu.Unlock()
-	w.Header().Set("Content-Type", "text/plain; version=1.0.0; charset=utf-8")
-	_, _ = w.Write([]byte(b.String()))
+	return 0, false
 }
 
-func (h *histogram) write(b *strings.Builder, name, help, labels string) {
-	fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s histogram\n", name, help, name)
-	for i, bound := range h.bounds {
-		fmt.Fprintf(b, "%s_bucket{%s,le=\"%g\"} %d\n", name, labels, bound, h.counts[i])
-	}
-	fmt.Fprintf(b, "%s_bucket{%s,le=\"+Inf\"} %d\n%s_count{%s} %d\n%s_sum{%s} %g\n", name, labels, h.n, name, labels, h.n, name, labels, h.sum)
+// label returns the value of one of a sample's labels.
+func label(name, labels string) string {
+	_, after, _ := strings.Cut(labels, name+`="`)
+	value, _, _ := strings.Cut(after, `"`)
+	return value
 }

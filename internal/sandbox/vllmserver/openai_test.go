@@ -124,7 +124,7 @@ func TestOpenAIErrors(t *testing.T) {
 			p := chatParams(testModel)
 			p.MaxCompletionTokens = openai.Int(1000)
 			return p
-		}(), 400, "'max_tokens' or 'max_completion_tokens' is too large: 1000"},
+		}(), 400, "max_tokens=1000 cannot be greater than max_model_len=512."},
 		{"no tokens", "sk-1", func() openai.ChatCompletionNewParams {
 			p := chatParams(testModel)
 			p.MaxTokens = openai.Int(0)

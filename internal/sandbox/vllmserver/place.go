@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -200,27 +201,4 @@ func (p *place) sleep(ctx context.Context, d time.Duration) error {
 }
 
 // atLeast compares the release with another one, such as "0.20" or "0.8.4".
-func (p *place) atLeast(version string) bool { return compareVersions(p.version, version) >= 0 }
-
-// compareVersions orders releases by their numbers; what follows them is ignored.
-func compareVersions(a, b string) int {
-	na, nb := versionNumbers(a), versionNumbers(b)
-	for i := range na {
-		if na[i] != nb[i] {
-			return na[i] - nb[i]
-		}
-	}
-	return 0
-}
-
-func versionNumbers(v string) [3]int {
-	var n [3]int
-	for i, field := range strings.SplitN(strings.TrimPrefix(v, "v"), ".", 3) {
-		digits := field
-		if end := strings.IndexFunc(field, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
-			digits = field[:end]
-		}
-		n[i], _ = strconv.Atoi(digits)
-	}
-	return n
-}
+func (p *place) atLeast(version string) bool { return recorded.Compare(p.version, version) >= 0 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 	"time"
 )
@@ -22,10 +21,8 @@ func (o options) poolingTask() string {
 	if o.text("runner") == "generate" {
 		return ""
 	}
-	for _, flag := range []string{"convert", "task"} {
-		if task := o.text(flag); slices.Contains([]string{taskEmbed, taskReward, taskClassify}, task) {
-			return task
-		}
+	if task := o.text("convert"); task == taskEmbed || task == taskClassify {
+		return task
 	}
 	name := strings.ToLower(path.Base(o.model()))
 	switch {
@@ -62,10 +59,10 @@ func (s *server) poolingRoutes() map[string]http.HandlerFunc {
 		generates := strings.HasSuffix(route, "completions")
 		switch {
 		case can && !generates:
-			routes[route] = func(w http.ResponseWriter, req *http.Request) { s.pool(w, req, task) }
+			routes[route] = s.posted(func(w http.ResponseWriter, req *http.Request, data []byte) { s.pool(w, req, data, task) })
 		case !can && !s.run.place.atLeast("0.14"):
 			routes[route] = func(w http.ResponseWriter, _ *http.Request) {
-				writeError(w, http.StatusBadRequest, "BadRequestError", "The model does not support "+names[route]+" API", nil)
+				s.badRequest(w, "The model does not support "+names[route]+" API", nil)
 			}
 		}
 	}
@@ -73,30 +70,30 @@ func (s *server) poolingRoutes() map[string]http.HandlerFunc {
 }
 
 // pool answers a request of a pooling model with figures that depend on the text only.
-func (s *server) pool(w http.ResponseWriter, req *http.Request, task string) {
+func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, task string) {
 	var ask struct {
 		Model string          `json:"model"`
 		Input json.RawMessage `json:"input"`
 	}
-	if err := json.NewDecoder(req.Body).Decode(&ask); err != nil {
-		badBody(w, err)
+	if err := json.Unmarshal(data, &ask); err != nil {
+		s.badBody(w, err)
 		return
 	}
 	if ask.Model != "" && !s.serves(ask.Model) {
-		unknownModel(w, ask.Model)
+		s.unknownModel(w, ask.Model)
 		return
 	}
 	if ask.Input == nil {
-		missingField(w, "input")
+		s.missingField(w, data, req.URL.Path, "input")
 		return
 	}
 	texts, counts, err := readPrompts(ask.Input)
 	if err != nil {
-		invalidRequest(w, err.Error(), nil)
+		s.badRequest(w, err.Error(), nil)
 		return
 	}
 	if s.dead.Load() {
-		writeError(w, http.StatusInternalServerError, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause.", nil)
+		s.engineDead(w)
 		return
 	}
 	tokens := 0
@@ -108,29 +105,33 @@ func (s *server) pool(w http.ResponseWriter, req *http.Request, task string) {
 		end("abort", 0)
 		return
 	}
-	data := make([]map[string]any, 0, len(texts))
+	entries := make([]object, 0, len(texts))
 	for i, text := range texts {
-		data = append(data, pooled(i, text, task))
+		entries = append(entries, pooled(i, text, task))
 	}
-	writeJSON(w, http.StatusOK, map[string]any{
-		"id": newID(task + "-"), "object": "list", "created": time.Now().Unix(), "model": s.run.opts.servedNames()[0], "data": data,
-		"usage": map[string]any{"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": nil},
+	prefix := "pooling-"
+	if task == taskEmbed && req.URL.Path == "/v1/embeddings" {
+		prefix = "embd-"
+	}
+	s.answer(w, s.like("/v1/models", "modelperm-"), object{
+		"id": newID(prefix), "object": "list", "created": time.Now().Unix(), "model": s.run.opts.servedNames()[0], "data": entries,
+		"usage": object{"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": nil},
 	})
 	end("stop", 0)
 }
 
 // pooled is the entry of an answer for one text.
-func pooled(index int, text, task string) map[string]any {
+func pooled(index int, text, task string) object {
 	vector := make([]float64, 8)
 	for i := range len(text) {
 		vector[i%len(vector)] += float64(text[i]) / 256 / float64(len(text))
 	}
 	switch task {
 	case taskEmbed:
-		return map[string]any{"index": index, "object": "embedding", "embedding": vector}
+		return object{"index": index, "object": "embedding", "embedding": vector}
 	case taskClassify:
-		return map[string]any{"index": index, "label": "LABEL_0", "probs": []float64{0.75, 0.25}, "num_classes": 2}
+		return object{"index": index, "label": "LABEL_0", "probs": []float64{0.75, 0.25}, "num_classes": 2}
 	default:
-		return map[string]any{"index": index, "object": "pooling", "data": [][]float64{vector}}
+		return object{"index": index, "object": "pooling", "data": vector}
 	}
 }

@@ -1,6 +1,7 @@
 package vllmserver_test
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,20 +15,21 @@ func TestPoolingModels(t *testing.T) {
 	const input, prompt = `{"input":["one","two three"]}`, `{"prompt":"x"}`
 	old := []string{vllmserver.VersionEnv + "=v0.11.0"}
 	for _, test := range []struct {
-		name string
-		env  []string
-		args []string
-		want map[string]int
+		name  string
+		env   []string
+		model string // "" for testModel
+		args  []string
+		want  map[string]int
 	}{
-		{"embedder", nil, []string{"--runner", "pooling", "--convert", "embed"}, map[string]int{"/v1/embeddings": 200, "/pooling": 200, "/classify": 404, "/v1/completions": 404}},
-		{"reward model", nil, []string{"--convert", "reward"}, map[string]int{"/v1/embeddings": 404, "/pooling": 200, "/classify": 404, "/v1/completions": 404}},
-		{"classifier", nil, []string{"--convert", "classify"}, map[string]int{"/v1/embeddings": 404, "/pooling": 404, "/classify": 200, "/v1/completions": 404}},
-		{"old embedder", old, []string{"--task", "embed"}, map[string]int{"/v1/embeddings": 200, "/classify": 400, "/v1/completions": 400, "/v1/chat/completions": 400}},
-		{"old chat", old, nil, map[string]int{"/v1/embeddings": 400, "/pooling": 400, "/v1/completions": 200}},
+		{"embedder", nil, "", []string{"--runner", "pooling", "--convert", "embed"}, map[string]int{"/v1/embeddings": 200, "/pooling": 200, "/classify": 404, "/v1/completions": 404}},
+		{"reward model", nil, "org/reward", nil, map[string]int{"/v1/embeddings": 404, "/pooling": 200, "/classify": 404, "/v1/completions": 404}},
+		{"classifier", nil, "", []string{"--convert", "classify"}, map[string]int{"/v1/embeddings": 404, "/pooling": 404, "/classify": 200, "/v1/completions": 404}},
+		{"old embedder", old, "", []string{"--runner", "pooling", "--convert", "embed"}, map[string]int{"/v1/embeddings": 200, "/classify": 400, "/v1/completions": 400, "/v1/chat/completions": 400}},
+		{"old chat", old, "", nil, map[string]int{"/v1/embeddings": 400, "/pooling": 400, "/v1/completions": 200}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, newMachine(t), test.env, test.args...)
+			s := serveModel(t, newMachine(t), test.env, cmp.Or(test.model, testModel), test.args...)
 			for route, want := range test.want {
 				body := input
 				if strings.HasSuffix(route, "completions") {

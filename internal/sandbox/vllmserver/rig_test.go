@@ -101,7 +101,12 @@ func launch(t *testing.T, root machinefs.Root, env []string, args ...string) *se
 // serve starts a server and waits until it listens.
 func serve(t *testing.T, root machinefs.Root, env []string, args ...string) *server {
 	t.Helper()
-	s := launch(t, root, env, append([]string{"serve", testModel}, args...)...)
+	return serveModel(t, root, env, testModel, args...)
+}
+
+func serveModel(t *testing.T, root machinefs.Root, env []string, model string, args ...string) *server {
+	t.Helper()
+	s := launch(t, root, env, append([]string{"serve", model}, args...)...)
 	s.eventually("the server's start", func() bool {
 		return s.ended() || strings.Contains(s.log.String(), "Application startup complete.")
 	})
@@ -164,6 +169,7 @@ func (s *server) call(method, path, key, body string) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	request.Header.Set("Content-Type", "application/json")
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
 	}

@@ -7,7 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"mime"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,20 +21,28 @@ const maxBody = 32 << 20
 
 func (s *server) routes() http.Handler {
 	routes := map[string]map[string]http.HandlerFunc{
-		"/health":              {http.MethodGet: s.health},
-		"/ping":                {http.MethodGet: s.health, http.MethodPost: s.health},
-		"/version":             {http.MethodGet: s.version},
-		"/load":                {http.MethodGet: s.load},
-		"/metrics":             {http.MethodGet: s.writeMetrics},
-		"/v1/models":           {http.MethodGet: s.models},
-		"/v1/completions":      {http.MethodPost: s.completions},
-		"/v1/chat/completions": {http.MethodPost: s.chat},
-		"/tokenize":            {http.MethodPost: s.tokenize},
-		"/invocations":         {http.MethodPost: s.invocations},
+		"/health":                {http.MethodGet: s.health},
+		"/ping":                  {http.MethodGet: s.health, http.MethodPost: s.health},
+		"/version":               {http.MethodGet: s.version},
+		"/load":                  {http.MethodGet: s.load},
+		"/metrics":               {http.MethodGet: s.writeMetrics},
+		"/docs":                  {http.MethodGet: s.docs},
+		"/openapi.json":          {http.MethodGet: s.openapi},
+		"/v1/models":             {http.MethodGet: s.models},
+		"/v1/completions":        {http.MethodPost: s.posted(s.answerCompletion)},
+		chatPath:                 {http.MethodPost: s.posted(s.answerChat)},
+		"/v1/responses":          {http.MethodPost: s.posted(s.answerResponses)},
+		"/v1/messages":           {http.MethodPost: s.posted(s.answerMessages)},
+		"/inference/v1/generate": {http.MethodPost: s.posted(s.answerTokens)},
+		"/tokenize":              {http.MethodPost: s.posted(s.tokenize)},
+		"/detokenize":            {http.MethodPost: s.posted(s.detokenize)},
+		"/invocations":           {http.MethodPost: s.posted(s.invocations)},
+		"/scale_elastic_ep":      {http.MethodPost: s.posted(s.scale)},
 	}
 	if s.run.opts.poolingTask() != "" {
-		delete(routes, "/v1/completions")
-		delete(routes, "/v1/chat/completions")
+		for _, route := range []string{"/v1/completions", chatPath, "/v1/responses", "/v1/messages", "/inference/v1/generate"} {
+			delete(routes, route)
+		}
 	}
 	for route, handle := range s.poolingRoutes() {
 		routes[route] = map[string]http.HandlerFunc{http.MethodPost: handle}
@@ -37,15 +50,16 @@ func (s *server) routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		methods, ok := routes[req.URL.Path]
 		if !ok {
-			writeJSON(w, http.StatusNotFound, map[string]string{"detail": "Not Found"})
+			e := s.like("/nothing", "")
+			s.answer(w, e, body(e))
 			return
 		}
 		handle, ok := methods[req.Method]
 		if !ok {
-			for method := range methods {
-				w.Header().Add("Allow", method)
-			}
-			writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"detail": "Method Not Allowed"})
+			e := s.like(chatPath, "Method Not Allowed")
+			e.Answer.Headers = maps.Clone(e.Answer.Headers)
+			e.Answer.Headers["allow"] = strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+			s.answer(w, e, body(e))
 			return
 		}
 		req.Body = http.MaxBytesReader(w, req.Body, maxBody)
@@ -53,166 +67,194 @@ func (s *server) routes() http.Handler {
 	})
 }
 
-func (s *server) health(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Length", "0")
-	if s.dead.Load() {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
+// posted reads the JSON body that a route wants.
+func (s *server) posted(answer func(http.ResponseWriter, *http.Request, []byte)) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		if kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")); kind != "application/json" {
+			s.refuse(w, "Unsupported Media Type")
+			return
+		}
+		data, err := io.ReadAll(req.Body)
+		if err != nil {
+			s.badBody(w, err)
+			return
+		}
+		answer(w, req, data)
 	}
-	w.WriteHeader(http.StatusOK)
+}
+
+func (s *server) health(w http.ResponseWriter, _ *http.Request) {
+	e := s.like("/health", "")
+	if s.dead.Load() {
+		e.Answer.Status = http.StatusServiceUnavailable
+	}
+	s.answer(w, e, "")
 }
 
 func (s *server) version(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]string{"version": s.run.place.version})
+	s.answer(w, s.like("/version", ""), object{"version": s.run.place.version})
 }
 
 func (s *server) load(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]int64{"server_load": s.metrics.running.Load()})
+	s.answer(w, s.like("/load", ""), object{"server_load": s.metrics.running.Load()})
 }
 
-// modelCard is an entry of /v1/models.
-type modelCard struct {
-	ID          string       `json:"id"`
-	Object      string       `json:"object"`
-	Created     int64        `json:"created"`
-	OwnedBy     string       `json:"owned_by"`
-	Root        string       `json:"root"`
-	Parent      *string      `json:"parent"`
-	MaxModelLen int          `json:"max_model_len"`
-	Permission  []permission `json:"permission"`
+func (s *server) docs(w http.ResponseWriter, _ *http.Request) {
+	s.answer(w, s.like("/docs", ""), "<!DOCTYPE html>\n<html><head><title>FastAPI - Swagger UI</title></head></html>\n")
 }
 
-type permission struct {
-	ID            string `json:"id"`
-	Object        string `json:"object"`
-	Created       int64  `json:"created"`
-	AllowSampling bool   `json:"allow_sampling"`
-	AllowView     bool   `json:"allow_view"`
-	Organization  string `json:"organization"`
+// openapi lists the routes, of which the recording kept no more.
+func (s *server) openapi(w http.ResponseWriter, _ *http.Request) {
+	e := s.like("/openapi.json", "")
+	answer := body(e)
+	paths := object{}
+	for route, methods := range at(answer, "routes") {
+		operations := object{}
+		list, _ := methods.([]any)
+		for _, method := range list {
+			operations[fmt.Sprint(method)] = object{}
+		}
+		paths[route] = operations
+	}
+	delete(answer, "routes")
+	delete(answer, "note")
+	answer["paths"] = paths
+	s.answer(w, e, answer)
 }
 
 func (s *server) models(w http.ResponseWriter, _ *http.Request) {
-	now := time.Now().Unix()
-	cards := make([]modelCard, 0, 1)
+	e := s.like("/v1/models", "modelperm-")
+	cards := []any{}
 	for _, name := range s.run.opts.servedNames() {
-		cards = append(cards, modelCard{
-			ID: name, Object: "model", Created: now, OwnedBy: "vllm", Root: s.run.plan.model, MaxModelLen: s.run.plan.maxLen,
-			Permission: []permission{{ID: newID("modelperm-"), Object: "model_permission", Created: now, AllowSampling: true, AllowView: true, Organization: "*"}},
-		})
+		card := at(body(e), "data", 0)
+		card["id"], card["created"], card["root"], card["max_model_len"] = name, time.Now().Unix(), s.run.plan.model, s.run.plan.maxLen
+		permission := at(card, "permission", 0)
+		permission["id"], permission["created"] = newID("modelperm-"), time.Now().Unix()
+		cards = append(cards, card)
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": cards})
+	s.answer(w, e, object{"object": "list", "data": cards})
 }
 
 // invocations is SageMaker's route: the same inference, open to anyone.
-func (s *server) invocations(w http.ResponseWriter, req *http.Request) {
-	body, err := io.ReadAll(req.Body)
-	if err != nil {
-		badBody(w, err)
-		return
-	}
+func (s *server) invocations(w http.ResponseWriter, req *http.Request, data []byte) {
 	var probe struct {
 		Messages json.RawMessage `json:"messages"`
 	}
-	if err := json.Unmarshal(body, &probe); err != nil {
-		badBody(w, err)
+	if err := json.Unmarshal(data, &probe); err != nil {
+		s.badBody(w, err)
 		return
 	}
 	if probe.Messages != nil {
-		s.answerChat(w, req, body)
+		s.answerChat(w, req, data)
 		return
 	}
-	s.answerCompletion(w, req, body)
+	s.answerCompletion(w, req, data)
 }
 
-func (s *server) tokenize(w http.ResponseWriter, req *http.Request) {
-	var body struct {
+func (s *server) tokenize(w http.ResponseWriter, _ *http.Request, data []byte) {
+	var ask struct {
 		Model    string          `json:"model"`
 		Prompt   string          `json:"prompt"`
 		Messages json.RawMessage `json:"messages"`
 	}
-	if err := json.NewDecoder(req.Body).Decode(&body); err != nil {
-		badBody(w, err)
+	if err := json.Unmarshal(data, &ask); err != nil {
+		s.badBody(w, err)
 		return
 	}
-	if body.Model != "" && !s.serves(body.Model) {
-		unknownModel(w, body.Model)
+	if ask.Model != "" && !s.serves(ask.Model) {
+		s.unknownModel(w, ask.Model)
 		return
 	}
-	text := body.Prompt
-	if body.Messages != nil {
-		messages, err := readMessages(body.Messages)
+	text := ask.Prompt
+	if ask.Messages != nil {
+		messages, err := readMessages(ask.Messages)
 		if err != nil {
-			invalidRequest(w, err.Error(), nil)
+			s.badRequest(w, err.Error(), nil)
 			return
 		}
 		text = chatPrompt(messages)
 	}
-	ids := tokenIDs(text)
-	writeJSON(w, http.StatusOK, map[string]any{"count": len(ids), "max_model_len": s.run.plan.maxLen, "tokens": ids, "token_strs": nil})
+	e, ids := s.like("/tokenize", ""), tokenIDs(text)
+	answer := body(e)
+	answer["count"], answer["tokens"], answer["max_model_len"] = len(ids), ids, s.run.plan.maxLen
+	s.answer(w, e, answer)
 }
 
-func (s *server) serves(model string) bool {
-	for _, name := range s.run.opts.servedNames() {
-		if name == model {
-			return true
-		}
+// detokenize names the tokens: their text is in no vocabulary here.
+func (s *server) detokenize(w http.ResponseWriter, _ *http.Request, data []byte) {
+	var ask struct {
+		Tokens []int `json:"tokens"`
 	}
-	return false
-}
-
-// errorBody is vLLM's ErrorResponse.
-type errorBody struct {
-	Error errorInfo `json:"error"`
-}
-
-type errorInfo struct {
-	Message string  `json:"message"`
-	Type    string  `json:"type"`
-	Param   *string `json:"param"`
-	Code    int     `json:"code"`
-}
-
-func writeError(w http.ResponseWriter, status int, kind, message string, param *string) {
-	writeJSON(w, status, errorBody{errorInfo{Message: message, Type: kind, Param: param, Code: status}})
-}
-
-func invalidRequest(w http.ResponseWriter, message string, param *string) {
-	writeError(w, http.StatusBadRequest, "BadRequestError", message, param)
-}
-
-func unknownModel(w http.ResponseWriter, model string) {
-	param := "model"
-	writeError(w, http.StatusNotFound, "NotFoundError", "The model `"+model+"` does not exist.", &param)
-}
-
-func badBody(w http.ResponseWriter, err error) {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		writeError(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large", "Request body too large", nil)
+	if err := json.Unmarshal(data, &ask); err != nil {
+		s.badBody(w, err)
 		return
 	}
-	message := fmt.Sprintf("[{'type': 'json_invalid', 'loc': ('body', 0), 'msg': 'JSON decode error', 'ctx': {'error': %s}}]", pyRepr(err.Error()))
-	writeError(w, http.StatusBadRequest, "Bad Request", message, nil)
+	var text strings.Builder
+	for _, id := range ask.Tokens {
+		fmt.Fprintf(&text, "<%d>", id)
+	}
+	s.answer(w, s.like("/detokenize", ""), object{"prompt": text.String()})
+}
+
+func (s *server) scale(w http.ResponseWriter, _ *http.Request, data []byte) {
+	var ask struct {
+		Size int `json:"new_data_parallel_size"`
+	}
+	if err := json.Unmarshal(data, &ask); err != nil {
+		s.badBody(w, err)
+		return
+	}
+	s.answer(w, s.like("/scale_elastic_ep", ""), object{"message": fmt.Sprintf("Scaled to %d data parallel engines", ask.Size)})
+}
+
+func (s *server) serves(model string) bool { return slices.Contains(s.run.opts.servedNames(), model) }
+
+func (s *server) unknownModel(w http.ResponseWriter, model string) {
+	s.refuse(w, "does not exist", "`other`", "`"+model+"`", "demo", strings.Join(s.run.opts.servedNames(), ", "))
+}
+
+func (s *server) badBody(w http.ResponseWriter, err error) {
+	var tooLarge *http.MaxBytesError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &tooLarge):
+		s.invalid(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large", "Request body too large", nil)
+	case errors.As(err, &syntax):
+		s.refuse(w, "json_invalid", "body.10", "body."+strconv.FormatInt(syntax.Offset, 10), "'body', 10", "'body', "+strconv.FormatInt(syntax.Offset, 10))
+	default:
+		s.invalid(w, http.StatusBadRequest, "Bad Request", "1 validation error:\n  "+err.Error(), nil)
+	}
 }
 
 // missingField is what pydantic says of a field that has to be there.
-func missingField(w http.ResponseWriter, field string) {
-	writeError(w, http.StatusBadRequest, "Bad Request", fmt.Sprintf("[{'type': 'missing', 'loc': ('body', '%s'), 'msg': 'Field required'}]", field), nil)
+func (s *server) missingField(w http.ResponseWriter, data []byte, route, field string) {
+	var given object
+	_ = json.Unmarshal(data, &given) // it has been read before
+	s.refuse(w, "'missing'", "messages", field, "dict of 1 items", fmt.Sprintf("dict of %d items", len(given)),
+		"{'model': 'demo'}", pyDict(given), chatPath, route)
 }
 
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	data, err := json.Marshal(body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+// pyDict writes a JSON object as Python's repr does, its keys in order.
+func pyDict(o object) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		value, _ := json.Marshal(o[key])
+		text := string(value)
+		if s, ok := o[key].(string); ok {
+			text = pyRepr(s)
+		}
+		parts = append(parts, pyRepr(key)+": "+text)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(data)
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+// engineDead is the answer of a server whose engine has ended.
+func (s *server) engineDead(w http.ResponseWriter) {
+	s.invalid(w, http.StatusInternalServerError, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause.", nil)
 }
 
 func newID(prefix string) string {
-	var b [16]byte
+	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return prefix + hex.EncodeToString(b[:])
 }

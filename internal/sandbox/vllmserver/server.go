@@ -12,20 +12,26 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 // watchEvery is how often a running server looks whether its facts want it to
 // die or to go on after a hang.
 const watchEvery = 50 * time.Millisecond
 
+// engineDeath is how long a server outlives its engine, as it was recorded.
+const engineDeath = 5 * time.Second
+
 // server answers the HTTP API of one run.
 type server struct {
-	run     *run
-	tokens  [][sha256.Size]byte
-	root    string // --root-path
-	started time.Time
-	metrics metrics
-	dead    atomic.Bool
+	run      *run
+	recorded []recorded.Exchange // the answers of which its own are made
+	tokens   [][sha256.Size]byte
+	root     string // --root-path
+	started  time.Time
+	metrics  metrics
+	dead     atomic.Bool
 	// ending is closed when running requests are to be given up.
 	ending <-chan struct{}
 }
@@ -34,41 +40,36 @@ type server struct {
 func (r *run) listen(ctx context.Context) int {
 	listener, err := r.open(ctx)
 	if err != nil {
-		return r.ended(bindError(err))
+		return r.ended(r.bindError(err))
 	}
 	engine, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	s := &server{run: r, root: strings.TrimRight(r.opts.text("root-path"), "/"), started: time.Now(), ending: engine.Done()}
+	s := &server{run: r, recorded: recorded.Exchanges(r.place.version), started: time.Now(), ending: engine.Done()}
+	s.root = strings.TrimRight(r.opts.text("root-path"), "/")
 	s.metrics.init()
 	s.keys()
 	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute, ErrorLog: nil}
 	if web.TLSConfig, err = r.tls(); err != nil {
 		_ = listener.Close()
-		r.log.traceback(err.Error())
-		return exitFailure
+		return r.ended(err)
 	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		_ = serveOn(web, listener) // it ends with http.ErrServerClosed
 	}()
-	r.tellListening()
-	died := s.watch(ctx)
-	if died {
-		r.engineDied()
+	r.log.plainError(r.web + "INFO:     " + recorded.Ready)
+	end := recorded.Start(r.place.version, true)
+	if s.watch(ctx) {
+		r.dropClaim()
+		_ = r.place.sleep(ctx, r.place.latest().Scale(engineDeath)) // a signal ends it sooner
+		end, _ = recorded.Ended(r.place.version, "engine-killed-ready")
 	}
-	r.log.api("launcher.py:110", "Shutting down FastAPI HTTP server.")
 	giveUp()
 	stop(ctx, web)
 	<-served
-	for _, line := range []string{"Shutting down", "Waiting for application shutdown.", "Application shutdown complete."} {
-		r.log.uvicorn("%s", line)
-	}
-	r.log.uvicorn("Finished server process [%d]", r.place.pid)
-	if died {
-		return exitFailure
-	}
-	return exitOK
+	r.printAll(r.ending(end))
+	return end.Exit
 }
 
 func serveOn(web *http.Server, listener net.Listener) error {
@@ -108,27 +109,12 @@ func (r *run) tls() (*tls.Config, error) {
 	}
 	cert, err := tls.LoadX509KeyPair(r.place.file(certFile), r.place.file(keyFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, errors.New("FileNotFoundError: [Errno 2] No such file or directory")
+		return nil, r.fail("no_certificate")
 	}
 	if err != nil {
-		return nil, errors.New("ssl.SSLError: [SSL] PEM lib (_ssl.c:3900)")
+		return nil, r.fail("bad_certificate")
 	}
 	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
-}
-
-func (r *run) tellListening() {
-	what := "Starting vLLM server on %s"
-	if !r.place.atLeast("0.16") {
-		what = "Starting vLLM API server 0 on %s"
-	}
-	r.log.api("api_server.py:2052", what, r.url())
-	r.log.api("launcher.py:38", "Available routes are:")
-	for _, route := range []string{"/health, Methods: GET", "/version, Methods: GET", "/v1/models, Methods: GET", "/v1/completions, Methods: POST", "/v1/chat/completions, Methods: POST", "/metrics, Methods: GET"} {
-		r.log.api("launcher.py:46", "Route: %s", route)
-	}
-	r.log.uvicorn("Started server process [%d]", r.place.pid)
-	r.log.uvicorn("Waiting for application startup.")
-	r.log.uvicorn("Application startup complete.")
 }
 
 // watch returns when the server is to end: false when it was told to, true when
@@ -151,15 +137,8 @@ func (s *server) watch(ctx context.Context) (died bool) {
 		if s.run.place.env["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] != "1" {
 			return true
 		}
-		s.run.engineDied()
+		s.run.dropClaim()
 	}
-}
-
-func (r *run) engineDied() {
-	r.log.plainError(r.log.engine+" "+stamp("ERROR", "core.py:875")+" EngineCore encountered a fatal error.",
-		r.log.server+" "+stamp("ERROR", "async_llm.py:546")+" AsyncLLM output_handler failed.",
-		r.log.server+" vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.")
-	r.dropClaim()
 }
 
 // keys reads the API keys: the flag wins over the environment, empty ones count
@@ -176,18 +155,23 @@ func (s *server) keys() {
 	}
 }
 
-// guarded are the paths that want the key (vllm/entrypoints/serve/utils/
-// server_utils.py). Releases before 0.17 guard /v1 only.
+// guarded says whether a path wants the key: /v1 does in every release, /v2,
+// /inference and /cohere in those that were recorded to refuse /inference.
 func (s *server) guarded(path string) bool {
-	if !s.run.place.atLeast("0.17") {
-		return strings.HasPrefix(path, "/v1")
+	if strings.HasPrefix(path, "/v1") {
+		return true
 	}
-	for _, prefix := range []string{"/v1", "/v2", "/inference", "/cohere"} {
+	for _, prefix := range []string{"/v2", "/inference", "/cohere"} {
 		if strings.HasPrefix(path, prefix) {
-			return true
+			return s.like("/inference/v1/generate", "").Answer.Status == http.StatusUnauthorized
 		}
 	}
 	return false
+}
+
+func (s *server) unauthorized(w http.ResponseWriter) {
+	e := s.like("/v1/models", "Unauthorized")
+	s.answer(w, e, body(e))
 }
 
 func (s *server) authorized(req *http.Request) bool {
@@ -224,7 +208,7 @@ func (s *server) handler() http.Handler {
 			rec.Header().Set("X-Request-Id", id)
 		}
 		if len(s.tokens) > 0 && req.Method != http.MethodOptions && s.guarded(req.URL.Path) && !s.authorized(req) {
-			writeJSON(rec, http.StatusUnauthorized, map[string]string{"error": "Unauthorized"})
+			s.unauthorized(rec)
 		} else {
 			routes.ServeHTTP(rec, req)
 		}
@@ -233,7 +217,7 @@ func (s *server) handler() http.Handler {
 				return
 			}
 		}
-		s.run.log.access(req.Method, uri, rec.status, http.StatusText(rec.status))
+		s.run.access(req.Method, uri, rec.status, http.StatusText(rec.status))
 	})
 }
 

@@ -4,10 +4,9 @@
 // for the reasons and with the words of a real server, and answers the HTTP API
 // with short deterministic text. No model runs in it.
 //
-// Flags, log lines and messages follow vLLM's sources, mostly of the releases
-// 0.11 to 0.33: vllm/entrypoints/openai, vllm/engine/arg_utils.py,
-// vllm/v1/engine/core.py, vllm/v1/worker/gpu_worker.py and
-// vllm/v1/core/kv_cache_utils.py.
+// Flags, log lines, messages, exit codes and answers are played from recordings of
+// real servers (package facts): a release that was not recorded is played from the
+// nearest older one.
 package vllmserver
 
 import (
@@ -20,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -57,6 +57,7 @@ const (
 	exitOK        = 0
 	exitFailure   = 1
 	exitUsage     = 2
+	exitContainer = 128 // as an engine records a container that it could not start
 	exitInterrupt = 130
 )
 
@@ -110,29 +111,35 @@ func dispatch(ctx context.Context, args []string, place *place, log *logger) int
 			return exitOK
 		}
 	}
-	opts, err := parseServe(args)
-	if err != nil {
-		return refuse(err, module, log)
+	opts, err := parseServe(place.version, args)
+	run := &run{opts: opts, place: place, log: log}
+	var bad *usageError
+	switch {
+	case errors.As(err, &bad):
+		return run.ended(run.usage(bad, module))
+	case opts.on("enable-auto-tool-choice") && opts.text("tool-call-parser") == "":
+		return run.ended(run.whole("auto-tool-without-parser"))
 	}
-	return serve(ctx, opts, place, log)
+	defer run.dropClaim()
+	if err := run.start(ctx); err != nil {
+		return run.ended(err)
+	}
+	return run.listen(ctx)
 }
 
-// refuse prints what argparse prints for arguments it does not take.
-func refuse(err error, module bool, log *logger) int {
-	var bad *usageError
-	if !errors.As(err, &bad) {
-		log.plainError("Traceback (most recent call last):", err.Error())
-		return exitFailure
+// usage is argparse's refusal as it was recorded, with what it says this time.
+func (r *run) usage(bad *usageError, module bool) error {
+	refused := r.whole("unknown-flag")
+	if bad.serve {
+		refused = r.whole("bad-value")
 	}
-	program, line := "vllm", usage
-	switch {
-	case module:
-		program, line = "api_server.py", "usage: api_server.py [-h] [options]"
-	case bad.serve:
-		program, line = "vllm serve", "usage: vllm serve [model_tag] [options]"
+	if module {
+		refused.lines = []line{{text: "usage: api_server.py [-h] [options]"}, {text: "api_server.py: error: "}}
 	}
-	log.plainError(line, program+": error: "+bad.message)
-	return exitUsage
+	last := &refused.lines[len(refused.lines)-1]
+	program, _, _ := strings.Cut(last.text, ": error: ")
+	last.text = program + ": error: " + bad.message
+	return refused
 }
 
 // environment is a list of NAME=value as a map; the last one wins.
@@ -146,34 +153,26 @@ func environment(env []string) map[string]string {
 	return m
 }
 
-// serve runs one server from its first log line to its end.
-func serve(ctx context.Context, opts options, place *place, log *logger) int {
-	run := &run{opts: opts, place: place, log: log}
-	if err := run.demanded(stageArguments); err != nil {
-		return run.ended(err) // argparse says nothing else
-	}
-	log.api("api_server.py:1284", "vLLM API server version %s", place.version)
-	log.api("utils.py:253", "non-default args: %s", opts)
-	defer run.dropClaim()
-	if err := run.start(ctx); err != nil {
-		return run.ended(err)
-	}
-	return run.listen(ctx)
-}
-
 // ended reports a start that did not get to serving.
 func (r *run) ended(err error) int {
 	var failed *startError
 	switch {
 	case errors.Is(err, errInterrupted):
-		r.log.traceback("KeyboardInterrupt: terminated")
+		rec, _ := facts.Ended(r.place.version, "sigterm-early")
+		r.printAll(tail(r.read(rec)))
 		return exitInterrupt
-	case errors.As(err, &failed):
-		failed.write(r.log)
-		return failed.exitCode()
+	case !errors.As(err, &failed):
+		rec, _ := facts.Failure(r.place.version, "port-taken")
+		failed = &startError{lines: replaceCause(tail(r.read(rec)), causeOf(rec)[0], []string{err.Error()}), exit: exitFailure}
 	}
-	r.log.traceback(err.Error())
-	return exitFailure
+	r.printAll(failed.lines)
+	return failed.exit
+}
+
+func (r *run) printAll(lines []line) {
+	for _, l := range lines {
+		r.print(l)
+	}
 }
 
 var errInterrupted = errors.New("interrupted")

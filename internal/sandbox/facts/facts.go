@@ -1,0 +1,182 @@
+// Package facts holds what was recorded of real programs, and reads it. The
+// recordings are files in folders, one for each release; a folder more is a
+// release more. They are part of the program, so that no function returns an
+// error: what could not be read would be empty, and fail this package's tests.
+package facts
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+//go:embed vllm
+var files embed.FS
+
+// A Flag is an option of `vllm serve`, or its positional argument.
+type Flag struct {
+	// Spellings are in argparse's order; the positional argument has no dashes.
+	Spellings []string `json:"flags"`
+	// Takes is "value", "switch", "switch with --no-", or argparse's action.
+	Takes string `json:"takes"`
+	// Nargs is nil for one value, 0 for none, "?" for at most one, "+" for several.
+	Nargs any `json:"nargs"`
+	// Choices are the values that are accepted; nil for all.
+	Choices []any `json:"choices"`
+	// Default is the default where JSON can say it (a number is a json.Number), else
+	// Python's repr of it.
+	Default any `json:"default"`
+}
+
+// A Run is one run of vLLM, from its start to its end.
+type Run struct {
+	Argv []string `json:"argv"`
+	// Env are the variables that were set; nil is one that was unset.
+	Env map[string]*string `json:"env"`
+	// Exit is the exit code.
+	Exit int `json:"exit"`
+	// Seconds is how long the start took, to ready or to its failure.
+	Seconds float64 `json:"seconds"`
+	// Log is all that was written, standard output and standard error as one.
+	Log string `json:"-"`
+	// Release is the release that was recorded.
+	Release string `json:"-"`
+}
+
+// An Exchange is a request to a server and its answer. The server serves `demo`;
+// its API key is [Key].
+type Exchange struct {
+	Request struct {
+		Method string `json:"method"`
+		Path   string `json:"path"`
+		// Body is a string as it was sent, or a value that was sent as JSON.
+		Body json.RawMessage `json:"body"`
+		// Key is "right", "wrong" or "none".
+		Key     string            `json:"key"`
+		Headers map[string]string `json:"headers"`
+	} `json:"request"`
+	Answer struct {
+		Status  int               `json:"status"`
+		Headers map[string]string `json:"headers"`
+		Body    json.RawMessage   `json:"body"`
+	} `json:"answer"`
+}
+
+// Key is the API key of every recorded server.
+const Key = "sk-recorded-0123456789"
+
+// Releases are the recorded releases of vLLM, oldest first.
+func Releases() []string {
+	entries, _ := files.ReadDir("vllm")
+	var releases []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			releases = append(releases, entry.Name())
+		}
+	}
+	slices.SortFunc(releases, Compare)
+	return releases
+}
+
+// Flags are the options of a release's `vllm serve`.
+func Flags(release string) []Flag { return read[[]Flag](release, "flags.json") }
+
+// Exchanges are the requests to a server of the release, with its answers.
+func Exchanges(release string) []Exchange { return read[[]Exchange](release, "http.json") }
+
+// Start is a start that succeeded, with its end after SIGTERM.
+func Start(release string, eager bool) Run {
+	name := "serve"
+	if eager {
+		name = "serve-eager"
+	}
+	start, _ := run(release, name)
+	return start
+}
+
+// Ready is the line by which a start is done.
+const Ready = "Application startup complete."
+
+// Failures are the names of the failed starts of all releases.
+func Failures() []string {
+	var names []string
+	for _, release := range Releases() {
+		entries, _ := files.ReadDir(path.Join("vllm", release, "failures")) // a release may have none
+		for _, entry := range entries {
+			if name, ok := strings.CutSuffix(entry.Name(), ".log"); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Failure is a start that failed, by its name.
+func Failure(release, name string) (Run, bool) { return run(release, path.Join("failures", name)) }
+
+// Ended is a server that started and to which something was done, such as
+// "engine-killed-ready".
+func Ended(release, name string) (Run, bool) { return run(release, path.Join("runs", name)) }
+
+// Unrecorded is the file of messages that could not be recorded: those that need
+// a GPU or the Hugging Face hub.
+func Unrecorded() []byte {
+	data, _ := files.ReadFile("vllm/unrecorded.json")
+	return data
+}
+
+func run(release, name string) (Run, bool) {
+	from, log := find(release, name+".log")
+	if from == "" {
+		return Run{}, false
+	}
+	r := Run{Exit: 1, Seconds: 10, Log: string(log), Release: from} // where only the log was kept
+	if data, err := files.ReadFile(path.Join("vllm", from, name+".json")); err == nil {
+		_ = json.Unmarshal(data, &r)
+	}
+	return r, true
+}
+
+func read[T any](release, name string) T {
+	var value T
+	_, data := find(release, name)
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber() // 5.0 is not 5: it is the default of a float
+	_ = decoder.Decode(&value)
+	return value
+}
+
+// find reads a file of the release. Where it has none the nearest older release's
+// answers, and for releases before the first recorded one the oldest's.
+func find(release, name string) (from string, data []byte) {
+	for _, recorded := range Releases() {
+		if from != "" && Compare(recorded, release) > 0 {
+			break
+		}
+		if found, err := files.ReadFile(path.Join("vllm", recorded, name)); err == nil {
+			from, data = recorded, found
+		}
+	}
+	return from, data
+}
+
+// Compare orders releases such as "0.19.1" and "v0.8.5.post1" by their numbers;
+// what follows the third is ignored.
+func Compare(a, b string) int { return slices.Compare(Numbers(a), Numbers(b)) }
+
+// Numbers are the first three numbers of a version.
+func Numbers(version string) []int {
+	n := make([]int, 3)
+	for i, field := range strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3) {
+		if end := strings.IndexFunc(field, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+			field = field[:end]
+		}
+		n[i], _ = strconv.Atoi(field)
+	}
+	return n
+}

@@ -1,0 +1,61 @@
+package vllmserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+const aloneUsage = `A stand-in for vLLM, for people who write clients of its API: it takes vLLM's arguments
+and environment (VLLM_API_KEY, ...), logs, fails and answers as a recorded release does, and
+runs no model. Eight GPUs with 141 GB each are assumed.
+
+    $ VLLM_API_KEY=secret %s vllm serve Qwen/Qwen2.5-7B-Instruct --port 8000
+    $ curl -H 'Authorization: Bearer secret' http://127.0.0.1:8000/v1/models
+
+A model that is a folder is checked as vLLM checks it. Recorded releases: %s;
+any other is played from the nearest older one.
+
+Flags, before "serve":
+`
+
+// Alone is the stand-in as a program of its own, on no machine: args are its
+// flags, and then vLLM's arguments. program is its name in the help text.
+func Alone(ctx context.Context, program string, args, env []string, stdout, stderr io.Writer) int {
+	set := flag.NewFlagSet("vllm", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	release := set.String("release", DefaultVersion, "be this `release` of vLLM")
+	load := set.Duration("load", 2*time.Second, "take this `long` to load")
+	failure := set.String("fail", "", "fail to start in this `way`: "+strings.Join(facts.Failures(), ", "))
+	set.Usage = func() {
+		_, _ = fmt.Fprintf(stderr, aloneUsage, program, strings.Join(facts.Releases(), ", "))
+		set.PrintDefaults()
+	}
+	switch err := set.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		return exitUsage // flag has said why
+	case set.NArg() == 0:
+		set.Usage()
+		return exitUsage
+	}
+	where := nowhere
+	where.GPUs = slices.Repeat([]machinefs.GPU{{Name: "NVIDIA H200", MemoryMiB: 143771, ComputeCapability: "9.0"}}, 8)
+	where.VLLM = machinefs.VLLM{Load: max(*load, 1), Fail: *failure}
+	data, err := json.Marshal(where)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, program+":", err)
+		return exitFailure
+	}
+	return Main(ctx, set.Args(), append(slices.Clone(env), VersionEnv+"="+*release, FactsEnv+"="+string(data)), stdout, stderr)
+}

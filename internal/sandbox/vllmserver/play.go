@@ -1,0 +1,290 @@
+package vllmserver
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+)
+
+// defaultLoad is how long a start takes in real time where the facts do not say.
+const defaultLoad = 90 * time.Second
+
+// line is a line of a log and when it comes: 0 is the first moment of a start
+// that succeeds, 1 is when that is ready.
+type line struct {
+	text string
+	at   float64
+}
+
+// logger writes as vLLM's processes do: their own lines and the access log on
+// standard output, uvicorn's, tracebacks and warnings on standard error.
+type logger struct {
+	mu    sync.Mutex
+	out   io.Writer
+	err   io.Writer
+	quiet bool // VLLM_LOGGING_LEVEL above INFO
+}
+
+func newLog(stdout, stderr io.Writer, p *place) *logger {
+	level := strings.ToUpper(p.env["VLLM_LOGGING_LEVEL"])
+	return &logger{out: stdout, err: stderr, quiet: level == "WARNING" || level == "ERROR" || level == "CRITICAL"}
+}
+
+func (l *logger) write(w io.Writer, lines ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = io.WriteString(w, strings.Join(lines, "\n")+"\n") // a closed pipe is the reader's affair
+}
+
+func (l *logger) plain(lines ...string)      { l.write(l.out, lines...) }
+func (l *logger) plainError(lines ...string) { l.write(l.err, lines...) }
+
+var (
+	stamped = regexp.MustCompile(`\b(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d) `)
+	process = regexp.MustCompile(`\(([A-Za-z][\w-]*) pid=(\d+)\)`)
+	warned  = regexp.MustCompile(`^\[W\d{4} [\d:.]+`) // PyTorch's own
+	access  = regexp.MustCompile(`INFO:     \S+:\d+ - "`)
+)
+
+// print writes a line of a recording, with this run's sizes and the time of day.
+func (r *run) print(l line) {
+	text := r.measured(l.text)
+	m := stamped.FindStringSubmatchIndex(text)
+	if m == nil {
+		r.log.plainError(warned.ReplaceAllLiteralString(text, time.Now().UTC().Format("[W0102 15:04:05.000000000")))
+		return
+	}
+	if r.log.quiet && text[m[2]:m[3]] == "INFO" {
+		return
+	}
+	r.log.plain(text[:m[4]] + time.Now().UTC().Format("01-02 15:04:05") + text[m[5]:])
+}
+
+// access logs one request.
+func (r *run) access(method, uri string, status int, phrase string) {
+	r.log.plain(fmt.Sprintf("%sINFO:     127.0.0.1:%d - \"%s %s HTTP/1.1\" %d %s", r.web, 50000, method, uri, status, phrase))
+}
+
+// read returns a recording's lines with this run's pids and names in them.
+func (r *run) read(rec facts.Run) []line {
+	text := strings.TrimSuffix(rec.Log, "\n")
+	pids := map[string]string{}
+	for _, m := range process.FindAllStringSubmatch(text, -1) {
+		pids[m[2]] = strconv.Itoa(r.place.pid + map[string]int{"APIServer": 0, "EngineCore": 111}[m[1]])
+		if m[1] != "APIServer" && m[1] != "EngineCore" {
+			pids[m[2]] = strconv.Itoa(r.place.pid + 222)
+		}
+	}
+	text = regexp.MustCompile(`\b\d{4,6}\b`).ReplaceAllStringFunc(text, func(number string) string {
+		if pid, ok := pids[number]; ok {
+			return pid
+		}
+		return number
+	})
+	pairs := []string{"CPU KV cache size", "GPU KV cache size", "v" + rec.Release, "v" + r.place.version, "version " + rec.Release, "version " + r.place.version}
+	if len(rec.Argv) > 1 {
+		for _, form := range []string{"'%s'", "model   %s\n", "load model %s..."} {
+			quoted := fmt.Sprintf(form, r.opts.model())
+			if form[0] == '\'' {
+				quoted = pyRepr(r.opts.model())
+			}
+			pairs = append(pairs, fmt.Sprintf(form, rec.Argv[1]), quoted)
+		}
+	}
+	return timed(strings.Split(strings.NewReplacer(pairs...).Replace(text), "\n"), rec.Seconds, r.startSeconds())
+}
+
+// timed gives each line the time of its stamp; the last stamp before the end of
+// the start is at seconds. A line without one comes with the line before it.
+func timed(texts []string, seconds, whole float64) []line {
+	stamps := make([]float64, len(texts))
+	last, ready := 0.0, false
+	for i, text := range texts {
+		if m := stamped.FindStringSubmatch(text); m != nil {
+			if at, err := time.Parse("01-02 15:04:05", m[2]); err == nil {
+				stamps[i] = float64(at.Unix())
+				if !ready {
+					last = stamps[i]
+				}
+			}
+		}
+		ready = ready || strings.Contains(text, facts.Ready)
+	}
+	lines := make([]line, 0, len(texts))
+	at := 0.0
+	for i, text := range texts {
+		if stamps[i] != 0 {
+			at = max(at, seconds-(last-stamps[i]))
+		}
+		lines = append(lines, line{text, at / whole})
+	}
+	return lines
+}
+
+func (r *run) startSeconds() float64 { return facts.Start(r.place.version, r.eager()).Seconds }
+func (r *run) eager() bool           { return r.opts.on("enforce-eager") }
+
+// script is the recorded start up to the moment when it is ready, with the lines
+// that only a GPU prints.
+func (r *run) script() []line {
+	var lines []line
+	added := map[int]bool{}
+	add := func(l line, beside func(i int) string) {
+		for i, extra := range unrecorded().Start {
+			if words := beside(i); words != "" && strings.Contains(l.text, words) && !added[i] && (!extra.Compiled || !r.eager()) {
+				added[i] = true
+				lines = append(lines, line{extra.Line, l.at})
+			}
+		}
+	}
+	for _, l := range r.read(facts.Start(r.place.version, r.eager())) {
+		if before, _, ready := strings.Cut(l.text, "INFO:     "+facts.Ready); ready {
+			r.web = before
+			break
+		}
+		if strings.Contains(l.text, "Explicitly set (") { // a CPU's way to say how much its cache has
+			continue
+		}
+		add(l, func(i int) string { return unrecorded().Start[i].Before })
+		lines = append(lines, l)
+		add(l, func(i int) string { return unrecorded().Start[i].After })
+	}
+	return lines
+}
+
+// ending are the lines that a recording has after it was ready, without what it
+// logged of requests.
+func (r *run) ending(rec facts.Run) []line {
+	var lines []line
+	ready := false
+	for _, l := range r.read(rec) {
+		if ready && !access.MatchString(l.text) {
+			lines = append(lines, l)
+		}
+		ready = ready || strings.Contains(l.text, facts.Ready)
+	}
+	return lines
+}
+
+// play prints lines at their time; before a line it takes the steps that come
+// there.
+func (r *run) play(ctx context.Context, lines []line, steps []step) error {
+	f := r.place.latest()
+	load := f.VLLM.Load
+	if load <= 0 {
+		load = defaultLoad
+	}
+	at, previous := 0.0, ""
+	for _, l := range lines {
+		if l.at > at {
+			if err := r.place.sleep(ctx, f.Scale(time.Duration(float64(load)*(l.at-at)))); err != nil {
+				return err
+			}
+			at = l.at
+		}
+		for len(steps) > 0 && (strings.Contains(l.text, steps[0].before) || strings.Contains(previous, steps[0].after)) {
+			step := steps[0]
+			steps = steps[1:]
+			if err := r.demanded(step.stage); err != nil {
+				return err
+			}
+			if err := step.check(); err != nil {
+				return err
+			}
+		}
+		r.print(l)
+		previous = l.text
+	}
+	return nil
+}
+
+// measure is a figure or a name in a recorded line that each run has its own of.
+type measure struct {
+	pattern *regexp.Regexp // its group stays, the rest is replaced
+	value   func(r *run) string
+}
+
+func measureOf(pattern string, value func(r *run) string) measure {
+	return measure{regexp.MustCompile(pattern), value}
+}
+
+// names are known from the arguments, measures only once the model is.
+var names = []measure{
+	measureOf(`(non-default args: )\{.*\}`, func(r *run) string { return r.opts.String() }),
+	measureOf(`(Starting vLLM server on )\S+`, func(r *run) string { return r.url() }),
+}
+
+var measures = []measure{
+	measureOf(`(Resolved architecture: )\w+`, func(r *run) string { return r.plan.shape.arch }),
+	measureOf(`(Using max model len )\d+`, func(r *run) string { return strconv.Itoa(r.plan.maxLen) }),
+	measureOf(`(max_seq_len=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.maxLen) }),
+	measureOf(`( quantization=)\w+`, func(r *run) string { return orNone(r.plan.quant) }),
+	measureOf(`(tensor_parallel_size=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.tp) }),
+	measureOf(`(pipeline_parallel_size=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.pp) }),
+	measureOf(`(served_model_name=)[^,]+`, func(r *run) string { return r.opts.servedNames()[0] }),
+	measureOf(`(Checkpoint size: )[\d.]+`, func(r *run) string { return fmt.Sprintf("%.2f", r.plan.weightsGiB) }),
+	measureOf(`(Loading weights took )[\d.]+`, func(r *run) string { return r.seconds(0.15) }),
+	measureOf(`(init engine .* took )[\d.]+`, func(r *run) string { return r.seconds(0.3) }),
+	measureOf(`(KV cache size: )[\d,]+`, func(r *run) string { return grouped(r.cacheTokens()) }),
+	measureOf(`(Maximum concurrency for )[\d,]+`, func(r *run) string { return grouped(r.plan.maxLen) }),
+	measureOf(`(per request: )[\d.]+`, func(r *run) string {
+		return fmt.Sprintf("%.2f", float64(r.cacheTokens())/float64(r.plan.maxLen))
+	}),
+	measureOf(`()\{engine\}`, func(r *run) string { return "EngineCore pid=" + strconv.Itoa(r.place.pid+111) }),
+	measureOf(`()\{stamp\}`, func(*run) string { return "01-01 00:00:00" }),
+	measureOf(`()\{model\}`, func(r *run) string { return r.plan.model }),
+	measureOf(`()\{weights\}`, func(r *run) string { return fmt.Sprintf("%.2f", r.plan.weightsGiB) }),
+	measureOf(`()\{cache\}`, func(r *run) string { return fmt.Sprintf("%.2f", r.plan.cacheGiB) }),
+	measureOf(`()\{download\}`, func(r *run) string { return r.seconds(0.35) }),
+	measureOf(`()\{loading\}`, func(r *run) string { return r.seconds(0.5) }),
+	measureOf(`()\{compile\}`, func(r *run) string { return r.seconds(0.2) }),
+	measureOf(`()\{graphs\}`, func(*run) string { return "4" }),
+}
+
+// measured puts this run's figures into a line. Before they are known, and in a
+// failure that was asked for, those of the recording stay.
+func (r *run) measured(text string) string {
+	known := names
+	if r.plan.model != "" {
+		known = append(slices.Clone(names), measures...)
+	}
+	for _, m := range known {
+		if loc := m.pattern.FindStringSubmatchIndex(text); loc != nil {
+			text = text[:loc[3]] + m.value(r) + text[loc[1]:]
+		}
+	}
+	return text
+}
+
+// seconds is a share of the start's time.
+func (r *run) seconds(share float64) string {
+	load := r.place.latest().VLLM.Load
+	if load <= 0 {
+		load = defaultLoad
+	}
+	return fmt.Sprintf("%.2f", load.Seconds()*share)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "None"
+	}
+	return s
+}
+
+// grouped writes a number as Python's {:,} does.
+func grouped(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

@@ -1,0 +1,109 @@
+package vllmserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+)
+
+// object is a JSON object of a recorded answer.
+type object = map[string]any
+
+// like returns the first recorded answer of a route that has a text in its
+// request or its body. Answers are made of it: their keys, nulls, headers and
+// words are those of the release.
+func (s *server) like(path, text string) recorded.Exchange {
+	for _, e := range s.recorded {
+		if e.Request.Path == path && (strings.Contains(string(e.Answer.Body), text) || strings.Contains(string(e.Request.Body), text)) {
+			return e
+		}
+	}
+	return recorded.Exchange{}
+}
+
+// body is the JSON object of an answer, for the caller to change.
+func body(e recorded.Exchange) object {
+	var value object
+	_ = json.Unmarshal(e.Answer.Body, &value) // recorded JSON
+	return value
+}
+
+// at walks into an object by keys and indices.
+func at(value any, steps ...any) object {
+	for _, step := range steps {
+		switch step := step.(type) {
+		case string:
+			o, _ := value.(object)
+			value = o[step]
+		case int:
+			list, _ := value.([]any)
+			if step >= len(list) {
+				return nil
+			}
+			value = list[step]
+		}
+	}
+	o, _ := value.(object)
+	return o
+}
+
+// answer writes a body with the status and the headers of a recorded answer.
+func (s *server) answer(w http.ResponseWriter, e recorded.Exchange, body any) {
+	s.header(w, e)
+	var data bytes.Buffer
+	switch body := body.(type) {
+	case string:
+		data.WriteString(body)
+	default:
+		encoder := json.NewEncoder(&data)
+		encoder.SetEscapeHTML(false)
+		_ = encoder.Encode(body) // of recorded JSON, strings and numbers
+		data.Truncate(data.Len() - 1)
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(data.Len()))
+	w.WriteHeader(e.Answer.Status)
+	_, _ = w.Write(data.Bytes())
+}
+
+func (s *server) header(w http.ResponseWriter, e recorded.Exchange) {
+	for name, value := range e.Answer.Headers {
+		switch name {
+		case "connection", "content-length", "transfer-encoding":
+		default:
+			w.Header().Set(name, value)
+		}
+	}
+}
+
+// refuse answers with a recorded error of a chat, some of its words replaced: old,
+// new, ….
+func (s *server) refuse(w http.ResponseWriter, text string, replace ...string) {
+	e := s.like(chatPath, text)
+	answer := body(e)
+	if info := at(answer, "error"); info != nil {
+		message, _ := info["message"].(string)
+		info["message"] = strings.NewReplacer(replace...).Replace(message)
+		if param, ok := info["param"].(string); ok {
+			info["param"] = strings.NewReplacer(replace...).Replace(param)
+		}
+	}
+	s.answer(w, e, answer)
+}
+
+const chatPath = "/v1/chat/completions"
+
+// invalid is an error of vLLM's that no request in the recordings brought about,
+// in the form of one that did.
+func (s *server) invalid(w http.ResponseWriter, status int, kind, message string, param any) {
+	e := s.like(chatPath, "tool choice requires")
+	e.Answer.Status = status
+	s.answer(w, e, object{"error": object{"message": message, "type": kind, "param": param, "code": status}})
+}
+
+func (s *server) badRequest(w http.ResponseWriter, message string, param any) {
+	s.invalid(w, http.StatusBadRequest, "BadRequestError", message, param)
+}
