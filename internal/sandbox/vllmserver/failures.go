@@ -108,6 +108,15 @@ var named = []row{
 	{Name: "no_gpu", recording: "no-gpu"},
 }
 
+// words are what differs from run to run in recordings that have no row.
+var words = map[string]map[string]string{
+	"bad-quantization":      {"asked": "file for awq"},
+	"batched-below-context": {"tokens": "(16)", "sequences": "(64)"},
+	"lora-missing":          {"name": "lora a failed", "path": "/nope"},
+	"tool-parser-unknown":   {"asked": "parser: frob"},
+	"unknown-model-type":    {"type": "`frobnicator`"},
+}
+
 // unrecordedFacts is what could not be recorded: lines that a start prints on
 // GPUs, failures that can be asked for, and those that only come by themselves.
 type unrecordedFacts struct {
@@ -136,7 +145,7 @@ func findRow(name string) (row, bool) {
 			}
 		}
 	}
-	return row{Name: name, recording: name}, slices.Contains(facts.Failures(), name)
+	return row{Name: name, recording: name, words: words[name], Values: words[name]}, slices.Contains(facts.Failures(), name)
 }
 
 func (r row) failure() Failure {

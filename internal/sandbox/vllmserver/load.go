@@ -30,12 +30,13 @@ const never = "\x00"
 
 func (r *run) steps() []step {
 	return []step{
-		{never, "non-default args:", stageBind, r.checkPort},
+		{never, "non-default args:", stageBind, r.checkServer},
 		{"Resolved architecture", never, stageConfig, r.findModel},
 		{"Using max model len", never, stageConfig, r.configure},
 		{"Starting to load model", never, stageDevice, r.openDevices},
 		{"Model loading took", never, stageWeights, r.loadWeights},
 		{"Available KV cache memory", never, stageCache, r.sizeCache},
+		{"Starting vLLM server", never, stageEnd, r.loadAdapters},
 	}
 }
 
