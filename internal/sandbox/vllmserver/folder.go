@@ -80,7 +80,10 @@ func (f *folder) check(r *run) error {
 // shape is what the configuration and the weights' size say.
 func (f *folder) shape() shape {
 	c := f.config
-	s := shape{prefix: f.path, arch: c.Architectures[0], layers: max(1, c.Layers), heads: max(1, c.Heads), kvHeads: c.KVHeads, headDim: c.HeadDim, context: max(1, c.Context)}
+	s := shape{
+		prefix: f.path, arch: c.Architectures[0], layers: max(1, c.Layers), heads: max(1, c.Heads),
+		kvHeads: c.KVHeads, headDim: c.HeadDim, context: max(1, c.Context),
+	}
 	if s.kvHeads == 0 {
 		s.kvHeads = s.heads
 	}
@@ -160,7 +163,7 @@ func (r *run) checkServer() error {
 	if parser := r.opts.text("tool-call-parser"); r.opts.on("enable-auto-tool-choice") && !slices.Contains(r.parsers(), parser) && r.opts.text("tool-parser-plugin") == "" {
 		return r.fail("tool-parser-unknown", "asked", "parser: "+parser)
 	}
-	return r.checkPort()
+	return r.takePort()
 }
 
 // checkScheduler compares the sizes of a batch.

@@ -14,6 +14,7 @@ type run struct {
 	place *place
 	log   *logger
 	plan  plan
+	bound *bound // nil before the port is taken, and while it is listened on
 	web   string // what stands before uvicorn's lines
 }
 
@@ -82,17 +83,16 @@ func (r *run) demanded(at stage) error {
 	return nil
 }
 
-// checkPort finds out early whether the port is taken: a real server binds it
-// before the engine starts and listens on it when the engine is ready.
-func (r *run) checkPort() error {
+// takePort takes the port early, as a real server does, which listens on it when
+// the engine is ready.
+func (r *run) takePort() (err error) {
 	if r.opts.text("uds") != "" {
 		return nil
 	}
-	listener, err := r.place.listen(context.Background(), r.opts.text("host"), r.opts.number("port", 8000))
-	if err != nil {
+	if r.bound, err = r.place.bind(context.Background(), r.opts.text("host"), r.opts.number("port", 8000)); err != nil {
 		return r.bindError(err)
 	}
-	return listener.Close()
+	return nil
 }
 
 func (r *run) bindError(err error) error {

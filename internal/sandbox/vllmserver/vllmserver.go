@@ -120,7 +120,7 @@ func dispatch(ctx context.Context, args []string, place *place, log *logger) int
 	case opts.on("enable-auto-tool-choice") && opts.text("tool-call-parser") == "":
 		return run.ended(run.whole("auto-tool-without-parser"))
 	}
-	defer run.dropClaim()
+	defer run.release()
 	if err := run.start(ctx); err != nil {
 		return run.ended(err)
 	}
@@ -176,6 +176,14 @@ func (r *run) printAll(lines []line) {
 }
 
 var errInterrupted = errors.New("interrupted")
+
+// release gives back what the run holds.
+func (r *run) release() {
+	r.dropClaim()
+	if r.bound != nil {
+		r.bound.close()
+	}
+}
 
 // dropClaim gives back the GPU memory that the run holds.
 func (r *run) dropClaim() {
