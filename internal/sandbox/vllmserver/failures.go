@@ -19,6 +19,7 @@ const (
 	stageContainer stage = "container" // the container engine reports it, vLLM never runs
 	stageBind      stage = "bind"      // the API server binds its port
 	stageConfig    stage = "config"    // the API server reads the model's configuration
+	stageEngine    stage = "engine"    // the engine's processes start
 	stageDevice    stage = "device"    // the engine opens the GPUs
 	stageWeights   stage = "weights"   // the engine loads the weights
 	stageCache     stage = "cache"     // the engine sizes the KV cache

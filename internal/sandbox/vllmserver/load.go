@@ -10,12 +10,13 @@ import (
 
 // run is one server, from its arguments to its end.
 type run struct {
-	opts  options
-	place *place
-	log   *logger
-	plan  plan
-	bound *bound // nil before the port is taken, and while it is listened on
-	web   string // what stands before uvicorn's lines
+	opts     options
+	place    *place
+	log      *logger
+	plan     plan
+	children children
+	bound    *bound // nil before the port is taken, and while it is listened on
+	web      string // what stands before uvicorn's lines
 }
 
 // step is a part of a start that can fail. It is taken before the first line with
@@ -34,6 +35,7 @@ func (r *run) steps() []step {
 		{never, "non-default args:", stageBind, r.checkServer},
 		{"Resolved architecture", never, stageConfig, r.findModel},
 		{"Using max model len", never, stageConfig, r.configure},
+		{"Initializing a V1 LLM engine", never, stageEngine, r.startChildren},
 		{"Starting to load model", never, stageDevice, r.openDevices},
 		{"Model loading took", never, stageWeights, r.loadWeights},
 		{"Available KV cache memory", never, stageCache, r.sizeCache},
@@ -49,7 +51,13 @@ func (r *run) start(ctx context.Context) error {
 	if len(r.place.visible) == 0 {
 		return r.whole("no-gpu")
 	}
-	return r.play(ctx, r.script(), r.steps())
+	ctx, r.children.cancel = context.WithCancelCause(ctx)
+	defer r.children.cancel(nil)
+	err := r.play(ctx, r.script(), r.steps())
+	if errors.Is(err, errInterrupted) && errors.Is(context.Cause(ctx), errEngineKilled) {
+		return r.fail("engine-killed-loading")
+	}
+	return err
 }
 
 // demandedWhole plays the recorded failure that the machine's facts ask for.

@@ -130,6 +130,9 @@ func (s *server) watch(ctx context.Context) (died bool) {
 		select {
 		case <-ctx.Done():
 			return false
+		case <-s.run.children.killed:
+			s.dead.Store(true)
+			return true
 		case <-ticker.C:
 		}
 		facts := s.run.place.latest()

@@ -112,7 +112,7 @@ func dispatch(ctx context.Context, args []string, place *place, log *logger) int
 		}
 	}
 	opts, err := parseServe(place.version, args)
-	run := &run{opts: opts, place: place, log: log}
+	run := &run{opts: opts, place: place, log: log, children: children{killed: make(chan struct{})}}
 	var bad *usageError
 	switch {
 	case errors.As(err, &bad):
@@ -179,6 +179,7 @@ var errInterrupted = errors.New("interrupted")
 
 // release gives back what the run holds.
 func (r *run) release() {
+	r.children.stop()
 	r.dropClaim()
 	if r.bound != nil {
 		r.bound.close()
