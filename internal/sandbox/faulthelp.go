@@ -3,6 +3,7 @@ package sandbox
 import (
 	"strings"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
@@ -65,5 +66,6 @@ func failureHelp() string {
 	for _, failure := range vllmserver.Failures() {
 		text.WriteString("  " + failure.Name + "\n")
 	}
+	text.WriteString("or as one of the recorded failures did:\n  " + strings.Join(facts.Failures(), "\n  ") + "\n")
 	return text.String()
 }

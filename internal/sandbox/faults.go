@@ -131,7 +131,7 @@ const (
 	// SlowPull makes every image pull take the value; default 5m. (boot)
 	SlowPull Fault = "slow_pull"
 	// FailStart makes vLLM's start fail. Value: a name of vllmserver.Failures, such as
-	// "out_of_memory". (container start)
+	// "out_of_memory", or of a recording, such as "truncated-weights". (container start)
 	FailStart Fault = "fail_start"
 	// ExitAfter ends vLLM after the value, counted from ready; default 30s. (container start)
 	ExitAfter Fault = "exit_after"

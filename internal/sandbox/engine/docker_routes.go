@@ -80,7 +80,7 @@ func (d *docker) start(w http.ResponseWriter, req *http.Request) error {
 	_, err = e.gpus(c)
 	var ports []*publishedPort
 	if running, _ := d.running(req.Context(), c); !running && err == nil {
-		ports, err = e.publish(c) //nolint:contextcheck // listening on a port of the machine takes no time
+		ports, err = e.publish(c)
 	}
 	if err != nil {
 		var known *apiError
@@ -139,7 +139,7 @@ func (d *docker) settle(ctx context.Context, c *container) {
 	if open {
 		return
 	}
-	if opened, err := d.engine.publish(c); err == nil { //nolint:contextcheck // listening on a port of the machine takes no time
+	if opened, err := d.engine.publish(c); err == nil {
 		c.mu.Lock()
 		c.ports = opened
 		c.mu.Unlock()

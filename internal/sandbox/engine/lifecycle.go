@@ -102,7 +102,7 @@ func (e *Engine) launchContainer(c *container) error {
 
 // supervise waits for the container's process and restarts it as its policy says.
 //
-//nolint:contextcheck // listening on a port of the machine takes no time
+
 func (e *Engine) supervise(ctx context.Context, c *container) {
 	backoff := time.Duration(0)
 	for {

@@ -123,6 +123,13 @@ func Failure(release, name string) (Run, bool) { return run(release, path.Join("
 // "engine-killed-ready".
 func Ended(release, name string) (Run, bool) { return run(release, path.Join("runs", name)) }
 
+// Processes is the process tree of a server that is ready, as ps prints it, and its
+// sockets.
+func Processes(release string) string {
+	_, data := find(release, "processes.txt")
+	return string(data)
+}
+
 // Unrecorded is the file of messages that could not be recorded: those that need
 // a GPU or the Hugging Face hub.
 func Unrecorded() []byte {

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // How long a closed listener's port may stay taken, and how often it is tried.
@@ -105,7 +106,7 @@ func (p *port) stopListening() error {
 	}
 	deadline := time.Now().Add(portTimeout)
 	for {
-		p.bound, err = bindOnly(p.address())
+		p.bound, err = machinefs.BindTCP(p.address())
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
 			return err
 		}
@@ -123,7 +124,7 @@ func (p *port) resume() (net.Listener, error) {
 	if p.listener != nil {
 		return nil, nil //nolint:nilnil // said above
 	}
-	listener, err := listenOn(p.bound)
+	listener, err := machinefs.ListenTCP(p.bound)
 	if err != nil {
 		return nil, err
 	}
@@ -143,52 +144,4 @@ func (p *port) close() {
 		_ = syscall.Close(p.bound)
 		p.bound = -1
 	}
-}
-
-// bindOnly takes an address without listening on it.
-func bindOnly(address netip.AddrPort) (int, error) {
-	family := syscall.AF_INET
-	var sockaddr syscall.Sockaddr = &syscall.SockaddrInet4{Port: int(address.Port()), Addr: as4(address.Addr())}
-	if !address.Addr().Unmap().Is4() {
-		family = syscall.AF_INET6
-		sockaddr = &syscall.SockaddrInet6{Port: int(address.Port()), Addr: address.Addr().As16()}
-	}
-	syscall.ForkLock.RLock()
-	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
-	if err == nil {
-		syscall.CloseOnExec(fd)
-	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
-	}
-	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
-	if err == nil {
-		err = os.NewSyscallError("bind", syscall.Bind(fd, sockaddr))
-	}
-	if err != nil {
-		_ = syscall.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-func as4(ip netip.Addr) [4]byte {
-	if ip = ip.Unmap(); ip.Is4() {
-		return ip.As4()
-	}
-	return [4]byte{}
-}
-
-// listenOn makes a bound socket a listener, which owns it from then on.
-func listenOn(fd int) (net.Listener, error) {
-	if err := syscall.Listen(fd, 128); err != nil {
-		return nil, os.NewSyscallError("listen", err)
-	}
-	file := os.NewFile(uintptr(fd), "sandbox machine")
-	listener, err := net.FileListener(file)
-	if err != nil {
-		return nil, err
-	}
-	return listener, file.Close()
 }

@@ -16,23 +16,74 @@ import (
 // machine listens on.
 var ErrAddressInUse = errors.New("address already in use")
 
-// Listen listens on a port of the machine's loopback. Closing the listener
-// frees the port. A socket left by a process that was killed is taken over.
-func (r Root) Listen(port int) (net.Listener, error) {
-	path := r.portSocket(port)
-	listener, err := net.Listen("unix", path)
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return listener, err
-	}
-	conn, dialErr := new(net.Dialer).DialContext(context.Background(), "unix", path)
-	if dialErr == nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("port %d: %w", port, ErrAddressInUse)
-	}
-	if err := os.Remove(path); err != nil {
+// Bound is a port of the machine's loopback that is taken, and on which nobody
+// listens yet: connections are refused, and no other process gets it.
+type Bound struct {
+	root Root
+	port int
+	lock *os.File // locked for as long as the port is taken
+}
+
+// Bind takes a port. A process that is killed gives back what it has taken.
+func (r Root) Bind(port int) (*Bound, error) {
+	lock, err := os.OpenFile(filepath.Join(r.netDir(), "."+strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
 		return nil, err
 	}
-	return net.Listen("unix", path)
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("port %d: %w", port, ErrAddressInUse)
+	}
+	return &Bound{root: r, port: port, lock: lock}, nil
+}
+
+// Close frees the port.
+func (b *Bound) Close() error {
+	// A program that is being started has this process's files for a moment, so that
+	// closing the file would not be enough.
+	err := syscall.Flock(int(b.lock.Fd()), syscall.LOCK_UN)
+	return errors.Join(err, b.lock.Close())
+}
+
+// Listen listens on the port. Closing the listener frees it.
+func (b *Bound) Listen() (net.Listener, error) {
+	path := b.root.portSocket(b.port)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // left by a process that was killed
+		return nil, err
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return &portListener{listener, b}, nil
+}
+
+type portListener struct {
+	net.Listener
+
+	bound *Bound
+}
+
+func (l *portListener) Close() error {
+	err := l.Listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return errors.Join(err, l.bound.Close())
+}
+
+// Listen listens on a port of the machine's loopback. Closing the listener
+// frees the port.
+func (r Root) Listen(port int) (net.Listener, error) {
+	bound, err := r.Bind(port)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := bound.Listen()
+	if err != nil {
+		return nil, errors.Join(err, bound.Close())
+	}
+	return listener, nil
 }
 
 // Dial connects to a port of the machine's loopback. Where nothing listens the

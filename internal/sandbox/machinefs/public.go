@@ -12,11 +12,25 @@ import (
 // [Root.Listen] does, and, where the machine has an address of its own, on a TCP
 // port there. Two machines of one sandbox share that address, and so its ports.
 func (r Root) ListenAll(port int) (net.Listener, error) {
-	inside, err := r.Listen(port)
+	bound, err := r.Bind(port)
 	if err != nil {
 		return nil, err
 	}
-	facts, err := r.ReadFacts()
+	listener, err := bound.ListenAll()
+	if err != nil {
+		return nil, errors.Join(err, bound.Close())
+	}
+	return listener, nil
+}
+
+// ListenAll listens as [Root.ListenAll] does.
+func (b *Bound) ListenAll() (net.Listener, error) {
+	inside, err := b.Listen()
+	if err != nil {
+		return nil, err
+	}
+	port := b.port
+	facts, err := b.root.ReadFacts()
 	if err != nil || facts.PublicAddress == "" {
 		return inside, nil //nolint:nilerr // a network without facts is a container's own, which has no address outside
 	}

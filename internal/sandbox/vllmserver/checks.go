@@ -13,6 +13,7 @@ import (
 // plan is what a run has found out about itself by the time its configuration
 // has been accepted.
 type plan struct {
+	folder      *folder // nil for a model of the hub
 	shape       shape
 	model       string
 	quant       string
@@ -36,10 +37,17 @@ func (r *run) findModel() error {
 	if err := r.checkBounds(); err != nil {
 		return err
 	}
+	if folder := r.folder(); folder != nil {
+		if err := folder.check(r); err != nil {
+			return err
+		}
+		p.shape, p.folder, p.quant = folder.shape(), folder, folder.config.Quantization.Method
+		return nil
+	}
 	if err := r.checkModel(r.place.latest().VLLM.AnyModel); err != nil {
 		return err
 	}
-	p.shape = shapeOf(p.model)
+	p.shape, p.quant = shapeOf(p.model), quantMethod(p.model)
 	return nil
 }
 
@@ -55,6 +63,9 @@ func (r *run) configure() error {
 	}
 	if p.shape.heads%p.tp != 0 {
 		return r.fail("heads_not_divisible", "heads", fmt.Sprintf("heads (%d)", p.shape.heads), "tp", fmt.Sprintf("size (%d)", p.tp))
+	}
+	if err := r.checkScheduler(); err != nil {
+		return err
 	}
 	if world := p.tp * p.pp; world > len(r.place.visible) {
 		return r.fail("world_size", "world", strconv.Itoa(world), "gpus", strconv.Itoa(len(r.place.visible)))
@@ -109,7 +120,6 @@ func (r *run) checkModel(anyModel bool) error {
 func (r *run) checkQuantization(facts machinefs.Facts) error {
 	p := &r.plan
 	asked := r.opts.text("quantization")
-	p.quant = quantMethod(p.model)
 	if asked != "" && asked != "None" {
 		_, known := quantisations[asked]
 		switch {
@@ -117,6 +127,9 @@ func (r *run) checkQuantization(facts machinefs.Facts) error {
 			return r.fail("quantization_unknown", "asked", asked)
 		case p.quant != "" && strings.TrimSuffix(asked, "_marlin") != p.quant:
 			return r.fail("quantization_mismatch", "checkpoint", p.quant, "asked", asked)
+		}
+		if needsFile[strings.TrimSuffix(asked, "_marlin")] && p.quant == "" {
+			return r.fail("bad-quantization", "asked", "file for "+asked)
 		}
 		p.quant = asked
 	}
@@ -191,8 +204,13 @@ func (r *run) checkDriver(facts machinefs.Facts) error {
 	return r.fail("driver_too_old", "found", strconv.Itoa(cudaNumber(facts.CUDAVersion)))
 }
 
-// loadWeights checks that they fit the GPUs at all.
+// loadWeights checks that they are there and fit the GPUs at all.
 func (r *run) loadWeights() error {
+	if folder := r.plan.folder; folder != nil {
+		if err := folder.checkWeights(r); err != nil {
+			return err
+		}
+	}
 	facts := r.place.latest()
 	for worker, index := range r.plan.gpus {
 		total := float64(facts.GPUs[index].MemoryMiB) / gib
@@ -261,6 +279,10 @@ func (r *run) claim(facts machinefs.Facts, perGPU func(totalGiB float64) float64
 	}
 	return r.place.root.SetClaim(c)
 }
+
+// needsFile are the quantization methods whose parameters stand in a file of the
+// checkpoint.
+var needsFile = map[string]bool{"awq": true, "gptq": true}
 
 // gated is the hub's refusal, by the token: none, one that the hub does not know,
 // or one whose owner has not accepted the model's terms.

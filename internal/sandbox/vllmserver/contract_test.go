@@ -1,6 +1,10 @@
 package vllmserver_test
 
 import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,6 +93,96 @@ func TestRecordedFailuresArePlayed(t *testing.T) {
 				t.Errorf("played:\n%s\nrecorded:\n%s", s.log, run.Log)
 			}
 		})
+	}
+}
+
+// onRequest are recorded failures that need more than their arguments, and what the
+// machine has then. "" is none: the failure comes from outside and has to be asked
+// for by its name.
+var onRequest = map[string]string{
+	"disk-full": "", "engine-killed-loading": "", "hub-no-network": "",
+	"context-too-long-for-kv": "a small GPU", "port-taken": "a taken port",
+}
+
+// models are the folders that the failures were recorded with.
+func models(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(model, name, content string) {
+		t.Helper()
+		path := filepath.Join(dir, model, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const config = `{"architectures": ["%s"], "model_type": "%s", "num_hidden_layers": 2, "num_attention_heads": 4,
+		"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": %d%s}`
+	header := `{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}`
+	weights := string(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))) + header + "12345678"
+	for model, parts := range map[string][]any{
+		"long": {"Qwen2ForCausalLM", "qwen2", 8000000, ""}, "truncated": {"Qwen2ForCausalLM", "qwen2", 2048, ""},
+		"badarch": {"FrobnicatorForCausalLM", "qwen2", 2048, ""}, "badtype": {"Qwen2ForCausalLM", "frobnicator", 2048, ""},
+		"remotecode": {"Qwen2ForCausalLM", "qwen2", 2048, `, "auto_map": {"AutoModel": "x.Y"}`}, "whole": {"Qwen2ForCausalLM", "qwen2", 2048, ""},
+		"empty": {"Qwen2ForCausalLM", "qwen2", 2048, ""},
+	} {
+		write(model, "config.json", fmt.Sprintf(config, parts...))
+		if model != "empty" {
+			write(model, "model.safetensors", weights)
+		}
+	}
+	write("truncated", "model.safetensors", weights[:len(weights)-4])
+	write("noconfig", "model.safetensors", weights)
+	return dir
+}
+
+// TestRecordedArgumentsFail: what was recorded comes by itself too, from the same
+// arguments, with the same exit code and message.
+func TestRecordedArgumentsFail(t *testing.T) {
+	t.Parallel()
+	folders := models(t)
+	for _, name := range facts.Failures() {
+		run, _ := facts.Failure(vllmserver.DefaultVersion, name)
+		needs, known := onRequest[name]
+		if len(run.Argv) == 0 || known && needs == "" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := newMachine(t, func(f *machinefs.Facts) {
+				if needs == "a small GPU" {
+					f.GPUs[0].MemoryMiB = 2048
+				}
+			})
+			if needs == "a taken port" {
+				listener, err := root.Listen(8100)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer listener.Close()
+			}
+			s := launch(t, root, []string{vllmserver.VersionEnv + "=" + run.Release, vllmserver.FilesEnv + "=" + folders}, run.Argv...)
+			if code := s.wait(); code != run.Exit {
+				t.Errorf("exit code %d, want %d", code, run.Exit)
+			}
+			failure, _ := vllmserver.FindFailure(name)
+			if got, want := shapes(s.log.String()), shapes(failure.Message); !slices.ContainsFunc(got, func(l string) bool { return strings.Contains(l, want[0]) }) {
+				t.Errorf("no %q in\n%s", failure.Message, s.log)
+			}
+			got, recorded := shapes(s.log.String()), shapes(run.Log)
+			if got[len(got)-1] != recorded[len(recorded)-1] {
+				t.Errorf("the last line is %q, want %q", got[len(got)-1], recorded[len(recorded)-1])
+			}
+		})
+	}
+	for model, want := range map[string]string{"whole": facts.Ready, "empty": "Cannot find any model weights with `empty`"} {
+		s := launch(t, newMachine(t), []string{vllmserver.FilesEnv + "=" + folders}, "serve", model, "--max-model-len", "512")
+		s.eventually("the end of the start", func() bool { return s.ended() || strings.Contains(s.log.String(), facts.Ready) })
+		if !strings.Contains(s.log.String(), want) {
+			t.Errorf("%s: no %q in\n%s", model, want, s.log)
+		}
 	}
 }
 

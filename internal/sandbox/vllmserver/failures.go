@@ -19,6 +19,7 @@ const (
 	stageContainer stage = "container" // the container engine reports it, vLLM never runs
 	stageBind      stage = "bind"      // the API server binds its port
 	stageConfig    stage = "config"    // the API server reads the model's configuration
+	stageEngine    stage = "engine"    // the engine's processes start
 	stageDevice    stage = "device"    // the engine opens the GPUs
 	stageWeights   stage = "weights"   // the engine loads the weights
 	stageCache     stage = "cache"     // the engine sizes the KV cache
@@ -108,6 +109,15 @@ var named = []row{
 	{Name: "no_gpu", recording: "no-gpu"},
 }
 
+// words are what differs from run to run in recordings that have no row.
+var words = map[string]map[string]string{
+	"bad-quantization":      {"asked": "file for awq"},
+	"batched-below-context": {"tokens": "(16)", "sequences": "(64)"},
+	"lora-missing":          {"name": "lora a failed", "path": "/nope"},
+	"tool-parser-unknown":   {"asked": "parser: frob"},
+	"unknown-model-type":    {"type": "`frobnicator`"},
+}
+
 // unrecordedFacts is what could not be recorded: lines that a start prints on
 // GPUs, failures that can be asked for, and those that only come by themselves.
 type unrecordedFacts struct {
@@ -136,7 +146,7 @@ func findRow(name string) (row, bool) {
 			}
 		}
 	}
-	return row{Name: name, recording: name}, slices.Contains(facts.Failures(), name)
+	return row{Name: name, recording: name, words: words[name], Values: words[name]}, slices.Contains(facts.Failures(), name)
 }
 
 func (r row) failure() Failure {

@@ -10,11 +10,13 @@ import (
 
 // run is one server, from its arguments to its end.
 type run struct {
-	opts  options
-	place *place
-	log   *logger
-	plan  plan
-	web   string // what stands before uvicorn's lines
+	opts     options
+	place    *place
+	log      *logger
+	plan     plan
+	children children
+	bound    *bound // nil before the port is taken, and while it is listened on
+	web      string // what stands before uvicorn's lines
 }
 
 // step is a part of a start that can fail. It is taken before the first line with
@@ -30,12 +32,14 @@ const never = "\x00"
 
 func (r *run) steps() []step {
 	return []step{
-		{never, "non-default args:", stageBind, r.checkPort},
+		{never, "non-default args:", stageBind, r.checkServer},
 		{"Resolved architecture", never, stageConfig, r.findModel},
 		{"Using max model len", never, stageConfig, r.configure},
+		{"Initializing a V1 LLM engine", never, stageEngine, r.startChildren},
 		{"Starting to load model", never, stageDevice, r.openDevices},
 		{"Model loading took", never, stageWeights, r.loadWeights},
 		{"Available KV cache memory", never, stageCache, r.sizeCache},
+		{"Starting vLLM server", never, stageEnd, r.loadAdapters},
 	}
 }
 
@@ -47,7 +51,13 @@ func (r *run) start(ctx context.Context) error {
 	if len(r.place.visible) == 0 {
 		return r.whole("no-gpu")
 	}
-	return r.play(ctx, r.script(), r.steps())
+	ctx, r.children.cancel = context.WithCancelCause(ctx)
+	defer r.children.cancel(nil)
+	err := r.play(ctx, r.script(), r.steps())
+	if errors.Is(err, errInterrupted) && errors.Is(context.Cause(ctx), errEngineKilled) {
+		return r.fail("engine-killed-loading")
+	}
+	return err
 }
 
 // demandedWhole plays the recorded failure that the machine's facts ask for.
@@ -81,17 +91,16 @@ func (r *run) demanded(at stage) error {
 	return nil
 }
 
-// checkPort finds out early whether the port is taken: a real server binds it
-// before the engine starts and listens on it when the engine is ready.
-func (r *run) checkPort() error {
+// takePort takes the port early, as a real server does, which listens on it when
+// the engine is ready.
+func (r *run) takePort() (err error) {
 	if r.opts.text("uds") != "" {
 		return nil
 	}
-	listener, err := r.place.listen(context.Background(), r.opts.text("host"), r.opts.number("port", 8000))
-	if err != nil {
+	if r.bound, err = r.place.bind(context.Background(), r.opts.text("host"), r.opts.number("port", 8000)); err != nil {
 		return r.bindError(err)
 	}
-	return listener.Close()
+	return nil
 }
 
 func (r *run) bindError(err error) error {

@@ -1,12 +1,14 @@
 package vllmserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -148,12 +150,16 @@ func (p *place) holdLifeline(ctx context.Context) (context.Context, func()) {
 
 var errCannotAssign = errors.New("cannot assign requested address")
 
-// listen opens the server's address.
-//
-//nolint:contextcheck // listening on a port of the machine takes no time
-func (p *place) listen(ctx context.Context, host string, port int) (net.Listener, error) {
+// bound is the server's address while nobody listens on it.
+type bound struct {
+	listen func() (net.Listener, error)
+	close  func()
+}
+
+// bind takes the server's address: connections are refused until it listens.
+func (p *place) bind(ctx context.Context, host string, port int) (*bound, error) {
 	if p.net == "" {
-		return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		return bindTCP(ctx, host, port)
 	}
 	loopback := host == "localhost"
 	if ip := net.ParseIP(host); ip != nil {
@@ -164,13 +170,37 @@ func (p *place) listen(ctx context.Context, host string, port int) (net.Listener
 	} else if host != "" && !loopback {
 		return nil, errCannotAssign
 	}
+	root := p.net
 	if p.bridged && loopback {
-		return machinefs.Root(filepath.Join(string(p.net), LoopbackDir)).Listen(port)
+		root = machinefs.Root(filepath.Join(string(p.net), LoopbackDir))
 	}
-	if p.bridged || loopback {
-		return p.net.Listen(port)
+	b, err := root.Bind(port)
+	if err != nil {
+		return nil, err
 	}
-	return p.net.ListenAll(port)
+	listen := b.Listen
+	if !p.bridged && !loopback {
+		listen = b.ListenAll
+	}
+	return &bound{listen, func() { _ = b.Close() }}, nil
+}
+
+func bindTCP(ctx context.Context, host string, port int) (*bound, error) {
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", cmp.Or(host, "0.0.0.0"))
+	if err != nil {
+		return nil, err
+	}
+	fd, err := machinefs.BindTCP(netip.AddrPortFrom(addresses[0], uint16(port)))
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return nil, errCannotAssign
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &bound{
+		func() (net.Listener, error) { return machinefs.ListenTCP(fd) },
+		func() { _ = syscall.Close(fd) },
+	}, nil
 }
 
 // file is where a file of the container really is.

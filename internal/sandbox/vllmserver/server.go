@@ -95,7 +95,11 @@ func (r *run) open(ctx context.Context) (net.Listener, error) {
 		}
 		return new(net.ListenConfig).Listen(ctx, "unix", path)
 	}
-	return r.place.listen(ctx, r.opts.text("host"), r.opts.number("port", 8000))
+	listener, err := r.bound.listen()
+	if err == nil {
+		r.bound = nil // the listener's from here on
+	}
+	return listener, err
 }
 
 // tls returns nil where the server speaks plain HTTP.
@@ -126,6 +130,9 @@ func (s *server) watch(ctx context.Context) (died bool) {
 		select {
 		case <-ctx.Done():
 			return false
+		case <-s.run.children.killed:
+			s.dead.Store(true)
+			return true
 		case <-ticker.C:
 		}
 		facts := s.run.place.latest()

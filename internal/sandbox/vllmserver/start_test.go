@@ -1,6 +1,7 @@
 package vllmserver_test
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -165,6 +166,28 @@ func TestRealTCP(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+// TestPortIsTakenEarly: from before the engine starts until it is ready nobody
+// else gets the port, and connections are refused.
+func TestPortIsTakenEarly(t *testing.T) {
+	t.Parallel()
+	root := newMachine(t, func(f *machinefs.Facts) { f.Speed = 20 })
+	s := launch(t, root, nil, "serve", testModel)
+	s.eventually("the port", func() bool { return strings.Contains(s.log.String(), "Found ulimit") })
+	if _, err := root.Dial(t.Context(), 8000); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialing a server that loads: %v", err)
+	}
+	if _, err := root.Listen(8000); !errors.Is(err, machinefs.ErrAddressInUse) {
+		t.Errorf("listening on its port: %v", err)
+	}
+	s.cancel()
+	s.wait()
+	listener, err := root.Listen(8000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = listener.Close()
 }
 
 // TestAnyStringIsOnlyAModelsName: a hostile id goes all the way to the

@@ -112,7 +112,7 @@ func dispatch(ctx context.Context, args []string, place *place, log *logger) int
 		}
 	}
 	opts, err := parseServe(place.version, args)
-	run := &run{opts: opts, place: place, log: log}
+	run := &run{opts: opts, place: place, log: log, children: children{killed: make(chan struct{})}}
 	var bad *usageError
 	switch {
 	case errors.As(err, &bad):
@@ -120,7 +120,7 @@ func dispatch(ctx context.Context, args []string, place *place, log *logger) int
 	case opts.on("enable-auto-tool-choice") && opts.text("tool-call-parser") == "":
 		return run.ended(run.whole("auto-tool-without-parser"))
 	}
-	defer run.dropClaim()
+	defer run.release()
 	if err := run.start(ctx); err != nil {
 		return run.ended(err)
 	}
@@ -176,6 +176,15 @@ func (r *run) printAll(lines []line) {
 }
 
 var errInterrupted = errors.New("interrupted")
+
+// release gives back what the run holds.
+func (r *run) release() {
+	r.children.stop()
+	r.dropClaim()
+	if r.bound != nil {
+		r.bound.close()
+	}
+}
 
 // dropClaim gives back the GPU memory that the run holds.
 func (r *run) dropClaim() {

@@ -1,0 +1,70 @@
+package vllmserver_test
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+)
+
+// commandLines are the command lines of a machine's processes besides the server.
+func commandLines(root machinefs.Root, server *exec.Cmd) map[string]int {
+	lines := map[string]int{}
+	for _, pid := range root.Processes() {
+		data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if err == nil && pid != server.Process.Pid {
+			lines[strings.ReplaceAll(strings.TrimSuffix(string(data), "\x00"), "\x00", " ")] = pid
+		}
+	}
+	return lines
+}
+
+// TestEngineIsKilled: the engine and the worker are processes of the server's own
+// session, and a server ends without them as it was recorded.
+func TestEngineIsKilled(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, victim, when string
+		speed              float64
+		code               int
+		want               string
+	}{
+		{"engine, ready", "VLLM::EngineCore", facts.Ready, 2000, 0, "EngineDeadError"},
+		{"worker, ready", "VLLM::Worker", facts.Ready, 2000, 0, "EngineDeadError"},
+		{"engine, loading", "VLLM::EngineCore", "Initializing a V1 LLM engine", 20, 1, "See root cause above. Failed core proc(s): {}\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			root := newMachine(t, func(f *machinefs.Facts) { f.Speed = test.speed })
+			s := &server{t: t, root: root, log: &output{}, done: make(chan struct{})}
+			cmd := program(t, root, s.log, "serve", testModel)
+			s.eventually("the start", func() bool { return strings.Contains(s.log.String(), test.when) })
+			want := []string{"/opt/vllm/bin/python -B -c from multiprocessing.resource_tracker import main;main(31)", "VLLM::EngineCore", "VLLM::Worker"}
+			var lines map[string]int
+			s.eventually("the recorded processes", func() bool {
+				lines = commandLines(root, cmd)
+				return slices.Equal(slices.Sorted(maps.Keys(lines)), want)
+			})
+			victim := lines[test.victim]
+			group, err := syscall.Getpgid(victim)
+			if own, ownErr := syscall.Getpgid(cmd.Process.Pid); err != nil || ownErr != nil || group != own {
+				t.Errorf("group %d, the server's is %d: %v, %v", group, own, err, ownErr)
+			}
+			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait() // the code says it
+			if code := cmd.ProcessState.ExitCode(); code != test.code || !strings.Contains(s.log.String(), test.want) {
+				t.Errorf("exit code %d, want %d and %q:\n%s", code, test.code, test.want, s.log)
+			}
+			s.eventually("the others' end", func() bool { return len(commandLines(root, cmd)) == 0 })
+		})
+	}
+}

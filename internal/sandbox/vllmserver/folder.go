@@ -1,0 +1,187 @@
+package vllmserver
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+)
+
+// folder is a model that is a directory of the machine.
+type folder struct {
+	path   string
+	config struct {
+		Architectures []string       `json:"architectures"`
+		Type          string         `json:"model_type"`
+		Layers        int            `json:"num_hidden_layers"`
+		Heads         int            `json:"num_attention_heads"`
+		KVHeads       int            `json:"num_key_value_heads"`
+		HeadDim       int            `json:"head_dim"`
+		Hidden        int            `json:"hidden_size"`
+		Context       int            `json:"max_position_embeddings"`
+		AutoMap       map[string]any `json:"auto_map"`
+		Quantization  struct {
+			Method string `json:"quant_method"`
+		} `json:"quantization_config"`
+	}
+}
+
+// folder returns the model's directory, nil when the model is none.
+func (r *run) folder() *folder {
+	f := &folder{path: r.place.file(r.opts.model())}
+	if info, err := os.Stat(f.path); err != nil || !info.IsDir() {
+		return nil
+	}
+	return f
+}
+
+// supported are the architectures that the recorded release lists.
+func (r *run) supported() []string {
+	rec, _ := facts.Failure(r.place.version, "unknown-architecture")
+	list := regexp.MustCompile(`dict_keys\(\[([^\]]*)\]\)`).FindStringSubmatch(rec.Log)
+	if list == nil {
+		return nil
+	}
+	return strings.Split(strings.Trim(list[1], "'"), "', '")
+}
+
+var architectureName = regexp.MustCompile(`^(\w+?)(?:For\w+|Model|LMHeadModel)$`)
+
+// check reads the model's configuration as vLLM and transformers do.
+func (f *folder) check(r *run) error {
+	data, err := os.ReadFile(filepath.Join(f.path, "config.json"))
+	if err != nil || json.Unmarshal(data, &f.config) != nil {
+		return r.fail("no-config")
+	}
+	supported := r.supported()
+	known := func(arch string) bool { // transformers' names of types are those of the classes
+		m := architectureName.FindStringSubmatch(arch)
+		return len(m) == 2 && strings.EqualFold(m[1], strings.ReplaceAll(f.config.Type, "_", ""))
+	}
+	arch := strings.Join(f.config.Architectures, "', '")
+	switch {
+	case len(f.config.AutoMap) > 0 && !r.opts.on("trust-remote-code"):
+		return r.fail("trust_remote_code", "model", r.opts.model())
+	case !slices.ContainsFunc(supported, known):
+		return r.fail("unknown-model-type", "type", "`"+f.config.Type+"`")
+	case !slices.Contains(supported, arch):
+		return r.fail("architecture", "arch", arch)
+	}
+	return nil
+}
+
+// shape is what the configuration and the weights' size say.
+func (f *folder) shape() shape {
+	c := f.config
+	s := shape{
+		prefix: f.path, arch: c.Architectures[0], layers: max(1, c.Layers), heads: max(1, c.Heads),
+		kvHeads: c.KVHeads, headDim: c.HeadDim, context: max(1, c.Context),
+	}
+	if s.kvHeads == 0 {
+		s.kvHeads = s.heads
+	}
+	if s.headDim == 0 {
+		s.headDim = max(1, c.Hidden/s.heads)
+	}
+	for _, file := range f.weights() {
+		if info, err := os.Stat(file); err == nil {
+			s.params += float64(info.Size()) / 2e9 // in bf16
+		}
+	}
+	return s
+}
+
+func (f *folder) weights() []string {
+	files, _ := filepath.Glob(filepath.Join(f.path, "*.safetensors")) // the pattern is right
+	return files
+}
+
+// checkWeights reads the headers of the weights' files: tensors have to end where
+// the file does.
+func (f *folder) checkWeights(r *run) error {
+	files := f.weights()
+	if len(files) == 0 {
+		return r.fail("no_weights", "model", r.opts.model())
+	}
+	for _, file := range files {
+		if !whole(file) {
+			return r.fail("truncated-weights")
+		}
+	}
+	return nil
+}
+
+// whole says whether a safetensors file has all that its header lists.
+func whole(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	var size [8]byte
+	if _, readErr := io.ReadFull(file, size[:]); err != nil || readErr != nil {
+		return false
+	}
+	length := binary.LittleEndian.Uint64(size[:])
+	if length > 100<<20 { // safetensors' own bound
+		return false
+	}
+	header := make([]byte, length)
+	var tensors map[string]struct {
+		Offsets [2]int64 `json:"data_offsets"`
+	}
+	if _, err := io.ReadFull(file, header); err != nil || json.Unmarshal(header, &tensors) != nil {
+		return false
+	}
+	end := int64(0)
+	for _, tensor := range tensors {
+		end = max(end, tensor.Offsets[1])
+	}
+	return info.Size() == 8+int64(length)+end
+}
+
+// parsers are the tool-call parsers that the recorded release has.
+func (r *run) parsers() []string {
+	rec, _ := facts.Failure(r.place.version, "tool-parser-unknown")
+	list := regexp.MustCompile(`chose from \{ ?([^}]*)\}`).FindStringSubmatch(rec.Log)
+	if list == nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSpace(list[1]), ",")
+}
+
+// checkServer makes the checks of the API server before it binds its port.
+func (r *run) checkServer() error {
+	if parser := r.opts.text("tool-call-parser"); r.opts.on("enable-auto-tool-choice") && !slices.Contains(r.parsers(), parser) && r.opts.text("tool-parser-plugin") == "" {
+		return r.fail("tool-parser-unknown", "asked", "parser: "+parser)
+	}
+	return r.takePort()
+}
+
+// checkScheduler compares the sizes of a batch.
+func (r *run) checkScheduler() error {
+	tokens, sequences := r.opts.number("max-num-batched-tokens", 1<<30), r.opts.number("max-num-seqs", 256)
+	if tokens < sequences {
+		return r.fail("batched-below-context", "tokens", "("+strconv.Itoa(tokens)+")", "sequences", "("+strconv.Itoa(sequences)+")")
+	}
+	return nil
+}
+
+// loadAdapters looks for the LoRA adapters that are folders.
+func (r *run) loadAdapters() error {
+	for _, adapter := range r.opts.given["lora-modules"] {
+		name, path, found := strings.Cut(adapter, "=")
+		if _, err := os.Stat(filepath.Join(r.place.file(path), "adapter_config.json")); found && filepath.IsAbs(path) && err != nil {
+			return r.fail("lora-missing", "name", "lora "+name+" failed", "path", path)
+		}
+	}
+	return nil
+}
