@@ -141,7 +141,11 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	resp.Diagnostics.Append(diags...)
 	warnings, err := r.data.Renter.Release(ctx, r.known(state, keys))
 	if len(warnings) > 0 {
-		resp.Diagnostics.AddWarning(about("Machine was released, with a warning", state.Name), strings.Join(warnings, "\n\n"))
+		summary := "Machine was released, with a warning"
+		if err != nil {
+			summary = "While the machine was to be released"
+		}
+		resp.Diagnostics.AddWarning(about(summary, state.Name), strings.Join(warnings, "\n\n"))
 	}
 	if err != nil {
 		if kept, ok := errors.AsType[*rental.NotReleasedError](err); ok && kept.Last.ID == "" && kept.SessionID == state.ID.ValueString() {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
 const (
@@ -103,15 +105,25 @@ func (w *lineWriter) Write(data []byte) (int, error) {
 		if end == 0 || end > maxLogEntry {
 			end = maxLogEntry
 		}
-		w.log.append(logEntry{string(w.pending[:end]), w.stream, time.Now().UTC()})
+		w.append(w.pending[:end])
 		w.pending = w.pending[end:]
 	}
+}
+
+// append adds a line, which the stand-in for vLLM marks where it is of the other
+// stream.
+func (w *lineWriter) append(line []byte) {
+	entry := logEntry{string(line), w.stream, time.Now().UTC()}
+	if rest, ok := strings.CutPrefix(entry.Log, vllmserver.StderrMark); ok {
+		entry.Log, entry.Stream = rest, "stderr"
+	}
+	w.log.append(entry)
 }
 
 // flush writes out a last line that has no end.
 func (w *lineWriter) flush() {
 	if len(w.pending) > 0 {
-		w.log.append(logEntry{string(w.pending), w.stream, time.Now().UTC()})
+		w.append(w.pending)
 		w.pending = nil
 	}
 }

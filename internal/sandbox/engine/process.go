@@ -98,6 +98,9 @@ func (e *Engine) launch(c *container, argv, env []string, stdin io.Reader, stdou
 	if err != nil {
 		return nil, err
 	}
+	if _, logs := stdout.(*lineWriter); logs && path == e.cfg.Program {
+		stderr, env = stdout, append(env, vllmserver.OnePipeEnv+"=1")
+	}
 	cmd := &exec.Cmd{
 		Path: path, Args: args, Env: env, Dir: c.dir, Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},

@@ -40,7 +40,28 @@ const (
 	FilesEnv = "SHOPPER_SANDBOX_FILES"
 	// FactsEnv are machinefs.Facts as JSON, for a run that is on no machine.
 	FactsEnv = "SHOPPER_SANDBOX_FACTS"
+	// OnePipeEnv, when set, has standard error come on standard output, each line
+	// behind StderrMark. A real server takes seconds for what the stand-in does in a
+	// moment: over two pipes its error could be read before its first line.
+	OnePipeEnv = "SHOPPER_SANDBOX_ONE_PIPE"
 )
+
+// StderrMark begins a line of standard error; see OnePipeEnv.
+const StderrMark = "\x02"
+
+// marked writes lines behind StderrMark. What it is given are whole lines.
+type marked struct{ out io.Writer }
+
+func (m marked) Write(data []byte) (int, error) {
+	var lines strings.Builder
+	for line := range strings.Lines(string(data)) {
+		lines.WriteString(StderrMark + line)
+	}
+	if _, err := io.WriteString(m.out, lines.String()); err != nil {
+		return 0, err
+	}
+	return len(data), nil
+}
 
 // LoopbackDir is the directory under NetEnv in which a server that listens on a
 // container's 127.0.0.1 has its ports, out of reach of published ports.
@@ -70,6 +91,9 @@ func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	e := environment(env)
+	if e[OnePipeEnv] != "" {
+		stderr = marked{stdout}
+	}
 	place, err := newPlace(e)
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
