@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -81,13 +82,16 @@ func (local) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 	return ours, ctx.Err()
 }
 
-const dockerSocket = "/var/run/docker.sock"
+// dockerSocket is where this computer's engine listens, as its command line would find it.
+func dockerSocket() string {
+	return cmp.Or(strings.TrimPrefix(os.Getenv("DOCKER_HOST"), "unix://"), "/var/run/docker.sock")
+}
 
 // realDocker calls this computer's engine.
 func realDocker(t *testing.T, method, path, contentType string, body io.Reader) (int, string) {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", dockerSocket)
+		return new(net.Dialer).DialContext(ctx, "unix", dockerSocket())
 	}}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 	defer cancel()
@@ -134,7 +138,7 @@ var standinProgram = sync.OnceValues(func() ([]byte, error) {
 // standin builds an image that holds nothing but the stand-in, and removes it and all that was made of it at the end.
 func standin(t *testing.T) (tag string) {
 	t.Helper()
-	conn, err := net.Dial("unix", dockerSocket)
+	conn, err := net.Dial("unix", dockerSocket())
 	if err != nil {
 		t.Skip("SKIPPED: no Docker engine on this machine")
 	}
@@ -348,7 +352,7 @@ func realMachine(t *testing.T) *host.Client {
 	files := map[string]string{
 		"host": hostKey, "keys": string(ssh.MarshalAuthorizedKey(signer.PublicKey())),
 		"config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %[2]s/keys\nPidFile none\nStrictModes no\n"+
-			"PasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxSessions 100\n", port, dir),
+			"PasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxSessions 100\nSetEnv DOCKER_HOST=unix://%s\n", port, dir, dockerSocket()),
 	}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {

@@ -274,7 +274,7 @@ var machineRules = []rule{
 		pattern: oneOf(`No space left on device.*/dev/shm`, `/dev/shm.*No space left on device`,
 			`Error while creating shared memory segment`, `insufficient shared memory`),
 		cause:  "The container's shared memory is full.",
-		wayOut: "Raise the container's shm_size (16g is plenty), or share the host's memory namespace.",
+		wayOut: "Raise the container's shm_size.",
 	},
 	{ // failures/disk-full.log
 		kind:    KindDiskFull,

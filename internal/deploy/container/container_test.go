@@ -99,7 +99,7 @@ func TestSettings(t *testing.T) {
 	if !slices.Equal(config.Env, []string{"A=1", "B=2"}) || config.Labels[LabelOwner] != "o" || config.Labels[LabelSpec] != "h" {
 		t.Errorf("config %+v", config)
 	}
-	if hostConfig.NetworkMode != "host" || hostConfig.IpcMode != "host" || hostConfig.ShmSize != 0 || !hostConfig.RestartPolicy.IsNone() {
+	if hostConfig.NetworkMode != "host" || hostConfig.IpcMode != "private" || hostConfig.ShmSize != DefaultShmSize || !*hostConfig.Init || !hostConfig.RestartPolicy.IsNone() {
 		t.Errorf("host config %+v", hostConfig)
 	}
 	want := []mount.Mount{
@@ -117,8 +117,8 @@ func TestSettings(t *testing.T) {
 	if !slices.Contains(config.Env, "HOME=/home/vllm") || !slices.Equal(hostConfig.Binds, []string{"/data/cache/home:/home/vllm"}) {
 		t.Errorf("environment %q, binds %q", config.Env, hostConfig.Binds)
 	}
-	if hostConfig.IpcMode != "" || hostConfig.ShmSize != 1<<30 {
-		t.Errorf("IPC %q, shared memory %d", hostConfig.IpcMode, hostConfig.ShmSize)
+	if hostConfig.ShmSize != 1<<30 {
+		t.Errorf("shared memory %d", hostConfig.ShmSize)
 	}
 }
 

@@ -11,7 +11,7 @@ type Options struct {
 	Name string
 	// GPUs is "all" (or ""), "none", a count, or a list of indices or UUIDs separated by commas.
 	GPUs string
-	// ShmSize is the shared memory in bytes; 0 = the host's own IPC namespace.
+	// ShmSize is the shared memory in bytes; 0 = DefaultShmSize.
 	ShmSize int64
 	// User is USER[:GROUP]; "" = the image's own.
 	User string
@@ -30,6 +30,10 @@ type RegistryAuth struct {
 	// IdentityToken may be given instead of a password.
 	IdentityToken string
 }
+
+// DefaultShmSize is a limit, not a reservation. vLLM asks for the machine's IPC namespace or enough shared memory
+// (https://docs.vllm.ai/en/stable/deployment/docker.html), and names no size.
+const DefaultShmSize = 16 << 30
 
 // DefaultCache is the prefix of the cache volumes' names.
 const DefaultCache = "shopper-vllm"

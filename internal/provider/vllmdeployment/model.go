@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -71,7 +72,7 @@ type containerModel struct {
 	Image        types.String `tfsdk:"image"`
 	Name         types.String `tfsdk:"name"`
 	GPUs         types.String `tfsdk:"gpus"`
-	ShmSize      types.Int64  `tfsdk:"shm_size"`
+	ShmSize      types.String `tfsdk:"shm_size"`
 	User         types.String `tfsdk:"user"`
 	Cache        types.String `tfsdk:"cache"`
 	PullPolicy   types.String `tfsdk:"pull_policy"`
@@ -180,10 +181,12 @@ func (m model) containerOptions(ctx context.Context) (deploy.ContainerOptions, d
 		Image:      c.Image.ValueString(),
 		Name:       c.Name.ValueString(),
 		GPUs:       c.GPUs.ValueString(),
-		ShmSize:    c.ShmSize.ValueInt64(),
 		User:       c.User.ValueString(),
 		Cache:      c.Cache.ValueString(),
 		PullPolicy: c.PullPolicy.ValueString(),
+	}
+	if size, err := units.RAMInBytes(c.ShmSize.ValueString()); err == nil { // else it isn't known yet: it was validated
+		options.ShmSize = size
 	}
 	if !c.RegistryAuth.IsNull() && !c.RegistryAuth.IsUnknown() {
 		var auth registryAuthModel

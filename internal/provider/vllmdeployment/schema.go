@@ -3,8 +3,10 @@ package vllmdeployment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 
+	"github.com/docker/go-units"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
@@ -13,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -177,9 +180,10 @@ func containerAttribute() schema.SingleNestedAttribute {
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
 				MarkdownDescription: "`all` (default), `none`, a count, or a list of indices or UUIDs separated by commas.",
 			},
-			"shm_size": schema.Int64Attribute{
-				Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1 << 20)},
-				MarkdownDescription: "Shared memory in bytes. Default: the machine's own IPC namespace, as vLLM recommends.",
+			"shm_size": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString("16g"),
+				Validators:          []validator.String{validate.String("must be a size", checkShmSize)},
+				MarkdownDescription: "Limit of the container's shared memory, such as `16g` (default) or `512m`; counts in powers of 1024.",
 			},
 			"user": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
@@ -349,6 +353,20 @@ func results() map[string]schema.Attribute {
 }
 
 var containerNamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+// smallestShmSize keeps a bare number, meant as GiB, from being taken as bytes.
+const smallestShmSize = 1 << 20
+
+func checkShmSize(s string) error {
+	bytes, err := units.RAMInBytes(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not one: write 16g or 512m", s)
+	case bytes < smallestShmSize:
+		return fmt.Errorf("%s is %d bytes: write 16g or 512m", s, bytes)
+	}
+	return nil
+}
 
 func checkContainerName(s string) error {
 	if !containerNamePattern.MatchString(s) {
