@@ -31,8 +31,6 @@ type realMachine struct {
 	dir   string
 	port  int
 	user  string
-	// sessions are those of the servers that were seen.
-	sessions map[int]bool
 }
 
 // newRealMachine starts an sshd whose logins find vLLM, and keep what they write
@@ -56,8 +54,8 @@ func (w *world) newRealMachine(t *testing.T) *realMachine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &realMachine{world: w, vllm: vllm, dir: filepath.Join(w.dir, "m"), port: freePort(t), user: me.Username, sessions: map[int]bool{}}
-	for _, dir := range []string{m.dir, m.home(), m.tmp()} {
+	m := &realMachine{world: w, vllm: vllm, dir: filepath.Join(w.dir, "m"), port: freePort(t), user: me.Username}
+	for _, dir := range []string{m.dir, m.home(), m.tmp(), m.file("bin")} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -79,8 +77,8 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
-SetEnv %s HOME=%s TMPDIR=%s PATH=%s:/usr/local/bin:/usr/bin:/bin
-`, m.port, m.file("host"), m.file("client.pub"), w.mark(), m.home(), m.tmp(), filepath.Join(vllm, "bin")))
+SetEnv %s HOME=%s TMPDIR=%s DOCKER_HOST=%s PATH=%s:/usr/local/bin:/usr/bin:/bin
+`, m.port, m.file("host"), m.file("client.pub"), w.mark(), m.home(), m.tmp(), os.Getenv("DOCKER_HOST"), filepath.Join(vllm, "bin")))
 	server := exec.Command(sshd, "-D", "-e", "-f", m.file("config"))
 	log := &output{}
 	server.Stderr = log
@@ -88,9 +86,6 @@ SetEnv %s HOME=%s TMPDIR=%s PATH=%s:/usr/local/bin:/usr/bin:/bin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, pid := range m.server(t, "VLLM") { // after a failure
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
 		_ = server.Process.Kill()
 		_ = server.Wait()
 		if t.Failed() {
@@ -104,7 +99,6 @@ SetEnv %s HOME=%s TMPDIR=%s PATH=%s:/usr/local/bin:/usr/bin:/bin
 func (m *realMachine) file(name string) string { return filepath.Join(m.dir, name) }
 func (m *realMachine) home() string            { return m.file("home") }
 func (m *realMachine) tmp() string             { return m.file("tmp") }
-func (m *realMachine) model() string           { return filepath.Join(m.vllm, "tiny") }
 
 func (m *realMachine) write(t *testing.T, name, text string) {
 	t.Helper()
@@ -113,8 +107,21 @@ func (m *realMachine) write(t *testing.T, name, text string) {
 	}
 }
 
-// deployment is a server of the tiny model on the machine.
-func (m *realMachine) deployment(port int, arguments ...string) string {
+// realServer is a deployment of the tiny model on a real machine.
+type realServer struct {
+	*realMachine
+	runtime string // arguments of the deployment that say how it runs
+	model   string // where the server finds it
+	port    int
+	local   int // this computer's end of the tunnel
+	// has tells whether a process is one of the server's.
+	has func(pid int) bool
+	// left returns what there is of the server besides processes and sockets.
+	left func() []string
+}
+
+// config is the deployment, and what the README's lines read.
+func (r *realServer) config(arguments ...string) string {
 	return fmt.Sprintf(`resource "shopper_vllm_deployment" "a" {
   ssh = {
     host        = "127.0.0.1"
@@ -124,58 +131,80 @@ func (m *realMachine) deployment(port int, arguments ...string) string {
     host_key    = trimspace(file(%q))
   }
   model             = %q
-  served_model_name = "demo"
+  served_model_name = "Qwen/Qwen2.5-7B-Instruct"
   port              = %d
-  process           = { install = "never", directory = %q }
-  env               = { VLLM_CPU_KVCACHE_SPACE = "1", HF_HUB_OFFLINE = "1", VLLM_NO_USAGE_STATS = "1" }
+  env               = { VLLM_CPU_KVCACHE_SPACE = "1", HF_HUB_OFFLINE = "1", VLLM_NO_USAGE_STATS = "1", VLLM_CACHE_ROOT = %q }
   %s
 }
-`, m.port, m.user, m.file("client"), m.file("host.pub"), m.model(), port, m.file("server"), strings.Join(arguments, "\n  "))
+`, r.realMachine.port, r.user, r.file("client"), r.file("host.pub"), r.model, r.port, r.file("cache"), strings.Join(append(arguments, r.runtime), "\n  ")) +
+		fmt.Sprintf(`# The machine is this computer: the tunnel's two ends can't have one port.
+output "tunnel_command" { value = replace(shopper_vllm_deployment.a.tunnel_command, "-L 127.0.0.1:%[1]d:", "-L 127.0.0.1:%[2]d:") }
+output "base_url" { value = replace(shopper_vllm_deployment.a.base_url, "%[1]d", "%[2]d") }
+output "api_key" {
+  value     = shopper_vllm_deployment.a.api_key
+  sensitive = true
+}
+output "private_key" {
+  value     = file(%[3]q)
+  sensitive = true
+}
+`, r.port, r.local, r.file("client"))
 }
 
-// ask asks the server through a tunnel of the ssh program's: by curl, and by the
-// official Python client, which comes with vLLM.
-func (m *realMachine) ask(t *testing.T, port int, key string) {
+// readmeLines are what the README tells people to type in order to talk to their model.
+func readmeLines(t *testing.T) string {
 	t.Helper()
-	local := freePort(t)
-	tunnel := exec.Command("ssh", "-F", "none", "-i", m.file("client"), "-p", fmt.Sprint(m.port), "-o", "UserKnownHostsFile="+m.file("known"),
-		"-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-N", "-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", local, port),
-		m.user+"@127.0.0.1")
-	if err := tunnel.Start(); err != nil {
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		_ = tunnel.Process.Kill()
-		_ = tunnel.Wait()
-	}()
-	eventually(t, func() error { return dial(local) })
-	url := fmt.Sprintf("http://127.0.0.1:%d/v1", local)
-	const question = `{"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}`
-	m.write(t, "header", "Authorization: Bearer "+key)
-	answer := must(t, "curl", "-sS", "--fail-with-body", "-H", "@"+m.file("header"), "-H", "Content-Type: application/json", "-d", question,
-		url+"/chat/completions")
-	if !strings.Contains(answer, `"completion_tokens"`) {
-		t.Errorf("curl says %s", answer)
+	_, rest, _ := strings.Cut(string(text), "Then talk to the model.")
+	_, rest, _ = strings.Cut(rest, "```sh\n")
+	lines, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("the README doesn't say how to talk to a model")
 	}
-	client := exec.Command(filepath.Join(m.vllm, "venv", "bin", "python"), "-c", `import openai
-answer = openai.OpenAI().chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}], max_tokens=8)
-print(answer.usage.completion_tokens)`)
-	client.Env = append(os.Environ(), "OPENAI_BASE_URL="+url, "OPENAI_API_KEY="+key)
-	if out, err := client.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) == 0 {
-		t.Errorf("the OpenAI client says %s, %v", out, err)
-	}
+	return lines
 }
 
-// server returns the processes of the machine's servers with this word in their
-// command line. vLLM's own processes write their titles over their environment, by
-// which the world's processes are known: what the launcher started is a session.
-func (m *realMachine) server(t *testing.T, word string) []int {
+// ask talks to the model by the README's lines as they stand: through a tunnel of the
+// ssh program's, with curl and the official Python client, which comes with vLLM.
+func (r *realServer) ask(t *testing.T, s *stack) {
 	t.Helper()
-	for _, p := range m.world.processes(t) {
-		if session := sessionOf(p.pid); session > 0 {
-			m.sessions[session] = true
+	for name, command := range map[string]string{
+		"terraform": built.cli,
+		"python3":   filepath.Join(r.vllm, "venv", "bin", "python"),
+		"ssh":       "/usr/bin/ssh -F none", // not as this computer's user has configured it
+	} {
+		if err := os.WriteFile(filepath.Join(r.file("bin"), name), []byte("#!/bin/sh\nexec "+command+` "$@"`+"\n"), 0o700); err != nil {
+			t.Fatal(err)
 		}
 	}
+	shell := exec.Command("bash", "-euc", "set -o pipefail\n"+readmeLines(t))
+	shell.Dir = s.dir
+	shell.Env = append(s.environment(), "PATH="+r.file("bin")+":"+os.Getenv("PATH"))
+	said, err := os.Create(r.file("said")) // a file, which the tunnel may keep open
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell.Stdout, shell.Stderr = said, said
+	err = shell.Run()
+	_ = said.Close()
+	for _, p := range r.world.processes(t) {
+		if p.command == "ssh" {
+			_ = syscall.Kill(p.pid, syscall.SIGTERM)
+		}
+	}
+	text, _ := os.ReadFile(r.file("said"))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	says(t, string(text), `"completion_tokens":`, "ChatCompletion(", "completion_tokens=")
+}
+
+// processes returns the server's with this word in their command line.
+func (r *realServer) processes(t *testing.T, word string) []int {
+	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
@@ -184,11 +213,64 @@ func (m *realMachine) server(t *testing.T, word string) []int {
 	for _, file := range files {
 		line, err := os.ReadFile(file)
 		pid, convErr := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err == nil && convErr == nil && bytes.Contains(line, []byte(word)) && m.sessions[sessionOf(pid)] {
+		if err == nil && convErr == nil && bytes.Contains(line, []byte(word)) && r.has(pid) {
 			found = append(found, pid)
 		}
 	}
 	return found
+}
+
+// process is a server that runs as a process. vLLM's own processes write their titles
+// over their environment, by which the world's processes are known: what the launcher
+// started is a session.
+func (m *realMachine) process(t *testing.T) *realServer {
+	t.Helper()
+	directory, sessions := m.file("server"), map[int]bool{}
+	return &realServer{
+		realMachine: m, port: freePort(t), local: freePort(t), model: filepath.Join(m.vllm, "tiny"),
+		runtime: fmt.Sprintf(`process = { install = "never", directory = %q }`, directory),
+		has: func(pid int) bool {
+			for _, p := range m.world.processes(t) {
+				sessions[sessionOf(p.pid)] = true
+			}
+			session := sessionOf(pid)
+			return session > 0 && sessions[session]
+		},
+		left: func() []string {
+			files, _ := filepath.Glob(filepath.Join(directory, "servers", "*"))
+			return files
+		},
+	}
+}
+
+// container is a server in a container of this computer's Docker engine. Its image holds
+// what vLLM needs of the operating system; vLLM itself is mounted as its cache.
+func (m *realMachine) container(t *testing.T) *realServer {
+	t.Helper()
+	if exec.Command("docker", "version").Run() != nil {
+		t.Skip("SKIPPED: no Docker engine on this machine")
+	}
+	const image = "shopper-e2e-vllm:cpu"
+	must(t, "docker", "import", "-c", "ENV PATH=/usr/local/bin:/usr/bin:/bin", filepath.Join(m.vllm, "image.tar"), image)
+	containers := func() []string {
+		return strings.Fields(must(t, "docker", "ps", "-aq", "--no-trunc", "--filter", "ancestor="+image))
+	}
+	t.Cleanup(func() {
+		for _, id := range containers() { // after a failure
+			must(t, "docker", "rm", "-f", id)
+		}
+		must(t, "docker", "rmi", image)
+		_ = os.Remove(filepath.Join(filepath.Dir(m.vllm), "huggingface")) // the other half of the cache, empty
+	})
+	return &realServer{
+		realMachine: m, port: freePort(t), local: freePort(t), model: "/root/.cache/vllm/tiny",
+		runtime: fmt.Sprintf(`container = { image = %q, pull_policy = "never", gpus = "none", cache = %q }`, image, filepath.Dir(m.vllm)),
+		has: func(pid int) bool {
+			group, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+			return slices.ContainsFunc(containers(), func(id string) bool { return bytes.Contains(group, []byte(id)) })
+		},
+		left: containers,
+	}
 }
 
 // sessionOf is a process's session, 0 where it can't be told, or is this test's.
@@ -207,33 +289,40 @@ func sharedMemory() []string {
 	return files
 }
 
-// The main job on a real vLLM, behind a real sshd: it is applied, answers, comes
-// back after its engine was killed, is updated, keeps the old server when an update
-// fails, and is gone after the destroy.
+// The main job on a real vLLM, behind a real sshd, as a process and as a container: it
+// is applied, answers, comes back after its engine was killed, is updated, keeps the old
+// server when an update fails, and is gone after the destroy.
 func TestE2ERealVLLM(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	m := w.newRealMachine(t)
 	memory := sharedMemory()
-	t.Cleanup(func() { // whatever happened before
-		for _, file := range sharedMemory() {
-			if info, err := os.Stat(file); err == nil && !slices.Contains(memory, file) {
-				t.Errorf("%s is left, %d MB of memory", file, info.Size()>>20)
-				_ = os.Remove(file)
-			}
+	for name, server := range map[string]func(*testing.T) *realServer{"process": m.process, "container": m.container} {
+		t.Run(name, func(t *testing.T) { server(t).mainJob(t, w.newStack(t, name)) })
+	}
+	for _, file := range sharedMemory() {
+		if info, err := os.Stat(file); err == nil && !slices.Contains(memory, file) {
+			t.Errorf("%s is left, %d MB of memory", file, info.Size()>>20)
+			_ = os.Remove(file)
+		}
+	}
+}
+
+func (r *realServer) mainJob(t *testing.T, s *stack) {
+	t.Helper()
+	t.Cleanup(func() {
+		for _, pid := range append(r.processes(t, "VLLM"), r.processes(t, "vllm")...) { // after a failure
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
-	s := w.newStack(t, "s")
 	s.longer = 15 * time.Minute
-	port := freePort(t)
 	const eager = `args = ["--enforce-eager"]`
-	s.write(t, m.deployment(port, "max_model_len = 512", eager))
+	s.write(t, r.config("max_model_len = 512", eager))
 	s.apply(t)
-	key := fmt.Sprint(s.deployment(t)["api_key"])
-	m.ask(t, port, key)
+	r.ask(t, s)
 	s.unchanged(t)
 
-	engines := m.server(t, "EngineCore")
+	engines := r.processes(t, "EngineCore")
 	if len(engines) == 0 {
 		t.Fatal("no process is the engine's")
 	}
@@ -242,35 +331,35 @@ func TestE2ERealVLLM(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	slowly(t, func() error { // the supervisor starts another
-		if now := m.server(t, "EngineCore"); len(now) == 0 || slices.Equal(now, engines) {
+	slowly(t, func() error { // another is started
+		if now := r.processes(t, "EngineCore"); len(now) == 0 || slices.Equal(now, engines) {
 			return fmt.Errorf("the engine's processes are %v", now)
 		}
-		return dial(port)
+		return dial(r.port)
 	})
 	s.apply(t) // waits until it answers, if it doesn't yet
-	m.ask(t, port, key)
+	r.ask(t, s)
 
-	s.write(t, m.deployment(port, "max_model_len = 256", eager))
+	s.write(t, r.config("max_model_len = 256", eager))
 	s.apply(t)
 	if served := fmt.Sprint(s.deployment(t)["served_max_model_len"]); served != "256" {
 		t.Errorf("the updated server's context is %s", served)
 	}
-	m.ask(t, port, key)
+	r.ask(t, s)
 
-	s.write(t, m.deployment(port, "max_model_len = 256", `args = ["--enforce-eager", "--tool-call-parser", "none-such", "--enable-auto-tool-choice"]`))
+	s.write(t, r.config("max_model_len = 256", `args = ["--enforce-eager", "--tool-call-parser", "none-such", "--enable-auto-tool-choice"]`))
 	says(t, s.must(t, 1, applyArgs...), "none-such")
-	m.ask(t, port, key)
+	r.ask(t, s)
 
 	s.destroy(t)
-	if left := append(m.server(t, "VLLM"), m.server(t, "vllm")...); len(left) > 0 {
+	if left := append(r.processes(t, "VLLM"), r.processes(t, "vllm")...); len(left) > 0 {
 		t.Errorf("these processes are left: %v", left)
 	}
-	if dial(port) == nil {
-		t.Errorf("port %d is still listened on", port)
+	if dial(r.port) == nil {
+		t.Errorf("port %d is still listened on", r.port)
 	}
-	if files, _ := filepath.Glob(filepath.Join(m.file("server"), "servers", "*")); len(files) > 0 {
-		t.Errorf("these files are left: %v", files)
+	if left := r.left(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

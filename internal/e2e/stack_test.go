@@ -92,9 +92,7 @@ func (s *stack) start(t *testing.T, args ...string) *execution {
 	e := &execution{stack: s, args: strings.Join(args, " "), ended: make(chan struct{})}
 	e.cmd = exec.Command(built.cli, args...)
 	e.cmd.Dir = s.dir
-	e.cmd.Env = append(cleanEnv(), s.world.mark(), "TF_CLI_CONFIG_FILE="+s.cliConfig(), "HOME="+s.world.home(),
-		"TMPDIR="+s.world.tmp(), "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1")
-	e.cmd.Env = append(e.cmd.Env, s.env...)
+	e.cmd.Env = s.environment()
 	e.cmd.Stdout, e.cmd.Stderr = &e.out, &e.out
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	e.cmd.WaitDelay = time.Second // a provider that outlives its CLI keeps the pipes open
@@ -106,6 +104,13 @@ func (s *stack) start(t *testing.T, args ...string) *execution {
 		close(e.ended)
 	}()
 	return e
+}
+
+// environment is what the stack's programs run in.
+func (s *stack) environment() []string {
+	env := append(cleanEnv(), s.world.mark(), "TF_CLI_CONFIG_FILE="+s.cliConfig(), "HOME="+s.world.home(),
+		"TMPDIR="+s.world.tmp(), "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1")
+	return append(env, s.env...)
 }
 
 // cleanEnv is the environment without what would change how the CLI or the

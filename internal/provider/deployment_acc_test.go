@@ -49,7 +49,7 @@ func TestAccDeploymentLife(t *testing.T) {
 				statecheck.ExpectKnownValue(deploymentAddress, at("status"), knownvalue.StringExact("running")),
 				statecheck.ExpectKnownValue(deploymentAddress, at("base_url"), knownvalue.StringExact("http://127.0.0.1:8000/v1")),
 				statecheck.ExpectKnownValue(deploymentAddress, at("tunnel_command"),
-					knownvalue.StringRegexp(regexp.MustCompile(`^ssh -N -L 8000:127\.0\.0\.1:8000 -p \d+ \w+@127\.0\.0\.1$`))),
+					knownvalue.StringRegexp(regexp.MustCompile(`^ssh -N -L 127\.0\.0\.1:8000:127\.0\.0\.1:8000 .* -p \d+ \w+@127\.0\.0\.1$`))),
 				statecheck.ExpectKnownValue(deploymentAddress, at("vllm_version"), knownvalue.StringExact("0.33.0")),
 				statecheck.ExpectKnownValue(deploymentAddress, at("served_max_model_len"), knownvalue.Int64Exact(32768)),
 				statecheck.ExpectKnownValue(deploymentAddress, at("started_at"), knownvalue.StringRegexp(rfc3339)),

@@ -92,9 +92,9 @@ func TestAccFunctions(t *testing.T) {
 			ConfigStateChecks: []statecheck.StateCheck{
 				output("llama", knownvalue.Float64Exact(37.12)), // worked out in vramgb's tests
 				output("fits", knownvalue.Bool(true)),
-				output("tunnel", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -p 2222 root@h")),
-				output("jump", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -J me@jump -p 2222 root@h")),
-				output("no_jump", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -p 2222 root@h")),
+				output("tunnel", knownvalue.StringExact("ssh -N -L 127.0.0.1:8000:127.0.0.1:8000 -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -p 2222 root@h")),
+				output("jump", knownvalue.StringExact("ssh -N -L 127.0.0.1:8000:127.0.0.1:8000 -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -J me@jump -p 2222 root@h")),
+				output("no_jump", knownvalue.StringExact("ssh -N -L 127.0.0.1:8000:127.0.0.1:8000 -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -p 2222 root@h")),
 			},
 		},
 		resource.TestStep{
@@ -115,7 +115,7 @@ func TestAccFunctions(t *testing.T) {
 				}`,
 			ConfigStateChecks: []statecheck.StateCheck{
 				output("needs", knownvalue.Float64Exact(18.95)),
-				output("tunnel", knownvalue.StringExact("ssh -N -L 8000:127.0.0.1:8000 -J me@jump root@h")),
+				output("tunnel", knownvalue.StringExact("ssh -N -L 127.0.0.1:8000:127.0.0.1:8000 -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -J me@jump root@h")),
 			},
 		},
 	)

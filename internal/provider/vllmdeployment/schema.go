@@ -329,8 +329,9 @@ func results() map[string]schema.Attribute {
 		"host_key": text("The machine's host key as it was given or seen at first contact. A machine that presents another one is refused;" +
 			" `ssh.host_key` accepts it."),
 		"bastion_host_key": text("The jump host's host key, likewise; `ssh.bastion.host_key` accepts another one. Null without `ssh.bastion`."),
-		"tunnel_command": text("Command that opens the server's port on this side, through the jump host where there is one, for" +
-			" whoever has the machine's key in their SSH agent or configuration."),
+		"tunnel_command": text("Command that opens the server's port on your computer, through the jump host where there is one. It" +
+			" accepts the host key in `ssh` and no other. Append `-i FILE` unless the machine's private key is in your SSH agent or" +
+			" configuration."),
 		"image_digest":         text("The image that really runs."),
 		"vllm_version":         text("vLLM's version, as the server says."),
 		"served_max_model_len": number("Longest context that is served, in tokens."),
