@@ -297,14 +297,19 @@ func TestE2ERealVLLM(t *testing.T) {
 	w := newWorld(t)
 	m := w.newRealMachine(t)
 	memory := sharedMemory()
-	for name, server := range map[string]func(*testing.T) *realServer{"process": m.process, "container": m.container} {
-		t.Run(name, func(t *testing.T) { server(t).mainJob(t, w.newStack(t, name)) })
-	}
-	for _, file := range sharedMemory() {
-		if info, err := os.Stat(file); err == nil && !slices.Contains(memory, file) {
-			t.Errorf("%s is left, %d MB of memory", file, info.Size()>>20)
-			_ = os.Remove(file)
+	t.Cleanup(func() {
+		for _, file := range sharedMemory() {
+			if info, err := os.Stat(file); err == nil && !slices.Contains(memory, file) {
+				t.Errorf("%s is left, %d MB of memory", file, info.Size()>>20)
+				_ = os.Remove(file)
+			}
 		}
+	})
+	for name, server := range map[string]func(*testing.T) *realServer{"process": m.process, "container": m.container} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server(t).mainJob(t, w.newStack(t, name))
+		})
 	}
 }
 

