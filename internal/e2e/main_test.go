@@ -6,7 +6,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,10 +13,6 @@ import (
 	"strings"
 	"testing"
 )
-
-// inParallel is how many tests run at a time: they wait for machines, and for
-// faults to pass, more than they work.
-const inParallel = "8"
 
 const cliPath = "TF_ACC_TERRAFORM_PATH"
 
@@ -32,7 +27,6 @@ var built struct {
 // TestMain builds the provider and the sandbox, without the race detector: what
 // is tested are the programs that people run.
 func TestMain(m *testing.M) {
-	flag.Parse()
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -51,9 +45,6 @@ func run(m *testing.M) (code int, err error) {
 		if err := prepare(dir); err != nil {
 			return 1, err
 		}
-	}
-	if err := flag.Set("test.parallel", inParallel); err != nil {
-		return 1, err
 	}
 	return m.Run(), nil
 }

@@ -77,8 +77,9 @@ func run(ctx context.Context, tofu string, patterns []string) (bool, error) {
 	total := &tally{}
 	for _, r := range rounds(programs, withCLI, patterns) {
 		fmt.Printf("\n== %s\n", r.name)
-		// One package at a time: tests of real processes and timeouts don't compete with another package's.
-		args := append([]string{"test", "-json", "-count=1", "-p=1", "-timeout=30m", "-shuffle=on"}, r.args...)
+		// One package at a time: tests of real processes and timeouts don't compete with another package's. Several tests
+		// of it at once: they wait more than they work.
+		args := append([]string{"test", "-json", "-count=1", "-p=1", "-parallel=8", "-timeout=30m", "-shuffle=on"}, r.args...)
 		if parts.noRace == "" {
 			args = slices.Insert(args, 1, "-race")
 		}
