@@ -68,3 +68,34 @@ func TestEngineIsKilled(t *testing.T) {
 		})
 	}
 }
+
+// TestTERM: a server ends by it as it was recorded, which depends on the time. While it
+// warms up it swallows one.
+func TestTERM(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		when []string // a TERM after each
+		code int
+		want string
+	}{
+		{[]string{"non-default args"}, 130, "KeyboardInterrupt: terminated"},
+		{[]string{"Warming up model", facts.Ready}, 0, "Application shutdown complete"},
+		{[]string{facts.Ready}, 0, "Application shutdown complete"},
+	} {
+		t.Run(test.when[0], func(t *testing.T) {
+			t.Parallel()
+			s := &server{t: t, log: &output{}, done: make(chan struct{})}
+			cmd := program(t, newMachine(t, func(f *machinefs.Facts) { f.Speed = 50 }), s.log, "serve", testModel)
+			for _, when := range test.when {
+				s.eventually("the start", func() bool { return strings.Contains(s.log.String(), when) })
+				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_ = cmd.Wait() // the code says it
+			if code := cmd.ProcessState.ExitCode(); code != test.code || !strings.Contains(s.log.String(), test.want) {
+				t.Errorf("exit code %d, want %d and %q:\n%s", code, test.code, test.want, s.log)
+			}
+		})
+	}
+}

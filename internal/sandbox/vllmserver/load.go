@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
@@ -18,6 +19,9 @@ type run struct {
 	bound    *bound // nil before the port is taken, and while it is listened on
 	web      string // what stands before uvicorn's lines
 }
+
+// importing is how long a server that is importing modules outlives a TERM.
+const importing = 8 * time.Second
 
 // step is a part of a start that can fail. It is taken before the first line with
 // the words before, or after the one with the words after.
@@ -54,8 +58,11 @@ func (r *run) start(ctx context.Context) error {
 	ctx, r.children.cancel = context.WithCancelCause(ctx)
 	defer r.children.cancel(nil)
 	err := r.play(ctx, r.script(), r.steps())
-	if errors.Is(err, errInterrupted) && errors.Is(context.Cause(ctx), errEngineKilled) {
+	switch {
+	case errors.Is(err, errInterrupted) && errors.Is(context.Cause(ctx), errEngineKilled):
 		return r.fail("engine-killed-loading")
+	case errors.Is(err, errInterrupted) && len(r.children.pipes) == 0:
+		_ = r.place.sleep(context.WithoutCancel(ctx), r.place.latest().Scale(importing))
 	}
 	return err
 }

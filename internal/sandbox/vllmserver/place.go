@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type place struct {
 	version string
 	visible []int // indices of the visible GPUs
 	pid     int   // as the log shows it
+	warming atomic.Bool
 }
 
 // nowhere are the facts of a run that is on no machine and was given none.

@@ -202,6 +202,9 @@ func (r *run) play(ctx context.Context, lines []line, steps []step) error {
 		}
 		r.print(l)
 		previous = l.text
+		if strings.Contains(l.text, "Warming up ") {
+			r.place.warming.Store(!strings.HasSuffix(l.text, "done."))
+		}
 	}
 	return nil
 }

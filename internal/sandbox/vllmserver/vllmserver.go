@@ -88,8 +88,6 @@ const (
 // when the server has ended, which ctx, SIGTERM, SIGINT or the end of the
 // machine's lifeline brings about.
 func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	e := environment(env)
 	if e[OnePipeEnv] != "" {
 		stderr = marked{stdout}
@@ -99,6 +97,8 @@ func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
 		_, _ = fmt.Fprintln(stderr, err)
 		return exitFailure
 	}
+	ctx, stop := place.heed(ctx)
+	defer stop()
 	ctx, release := place.holdLifeline(ctx)
 	defer release()
 	return dispatch(ctx, args, place, newLog(stdout, stderr, place))
@@ -200,6 +200,32 @@ func (r *run) printAll(lines []line) {
 }
 
 var errInterrupted = errors.New("interrupted")
+
+// heed returns a context that SIGTERM and SIGINT end. A TERM to the main process alone
+// while the worker warms up is swallowed, as it was recorded (runs/sigterm-loading); the
+// next one isn't.
+func (p *place) heed(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		defer cancel()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case sent := <-signals:
+				if sent != syscall.SIGTERM || !p.warming.Swap(false) {
+					return
+				}
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel()
+	}
+}
 
 // release gives back what the run holds.
 func (r *run) release() {
