@@ -2,20 +2,31 @@ package deploy
 
 import (
 	"context"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// maxLosses is how many lost connections an operation bears. A machine that isn't logged in to again by itself, as a
-// [host.Line] is, fails at the next command anyway.
-const maxLosses = 3
+const (
+	// maxLosses is how many lost connections an operation bears without goodService in between. A machine that isn't
+	// logged in to again by itself, as a [host.Line] is, fails at the next command anyway.
+	maxLosses   = 3
+	goodService = time.Minute
+)
 
 // bears tells whether err is about a lost connection that the operation can go on after.
 func (l *launch) bears(phase Phase, err error) bool {
-	if err == nil || l.losses == maxLosses || !isLost(l.machine, err) {
+	if err == nil || !isLost(l.machine, err) {
+		return false
+	}
+	if time.Since(l.lost) >= goodService {
+		l.losses = 0
+	}
+	if l.losses == maxLosses {
 		return false
 	}
 	l.losses++
+	l.lost = time.Now()
 	l.progress.report(phase, "the connection to the machine was lost; logging in again")
 	return true
 }
@@ -31,8 +42,8 @@ func (l *launch) again(ctx context.Context, phase Phase, do func() error) error 
 
 // isLost tells whether something failed because the connection was lost: not every library keeps that in its error.
 func isLost(machine Machine, err error) bool {
-	if host.KindOf(err) == host.Lost {
-		return true
+	if kind := host.KindOf(err); kind != "" {
+		return kind == host.Lost
 	}
 	connection, ok := machine.(interface{ Err() error })
 	return ok && host.KindOf(connection.Err()) == host.Lost

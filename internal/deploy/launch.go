@@ -23,8 +23,9 @@ type launch struct {
 	progress progress
 	// replaced is the server that [Replace] is to replace; it isn't taken for a leftover.
 	replaced Ref
-	// losses counts the lost connections that were borne.
+	// losses counts the lost connections that were borne, lost is when the last one was.
 	losses int
+	lost   time.Time
 }
 
 // Launch starts a server and returns when it has answered a real request. On failure, and when ctx is cancelled,

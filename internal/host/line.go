@@ -11,17 +11,20 @@ import (
 
 // Limits of a [Line].
 const (
-	// maxRedials is how often a line logs in again.
+	// maxRedials is how often a line logs in again without goodService in between.
 	maxRedials = 8
+	// goodService is how long a connection must have lasted for the losses before it to be forgiven: clouds' proxies
+	// drop long connections now and then.
+	goodService = time.Minute
 	// redialPatience is how long a line waits, in all, for a machine that doesn't answer any more.
-	// Once it is used up, each further attempt has one connect timeout.
+	// Once it is used up, each further attempt has one connect timeout. Good service fills it again.
 	redialPatience = 2 * time.Minute
 )
 
 // Line is a machine for the length of an operation: where the connection was lost, what comes next logs in again, a
-// bounded number of times, and to the same machine only. What was under way when it broke is never repeated: it may
-// have taken effect, so whoever asked for it gets the error and decides. Whoever opened a line closes it. It is safe
-// for concurrent use.
+// bounded number of times, and to the same machine only. A changed host key and a refused login are final: the line
+// logs in no more. What was under way when the connection broke is never repeated: it may have taken effect, so
+// whoever asked for it gets the error and decides. Whoever opened a line closes it. It is safe for concurrent use.
 type Line struct {
 	cfg     Config
 	current atomic.Pointer[Client]
@@ -32,11 +35,14 @@ type Line struct {
 	turn     chan struct{}
 	redials  int
 	patience time.Duration
+	since    time.Time // the last login; zero once its loss was noticed
+
+	final atomic.Pointer[Error] // why there won't be another login
 }
 
 // NewLine makes a line out of a connection that was made with cfg. From then on the connection is the line's.
 func NewLine(client *Client, cfg Config) *Line {
-	l := &Line{cfg: Pinned(cfg, client), turn: make(chan struct{}, 1), patience: redialPatience}
+	l := &Line{cfg: Pinned(cfg, client), turn: make(chan struct{}, 1), patience: redialPatience, since: time.Now()}
 	l.life, l.end = context.WithCancel(context.Background())
 	l.current.Store(client)
 	return l
@@ -52,8 +58,14 @@ func Pinned(cfg Config, client *Client) Config {
 	return cfg
 }
 
-// Err is nil while the connection is up. After a loss it tells of that until something logs in again.
-func (l *Line) Err() error { return l.current.Load().Err() }
+// Err is nil while the connection is up. After a loss it tells of that until something logs in again, or of why nothing
+// will.
+func (l *Line) Err() error {
+	if final := l.final.Load(); final != nil {
+		return final
+	}
+	return l.current.Load().Err()
+}
 
 // Run is [Client.Run].
 func (l *Line) Run(ctx context.Context, cmd Command) (Result, error) {
@@ -110,6 +122,13 @@ func (l *Line) client(ctx context.Context) (*Client, error) {
 	if l.life.Err() != nil {
 		return nil, &Error{Op: "use", Addr: l.cfg.name(), Kind: Closed, Err: net.ErrClosed, Detail: "The connection was closed on this side."}
 	}
+	if final := l.final.Load(); final != nil {
+		return nil, final
+	}
+	if !l.since.IsZero() && time.Since(l.since) >= goodService {
+		l.redials, l.patience = 0, redialPatience
+	}
+	l.since = time.Time{}
 	if l.redials == maxRedials {
 		return nil, &Error{
 			Op: "use", Addr: l.cfg.name(), Kind: Unreachable, Err: fmt.Errorf("the connection was lost %d times", maxRedials+1),
@@ -119,9 +138,13 @@ func (l *Line) client(ctx context.Context) (*Client, error) {
 	l.redials++
 	client, err := l.redial(ctx)
 	if err != nil {
+		if final, ok := errors.AsType[*Error](err); ok && (final.Kind == HostKeyChanged || final.Kind == AuthFailed) {
+			l.final.Store(final)
+		}
 		return nil, err
 	}
 	l.current.Store(client)
+	l.since = time.Now()
 	_ = lost.Close() // it is dead already
 	return client, nil
 }

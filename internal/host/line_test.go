@@ -100,6 +100,29 @@ func TestLineGivesUp(t *testing.T) {
 	l.lose(s)
 	_, err := l.Run(testContext(t), Command{Args: []string{"true"}})
 	wantKind(t, err, Unreachable)
+
+	l.since = time.Now().Add(-goodService) // a connection that had lasted
+	if _, err := l.Run(testContext(t), Command{Args: []string{"true"}}); err != nil || l.redials != 1 {
+		t.Errorf("after good service: %v, %d redials", err, l.redials)
+	}
+}
+
+// What is final is told as what it is, and asked for once only.
+func TestLineThatIsFinallyRefused(t *testing.T) {
+	t.Parallel()
+	s, other := startServer(t), startServer(t)
+	l := testLine(t, s.dialConfig())
+	l.cfg.dial = other.dialConfig().dial
+	l.cfg.Host, l.cfg.Port = other.dialConfig().Host, other.dialConfig().Port
+	l.lose(s)
+	for range 3 {
+		_, err := l.Run(testContext(t), Command{Args: []string{"true"}})
+		wantKind(t, err, HostKeyChanged)
+	}
+	if l.redials != 1 {
+		t.Errorf("%d logins were tried", l.redials)
+	}
+	wantKind(t, l.Err(), HostKeyChanged)
 }
 
 // A machine that is gone is waited for once; later questions end sooner. The line's own limit isn't

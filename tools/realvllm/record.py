@@ -3,7 +3,7 @@
     record.py FACTS RELEASE MODEL [NAME ...]
 
 FACTS is the folder of the recorded releases. What is run, and what is asked, is what
-was run and asked of the newest release in it; a scenario that it lacks is added there
+was run and asked of the newest other release in it; a scenario that it lacks is added there
 by hand, as a .json with argv and env. MODEL is the tiny model. With names, only those
 recordings are made. Run it with the python of an environment that has vLLM, on a
 computer that does nothing else, as root: one scenario needs a full disk.
@@ -293,8 +293,8 @@ def record_start(old, name):
                 sockets = subprocess.run(["ss", "-ltnp"], stdin=nothing, capture_output=True, text=True, check=True).stdout
                 listening = [line for number, line in enumerate(sockets.splitlines()) if number == 0 or re.search(pids, line)]
                 file.write(recorded(tree + "\n" + "\n".join(listening) + "\n", server.port))
-            save("http.json", [exchange(server, e["request"]) for e in newest("http.json")])
-            server.after = f"{len(newest('http.json'))} requests"
+            save("http.json", [exchange(server, e["request"]) for e in load("http.json")])
+            server.after = f"{len(load('http.json'))} requests"
 
 
 def record_failure(old, name):
@@ -349,7 +349,7 @@ def record_run(old, name):
     """A server that starts, and what is done to it."""
     with Server("runs/" + name, old["argv"], old["env"]) as server:
         if name == "sigterm-early":
-            server.until(lambda: server.seconds() > 4)
+            server.until(lambda: "non-default args" in server.text())
             server.stop()
         elif name == "sigterm-loading":
             server.until(lambda: re.search(r"[Ww]arm(ing|up)", server.text()))
@@ -370,9 +370,8 @@ def record_run(old, name):
                                     capture_output=True, text=True, check=False)
             plain = subprocess.run(["curl", "-s", f"http://127.0.0.1:{server.port}/health"], capture_output=True, check=False)
             save("runs/tls.http.json", [{"https": secure.stdout, "http_exit": plain.returncode}])
-        elif os.path.exists(path := os.path.join(newest_folder("runs"), name + ".http.json")):
-            with open(path) as file:
-                requests_of(server, json.load(file), name)
+        elif os.path.exists(os.path.join(SOURCE, "runs", name + ".http.json")):
+            requests_of(server, load(f"runs/{name}.http.json"), name)
 
 
 def stop_while_answering(server):
@@ -402,29 +401,30 @@ def releases():
     return sorted(names, key=lambda name: [int(number) for number in name.split(".")], reverse=True)
 
 
-def newest_folder(kind):
-    """The folder of recordings of this kind, of the newest release that has all of it."""
-    return next(os.path.join(FACTS, r, kind) for r in releases() if os.path.isfile(os.path.join(FACTS, r, "http.json"))
-                and os.path.isdir(os.path.join(FACTS, r, kind)))
+def source():
+    """The folder that says what to run: the newest whole one, another than is written where there is one."""
+    whole = [r for r in releases() if all(os.path.exists(os.path.join(FACTS, r, name)) for name in ("http.json", "failures", "runs"))]
+    return os.path.join(FACTS, next(r for r in whole if r != RELEASE or whole == [RELEASE]))
 
 
-def newest(name):
-    path = next(path for r in releases() if os.path.isfile(path := os.path.join(FACTS, r, name)))
-    with open(path) as file:
+def load(name):
+    with open(os.path.join(SOURCE, name)) as file:
         return json.load(file)
+
+
+SOURCE = source()
 
 
 def main():
     make_models()
     os.makedirs(full)
     disk = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", full], check=False).returncode == 0
-    jobs = {"serve": (record_start, newest("serve.json")), "serve-eager": (record_start, newest("serve-eager.json"))}
+    jobs = {"serve": (record_start, load("serve.json")), "serve-eager": (record_start, load("serve-eager.json"))}
     for kind, record in ("failures", record_failure), ("runs", record_run):
-        for path in sorted(glob.glob(os.path.join(newest_folder(kind), "*.json"))):
-            name = os.path.basename(path).removesuffix(".json")
+        for path in sorted(glob.glob(os.path.join(SOURCE, kind, "*.json"))):
+            name = kind + "/" + os.path.basename(path).removesuffix(".json")
             if not name.endswith(".http"):
-                with open(path) as file:
-                    jobs[f"{kind}/{name}"] = (record, json.load(file))
+                jobs[name] = (record, load(name + ".json"))
     if not disk and jobs.pop("failures/disk-full", None):
         print("failures/disk-full: not recorded, it takes root to make a full disk")
     try:
