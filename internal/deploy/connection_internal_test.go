@@ -1,8 +1,11 @@
 package deploy
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
@@ -14,6 +17,24 @@ type broken struct {
 }
 
 func (b broken) Err() error { return b.err }
+
+// Run answers when its caller gives up, as nvidia-smi does where the driver hangs.
+func (b broken) Run(ctx context.Context, _ host.Command) (host.Result, error) {
+	<-ctx.Done()
+	return host.Result{ExitCode: -1}, ctx.Err()
+}
+
+// A driver that hangs costs one look at it half a minute, and is told as one that doesn't work.
+func TestDriverThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		_, err := queryGPUs(t.Context(), broken{})
+		if _, ok := errors.AsType[*driverError](err); !ok || time.Since(begun) != smiTimeout {
+			t.Errorf("%v after %s", err, time.Since(begun))
+		}
+	})
+}
 
 // A loss is borne, thrice in a row or once a minute for as long as it takes; what is final isn't, whatever words a
 // library has put around it.

@@ -6,12 +6,17 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// maxProbeOutput bounds what is kept of a probe's output, in bytes.
-const maxProbeOutput = 64 << 10
+const (
+	// maxProbeOutput bounds what is kept of a probe's output, in bytes.
+	maxProbeOutput = 64 << 10
+	// smiTimeout is for one answer of nvidia-smi, which hangs where the driver does.
+	smiTimeout = 30 * time.Second
+)
 
 // gpuFields are asked of nvidia-smi, in this order. Drivers before R470 don't know compute_cap, and are asked for what stands
 // before it only.
@@ -54,10 +59,15 @@ func queryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
 }
 
 func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, error) {
-	result, err := machine.Run(ctx, host.Command{
+	limited, cancel := context.WithTimeout(ctx, smiTimeout)
+	defer cancel()
+	result, err := machine.Run(limited, host.Command{
 		Args: []string{"nvidia-smi", query, "--format=csv,noheader,nounits"}, MaxOutput: maxProbeOutput,
 	})
-	if err != nil {
+	switch {
+	case err != nil && limited.Err() != nil && ctx.Err() == nil:
+		return "", &driverError{said: fmt.Sprintf("it did not answer in %s", smiTimeout)}
+	case err != nil:
 		return "", err
 	}
 	switch result.ExitCode {
