@@ -10,8 +10,8 @@ import (
 // maxLogLines bounds [LogTail].
 const maxLogLines = 5000
 
-// Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error. Of
-// the server itself it asks nothing but its version.
+// Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error. The
+// server itself is asked nothing, nor are the GPUs.
 func Inspect(ctx context.Context, machine Machine, ref Ref) (Status, error) {
 	var status Status
 	err := with(ctx, machine, ref, PhaseInspect, "Server could not be inspected", func(opened runtime) error {
@@ -19,14 +19,7 @@ func Inspect(ctx context.Context, machine Machine, ref Ref) (Status, error) {
 		status, err = opened.inspect(ctx, ref)
 		return err
 	})
-	if err != nil || status.State != Running {
-		return status, err
-	}
-	if gpus, err := queryGPUs(ctx, machine); err == nil {
-		status.GPUs = gpus
-	}
-	status.VLLMVersion = askVersion(ctx, machine, status)
-	return status, nil
+	return status, err
 }
 
 // Find lists the servers that carry the reference's owner, running or not: what somebody else made of a server whose own
@@ -39,20 +32,6 @@ func Find(ctx context.Context, machine Machine, ref Ref) ([]Status, error) {
 		return err
 	})
 	return found, err
-}
-
-// askVersion is a running server's version, "" when it doesn't say at once. It needs no key.
-func askVersion(ctx context.Context, machine Machine, status Status) string {
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
-	defer cancel()
-	if status.Port == 0 {
-		return ""
-	}
-	version, err := newClient(machine, nil, status.Listen, status.Port, "").Version(ctx)
-	if err != nil {
-		return ""
-	}
-	return version
 }
 
 // Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. So it

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -104,6 +103,3 @@ func (f Facts) String() string {
 	}
 	return text
 }
-
-// inspectTimeout bounds what Inspect asks the server itself.
-const inspectTimeout = 10 * time.Second
