@@ -4,6 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
@@ -48,5 +51,15 @@ func TestJournal(t *testing.T) {
 	}
 	if _, err := kept(file).begin("x"); err == nil {
 		t.Error("a directory that can't be made is no error")
+	}
+}
+
+// A rented machine bills until its session is released, which comes after the server's
+// removal: nobody waits for it as for a machine of one's own.
+func TestRemovalLimit(t *testing.T) {
+	t.Parallel()
+	rented, own := model{SessionID: types.StringValue("id")}, model{}
+	if rented.removalLimit() > time.Minute || own.removalLimit() != loginLimit {
+		t.Errorf("rented %s, own %s", rented.removalLimit(), own.removalLimit())
 	}
 }

@@ -16,8 +16,20 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 )
 
-// loginLimit bounds the wait for a machine that doesn't answer at first.
-const loginLimit = 5 * time.Minute
+const (
+	// loginLimit bounds the wait for a machine that doesn't answer at first.
+	loginLimit = 5 * time.Minute
+	// rentedLimit does so before a removal from a rented machine: its session is released next, and bills until then.
+	rentedLimit = time.Minute
+)
+
+// removalLimit is how long a removal waits for the machine.
+func (m model) removalLimit() time.Duration {
+	if m.SessionID.ValueString() != "" {
+		return rentedLimit
+	}
+	return loginLimit
+}
 
 // connect logs in, waiting for a while for a machine that doesn't answer yet, and
 // notes the host key that was seen. A machine that is known to be gone is not

@@ -304,9 +304,11 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	machine, err := r.connectOnce(limited, &state)
-	if host.KindOf(err) == host.Unreachable && !r.machineGone(limited, state, &resp.Diagnostics) {
-		machine, err = r.connect(limited, &state)
+	waiting, stop := context.WithTimeout(limited, state.removalLimit())
+	defer stop()
+	machine, err := r.connectOnce(waiting, &state)
+	if host.KindOf(err) == host.Unreachable && !r.machineGone(waiting, state, &resp.Diagnostics) {
+		machine, err = r.connect(waiting, &state)
 	}
 	if err != nil {
 		r.leave(ctx, state, ref, err, &resp.Diagnostics)
