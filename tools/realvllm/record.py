@@ -145,8 +145,8 @@ class Server:
         return self
 
     def look(self):
-        """Note each change of what /health says, until the end."""
-        while self.process.poll() is None:
+        """Note each change of what /health says, until it is well."""
+        while self.process.poll() is None and self.ready is None:
             try:
                 said = self.ask("GET", "/health", timeout=5).status
             except Exception as error:  # the recorded fact is its name
