@@ -220,6 +220,35 @@ func (r *realServer) processes(t *testing.T, word string) []int {
 	return found
 }
 
+// listens returns the addresses, as /proc/net/tcp writes them, on which processes of the server listen.
+func (r *realServer) listens(t *testing.T) []string {
+	t.Helper()
+	sockets := map[string]string{} // by inode
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, err := os.ReadFile(table)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			const address, state, inode, listening = 1, 3, 9, "0A"
+			if fields := strings.Fields(line); len(fields) > inode && fields[state] == listening {
+				sockets["socket:["+fields[inode]+"]"] = fields[address]
+			}
+		}
+	}
+	var found []string
+	for _, pid := range append(r.processes(t, "VLLM"), r.processes(t, "vllm")...) {
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, file := range files {
+			name, _ := os.Readlink(file) // it may be closed by now
+			if address, ok := sockets[name]; ok {
+				found = append(found, address)
+			}
+		}
+	}
+	return found
+}
+
 // process is a server that runs as a process. vLLM's own processes write their titles
 // over their environment, by which the world's processes are known: what the launcher
 // started is a session.
@@ -283,10 +312,16 @@ func sessionOf(pid int) int {
 	return session
 }
 
-// sharedMemory lists what is in /dev/shm.
+// sharedMemory lists what is in /dev/shm and no process uses.
 func sharedMemory() []string {
+	var used strings.Builder
+	processes, _ := filepath.Glob("/proc/[0-9]*/maps")
+	for _, file := range processes {
+		maps, _ := os.ReadFile(file) // it may have ended
+		used.Write(maps)
+	}
 	files, _ := filepath.Glob("/dev/shm/*")
-	return files
+	return slices.DeleteFunc(files, func(file string) bool { return strings.Contains(used.String(), file) })
 }
 
 // The main job on a real vLLM, behind a real sshd, as a process and as a container: it
@@ -326,6 +361,15 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 	s.apply(t)
 	r.ask(t, s)
 	s.unchanged(t)
+	sockets := r.listens(t)
+	if len(sockets) == 0 {
+		t.Error("no socket is the server's")
+	}
+	for _, address := range sockets {
+		if !strings.HasPrefix(address, "0100007F:") { // 127.0.0.1
+			t.Errorf("a private server listens on %s", address)
+		}
+	}
 
 	engines := r.processes(t, "EngineCore")
 	if len(engines) == 0 {
