@@ -135,10 +135,11 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	if interrupted { // whatever that made fail
 		e.Summary = "Interrupted in the phase " + string(problem.phase)
 	}
-	if installation, ok := errors.AsType[*process.Error](problem.err); ok && len(problem.log) == 0 {
+	installation, installing := errors.AsType[*process.Error](problem.err)
+	if installing = installing && len(problem.log) == 0; installing {
 		problem.log = installation.Log
 	}
-	if diagnosis, ok := vllm.Diagnose(problem.log); ok && e.Cause == "" {
+	if diagnosis, ok := vllm.Diagnose(problem.log); ok && e.Cause == "" && !installing {
 		e.Cause, e.WayOut = diagnosis.Cause, diagnosis.WayOut
 	}
 	if e.Cause == "" {

@@ -151,15 +151,6 @@ func installEnd(state observed, log []string, logErr error) error {
 		return nil
 	}
 	e := &Error{Op: "install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", state.exitCode), logErr)}
-	text := strings.Join(log, "\n")
-	switch {
-	case strings.Contains(text, "No space left on device"):
-		e.Cause, e.WayOut = "The machine's disk is full.", "Rent a machine with a larger disk (disk_gb), or make room."
-	case strings.Contains(text, "no version of vllm") || strings.Contains(text, "No solution found"):
-		e.Cause, e.WayOut = "There is no such release of vLLM for this machine.", "Check process.version."
-	case strings.Contains(text, "uv could not be installed") || strings.Contains(text, "dns error") || strings.Contains(text, "Failed to fetch"):
-		e.Cause = "The machine can't download what it takes to install vLLM."
-		e.WayOut = "Check the machine's network, or install vLLM on it in another way and set process.install = \"never\"."
-	}
+	e.Cause, e.WayOut = explainInstall(log)
 	return e
 }
