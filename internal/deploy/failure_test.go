@@ -340,7 +340,7 @@ func TestLoadTimeoutNamesPhaseAndProgress(t *testing.T) {
 		if failed.Phase != deploy.PhaseLoad || !errors.Is(failed, context.DeadlineExceeded) {
 			t.Errorf("got %v, want a timeout of the load", failed)
 		}
-		contains(t, failed.Description(), "phase load ran out", "Last seen")
+		contains(t, failed.Description(), "phase load timed out", "Last seen")
 		if len(failed.Log) == 0 {
 			t.Error("the log's end is missing")
 		}

@@ -57,12 +57,12 @@ func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 				wanted.ReadyTimeout = limit
 				_, err := deploy.Launch(within(t, 10*time.Second), r, wanted)
 				return err
-			}, context.DeadlineExceeded, context.Canceled, "The time for the whole operation ran out in the phase load."},
+			}, context.DeadlineExceeded, context.Canceled, "The operation timed out in the phase load."},
 			{"a phase", func(wanted deploy.Request) error {
 				wanted.ReadyTimeout = time.Second
 				_, err := deploy.Launch(within(t, limit), r, wanted)
 				return err
-			}, context.DeadlineExceeded, context.Canceled, "The time for the phase load ran out"},
+			}, context.DeadlineExceeded, context.Canceled, "The phase load timed out after"},
 		} {
 			err := test.launch(request())
 			if !errors.Is(err, test.is) || errors.Is(err, test.isNot) {

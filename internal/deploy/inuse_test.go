@@ -51,7 +51,7 @@ func TestReadyTimeout(t *testing.T) {
 		begun := time.Now()
 		_, err := deploy.Launch(within(t, limit), r, wanted)
 		failed := wantError(t, r, err)
-		contains(t, failed.Description(), "The time for the phase load ran out", "Last seen")
+		contains(t, failed.Description(), "The phase load timed out after", "Last seen")
 		if failed.Phase != deploy.PhaseLoad || time.Since(begun) > limit/2 {
 			t.Errorf("phase %s after %s", failed.Phase, time.Since(begun))
 		}

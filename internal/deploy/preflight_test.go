@@ -389,7 +389,7 @@ func TestInstallThatTakesTooLong(t *testing.T) {
 	if failed.Phase != deploy.PhasePull || !errors.Is(failed, context.DeadlineExceeded) || len(failed.Log) == 0 {
 		t.Errorf("failed in %s with %v and the log %q", failed.Phase, failed.Err, failed.Log)
 	}
-	contains(t, failed.Description(), "The time for the phase pull ran out", "Last seen", "The log's last relevant lines", "Creating virtual environment")
+	contains(t, failed.Description(), "The phase pull timed out after", "Last seen", "The log's last relevant lines", "Creating virtual environment")
 	if left := r.machine.Root().Processes(); len(left) > 0 {
 		t.Errorf("the installation goes on: %v", left)
 	}
@@ -484,7 +484,7 @@ func TestPullThatTakesTooLong(t *testing.T) {
 	if failed.Phase != deploy.PhasePull || !errors.Is(failed, context.DeadlineExceeded) {
 		t.Errorf("failed in %s with %v", failed.Phase, failed.Err)
 	}
-	contains(t, failed.Description(), "The time for the phase pull ran out", "Last seen: ", "layers ready")
+	contains(t, failed.Description(), "The phase pull timed out after", "Last seen: ", "layers ready")
 	contains(t, seen.text(), "pull: ", " GB downloaded, ", "layers ready")
 	r.clean(t)
 }
@@ -509,7 +509,7 @@ func TestStartThatTakesTooLong(t *testing.T) {
 	if failed.Phase != deploy.PhaseStart || !errors.Is(failed, context.DeadlineExceeded) || time.Since(begun) > limit/4 {
 		t.Errorf("failed in %s after %s with %v", failed.Phase, time.Since(begun), failed.Err)
 	}
-	contains(t, failed.Description(), "The time for the phase start ran out", "Last seen: starting the server")
+	contains(t, failed.Description(), "The phase start timed out after", "Last seen: starting the server")
 	r.clean(t)
 }
 

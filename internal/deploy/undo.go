@@ -185,10 +185,14 @@ func (l *launch) howItEnded(ctx context.Context, problem failure) string {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return "The operation was cancelled." + last
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Sprintf("The time for the whole operation ran out in the phase %s.", problem.phase) + last
+		return fmt.Sprintf("The operation timed out in the phase %s. Raise the timeout in timeouts.", problem.phase) + last
 	case errors.Is(problem.err, context.DeadlineExceeded):
-		return fmt.Sprintf("The time for the phase %s ran out, %s after the begin. A longer timeout gives it more.",
-			problem.phase, l.schedule.limit(problem.phase).Round(time.Second)) + last
+		setting := "the timeout in timeouts, of which each phase has its share"
+		if problem.phase == PhaseLoad || problem.phase == PhaseCompletion {
+			setting = "ready.timeout"
+		}
+		return fmt.Sprintf("The phase %s timed out after %s. Raise %s.", problem.phase,
+			l.schedule.limit(problem.phase).Round(time.Second), setting) + last
 	}
 	return ""
 }

@@ -259,7 +259,7 @@ func (a *attempt) unreachable(err error) *Error {
 	case isDNS:
 		e.Detail = "The name could not be resolved. Check this computer's network and DNS."
 	case strings.Contains(text, "connection refused"), strings.Contains(text, "Connection refused"):
-		e.Detail = fmt.Sprintf("The machine is there, and nothing listens on port %d: its SSH server is not up yet, "+
+		e.Detail = fmt.Sprintf("The address answers, and nothing listens on its port %d: the machine's SSH server is not up yet, "+
 			"or listens on another port.", a.cfg.port())
 	case strings.Contains(text, "handshake failed"):
 		e.Detail = fmt.Sprintf("Something answered on port %d and did not complete an SSH login: the machine's SSH server is "+
