@@ -317,7 +317,7 @@ def kill_while_warming(server, word, sent=signal.SIGKILL):
 
 
 def requests_of(server, old, name):
-    """The run's requests, with answers. An engine or worker that is to hang is stopped before them."""
+    """The run's requests, with answers. An engine or worker that is to hang is stopped until the last one."""
     hung = {"hung-engine": "EngineCore", "hung-worker": "VLLM::Worker"}.get(name)
     stopped = server.members(hung) if hung else []
     for pid in stopped:
@@ -338,9 +338,10 @@ def requests_of(server, old, name):
         with concurrent.futures.ThreadPoolExecutor(BUSY) as pool:
             facts = sorted(pool.map(one, asked[:BUSY]), key=lambda fact: -fact.get("status", 0)) + [one(r) for r in asked[BUSY:]]
     else:
-        facts = [one(request) for request in asked]
-    for pid in stopped:
-        os.kill(pid, signal.SIGCONT)
+        facts = [one(request) for request in asked[:-1]]
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        facts.append(one(asked[-1]))
     save(f"runs/{name}.http.json", facts)
     server.after = f"{len(facts)} requests"
 
