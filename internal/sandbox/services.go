@@ -37,7 +37,7 @@ func (e *estate) build(offers []Offer) {
 	}
 	start := e.opts.start
 	if start == nil {
-		start = realMachines(e.dir.path, e.opts.RealDocker)
+		start = realMachines(e.dir.path)
 	}
 	e.end = end
 	e.market = newMarket(clock, offers, e.opts.Seed, e.opts.Moving)

@@ -45,7 +45,6 @@ not start or could not end everything, 2 for wrong flags.
 
 type flags struct {
 	listen, offers, faults, log string
-	docker                      string
 	speed                       float64
 	seed                        int64
 	random, hardMax             int
@@ -122,9 +121,6 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 		"five minutes old, as a service with a deployment id does")
 	set.BoolVar(&f.untilStdinCloses, "until-stdin-closes", false,
 		"end when standard input ends, so that a parent that dies takes the sandbox along")
-	set.StringVar(&f.docker, "docker", "", "let the real Docker engine on this `socket` run the VMs' containers, as in\n"+
-		"-docker /var/run/docker.sock; they are made of an image of this program, know the\n"+
-		"machine's network and files only, and are removed at the end (Linux)")
 	set.StringVar(&f.log, "log", "info", "log at this `level`: debug (every request), info, warn, error, or off")
 	set.Usage = func() {
 		fmt.Fprint(stderr, usage)
@@ -155,7 +151,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 func (f flags) options(stderr io.Writer) (sandbox.Options, error) {
 	opts := sandbox.Options{
 		Listen: f.listen, Speed: f.speed, OffersFile: f.offers, Moving: f.moving, Seed: f.seed,
-		RealDocker: f.docker, HardMaxHours: f.hardMax, Reconciler: f.reconciler,
+		HardMaxHours: f.hardMax, Reconciler: f.reconciler,
 	}
 	if f.templates {
 		opts.Templates = sandbox.BuiltinTemplates()

@@ -14,12 +14,7 @@ import (
 const podmanAPI = "1.41"
 
 // podman is the release of the Podman that the engine plays, "" for Docker.
-func (e *Engine) podman() string {
-	if e.docker != nil {
-		return ""
-	}
-	return e.facts().Podman
-}
+func (e *Engine) podman() string { return e.facts().Podman }
 
 // podmanHeaders are what Podman's service says of itself on every answer.
 func podmanHeaders(release string) map[string]string {

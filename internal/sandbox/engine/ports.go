@@ -142,15 +142,6 @@ func (e *Engine) unpublish(ports []*publishedPort) {
 	}
 }
 
-// takePorts takes the container's ports away from it.
-func (c *container) takePorts() []*publishedPort {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ports := c.ports
-	c.ports = nil
-	return ports
-}
-
 // forward is docker-proxy: the connection is accepted first, and closed when
 // nothing listens in the container.
 func (p *publishedPort) forward(e *Engine, own machinefs.Root, outside net.Conn) {

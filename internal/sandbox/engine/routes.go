@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -35,11 +34,7 @@ type route func(w http.ResponseWriter, req *http.Request) error
 
 func (e *Engine) mux() http.Handler {
 	mux := http.NewServeMux()
-	table := e.table()
-	if e.docker != nil {
-		maps.Copy(table, e.docker.routes())
-	}
-	for pattern, handle := range table {
+	for pattern, handle := range e.table() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
 			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
 			if err := handle(w, req); err != nil {
@@ -104,10 +99,7 @@ func (e *Engine) setHeaders(h http.Header) {
 
 // apiVersion is the newest API version that the engine speaks.
 func (e *Engine) apiVersion() string {
-	switch {
-	case e.docker != nil:
-		return e.docker.api
-	case e.podman() != "":
+	if e.podman() != "" {
 		return podmanAPI
 	}
 	return apiVersion

@@ -20,8 +20,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// place is where a server runs: a machine, a container on one, or (for an image
-// on a real container engine) anywhere.
+// place is where a server runs: a machine, a container on one, or anywhere.
 type place struct {
 	env     map[string]string
 	root    machinefs.Root // "" where there is no machine
