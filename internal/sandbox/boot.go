@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -39,7 +40,7 @@ func applyFact(f *machinefs.Facts, r Rule) bool {
 		if v, ok := r.Value.(string); ok {
 			f.DriverVersion = v
 		}
-		f.CUDAVersion = cudaOf(f.DriverVersion)
+		f.CUDAVersion = facts.CUDA(f.DriverVersion)
 	case MemoryHeld:
 		f.GPUs = slices.Clone(f.GPUs)
 		for i := range f.GPUs {
@@ -97,7 +98,7 @@ func (c *cloud) starting(inst *instance) {
 }
 
 // boot lets the machine come up and does to it what its faults say.
-func (c *cloud) boot(inst *instance, facts machinefs.Facts, rules []Rule) {
+func (c *cloud) boot(inst *instance, machine machinefs.Facts, rules []Rule) {
 	wait := time.Duration(inst.offer.Machine.Boot)
 	for _, r := range rules {
 		switch r.Fault {
@@ -105,7 +106,7 @@ func (c *cloud) boot(inst *instance, facts machinefs.Facts, rules []Rule) {
 			return
 		case BootsLate:
 			wait += r.length(5 * time.Minute)
-			c.driverLater(inst, facts, r.length(5*time.Minute))
+			c.driverLater(inst, machine, r.length(5*time.Minute))
 		case RefuseKey:
 			if r.length(0) == 0 {
 				inst.host.RefuseKeys(true)
@@ -126,8 +127,8 @@ func (c *cloud) boot(inst *instance, facts machinefs.Facts, rules []Rule) {
 }
 
 // driverLater postpones a driver that is being built: it starts when the machine has booted.
-func (c *cloud) driverLater(inst *instance, facts machinefs.Facts, by time.Duration) {
-	if facts.Driver != machinefs.DriverBuilding {
+func (c *cloud) driverLater(inst *instance, machine machinefs.Facts, by time.Duration) {
+	if machine.Driver != machinefs.DriverBuilding {
 		return
 	}
 	_ = inst.host.SetFacts(func(f *machinefs.Facts) { f.DriverReadyAt = f.DriverReadyAt.Add(c.clock.real(by)) })

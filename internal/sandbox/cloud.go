@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -68,18 +69,6 @@ var (
 // destroyLatency is how long a request to destroy waits for the cloud's rate
 // limit. A service that gives up meanwhile has destroyed nothing.
 const destroyLatency = 1500 * time.Millisecond
-
-// createLatency is how long a cloud keeps the service waiting for a machine.
-func createLatency(cloud string) time.Duration {
-	switch cloud {
-	case TensorDock:
-		return 12 * time.Second
-	case BlueLobster:
-		return 40 * time.Second
-	default:
-		return 200 * time.Millisecond
-	}
-}
 
 // instance is one machine as its cloud sees it, and the truth about what bills.
 type instance struct {
@@ -159,18 +148,15 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 		inst.price = round4(offer.PricePerHour * terms.factor)
 	}
 	boot := c.faults.Event(EventBoot, about)
-	facts := offer.facts(c.clock.speed)
-	if offer.Provider == VastAI && req.diskGB > 0 {
-		facts.DiskGB, facts.DiskFreeGB = req.diskGB, max(req.diskGB-10, 0) // the one cloud that honours it
-	}
-	c.bootFacts(&facts, offer, boot)
-	if facts.Container {
-		applyStart(&facts.VLLM, c.faults.Event(EventContainer, about))
+	machine := offer.facts(c.clock.speed, req.diskGB)
+	c.bootFacts(&machine, offer, boot)
+	if machine.Container {
+		applyStart(&machine.VLLM, c.faults.Event(EventContainer, about))
 	}
 	began := time.Now()
 	var err error
 	inst.host, err = c.start(hostRequest{
-		ID: c.machineName(), Facts: facts, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
+		ID: c.machineName(), Facts: machine, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
 	})
 	if err != nil {
 		c.market.Return(req.offerID, inst.id)
@@ -184,7 +170,7 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 	c.byID[inst.id] = inst
 	c.mu.Unlock()
 	c.log.Info("rented", "session", inst.session, "offer", offer.ID, "price_per_hour", inst.price)
-	c.work.Go(func() { c.boot(inst, facts, boot) })
+	c.work.Go(func() { c.boot(inst, machine, boot) })
 	return inst, nil
 }
 
@@ -200,7 +186,8 @@ type terms struct {
 
 // createTerms returns what faults change about a rental.
 func (c *cloud) createTerms(req createRequest, about subject) terms {
-	changed := terms{factor: 1, wait: createLatency(req.cloudName)}
+	order, _ := facts.FindCloud(req.cloudName) // the offer is one of a known cloud
+	changed := terms{factor: 1, wait: order.Create.Duration()}
 	for _, r := range c.faults.Event(EventCreate, about) {
 		switch r.Fault {
 		case Delay:

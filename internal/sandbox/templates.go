@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 // Template is a Vast.ai template as the service answers it.
@@ -30,23 +32,20 @@ type Template struct {
 // BuiltinTemplates are a few templates for Options.Templates. Without any the
 // sandbox answers as a service that has no cloud with templates: with 500.
 func BuiltinTemplates() []Template {
-	made := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
-	return []Template{
-		{
-			ID: 141893, HashID: "4e17788f74f075dd9aab7d0d4427968f", Name: "vLLM", Image: "vllm/vllm-openai", Tag: "v0.33.0",
-			RunType: "ssh", UseSSH: true, SSHDirect: true, Recommended: true, RecommendedDisk: 60, CreatedAt: made, Count: 4121,
-			MinCUDA: 13,
-		},
-		{
-			ID: 62897, HashID: "661d064bbda1f2a133816b6d55da07c3", Name: "NVIDIA CUDA", Image: "vastai/base-image", Tag: "cuda-12.8",
-			RunType: "ssh", UseSSH: true, Recommended: true, RecommendedDisk: 16, CreatedAt: made, Count: 18230, MinCUDA: 12.8,
-		},
-		{
-			ID: 173402, HashID: "a8a44c7363cbca20056020397e3bf072", Name: "Text Generation Inference 80 GB", RunType: "args",
-			Image: "ghcr.io/huggingface/text-generation-inference", Tag: "3.3", RecommendedDisk: 200, CreatedAt: made, Count: 77,
-			MinVRAMGB: 80,
-		},
+	cloud, _ := facts.FindCloud(VastAI)
+	var listed []struct {
+		Template
+
+		MinVRAMGB int     `json:"min_vram_gb"`
+		MinCUDA   float64 `json:"min_cuda"`
 	}
+	_ = facts.Decode(cloud.Templates, &listed) // TestTheBuiltinMarket shows that they can be read
+	templates := make([]Template, 0, len(listed))
+	for _, t := range listed {
+		t.Template.MinVRAMGB, t.Template.MinCUDA = t.MinVRAMGB, t.MinCUDA
+		templates = append(templates, t.Template)
+	}
+	return templates
 }
 
 func (t Template) fits(o listedOffer) bool {

@@ -8,18 +8,18 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 // How the service verifies that SSH answers.
 const (
-	verifyTimeout    = 8 * time.Minute
-	firstPoll        = 15 * time.Second
-	slowestPoll      = time.Minute
-	stabilityPoll    = 5 * time.Second // between two logins at Blue Lobster
-	authFailuresEnd  = 3
-	loginTimeout     = 10 * time.Second // real time: it is a real connection
-	tensorDockDelay  = 90 * time.Second
-	blueLobsterDelay = 60 * time.Second
+	verifyTimeout   = 8 * time.Minute
+	firstPoll       = 15 * time.Second
+	slowestPoll     = time.Minute
+	stabilityPoll   = 5 * time.Second // between two logins, where a cloud takes two
+	authFailuresEnd = 3
+	loginTimeout    = 10 * time.Second // real time: it is a real connection
 )
 
 // verify logs in until it works or the time is up, and then rents a replacement
@@ -32,14 +32,11 @@ func (s *service) verify(row session, key ssh.Signer, req createSession) {
 }
 
 func (s *service) verifySSH(row session, key ssh.Signer) {
-	delay, needed := map[string]time.Duration{TensorDock: tensorDockDelay, BlueLobster: blueLobsterDelay}[row.provider], 1
-	if row.provider == BlueLobster {
-		needed = 2
-	}
-	if s.clock.Sleep(s.life, delay) != nil {
+	cloud, _ := facts.FindCloud(row.provider)
+	if s.clock.Sleep(s.life, cloud.FirstLogin.Duration()) != nil {
 		return
 	}
-	v := &verification{id: row.id, key: key, needed: needed, pause: s.interval}
+	v := &verification{id: row.id, key: key, needed: cloud.Logins, pause: s.interval}
 	deadline := s.clock.Elapsed() + row.sshTimeout
 	for {
 		poll := s.clock.Elapsed() + v.pause
