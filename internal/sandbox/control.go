@@ -47,7 +47,7 @@ GET  /sandbox/machines/SESSION/commands  every command line that ran on the mach
 `
 
 func (s *Sandbox) getHelp(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
-	writeText(w, controlHelp+faultHelp+failureHelp())
+	writeText(w, controlHelp+faultHelp())
 }
 
 func writeText(w http.ResponseWriter, text string) {

@@ -194,14 +194,14 @@ func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
 	if inst == nil || inst.alive.Err() != nil {
 		return fmt.Errorf("session %s: %w", sessionID, ErrNoMachine)
 	}
-	rule := Rule{Route: EventBoot, Nth: 0, Fault: fault, Value: value}
-	if rule.validate() != nil {
-		rule.Route = EventContainer
+	struck, err := Rule{Route: EventBoot, Fault: fault, Value: value}.read()
+	if _, atBoot := findFault(EventBoot, fault); !atBoot {
+		struck, err = Rule{Route: EventContainer, Fault: fault, Value: value}.read()
 	}
-	if err := rule.validate(); err != nil {
+	if err != nil {
 		return err
 	}
-	return s.cloud.strike(inst, rule)
+	return s.cloud.strike(inst, struck)
 }
 
 func (s *Sandbox) requestID() string { return uuid.NewString() }
