@@ -116,8 +116,8 @@ var requestFaults = []faultRow{
 	},
 	{
 		place: anyRoute, fault: Status,
-		value: answers(answer{Status: 500}, `500, or {"status", "retry_after", "error", "after"}; retry_after is seconds, `+
-			`"date:30s", "nonsense", "day" or the header's text`),
+		value: answers(answer{Status: 500}, `500, or {"status", "retry_after", "error", "after"};
+                      retry_after is seconds, "date:30s", "nonsense", "day" or the header's text`),
 		help: "answer this instead",
 		random: []any{
 			500, 502, 503, 504,
@@ -188,8 +188,7 @@ var requestFaults = []faultRow{
 	{
 		place: anyRoute, fault: OffersGone, value: lasts(0, ""), help: "an inventory without offers",
 		before: func(x *exchange, _ value) bool {
-			writeJSON(x.w, http.StatusOK, map[string]any{"offers": []any{}, "count": 0, "total": 0})
-			return true
+			return writeJSON(x.w, http.StatusOK, map[string]any{"offers": []any{}, "count": 0, "total": 0}) == nil
 		},
 	},
 }

@@ -103,7 +103,7 @@ type Sandbox struct {
 	*service
 	*estate
 	serviceRoutes []route
-	controls      []route
+	controlRoutes []route
 	port          *servicePort
 	requests      inFlight
 	limit         rateLimit

@@ -68,7 +68,10 @@ func (e *estate) open(address string) (*Sandbox, error) {
 		random: e.random(2 + len(e.services)), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
 	}}
 	s.shut = s.closePort
-	s.serviceRoutes, s.controls = s.routes(), s.controlRoutes()
+	s.serviceRoutes = s.routes()
+	for _, c := range s.controls() {
+		s.controlRoutes = append(s.controlRoutes, c.route)
+	}
 	var err error
 	if s.port, err = listen(s.life, address, s); err != nil {
 		return nil, err

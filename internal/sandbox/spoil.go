@@ -33,7 +33,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "request_id", id, "duration", time.Since(started))
 	}()
 	if strings.HasPrefix(r.URL.Path, "/sandbox/") {
-		serve(s.controls, w, r)
+		serve(s.controlRoutes, w, r)
 		return
 	}
 	struck := s.struck(r)
@@ -46,9 +46,10 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func serve(routes []route, w http.ResponseWriter, r *http.Request) {
-	handle, params := find(routes, r)
-	if handle != nil {
-		handle(w, r, params)
+	if handle := find(routes, r); handle != nil {
+		if err := handle(w, r); err != nil {
+			writeError(w, err)
+		}
 		return
 	}
 	if path, ok := strings.CutSuffix(r.URL.Path, "/"); ok && redirectWithoutSlash(routes, w, r, path) {
@@ -61,7 +62,7 @@ func serve(routes []route, w http.ResponseWriter, r *http.Request) {
 func redirectWithoutSlash(routes []route, w http.ResponseWriter, r *http.Request, path string) bool {
 	there := r.Clone(r.Context())
 	there.URL.Path, there.URL.RawPath = path, ""
-	if handle, _ := find(routes, there); handle == nil {
+	if find(routes, there) == nil {
 		return false
 	}
 	status := http.StatusTemporaryRedirect
@@ -156,23 +157,19 @@ func (l *rateLimit) allow(perSecond float64, now time.Time) bool {
 // claimSuccess answers a request to destroy with the words of a success.
 func (x *exchange) claimSuccess(value) bool {
 	if params, ok := matchPath("/api/v1/sessions/{id}/done", x.r.URL.Path); ok {
-		shutDown(x.w, params["id"])
-		return true
+		return shutDown(x.w, params["id"]) == nil
 	}
 	if params, ok := matchPath("/api/v1/sessions/{id}", x.r.URL.Path); ok && x.r.Method == http.MethodDelete {
-		destroyed(x.w, params["id"])
-		return true
+		return destroyed(x.w, params["id"]) == nil
 	}
 	return false
 }
 
 func (x *exchange) notReady(value) bool {
 	if x.r.URL.Path == "/ready" {
-		x.s.writeReady(x.w, false)
-	} else {
-		x.s.writeHealth(x.w, false)
+		return x.s.writeReady(x.w, false) == nil
 	}
-	return true
+	return x.s.writeHealth(x.w, false) == nil
 }
 
 func (x *exchange) brokenJSON(value) bool {

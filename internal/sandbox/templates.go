@@ -61,10 +61,9 @@ func (s *service) templatesMissing() error {
 		"template provider not available: provider not found: vastai (does not support templates)")
 }
 
-func (s *service) listTemplates(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) listTemplates(w http.ResponseWriter, r *http.Request) error {
 	if err := s.templatesMissing(); err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
 	q := r.URL.Query()
 	has := func(text, part string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(part)) }
@@ -75,7 +74,7 @@ func (s *service) listTemplates(w http.ResponseWriter, r *http.Request, _ map[st
 			list = append(list, t)
 		}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"templates": list, "count": len(list)})
+	return writeJSON(w, http.StatusOK, map[string]any{"templates": list, "count": len(list)})
 }
 
 func (s *service) template(hash string) (Template, bool) {
@@ -86,24 +85,21 @@ func (s *service) template(hash string) (Template, bool) {
 	return s.templates[i], true
 }
 
-func (s *service) getTemplate(w http.ResponseWriter, _ *http.Request, params map[string]string) {
+func (s *service) getTemplate(w http.ResponseWriter, r *http.Request) error {
 	if err := s.templatesMissing(); err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	t, found := s.template(params["id"])
+	t, found := s.template(r.PathValue("id"))
 	if !found {
-		writeError(w, refuse(http.StatusNotFound, "template not found"))
-		return
+		return refuse(http.StatusNotFound, "template not found")
 	}
-	writeJSON(w, http.StatusOK, t)
+	return writeJSON(w, http.StatusOK, t)
 }
 
-func (s *service) compatibleTemplates(w http.ResponseWriter, _ *http.Request, params map[string]string) {
-	offer, found := s.inventory.Get(params["id"])
+func (s *service) compatibleTemplates(w http.ResponseWriter, r *http.Request) error {
+	offer, found := s.inventory.Get(r.PathValue("id"))
 	if !found {
-		writeError(w, refuse(http.StatusNotFound, "offer not found: %s", reflected(params["id"])))
-		return
+		return refuse(http.StatusNotFound, "offer not found: %s", reflected(r.PathValue("id")))
 	}
 	list := []map[string]string{}
 	body := map[string]any{"offer_id": offer.ID}
@@ -111,8 +107,7 @@ func (s *service) compatibleTemplates(w http.ResponseWriter, _ *http.Request, pa
 		body["provider"], body["note"] = offer.Provider, "templates are only available for Vast.ai offers"
 	} else {
 		if err := s.templatesMissing(); err != nil {
-			writeError(w, err)
-			return
+			return err
 		}
 		body["gpu_type"], body["vram_gb"] = offer.GPUType, offer.VRAMGB
 		for _, t := range s.templates {
@@ -122,7 +117,7 @@ func (s *service) compatibleTemplates(w http.ResponseWriter, _ *http.Request, pa
 		}
 	}
 	body["compatible_templates"], body["count"] = list, len(list)
-	writeJSON(w, http.StatusOK, body)
+	return writeJSON(w, http.StatusOK, body)
 }
 
 // filterByTemplate narrows a listing to what a template needs.

@@ -1,11 +1,10 @@
 package engine
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,7 +85,7 @@ func (e *Engine) list(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit, _ := atoi(first(req.URL.Query().Get("limit"), "0"))
+	limit, _ := strconv.Atoi(cmp.Or(req.URL.Query().Get("limit"), "0"))
 	everything := flag(req, "all") || limit > 0 || wanted["status"] != nil
 	list := []containertypes.Summary{}
 	for _, c := range e.all() {
@@ -108,7 +107,7 @@ func (f filters) matchContainer(c *container, s state) bool {
 		f.any("name", func(v string) bool { return matchName(v, name) }) &&
 		f.any("id", func(v string) bool { return strings.HasPrefix(c.id, v) }) &&
 		f.any("status", func(v string) bool { return v == string(s.Status) }) &&
-		f.any("exited", func(v string) bool { return s.Status == containertypes.StateExited && v == itoa(s.ExitCode) }) &&
+		f.any("exited", func(v string) bool { return s.Status == containertypes.StateExited && v == strconv.Itoa(s.ExitCode) }) &&
 		f.any("ancestor", func(v string) bool { return parseRef(v).String() == c.image.ref.String() || v == c.image.ref.name })
 }
 
@@ -225,17 +224,3 @@ func parseSignal(text string) (syscall.Signal, error) {
 	}
 	return 0, refusal(http.StatusBadRequest, "invalid signal: %s", text)
 }
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
-func itoa(n int) string                         { return strconv.Itoa(n) }
-func atoi(text string) (int, error)             { return strconv.Atoi(text) }
-func encode(w http.ResponseWriter, v any) error { return json.NewEncoder(w).Encode(v) }
-func isMissing(err error) bool                  { return os.IsNotExist(err) }

@@ -237,7 +237,7 @@ func writeFrame(w io.Writer, tty, timestamps bool, entry logEntry) error {
 // when out fails: then nobody reads any more.
 func (c *container) copyLog(ctx context.Context, q logQuery, out func(logEntry) error) error {
 	file, err := os.Open(c.output.path)
-	if isMissing(err) {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {

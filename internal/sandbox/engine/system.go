@@ -2,7 +2,6 @@ package engine
 
 import (
 	"net/http"
-	"runtime"
 	"sync"
 	"time"
 
@@ -21,62 +20,30 @@ func (e *Engine) ping(w http.ResponseWriter, req *http.Request) error {
 }
 
 func (e *Engine) version(w http.ResponseWriter, _ *http.Request) error {
-	if release := e.podman(); release != "" {
-		return podmanVersion(w, release)
-	}
-	const kernel, built = "6.8.0-79-generic", "2025-09-03T20:58:05.000000000+00:00"
-	component := func(name, version, commit string) map[string]any {
-		return map[string]any{"Name": name, "Version": version, "Details": map[string]string{"GitCommit": commit}}
-	}
-	details := map[string]string{
-		"ApiVersion": apiVersion, "MinAPIVersion": minAPIVersion, "Arch": runtime.GOARCH, "BuildTime": built,
-		"Experimental": "false", "GitCommit": "249d679", "GoVersion": runtime.Version(), "KernelVersion": kernel, "Os": "linux",
-	}
-	return writeJSON(w, http.StatusOK, map[string]any{
-		"Platform": map[string]string{"Name": "Docker Engine - Community"}, "Version": engineVersion,
-		"ApiVersion": apiVersion, "MinAPIVersion": minAPIVersion, "GitCommit": "249d679", "GoVersion": runtime.Version(),
-		"Os": "linux", "Arch": runtime.GOARCH, "KernelVersion": kernel, "BuildTime": built,
-		"Components": []any{
-			map[string]any{"Name": "Engine", "Version": engineVersion, "Details": details},
-			component("containerd", "v1.7.28", "b98a3aa"), component("runc", "1.3.0", "4ca628d"),
-		},
-	})
+	return writeJSON(w, http.StatusOK, e.self().Version)
 }
 
 func (e *Engine) info(w http.ResponseWriter, _ *http.Request) error {
-	facts := e.facts()
-	info := system.Info{
-		ID: "5f0c2f5e-7d1c-4f4b-9d3e-sandbox", Driver: "overlay2", LoggingDriver: "json-file", CgroupDriver: "systemd", CgroupVersion: "2",
-		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true,
-		PidsLimit: true, IPv4Forwarding: true,
-		KernelVersion: "6.8.0-79-generic", OperatingSystem: "Ubuntu 22.04.5 LTS", OSVersion: "22.04", OSType: "linux", Architecture: "x86_64",
-		NCPU: 16, MemTotal: 128 << 30, DockerRootDir: "/var/lib/docker", Name: "sandbox", ServerVersion: engineVersion,
-		SystemTime: timestamp(time.Now()), DefaultRuntime: "runc", CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
-		Runtimes: map[string]system.RuntimeWithStatus{"runc": {}, "io.containerd.runc.v2": {}},
-		Labels:   []string{}, SecurityOptions: []string{"name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"}, InitBinary: "docker-init",
+	machine, info := e.facts(), e.self().Info
+	if machine.Podman == "" { // which tells nothing of GPUs
+		if runtimes, ok := info["Runtimes"].(map[string]any); ok && hasNVIDIARuntime(machine) {
+			runtimes["nvidia"] = system.Runtime{Path: "nvidia-container-runtime"}
+		}
+		if !machine.NoGPURuntime {
+			info["DiscoveredDevices"] = []system.DeviceInfo{{Source: "cdi", ID: cdiPrefix + "all"}}
+		}
 	}
-	info.Runtimes["runc"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
-	info.Runtimes["io.containerd.runc.v2"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
-	if hasNVIDIARuntime(facts) {
-		info.Runtimes["nvidia"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "nvidia-container-runtime"}}
-	}
-	if !facts.NoGPURuntime {
-		info.DiscoveredDevices = []system.DeviceInfo{{Source: "cdi", ID: cdiPrefix + "all"}}
-	}
-	if release := e.podman(); release != "" {
-		info = podmanInfo(release)
-	}
-	for _, c := range e.all() {
-		info.Containers++
+	containers, running := e.all(), 0
+	for _, c := range containers {
 		if c.snapshot().Running {
-			info.ContainersRunning++
-		} else {
-			info.ContainersStopped++
+			running++
 		}
 	}
 	e.mu.Lock()
-	info.Images = len(e.local)
+	info["Images"] = len(e.local)
 	e.mu.Unlock()
+	info["Containers"], info["ContainersRunning"], info["ContainersStopped"] = len(containers), running, len(containers)-running
+	info["SystemTime"] = timestamp(time.Now())
 	return writeJSON(w, http.StatusOK, info)
 }
 
