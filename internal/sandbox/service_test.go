@@ -83,11 +83,7 @@ func TestAClientThatHangsUpOnPostLeavesARow(t *testing.T) {
 	waitFor(t, "the row", func() bool { return len(c.s.sessions.List(func(session) bool { return true })) == 1 })
 	hangUp()
 	<-post
-	waitFor(t, "the request to end", func() bool {
-		c.s.requests.mu.Lock()
-		defer c.s.requests.mu.Unlock()
-		return c.s.requests.n == 0
-	})
+	c.s.requests.all.Wait()
 	id := c.s.sessions.List(func(session) bool { return true })[0].id
 	c.advance(9 * time.Minute)
 	if got := c.status(id); got != statusProvisioning {
