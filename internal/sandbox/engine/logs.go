@@ -248,8 +248,8 @@ func (c *container) copyLog(ctx context.Context, q logQuery, out func(logEntry) 
 	for {
 		// Looked at before reading: what is written later closes these channels.
 		changed, closed := c.output.watch()
+		stateChanged := c.watchState() // before the state: a change after it closes this channel
 		running := c.snapshot().Running
-		stateChanged := c.watchState()
 		if feed.drain() != nil || !q.follow || !running || closed {
 			return nil
 		}
