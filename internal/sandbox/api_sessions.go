@@ -32,7 +32,7 @@ func (s *service) postSession(w http.ResponseWriter, r *http.Request) error {
 		Session session `json:"session"`
 		Key     string  `json:"ssh_private_key"`
 		Retries int     `json:"retries_attempted,omitempty"`
-	}{row, key, row.retryCount})
+	}{row, key, row.RetryCount})
 }
 
 func (s *service) listSessions(w http.ResponseWriter, r *http.Request) error {
@@ -47,8 +47,8 @@ func (s *service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	}
 	consumer, status, provider := q.Get("consumer_id"), q.Get("status"), q.Get("provider")
 	rows := s.sessions.List(func(row session) bool {
-		return (consumer == "" || row.consumer == consumer) && (status == "" || row.status == status) &&
-			(provider == "" || row.provider == provider)
+		return (consumer == "" || row.Consumer == consumer) && (status == "" || row.Status == status) &&
+			(provider == "" || row.Provider == provider)
 	})
 	if limit > 0 {
 		rows = rows[:min(limit, len(rows))]
@@ -69,15 +69,15 @@ func (s *service) getDiagnostics(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if row.status != statusRunning {
+	if row.Status != statusRunning {
 		return refuse(http.StatusBadRequest, "session is not running; diagnostics only available for running sessions")
 	}
 	now := s.clock.Now()
 	return writeJSON(w, http.StatusOK, map[string]any{
-		"session_id": row.id, "status": row.status, "provider": row.provider, "gpu_type": row.gpuType, "gpu_count": row.gpuCount,
-		"ssh_host": row.host, "ssh_port": row.port, "ssh_user": row.user, "created_at": row.created, "expires_at": row.expires,
-		"uptime": hoursAndMinutes(now.Sub(row.created)), "time_to_expiry": hoursAndMinutes(row.expires.Sub(now)),
-		"ssh_available": row.host != "" && row.port > 0,
+		"session_id": row.ID, "status": row.Status, "provider": row.Provider, "gpu_type": row.GPUType, "gpu_count": row.GPUCount,
+		"ssh_host": row.Host, "ssh_port": row.Port, "ssh_user": row.User, "created_at": row.Created, "expires_at": row.Expires,
+		"uptime": hoursAndMinutes(now.Sub(row.Created)), "time_to_expiry": hoursAndMinutes(row.Expires.Sub(now)),
+		"ssh_available": row.Host != "" && row.Port > 0,
 		"note": "Full SSH diagnostics (GPU status, health checks) require client-side SSH access." +
 			" The private key is not stored server-side for security.",
 	})
@@ -149,7 +149,7 @@ func (s *service) about(path string, body createSession) subject {
 		switch part {
 		case "sessions":
 			if row, err := s.sessions.Get(parts[i+1]); err == nil {
-				return subject{offer: row.offer, consumer: row.consumer}
+				return subject{offer: row.offer, consumer: row.Consumer}
 			}
 		case "inventory":
 			return subject{offer: parts[i+1]}

@@ -313,7 +313,7 @@ func TestCreateFaults(t *testing.T) {
 				t.Errorf("%d %s", r.status, r.text)
 			}
 			rows := c.s.sessions.List(func(session) bool { return true })
-			if len(rows) != 1 || rows[0].status != statusFailed || len(c.s.Ledger().Rentals) != 0 {
+			if len(rows) != 1 || rows[0].Status != statusFailed || len(c.s.Ledger().Rentals) != 0 {
 				t.Errorf("rows %+v, ledger %v", rows, c.s.Ledger())
 			}
 		})

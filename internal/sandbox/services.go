@@ -98,7 +98,7 @@ func (s *Sandbox) Wipe() {
 // addressChanged writes a machine's new address where a service has the old.
 func (e *estate) addressChanged(inst *instance) {
 	if row, s := e.row(inst.session); s != nil {
-		row.host, row.port = inst.host.Host(), inst.host.Port()
+		row.Host, row.Port = inst.host.Host(), inst.host.Port()
 		s.sessions.Update(row)
 	}
 }
@@ -144,8 +144,8 @@ func (s *Sandbox) AddEnded(consumer string, n int, first time.Time) {
 	for i := range n {
 		created := first.Add(time.Duration(i) * time.Second).UTC()
 		s.sessions.Create(session{
-			id: uuid.NewString(), consumer: consumer, provider: VastAI, gpuType: "RTX 4090", gpuCount: 1, status: statusStopped,
-			workload: "llm_vllm", hours: 1, price: 0.4, created: created, expires: created.Add(time.Hour), stopped: created.Add(time.Hour),
+			ID: uuid.NewString(), Consumer: consumer, Provider: VastAI, GPUType: "RTX 4090", GPUCount: 1, Status: statusStopped,
+			Workload: "llm_vllm", Hours: 1, Price: 0.4, Created: created, Expires: created.Add(time.Hour), stopped: created.Add(time.Hour),
 		}, false)
 	}
 }

@@ -123,12 +123,13 @@ func (r Root) portSocket(port int) string {
 // and the end of either direction by itself, as protocols with one need it.
 func Join(a, b io.ReadWriter) {
 	var both sync.WaitGroup
-	both.Go(func() { passOn(a, b) })
-	both.Go(func() { passOn(b, a) })
+	both.Go(func() { PassOn(a, b) })
+	both.Go(func() { PassOn(b, a) })
 	both.Wait()
 }
 
-func passOn(to io.Writer, from io.Reader) {
+// PassOn passes on what a stream says to another, and its end.
+func PassOn(to io.Writer, from io.Reader) {
 	_, _ = io.Copy(to, from) // either end may break off
 	switch to := to.(type) {
 	case interface{ CloseWrite() error }:
