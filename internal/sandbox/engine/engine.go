@@ -61,6 +61,8 @@ type Engine struct {
 	end    context.CancelFunc
 	tasks  sync.WaitGroup // goroutines of the engine and requests under way
 	events broadcaster
+	// hanging is shut while the engine hangs.
+	hanging machinefs.Gate
 
 	mu         sync.Mutex
 	closed     bool
@@ -75,7 +77,6 @@ type Engine struct {
 }
 
 type faults struct {
-	resumed  chan struct{} // not nil while hanging; closed by Hang(false)
 	failPull string
 	failLogs string
 	slowPull time.Duration
@@ -114,10 +115,12 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer e.tasks.Done()
-	if !e.waitWhileHanging(req.Context()) {
-		return
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
+	if e.hanging.Pass(ctx.Done()) {
+		e.routes.ServeHTTP(w, req)
 	}
-	e.routes.ServeHTTP(w, req)
 }
 
 // enter counts a task in, unless the engine is closed.
@@ -144,24 +147,6 @@ func (e *Engine) background(f func()) bool {
 	return true
 }
 
-func (e *Engine) waitWhileHanging(ctx context.Context) bool {
-	for {
-		e.mu.Lock()
-		resumed := e.faults.resumed
-		e.mu.Unlock()
-		if resumed == nil {
-			return true
-		}
-		select {
-		case <-resumed:
-		case <-ctx.Done():
-			return false
-		case <-e.life.Done():
-			return false
-		}
-	}
-}
-
 // Close kills every process that the engine started, by its process group, and
 // returns when all of them and all requests have ended. Close the server that the
 // engine is mounted on first, so that no answer waits for a client that does not
@@ -181,17 +166,7 @@ func (e *Engine) Close() {
 
 // Hang makes the engine accept requests and not answer them, until Hang(false).
 // Requests under way go on.
-func (e *Engine) Hang(hang bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case hang && e.faults.resumed == nil:
-		e.faults.resumed = make(chan struct{})
-	case !hang && e.faults.resumed != nil:
-		close(e.faults.resumed)
-		e.faults.resumed = nil
-	}
-}
+func (e *Engine) Hang(hang bool) { e.hanging.Shut(hang) }
 
 // FailPull makes every pull break off half-way with that message; "" ends it.
 func (e *Engine) FailPull(message string) {

@@ -38,10 +38,10 @@ func TestAContainersWholeLife(t *testing.T) {
 	if strings.Contains(r.commands(), "sk-secret") || !strings.Contains(r.commands(), "vllm serve "+testModel) {
 		t.Errorf("commands: %s", r.commands())
 	}
-	stdout, stderr := r.logs(id, everything)
-	if !strings.Contains(stdout, "Model loading took") || !strings.Contains(stderr, "Application startup complete.") {
-		t.Errorf("stdout:\n%s\nstderr:\n%s", stdout, stderr)
-	}
+	r.eventually("the log of the start", func() bool { // the engine reads it while the server answers already
+		stdout, stderr := r.logs(id, everything)
+		return strings.Contains(stdout, "Model loading took") && strings.Contains(stderr, "Application startup complete.")
+	})
 	checkServerAnswers(t, r.web(18000))
 	if _, err := r.docker.ContainerStop(r.ctx(), id, client.ContainerStopOptions{}); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestAContainersWholeLife(t *testing.T) {
 	if stopped.Status != container.StateExited || stopped.ExitCode != 0 || stopped.Running || !gone(pid) {
 		t.Errorf("stopped: %+v", stopped)
 	}
-	if _, stderr = r.logs(id, everything); !strings.Contains(stderr, "Application shutdown complete.") {
+	if _, stderr := r.logs(id, everything); !strings.Contains(stderr, "Application shutdown complete.") {
 		t.Errorf("no clean end in:\n%s", stderr)
 	}
 	if _, err := r.docker.ContainerRemove(r.ctx(), id, client.ContainerRemoveOptions{}); err != nil {

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"maps"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/system"
 )
 
@@ -55,21 +57,12 @@ func timestamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// event is what /events tells of a container.
+// event is what /events tells of a container, with the fields of older releases.
 type event struct {
-	Type     string     `json:"Type"`
-	Action   string     `json:"Action"`
-	Actor    eventActor `json:"Actor"`
-	Scope    string     `json:"scope"`
-	Time     int64      `json:"time"`
-	TimeNano int64      `json:"timeNano"`
-	ID       string     `json:"id"`
-	Status   string     `json:"status"`
-}
+	events.Message
 
-type eventActor struct {
-	ID         string            `json:"ID"`
-	Attributes map[string]string `json:"Attributes"`
+	ID     string `json:"id"`
+	Status string `json:"status"`
 }
 
 // broadcaster hands events to whoever listens. A listener that does not keep up
@@ -79,7 +72,7 @@ type broadcaster struct {
 	listeners map[chan event]bool
 }
 
-func (b *broadcaster) subscribe() (events <-chan event, cancel func()) {
+func (b *broadcaster) subscribe() (told <-chan event, cancel func()) {
 	ch := make(chan event, 64)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,13 +101,11 @@ func (b *broadcaster) publish(ev event) {
 func (e *Engine) tell(c *container, action string, attributes map[string]string) {
 	now := time.Now()
 	all := map[string]string{"name": c.plainName(), "image": c.config.Image}
-	for name, value := range attributes {
-		all[name] = value
-	}
-	e.events.publish(event{
-		Type: "container", Action: action, Status: action, ID: c.id, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
-		Actor: eventActor{ID: c.id, Attributes: all},
-	})
+	maps.Copy(all, attributes)
+	e.events.publish(event{ID: c.id, Status: action, Message: events.Message{
+		Type: events.ContainerEventType, Action: events.Action(action), Actor: events.Actor{ID: c.id, Attributes: all},
+		Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
+	}})
 }
 
 func (e *Engine) streamEvents(w http.ResponseWriter, req *http.Request) error {
@@ -122,7 +113,7 @@ func (e *Engine) streamEvents(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	events, cancel := e.events.subscribe()
+	told, cancel := e.events.subscribe()
 	defer cancel()
 	out := newStream(w)
 	for {
@@ -131,8 +122,10 @@ func (e *Engine) streamEvents(w http.ResponseWriter, req *http.Request) error {
 			return nil
 		case <-e.life.Done():
 			return nil
-		case ev := <-events:
-			if wanted.any("event", func(v string) bool { return v == ev.Action }) && wanted.any("type", func(v string) bool { return v == ev.Type }) && wanted.any("container", func(v string) bool { return v == ev.ID || v == ev.Actor.Attributes["name"] }) {
+		case ev := <-told:
+			if wanted.any("event", func(v string) bool { return v == ev.Status }) &&
+				wanted.any("type", func(v string) bool { return v == string(ev.Type) }) &&
+				wanted.any("container", func(v string) bool { return v == ev.ID || v == ev.Actor.Attributes["name"] }) {
 				out.send(ev)
 			}
 		}

@@ -138,6 +138,12 @@ func Unrecorded() []byte {
 	return data
 }
 
+// Named is the file of the recorded failures' words that differ from run to run.
+func Named() []byte {
+	data, _ := files.ReadFile("vllm/named.json")
+	return data
+}
+
 func run(release, name string) (Run, bool) {
 	from, log := find(release, name+".log")
 	if from == "" {

@@ -54,7 +54,7 @@ type Machine struct {
 	hostname string
 	routes   []string
 	port     *port
-	frozen   gate
+	frozen   machinefs.Gate
 	refuse   atomic.Bool
 
 	ctx  context.Context //nolint:containedctx // the machine's own life, which Close ends
@@ -99,7 +99,6 @@ func play(root machinefs.Root, opts Options) (*Machine, error) {
 		conns: map[net.Conn]struct{}{},
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
-	m.frozen.init()
 	if m.facts.User == "" {
 		m.facts.User = "user"
 		if m.facts.Container {
