@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -44,16 +45,17 @@ func notFound(w http.ResponseWriter) {
 	_, _ = w.Write([]byte("404 page not found"))
 }
 
-// writeJSON answers with a body that JSON can hold.
-func writeJSON(w http.ResponseWriter, status int, body any) {
+// writeJSON answers with a body that JSON can hold. An error means that it can't: then
+// nothing has been answered.
+func writeJSON(w http.ResponseWriter, status int, body any) error {
 	data, err := json.Marshal(body)
-	if err != nil { // a programming error
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	if err != nil {
+		return err
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(data)
+	_, _ = w.Write(data) // the client has hung up
+	return nil
 }
 
 // writeError answers with the service's form of an error.
@@ -64,14 +66,12 @@ func writeError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &refused):
 		status = refused.status
-		for name, value := range refused.more {
-			body[name] = value
-		}
+		maps.Copy(body, refused.more)
 	case errors.Is(err, errNotFound):
 		status = http.StatusNotFound
 	}
 	body["error"], body["request_id"] = err.Error(), w.Header().Get(requestIDHeader)
-	writeJSON(w, status, body)
+	_ = writeJSON(w, status, body) // text and numbers
 }
 
 // readJSON decodes a request's body as the real service does: the first JSON
@@ -102,59 +102,56 @@ func reflected(id string) string {
 	return strings.ToValidUTF8(id, "")
 }
 
-func (s *service) getHealth(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
-	s.writeHealth(w, s.ready())
+func (s *service) getHealth(w http.ResponseWriter, _ *http.Request) error {
+	return s.writeHealth(w, s.ready())
 }
 
-func (s *service) writeHealth(w http.ResponseWriter, ready bool) {
+func (s *service) writeHealth(w http.ResponseWriter, ready bool) error {
 	status, word := http.StatusOK, "ok"
 	if !ready {
 		status, word = http.StatusServiceUnavailable, "unavailable"
 	}
-	writeJSON(w, status, struct {
+	return writeJSON(w, status, struct {
 		Status    string            `json:"status"`
 		Timestamp time.Time         `json:"timestamp"`
 		Services  map[string]string `json:"services"`
 	}{word, s.clock.Now(), map[string]string{"inventory": "ok", "lifecycle": "running", "ready": strconv.FormatBool(ready)}})
 }
 
-func (s *service) getReady(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
-	s.writeReady(w, s.ready())
+func (s *service) getReady(w http.ResponseWriter, _ *http.Request) error {
+	return s.writeReady(w, s.ready())
 }
 
-func (s *service) writeReady(w http.ResponseWriter, ready bool) {
+func (s *service) writeReady(w http.ResponseWriter, ready bool) error {
 	status := http.StatusOK
 	if !ready {
 		status = http.StatusServiceUnavailable
 	}
-	writeJSON(w, status, map[string]any{"ready": ready, "timestamp": s.clock.Now()})
+	return writeJSON(w, status, map[string]any{"ready": ready, "timestamp": s.clock.Now()})
 }
 
-func (s *service) getCosts(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) getCosts(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if id := q.Get("session_id"); id != "" {
 		if _, err := s.sessions.Get(id); err != nil {
-			writeError(w, refuse(http.StatusNotFound, "session not found: %s", reflected(id)))
-			return
+			return refuse(http.StatusNotFound, "session not found: %s", reflected(id))
 		}
-		writeJSON(w, http.StatusOK, map[string]any{"session_id": id, "total_cost": s.costs.Session(id), "currency": "USD"})
-		return
+		return writeJSON(w, http.StatusOK, map[string]any{"session_id": id, "total_cost": s.costs.Session(id), "currency": "USD"})
 	}
 	start, end, err := costPeriod(q, s.clock.Now())
 	if err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	writeJSON(w, http.StatusOK, s.costs.Summary(q.Get("consumer_id"), start, end))
+	return writeJSON(w, http.StatusOK, s.costs.Summary(q.Get("consumer_id"), start, end))
 }
 
-func (s *service) getCostSummary(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) getCostSummary(w http.ResponseWriter, r *http.Request) error {
 	now := s.clock.Now()
 	start := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
-	writeJSON(w, http.StatusOK, s.costs.Summary(r.URL.Query().Get("consumer_id"), start, start.AddDate(0, 1, 0)))
+	return writeJSON(w, http.StatusOK, s.costs.Summary(r.URL.Query().Get("consumer_id"), start, start.AddDate(0, 1, 0)))
 }
 
-func (s *service) getOfferHealth(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) getOfferHealth(w http.ResponseWriter, r *http.Request) error {
 	offers, types := s.health.Answer(r.URL.Query().Get("provider"), r.URL.Query().Get("gpu_type"))
-	writeJSON(w, http.StatusOK, map[string]any{"offers": offers, "gpu_types": types, "count": len(offers)})
+	return writeJSON(w, http.StatusOK, map[string]any{"offers": offers, "gpu_types": types, "count": len(offers)})
 }

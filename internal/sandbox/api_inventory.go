@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-func (s *service) listInventory(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) listInventory(w http.ResponseWriter, r *http.Request) error {
 	q := queryReader{values: r.URL.Query()}
 	f := offerFilter{
 		provider: q.text("provider"), gpuType: q.text("gpu_type"), location: q.text("location"),
@@ -22,29 +22,26 @@ func (s *service) listInventory(w http.ResponseWriter, r *http.Request, _ map[st
 	}
 	limit, offset := q.positive("limit"), q.count("offset")
 	if q.err != nil {
-		writeError(w, q.err)
-		return
+		return q.err
 	}
 	offers, known := s.inventory.List(f)
 	if !known {
-		writeError(w, refuse(http.StatusBadRequest, "provider not found: %s", f.provider))
-		return
+		return refuse(http.StatusBadRequest, "provider not found: %s", f.provider)
 	}
 	total := len(offers)
 	offers = offers[min(offset, total):]
 	if limit > 0 {
 		offers = offers[:min(limit, len(offers))]
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"offers": offers, "count": len(offers), "total": total})
+	return writeJSON(w, http.StatusOK, map[string]any{"offers": offers, "count": len(offers), "total": total})
 }
 
-func (s *service) getOffer(w http.ResponseWriter, _ *http.Request, params map[string]string) {
-	offer, found := s.inventory.Get(params["id"])
+func (s *service) getOffer(w http.ResponseWriter, r *http.Request) error {
+	offer, found := s.inventory.Get(r.PathValue("id"))
 	if !found {
-		writeError(w, refuse(http.StatusNotFound, "offer not found: %s", params["id"]))
-		return
+		return refuse(http.StatusNotFound, "offer not found: %s", r.PathValue("id"))
 	}
-	writeJSON(w, http.StatusOK, offer)
+	return writeJSON(w, http.StatusOK, offer)
 }
 
 // queryReader reads a listing's query. The first thing that is wrong is kept.
@@ -65,61 +62,36 @@ func (q *queryReader) refuse(name, must string, got any) {
 	}
 }
 
-func (q *queryReader) integer(name string) (int, bool) {
+// readQuery reads a number, 0 where there is none. ok says which ones may be.
+func readQuery[N int | float64](q *queryReader, name, kind string, parse func(string) (N, error), ok func(N) bool, must string) N {
 	text := q.text(name)
 	if text == "" {
-		return 0, false
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		q.refuse(name, "a valid integer", text)
-		return 0, false
-	}
-	return n, true
-}
-
-func (q *queryReader) count(name string) int {
-	n, _ := q.integer(name)
-	if n < 0 {
-		q.refuse(name, "non-negative", n)
 		return 0
 	}
+	n, err := parse(text)
+	switch {
+	case err != nil:
+		q.refuse(name, kind, text)
+	case !ok(n):
+		q.refuse(name, must, n)
+	}
 	return n
+}
+
+func parseFloat(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
+
+func (q *queryReader) count(name string) int {
+	return readQuery(q, name, "a valid integer", strconv.Atoi, func(n int) bool { return n >= 0 }, "non-negative")
 }
 
 func (q *queryReader) positive(name string) int {
-	n, given := q.integer(name)
-	if given && n <= 0 {
-		q.refuse(name, "positive", n)
-		return 0
-	}
-	return n
-}
-
-func (q *queryReader) number(name string) float64 {
-	text := q.text(name)
-	if text == "" {
-		return 0
-	}
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		q.refuse(name, "a valid number", text)
-	}
-	return n
+	return readQuery(q, name, "a valid integer", strconv.Atoi, func(n int) bool { return n > 0 }, "positive")
 }
 
 func (q *queryReader) amount(name string) float64 {
-	n := q.number(name)
-	if n < 0 {
-		q.refuse(name, "non-negative", n)
-	}
-	return n
+	return readQuery(q, name, "a valid number", parseFloat, func(n float64) bool { return n >= 0 }, "non-negative")
 }
 
 func (q *queryReader) share(name string) float64 {
-	n := q.number(name)
-	if n < 0 || n > 1 {
-		q.refuse(name, "between 0 and 1", n)
-	}
-	return n
+	return readQuery(q, name, "a valid number", parseFloat, func(n float64) bool { return n >= 0 && n <= 1 }, "between 0 and 1")
 }

@@ -8,20 +8,17 @@ import (
 	"time"
 )
 
-func (s *service) postSession(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) postSession(w http.ResponseWriter, r *http.Request) error {
 	var req createSession
 	if err := readJSON(w, r, "CreateSessionRequest", &req); err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
 	if err := req.validate(); err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
 	offer, found := s.inventory.Get(req.Offer)
 	if !found {
-		writeError(w, refuse(http.StatusNotFound, "offer not found: %s", reflected(req.Offer)))
-		return
+		return refuse(http.StatusNotFound, "offer not found: %s", reflected(req.Offer))
 	}
 	if req.AutoRetry && req.MaxRetries <= 0 {
 		req.MaxRetries = 3
@@ -29,63 +26,58 @@ func (s *service) postSession(w http.ResponseWriter, r *http.Request, _ map[stri
 	req.MaxRetries = min(req.MaxRetries, 5)
 	row, key, err := s.rent(r.Context(), req, offer, attempt{})
 	if err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	writeJSON(w, http.StatusCreated, struct {
+	return writeJSON(w, http.StatusCreated, struct {
 		Session session `json:"session"`
 		Key     string  `json:"ssh_private_key"`
 		Retries int     `json:"retries_attempted,omitempty"`
-	}{row, key, row.retryCount})
+	}{row, key, row.RetryCount})
 }
 
-func (s *service) listSessions(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	limit := 0
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 0)
 		if err != nil {
-			writeError(w, refuse(http.StatusBadRequest, "%s", err))
-			return
+			return refuse(http.StatusBadRequest, "%s", err)
 		}
 		limit = int(n)
 	}
 	consumer, status, provider := q.Get("consumer_id"), q.Get("status"), q.Get("provider")
 	rows := s.sessions.List(func(row session) bool {
-		return (consumer == "" || row.consumer == consumer) && (status == "" || row.status == status) &&
-			(provider == "" || row.provider == provider)
+		return (consumer == "" || row.Consumer == consumer) && (status == "" || row.Status == status) &&
+			(provider == "" || row.Provider == provider)
 	})
 	if limit > 0 {
 		rows = rows[:min(limit, len(rows))]
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"sessions": rows, "count": len(rows)})
+	return writeJSON(w, http.StatusOK, map[string]any{"sessions": rows, "count": len(rows)})
 }
 
-func (s *service) getSession(w http.ResponseWriter, _ *http.Request, params map[string]string) {
-	row, err := s.sessions.Get(params["id"])
+func (s *service) getSession(w http.ResponseWriter, r *http.Request) error {
+	row, err := s.sessions.Get(r.PathValue("id"))
 	if err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	writeJSON(w, http.StatusOK, row)
+	return writeJSON(w, http.StatusOK, row)
 }
 
-func (s *service) getDiagnostics(w http.ResponseWriter, _ *http.Request, params map[string]string) {
-	row, err := s.sessions.Get(params["id"])
+func (s *service) getDiagnostics(w http.ResponseWriter, r *http.Request) error {
+	row, err := s.sessions.Get(r.PathValue("id"))
 	if err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	if row.status != statusRunning {
-		writeError(w, refuse(http.StatusBadRequest, "session is not running; diagnostics only available for running sessions"))
-		return
+	if row.Status != statusRunning {
+		return refuse(http.StatusBadRequest, "session is not running; diagnostics only available for running sessions")
 	}
 	now := s.clock.Now()
-	writeJSON(w, http.StatusOK, map[string]any{
-		"session_id": row.id, "status": row.status, "provider": row.provider, "gpu_type": row.gpuType, "gpu_count": row.gpuCount,
-		"ssh_host": row.host, "ssh_port": row.port, "ssh_user": row.user, "created_at": row.created, "expires_at": row.expires,
-		"uptime": hoursAndMinutes(now.Sub(row.created)), "time_to_expiry": hoursAndMinutes(row.expires.Sub(now)),
-		"ssh_available": row.host != "" && row.port > 0,
+	return writeJSON(w, http.StatusOK, map[string]any{
+		"session_id": row.ID, "status": row.Status, "provider": row.Provider, "gpu_type": row.GPUType, "gpu_count": row.GPUCount,
+		"ssh_host": row.Host, "ssh_port": row.Port, "ssh_user": row.User, "created_at": row.Created, "expires_at": row.Expires,
+		"uptime": hoursAndMinutes(now.Sub(row.Created)), "time_to_expiry": hoursAndMinutes(row.Expires.Sub(now)),
+		"ssh_available": row.Host != "" && row.Port > 0,
 		"note": "Full SSH diagnostics (GPU status, health checks) require client-side SSH access." +
 			" The private key is not stored server-side for security.",
 	})
@@ -103,53 +95,48 @@ func hoursAndMinutes(d time.Duration) string {
 	return strconv.Itoa(int(d.Hours())) + "h " + minutes
 }
 
-func (s *service) deleteSession(w http.ResponseWriter, r *http.Request, params map[string]string) {
-	id := params["id"]
+func (s *service) deleteSession(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
 	err := s.destroy(r.Context(), id, "DELETE")
 	if errors.Is(err, errNotFound) {
 		err = refuse(http.StatusNotFound, "session not found: %s", reflected(id))
 	}
 	if err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	destroyed(w, id)
+	return destroyed(w, id)
 }
 
-func destroyed(w http.ResponseWriter, id string) {
-	writeJSON(w, http.StatusOK, map[string]any{"message": "session destroyed", "session_id": id})
+func destroyed(w http.ResponseWriter, id string) error {
+	return writeJSON(w, http.StatusOK, map[string]any{"message": "session destroyed", "session_id": id})
 }
 
-func (s *service) postDone(w http.ResponseWriter, r *http.Request, params map[string]string) {
-	if err := s.done(r.Context(), params["id"]); err != nil {
-		writeError(w, err)
-		return
+func (s *service) postDone(w http.ResponseWriter, r *http.Request) error {
+	if err := s.done(r.Context(), r.PathValue("id")); err != nil {
+		return err
 	}
-	shutDown(w, params["id"])
+	return shutDown(w, r.PathValue("id"))
 }
 
-func shutDown(w http.ResponseWriter, id string) {
-	writeJSON(w, http.StatusOK, map[string]any{"message": "session shutdown initiated", "session_id": id})
+func shutDown(w http.ResponseWriter, id string) error {
+	return writeJSON(w, http.StatusOK, map[string]any{"message": "session shutdown initiated", "session_id": id})
 }
 
-func (s *service) postExtend(w http.ResponseWriter, r *http.Request, params map[string]string) {
+func (s *service) postExtend(w http.ResponseWriter, r *http.Request) error {
 	var body struct {
 		Hours int `json:"additional_hours"`
 	}
 	if err := readJSON(w, r, "ExtendSessionRequest", &body); err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
 	if problem := hoursProblem("additional_hours", body.Hours); problem != "" {
-		writeError(w, refuse(http.StatusBadRequest, "%s", problem))
-		return
+		return refuse(http.StatusBadRequest, "%s", problem)
 	}
-	expires, err := s.extend(params["id"], body.Hours)
+	expires, err := s.extend(r.PathValue("id"), body.Hours)
 	if err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"message": "session extended", "session_id": params["id"], "new_expires_at": expires})
+	return writeJSON(w, http.StatusOK, map[string]any{"message": "session extended", "session_id": r.PathValue("id"), "new_expires_at": expires})
 }
 
 // about is what a request concerns, for the faults that ask.
@@ -162,7 +149,7 @@ func (s *service) about(path string, body createSession) subject {
 		switch part {
 		case "sessions":
 			if row, err := s.sessions.Get(parts[i+1]); err == nil {
-				return subject{offer: row.offer, consumer: row.consumer}
+				return subject{offer: row.offer, consumer: row.Consumer}
 			}
 		case "inventory":
 			return subject{offer: parts[i+1]}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -8,86 +9,73 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// bootFacts turns the faults that concern a machine's nature into its facts.
-func (c *cloud) bootFacts(f *machinefs.Facts, offer Offer, rules []Rule) {
-	build := time.Duration(offer.Machine.DriverBuild)
-	for _, r := range rules {
-		switch r.Fault {
-		case DriverBuilding:
-			build = r.length(10 * time.Minute)
-		case BootsLate, NeverBoots:
-		default:
-			applyFact(f, r)
+// booting is what faults change about a boot.
+type booting struct {
+	wait  time.Duration // until SSH answers
+	never bool          // it doesn't at all
+}
+
+// natureOf is what a machine is from the start: an offer's, with its faults.
+func (c *cloud) natureOf(offer Offer, diskGB int, struck []strike) machinefs.Facts {
+	f := offer.facts(c.clock.speed, diskGB)
+	boot := time.Duration(offer.Machine.Boot)
+	if build := time.Duration(offer.Machine.DriverBuild); build > 0 && f.Driver == machinefs.DriverReady {
+		c.buildDriver(&f, boot+build)
+	}
+	for _, s := range struck {
+		if s.row.facts != nil {
+			s.row.facts(c, &f, boot, s.v)
 		}
 	}
-	if build > 0 && f.Driver == machinefs.DriverReady {
-		f.Driver = machinefs.DriverBuilding
-		f.DriverReadyAt = time.Now().Add(c.clock.real(time.Duration(offer.Machine.Boot) + build))
+	return f
+}
+
+// buildDriver lets a driver be built for a while. A machine without one has none to build.
+func (c *cloud) buildDriver(f *machinefs.Facts, length time.Duration) {
+	if f.Driver != machinefs.DriverMissing {
+		f.Driver, f.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(c.clock.real(length))
 	}
 }
 
-// applyFact changes a machine's facts as a fault says. It reports whether the
-// fault is one of facts.
-func applyFact(f *machinefs.Facts, r Rule) bool {
-	switch r.Fault {
-	case DiskFull:
-		f.DiskFreeGB = 0
-	case DriverMissing:
-		f.Driver = machinefs.DriverMissing
-	case DriverVersion:
-		f.DriverVersion = "550.127.05"
-		if v, ok := r.Value.(string); ok {
-			f.DriverVersion = v
+// driverLater postpones a driver that is being built, by service time.
+func (c *cloud) driverLater(inst *instance, by time.Duration) {
+	_ = inst.host.SetFacts(func(f *machinefs.Facts) { // a machine that ends meanwhile has no facts any more
+		if f.Driver != machinefs.DriverBuilding {
+			return
 		}
-		f.CUDAVersion = cudaOf(f.DriverVersion)
-	case MemoryHeld:
-		f.GPUs = slices.Clone(f.GPUs)
-		for i := range f.GPUs {
-			f.GPUs[i].HeldMiB = min(int(r.amount(20000)), f.GPUs[i].MemoryMiB)
+		if by >= 0 {
+			f.DriverReadyAt = f.DriverReadyAt.Add(c.clock.real(by))
+		} else {
+			f.DriverReadyAt = f.DriverReadyAt.Add(-c.clock.real(-by))
 		}
-	case NotAvailable:
-		f.GPUs = slices.Clone(f.GPUs)
-		for i := range f.GPUs {
-			f.GPUs[i].NotAvailable = true
-		}
-	case NoDocker:
-		f.Docker = false
-	case NoGPURuntime:
-		f.NoGPURuntime = true
-	default:
-		return false
-	}
-	return true
+	})
 }
 
-// applyStart changes how vLLM's next start goes. It reports whether any of the
-// rules is about that.
-func applyStart(v *machinefs.VLLM, rules []Rule) bool {
-	for _, r := range rules {
-		switch r.Fault {
-		case FailStart:
-			v.Fail, _ = r.Value.(string)
-		case RestartLoop:
-			v.Fail = restartLoopFailure
-		case ExitAfter:
-			v.ExitAfter = r.length(30 * time.Second)
-		case Hang:
-			v.Hang = true
-		default: // validated
-		}
+func changeGPUs(f *machinefs.Facts, change func(*machinefs.GPU)) {
+	f.GPUs = slices.Clone(f.GPUs)
+	for i := range f.GPUs {
+		change(&f.GPUs[i])
 	}
-	return len(rules) > 0
+}
+
+// applyStart changes how vLLM's next start goes. It reports whether anything
+// strikes that.
+func applyStart(v *machinefs.VLLM, struck []strike) bool {
+	for _, s := range struck {
+		s.row.start(v, s.v)
+	}
+	return len(struck) > 0
 }
 
 // starting is called each time a container starts vLLM on a machine. What the
 // last start's faults changed is undone first.
 func (c *cloud) starting(inst *instance) {
-	rules := c.faults.Event(EventContainer, subject{offer: inst.offer.ID, consumer: inst.consumer})
+	struck := c.faults.Event(EventContainer, subject{offer: inst.offer.ID, consumer: inst.consumer})
 	err := inst.host.SetFacts(func(f *machinefs.Facts) {
 		if inst.spoiled != nil {
 			f.VLLM, inst.spoiled = *inst.spoiled, nil
 		}
-		if before := f.VLLM; applyStart(&f.VLLM, rules) {
+		if before := f.VLLM; applyStart(&f.VLLM, struck) {
 			inst.spoiled = &before
 		}
 	})
@@ -97,195 +85,111 @@ func (c *cloud) starting(inst *instance) {
 }
 
 // boot lets the machine come up and does to it what its faults say.
-func (c *cloud) boot(inst *instance, facts machinefs.Facts, rules []Rule) {
-	wait := time.Duration(inst.offer.Machine.Boot)
-	for _, r := range rules {
-		switch r.Fault {
-		case NeverBoots:
-			return
-		case BootsLate:
-			wait += r.length(5 * time.Minute)
-			c.driverLater(inst, facts, r.length(5*time.Minute))
-		case RefuseKey:
-			if r.length(0) == 0 {
-				inst.host.RefuseKeys(true)
-			}
-		default: // struck once it has booted
+func (c *cloud) boot(inst *instance, struck []strike) {
+	b := booting{wait: time.Duration(inst.offer.Machine.Boot)}
+	for _, s := range struck {
+		if s.row.early != nil {
+			s.row.early(c, inst, &b, s.v)
 		}
 	}
-	if c.clock.Sleep(inst.alive, wait) != nil {
+	if b.never || c.clock.Sleep(inst.alive, b.wait) != nil {
 		return
 	}
 	if err := inst.host.Resume(); err != nil {
 		c.log.Warn("booting a machine", "session", inst.session, "error", err)
 		return
 	}
-	for _, r := range rules {
-		c.work.Go(func() { c.strikeLater(inst, r) })
-	}
-}
-
-// driverLater postpones a driver that is being built: it starts when the machine has booted.
-func (c *cloud) driverLater(inst *instance, facts machinefs.Facts, by time.Duration) {
-	if facts.Driver != machinefs.DriverBuilding {
-		return
-	}
-	_ = inst.host.SetFacts(func(f *machinefs.Facts) { f.DriverReadyAt = f.DriverReadyAt.Add(c.clock.real(by)) })
-}
-
-// whenRunning is when a machine that has booted surely reads running: faults
-// without a time of their own strike then.
-const whenRunning = 3 * time.Minute
-
-// strikeLater does to a booted machine what a rule of its boot says.
-func (c *cloud) strikeLater(inst *instance, r Rule) {
-	var after time.Duration
-	switch r.Fault {
-	case ChangeHostKey, ChangeAddress:
-		after = r.length(whenRunning)
-	case Vanish, RefuseKey:
-		after = r.length(0)
-	case LoseSSH, Unresponsive:
-		lost, err := r.outage()
-		if err != nil {
-			return
+	for _, s := range struck {
+		if s.row.strike == nil {
+			continue
 		}
-		after = time.Duration(lost.After)
-	case EngineHangs, PullFails, SlowPull: // from the first moment
-	default:
-		return
-	}
-	if c.clock.Sleep(inst.alive, after) != nil {
-		return
-	}
-	if err := c.strike(inst, r); err != nil {
-		c.log.Warn("striking a machine", "session", inst.session, "fault", r.Fault, "error", err)
+		after := time.Duration(0)
+		if s.row.when != nil {
+			after = s.row.when(s.v)
+		}
+		c.later(inst, after, func() error { return s.row.strike(c, inst, s.v) })
 	}
 }
 
 // strike does a fault to a running machine, now.
-func (c *cloud) strike(inst *instance, r Rule) error {
-	switch r.Fault {
-	case Vanish:
-		c.release(inst, "the cloud took it away")
-		return nil
-	case RefuseKey:
-		inst.host.RefuseKeys(true)
-		return nil
-	case ChangeHostKey:
-		return inst.host.ChangeHostKey()
-	case ChangeAddress:
-		if err := inst.host.ChangeAddress(); err != nil {
-			return err
-		}
-		c.moved(inst)
-		return nil
-	case LoseSSH, Unresponsive:
-		return c.loseSSH(inst, r)
-	case EngineHangs, PullFails, SlowPull:
-		return c.strikeEngine(inst, r)
-	case NeverBoots:
-		return inst.host.Pause()
+func (c *cloud) strike(inst *instance, s strike) error {
+	switch {
+	case s.row.strike != nil:
+		return s.row.strike(c, inst, s.v)
+	case s.row.facts != nil:
+		return inst.host.SetFacts(func(f *machinefs.Facts) { s.row.facts(c, f, 0, s.v) })
+	case s.row.start != nil:
+		return inst.host.SetFacts(func(f *machinefs.Facts) { s.row.start(&f.VLLM, s.v) })
 	default:
-		return c.strikeFacts(inst, r)
+		return fmt.Errorf("fault %q can't strike a machine that runs", s.row.fault)
 	}
 }
 
-func (c *cloud) strikeFacts(inst *instance, r Rule) error {
-	known := true
-	err := inst.host.SetFacts(func(f *machinefs.Facts) {
-		switch {
-		case r.Fault == DriverBuilding:
-			f.Driver = machinefs.DriverBuilding
-			f.DriverReadyAt = time.Now().Add(c.clock.real(r.length(10 * time.Minute)))
-		case slices.Contains(eventFaults[EventContainer], r.Fault):
-			applyStart(&f.VLLM, []Rule{r})
-		default:
-			known = applyFact(f, r)
-		}
-	})
-	if !known {
-		return fmt.Errorf("fault %q can't strike a machine that runs", r.Fault)
-	}
-	return err
-}
-
-// later undoes a fault when its time is up, unless the machine has ended.
-func (c *cloud) later(inst *instance, after time.Duration, undo func() error) {
+// later does something to a machine after a while, unless it has ended by then.
+func (c *cloud) later(inst *instance, after time.Duration, do func() error) {
 	c.work.Go(func() {
 		if c.clock.Sleep(inst.alive, after) != nil {
 			return
 		}
-		if err := undo(); err != nil {
-			c.log.Warn("ending a machine's fault", "session", inst.session, "error", err)
+		if err := do(); err != nil {
+			c.log.Warn("striking a machine, or ending that", "session", inst.session, "error", err)
 		}
 	})
 }
 
-func (c *cloud) loseSSH(inst *instance, r Rule) error {
-	lost, err := r.outage()
-	if err != nil {
-		return err
-	}
-	if r.Fault == Unresponsive {
-		inst.host.Unresponsive(true)
-		c.later(inst, time.Duration(lost.For), func() error {
-			inst.host.Unresponsive(false)
-			return nil
-		})
-		return nil
-	}
+func (c *cloud) loseSSH(inst *instance, v value) error {
 	if err := inst.host.Pause(); err != nil {
 		return err
 	}
 	inst.host.DropConnections()
-	c.later(inst, time.Duration(lost.For), inst.host.Resume)
+	c.later(inst, time.Duration(v.outage.For), inst.host.Resume)
 	return nil
 }
 
-func (c *cloud) strikeEngine(inst *instance, r Rule) error {
+func (c *cloud) silence(inst *instance, v value) error {
+	inst.host.Unresponsive(true)
+	c.later(inst, time.Duration(v.outage.For), func() error {
+		inst.host.Unresponsive(false)
+		return nil
+	})
+	return nil
+}
+
+func (c *cloud) move(inst *instance, _ value) error {
+	if err := inst.host.ChangeAddress(); err != nil {
+		return err
+	}
+	c.moved(inst)
+	return nil
+}
+
+// withEngine does something to the machine's container engine.
+func (inst *instance) withEngine(do func(engineFaults)) error {
 	engine := inst.host.Engine()
 	if engine == nil {
-		return fmt.Errorf("fault %q: the machine has no container engine", r.Fault)
+		return errors.New("the machine has no container engine")
 	}
-	switch r.Fault {
-	case EngineHangs:
+	do(engine)
+	return nil
+}
+
+func (c *cloud) hangEngine(inst *instance, v value) error {
+	return inst.withEngine(func(engine engineFaults) {
 		engine.Hang(true)
-		c.later(inst, r.length(5*time.Minute), func() error {
+		c.later(inst, v.length, func() error {
 			engine.Hang(false)
 			return nil
 		})
-	case PullFails:
-		words, ok := r.Value.(string)
-		if !ok {
-			words = "unexpected EOF"
-		}
-		engine.FailPull(words)
-	default: // SlowPull
-		engine.SlowPull(c.clock.real(r.length(5 * time.Minute)))
-	}
-	return nil
+	})
 }
 
 // Advanced tells the machines that the clock was moved: a driver that is being
 // built is done that much earlier.
 func (c *cloud) Advanced(d time.Duration) {
 	c.mu.Lock()
-	var running []*instance
-	for _, inst := range c.instances {
-		if !inst.ending {
-			running = append(running, inst)
-		}
-	}
+	running := slices.DeleteFunc(slices.Clone(c.instances), func(inst *instance) bool { return inst.ending })
 	c.mu.Unlock()
 	for _, inst := range running {
-		_ = inst.host.SetFacts(func(f *machinefs.Facts) { // a machine that ends meanwhile has no facts any more
-			if f.Driver == machinefs.DriverBuilding {
-				f.DriverReadyAt = f.DriverReadyAt.Add(-c.clock.real(d))
-			}
-		})
+		c.driverLater(inst, -d)
 	}
 }
-
-// restartLoopFailure is the failure by which every start of a restart loop ends.
-const restartLoopFailure = "out_of_memory"

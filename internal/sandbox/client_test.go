@@ -167,7 +167,7 @@ func (c client) status(id string) string {
 	if err != nil {
 		return ""
 	}
-	return row.status
+	return row.Status
 }
 
 // until advances the clock until a session has a status.

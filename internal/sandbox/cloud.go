@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -58,28 +59,21 @@ type hostRequest struct {
 // it has booted.
 type startHost func(hostRequest) (host, error)
 
-// What a cloud can answer. The first two texts are the real service's.
-var (
-	errStale            = errors.New("offer unavailable due to stale inventory - retry with different offer recommended")
-	errInstanceNotFound = errors.New("instance not found")
-	errCloud            = errors.New("the cloud answered: internal error, try again later")
+// cloudError is what a cloud can answer.
+type cloudError string
+
+func (e cloudError) Error() string { return string(e) }
+
+// The first two texts are the real service's.
+const (
+	errStale            cloudError = "offer unavailable due to stale inventory - retry with different offer recommended"
+	errInstanceNotFound cloudError = "instance not found"
+	errCloud            cloudError = "the cloud answered: internal error, try again later"
 )
 
 // destroyLatency is how long a request to destroy waits for the cloud's rate
 // limit. A service that gives up meanwhile has destroyed nothing.
 const destroyLatency = 1500 * time.Millisecond
-
-// createLatency is how long a cloud keeps the service waiting for a machine.
-func createLatency(cloud string) time.Duration {
-	switch cloud {
-	case TensorDock:
-		return 12 * time.Second
-	case BlueLobster:
-		return 40 * time.Second
-	default:
-		return 200 * time.Millisecond
-	}
-}
 
 // instance is one machine as its cloud sees it, and the truth about what bills.
 type instance struct {
@@ -159,18 +153,14 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 		inst.price = round4(offer.PricePerHour * terms.factor)
 	}
 	boot := c.faults.Event(EventBoot, about)
-	facts := offer.facts(c.clock.speed)
-	if offer.Provider == VastAI && req.diskGB > 0 {
-		facts.DiskGB, facts.DiskFreeGB = req.diskGB, max(req.diskGB-10, 0) // the one cloud that honours it
-	}
-	c.bootFacts(&facts, offer, boot)
-	if facts.Container {
-		applyStart(&facts.VLLM, c.faults.Event(EventContainer, about))
+	machine := c.natureOf(offer, req.diskGB, boot)
+	if machine.Container {
+		applyStart(&machine.VLLM, c.faults.Event(EventContainer, about))
 	}
 	began := time.Now()
 	var err error
 	inst.host, err = c.start(hostRequest{
-		ID: c.machineName(), Facts: facts, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
+		ID: c.machineName(), Facts: machine, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
 	})
 	if err != nil {
 		c.market.Return(req.offerID, inst.id)
@@ -184,12 +174,13 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 	c.byID[inst.id] = inst
 	c.mu.Unlock()
 	c.log.Info("rented", "session", inst.session, "offer", offer.ID, "price_per_hour", inst.price)
-	c.work.Go(func() { c.boot(inst, facts, boot) })
+	c.work.Go(func() { c.boot(inst, boot) })
 	return inst, nil
 }
 
 // terms are what a rental's faults change about it.
 type terms struct {
+	offer        string
 	wait         time.Duration // until the cloud answers
 	refusal      error         // its answer
 	factor       float64       // of the price
@@ -200,43 +191,24 @@ type terms struct {
 
 // createTerms returns what faults change about a rental.
 func (c *cloud) createTerms(req createRequest, about subject) terms {
-	changed := terms{factor: 1, wait: createLatency(req.cloudName)}
-	for _, r := range c.faults.Event(EventCreate, about) {
-		switch r.Fault {
-		case Delay:
-			changed.wait = r.length(30 * time.Second)
-		case PriceRaised:
-			changed.factor = r.amount(1.5)
-		case ServiceKilled:
-			changed.killed, changed.down = true, r.length(10*time.Second)
-		case AddressLater:
-			changed.addressLater = true
-		case OffersGone:
-			changed.refusal = errStale
-			c.takeAway(req.offerID, r)
-		case ProviderError:
-			changed.refusal = errCloud
-			if words, ok := r.Value.(string); ok {
-				changed.refusal = errors.New(words)
-			}
-		default: // validated
-		}
+	order, _ := facts.FindCloud(req.cloudName) // the offer is one of a known cloud
+	changed := terms{offer: req.offerID, factor: 1, wait: order.Create.Duration()}
+	for _, s := range c.faults.Event(EventCreate, about) {
+		s.row.create(c, &changed, s.v)
 	}
 	return changed
 }
 
-// takeAway takes an offer off the market, for the rule's value if it has one.
-func (c *cloud) takeAway(offerID string, r Rule) {
-	if c.market.SetGone(offerID, true) != nil {
+// takeAway takes an offer off the market, for a time, or for good where that is 0.
+func (c *cloud) takeAway(offer string, length time.Duration) {
+	if c.market.SetGone(offer, true) != nil || length == 0 {
 		return
 	}
-	if back := r.length(0); back > 0 {
-		c.work.Go(func() {
-			if c.clock.Sleep(c.life, back) == nil {
-				_ = c.market.SetGone(offerID, false)
-			}
-		})
-	}
+	c.work.Go(func() {
+		if c.clock.Sleep(c.life, length) == nil {
+			_ = c.market.SetGone(offer, false)
+		}
+	})
 }
 
 // newID makes a cloud's id of an instance: a number, as Vast.ai's are.
@@ -280,29 +252,31 @@ func (c *cloud) Destroy(ctx context.Context, id, by string) error {
 	if c.isDying(inst) {
 		return nil // it has been told
 	}
-	for _, r := range c.faults.Event(EventDestroy, subject{offer: inst.offer.ID, consumer: inst.consumer}) {
-		switch r.Fault {
-		case DestroyFails:
-			return errCloud
-		case ClaimSuccess:
-			c.mu.Lock()
-			inst.hidden = true
-			c.mu.Unlock()
-			return nil
-		case DestroySlow:
-			c.mu.Lock()
-			inst.dying = true
-			c.mu.Unlock()
-			c.work.Go(func() {
-				if c.clock.Sleep(inst.alive, r.length(3*time.Minute)) == nil {
-					c.release(inst, by)
-				}
-			})
-			return nil
-		default: // validated
-		}
+	struck := c.faults.Event(EventDestroy, subject{offer: inst.offer.ID, consumer: inst.consumer})
+	if len(struck) > 0 { // the first one counts
+		return struck[0].row.destroy(c, inst, by, struck[0].v)
 	}
 	c.release(inst, by)
+	return nil
+}
+
+// destroySlowly lets the machine run on for a time after the cloud took the order.
+func (c *cloud) destroySlowly(inst *instance, by string, v value) error {
+	c.mu.Lock()
+	inst.dying = true
+	c.mu.Unlock()
+	c.later(inst, v.length, func() error {
+		c.release(inst, by)
+		return nil
+	})
+	return nil
+}
+
+// deny makes the cloud say that the machine is gone, which runs and bills on.
+func (c *cloud) deny(inst *instance, _ string, _ value) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	inst.hidden = true
 	return nil
 }
 

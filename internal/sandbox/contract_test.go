@@ -154,8 +154,8 @@ func (c *contract) prepare(r recording) {
 	case "create_auto_retry_async":
 		c.advanceTo(65 * time.Second) // just after a periodic check, which would turn failed into stopped
 	case "get_failed_with_retry_child":
-		c.advanceUntil("c7 is replaced", func() bool { return c.row("create_auto_retry_async").child != "" })
-		c.ids["c9ed6c06-4de3-462f-83f9-041b8df502a3"] = c.row("create_auto_retry_async").child
+		c.advanceUntil("c7 is replaced", func() bool { return c.row("create_auto_retry_async").Child != "" })
+		c.ids["c9ed6c06-4de3-462f-83f9-041b8df502a3"] = c.row("create_auto_retry_async").Child
 	case "get_retry_child":
 		child := c.ids["c9ed6c06-4de3-462f-83f9-041b8df502a3"]
 		c.advanceUntil("c7's child runs", func() bool { return c.status(child) == statusRunning })
@@ -186,11 +186,11 @@ func (c *contract) row(name string) session {
 
 func (c *contract) status(id string) string {
 	row, _ := c.s.sessions.Get(id)
-	return row.status
+	return row.Status
 }
 
 func (c *contract) reads(name, status string) func() bool {
-	return func() bool { return c.row(name).status == status }
+	return func() bool { return c.row(name).Status == status }
 }
 
 func (c *contract) advanceUntil(what string, holds func() bool) {
@@ -227,13 +227,13 @@ func (c *contract) rent(recorded, consumer, offer string) string {
 // makes the service rent another one, as it did when the recordings were made.
 func (c *contract) endAutoRetry() {
 	c.t.Helper()
-	child := c.row("create_auto_retry_sync").id
+	child := c.row("create_auto_retry_sync").ID
 	c.call(http.MethodDelete, "/api/v1/sessions/"+child, nil)
 	var grandchild string
 	c.advanceUntil("c4's grandchild runs", func() bool {
-		rows := c.s.sessions.List(func(row session) bool { return row.parent == child && row.status == statusRunning })
+		rows := c.s.sessions.List(func(row session) bool { return row.Parent == child && row.Status == statusRunning })
 		if len(rows) == 1 {
-			grandchild = rows[0].id
+			grandchild = rows[0].ID
 		}
 		return grandchild != ""
 	})

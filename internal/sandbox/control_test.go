@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 func TestTheLedgerOverHTTP(t *testing.T) {
@@ -146,12 +148,20 @@ func TestTheBuiltinMarket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, cloud := range facts.Clouds() {
+		if err := facts.Decode(cloud.Offers, new([]Offer)); err != nil {
+			t.Errorf("%s: %v", cloud.Name, err)
+		}
+	}
+	if n := len(BuiltinTemplates()); n != 3 {
+		t.Errorf("%d templates", n)
+	}
 	clouds := map[string]int{}
 	spot, lies, truncated := 0, 0, 0
 	for _, o := range offers {
 		clouds[o.Provider]++
-		f := o.facts(60)
-		if _, known := gpuModels[o.GPUType]; !known || len(f.GPUs) == 0 {
+		f := o.facts(60, 0)
+		if _, known := facts.FindGPU(o.GPUType); !known || len(f.GPUs) == 0 {
 			t.Errorf("%s: unknown GPU type %q", o.ID, o.GPUType)
 		}
 		if o.Interruptible {
@@ -215,7 +225,7 @@ func TestOffersFile(t *testing.T) {
 	for _, text := range []string{good, `{"offers":` + good + `}`} {
 		s, _ := startFake(t, Options{OffersFile: write(text)})
 		o := s.market.List(TensorDock)[0]
-		if o.VRAMGB != 31 || o.Machine.GPUCount != 1 || o.ProviderID != "x" || o.Machine.DriverBuild != Duration(2*time.Minute) || o.facts(1).Docker {
+		if o.VRAMGB != 31 || o.Machine.GPUCount != 1 || o.ProviderID != "x" || o.Machine.DriverBuild != Duration(2*time.Minute) || o.facts(1, 0).Docker {
 			t.Errorf("%+v", o)
 		}
 	}

@@ -35,7 +35,7 @@ func (c *costs) Hourly(now time.Time, running []session) {
 	for now.Sub(c.last) >= time.Hour {
 		c.last = c.last.Add(time.Hour)
 		for _, row := range running {
-			if !row.created.After(c.last) {
+			if !row.Created.After(c.last) {
 				c.bookLocked(row, c.last)
 			}
 		}
@@ -46,13 +46,13 @@ func (c *costs) Hourly(now time.Time, running []session) {
 func (c *costs) Final(row session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for hour := row.created.Truncate(time.Hour); row.stopped.After(row.created) && !hour.After(row.stopped); hour = hour.Add(time.Hour) {
+	for hour := row.Created.Truncate(time.Hour); row.stopped.After(row.Created) && !hour.After(row.stopped); hour = hour.Add(time.Hour) {
 		c.bookLocked(row, hour)
 	}
 }
 
 func (c *costs) bookLocked(row session, at time.Time) {
-	c.rows[costKey{row.id, at.Truncate(time.Hour)}] = costRow{row.consumer, row.provider, row.gpuType, row.price}
+	c.rows[costKey{row.ID, at.Truncate(time.Hour)}] = costRow{row.Consumer, row.Provider, row.GPUType, row.Price}
 }
 
 // Clear forgets every booking.

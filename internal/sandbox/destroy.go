@@ -48,21 +48,21 @@ func (s *service) destroy(ctx context.Context, id, by string) error {
 	if err != nil {
 		return err
 	}
-	if row.status == statusFailed && row.providerID != "" {
+	if row.Status == statusFailed && row.providerID != "" {
 		s.cleanFailed(ctx, row, by)
 		return nil
 	}
-	if row.terminal() || row.status == statusStopping {
+	if row.terminal() || row.Status == statusStopping {
 		return nil
 	}
-	row.status = statusStopping
+	row.Status = statusStopping
 	s.sessions.Update(row)
 	if row.providerID != "" {
 		if err := s.destroyVerified(ctx, row, by); err != nil {
 			return err // the session stays in stopping
 		}
 	}
-	row.status, row.stopped = statusStopped, s.clock.Now()
+	row.Status, row.stopped = statusStopped, s.clock.Now()
 	s.sessions.Update(row)
 	return nil
 }
@@ -70,9 +70,9 @@ func (s *service) destroy(ctx context.Context, id, by string) error {
 // cleanFailed asks the cloud once and believes it, whatever it answers.
 func (s *service) cleanFailed(ctx context.Context, row session, by string) {
 	if err := s.cloud.Destroy(ctx, row.providerID, by); err != nil {
-		s.log.Info("cleaning a failed session", "session", row.id, "error", err)
+		s.log.Info("cleaning a failed session", "session", row.ID, "error", err)
 	}
-	row.providerID, row.status, row.stopped = "", statusStopped, s.clock.Now()
+	row.providerID, row.Status, row.stopped = "", statusStopped, s.clock.Now()
 	s.sessions.Update(row)
 }
 
@@ -82,7 +82,7 @@ func (s *service) destroyVerified(ctx context.Context, row session, by string) e
 	for n := 1; n <= destroyAttempts; n++ {
 		asked := s.clock.Elapsed()
 		if err := s.cloud.Destroy(ctx, row.providerID, by); err != nil {
-			s.log.Info("the cloud doesn't destroy", "session", row.id, "attempt", n, "error", err)
+			s.log.Info("the cloud doesn't destroy", "session", row.ID, "attempt", n, "error", err)
 		}
 		if err := s.clock.SleepUntil(ctx, asked+time.Duration(n)*5*time.Second); err != nil {
 			return err
@@ -92,7 +92,7 @@ func (s *service) destroyVerified(ctx context.Context, row session, by string) e
 		}
 	}
 	return refuse(http.StatusInternalServerError, "failed to verify destruction of session %s (provider: %s) after %d attempts",
-		row.id, row.providerID, destroyAttempts)
+		row.ID, row.providerID, destroyAttempts)
 }
 
 // done is the consumer's word that it needs the session no more.
@@ -108,7 +108,7 @@ func (s *service) done(ctx context.Context, id string) error {
 }
 
 func terminalError(row session) error {
-	return refuse(http.StatusConflict, "session %s is in terminal state: %s", row.id, row.status)
+	return refuse(http.StatusConflict, "session %s is in terminal state: %s", row.ID, row.Status)
 }
 
 // extend adds hours to a session's reservation and returns its new end.
@@ -117,16 +117,16 @@ func (s *service) extend(id string, hours int) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	if row.terminal() || row.status == statusStopping {
+	if row.terminal() || row.Status == statusStopping {
 		return time.Time{}, terminalError(row)
 	}
-	age, more := s.clock.Now().Sub(row.created), time.Duration(hours)*time.Hour
+	age, more := s.clock.Now().Sub(row.Created), time.Duration(hours)*time.Hour
 	if age+more > s.hardMax {
 		return time.Time{}, refuse(http.StatusBadRequest,
 			"extension would exceed %.0f-hour hard max: session %s has been running for %.1f hours, requested %d more hours",
 			s.hardMax.Hours(), id, age.Hours(), hours)
 	}
-	row.expires, row.hours = row.expires.Add(more), row.hours+hours
+	row.Expires, row.Hours = row.Expires.Add(more), row.Hours+hours
 	s.sessions.Update(row)
-	return row.expires, nil
+	return row.Expires, nil
 }

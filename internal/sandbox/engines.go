@@ -1,8 +1,6 @@
 package sandbox
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -36,19 +34,8 @@ func serveEngine(socket string, e *containerEngine) error {
 func (e *containerEngine) Close() error {
 	err := e.server.Close()
 	e.serves.Wait()
-	return errors.Join(err, e.engine.Close())
-}
-
-// checkDocker says whether a Docker engine answers on a socket.
-func checkDocker(ctx context.Context, socket string) error {
-	if socket == "" {
-		return nil
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	if err != nil {
-		return fmt.Errorf("no Docker engine answers: %w", err)
-	}
-	return conn.Close()
+	e.engine.Close()
+	return err
 }
 
 // Engine returns the container engine of a session's machine, nil when there is none.
@@ -64,15 +51,14 @@ func (s *Sandbox) Engine(sessionID string) *engine.Engine {
 	return rented.engine.engine
 }
 
-// startEngine starts a machine's container engine on its Docker socket. docker is
-// the socket of a real one to run containers on, or "".
-func startEngine(m *machine.Machine, docker string, starting func()) (*containerEngine, error) {
+// startEngine starts a machine's container engine on its Docker socket.
+func startEngine(m *machine.Machine, starting func()) (*containerEngine, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("starting a container engine: %w", err)
 	}
 	e, err := engine.New(engine.Config{
-		Root: m.Root(), Program: program, Docker: docker,
+		Root: m.Root(), Program: program,
 		Record: func(argv []string) {
 			if line := strings.Join(argv, " "); strings.Contains(line, "vllm") {
 				starting()
@@ -85,7 +71,8 @@ func startEngine(m *machine.Machine, docker string, starting func()) (*container
 	}
 	running := &containerEngine{engine: e}
 	if err := serveEngine(m.Root().DockerSocket(), running); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a container engine: %w", err), e.Close())
+		e.Close()
+		return nil, fmt.Errorf("starting a container engine: %w", err)
 	}
 	return running, nil
 }

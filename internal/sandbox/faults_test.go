@@ -123,7 +123,7 @@ func TestRequestFaults(t *testing.T) {
 			r := c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
 			test.check(t, r)
 			took := c.s.clock.Elapsed() - before
-			if wait := rule.length(0); slices.Contains([]Fault{Delay, DelayAfter, SlowDrip}, rule.Fault) && took < wait {
+			if wait := c.s.faults.rules[0].v.length; slices.Contains([]Fault{Delay, DelayAfter, SlowDrip}, rule.Fault) && took < wait {
 				t.Errorf("took %v, want at least %v", took, wait)
 			}
 			waitFor(t, "the request to end", func() bool { return len(c.s.sessions.List(func(session) bool { return true })) >= test.rows })
@@ -313,7 +313,7 @@ func TestCreateFaults(t *testing.T) {
 				t.Errorf("%d %s", r.status, r.text)
 			}
 			rows := c.s.sessions.List(func(session) bool { return true })
-			if len(rows) != 1 || rows[0].status != statusFailed || len(c.s.Ledger().Rentals) != 0 {
+			if len(rows) != 1 || rows[0].Status != statusFailed || len(c.s.Ledger().Rentals) != 0 {
 				t.Errorf("rows %+v, ledger %v", rows, c.s.Ledger())
 			}
 		})

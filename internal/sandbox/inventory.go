@@ -15,23 +15,11 @@ const (
 
 // listedOffer is an offer as the service answers it.
 type listedOffer struct {
-	ID            string    `json:"id"`
-	Provider      string    `json:"provider"`
-	ProviderID    string    `json:"provider_id"`
-	GPUType       string    `json:"gpu_type"`
-	GPUCount      int       `json:"gpu_count"`
-	VRAMGB        int       `json:"vram_gb"`
-	PricePerHour  float64   `json:"price_per_hour"`
-	Location      string    `json:"location"`
-	Reliability   float64   `json:"reliability"`
-	Available     bool      `json:"available"`
-	MaxDuration   int       `json:"max_duration_hours"`
-	FetchedAt     time.Time `json:"fetched_at"`
-	Confidence    float64   `json:"availability_confidence"`
-	CUDAVersion   float64   `json:"cuda_version,omitempty"`
-	MachineID     string    `json:"machine_id,omitempty"`
-	Interruptible bool      `json:"interruptible,omitempty"`
-	MinBid        float64   `json:"min_bid,omitempty"`
+	Offer // without Machine
+
+	Available   bool      `json:"available"`
+	MaxDuration int       `json:"max_duration_hours"`
+	FetchedAt   time.Time `json:"fetched_at"`
 }
 
 // offerFilter is what a listing can ask for; zero fields ask for nothing.
@@ -136,13 +124,8 @@ func (v *inventory) cachedLocked(cloud string, f offerFilter) []listedOffer {
 func (v *inventory) fetch(cloud string, f offerFilter, now time.Duration) *cached {
 	entry := &cached{fetched: now}
 	for _, o := range v.market.List(cloud) {
-		listed := listedOffer{
-			ID: o.ID, Provider: o.Provider, ProviderID: o.ProviderID, GPUType: o.GPUType, GPUCount: o.GPUCount, VRAMGB: o.VRAMGB,
-			PricePerHour: o.PricePerHour, Location: o.Location, Reliability: o.Reliability, Available: true,
-			MaxDuration: o.MaxDurationHours,
-			FetchedAt:   v.clock.Now(), Confidence: o.Confidence, CUDAVersion: o.CUDAVersion, MachineID: o.MachineID,
-			Interruptible: o.Interruptible, MinBid: o.MinBid,
-		}
+		listed := listedOffer{Offer: o, Available: true, MaxDuration: o.MaxDurationHours, FetchedAt: v.clock.Now()}
+		listed.Machine = MachineSpec{}
 		if f.matches(listed) {
 			entry.offers = append(entry.offers, listed)
 		}

@@ -65,7 +65,7 @@ func (e *estate) Ledger() Ledger {
 	rentals := e.clouds.rentals(now)
 	for i := range rentals {
 		row, _ := e.row(rentals[i].SessionID)
-		rentals[i].Status = row.status
+		rentals[i].Status = row.Status
 	}
 	return summed(rentals, now)
 }

@@ -40,9 +40,8 @@ type rentedMachine struct {
 	engine *containerEngine // nil on a machine without Docker
 }
 
-// realMachines starts machines below a directory. docker is the socket of a real
-// Docker engine for those that have one, "" for the stand-in.
-func realMachines(dir, docker string) startHost {
+// realMachines starts machines below a directory.
+func realMachines(dir string) startHost {
 	return func(req hostRequest) (host, error) {
 		m, err := machine.Start(machine.Options{
 			Dir: dir, ID: req.ID, Facts: req.Facts, AuthorizedKeys: []string{req.AuthorizedKey}, NotListening: true,
@@ -52,7 +51,7 @@ func realMachines(dir, docker string) startHost {
 		}
 		rented := &rentedMachine{Machine: m}
 		if req.Facts.Docker {
-			if rented.engine, err = startEngine(m, docker, req.Starting); err != nil {
+			if rented.engine, err = startEngine(m, req.Starting); err != nil {
 				return nil, errors.Join(err, m.Close())
 			}
 		}

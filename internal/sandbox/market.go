@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 // moveInterval is how often a moving market moves, in service time.
@@ -55,9 +57,9 @@ func (m *market) List(cloud string) []Offer {
 // Clouds are the clouds that the market's offers come from, in a fixed order.
 func (m *market) Clouds() []string {
 	var clouds []string
-	for _, cloud := range []string{VastAI, TensorDock, BlueLobster} {
-		if slices.ContainsFunc(m.offers, func(l *listing) bool { return l.Provider == cloud }) {
-			clouds = append(clouds, cloud)
+	for _, cloud := range facts.Clouds() {
+		if slices.ContainsFunc(m.offers, func(l *listing) bool { return l.Provider == cloud.Name }) {
+			clouds = append(clouds, cloud.Name)
 		}
 	}
 	return clouds

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,14 +11,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // The clouds of the service, under the names that it uses for them.
 const (
-	VastAI      = "vastai"
-	TensorDock  = "tensordock"
-	BlueLobster = "bluelobster"
+	VastAI      = facts.VastAI
+	TensorDock  = facts.TensorDock
+	BlueLobster = facts.BlueLobster
 )
 
 // Offer is one line of the market. The fields with the service's own names are
@@ -149,10 +151,11 @@ func completeOffers(offers []Offer) ([]Offer, error) {
 			return nil, fmt.Errorf("offer %s is there twice", o.ID)
 		}
 		seen[o.ID] = true
-		o = o.withDefaults()
+		var err error
+		o, err = o.withDefaults()
 		switch {
-		case o.Provider != VastAI && o.Provider != TensorDock && o.Provider != BlueLobster:
-			return nil, fmt.Errorf("offer %s: provider %q is none of %s, %s, %s", o.ID, o.Provider, VastAI, TensorDock, BlueLobster)
+		case err != nil:
+			return nil, fmt.Errorf("offer %s: %w", o.ID, err)
 		case o.GPUType == "":
 			return nil, fmt.Errorf("offer %s: gpu_type is missing", o.ID)
 		case o.PricePerHour <= 0 || math.IsInf(o.PricePerHour, 0):
@@ -165,151 +168,79 @@ func completeOffers(offers []Offer) ([]Offer, error) {
 	return complete, nil
 }
 
-func (o Offer) withDefaults() Offer {
-	cloud, rest, _ := strings.Cut(o.ID, "-")
-	if o.Provider == "" {
-		o.Provider = cloud
-	}
-	if o.ProviderID == "" {
-		o.ProviderID = rest
-	}
-	if o.GPUCount == 0 {
-		o.GPUCount = 1
-	}
-	if o.Confidence == 0 {
-		o.Confidence = 1
-	}
-	o.Machine = o.Machine.withDefaults(o)
-	if o.VRAMGB == 0 {
-		o.VRAMGB = o.Machine.MemoryMiB / 1024
-	}
-	return o
-}
-
-// gpuModel is what nvidia-smi says of a GPU type.
-type gpuModel struct {
-	name       string
-	memoryMiB  int
-	capability string
-}
-
-// gpuModels are the GPU types of the built-in market, with the memory that the
-// driver reports and the compute capability from NVIDIA's list.
-var gpuModels = map[string]gpuModel{
-	"RTX 3090":         {"NVIDIA GeForce RTX 3090", 24576, "8.6"},
-	"RTX 4090":         {"NVIDIA GeForce RTX 4090", 24564, "8.9"},
-	"RTX 5090":         {"NVIDIA GeForce RTX 5090", 32607, "12.0"},
-	"RTX A4000":        {"NVIDIA RTX A4000", 16376, "8.6"},
-	"RTX A6000":        {"NVIDIA RTX A6000", 49140, "8.6"},
-	"RTX 6000 Ada":     {"NVIDIA RTX 6000 Ada Generation", 49140, "8.9"},
-	"RTX PRO 6000":     {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, "12.0"},
-	"L4":               {"NVIDIA L4", 23034, "8.9"},
-	"L40S":             {"NVIDIA L40S", 46068, "8.9"},
-	"A100 PCIE":        {"NVIDIA A100 80GB PCIe", 81920, "8.0"},
-	"A100 SXM4":        {"NVIDIA A100-SXM4-80GB", 81920, "8.0"},
-	"H100 PCIE":        {"NVIDIA H100 PCIe", 81559, "9.0"},
-	"H100 SXM5":        {"NVIDIA H100 80GB HBM3", 81559, "9.0"},
-	"H200":             {"NVIDIA H200", 143771, "9.0"},
-	"B200":             {"NVIDIA B200", 183359, "10.0"},
-	"Tesla V100":       {"Tesla V100-SXM2-32GB", 32768, "7.0"},
-	"Tesla T4":         {"Tesla T4", 15360, "7.5"},
-	"Quadro RTX A5000": {"NVIDIA RTX A5000", 24564, "8.6"},
-}
-
-func (m MachineSpec) withDefaults(o Offer) MachineSpec {
-	model, known := gpuModels[o.GPUType]
+func (o Offer) withDefaults() (Offer, error) {
+	provider, rest, _ := strings.Cut(o.ID, "-")
+	o.Provider = cmp.Or(o.Provider, provider)
+	o.ProviderID = cmp.Or(o.ProviderID, rest)
+	o.GPUCount = cmp.Or(o.GPUCount, 1)
+	o.Confidence = cmp.Or(o.Confidence, 1)
+	cloud, known := facts.FindCloud(o.Provider)
 	if !known {
-		model = gpuModel{name: "NVIDIA " + o.GPUType, memoryMiB: max(o.VRAMGB, 1) * 1024, capability: "8.0"}
+		return o, fmt.Errorf("provider %q is none of %s, %s, %s", o.Provider, VastAI, TensorDock, BlueLobster)
 	}
-	if m.GPUCount == 0 {
-		m.GPUCount = o.GPUCount
+	o.Machine = o.Machine.withDefaults(o, cloud)
+	o.VRAMGB = cmp.Or(o.VRAMGB, o.Machine.MemoryMiB/1024)
+	return o, nil
+}
+
+// BuiltinOffers is the market of a sandbox that was given none: about forty offers
+// with the differences of the real clouds, as the files of the clouds in package
+// facts list them.
+func BuiltinOffers() []Offer {
+	var offers []Offer
+	for _, cloud := range facts.Clouds() {
+		var own []Offer
+		_ = facts.Decode(cloud.Offers, &own) // TestTheBuiltinMarket shows that they can be read
+		offers = append(offers, own...)
 	}
-	if o.Provider == TensorDock {
-		m.GPUCount = 1
+	return offers
+}
+
+// gpu is what is known of the offer's GPUs, or guessed of a type that isn't.
+func (o Offer) gpu() facts.GPU {
+	if gpu, known := facts.FindGPU(o.GPUType); known {
+		return gpu
 	}
-	if m.MemoryMiB == 0 {
-		m.MemoryMiB = model.memoryMiB
-	}
-	if m.ComputeCapability == "" {
-		m.ComputeCapability = model.capability
-	}
-	if m.Driver == "" {
-		m.Driver = machinefs.DriverReady
-	}
-	if m.DriverVersion == "" {
-		m.DriverVersion = "580.95.05"
-	}
-	if m.Boot == 0 {
-		m.Boot = Duration(usualBoot(o.Provider))
-	}
-	if m.DiskGB == 0 {
-		m.DiskGB = usualDisk(o.Provider)
-	}
-	if o.Provider == VastAI {
-		m.NoDocker = true
-	}
+	return facts.GPU{Name: "NVIDIA " + o.GPUType, MemoryMiB: max(o.VRAMGB, 1) * 1024, ComputeCapability: "8.0"}
+}
+
+func (m MachineSpec) withDefaults(o Offer, cloud facts.Cloud) MachineSpec {
+	gpu := o.gpu()
+	m.GPUCount = cmp.Or(cloud.GPUsRented, m.GPUCount, o.GPUCount)
+	m.MemoryMiB = cmp.Or(m.MemoryMiB, gpu.MemoryMiB)
+	m.ComputeCapability = cmp.Or(m.ComputeCapability, gpu.ComputeCapability)
+	m.Driver = cmp.Or(m.Driver, machinefs.DriverReady)
+	m.DriverVersion = cmp.Or(m.DriverVersion, cloud.Driver)
+	m.Boot = cmp.Or(m.Boot, Duration(cloud.Boot.Duration()))
+	m.DiskGB = cmp.Or(m.DiskGB, cloud.DiskGB)
+	m.NoDocker = m.NoDocker || !cloud.Docker
 	return m
-}
-
-func usualBoot(cloud string) time.Duration {
-	switch cloud {
-	case TensorDock:
-		return 60 * time.Second
-	case BlueLobster:
-		return 45 * time.Second
-	default:
-		return 10 * time.Second
-	}
-}
-
-func usualDisk(cloud string) int {
-	if cloud == VastAI {
-		return 50 // what the service asks for where the client named none
-	}
-	return 200
 }
 
 // publicAddress is where all machines are: the sandbox's own loopback.
 const publicAddress = "127.0.0.1"
 
-// facts are the machine that a rental of the offer becomes.
-func (o Offer) facts(speed float64) machinefs.Facts {
-	m := o.Machine
-	user := map[string]string{VastAI: "root", TensorDock: "user", BlueLobster: "ubuntu"}[o.Provider]
-	name := "NVIDIA " + o.GPUType
-	if model, ok := gpuModels[o.GPUType]; ok {
-		name = model.name
+// facts are the machine that a rental of the offer becomes. diskGB is the size of
+// its disk that the client asked for, which not every cloud minds; 0 = none.
+func (o Offer) facts(speed float64, diskGB int) machinefs.Facts {
+	m, gpu := o.Machine, o.gpu()
+	cloud, _ := facts.FindCloud(o.Provider) // completeOffers lets no other pass
+	if !cloud.DiskAsAsked || diskGB <= 0 {
+		diskGB = m.DiskGB
 	}
 	f := machinefs.Facts{
-		Container: o.Provider == VastAI, User: user,
+		Container: cloud.Container, User: cloud.User,
 		Docker: !m.NoDocker, NoGPURuntime: m.NoGPURuntime,
-		Driver: m.Driver, DriverVersion: m.DriverVersion, CUDAVersion: cudaOf(m.DriverVersion),
-		DiskGB: m.DiskGB, DiskFreeGB: max(m.DiskGB-10, 0), Speed: speed, VLLM: m.VLLM,
+		Driver: m.Driver, DriverVersion: m.DriverVersion, CUDAVersion: facts.CUDA(m.DriverVersion),
+		DiskGB: diskGB, DiskFreeGB: max(diskGB-cloud.SystemGB, 0), Speed: speed, VLLM: m.VLLM,
 	}
-	if !f.Container { // Vast.ai forwards SSH alone; the others' machines have an address of their own
+	if !f.Container { // of a container SSH alone is forwarded; a VM has an address of its own
 		f.PublicAddress = publicAddress
 	}
 	for i := range m.GPUCount {
 		f.GPUs = append(f.GPUs, machinefs.GPU{
-			Name: name, UUID: gpuUUID(o.ID, i), MemoryMiB: m.MemoryMiB, ComputeCapability: m.ComputeCapability,
+			Name: gpu.Name, UUID: gpuUUID(o.ID, i), MemoryMiB: m.MemoryMiB, ComputeCapability: m.ComputeCapability,
 		})
 	}
 	return f
-}
-
-// cudaOf is the CUDA version that nvidia-smi shows for a driver.
-func cudaOf(driver string) string {
-	major, _, _ := strings.Cut(driver, ".")
-	switch major {
-	case "535":
-		return "12.2"
-	case "550":
-		return "12.4"
-	case "570":
-		return "12.8"
-	case "575":
-		return "12.9"
-	default:
-		return "13.0"
-	}
 }

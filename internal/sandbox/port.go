@@ -14,9 +14,8 @@ import (
 // at work when Close returns: closing an http.Server doesn't wait for handlers.
 type inFlight struct {
 	mu     sync.Mutex
-	n      int
 	closed bool
-	idle   chan struct{}
+	all    sync.WaitGroup
 }
 
 // Enter counts a request in, unless Wait was called.
@@ -26,31 +25,19 @@ func (f *inFlight) Enter() bool {
 	if f.closed {
 		return false
 	}
-	f.n++
+	f.all.Add(1)
 	return true
 }
 
-// Leave counts it out.
-func (f *inFlight) Leave() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.n--
-	if f.n == 0 && f.idle != nil {
-		close(f.idle)
-	}
-}
+// Leave counts a request out.
+func (f *inFlight) Leave() { f.all.Done() }
 
-// Wait lets no more requests in and waits for those there are. It is called once.
+// Wait lets no more requests in and waits for those there are.
 func (f *inFlight) Wait() {
 	f.mu.Lock()
 	f.closed = true
-	if f.n == 0 {
-		f.mu.Unlock()
-		return
-	}
-	f.idle = make(chan struct{})
 	f.mu.Unlock()
-	<-f.idle
+	f.all.Wait()
 }
 
 // servicePort is the service's listener, which faults can close for a while.

@@ -60,8 +60,8 @@ func (n tenant) login() (*ssh.Client, string, error) {
 		n.t.Fatal(err)
 	}
 	var seen string
-	client, err := ssh.Dial("tcp", fmt.Sprintf("%s:%d", row.host, row.port), &ssh.ClientConfig{
-		User: row.user, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, Timeout: 10 * time.Second,
+	client, err := ssh.Dial("tcp", fmt.Sprintf("%s:%d", row.Host, row.Port), &ssh.ClientConfig{
+		User: row.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, Timeout: 10 * time.Second,
 		HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			seen = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
@@ -161,7 +161,7 @@ func TestStrikesOnARealMachine(t *testing.T) {
 		t.Error("the connection survived the move")
 	}
 	row, _ := s.sessions.Get(vm.id)
-	if again, after, err := vm.login(); err != nil || after == before || row.port != s.Machine(vm.id).Port() {
+	if again, after, err := vm.login(); err != nil || after == before || row.Port != s.Machine(vm.id).Port() {
 		t.Errorf("after the move: %v, host key changed: %v", err, after != before)
 	} else {
 		_ = again.Close()

@@ -95,16 +95,16 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	if !unique {
 		return session{}, "", duplicate(row)
 	}
-	if row.diskGB, err = diskFor(req); err != nil {
+	if row.DiskGB, err = diskFor(req); err != nil {
 		return session{}, "", err // the row stays behind as pending: a quirk of the real service
 	}
-	row.template = req.Template
-	row.status = statusProvisioning
+	row.Template = req.Template
+	row.Status = statusProvisioning
 	s.sessions.Update(row)
 
 	killed := false
 	inst, err := s.cloud.Create(ctx, createRequest{
-		offerID: offer.ID, session: row.id, consumer: row.consumer, publicKey: key.public, cloudName: offer.Provider, diskGB: row.diskGB,
+		offerID: offer.ID, session: row.ID, consumer: row.Consumer, publicKey: key.public, cloudName: offer.Provider, diskGB: row.DiskGB,
 		service: s, killed: func(down time.Duration) {
 			killed = true
 			s.killed(row, down)
@@ -119,17 +119,17 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 		}
 		return s.notRented(ctx, req, offer, row, try, err)
 	}
-	row.providerID, row.host, row.port, row.user = inst.id, inst.host.Host(), inst.host.Port(), inst.host.User()
+	row.providerID, row.Host, row.Port, row.User = inst.id, inst.host.Host(), inst.host.Port(), inst.host.User()
 	if inst.addressLater {
-		row.host, row.port = "", sshPort
+		row.Host, row.Port = "", sshPort
 	}
-	s.sessions.Credit(row.id, inst.spent)
+	s.sessions.Credit(row.ID, inst.spent)
 	s.sessions.Update(row) // whatever was written meanwhile: a session that was stopped comes back to life
 	if !row.entrypoint {
 		s.work.Go(func() { s.verify(row, key.signer, req) }) //nolint:contextcheck // it goes on after the answer, as long as the sandbox
 	}
 	answered := row
-	answered.price = inst.price // in the answer alone: the row keeps the offer's price, a quirk of the real service
+	answered.Price = inst.price // in the answer alone: the row keeps the offer's price, a quirk of the real service
 	return answered, key.private, nil
 }
 
@@ -139,24 +139,24 @@ var errKilled = errors.New("the service was killed")
 // killed is what becomes of a session whose service is killed while it waits for
 // the cloud. When the service is back it finds a row without a machine.
 func (s *service) killed(row session, down time.Duration) {
-	row.status, row.reason, row.stopped = statusFailed, "no provider instance ID", s.clock.Now()
+	row.Status, row.Error, row.stopped = statusFailed, "no provider instance ID", s.clock.Now()
 	s.sessions.Update(row)
 	s.shut(down)
 }
 
 func duplicate(other session) error {
 	return refuse(http.StatusConflict, "consumer %s already has active session %s for offer %s (status: %s)",
-		other.consumer, other.id, other.offer, other.status)
+		other.Consumer, other.ID, other.offer, other.Status)
 }
 
 func (s *service) newRow(req createSession, offer listedOffer, try attempt) session {
 	now := s.clock.Now()
 	row := session{
-		id: uuid.NewString(), consumer: req.Consumer, offer: req.Offer, provider: offer.Provider, machineID: offer.MachineID,
-		gpuType: offer.GPUType, gpuCount: offer.GPUCount, status: statusPending, workload: req.Workload, hours: req.Hours,
-		price: offer.PricePerHour, created: now, expires: now.Add(time.Duration(req.Hours) * time.Hour), createdAt: s.clock.Elapsed(),
-		autoRetry: req.AutoRetry, maxRetries: req.MaxRetries, retryScope: req.RetryScope, retryCount: try.count, parent: try.parent,
-		failedOffers: strings.Join(try.failed, ","), sshTimeout: s.timeout, entrypoint: req.LaunchMode == "entrypoint",
+		ID: uuid.NewString(), Consumer: req.Consumer, offer: req.Offer, Provider: offer.Provider, machineID: offer.MachineID,
+		GPUType: offer.GPUType, GPUCount: offer.GPUCount, Status: statusPending, Workload: req.Workload, Hours: req.Hours,
+		Price: offer.PricePerHour, Created: now, Expires: now.Add(time.Duration(req.Hours) * time.Hour), createdAt: s.clock.Elapsed(),
+		AutoRetry: req.AutoRetry, maxRetries: req.MaxRetries, retryScope: req.RetryScope, RetryCount: try.count, Parent: try.parent,
+		FailedOffers: strings.Join(try.failed, ","), sshTimeout: s.timeout, entrypoint: req.LaunchMode == "entrypoint",
 	}
 	if req.SSHTimeout > 0 {
 		row.sshTimeout = time.Duration(min(req.SSHTimeout, 30)) * time.Minute
@@ -201,7 +201,7 @@ func (s *service) notRented(
 		req.Offer = next.ID
 		child, key, err := s.rent(ctx, req, next, try)
 		if err == nil {
-			s.linkChild(row.id, child.id, try.failed)
+			s.linkChild(row.ID, child.ID, try.failed)
 		}
 		return child, key, err
 	}
@@ -250,7 +250,7 @@ func (s *service) alternative(req createSession, offer listedOffer, row session,
 	if offer.MachineID != "" {
 		try.machine = append(slices.Clone(try.machine), offer.MachineID)
 	}
-	try.count, try.parent = try.count+1, row.id
+	try.count, try.parent = try.count+1, row.ID
 	candidates := s.inventory.Comparable(offer, req.RetryScope, try.failed, try.machine)
 	if len(candidates) == 0 {
 		return listedOffer{}, false
@@ -267,25 +267,25 @@ func (s *service) linkChild(parent, child string, failed []string) {
 	if err != nil {
 		return
 	}
-	row.child, row.failedOffers = child, strings.Join(failed, ",")
+	row.Child, row.FailedOffers = child, strings.Join(failed, ",")
 	s.sessions.Update(row)
 }
 
 // retryLater rents a replacement for a session that failed after its POST was
 // answered. Nobody ever learns the replacement's private key.
 func (s *service) retryLater(row session, req createSession) {
-	if row.status != statusFailed || !row.autoRetry || row.retryCount >= row.maxRetries {
+	if row.Status != statusFailed || !row.AutoRetry || row.RetryCount >= row.maxRetries {
 		return
 	}
-	try := attempt{count: row.retryCount}
-	if row.failedOffers != "" {
-		try.failed = strings.Split(row.failedOffers, ",")
+	try := attempt{count: row.RetryCount}
+	if row.FailedOffers != "" {
+		try.failed = strings.Split(row.FailedOffers, ",")
 	}
 	offer, found := s.inventory.Get(row.offer)
 	if !found {
-		offer = listedOffer{
-			ID: row.offer, Provider: row.provider, GPUType: row.gpuType, GPUCount: row.gpuCount,
-			PricePerHour: row.price, MachineID: row.machineID,
+		offer.Offer = Offer{
+			ID: row.offer, Provider: row.Provider, GPUType: row.GPUType, GPUCount: row.GPUCount,
+			PricePerHour: row.Price, MachineID: row.machineID,
 		}
 	}
 	next, found := s.alternative(req, offer, row, &try)
@@ -295,8 +295,8 @@ func (s *service) retryLater(row session, req createSession) {
 	req.Offer = next.ID
 	child, _, err := s.rent(s.life, req, next, try)
 	if err != nil {
-		s.log.Info("auto_retry failed", "session", row.id, "error", err)
+		s.log.Info("auto_retry failed", "session", row.ID, "error", err)
 		return
 	}
-	s.linkChild(row.id, child.id, try.failed)
+	s.linkChild(row.ID, child.ID, try.failed)
 }

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// handler answers one route. params are the path's {…} parts by name.
-type handler func(w http.ResponseWriter, r *http.Request, params map[string]string)
+// handler answers one route; the path's {…} parts are the request's path values. An
+// error is answered in the service's form of one.
+type handler func(w http.ResponseWriter, r *http.Request) error
 
 // route is one route of the service or of the sandbox's control API.
 type route struct {
@@ -54,16 +55,20 @@ func matchesRoute(rule, method, path string) bool {
 // validRequestID is what the service takes over from a client's X-Request-ID.
 var validRequestID = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,128}$`)
 
-// find returns the handler of a request. Unlike net/http's, the service's router
+// find returns the handler of a request, nil where there is none, and gives the
+// request its path values. Unlike net/http's, the service's router
 // answers a wrong method with 404, and matches the decoded path.
-func find(routes []route, r *http.Request) (handler, map[string]string) {
+func find(routes []route, r *http.Request) handler {
 	for _, candidate := range routes {
 		if candidate.method != r.Method {
 			continue
 		}
 		if params, ok := matchPath(candidate.pattern, r.URL.Path); ok {
-			return candidate.handle, params
+			for name, value := range params {
+				r.SetPathValue(name, value)
+			}
+			return candidate.handle
 		}
 	}
-	return nil, nil
+	return nil
 }

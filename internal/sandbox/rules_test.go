@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -51,13 +52,25 @@ func TestEveryFaultIsShown(t *testing.T) {
 	for _, test := range machineFaultTests {
 		shown[test.rule.Fault] = true
 	}
-	for _, list := range append([][]Fault{requestFaults}, eventFaults[EventCreate], eventFaults[EventBoot], eventFaults[EventDestroy], eventFaults[EventContainer]) {
-		for _, fault := range list {
-			if !shown[fault] {
-				t.Errorf("no test shows %q", fault)
-			}
+	for _, row := range slices.Concat(requestFaults, machineFaults) {
+		if !shown[row.fault] {
+			t.Errorf("no test shows %q", row.fault)
+		}
+		if !row.strikes() {
+			t.Errorf("%s: %q does nothing there", row.place, row.fault)
 		}
 	}
+}
+
+// strikes reports whether the row says what its fault does in its place.
+func (r faultRow) strikes() bool {
+	return map[string]bool{
+		anyRoute:       r.before != nil || r.after != nil,
+		EventCreate:    r.create != nil,
+		EventBoot:      r.early != nil || r.facts != nil || r.strike != nil,
+		EventContainer: r.start != nil,
+		EventDestroy:   r.destroy != nil,
+	}[r.place]
 }
 
 func TestRandomFaultsFollowFromTheSeed(t *testing.T) {
@@ -79,17 +92,15 @@ func TestEveryFaultCanBeAskedForOverHTTP(t *testing.T) {
 	t.Parallel()
 	c := frozen(t, Options{})
 	var rules []Rule
-	for _, fault := range requestFaults {
-		rules = append(rules, Rule{Route: "GET /api/v1/inventory", Nth: 7, Fault: fault})
-	}
-	for event, faults := range eventFaults {
-		for _, fault := range faults {
-			rule := Rule{Route: event, Fault: fault}
-			if fault == FailStart {
-				rule.Value = "out_of_memory"
-			}
-			rules = append(rules, rule)
+	for _, row := range slices.Concat(requestFaults, machineFaults) {
+		rule := Rule{Route: row.place, Nth: 7, Fault: row.fault}
+		if row.place == anyRoute {
+			rule.Route = "GET /api/v1/inventory"
 		}
+		if row.fault == FailStart {
+			rule.Value = "out_of_memory"
+		}
+		rules = append(rules, rule)
 	}
 	for _, test := range requestFaultTests {
 		rules = append(rules, withRoute(test.rule, "POST /api/v1/sessions"))

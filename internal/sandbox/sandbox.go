@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,11 +50,6 @@ type Options struct {
 	// makes them, or 2048 when Speed is above 1, which is a matter of the
 	// computer's time only: form and use are the same.
 	KeyBits int
-	// RealDocker is the unix socket of a Docker engine on this computer that runs the
-	// VMs' containers, instead of the stand-in that plays them as processes; see
-	// engine.Config.Docker for what it can't do. "" = the stand-in. A restart by a
-	// container's own policy is no "container start" there.
-	RealDocker string
 	// Dir is where the machines' directories are made; "" = the system's for
 	// temporary files, in a directory of its own that Close removes.
 	Dir string
@@ -109,7 +103,7 @@ type Sandbox struct {
 	*service
 	*estate
 	serviceRoutes []route
-	controls      []route
+	controlRoutes []route
 	port          *servicePort
 	requests      inFlight
 	limit         rateLimit
@@ -141,9 +135,6 @@ func Start(opts Options) (*Sandbox, error) {
 	e := &estate{opts: opts, faults: &faults{}}
 	if err := e.faults.Set(opts.Faults); err != nil {
 		return nil, fmt.Errorf("the sandbox's faults: %w", err)
-	}
-	if err := checkDocker(context.Background(), opts.RealDocker); err != nil {
-		return nil, err
 	}
 	if e.dir, err = makeWorkDir(opts.Dir); err != nil {
 		return nil, err
@@ -203,14 +194,14 @@ func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
 	if inst == nil || inst.alive.Err() != nil {
 		return fmt.Errorf("session %s: %w", sessionID, ErrNoMachine)
 	}
-	rule := Rule{Route: EventBoot, Nth: 0, Fault: fault, Value: value}
-	if rule.validate() != nil {
-		rule.Route = EventContainer
+	struck, err := Rule{Route: EventBoot, Fault: fault, Value: value}.read()
+	if _, atBoot := findFault(EventBoot, fault); !atBoot {
+		struck, err = Rule{Route: EventContainer, Fault: fault, Value: value}.read()
 	}
-	if err := rule.validate(); err != nil {
+	if err != nil {
 		return err
 	}
-	return s.cloud.strike(inst, rule)
+	return s.cloud.strike(inst, struck)
 }
 
 func (s *Sandbox) requestID() string { return uuid.NewString() }

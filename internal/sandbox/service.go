@@ -91,27 +91,27 @@ func (s *service) watch() {
 
 func (s *service) check() {
 	now, date := s.clock.Elapsed(), s.clock.Now()
-	s.costs.Hourly(date, s.sessions.List(func(row session) bool { return row.status == statusRunning }))
-	for _, row := range s.sessions.List(func(row session) bool { return row.status == statusRunning }) {
+	s.costs.Hourly(date, s.sessions.List(func(row session) bool { return row.Status == statusRunning }))
+	for _, row := range s.sessions.List(func(row session) bool { return row.Status == statusRunning }) {
 		switch {
-		case date.Sub(row.created) > s.hardMax:
+		case date.Sub(row.Created) > s.hardMax:
 			s.work.Go(func() { s.expire(row, "hard max duration exceeded") })
-		case date.After(row.expires):
+		case date.After(row.Expires):
 			s.work.Go(func() { s.expire(row, "reservation expired") })
 		}
 	}
 	for _, row := range s.sessions.List(func(row session) bool {
-		return (row.status == statusStopping || row.status == statusProvisioning) && now-row.createdAt > stuckAfter
+		return (row.Status == statusStopping || row.Status == statusProvisioning) && now-row.createdAt > stuckAfter
 	}) {
-		row.reason = "Session stuck in provisioning state - provisioning timeout"
-		if row.status == statusStopping {
-			row.reason = "Session stuck in stopping state - manual cleanup may be required"
+		row.Error = "Session stuck in provisioning state - provisioning timeout"
+		if row.Status == statusStopping {
+			row.Error = "Session stuck in stopping state - manual cleanup may be required"
 		}
-		row.status, row.stopped = statusFailed, date
+		row.Status, row.stopped = statusFailed, date
 		s.sessions.Update(row)
 	}
-	for _, row := range s.sessions.List(func(row session) bool { return row.status == statusFailed && row.providerID != "" }) {
-		s.clean(row.id)
+	for _, row := range s.sessions.List(func(row session) bool { return row.Status == statusFailed && row.providerID != "" }) {
+		s.clean(row.ID)
 	}
 	if s.reconciler {
 		s.releaseOrphans(now)
@@ -134,8 +134,8 @@ func (s *service) releaseOrphans(now time.Duration) {
 }
 
 func (s *service) expire(row session, why string) {
-	if err := s.destroy(s.life, row.id, why); err != nil {
-		s.log.Warn("destroying a session", "session", row.id, "why", why, "error", err)
+	if err := s.destroy(s.life, row.ID, why); err != nil {
+		s.log.Warn("destroying a session", "session", row.ID, "why", why, "error", err)
 	}
 }
 
@@ -158,13 +158,13 @@ func (s *service) clean(id string) {
 // reconcile stops sessions whose machine the cloud no longer knows.
 func (s *service) reconcile(now time.Duration) {
 	for _, row := range s.sessions.List(func(row session) bool {
-		return (row.status == statusRunning || row.status == statusProvisioning) && row.providerID != "" && now-row.createdAt >= stuckAfter
+		return (row.Status == statusRunning || row.Status == statusProvisioning) && row.providerID != "" && now-row.createdAt >= stuckAfter
 	}) {
 		if s.cloud.Running(row.providerID) {
 			continue
 		}
-		row.status, row.stopped = statusStopped, s.clock.Now()
-		row.reason = "Instance not found on provider during reconciliation"
+		row.Status, row.stopped = statusStopped, s.clock.Now()
+		row.Error = "Instance not found on provider during reconciliation"
 		s.sessions.Update(row)
 	}
 }

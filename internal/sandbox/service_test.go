@@ -53,9 +53,9 @@ func TestAStoppedSessionComesBackToLife(t *testing.T) {
 	post := c.send(t.Context(), http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
 	var id string
 	waitFor(t, "the row", func() bool {
-		rows := c.s.sessions.List(func(row session) bool { return row.status == statusProvisioning })
+		rows := c.s.sessions.List(func(row session) bool { return row.Status == statusProvisioning })
 		if len(rows) == 1 {
-			id = rows[0].id
+			id = rows[0].ID
 		}
 		return id != ""
 	})
@@ -83,12 +83,8 @@ func TestAClientThatHangsUpOnPostLeavesARow(t *testing.T) {
 	waitFor(t, "the row", func() bool { return len(c.s.sessions.List(func(session) bool { return true })) == 1 })
 	hangUp()
 	<-post
-	waitFor(t, "the request to end", func() bool {
-		c.s.requests.mu.Lock()
-		defer c.s.requests.mu.Unlock()
-		return c.s.requests.n == 0
-	})
-	id := c.s.sessions.List(func(session) bool { return true })[0].id
+	c.s.requests.all.Wait()
+	id := c.s.sessions.List(func(session) bool { return true })[0].ID
 	c.advance(9 * time.Minute)
 	if got := c.status(id); got != statusProvisioning {
 		t.Errorf("status %s, want provisioning for ten minutes", got)
@@ -137,8 +133,8 @@ func TestReservationsEnd(t *testing.T) {
 	c.s.Advance(11 * time.Minute)
 	c.until(short, statusStopped)
 	c.wantBilling(long)
-	if row, _ := c.s.sessions.Get(long); row.hours < 24 {
-		t.Fatalf("the hours add up to %d only", row.hours)
+	if row, _ := c.s.sessions.Get(long); row.Hours < 24 {
+		t.Fatalf("the hours add up to %d only", row.Hours)
 	}
 	r := c.do(http.MethodPost, "/api/v1/sessions/"+long+"/extend", map[string]any{"additional_hours": 11})
 	if r.status != http.StatusBadRequest || !strings.Contains(r.str("error"), "has been running for 1.0 hours, requested 11 more hours") {

@@ -37,7 +37,7 @@ func (e *estate) build(offers []Offer) {
 	}
 	start := e.opts.start
 	if start == nil {
-		start = realMachines(e.dir.path, e.opts.RealDocker)
+		start = realMachines(e.dir.path)
 	}
 	e.end = end
 	e.market = newMarket(clock, offers, e.opts.Seed, e.opts.Moving)
@@ -68,7 +68,10 @@ func (e *estate) open(address string) (*Sandbox, error) {
 		random: e.random(2 + len(e.services)), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
 	}}
 	s.shut = s.closePort
-	s.serviceRoutes, s.controls = s.routes(), s.controlRoutes()
+	s.serviceRoutes = s.routes()
+	for _, c := range s.controls() {
+		s.controlRoutes = append(s.controlRoutes, c.route)
+	}
 	var err error
 	if s.port, err = listen(s.life, address, s); err != nil {
 		return nil, err
@@ -95,7 +98,7 @@ func (s *Sandbox) Wipe() {
 // addressChanged writes a machine's new address where a service has the old.
 func (e *estate) addressChanged(inst *instance) {
 	if row, s := e.row(inst.session); s != nil {
-		row.host, row.port = inst.host.Host(), inst.host.Port()
+		row.Host, row.Port = inst.host.Host(), inst.host.Port()
 		s.sessions.Update(row)
 	}
 }
@@ -141,8 +144,8 @@ func (s *Sandbox) AddEnded(consumer string, n int, first time.Time) {
 	for i := range n {
 		created := first.Add(time.Duration(i) * time.Second).UTC()
 		s.sessions.Create(session{
-			id: uuid.NewString(), consumer: consumer, provider: VastAI, gpuType: "RTX 4090", gpuCount: 1, status: statusStopped,
-			workload: "llm_vllm", hours: 1, price: 0.4, created: created, expires: created.Add(time.Hour), stopped: created.Add(time.Hour),
+			ID: uuid.NewString(), Consumer: consumer, Provider: VastAI, GPUType: "RTX 4090", GPUCount: 1, Status: statusStopped,
+			Workload: "llm_vllm", Hours: 1, Price: 0.4, Created: created, Expires: created.Add(time.Hour), stopped: created.Add(time.Hour),
 		}, false)
 	}
 }

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -24,68 +23,44 @@ var errNotFound = errors.New("record not found")
 // database does: what one request holds in memory can overwrite what another
 // one wrote meanwhile, which is a quirk of the real service.
 type session struct {
-	id, consumer, offer         string
-	provider, providerID        string
-	gpuType                     string
-	gpuCount                    int
-	status, reason              string
-	host                        string
-	port                        int
-	user                        string
-	workload                    string
-	hours                       int
-	price                       float64
-	created, expires, stopped   time.Time
-	createdAt                   time.Duration // created, in service time; see Credit
-	autoRetry                   bool
-	maxRetries                  int
-	retryScope                  string
-	retryCount                  int
-	parent, child, failedOffers string
-	diskGB                      int    // in memory only: later reads don't have it
-	template                    string // the same
-	machineID                   string
-	sshTimeout                  time.Duration
-	entrypoint                  bool
-	sequence                    int
+	// What the service answers.
+	ID           string    `json:"id"`
+	Consumer     string    `json:"consumer_id"`
+	Provider     string    `json:"provider"`
+	GPUType      string    `json:"gpu_type"`
+	GPUCount     int       `json:"gpu_count"`
+	Status       string    `json:"status"`
+	Error        string    `json:"error,omitempty"`
+	Host         string    `json:"ssh_host,omitempty"`
+	Port         int       `json:"ssh_port,omitempty"`
+	User         string    `json:"ssh_user,omitempty"`
+	Template     string    `json:"template_hash_id,omitempty"` // in memory only: later reads don't have it
+	DiskGB       int       `json:"disk_gb,omitempty"`          // the same
+	Workload     string    `json:"workload_type"`
+	Hours        int       `json:"reservation_hours"`
+	Price        float64   `json:"price_per_hour"`
+	Created      time.Time `json:"created_at"`
+	Expires      time.Time `json:"expires_at"`
+	AutoRetry    bool      `json:"auto_retry,omitempty"`
+	RetryCount   int       `json:"retry_count,omitempty"`
+	Parent       string    `json:"retry_parent_id,omitempty"`
+	Child        string    `json:"retry_child_id,omitempty"`
+	FailedOffers string    `json:"failed_offers,omitempty"`
+
+	offer, providerID, machineID string
+	stopped                      time.Time
+	createdAt                    time.Duration // created, in service time; see Credit
+	maxRetries                   int
+	retryScope                   string
+	sshTimeout                   time.Duration
+	entrypoint                   bool
+	sequence                     int
 }
 
-func (s session) terminal() bool { return s.status == statusStopped || s.status == statusFailed }
+func (s session) terminal() bool { return s.Status == statusStopped || s.Status == statusFailed }
 
 func (s session) active() bool {
-	return s.status == statusPending || s.status == statusProvisioning || s.status == statusRunning
-}
-
-// MarshalJSON writes the session as the service answers it.
-func (s session) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		ID           string    `json:"id"`
-		Consumer     string    `json:"consumer_id"`
-		Provider     string    `json:"provider"`
-		GPUType      string    `json:"gpu_type"`
-		GPUCount     int       `json:"gpu_count"`
-		Status       string    `json:"status"`
-		Error        string    `json:"error,omitempty"`
-		Host         string    `json:"ssh_host,omitempty"`
-		Port         int       `json:"ssh_port,omitempty"`
-		User         string    `json:"ssh_user,omitempty"`
-		Template     string    `json:"template_hash_id,omitempty"`
-		DiskGB       int       `json:"disk_gb,omitempty"`
-		Workload     string    `json:"workload_type"`
-		Hours        int       `json:"reservation_hours"`
-		Price        float64   `json:"price_per_hour"`
-		Created      time.Time `json:"created_at"`
-		Expires      time.Time `json:"expires_at"`
-		AutoRetry    bool      `json:"auto_retry,omitempty"`
-		RetryCount   int       `json:"retry_count,omitempty"`
-		Parent       string    `json:"retry_parent_id,omitempty"`
-		Child        string    `json:"retry_child_id,omitempty"`
-		FailedOffers string    `json:"failed_offers,omitempty"`
-	}{
-		s.id, s.consumer, s.provider, s.gpuType, s.gpuCount, s.status, s.reason, s.host, s.port, s.user,
-		s.template, s.diskGB, s.workload, s.hours, s.price, s.created, s.expires,
-		s.autoRetry, s.retryCount, s.parent, s.child, s.failedOffers,
-	})
+	return s.Status == statusPending || s.Status == statusProvisioning || s.Status == statusRunning
 }
 
 // sessions is the service's table of them. It keeps every session ever made.
@@ -103,13 +78,13 @@ func (t *sessions) Create(s session, unique bool) (session, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if unique {
-		if other, found := t.activeLocked(s.consumer, s.offer); found {
+		if other, found := t.activeLocked(s.Consumer, s.offer); found {
 			return other, false
 		}
 	}
 	t.last++
 	s.sequence = t.last
-	t.rows[s.id] = stored(s)
+	t.rows[s.ID] = stored(s)
 	return s, true
 }
 
@@ -123,11 +98,11 @@ func (t *sessions) Active(consumer, offer string) (session, bool) {
 func (t *sessions) activeLocked(consumer, offer string) (session, bool) {
 	var newest session
 	for _, s := range t.rows {
-		if s.consumer == consumer && s.offer == offer && s.active() && s.sequence > newest.sequence {
+		if s.Consumer == consumer && s.offer == offer && s.active() && s.sequence > newest.sequence {
 			newest = s
 		}
 	}
-	return newest, newest.id != ""
+	return newest, newest.ID != ""
 }
 
 // Get returns a copy of a row, or errNotFound.
@@ -145,9 +120,9 @@ func (t *sessions) Get(id string) (session, error) {
 func (t *sessions) Update(s session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old, ok := t.rows[s.id]; ok {
+	if old, ok := t.rows[s.ID]; ok {
 		s.createdAt = old.createdAt
-		t.rows[s.id] = stored(s)
+		t.rows[s.ID] = stored(s)
 	}
 }
 
@@ -184,6 +159,6 @@ func (t *sessions) Clear() {
 
 // stored is what the database keeps of a session.
 func stored(s session) session {
-	s.diskGB, s.template = 0, ""
+	s.DiskGB, s.Template = 0, ""
 	return s
 }

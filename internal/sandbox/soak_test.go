@@ -202,7 +202,7 @@ func (u *careful) bills(id string) bool {
 // behind the scenes for a session that was deleted before it had a machine.
 func (u *careful) underWay(mark string, since time.Duration) bool {
 	early := u.s.sessions.List(func(row session) bool {
-		return row.consumer == mark && row.status == statusStopped && row.providerID == "" && row.reason == ""
+		return row.Consumer == mark && row.Status == statusStopped && row.providerID == "" && row.Error == ""
 	})
 	if len(early) > 0 {
 		return since < 15*time.Second

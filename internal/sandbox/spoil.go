@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,21 +33,23 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "request_id", id, "duration", time.Since(started))
 	}()
 	if strings.HasPrefix(r.URL.Path, "/sandbox/") {
-		serve(s.controls, w, r)
+		serve(s.controlRoutes, w, r)
 		return
 	}
-	rules := s.struck(r)
-	if len(rules) == 0 {
+	struck := s.struck(r)
+	if len(struck) == 0 {
 		serve(s.serviceRoutes, w, r)
 		return
 	}
-	s.spoil(w, r, rules)
+	x := &exchange{s: s, w: w, r: r}
+	x.spoil(struck)
 }
 
 func serve(routes []route, w http.ResponseWriter, r *http.Request) {
-	handle, params := find(routes, r)
-	if handle != nil {
-		handle(w, r, params)
+	if handle := find(routes, r); handle != nil {
+		if err := handle(w, r); err != nil {
+			writeError(w, err)
+		}
 		return
 	}
 	if path, ok := strings.CutSuffix(r.URL.Path, "/"); ok && redirectWithoutSlash(routes, w, r, path) {
@@ -58,7 +62,7 @@ func serve(routes []route, w http.ResponseWriter, r *http.Request) {
 func redirectWithoutSlash(routes []route, w http.ResponseWriter, r *http.Request, path string) bool {
 	there := r.Clone(r.Context())
 	there.URL.Path, there.URL.RawPath = path, ""
-	if handle, _ := find(routes, there); handle == nil {
+	if find(routes, there) == nil {
 		return false
 	}
 	status := http.StatusTemporaryRedirect
@@ -69,8 +73,8 @@ func redirectWithoutSlash(routes []route, w http.ResponseWriter, r *http.Request
 	return true
 }
 
-// struck counts the request and returns the rules that spoil it.
-func (s *Sandbox) struck(r *http.Request) []Rule {
+// struck counts the request and returns what spoils it.
+func (s *Sandbox) struck(r *http.Request) []strike {
 	matches := func(rule string) bool { return matchesRoute(rule, r.Method, r.URL.Path) }
 	var about subject
 	if s.faults.selective(matches) {
@@ -93,83 +97,44 @@ func peekBody(r *http.Request) createSession {
 	return body
 }
 
-// spoil answers a request as the rules say: first what keeps it from taking
-// effect, then the effect, then what spoils the answer.
-func (s *Sandbox) spoil(w http.ResponseWriter, r *http.Request, rules []Rule) {
-	peekBody(r) // only a request that was read is seen to be given up by its client
-	for _, rule := range rules {
-		if s.before(w, r, rule) {
-			return
-		}
-	}
-	recorded := httptest.NewRecorder()
-	recorded.Header().Set(requestIDHeader, w.Header().Get(requestIDHeader))
-	serve(s.serviceRoutes, recorded, r)
-	full := reply{status: recorded.Code, header: recorded.Header(), body: recorded.Body.Bytes()}
-	for _, rule := range rules {
-		if s.after(w, r, rule, &full) {
-			return
-		}
-	}
-	full.send(w, full.body)
-}
+// exchange is a request that faults spoil. It holds the answer once the request has
+// taken effect.
+type exchange struct {
+	s *Sandbox
+	w http.ResponseWriter
+	r *http.Request
 
-// reply is an answer that hasn't been sent yet.
-type reply struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-func (a *reply) send(w http.ResponseWriter, body []byte) {
-	for name, values := range a.header {
-		w.Header()[name] = values
+// spoil answers the request as the faults say: first what keeps it from taking
+// effect, then the effect, then what spoils the answer.
+func (x *exchange) spoil(struck []strike) {
+	peekBody(x.r) // only a request that was read is seen to be given up by its client
+	for _, s := range struck {
+		if s.row.before != nil && s.row.before(x, s.v) {
+			return
+		}
 	}
-	w.WriteHeader(a.status)
-	_, _ = w.Write(body) // the client has hung up
+	recorded := httptest.NewRecorder()
+	recorded.Header().Set(requestIDHeader, x.w.Header().Get(requestIDHeader))
+	serve(x.s.serviceRoutes, recorded, x.r)
+	x.status, x.header, x.body = recorded.Code, recorded.Header(), recorded.Body.Bytes()
+	for _, s := range struck {
+		if s.row.after != nil && s.row.after(x, s.v) {
+			return
+		}
+	}
+	x.send(x.body)
 }
 
-// before does what a rule does before the effect. It reports whether the request
-// is done with.
-func (s *Sandbox) before(w http.ResponseWriter, r *http.Request, rule Rule) bool {
-	switch rule.Fault {
-	case Delay:
-		if s.clock.Sleep(r.Context(), rule.length(30*time.Second)) != nil {
-			cut(w) // the client hung up before its request arrived
-			return true
-		}
-		return false
-	case LoseAnswerBefore:
-		cut(w)
-	case ClosedPort:
-		s.closePort(rule.length(time.Minute))
-		cut(w)
-	case RateLimit:
-		if s.limit.allow(rule.amount(10), time.Now()) {
-			return false
-		}
-		w.Header().Set("Retry-After", "1")
-		writeError(w, refuse(http.StatusTooManyRequests, "rate limit exceeded"))
-	case NotReady:
-		if r.URL.Path == "/ready" {
-			s.writeReady(w, false)
-		} else {
-			s.writeHealth(w, false)
-		}
-	case ClaimSuccess:
-		return claimSuccess(w, r)
-	case OffersGone:
-		writeJSON(w, http.StatusOK, map[string]any{"offers": []any{}, "count": 0, "total": 0})
-	case Status, HTML:
-		instead, err := rule.answer()
-		if err != nil || instead.After != nil && *instead.After {
-			return false
-		}
-		s.instead(w, rule, instead)
-	default:
-		return false
-	}
-	return true
+// send answers, with another body than the answer's own where that is asked for.
+func (x *exchange) send(body []byte) {
+	maps.Copy(x.w.Header(), x.header)
+	x.w.WriteHeader(x.status)
+	_, _ = x.w.Write(body) // the client has hung up
 }
 
 // rateLimit lets a number of requests through each second.
@@ -190,158 +155,139 @@ func (l *rateLimit) allow(perSecond float64, now time.Time) bool {
 }
 
 // claimSuccess answers a request to destroy with the words of a success.
-func claimSuccess(w http.ResponseWriter, r *http.Request) bool {
-	if params, ok := matchPath("/api/v1/sessions/{id}/done", r.URL.Path); ok {
-		shutDown(w, params["id"])
-		return true
+func (x *exchange) claimSuccess(value) bool {
+	if params, ok := matchPath("/api/v1/sessions/{id}/done", x.r.URL.Path); ok {
+		return shutDown(x.w, params["id"]) == nil
 	}
-	if params, ok := matchPath("/api/v1/sessions/{id}", r.URL.Path); ok && r.Method == http.MethodDelete {
-		destroyed(w, params["id"])
-		return true
+	if params, ok := matchPath("/api/v1/sessions/{id}", x.r.URL.Path); ok && x.r.Method == http.MethodDelete {
+		return destroyed(x.w, params["id"]) == nil
 	}
 	return false
 }
 
-// after does what a rule does after the effect. It reports whether it has answered.
-func (s *Sandbox) after(w http.ResponseWriter, r *http.Request, rule Rule, full *reply) bool {
-	switch rule.Fault {
-	case DelayAfter:
-		return s.clock.Sleep(s.life, rule.length(30*time.Second)) != nil
-	case LoseAnswerAfter:
-		cut(w)
-	case Truncate:
-		cutAfter(w, full, int(rule.amount(float64(len(full.body)/2))))
-	case InvalidJSON:
-		full.send(w, append(bytes.TrimSuffix(full.body, []byte("}")), `, "broken`...))
-	case Status, StatusAfter, HTML:
-		instead, err := rule.answer()
-		if err != nil {
-			return false
+func (x *exchange) notReady(value) bool {
+	if x.r.URL.Path == "/ready" {
+		return x.s.writeReady(x.w, false) == nil
+	}
+	return x.s.writeHealth(x.w, false) == nil
+}
+
+func (x *exchange) brokenJSON(value) bool {
+	x.send(append(bytes.TrimSuffix(x.body, []byte("}")), `, "broken`...))
+	return true
+}
+
+// instead answers with a status.
+func (x *exchange) instead(a answer) bool {
+	x.retryAfter(a.RetryAfter)
+	writeError(x.w, refuse(a.Status, "%s", a.text()))
+	return true
+}
+
+// page answers with a proxy's page.
+func (x *exchange) page(a answer) bool {
+	x.retryAfter(a.RetryAfter)
+	x.w.Header().Set("Content-Type", "text/html")
+	x.w.WriteHeader(a.Status)
+	_, _ = fmt.Fprintf(x.w, "<html>\r\n<head><title>%[1]d %[2]s</title></head>\r\n<body>\r\n<center><h1>%[1]d %[2]s</h1></center>\r\n"+
+		"<hr><center>nginx/1.27.3</center>\r\n</body>\r\n</html>\r\n", a.Status, a.text())
+	return true
+}
+
+func (a answer) text() string { return cmp.Or(a.Error, http.StatusText(a.Status), "sandbox fault") }
+
+// retryAfter sets the Retry-After header to what a rule says.
+func (x *exchange) retryAfter(v any) {
+	text := fmt.Sprint(v)
+	word, rest, _ := strings.Cut(text, ":")
+	switch word {
+	case "<nil>":
+		return
+	case "date":
+		if d, err := time.ParseDuration(cmp.Or(rest, "2s")); err == nil {
+			text = time.Now().Add(d).UTC().Format(http.TimeFormat)
 		}
-		s.instead(w, rule, instead)
-	case SlowDrip:
-		s.drip(w, r, full, rule.length(30*time.Second))
-	case NoKey:
-		full.remove("ssh_private_key")
-		return false
-	case NoID:
-		full.remove("id", "session_id")
-		return false
-	default:
-		return false
+	case "nonsense":
+		text = "in a little while"
+	case "day":
+		text = "86400"
+	}
+	x.w.Header().Set("Retry-After", text)
+}
+
+// drip sends the answer in pieces.
+func (x *exchange) drip(v value) bool {
+	const pieces = 20
+	x.header.Set("Content-Length", strconv.Itoa(len(x.body)))
+	x.send(nil)
+	flush := http.NewResponseController(x.w)
+	size := len(x.body)/pieces + 1
+	pause := v.length / time.Duration(len(x.body)/size+1)
+	for piece := range slices.Chunk(x.body, size) {
+		_ = flush.Flush()
+		if x.s.clock.Sleep(x.r.Context(), pause) != nil {
+			return true
+		}
+		if _, err := x.w.Write(piece); err != nil {
+			return true
+		}
 	}
 	return true
 }
 
-// instead answers with a status, or with a proxy's page.
-func (s *Sandbox) instead(w http.ResponseWriter, rule Rule, a answer) {
-	if value := s.retryAfter(a.RetryAfter); value != "" {
-		w.Header().Set("Retry-After", value)
-	}
-	text := cmp.Or(a.Error, http.StatusText(a.Status), "sandbox fault")
-	if rule.Fault == HTML {
-		w.Header().Set("Content-Type", "text/html")
-		w.WriteHeader(a.Status)
-		_, _ = fmt.Fprintf(w, "<html>\r\n<head><title>%d %s</title></head>\r\n<body>\r\n<center><h1>%d %s</h1></center>\r\n"+
-			"<hr><center>nginx/1.27.3</center>\r\n</body>\r\n</html>\r\n", a.Status, text, a.Status, text)
-		return
-	}
-	writeError(w, refuse(a.Status, "%s", text))
-}
-
-// retryAfter makes a Retry-After header of what a rule says.
-func (s *Sandbox) retryAfter(v any) string {
-	switch v := v.(type) {
-	case float64:
-		return strconv.Itoa(int(v))
-	case int:
-		return strconv.Itoa(v)
-	case string:
-		word, rest, _ := strings.Cut(v, ":")
-		switch word {
-		case "date":
-			d, err := time.ParseDuration(cmp.Or(rest, "2s"))
-			if err == nil {
-				return time.Now().Add(d).UTC().Format(http.TimeFormat)
-			}
-		case "nonsense":
-			return "in a little while"
-		case "day":
-			return "86400"
-		}
-		return v
-	default:
-		return ""
-	}
-}
-
-// drip sends the answer in pieces spread over d.
-func (s *Sandbox) drip(w http.ResponseWriter, r *http.Request, full *reply, d time.Duration) {
-	const pieces = 20
-	full.header.Set("Content-Length", strconv.Itoa(len(full.body)))
-	full.send(w, nil)
-	flush := http.NewResponseController(w)
-	size := len(full.body)/pieces + 1
-	pause := d / time.Duration(len(full.body)/size+1)
-	for sent := 0; sent < len(full.body); sent += size {
-		_ = flush.Flush()
-		if s.clock.Sleep(r.Context(), pause) != nil {
-			return
-		}
-		if _, err := w.Write(full.body[sent:min(sent+size, len(full.body))]); err != nil {
-			return
-		}
-	}
-}
-
-// remove takes members out of the answer, wherever they are.
-func (a *reply) remove(names ...string) {
+// remove takes members out of the answer, wherever they are. It doesn't send it.
+func (x *exchange) remove(names ...string) bool {
 	var body any
-	if json.Unmarshal(a.body, &body) != nil {
-		return
+	if json.Unmarshal(x.body, &body) != nil {
+		return false
 	}
-	var walk func(v any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case map[string]any:
-			for _, name := range names {
-				delete(v, name)
-			}
-			for _, member := range v {
-				walk(member)
-			}
-		case []any:
-			for _, member := range v {
-				walk(member)
-			}
-		}
-	}
-	walk(body)
+	removeMembers(body, names)
 	if data, err := json.Marshal(body); err == nil {
-		a.body = data
+		x.body = data
+	}
+	return false
+}
+
+func removeMembers(from any, names []string) {
+	switch from := from.(type) {
+	case map[string]any:
+		for _, name := range names {
+			delete(from, name)
+		}
+		for _, member := range from {
+			removeMembers(member, names)
+		}
+	case []any:
+		for _, member := range from {
+			removeMembers(member, names)
+		}
 	}
 }
 
-// cut closes the client's connection without an answer.
-func cut(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err == nil {
+// cut closes the client's connection without an answer. It returns true: that is all.
+func cut(w http.ResponseWriter) bool {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		_ = conn.Close()
 	}
+	return true
 }
 
-// cutAfter closes it in the middle of the body, after n bytes of it.
-func cutAfter(w http.ResponseWriter, full *reply, n int) {
-	conn, _, err := http.NewResponseController(w).Hijack()
+// cutAfter closes it in the middle of the body, after n bytes of it; below 0 after half.
+func (x *exchange) cutAfter(n int) bool {
+	conn, _, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
-		return
+		return true
 	}
 	defer conn.Close()
+	if n < 0 {
+		n = len(x.body) / 2
+	}
 	var head bytes.Buffer
-	fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", full.status, http.StatusText(full.status))
-	full.header.Set("Content-Length", strconv.Itoa(len(full.body)))
-	_ = full.header.Write(&head) // to memory
+	fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", x.status, http.StatusText(x.status))
+	x.header.Set("Content-Length", strconv.Itoa(len(x.body)))
+	_ = x.header.Write(&head) // to memory
 	head.WriteString("\r\n")
-	head.Write(full.body[:max(min(n, len(full.body)), 0)])
+	head.Write(x.body[:min(n, len(x.body))])
 	_, _ = conn.Write(head.Bytes())
+	return true
 }

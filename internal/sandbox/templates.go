@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 // Template is a Vast.ai template as the service answers it.
@@ -30,23 +32,20 @@ type Template struct {
 // BuiltinTemplates are a few templates for Options.Templates. Without any the
 // sandbox answers as a service that has no cloud with templates: with 500.
 func BuiltinTemplates() []Template {
-	made := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
-	return []Template{
-		{
-			ID: 141893, HashID: "4e17788f74f075dd9aab7d0d4427968f", Name: "vLLM", Image: "vllm/vllm-openai", Tag: "v0.33.0",
-			RunType: "ssh", UseSSH: true, SSHDirect: true, Recommended: true, RecommendedDisk: 60, CreatedAt: made, Count: 4121,
-			MinCUDA: 13,
-		},
-		{
-			ID: 62897, HashID: "661d064bbda1f2a133816b6d55da07c3", Name: "NVIDIA CUDA", Image: "vastai/base-image", Tag: "cuda-12.8",
-			RunType: "ssh", UseSSH: true, Recommended: true, RecommendedDisk: 16, CreatedAt: made, Count: 18230, MinCUDA: 12.8,
-		},
-		{
-			ID: 173402, HashID: "a8a44c7363cbca20056020397e3bf072", Name: "Text Generation Inference 80 GB", RunType: "args",
-			Image: "ghcr.io/huggingface/text-generation-inference", Tag: "3.3", RecommendedDisk: 200, CreatedAt: made, Count: 77,
-			MinVRAMGB: 80,
-		},
+	cloud, _ := facts.FindCloud(VastAI)
+	var listed []struct {
+		Template
+
+		MinVRAMGB int     `json:"min_vram_gb"`
+		MinCUDA   float64 `json:"min_cuda"`
 	}
+	_ = facts.Decode(cloud.Templates, &listed) // TestTheBuiltinMarket shows that they can be read
+	templates := make([]Template, 0, len(listed))
+	for _, t := range listed {
+		t.Template.MinVRAMGB, t.Template.MinCUDA = t.MinVRAMGB, t.MinCUDA
+		templates = append(templates, t.Template)
+	}
+	return templates
 }
 
 func (t Template) fits(o listedOffer) bool {
@@ -62,10 +61,9 @@ func (s *service) templatesMissing() error {
 		"template provider not available: provider not found: vastai (does not support templates)")
 }
 
-func (s *service) listTemplates(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+func (s *service) listTemplates(w http.ResponseWriter, r *http.Request) error {
 	if err := s.templatesMissing(); err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
 	q := r.URL.Query()
 	has := func(text, part string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(part)) }
@@ -76,7 +74,7 @@ func (s *service) listTemplates(w http.ResponseWriter, r *http.Request, _ map[st
 			list = append(list, t)
 		}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"templates": list, "count": len(list)})
+	return writeJSON(w, http.StatusOK, map[string]any{"templates": list, "count": len(list)})
 }
 
 func (s *service) template(hash string) (Template, bool) {
@@ -87,24 +85,21 @@ func (s *service) template(hash string) (Template, bool) {
 	return s.templates[i], true
 }
 
-func (s *service) getTemplate(w http.ResponseWriter, _ *http.Request, params map[string]string) {
+func (s *service) getTemplate(w http.ResponseWriter, r *http.Request) error {
 	if err := s.templatesMissing(); err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
-	t, found := s.template(params["id"])
+	t, found := s.template(r.PathValue("id"))
 	if !found {
-		writeError(w, refuse(http.StatusNotFound, "template not found"))
-		return
+		return refuse(http.StatusNotFound, "template not found")
 	}
-	writeJSON(w, http.StatusOK, t)
+	return writeJSON(w, http.StatusOK, t)
 }
 
-func (s *service) compatibleTemplates(w http.ResponseWriter, _ *http.Request, params map[string]string) {
-	offer, found := s.inventory.Get(params["id"])
+func (s *service) compatibleTemplates(w http.ResponseWriter, r *http.Request) error {
+	offer, found := s.inventory.Get(r.PathValue("id"))
 	if !found {
-		writeError(w, refuse(http.StatusNotFound, "offer not found: %s", reflected(params["id"])))
-		return
+		return refuse(http.StatusNotFound, "offer not found: %s", reflected(r.PathValue("id")))
 	}
 	list := []map[string]string{}
 	body := map[string]any{"offer_id": offer.ID}
@@ -112,8 +107,7 @@ func (s *service) compatibleTemplates(w http.ResponseWriter, _ *http.Request, pa
 		body["provider"], body["note"] = offer.Provider, "templates are only available for Vast.ai offers"
 	} else {
 		if err := s.templatesMissing(); err != nil {
-			writeError(w, err)
-			return
+			return err
 		}
 		body["gpu_type"], body["vram_gb"] = offer.GPUType, offer.VRAMGB
 		for _, t := range s.templates {
@@ -123,7 +117,7 @@ func (s *service) compatibleTemplates(w http.ResponseWriter, _ *http.Request, pa
 		}
 	}
 	body["compatible_templates"], body["count"] = list, len(list)
-	writeJSON(w, http.StatusOK, body)
+	return writeJSON(w, http.StatusOK, body)
 }
 
 // filterByTemplate narrows a listing to what a template needs.

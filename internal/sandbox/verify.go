@@ -8,38 +8,35 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 // How the service verifies that SSH answers.
 const (
-	verifyTimeout    = 8 * time.Minute
-	firstPoll        = 15 * time.Second
-	slowestPoll      = time.Minute
-	stabilityPoll    = 5 * time.Second // between two logins at Blue Lobster
-	authFailuresEnd  = 3
-	loginTimeout     = 10 * time.Second // real time: it is a real connection
-	tensorDockDelay  = 90 * time.Second
-	blueLobsterDelay = 60 * time.Second
+	verifyTimeout   = 8 * time.Minute
+	firstPoll       = 15 * time.Second
+	slowestPoll     = time.Minute
+	stabilityPoll   = 5 * time.Second // between two logins, where a cloud takes two
+	authFailuresEnd = 3
+	loginTimeout    = 10 * time.Second // real time: it is a real connection
 )
 
 // verify logs in until it works or the time is up, and then rents a replacement
 // where auto_retry asks for it.
 func (s *service) verify(row session, key ssh.Signer, req createSession) {
 	s.verifySSH(row, key)
-	if after, err := s.sessions.Get(row.id); err == nil && s.life.Err() == nil {
+	if after, err := s.sessions.Get(row.ID); err == nil && s.life.Err() == nil {
 		s.retryLater(after, req)
 	}
 }
 
 func (s *service) verifySSH(row session, key ssh.Signer) {
-	delay, needed := map[string]time.Duration{TensorDock: tensorDockDelay, BlueLobster: blueLobsterDelay}[row.provider], 1
-	if row.provider == BlueLobster {
-		needed = 2
-	}
-	if s.clock.Sleep(s.life, delay) != nil {
+	cloud, _ := facts.FindCloud(row.Provider)
+	if s.clock.Sleep(s.life, cloud.FirstLogin.Duration()) != nil {
 		return
 	}
-	v := &verification{id: row.id, key: key, needed: needed, pause: s.interval}
+	v := &verification{id: row.ID, key: key, needed: cloud.Logins, pause: s.interval}
 	deadline := s.clock.Elapsed() + row.sshTimeout
 	for {
 		poll := s.clock.Elapsed() + v.pause
@@ -47,7 +44,7 @@ func (s *service) verifySSH(row session, key ssh.Signer) {
 			return
 		}
 		if poll >= deadline {
-			s.notVerified(row.id)
+			s.notVerified(row.ID)
 			return
 		}
 		over, spent := s.poll(v)
@@ -55,7 +52,7 @@ func (s *service) verifySSH(row session, key ssh.Signer) {
 			return
 		}
 		deadline += spent
-		s.sessions.Credit(row.id, spent)
+		s.sessions.Credit(row.ID, spent)
 	}
 }
 
@@ -81,12 +78,12 @@ func (s *service) poll(v *verification) (over bool, spent time.Duration) {
 		s.failOffer(row, "instance_vanished: no longer exists on provider", "instance_vanished", "instance not found during SSH verification")
 		return true, 0
 	}
-	if row.host == "" {
+	if row.Host == "" {
 		row = s.askAddress(row)
 	}
 	ctx, cancel := context.WithTimeout(s.life, loginTimeout)
 	began := time.Now()
-	err = s.login(ctx, net.JoinHostPort(row.host, strconv.Itoa(row.port)), row.user, v.key)
+	err = s.login(ctx, net.JoinHostPort(row.Host, strconv.Itoa(row.Port)), row.User, v.key)
 	cancel()
 	spent = s.clock.Spent(began)
 	return s.judge(v, row, err), spent
@@ -101,7 +98,7 @@ func (s *service) askAddress(row session) session {
 	if inst == nil {
 		return row
 	}
-	row.host, row.port = inst.host.Host(), inst.host.Port()
+	row.Host, row.Port = inst.host.Host(), inst.host.Port()
 	s.sessions.Update(row)
 	return row
 }
@@ -114,7 +111,7 @@ func (s *service) judge(v *verification, row session, err error) (over bool) {
 		if v.pause = stabilityPoll; v.logins < v.needed {
 			return false
 		}
-		row.status = statusRunning
+		row.Status = statusRunning
 		s.sessions.Update(row)
 		return true
 	}
@@ -126,8 +123,8 @@ func (s *service) judge(v *verification, row session, err error) (over bool) {
 	if v.refusals++; v.refusals < authFailuresEnd {
 		return false
 	}
-	if row.failedOffers == "" {
-		row.failedOffers = row.offer
+	if row.FailedOffers == "" {
+		row.FailedOffers = row.offer
 	}
 	s.failOffer(row, "permanent SSH error: auth_failed", "auth_failed", "permanent SSH error: auth_failed")
 	return true
@@ -145,7 +142,7 @@ func (s *service) notVerified(id string) {
 // failOffer fails a session and holds it against its offer.
 func (s *service) failOffer(row session, reason, kind, detail string) {
 	s.fail(row, reason)
-	s.health.Record(row.offer, row.provider, row.gpuType, kind, detail)
+	s.health.Record(row.offer, row.Provider, row.GPUType, kind, detail)
 	s.inventory.Evict(row.offer)
 }
 
@@ -153,10 +150,10 @@ func (s *service) failOffer(row session, reason, kind, detail string) {
 func (s *service) fail(row session, reason string) {
 	if row.providerID != "" {
 		if err := s.cloud.Destroy(s.life, row.providerID, reason); err != nil {
-			s.log.Info("destroying the machine of a failed session", "session", row.id, "error", err)
+			s.log.Info("destroying the machine of a failed session", "session", row.ID, "error", err)
 		}
 	}
-	row.status, row.reason, row.stopped = statusFailed, reason, s.clock.Now()
+	row.Status, row.Error, row.stopped = statusFailed, reason, s.clock.Now()
 	s.sessions.Update(row)
 	s.costs.Final(row)
 }

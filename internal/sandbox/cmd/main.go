@@ -43,14 +43,13 @@ Exit code: 0 after SIGINT, SIGTERM or the end of standard input, 1 when it could
 not start or could not end everything, 2 for wrong flags.
 `
 
+// flags are the options, and what becomes options once all flags are known.
 type flags struct {
-	listen, offers, faults, log string
-	docker                      string
-	speed                       float64
-	seed                        int64
-	random, hardMax             int
-	untilStdinCloses, moving    bool
-	templates, reconciler       bool
+	sandbox.Options
+
+	faults, log                 string
+	random                      int
+	templates, untilStdinCloses bool
 }
 
 func main() {
@@ -106,25 +105,22 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	var f flags
 	set := flag.NewFlagSet("sandbox", flag.ContinueOnError)
 	set.SetOutput(stderr)
-	set.StringVar(&f.listen, "listen", "127.0.0.1:8080", "listen on this `address`; port 0 takes a free one")
-	set.Float64Var(&f.speed, "speed", 60, "divide every delay by this: at 60 a minute takes a second, 1 is real time;\n"+
+	set.StringVar(&f.Listen, "listen", "127.0.0.1:8080", "listen on this `address`; port 0 takes a free one")
+	set.Float64Var(&f.Speed, "speed", 60, "divide every delay by this: at 60 a minute takes a second, 1 is real time;\n"+
 		"dates and reservations don't run faster, see /sandbox/clock")
-	set.StringVar(&f.offers, "offers", "", "read the market from this JSON `file`, a list like the offers of GET /api/v1/inventory;\n"+
+	set.StringVar(&f.OffersFile, "offers", "", "read the market from this JSON `file`, a list like the offers of GET /api/v1/inventory;\n"+
 		"without it there are about forty offers over three clouds")
-	set.BoolVar(&f.moving, "moving", false, "let prices and availability change every (scaled) minute, by -seed")
+	set.BoolVar(&f.Moving, "moving", false, "let prices and availability change every (scaled) minute, by -seed")
 	set.StringVar(&f.faults, "faults", "", "put the fault rules of this JSON `file` in force, as PUT /sandbox/faults does")
 	set.IntVar(&f.random, "random-faults", 0, "put `n` random fault rules in force, made from -seed")
-	set.Int64Var(&f.seed, "seed", 0, "decide everything random by this; 0 takes one and logs it")
+	set.Int64Var(&f.Seed, "seed", 0, "decide everything random by this; 0 takes one and logs it")
 	set.BoolVar(&f.templates, "templates", false, "have a few Vast.ai templates; without, those routes answer 500")
-	set.IntVar(&f.hardMax, "hard-max-hours", 12, "let the service destroy every machine `n` hours after its session was created, as its\n"+
+	set.IntVar(&f.HardMaxHours, "hard-max-hours", 12, "let the service destroy every machine `n` hours after its session was created, as its\n"+
 		"lifecycle.hard_max_hours does")
-	set.BoolVar(&f.reconciler, "reconciler", false, "let the service destroy machines that none of its sessions has, once they are\n"+
+	set.BoolVar(&f.Reconciler, "reconciler", false, "let the service destroy machines that none of its sessions has, once they are\n"+
 		"five minutes old, as a service with a deployment id does")
 	set.BoolVar(&f.untilStdinCloses, "until-stdin-closes", false,
 		"end when standard input ends, so that a parent that dies takes the sandbox along")
-	set.StringVar(&f.docker, "docker", "", "let the real Docker engine on this `socket` run the VMs' containers, as in\n"+
-		"-docker /var/run/docker.sock; they are made of an image of this program, know the\n"+
-		"machine's network and files only, and are removed at the end (Linux)")
 	set.StringVar(&f.log, "log", "info", "log at this `level`: debug (every request), info, warn, error, or off")
 	set.Usage = func() {
 		fmt.Fprint(stderr, usage)
@@ -138,9 +134,9 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	switch {
 	case set.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", set.Arg(0))
-	case f.speed <= 0:
+	case f.Speed <= 0:
 		err = errors.New("-speed must be above 0")
-	case f.hardMax <= 0:
+	case f.HardMaxHours <= 0:
 		err = errors.New("-hard-max-hours must be above 0")
 	case f.random > 0 && f.faults != "":
 		err = errors.New("-faults and -random-faults exclude each other")
@@ -153,10 +149,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 
 // options turns the flags into the sandbox's options.
 func (f flags) options(stderr io.Writer) (sandbox.Options, error) {
-	opts := sandbox.Options{
-		Listen: f.listen, Speed: f.speed, OffersFile: f.offers, Moving: f.moving, Seed: f.seed,
-		RealDocker: f.docker, HardMaxHours: f.hardMax, Reconciler: f.reconciler,
-	}
+	opts := f.Options
 	if f.templates {
 		opts.Templates = sandbox.BuiltinTemplates()
 	}

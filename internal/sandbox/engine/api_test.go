@@ -116,178 +116,152 @@ func TestPullTellsItsProgressAndTheDigest(t *testing.T) {
 
 func TestCreateRefuses(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
+	r := newRig(t, quick)
+	taken := r.create("taken", nil)
+	image := &container.Config{Image: testImage}
+	for _, test := range []struct {
+		name, container string
+		config          *container.Config
+		host            *container.HostConfig
+		want            string
+	}{
+		{"name taken", "taken", image, nil, `The container name "/taken" is already in use by container "` + taken},
+		{"name with a blank", "a b", image, nil, "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"},
+		{"name of one letter", "a", image, nil, "Invalid container name"},
+		{"image not pulled", "x1", &container.Config{Image: "vllm/vllm-openai:v0.12.0"}, nil, "No such image: vllm/vllm-openai:v0.12.0"},
+		{"unknown runtime", "x2", image, &container.HostConfig{Runtime: "kata"}, "kata"},
+		{"bad policy", "x3", image, &container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "sometimes"}}, "invalid restart policy"},
+		{"bad bind", "x4", image, &container.HostConfig{Binds: []string{"nonsense"}}, "invalid volume specification"},
+		{"remove and restart", "x5", image, &container.HostConfig{AutoRemove: true, RestartPolicy: container.RestartPolicy{Name: "always"}}, "AutoRemove"},
+		{"negative shm", "x6", image, &container.HostConfig{ShmSize: -1}, "SHM size can not be less than 0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, quick)
-			taken := r.create("taken", nil)
-			image := &container.Config{Image: testImage}
-			for _, test := range []struct {
-				name, container string
-				config          *container.Config
-				host            *container.HostConfig
-				want            string
-			}{
-				{"name taken", "taken", image, nil, `The container name "/taken" is already in use by container "` + taken},
-				{"name with a blank", "a b", image, nil, "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"},
-				{"name of one letter", "a", image, nil, "Invalid container name"},
-				{"image not pulled", "x1", &container.Config{Image: "vllm/vllm-openai:v0.12.0"}, nil, "No such image: vllm/vllm-openai:v0.12.0"},
-				{"unknown runtime", "x2", image, &container.HostConfig{Runtime: "kata"}, "kata"},
-				{"bad policy", "x3", image, &container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "sometimes"}}, "invalid restart policy"},
-				{"bad bind", "x4", image, &container.HostConfig{Binds: []string{"nonsense"}}, "invalid volume specification"},
-				{"remove and restart", "x5", image, &container.HostConfig{AutoRemove: true, RestartPolicy: container.RestartPolicy{Name: "always"}}, "AutoRemove"},
-				{"negative shm", "x6", image, &container.HostConfig{ShmSize: -1}, "SHM size can not be less than 0"},
-			} {
-				t.Run(test.name, func(t *testing.T) {
-					t.Parallel()
-					_, err := r.docker.ContainerCreate(r.ctx(), client.ContainerCreateOptions{Name: test.container, Config: test.config, HostConfig: test.host})
-					wantError(t, err, test.want)
-				})
-			}
+			_, err := r.docker.ContainerCreate(r.ctx(), client.ContainerCreateOptions{Name: test.container, Config: test.config, HostConfig: test.host})
+			wantError(t, err, test.want)
 		})
 	}
 }
 
 func TestInspectKeepsWhatWasAskedFor(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick)
-			id := r.create("vllm", &container.HostConfig{ShmSize: 8 << 30, IpcMode: "host", Binds: []string{"hf-cache:/root/.cache/huggingface", "/data:/data:ro"}}, testModel, "--revision", "a'b $(x)")
-			got := r.inspect(id)
-			if got.HostConfig.ShmSize != 8<<30 || got.HostConfig.IpcMode != "host" || len(got.Mounts) != 2 || got.Mounts[0].Name != "hf-cache" || got.Mounts[1].RW {
-				t.Errorf("host: %+v mounts: %+v", got.HostConfig, got.Mounts)
-			}
-			if got.Path != "vllm" || !slices.Equal(got.Args, []string{"serve", testModel, "--revision", "a'b $(x)"}) || got.Config.Labels["shopper"] != "yes" {
-				t.Errorf("path %q args %q labels %v", got.Path, got.Args, got.Config.Labels)
-			}
-			if _, err := r.docker.VolumeInspect(r.ctx(), "hf-cache", client.VolumeInspectOptions{}); err != nil {
-				t.Error(err)
-			}
-			_, err := r.docker.VolumeRemove(r.ctx(), "hf-cache", client.VolumeRemoveOptions{})
-			wantError(t, err, "volume is in use")
-		})
+	r := newRig(t, quick)
+	id := r.create("vllm", &container.HostConfig{ShmSize: 8 << 30, IpcMode: "host", Binds: []string{"hf-cache:/root/.cache/huggingface", "/data:/data:ro"}}, testModel, "--revision", "a'b $(x)")
+	got := r.inspect(id)
+	if got.HostConfig.ShmSize != 8<<30 || got.HostConfig.IpcMode != "host" || len(got.Mounts) != 2 || got.Mounts[0].Name != "hf-cache" || got.Mounts[1].RW {
+		t.Errorf("host: %+v mounts: %+v", got.HostConfig, got.Mounts)
 	}
+	if got.Path != "vllm" || !slices.Equal(got.Args, []string{"serve", testModel, "--revision", "a'b $(x)"}) || got.Config.Labels["shopper"] != "yes" {
+		t.Errorf("path %q args %q labels %v", got.Path, got.Args, got.Config.Labels)
+	}
+	if _, err := r.docker.VolumeInspect(r.ctx(), "hf-cache", client.VolumeInspectOptions{}); err != nil {
+		t.Error(err)
+	}
+	_, err := r.docker.VolumeRemove(r.ctx(), "hf-cache", client.VolumeRemoveOptions{})
+	wantError(t, err, "volume is in use")
 }
 
 func TestListFilters(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick)
-			running := r.create("runs", withGPUs())
-			r.start(running)
-			r.create("waits", nil)
-			r.createRaw("other", &container.Config{Image: testImage}, nil)
-			for _, test := range []struct {
-				name    string
-				options client.ContainerListOptions
-				want    []string
-			}{
-				{"running ones", client.ContainerListOptions{}, []string{"/runs"}},
-				{"all", client.ContainerListOptions{All: true}, []string{"/other", "/runs", "/waits"}},
-				{"label", client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", "shopper=yes")}, []string{"/runs", "/waits"}},
-				{"name", client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("name", "^/waits$")}, []string{"/waits"}},
-				{"status", client.ContainerListOptions{Filters: client.Filters{}.Add("status", "created")}, []string{"/other", "/waits"}},
-			} {
-				list, err := r.docker.ContainerList(r.ctx(), test.options)
-				if err != nil {
-					t.Fatal(err)
-				}
-				var names []string
-				for _, item := range list.Items {
-					names = append(names, item.Names...)
-				}
-				slices.Sort(names)
-				if !slices.Equal(names, test.want) {
-					t.Errorf("%s: %q, want %q", test.name, names, test.want)
-				}
-			}
-		})
+	r := newRig(t, quick)
+	running := r.create("runs", withGPUs())
+	r.start(running)
+	r.create("waits", nil)
+	r.createRaw("other", &container.Config{Image: testImage}, nil)
+	for _, test := range []struct {
+		name    string
+		options client.ContainerListOptions
+		want    []string
+	}{
+		{"running ones", client.ContainerListOptions{}, []string{"/runs"}},
+		{"all", client.ContainerListOptions{All: true}, []string{"/other", "/runs", "/waits"}},
+		{"label", client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", "shopper=yes")}, []string{"/runs", "/waits"}},
+		{"name", client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("name", "^/waits$")}, []string{"/waits"}},
+		{"status", client.ContainerListOptions{Filters: client.Filters{}.Add("status", "created")}, []string{"/other", "/waits"}},
+	} {
+		list, err := r.docker.ContainerList(r.ctx(), test.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, item := range list.Items {
+			names = append(names, item.Names...)
+		}
+		slices.Sort(names)
+		if !slices.Equal(names, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, names, test.want)
+		}
 	}
 }
 
 func TestLogs(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick)
-			script := "for i in 1 2 3; do echo out $i; echo err $i >&2; done; sleep 0.5; printf end"
-			id := r.createRaw("talks", &container.Config{Image: testImage, Entrypoint: []string{"sh"}, Cmd: []string{"-c", script}}, nil)
-			stream, err := r.docker.ContainerLogs(r.ctx(), id, everything)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = stream.Close()
-			r.start(id)
-			followed, err := r.docker.ContainerLogs(r.ctx(), id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Follow: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer followed.Close()
-			var out, errs strings.Builder
-			if _, err := stdcopy.StdCopy(&out, &errs, followed); err != nil { // ends with the container
-				t.Fatal(err)
-			}
-			// Docker 20.10 may end a followed log before the container's last word.
-			const full = "out 1\nout 2\nout 3\nend"
-			if got := out.String(); got != full && (name == "stand-in" || got+"end" != full) || errs.String() != "err 1\nerr 2\nerr 3\n" {
-				t.Errorf("followed: %q and %q", got, errs.String())
-			}
-			if whole, _ := r.logs(id, everything); whole != full {
-				t.Errorf("the whole log: %q", whole)
-			}
-			// The last entries are counted over both streams, whichever is asked for.
-			stdout, stderr := r.logs(id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: "2"})
-			if n := len(strings.Split(strings.TrimSpace(stdout+"\n"+stderr), "\n")); n != 2 || !strings.HasSuffix(stdout, "end") {
-				t.Errorf("tail: %q and %q", stdout, stderr)
-			}
-			if stdout, stderr = r.logs(id, client.ContainerLogsOptions{ShowStderr: true, Tail: "1"}); stdout != "" || stderr != "" {
-				t.Errorf("tail of the other stream: %q and %q", stdout, stderr)
-			}
-			stdout, _ = r.logs(id, client.ContainerLogsOptions{ShowStdout: true, Tail: "1", Timestamps: true})
-			when, text, _ := strings.Cut(stdout, " ")
-			if _, err := time.Parse(time.RFC3339Nano, when); err != nil || text != "end" {
-				t.Errorf("timestamps: %q (%v)", stdout, err)
-			}
-			_, err = r.docker.ContainerLogs(r.ctx(), id, client.ContainerLogsOptions{})
-			wantError(t, err, "you must choose at least one stream")
-		})
+	r := newRig(t, quick)
+	script := "for i in 1 2 3; do echo out $i; echo err $i >&2; done; sleep 0.5; printf end"
+	id := r.createRaw("talks", &container.Config{Image: testImage, Entrypoint: []string{"sh"}, Cmd: []string{"-c", script}}, nil)
+	stream, err := r.docker.ContainerLogs(r.ctx(), id, everything)
+	if err != nil {
+		t.Fatal(err)
 	}
+	_ = stream.Close()
+	r.start(id)
+	followed, err := r.docker.ContainerLogs(r.ctx(), id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer followed.Close()
+	var out, errs strings.Builder
+	if _, err := stdcopy.StdCopy(&out, &errs, followed); err != nil { // ends with the container
+		t.Fatal(err)
+	}
+	const full = "out 1\nout 2\nout 3\nend"
+	if got := out.String(); got != full || errs.String() != "err 1\nerr 2\nerr 3\n" {
+		t.Errorf("followed: %q and %q", got, errs.String())
+	}
+	if whole, _ := r.logs(id, everything); whole != full {
+		t.Errorf("the whole log: %q", whole)
+	}
+	// The last entries are counted over both streams, whichever is asked for.
+	stdout, stderr := r.logs(id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: "2"})
+	if n := len(strings.Split(strings.TrimSpace(stdout+"\n"+stderr), "\n")); n != 2 || !strings.HasSuffix(stdout, "end") {
+		t.Errorf("tail: %q and %q", stdout, stderr)
+	}
+	if stdout, stderr = r.logs(id, client.ContainerLogsOptions{ShowStderr: true, Tail: "1"}); stdout != "" || stderr != "" {
+		t.Errorf("tail of the other stream: %q and %q", stdout, stderr)
+	}
+	stdout, _ = r.logs(id, client.ContainerLogsOptions{ShowStdout: true, Tail: "1", Timestamps: true})
+	when, text, _ := strings.Cut(stdout, " ")
+	if _, err := time.Parse(time.RFC3339Nano, when); err != nil || text != "end" {
+		t.Errorf("timestamps: %q (%v)", stdout, err)
+	}
+	_, err = r.docker.ContainerLogs(r.ctx(), id, client.ContainerLogsOptions{})
+	wantError(t, err, "you must choose at least one stream")
 }
 
 func TestExec(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick)
-			id := r.create("vllm", withGPUs())
-			r.start(id)
-			created, err := r.docker.ExecCreate(r.ctx(), id, client.ExecCreateOptions{Cmd: []string{"sh", "-c", "echo hello; echo bad >&2; exit 3"}, AttachStdout: true, AttachStderr: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			attached, err := r.docker.ExecAttach(r.ctx(), created.ID, client.ExecAttachOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer attached.Close()
-			var out, errs strings.Builder
-			if _, err := stdcopy.StdCopy(&out, &errs, attached.Reader); err != nil {
-				t.Fatal(err)
-			}
-			if out.String() != "hello\n" || errs.String() != "bad\n" {
-				t.Errorf("exec: %q and %q", out.String(), errs.String())
-			}
-			got, err := r.docker.ExecInspect(r.ctx(), created.ID, client.ExecInspectOptions{})
-			if err != nil || got.Running || got.ExitCode != 3 {
-				t.Errorf("exec: %+v, %v", got, err)
-			}
-		})
+	r := newRig(t, quick)
+	id := r.create("vllm", withGPUs())
+	r.start(id)
+	created, err := r.docker.ExecCreate(r.ctx(), id, client.ExecCreateOptions{Cmd: []string{"sh", "-c", "echo hello; echo bad >&2; exit 3"}, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached, err := r.docker.ExecAttach(r.ctx(), created.ID, client.ExecAttachOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer attached.Close()
+	var out, errs strings.Builder
+	if _, err := stdcopy.StdCopy(&out, &errs, attached.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != "hello\n" || errs.String() != "bad\n" {
+		t.Errorf("exec: %q and %q", out.String(), errs.String())
+	}
+	got, err := r.docker.ExecInspect(r.ctx(), created.ID, client.ExecInspectOptions{})
+	if err != nil || got.Running || got.ExitCode != 3 {
+		t.Errorf("exec: %+v, %v", got, err)
 	}
 }
 
@@ -329,60 +303,50 @@ func (r *rig) get(path string) int {
 
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick)
-			ctx, cancel := context.WithCancel(r.ctx())
-			defer cancel()
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/events", http.NoBody)
-			if err != nil {
-				t.Fatal(err)
-			}
-			response, err := r.socket().Do(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer response.Body.Close()
-			id := r.create("vllm", nil, testModel, "--bad")
-			r.start(id)
-			var actions []string
-			lines := bufio.NewScanner(response.Body)
-			for len(actions) < 3 && lines.Scan() {
-				var event struct{ Action string }
-				if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-					t.Fatal(err)
-				}
-				actions = append(actions, event.Action)
-			}
-			if !slices.Equal(actions, []string{"create", "start", "die"}) {
-				t.Errorf("events: %q", actions)
-			}
-		})
+	r := newRig(t, quick)
+	ctx, cancel := context.WithCancel(r.ctx())
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := r.socket().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	id := r.create("vllm", nil, testModel, "--bad")
+	r.start(id)
+	var actions []string
+	lines := bufio.NewScanner(response.Body)
+	for len(actions) < 3 && lines.Scan() {
+		var event struct{ Action string }
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			t.Fatal(err)
+		}
+		actions = append(actions, event.Action)
+	}
+	if !slices.Equal(actions, []string{"create", "start", "die"}) {
+		t.Errorf("events: %q", actions)
 	}
 }
 
 func TestHangEndsWithTheCallersPatience(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			if _, err := r.docker.Ping(r.ctx(), client.PingOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			r.engine.Hang(true)
-			ctx, cancel := context.WithTimeout(r.ctx(), 50*time.Millisecond)
-			defer cancel()
-			if _, err := r.docker.Info(ctx, client.InfoOptions{}); ctx.Err() == nil || err == nil {
-				t.Errorf("a hanging engine answered: %v", err)
-			}
-			answered := make(chan error, 1)
-			go func() { _, err := r.docker.Info(r.ctx(), client.InfoOptions{}); answered <- err }()
-			r.engine.Hang(false)
-			if err := <-answered; err != nil {
-				t.Errorf("after the hang: %v", err)
-			}
-		})
+	r := newRig(t)
+	if _, err := r.docker.Ping(r.ctx(), client.PingOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.engine.Hang(true)
+	ctx, cancel := context.WithTimeout(r.ctx(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := r.docker.Info(ctx, client.InfoOptions{}); ctx.Err() == nil || err == nil {
+		t.Errorf("a hanging engine answered: %v", err)
+	}
+	answered := make(chan error, 1)
+	go func() { _, err := r.docker.Info(r.ctx(), client.InfoOptions{}); answered <- err }()
+	r.engine.Hang(false)
+	if err := <-answered; err != nil {
+		t.Errorf("after the hang: %v", err)
 	}
 }

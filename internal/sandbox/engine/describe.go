@@ -1,11 +1,10 @@
 package engine
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	containertypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 )
 
 func (e *Engine) inspect(w http.ResponseWriter, req *http.Request) error {
@@ -86,7 +86,7 @@ func (e *Engine) list(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit, _ := atoi(first(req.URL.Query().Get("limit"), "0"))
+	limit, _ := strconv.Atoi(cmp.Or(req.URL.Query().Get("limit"), "0"))
 	everything := flag(req, "all") || limit > 0 || wanted["status"] != nil
 	list := []containertypes.Summary{}
 	for _, c := range e.all() {
@@ -108,7 +108,7 @@ func (f filters) matchContainer(c *container, s state) bool {
 		f.any("name", func(v string) bool { return matchName(v, name) }) &&
 		f.any("id", func(v string) bool { return strings.HasPrefix(c.id, v) }) &&
 		f.any("status", func(v string) bool { return v == string(s.Status) }) &&
-		f.any("exited", func(v string) bool { return s.Status == containertypes.StateExited && v == itoa(s.ExitCode) }) &&
+		f.any("exited", func(v string) bool { return s.Status == containertypes.StateExited && v == strconv.Itoa(s.ExitCode) }) &&
 		f.any("ancestor", func(v string) bool { return parseRef(v).String() == c.image.ref.String() || v == c.image.ref.name })
 }
 
@@ -211,31 +211,12 @@ func (e *Engine) rename(w http.ResponseWriter, req *http.Request) error {
 	return nil
 }
 
-var signalNames = map[string]syscall.Signal{
-	"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
-	"TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
-}
-
 func parseSignal(text string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(text); err == nil && n > 0 && n < 65 {
 		return syscall.Signal(n), nil
 	}
-	if sig, ok := signalNames[strings.TrimPrefix(strings.ToUpper(text), "SIG")]; ok {
+	if sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")); sig != 0 {
 		return sig, nil
 	}
 	return 0, refusal(http.StatusBadRequest, "invalid signal: %s", text)
 }
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
-func itoa(n int) string                         { return strconv.Itoa(n) }
-func atoi(text string) (int, error)             { return strconv.Atoi(text) }
-func encode(w http.ResponseWriter, v any) error { return json.NewEncoder(w).Encode(v) }
-func isMissing(err error) bool                  { return os.IsNotExist(err) }

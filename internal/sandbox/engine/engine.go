@@ -29,15 +29,6 @@ type Config struct {
 	// Images are images that exist besides every release of vllm/vllm-openai (or
 	// whatever else has "vllm" in its name and a release as its tag).
 	Images []Image
-	// Docker is the unix socket of a real Docker engine, "" for none. Containers then
-	// are that engine's, and so are the answers about them, while images and ports
-	// stay the machine's: containers are made of an image that holds Program alone,
-	// have no network but the machine's, can read this computer's programs and
-	// libraries, run as the user that this process is, and get GPUs by what Program
-	// is told of them. The engine must run on this computer. Close removes all that
-	// was made in it. OutOfMemory and
-	// Facts.Podman can't be had.
-	Docker string
 }
 
 // Image is an image in the registries that the engine pulls from.
@@ -65,12 +56,13 @@ const DefaultImageGB = 20
 type Engine struct {
 	cfg    Config
 	routes http.Handler
-	docker *docker // nil where containers are processes of the stand-in
 	// life ends when the engine is closed.
 	life   context.Context //nolint:containedctx // it is the engine's own, no call's
 	end    context.CancelFunc
 	tasks  sync.WaitGroup // goroutines of the engine and requests under way
 	events broadcaster
+	// hanging is shut while the engine hangs.
+	hanging machinefs.Gate
 
 	mu         sync.Mutex
 	closed     bool
@@ -85,14 +77,12 @@ type Engine struct {
 }
 
 type faults struct {
-	resumed  chan struct{} // not nil while hanging; closed by Hang(false)
 	failPull string
 	failLogs string
 	slowPull time.Duration
 }
 
-// New returns an engine for a machine. It starts nothing, except that a real
-// Docker engine is given its image.
+// New returns an engine for a machine. It starts nothing.
 func New(cfg Config) (*Engine, error) {
 	if cfg.Root == "" || cfg.Program == "" {
 		return nil, errors.New("engine: Root and Program are required")
@@ -106,16 +96,6 @@ func New(cfg Config) (*Engine, error) {
 		containers: map[string]*container{}, names: map[string]string{}, reserved: map[int]string{},
 		local: map[string]*image{}, volumes: map[string]*volume{}, execs: map[string]*execution{},
 		nextIP: 2,
-	}
-	if cfg.Docker != "" {
-		ctx, cancel := context.WithTimeout(life, time.Minute)
-		defer cancel()
-		var err error
-		if e.docker, err = newDocker(ctx, e); err != nil {
-			end()
-			return nil, err
-		}
-		e.background(e.docker.watch)
 	}
 	e.routes = e.mux()
 	for _, img := range cfg.Images {
@@ -135,10 +115,12 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer e.tasks.Done()
-	if !e.waitWhileHanging(req.Context()) {
-		return
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
+	if e.hanging.Pass(ctx.Done()) {
+		e.routes.ServeHTTP(w, req)
 	}
-	e.routes.ServeHTTP(w, req)
 }
 
 // enter counts a task in, unless the engine is closed.
@@ -165,60 +147,26 @@ func (e *Engine) background(f func()) bool {
 	return true
 }
 
-func (e *Engine) waitWhileHanging(ctx context.Context) bool {
-	for {
-		e.mu.Lock()
-		resumed := e.faults.resumed
-		e.mu.Unlock()
-		if resumed == nil {
-			return true
-		}
-		select {
-		case <-resumed:
-		case <-ctx.Done():
-			return false
-		case <-e.life.Done():
-			return false
-		}
-	}
-}
-
 // Close kills every process that the engine started, by its process group, and
 // returns when all of them and all requests have ended. Close the server that the
 // engine is mounted on first, so that no answer waits for a client that does not
-// read; requests that wait for something else end by themselves. The error says
-// what could not be removed from a real Docker engine.
-func (e *Engine) Close() error {
+// read; requests that wait for something else end by themselves.
+func (e *Engine) Close() {
 	e.mu.Lock()
 	e.closed = true
 	e.mu.Unlock()
 	e.end() // kills the processes: see launch
-	var err error
-	if e.docker != nil {
-		err = e.docker.close()
-	}
 	e.tasks.Wait()
 	for _, c := range e.all() {
 		if c.output != nil {
 			c.output.close()
 		}
 	}
-	return err
 }
 
 // Hang makes the engine accept requests and not answer them, until Hang(false).
 // Requests under way go on.
-func (e *Engine) Hang(hang bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case hang && e.faults.resumed == nil:
-		e.faults.resumed = make(chan struct{})
-	case !hang && e.faults.resumed != nil:
-		close(e.faults.resumed)
-		e.faults.resumed = nil
-	}
-}
+func (e *Engine) Hang(hang bool) { e.hanging.Shut(hang) }
 
 // FailPull makes every pull break off half-way with that message; "" ends it.
 func (e *Engine) FailPull(message string) {
@@ -254,12 +202,6 @@ func (e *Engine) crash(id string, oom bool) error {
 	c, err := e.find(id)
 	if err != nil {
 		return err
-	}
-	if e.docker != nil {
-		if oom {
-			return errors.New("a real Docker engine can't be told that the kernel killed a container")
-		}
-		return e.docker.crash(c)
 	}
 	c.mu.Lock()
 	running := c.proc != nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -156,6 +157,11 @@ func (e *Engine) attach(w http.ResponseWriter, req *http.Request) error {
 		q.since = time.Time{}
 	}
 	before := c.snapshot()
+	file, err := os.Open(c.output.path) // while it is there: a container may end, and be removed with its log, at once
+	if err != nil {
+		return err
+	}
+	defer file.Close()
 	conn, err := hijack(w, req, c.config.Tty)
 	if err != nil {
 		return err
@@ -176,7 +182,7 @@ func (e *Engine) attach(w http.ResponseWriter, req *http.Request) error {
 	}); err != nil {
 		return nil // the engine closes
 	}
-	return c.copyLog(ctx, q, func(entry logEntry) error { return writeFrame(conn, c.config.Tty, false, entry) })
+	return c.copyLog(ctx, file, q, func(entry logEntry) error { return writeFrame(conn, c.config.Tty, false, entry) })
 }
 
 // frameWriter frames what a command writes.

@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -166,7 +169,7 @@ func (e *Engine) ended(c *container, code int) bool {
 		c.restarts++
 	}
 	c.mu.Unlock()
-	e.tell(c, "die", map[string]string{"exitCode": itoa(code)})
+	e.tell(c, "die", map[string]string{"exitCode": strconv.Itoa(code)})
 	c.change(func(s *state) {
 		s.PID, s.ExitCode, s.FinishedAt = 0, code, time.Now()
 		s.Runs++
@@ -198,7 +201,7 @@ func (e *Engine) stop(w http.ResponseWriter, req *http.Request) error {
 // halt stops a running container: its stop signal, then, after the time that the
 // request or the container gives it, KILL. It returns when the run is over.
 func (e *Engine) halt(req *http.Request, c *container) error {
-	sig, err := parseSignal(first(req.URL.Query().Get("signal"), c.config.StopSignal, "SIGTERM"))
+	sig, err := parseSignal(cmp.Or(req.URL.Query().Get("signal"), c.config.StopSignal, "SIGTERM"))
 	if err != nil {
 		return err
 	}
@@ -207,7 +210,7 @@ func (e *Engine) halt(req *http.Request, c *container) error {
 		grace = time.Duration(*c.config.StopTimeout) * time.Second
 	}
 	if text := req.URL.Query().Get("t"); text != "" {
-		seconds, err := atoi(text)
+		seconds, err := strconv.Atoi(text)
 		if err != nil {
 			return refusal(http.StatusBadRequest, "invalid timeout: %q", text)
 		}
@@ -274,7 +277,7 @@ func (e *Engine) killRoute(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	sig, err := parseSignal(first(req.URL.Query().Get("signal"), "SIGKILL"))
+	sig, err := parseSignal(cmp.Or(req.URL.Query().Get("signal"), "SIGKILL"))
 	if err != nil {
 		return err
 	}
@@ -285,7 +288,7 @@ func (e *Engine) killRoute(w http.ResponseWriter, req *http.Request) error {
 	if proc != nil {
 		proc.signal(sig)
 	}
-	e.tell(c, "kill", map[string]string{"signal": itoa(int(sig))})
+	e.tell(c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -295,7 +298,7 @@ func (e *Engine) wait(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	condition := containertypes.WaitCondition(first(req.URL.Query().Get("condition"), string(containertypes.WaitConditionNotRunning)))
+	condition := containertypes.WaitCondition(cmp.Or(req.URL.Query().Get("condition"), string(containertypes.WaitConditionNotRunning)))
 	before := c.snapshot()
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
@@ -316,7 +319,7 @@ func (e *Engine) wait(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return nil // nobody waits any more, and the header is out
 	}
-	return encode(w, containertypes.WaitResponse{StatusCode: int64(c.snapshot().ExitCode)})
+	return json.NewEncoder(w).Encode(containertypes.WaitResponse{StatusCode: int64(c.snapshot().ExitCode)})
 }
 
 func (e *Engine) remove(w http.ResponseWriter, req *http.Request) error {

@@ -19,50 +19,45 @@ import (
 
 func TestAContainersWholeLife(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			r.pull(testImage)
-			id := r.create("vllm", published("18000"), testModel, "--port", "8000")
-			if s := r.inspect(id).State; s.Status != container.StateCreated || s.Running {
-				t.Fatalf("created: %+v", s)
-			}
-			r.start(id)
-			r.awaitReady(18000)
-			got := r.inspect("vllm")
-			pid := got.State.Pid
-			if !got.State.Running || pid == 0 || gone(pid) || got.Image == "" || got.RestartCount != 0 {
-				t.Errorf("running: %+v", got.State)
-			}
-			if !strings.Contains(strings.Join(got.Config.Env, " "), "VLLM_API_KEY=sk-secret") {
-				t.Errorf("Config.Env = %q", got.Config.Env)
-			}
-			if strings.Contains(r.commands(), "sk-secret") || !strings.Contains(r.commands(), "vllm serve "+testModel) {
-				t.Errorf("commands: %s", r.commands())
-			}
-			stdout, stderr := r.logs(id, everything)
-			if !strings.Contains(stdout, "Model loading took") || !strings.Contains(stderr, "Application startup complete.") {
-				t.Errorf("stdout:\n%s\nstderr:\n%s", stdout, stderr)
-			}
-			checkServerAnswers(t, r.web(18000))
-			if _, err := r.docker.ContainerStop(r.ctx(), id, client.ContainerStopOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			stopped := r.inspect(id).State
-			if stopped.Status != container.StateExited || stopped.ExitCode != 0 || stopped.Running || !gone(pid) {
-				t.Errorf("stopped: %+v", stopped)
-			}
-			if _, stderr = r.logs(id, everything); !strings.Contains(stderr, "Application shutdown complete.") {
-				t.Errorf("no clean end in:\n%s", stderr)
-			}
-			if _, err := r.docker.ContainerRemove(r.ctx(), id, client.ContainerRemoveOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			_, err := r.docker.ContainerInspect(r.ctx(), id, client.ContainerInspectOptions{})
-			wantError(t, err, "No such container: "+id)
-		})
+	r := newRig(t)
+	r.pull(testImage)
+	id := r.create("vllm", published("18000"), testModel, "--port", "8000")
+	if s := r.inspect(id).State; s.Status != container.StateCreated || s.Running {
+		t.Fatalf("created: %+v", s)
 	}
+	r.start(id)
+	r.awaitReady(18000)
+	got := r.inspect("vllm")
+	pid := got.State.Pid
+	if !got.State.Running || pid == 0 || gone(pid) || got.Image == "" || got.RestartCount != 0 {
+		t.Errorf("running: %+v", got.State)
+	}
+	if !strings.Contains(strings.Join(got.Config.Env, " "), "VLLM_API_KEY=sk-secret") {
+		t.Errorf("Config.Env = %q", got.Config.Env)
+	}
+	if strings.Contains(r.commands(), "sk-secret") || !strings.Contains(r.commands(), "vllm serve "+testModel) {
+		t.Errorf("commands: %s", r.commands())
+	}
+	r.eventually("the log of the start", func() bool { // the engine reads it while the server answers already
+		stdout, stderr := r.logs(id, everything)
+		return strings.Contains(stdout, "Model loading took") && strings.Contains(stderr, "Application startup complete.")
+	})
+	checkServerAnswers(t, r.web(18000))
+	if _, err := r.docker.ContainerStop(r.ctx(), id, client.ContainerStopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stopped := r.inspect(id).State
+	if stopped.Status != container.StateExited || stopped.ExitCode != 0 || stopped.Running || !gone(pid) {
+		t.Errorf("stopped: %+v", stopped)
+	}
+	if _, stderr := r.logs(id, everything); !strings.Contains(stderr, "Application shutdown complete.") {
+		t.Errorf("no clean end in:\n%s", stderr)
+	}
+	if _, err := r.docker.ContainerRemove(r.ctx(), id, client.ContainerRemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.docker.ContainerInspect(r.ctx(), id, client.ContainerInspectOptions{})
+	wantError(t, err, "No such container: "+id)
 }
 
 func checkServerAnswers(t *testing.T, web *http.Client) {
@@ -93,70 +88,55 @@ func checkServerAnswers(t *testing.T, web *http.Client) {
 // follows are flags only.
 func TestImagesBefore011RunTheModule(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			const old = "vllm/vllm-openai:v0.10.2"
-			r := newRig(t, quick, func(cfg *engine.Config, _ *machinefs.Facts) {
-				cfg.Images = append(cfg.Images, engine.Image{Ref: old, Local: true})
-			})
-			host := published("8000")
-			id := r.createRaw("old", &container.Config{Image: old, ExposedPorts: exposed(host), Cmd: []string{"--model", testModel}}, host)
-			if path := r.inspect(id).Path; path != "python3" {
-				t.Errorf("Path = %q", path)
-			}
-			r.start(id)
-			r.awaitReady(8000)
-			bad := r.createRaw("bad", &container.Config{Image: old, Cmd: []string{"serve", testModel, "--nonsense"}}, nil)
-			r.start(bad)
-			r.eventually("the end", func() bool { return !r.inspect(bad).State.Running })
-			if _, stderr := r.logs(bad, everything); !strings.Contains(stderr, "api_server.py: error: unrecognized arguments: "+testModel+" --nonsense") {
-				t.Errorf("stderr: %s", stderr)
-			}
-		})
+	const old = "vllm/vllm-openai:v0.10.2"
+	r := newRig(t, quick, func(cfg *engine.Config, _ *machinefs.Facts) {
+		cfg.Images = append(cfg.Images, engine.Image{Ref: old, Local: true})
+	})
+	host := published("8000")
+	id := r.createRaw("old", &container.Config{Image: old, ExposedPorts: exposed(host), Cmd: []string{"--model", testModel}}, host)
+	if path := r.inspect(id).Path; path != "python3" {
+		t.Errorf("Path = %q", path)
+	}
+	r.start(id)
+	r.awaitReady(8000)
+	bad := r.createRaw("bad", &container.Config{Image: old, Cmd: []string{"serve", testModel, "--nonsense"}}, nil)
+	r.start(bad)
+	r.eventually("the end", func() bool { return !r.inspect(bad).State.Running })
+	if _, stderr := r.logs(bad, everything); !strings.Contains(stderr, "api_server.py: error: unrecognized arguments: "+testModel+" --nonsense") {
+		t.Errorf("stderr: %s", stderr)
 	}
 }
 
 func TestACommandThatIsNotThere(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick)
-			for command, want := range map[string]string{
-				"/opt/nothing":   `exec: "/opt/nothing": stat /opt/nothing: no such file or directory`,
-				"no-such-thing1": `exec: "no-such-thing1": executable file not found in $PATH`,
-			} {
-				id := r.createRaw("x-"+filepath.Base(command), &container.Config{Image: testImage, Entrypoint: []string{command}}, nil)
-				_, err := r.docker.ContainerStart(r.ctx(), id, client.ContainerStartOptions{})
-				wantError(t, err, want)
-				if s := r.inspect(id).State; s.ExitCode != 127 || s.Running {
-					t.Errorf("state: %+v", s)
-				}
-			}
-		})
+	r := newRig(t, quick)
+	for command, want := range map[string]string{
+		"/opt/nothing":   `exec: "/opt/nothing": stat /opt/nothing: no such file or directory`,
+		"no-such-thing1": `exec: "no-such-thing1": executable file not found in $PATH`,
+	} {
+		id := r.createRaw("x-"+filepath.Base(command), &container.Config{Image: testImage, Entrypoint: []string{command}}, nil)
+		_, err := r.docker.ContainerStart(r.ctx(), id, client.ContainerStartOptions{})
+		wantError(t, err, want)
+		if s := r.inspect(id).State; s.ExitCode != 127 || s.Running {
+			t.Errorf("state: %+v", s)
+		}
 	}
 }
 
 func TestRename(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick)
-			id := r.create("one", nil)
-			r.create("two", nil)
-			_, err := r.docker.ContainerRename(r.ctx(), id, client.ContainerRenameOptions{NewName: "two"})
-			wantError(t, err, `The container name "/two" is already in use`)
-			if _, err := r.docker.ContainerRename(r.ctx(), id, client.ContainerRenameOptions{NewName: "three"}); err != nil {
-				t.Fatal(err)
-			}
-			if got := r.inspect("three"); got.ID != id || got.Name != "/three" {
-				t.Errorf("renamed: %s %s", got.Name, got.ID)
-			}
-			r.create("one", nil) // the old name is free
-		})
+	r := newRig(t, quick)
+	id := r.create("one", nil)
+	r.create("two", nil)
+	_, err := r.docker.ContainerRename(r.ctx(), id, client.ContainerRenameOptions{NewName: "two"})
+	wantError(t, err, `The container name "/two" is already in use`)
+	if _, err := r.docker.ContainerRename(r.ctx(), id, client.ContainerRenameOptions{NewName: "three"}); err != nil {
+		t.Fatal(err)
 	}
+	if got := r.inspect("three"); got.ID != id || got.Name != "/three" {
+		t.Errorf("renamed: %s %s", got.Name, got.ID)
+	}
+	r.create("one", nil) // the old name is free
 }
 
 // TestASlowPullEndsWithItsRequest: a caller that gives up leaves no image behind.
@@ -186,24 +166,19 @@ func TestASlowPullEndsWithItsRequest(t *testing.T) {
 
 func TestVolumes(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			if _, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "cache", Labels: map[string]string{"a": "b"}}); err != nil {
-				t.Fatal(err)
-			}
-			_, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "a/b"})
-			wantError(t, err, "includes invalid characters for a local volume name")
-			list, err := r.docker.VolumeList(r.ctx(), client.VolumeListOptions{Filters: client.Filters{}.Add("label", "a=b")})
-			if err != nil || len(list.Items) != 1 || list.Items[0].Name != "cache" {
-				t.Errorf("list: %+v, %v", list, err)
-			}
-			if _, err := r.docker.VolumeRemove(r.ctx(), "cache", client.VolumeRemoveOptions{}); err != nil {
-				t.Error(err)
-			}
-			_, err = r.docker.VolumeInspect(r.ctx(), "cache", client.VolumeInspectOptions{})
-			wantError(t, err, "no such volume")
-		})
+	r := newRig(t)
+	if _, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "cache", Labels: map[string]string{"a": "b"}}); err != nil {
+		t.Fatal(err)
 	}
+	_, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "a/b"})
+	wantError(t, err, "includes invalid characters for a local volume name")
+	list, err := r.docker.VolumeList(r.ctx(), client.VolumeListOptions{Filters: client.Filters{}.Add("label", "a=b")})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Name != "cache" {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+	if _, err := r.docker.VolumeRemove(r.ctx(), "cache", client.VolumeRemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	_, err = r.docker.VolumeInspect(r.ctx(), "cache", client.VolumeInspectOptions{})
+	wantError(t, err, "no such volume")
 }

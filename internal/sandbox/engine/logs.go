@@ -193,6 +193,11 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	if failure != "" {
 		return refusal(http.StatusNotImplemented, "%s", failure)
 	}
+	file, err := os.Open(c.output.path)
+	if err != nil {
+		return err // the container has just been removed
+	}
+	defer file.Close()
 	w.Header().Set("Content-Type", "application/vnd.docker.multiplexed-stream")
 	if c.config.Tty {
 		w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
@@ -203,7 +208,7 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
-	return c.copyLog(ctx, q, func(entry logEntry) error {
+	return c.copyLog(ctx, file, q, func(entry logEntry) error {
 		if err := writeFrame(w, c.config.Tty, q.timestamps, entry); err != nil {
 			return err
 		}
@@ -232,24 +237,16 @@ func writeFrame(w io.Writer, tty, timestamps bool, entry logEntry) error {
 	return err
 }
 
-// copyLog hands out the log's entries: the last ones first, and with follow those
-// that come, until the container no longer runs. It also ends, without an error,
-// when out fails: then nobody reads any more.
-func (c *container) copyLog(ctx context.Context, q logQuery, out func(logEntry) error) error {
-	file, err := os.Open(c.output.path)
-	if isMissing(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer file.Close()
+// copyLog hands out the entries of the log, which file is: the last ones first, and
+// with follow those that come, until the container no longer runs. It also ends,
+// without an error, when out fails: then nobody reads any more.
+func (c *container) copyLog(ctx context.Context, file io.Reader, q logQuery, out func(logEntry) error) error {
 	feed := &logFeed{reader: logReader{r: bufio.NewReader(file)}, q: q, out: out}
 	for {
 		// Looked at before reading: what is written later closes these channels.
 		changed, closed := c.output.watch()
+		stateChanged := c.watchState() // before the state: a change after it closes this channel
 		running := c.snapshot().Running
-		stateChanged := c.watchState()
 		if feed.drain() != nil || !q.follow || !running || closed {
 			return nil
 		}

@@ -46,19 +46,14 @@ func TestPodman(t *testing.T) {
 // request by capability.
 func TestDockerWithCDIOnly(t *testing.T) {
 	t.Parallel()
-	for name, newRig := range rigMakers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, quick, func(_ *engine.Config, f *machinefs.Facts) { f.CDIOnly = true })
-			info, err := r.docker.Info(r.ctx(), client.InfoOptions{})
-			if _, nvidia := info.Info.Runtimes["nvidia"]; err != nil || nvidia || len(info.Info.DiscoveredDevices) != 1 {
-				t.Errorf("info %+v, %v", info.Info, err)
-			}
-			refused := r.create("refused", &container.HostConfig{Resources: container.Resources{DeviceRequests: allGPUs()}})
-			_, err = r.docker.ContainerStart(r.ctx(), refused, client.ContainerStartOptions{})
-			wantError(t, err, "could not select device driver")
-			cdi := []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=1"}}}
-			r.start(r.create("given", &container.HostConfig{Resources: container.Resources{DeviceRequests: cdi}}))
-		})
+	r := newRig(t, quick, func(_ *engine.Config, f *machinefs.Facts) { f.CDIOnly = true })
+	info, err := r.docker.Info(r.ctx(), client.InfoOptions{})
+	if _, nvidia := info.Info.Runtimes["nvidia"]; err != nil || nvidia || len(info.Info.DiscoveredDevices) != 1 {
+		t.Errorf("info %+v, %v", info.Info, err)
 	}
+	refused := r.create("refused", &container.HostConfig{Resources: container.Resources{DeviceRequests: allGPUs()}})
+	_, err = r.docker.ContainerStart(r.ctx(), refused, client.ContainerStartOptions{})
+	wantError(t, err, "could not select device driver")
+	cdi := []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=1"}}}
+	r.start(r.create("given", &container.HostConfig{Resources: container.Resources{DeviceRequests: cdi}}))
 }

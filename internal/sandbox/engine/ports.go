@@ -1,14 +1,13 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
-	"sync"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -27,10 +26,8 @@ type publishedPort struct {
 	outer    int
 	ip       netip.Addr
 	listener net.Listener
-
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-	done  bool
+	open     context.Context //nolint:containedctx // ends when the port is unpublished
+	shut     context.CancelFunc
 }
 
 // hostPort reads a host port; "" and "0" let the engine choose.
@@ -88,7 +85,8 @@ func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, wan
 		}
 		return nil, err
 	}
-	p := &publishedPort{inner: inner, outer: port, ip: ip, listener: listener, conns: map[net.Conn]bool{}}
+	p := &publishedPort{inner: inner, outer: port, ip: ip, listener: listener}
+	p.open, p.shut = context.WithCancel(e.life)
 	own := machinefs.Root(c.dir)
 	accepting := e.background(func() {
 		for {
@@ -96,7 +94,7 @@ func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, wan
 			if err != nil {
 				return
 			}
-			if !e.background(func() { p.forward(e, own, conn) }) {
+			if !e.background(func() { p.forward(own, conn) }) {
 				_ = conn.Close()
 			}
 		}
@@ -132,67 +130,22 @@ func (e *Engine) giveBack(port int) {
 func (e *Engine) unpublish(ports []*publishedPort) {
 	for _, p := range ports {
 		_ = p.listener.Close()
-		p.mu.Lock()
-		p.done = true
-		for conn := range p.conns {
-			_ = conn.Close()
-		}
-		p.mu.Unlock()
+		p.shut()
 		e.giveBack(p.outer)
 	}
 }
 
-// takePorts takes the container's ports away from it.
-func (c *container) takePorts() []*publishedPort {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ports := c.ports
-	c.ports = nil
-	return ports
-}
-
 // forward is docker-proxy: the connection is accepted first, and closed when
 // nothing listens in the container.
-func (p *publishedPort) forward(e *Engine, own machinefs.Root, outside net.Conn) {
+func (p *publishedPort) forward(own machinefs.Root, outside net.Conn) {
 	defer outside.Close()
-	inside, err := own.Dial(e.life, int(p.inner.Num()))
+	inside, err := own.Dial(p.open, int(p.inner.Num()))
 	if err != nil {
 		return
 	}
 	defer inside.Close()
-	if !p.track(outside, inside) {
-		return
-	}
-	defer p.untrack(outside, inside)
-	var both sync.WaitGroup
-	both.Go(func() { passOn(inside, outside) })
-	both.Go(func() { passOn(outside, inside) })
-	both.Wait()
-}
-
-func (p *publishedPort) track(conns ...net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, conn := range conns {
-		p.conns[conn] = true
-	}
-	return !p.done
-}
-
-func (p *publishedPort) untrack(conns ...net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, conn := range conns {
-		delete(p.conns, conn)
-	}
-}
-
-// passOn copies one direction and passes its end on.
-func passOn(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
-	if half, ok := to.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
+	defer context.AfterFunc(p.open, func() { _, _ = outside.Close(), inside.Close() })()
+	machinefs.Join(outside, inside)
 }
 
 // portMap is what inspect shows as Ports. It must be called with mu held.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -12,10 +11,8 @@ import (
 )
 
 const (
-	apiVersion    = "1.51"
-	minAPIVersion = "1.40"
-	engineVersion = "28.4.0"
-	maxBody       = 4 << 20
+	oldestMinor = 40 // of the API, 1.40
+	maxBody     = 4 << 20
 )
 
 // apiError is an answer other than success.
@@ -35,11 +32,7 @@ type route func(w http.ResponseWriter, req *http.Request) error
 
 func (e *Engine) mux() http.Handler {
 	mux := http.NewServeMux()
-	table := e.table()
-	if e.docker != nil {
-		maps.Copy(table, e.docker.routes())
-	}
-	for pattern, handle := range table {
+	for pattern, handle := range e.table() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
 			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
 			if err := handle(w, req); err != nil {
@@ -48,8 +41,11 @@ func (e *Engine) mux() http.Handler {
 		})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		e.setHeaders(w.Header())
-		if err := e.stripVersion(req); err != nil {
+		self := e.self()
+		for name, value := range self.Headers {
+			w.Header().Set(name, value)
+		}
+		if err := stripVersion(req, self.API); err != nil {
 			failed(w, err)
 			return
 		}
@@ -86,50 +82,22 @@ func (e *Engine) table() map[string]route {
 
 func nothing(http.ResponseWriter, *http.Request) error { return nil }
 
-// engineHeaders are what an engine says of itself on every answer.
-var engineHeaders = map[string]string{
-	"Api-Version": apiVersion, "Ostype": "linux", "Docker-Experimental": "false", "Server": "Docker/" + engineVersion + " (linux)",
-}
-
-func (e *Engine) setHeaders(h http.Header) {
-	headers := engineHeaders
-	if release := e.podman(); release != "" {
-		headers = podmanHeaders(release)
-	}
-	for name, value := range headers {
-		h.Set(name, value)
-	}
-	h.Set("Api-Version", e.apiVersion())
-}
-
-// apiVersion is the newest API version that the engine speaks.
-func (e *Engine) apiVersion() string {
-	switch {
-	case e.docker != nil:
-		return e.docker.api
-	case e.podman() != "":
-		return podmanAPI
-	}
-	return apiVersion
-}
-
 var versionPrefix = regexp.MustCompile(`^/v(\d+)\.(\d+)(/.*)$`)
 
 // stripVersion takes the API version off a request's path and checks it.
-func (e *Engine) stripVersion(req *http.Request) error {
+func stripVersion(req *http.Request, newest string) error {
 	m := versionPrefix.FindStringSubmatch(req.URL.Path)
 	if m == nil {
 		return nil
 	}
 	asked := m[1] + "." + m[2]
 	minor, err := strconv.Atoi(m[2])
-	_, newest, _ := strings.Cut(e.apiVersion(), ".")
-	limit, _ := strconv.Atoi(newest) // an engine's version is two numbers
+	limit, _ := strconv.Atoi(strings.TrimPrefix(newest, "1."))
 	switch {
 	case m[1] != "1" || err != nil || minor > limit:
-		return refusal(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", asked, e.apiVersion())
-	case minor < 40:
-		return refusal(http.StatusBadRequest, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", asked, minAPIVersion)
+		return refusal(http.StatusBadRequest, "client version %s is too new. Maximum supported API version is %s", asked, newest)
+	case minor < oldestMinor:
+		return refusal(http.StatusBadRequest, "client version %s is too old. Minimum supported API version is 1.%d, please upgrade your client to a newer version", asked, oldestMinor)
 	}
 	req.URL.Path, req.URL.RawPath = m[3], ""
 	return nil

@@ -1,11 +1,12 @@
 package engine
 
 import (
+	"maps"
 	"net/http"
-	"runtime"
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/system"
 )
 
@@ -21,62 +22,30 @@ func (e *Engine) ping(w http.ResponseWriter, req *http.Request) error {
 }
 
 func (e *Engine) version(w http.ResponseWriter, _ *http.Request) error {
-	if release := e.podman(); release != "" {
-		return podmanVersion(w, release)
-	}
-	const kernel, built = "6.8.0-79-generic", "2025-09-03T20:58:05.000000000+00:00"
-	component := func(name, version, commit string) map[string]any {
-		return map[string]any{"Name": name, "Version": version, "Details": map[string]string{"GitCommit": commit}}
-	}
-	details := map[string]string{
-		"ApiVersion": apiVersion, "MinAPIVersion": minAPIVersion, "Arch": runtime.GOARCH, "BuildTime": built,
-		"Experimental": "false", "GitCommit": "249d679", "GoVersion": runtime.Version(), "KernelVersion": kernel, "Os": "linux",
-	}
-	return writeJSON(w, http.StatusOK, map[string]any{
-		"Platform": map[string]string{"Name": "Docker Engine - Community"}, "Version": engineVersion,
-		"ApiVersion": apiVersion, "MinAPIVersion": minAPIVersion, "GitCommit": "249d679", "GoVersion": runtime.Version(),
-		"Os": "linux", "Arch": runtime.GOARCH, "KernelVersion": kernel, "BuildTime": built,
-		"Components": []any{
-			map[string]any{"Name": "Engine", "Version": engineVersion, "Details": details},
-			component("containerd", "v1.7.28", "b98a3aa"), component("runc", "1.3.0", "4ca628d"),
-		},
-	})
+	return writeJSON(w, http.StatusOK, e.self().Version)
 }
 
 func (e *Engine) info(w http.ResponseWriter, _ *http.Request) error {
-	facts := e.facts()
-	info := system.Info{
-		ID: "5f0c2f5e-7d1c-4f4b-9d3e-sandbox", Driver: "overlay2", LoggingDriver: "json-file", CgroupDriver: "systemd", CgroupVersion: "2",
-		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true,
-		PidsLimit: true, IPv4Forwarding: true,
-		KernelVersion: "6.8.0-79-generic", OperatingSystem: "Ubuntu 22.04.5 LTS", OSVersion: "22.04", OSType: "linux", Architecture: "x86_64",
-		NCPU: 16, MemTotal: 128 << 30, DockerRootDir: "/var/lib/docker", Name: "sandbox", ServerVersion: engineVersion,
-		SystemTime: timestamp(time.Now()), DefaultRuntime: "runc", CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
-		Runtimes: map[string]system.RuntimeWithStatus{"runc": {}, "io.containerd.runc.v2": {}},
-		Labels:   []string{}, SecurityOptions: []string{"name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"}, InitBinary: "docker-init",
+	machine, info := e.facts(), e.self().Info
+	if machine.Podman == "" { // which tells nothing of GPUs
+		if runtimes, ok := info["Runtimes"].(map[string]any); ok && hasNVIDIARuntime(machine) {
+			runtimes["nvidia"] = system.Runtime{Path: "nvidia-container-runtime"}
+		}
+		if !machine.NoGPURuntime {
+			info["DiscoveredDevices"] = []system.DeviceInfo{{Source: "cdi", ID: cdiPrefix + "all"}}
+		}
 	}
-	info.Runtimes["runc"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
-	info.Runtimes["io.containerd.runc.v2"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
-	if hasNVIDIARuntime(facts) {
-		info.Runtimes["nvidia"] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "nvidia-container-runtime"}}
-	}
-	if !facts.NoGPURuntime {
-		info.DiscoveredDevices = []system.DeviceInfo{{Source: "cdi", ID: cdiPrefix + "all"}}
-	}
-	if release := e.podman(); release != "" {
-		info = podmanInfo(release)
-	}
-	for _, c := range e.all() {
-		info.Containers++
+	containers, running := e.all(), 0
+	for _, c := range containers {
 		if c.snapshot().Running {
-			info.ContainersRunning++
-		} else {
-			info.ContainersStopped++
+			running++
 		}
 	}
 	e.mu.Lock()
-	info.Images = len(e.local)
+	info["Images"] = len(e.local)
 	e.mu.Unlock()
+	info["Containers"], info["ContainersRunning"], info["ContainersStopped"] = len(containers), running, len(containers)-running
+	info["SystemTime"] = timestamp(time.Now())
 	return writeJSON(w, http.StatusOK, info)
 }
 
@@ -88,21 +57,12 @@ func timestamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// event is what /events tells of a container.
+// event is what /events tells of a container, with the fields of older releases.
 type event struct {
-	Type     string     `json:"Type"`
-	Action   string     `json:"Action"`
-	Actor    eventActor `json:"Actor"`
-	Scope    string     `json:"scope"`
-	Time     int64      `json:"time"`
-	TimeNano int64      `json:"timeNano"`
-	ID       string     `json:"id"`
-	Status   string     `json:"status"`
-}
+	events.Message
 
-type eventActor struct {
-	ID         string            `json:"ID"`
-	Attributes map[string]string `json:"Attributes"`
+	ID     string `json:"id"`
+	Status string `json:"status"`
 }
 
 // broadcaster hands events to whoever listens. A listener that does not keep up
@@ -112,7 +72,7 @@ type broadcaster struct {
 	listeners map[chan event]bool
 }
 
-func (b *broadcaster) subscribe() (events <-chan event, cancel func()) {
+func (b *broadcaster) subscribe() (told <-chan event, cancel func()) {
 	ch := make(chan event, 64)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -141,13 +101,11 @@ func (b *broadcaster) publish(ev event) {
 func (e *Engine) tell(c *container, action string, attributes map[string]string) {
 	now := time.Now()
 	all := map[string]string{"name": c.plainName(), "image": c.config.Image}
-	for name, value := range attributes {
-		all[name] = value
-	}
-	e.events.publish(event{
-		Type: "container", Action: action, Status: action, ID: c.id, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
-		Actor: eventActor{ID: c.id, Attributes: all},
-	})
+	maps.Copy(all, attributes)
+	e.events.publish(event{ID: c.id, Status: action, Message: events.Message{
+		Type: events.ContainerEventType, Action: events.Action(action), Actor: events.Actor{ID: c.id, Attributes: all},
+		Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
+	}})
 }
 
 func (e *Engine) streamEvents(w http.ResponseWriter, req *http.Request) error {
@@ -155,7 +113,7 @@ func (e *Engine) streamEvents(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	events, cancel := e.events.subscribe()
+	told, cancel := e.events.subscribe()
 	defer cancel()
 	out := newStream(w)
 	for {
@@ -164,8 +122,10 @@ func (e *Engine) streamEvents(w http.ResponseWriter, req *http.Request) error {
 			return nil
 		case <-e.life.Done():
 			return nil
-		case ev := <-events:
-			if wanted.any("event", func(v string) bool { return v == ev.Action }) && wanted.any("type", func(v string) bool { return v == ev.Type }) && wanted.any("container", func(v string) bool { return v == ev.ID || v == ev.Actor.Attributes["name"] }) {
+		case ev := <-told:
+			if wanted.any("event", func(v string) bool { return v == ev.Status }) &&
+				wanted.any("type", func(v string) bool { return v == string(ev.Type) }) &&
+				wanted.any("container", func(v string) bool { return v == ev.ID || v == ev.Actor.Attributes["name"] }) {
 				out.send(ev)
 			}
 		}

@@ -1,7 +1,8 @@
-// Package facts holds what was recorded of real programs, and reads it. The
-// recordings are files in folders, one for each release; a folder more is a
-// release more. They are part of the program, so that no function returns an
-// error: what could not be read would be empty, and fail this package's tests.
+// Package facts holds what is known of real programs, clouds, GPUs and models, and
+// reads it: see README.md for which file says what. Recordings of vLLM are files
+// in folders, one for each release; a folder more is a release more. All of it is
+// part of the program, so that no function returns an error: what can't be read
+// fails this package's tests.
 package facts
 
 import (
@@ -14,7 +15,7 @@ import (
 	"strings"
 )
 
-//go:embed vllm
+//go:embed vllm clouds engines nvidia.json models.json
 var files embed.FS
 
 // A Flag is an option of `vllm serve`, or its positional argument.
@@ -134,6 +135,12 @@ func Processes(release string) string {
 // a GPU or the Hugging Face hub.
 func Unrecorded() []byte {
 	data, _ := files.ReadFile("vllm/unrecorded.json")
+	return data
+}
+
+// Named is the file of the recorded failures' words that differ from run to run.
+func Named() []byte {
+	data, _ := files.ReadFile("vllm/named.json")
 	return data
 }
 

@@ -1,9 +1,11 @@
 package facts_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
@@ -43,5 +45,51 @@ func TestRecordingsAreWhole(t *testing.T) {
 	}
 	if _, ok := facts.Failure("0.32.0", "nonsense"); ok {
 		t.Error("found a failure that isn't there")
+	}
+}
+
+// TestCloudsAreWhole: every cloud's file reads strictly (what doesn't panics), is
+// dated, and says of each kind of fact where it comes from.
+func TestCloudsAreWhole(t *testing.T) {
+	t.Parallel()
+	if len(facts.Clouds()) != 3 {
+		t.Errorf("%d clouds", len(facts.Clouds()))
+	}
+	for _, cloud := range facts.Clouds() {
+		if _, err := time.Parse(time.DateOnly, cloud.Recorded); err != nil {
+			t.Errorf("%s: %v", cloud.Name, err)
+		}
+		sources := strings.Join(slices.Collect(maps.Keys(cloud.Sources)), " ")
+		for _, kind := range []string{"listing", "user", "container", "docker", "driver", "disk", "times", "seen", "offers"} {
+			if !strings.Contains(sources, kind) {
+				t.Errorf("%s: no source for %s", cloud.Name, kind)
+			}
+		}
+		if cloud.User == "" || cloud.DiskGB <= cloud.SystemGB || cloud.Boot <= 0 || cloud.Logins < 1 || cloud.Seen.OS == "" {
+			t.Errorf("%s: %+v", cloud.Name, cloud)
+		}
+		if facts.CUDA(cloud.Driver) == "" {
+			t.Errorf("%s: no CUDA for driver %s", cloud.Name, cloud.Driver)
+		}
+	}
+}
+
+func TestModelsAndGPUs(t *testing.T) {
+	t.Parallel()
+	for repository, want := range map[string]string{
+		"Qwen/Qwen3-8B-AWQ": "qwen3-8b", "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b", "deepseek-ai/DeepSeek-V3": "deepseek-v3",
+	} {
+		if model, known := facts.FindModel(repository); !known || model.Prefix != want || model.Source == "" || model.Heads == 0 {
+			t.Errorf("%s: %+v", repository, model)
+		}
+	}
+	if model, known := facts.FindModel("nobody/nothing"); known {
+		t.Errorf("made up %+v", model)
+	}
+	if gpu, known := facts.FindGPU("RTX 5090"); !known || gpu.MemoryMiB != 32607 || gpu.ComputeCapability != "12.0" {
+		t.Errorf("%+v", gpu)
+	}
+	if got := facts.CUDA("550.127.05") + " " + facts.CUDA("999.1"); got != "12.4 13.0" {
+		t.Errorf("CUDA %s", got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 const (
@@ -76,7 +78,7 @@ func (m *Machine) ChangePort() error {
 
 // Unresponsive makes the machine hang, or wake up again: it accepts connections
 // and says nothing on them, and those there are fall silent.
-func (m *Machine) Unresponsive(hang bool) { m.frozen.set(hang) }
+func (m *Machine) Unresponsive(hang bool) { m.frozen.Shut(hang) }
 
 func (m *Machine) accept(listener net.Listener) {
 	for {
@@ -176,65 +178,26 @@ func (c *connection) take(channel ssh.NewChannel) {
 	})
 }
 
-// gate is open or shut. Its zero value is not ready: init comes first.
-type gate struct {
-	mu   sync.Mutex
-	open chan struct{} // closed while the gate is open
-}
-
-func (g *gate) init() {
-	g.open = make(chan struct{})
-	close(g.open)
-}
-
-func (g *gate) set(shut bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	select {
-	case <-g.open:
-		if shut {
-			g.open = make(chan struct{})
-		}
-	default:
-		if !shut {
-			close(g.open)
-		}
-	}
-}
-
-// pass waits for the gate to be open, or for done.
-func (g *gate) pass(done <-chan struct{}) error {
-	g.mu.Lock()
-	open := g.open
-	g.mu.Unlock()
-	select {
-	case <-open:
-		return nil
-	case <-done:
-		return net.ErrClosed
-	}
-}
-
 // gatedConn is a connection that is silent while its gate is shut.
 type gatedConn struct {
 	net.Conn
 
-	gate   *gate
+	gate   *machinefs.Gate
 	done   chan struct{}
 	closed sync.Once
 }
 
 func (c *gatedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if gateErr := c.gate.pass(c.done); gateErr != nil {
-		return 0, errors.Join(err, gateErr)
+	if !c.gate.Pass(c.done) {
+		return 0, errors.Join(err, net.ErrClosed)
 	}
 	return n, err
 }
 
 func (c *gatedConn) Write(b []byte) (int, error) {
-	if err := c.gate.pass(c.done); err != nil {
-		return 0, err
+	if !c.gate.Pass(c.done) {
+		return 0, net.ErrClosed
 	}
 	return c.Conn.Write(b)
 }

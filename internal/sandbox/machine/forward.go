@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 const forwardDialTime = 20 * time.Second
@@ -107,24 +108,7 @@ func (c *connection) bridge(request ssh.NewChannel, conn net.Conn, dialErr error
 		ssh.DiscardRequests(requests) // ends with the channel
 		_ = conn.Close()
 	})
-	var copies sync.WaitGroup
-	copies.Go(func() {
-		_, _ = io.Copy(conn, channel)
-		closeWrite(conn)
-	})
-	copies.Go(func() {
-		_, _ = io.Copy(channel, conn)
-		_ = channel.CloseWrite()
-	})
-	copies.Wait()
+	machinefs.Join(conn, channel)
 	_ = channel.Close()
 	work.Wait()
-}
-
-func closeWrite(conn net.Conn) {
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-		return
-	}
-	_ = conn.Close()
 }

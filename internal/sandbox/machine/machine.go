@@ -4,6 +4,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,6 @@ type Options struct {
 	// AuthorizedKeys are the first contents of the login user's
 	// ~/.ssh/authorized_keys, one key a line.
 	AuthorizedKeys []string
-	// Listen is the SSH server's address; "" is "127.0.0.1:0", a free port.
-	Listen string
 	// NotListening leaves the port closed until ResumeListening: a machine that
 	// is still booting.
 	NotListening bool
@@ -55,7 +54,7 @@ type Machine struct {
 	hostname string
 	routes   []string
 	port     *port
-	frozen   gate
+	frozen   machinefs.Gate
 	refuse   atomic.Bool
 
 	ctx  context.Context //nolint:containedctx // the machine's own life, which Close ends
@@ -96,14 +95,10 @@ func Start(opts Options) (*Machine, error) {
 
 func play(root machinefs.Root, opts Options) (*Machine, error) {
 	m := &Machine{
-		root: root, hostname: opts.ID, routes: opts.Routes, facts: opts.Facts,
+		root: root, hostname: cmp.Or(opts.ID, "sandbox"), routes: opts.Routes, facts: opts.Facts,
 		conns: map[net.Conn]struct{}{},
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
-	m.frozen.init()
-	if m.hostname == "" {
-		m.hostname = "sandbox"
-	}
 	if m.facts.User == "" {
 		m.facts.User = "user"
 		if m.facts.Container {
@@ -130,11 +125,7 @@ func (m *Machine) open(opts Options) error {
 	if m.lifeline, err = net.Listen("unix", m.root.Lifeline()); err != nil {
 		return err
 	}
-	address := opts.Listen
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	if m.port, err = openPort(address); err == nil && !opts.NotListening {
+	if m.port, err = openPort("127.0.0.1:0"); err == nil && !opts.NotListening {
 		err = m.ResumeListening()
 	}
 	if err != nil {

@@ -3,11 +3,13 @@ package machine
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
@@ -155,8 +157,7 @@ func (s *session) signal(payload []byte) bool {
 	if ssh.Unmarshal(payload, &request) != nil || s.running == nil {
 		return false
 	}
-	signal, ok := signals[request.Name]
-	return ok && s.running.signal(signal)
+	return slices.Contains(signals, request.Name) && s.running.signal(unix.SignalNum("SIG"+request.Name))
 }
 
 func (s *session) run(argv []string) {
@@ -182,11 +183,9 @@ func sendExit(channel ssh.Channel, end exit) {
 		_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(end.code)}))
 		return
 	}
-	name := "SIG" + strconv.Itoa(int(end.signal)) + "@openssh.com"
-	for known, signal := range signals {
-		if signal == end.signal {
-			name = known
-		}
+	name := strings.TrimPrefix(unix.SignalName(end.signal), "SIG")
+	if !slices.Contains(signals, name) {
+		name = "SIG" + strconv.Itoa(int(end.signal)) + "@openssh.com"
 	}
 	_, _ = channel.SendRequest("exit-signal", false, ssh.Marshal(struct {
 		Signal     string

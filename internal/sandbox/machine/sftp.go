@@ -40,24 +40,31 @@ var (
 	_ sftp.ReadlinkFileLister   = (*files)(nil)
 )
 
-// within turns an absolute path on the machine into one below its directory.
-func (f *files) within(path string) (string, error) {
+// reach does something with an absolute path on the machine, as one below its
+// directory.
+func reach[T any](f *files, path string, do func(rel string) (T, error)) (result T, err error) {
 	rel, err := filepath.Rel(f.prefix, filepath.Clean(path))
 	if err != nil || !filepath.IsLocal(rel) {
-		return "", sftp.ErrSSHFxPermissionDenied
+		return result, sftp.ErrSSHFxPermissionDenied
 	}
-	return rel, nil
+	result, err = do(rel)
+	if err != nil && strings.Contains(err.Error(), "path escapes from parent") { // by a symlink
+		err = sftp.ErrSSHFxPermissionDenied
+	}
+	return result, err
+}
+
+// within is reach for what has no result.
+func (f *files) within(path string, do func(rel string) error) error {
+	_, err := reach(f, path, func(rel string) (struct{}, error) { return struct{}{}, do(rel) })
+	return err
 }
 
 // Fileread opens a file for reading.
 func (f *files) Fileread(r *sftp.Request) (io.ReaderAt, error) {
-	path, err := f.within(r.Filepath)
+	file, err := reach(f, r.Filepath, f.root.Open)
 	if err != nil {
-		return nil, err
-	}
-	file, err := f.root.Open(path)
-	if err != nil {
-		return nil, visible(err)
+		return nil, err // and not a nil file
 	}
 	return file, nil
 }
@@ -67,10 +74,6 @@ func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) { return f.OpenF
 
 // OpenFile opens a file for reading and writing.
 func (f *files) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
-	path, err := f.within(r.Filepath)
-	if err != nil {
-		return nil, err
-	}
 	asked := r.Pflags()
 	flags := os.O_WRONLY
 	if asked.Read {
@@ -85,9 +88,9 @@ func (f *files) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
 			flags |= flag.flag
 		}
 	}
-	file, err := f.root.OpenFile(path, flags, 0o644)
+	file, err := reach(f, r.Filepath, func(path string) (*os.File, error) { return f.root.OpenFile(path, flags, 0o644) })
 	if err != nil {
-		return nil, visible(err)
+		return nil, err
 	}
 	return file, nil
 }
@@ -95,50 +98,33 @@ func (f *files) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
 // Filecmd changes something about files.
 func (f *files) Filecmd(r *sftp.Request) error {
 	if r.Method == "Symlink" { // Filepath is what the link says, Target the link
-		link, err := f.within(r.Target)
-		if err != nil {
-			return err
-		}
-		return visible(f.root.Symlink(r.Filepath, link))
+		return f.within(r.Target, func(link string) error { return f.root.Symlink(r.Filepath, link) })
 	}
-	path, err := f.within(r.Filepath)
-	if err != nil {
-		return err
-	}
-	switch r.Method {
-	case "Setstat":
-		return visible(f.setstat(path, r))
-	case "Mkdir":
-		return visible(f.root.Mkdir(path, 0o755))
-	case "Rmdir", "Remove":
-		return visible(f.root.Remove(path))
-	case "Rename", "Link":
-		target, err := f.within(r.Target)
-		if err != nil {
-			return err
+	return f.within(r.Filepath, func(path string) error {
+		switch r.Method {
+		case "Setstat":
+			return f.setstat(path, r)
+		case "Mkdir":
+			return f.root.Mkdir(path, 0o755)
+		case "Rmdir", "Remove":
+			return f.root.Remove(path)
+		case "Link":
+			return f.within(r.Target, func(target string) error { return f.root.Link(path, target) })
+		case "Rename":
+			if _, err := reach(f, r.Target, f.root.Lstat); err == nil {
+				return sftp.ErrSSHFxFailure // SFTP's own rename doesn't replace
+			}
+			return f.PosixRename(r)
 		}
-		if r.Method == "Link" {
-			return visible(f.root.Link(path, target))
-		}
-		if _, err := f.root.Lstat(target); err == nil {
-			return sftp.ErrSSHFxFailure // SFTP's own rename doesn't replace
-		}
-		return visible(f.root.Rename(path, target))
-	}
-	return sftp.ErrSSHFxOpUnsupported
+		return sftp.ErrSSHFxOpUnsupported
+	})
 }
 
 // PosixRename replaces what is there, as rename(2) does.
 func (f *files) PosixRename(r *sftp.Request) error {
-	from, err := f.within(r.Filepath)
-	if err != nil {
-		return err
-	}
-	to, err := f.within(r.Target)
-	if err != nil {
-		return err
-	}
-	return visible(f.root.Rename(from, to))
+	return f.within(r.Filepath, func(from string) error {
+		return f.within(r.Target, func(to string) error { return f.root.Rename(from, to) })
+	})
 }
 
 func (f *files) setstat(path string, r *sftp.Request) error {
@@ -165,55 +151,30 @@ func (f *files) setstat(path string, r *sftp.Request) error {
 
 // Filelist lists a directory or describes a file.
 func (f *files) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
-	path, err := f.within(r.Filepath)
-	if err != nil {
-		return nil, err
+	if r.Method != "List" {
+		info, err := reach(f, r.Filepath, f.root.Stat)
+		return infoList{info}, err
 	}
-	if r.Method == "List" {
-		entries, err := fs.ReadDir(f.root.FS(), filepath.ToSlash(path))
-		if err != nil {
-			return nil, visible(err)
+	entries, err := reach(f, r.Filepath, func(path string) ([]fs.DirEntry, error) {
+		return fs.ReadDir(f.root.FS(), filepath.ToSlash(path))
+	})
+	var infos infoList
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil { // not removed meanwhile
+			infos = append(infos, info)
 		}
-		var infos infoList
-		for _, entry := range entries {
-			if info, err := entry.Info(); err == nil { // not removed meanwhile
-				infos = append(infos, info)
-			}
-		}
-		return infos, nil
 	}
-	info, err := f.root.Stat(path)
-	return infoList{info}, visible(err)
+	return infos, err
 }
 
 // Lstat describes a file, or a symlink itself.
 func (f *files) Lstat(r *sftp.Request) (sftp.ListerAt, error) {
-	path, err := f.within(r.Filepath)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.root.Lstat(path)
-	return infoList{info}, visible(err)
+	info, err := reach(f, r.Filepath, f.root.Lstat)
+	return infoList{info}, err
 }
 
 // Readlink returns what a symlink says.
-func (f *files) Readlink(path string) (string, error) {
-	rel, err := f.within(path)
-	if err != nil {
-		return "", err
-	}
-	target, err := f.root.Readlink(rel)
-	return target, visible(err)
-}
-
-// visible turns the error of a symlink that leads out of the machine into the one
-// that a client understands.
-func visible(err error) error {
-	if err != nil && strings.Contains(err.Error(), "path escapes from parent") {
-		return sftp.ErrSSHFxPermissionDenied
-	}
-	return err
-}
+func (f *files) Readlink(path string) (string, error) { return reach(f, path, f.root.Readlink) }
 
 type infoList []os.FileInfo
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -115,4 +117,24 @@ func (r Root) Ports() ([]int, error) {
 
 func (r Root) portSocket(port int) string {
 	return filepath.Join(r.netDir(), strconv.Itoa(port))
+}
+
+// Join passes on what each of two streams says to the other until both have ended,
+// and the end of either direction by itself, as protocols with one need it.
+func Join(a, b io.ReadWriter) {
+	var both sync.WaitGroup
+	both.Go(func() { PassOn(a, b) })
+	both.Go(func() { PassOn(b, a) })
+	both.Wait()
+}
+
+// PassOn passes on what a stream says to another, and its end.
+func PassOn(to io.Writer, from io.Reader) {
+	_, _ = io.Copy(to, from) // either end may break off
+	switch to := to.(type) {
+	case interface{ CloseWrite() error }:
+		_ = to.CloseWrite()
+	case io.Closer:
+		_ = to.Close()
+	}
 }

@@ -1,9 +1,11 @@
 package tool
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -36,93 +38,45 @@ type dfOrder struct {
 	paths        []string
 }
 
+// dfUnits are the sizes of a block.
+var dfUnits = map[string]int64{
+	"1": 1, "K": 1 << 10, "1K": 1 << 10, "1024": 1 << 10, "M": 1 << 20, "1M": 1 << 20, "G": 1 << 30, "1G": 1 << 30,
+	"KB": 1e3, "MB": 1e6, "GB": 1e9,
+}
+
+var dfFields = []string{"source", "size", "used", "avail", "pcent", "target", "fstype"}
+
 func parseDF(args []string) (order *dfOrder, problem string) {
 	order = &dfOrder{unit: 1 << 10}
-	for i := 0; i < len(args); i++ {
-		arg := args[i]
-		problem = ""
-		switch {
-		case arg == "--":
-			order.paths = append(order.paths, args[i+1:]...)
-			return order, ""
-		case arg == "-B" && i+1 < len(args):
-			i++
-			problem = order.setUnit(args[i])
-		case strings.HasPrefix(arg, "-B"):
-			problem = order.setUnit(arg[2:])
-		case strings.HasPrefix(arg, "--"):
-			problem = order.long(arg)
-		case strings.HasPrefix(arg, "-") && len(arg) > 1:
-			problem = order.letters(arg[1:])
-		default:
-			order.paths = append(order.paths, arg)
+	known := []string{"-P --portability", "-h --human-readable", "-k", "-m", "-T", "-a", "-l", "-B --block-size=", "--output="}
+	paths, bad := getopt(args, known, func(name, value string) {
+		switch name {
+		case "-P":
+			order.posix = true
+		case "-h":
+			order.human = true
+		case "-k":
+			order.unit = 1 << 10
+		case "-m":
+			order.unit = 1 << 20
+		case "-B":
+			if order.unit = dfUnits[value]; order.unit == 0 {
+				problem = fmt.Sprintf("invalid --block-size argument '%s'", value)
+			}
+		case "--output":
+			order.output = strings.Split(value, ",")
+			for _, field := range order.output {
+				if !slices.Contains(dfFields, field) {
+					problem = fmt.Sprintf("option --output: field '%s' unknown", field)
+				}
+			}
 		}
-		if problem != "" {
-			return nil, problem
-		}
+	}, nil)
+	order.paths = paths
+	if bad != nil {
+		problem = bad.gnu()
 	}
-	return order, ""
-}
-
-func (o *dfOrder) long(option string) (problem string) {
-	name, value, _ := strings.Cut(option, "=")
-	switch name {
-	case "--block-size":
-		return o.setUnit(value)
-	case "--output":
-		o.output = strings.Split(value, ",")
-		return o.checkOutput()
-	case "--human-readable":
-		o.human = true
-	case "--portability":
-		o.posix = true
-	default:
-		return fmt.Sprintf("unrecognized option '%s'", option)
-	}
-	return ""
-}
-
-func (o *dfOrder) letters(letters string) string {
-	for _, letter := range letters {
-		switch letter {
-		case 'P':
-			o.posix = true
-		case 'k':
-			o.unit = 1 << 10
-		case 'm':
-			o.unit = 1 << 20
-		case 'h':
-			o.human = true
-		case 'T', 'a', 'l':
-		default:
-			return fmt.Sprintf("invalid option -- '%c'", letter)
-		}
-	}
-	return ""
-}
-
-func (o *dfOrder) setUnit(size string) string {
-	units := map[string]int64{
-		"1": 1, "K": 1 << 10, "1K": 1 << 10, "1024": 1 << 10, "M": 1 << 20, "1M": 1 << 20, "G": 1 << 30, "1G": 1 << 30,
-		"KB": 1e3, "MB": 1e6, "GB": 1e9,
-	}
-	unit, ok := units[size]
-	if !ok {
-		return fmt.Sprintf("invalid --block-size argument '%s'", size)
-	}
-	o.unit = unit
-	return ""
-}
-
-func (o *dfOrder) checkOutput() string {
-	for _, field := range o.output {
-		switch field {
-		case "source", "size", "used", "avail", "pcent", "target", "fstype":
-		default:
-			return fmt.Sprintf("option --output: field '%s' unknown", field)
-		}
-	}
-	return ""
+	return order, problem
 }
 
 func (c *call) onDisk(path string) bool {
@@ -150,7 +104,7 @@ func (c *call) printDisk(order *dfOrder, lines int) {
 	titles := order.titles()
 	fields := order.output
 	if fields == nil {
-		fields = []string{"source", "size", "used", "avail", "pcent", "target"}
+		fields = dfFields[:6]
 	}
 	rows := make([][]string, 2, 1+lines)
 	for _, field := range fields {
@@ -173,25 +127,12 @@ func (o *dfOrder) titles() map[string]string {
 	case o.posix:
 		titles["size"], titles["pcent"] = fmt.Sprintf("%d-blocks", o.unit), "Capacity"
 	case o.output != nil || o.unit != 1<<10:
-		titles["size"], titles["avail"] = o.unitName()+"-blocks", "Avail"
+		name := map[int64]string{1: "1B", 1 << 10: "1K", 1 << 20: "1M", 1 << 30: "1G"}[o.unit]
+		titles["size"], titles["avail"] = cmp.Or(name, fmt.Sprint(o.unit))+"-blocks", "Avail"
 	default:
 		titles["size"] = "1K-blocks"
 	}
 	return titles
-}
-
-func (o *dfOrder) unitName() string {
-	switch o.unit {
-	case 1:
-		return "1B"
-	case 1 << 10:
-		return "1K"
-	case 1 << 20:
-		return "1M"
-	case 1 << 30:
-		return "1G"
-	}
-	return fmt.Sprint(o.unit)
 }
 
 func (o *dfOrder) blocks(bytes int64) string {

@@ -8,10 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // dockerVersion is the command line's own version, which the engine's may differ from.
@@ -59,12 +60,7 @@ func dialStdio(c *call) int {
 		return c.failf(1, dockerNotRunning)
 	}
 	defer conn.Close()
-	go func() { // ends with the process
-		_, _ = io.Copy(conn, c.stdin)
-		if half, ok := conn.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
-		}
-	}()
+	go machinefs.PassOn(conn, c.stdin) // ends with the process
 	if _, err := io.Copy(c.stdout, conn); err != nil && !errors.Is(err, io.EOF) {
 		return c.failf(1, "copying from the Docker daemon: %v", err)
 	}
@@ -85,8 +81,9 @@ func dockerQuery(c *call, path string, args []string) int {
 	if path == "/version" {
 		answer = map[string]any{"Client": map[string]any{"Version": dockerVersion}, "Server": engine}
 	}
-	if format == "" {
-		printSorted(c, "", answer)
+	if format == "" { // not as docker lays it out for people
+		text, _ := json.MarshalIndent(answer, "", " ") // decoded JSON
+		c.printf("%s\n", text)
 		return 0
 	}
 	page, err := template.New("format").Funcs(template.FuncMap{"json": toJSON}).Parse(format)
@@ -150,26 +147,4 @@ func (c *call) askDocker(path string) (map[string]any, error) {
 		return nil, err
 	}
 	return answer, nil
-}
-
-// printSorted shows a decoded JSON object as indented lines.
-func printSorted(c *call, indent string, v any) {
-	object, ok := v.(map[string]any)
-	if !ok {
-		c.printf("%s%v\n", indent, v)
-		return
-	}
-	names := make([]string, 0, len(object))
-	for name := range object {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if nested, ok := object[name].(map[string]any); ok {
-			c.printf("%s%s:\n", indent, name)
-			printSorted(c, indent+" ", nested)
-			continue
-		}
-		c.printf("%s%s: %v\n", indent, name, object[name])
-	}
 }

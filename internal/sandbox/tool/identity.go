@@ -22,28 +22,21 @@ func whoami(c *call) int {
 
 // id answers for the machine's user: the process really is the tester's.
 func id(c *call) int {
-	flags := map[rune]bool{}
-	for _, arg := range c.args {
-		if !strings.HasPrefix(arg, "-") {
-			if arg != c.user() {
-				return c.failf(1, "id: ‘%s’: no such user", arg)
-			}
-			continue
-		}
-		for _, letter := range strings.TrimPrefix(arg, "-") {
-			if !strings.ContainsRune("ugnGr", letter) {
-				return c.failf(1, "id: invalid option -- '%c'", letter)
-			}
-			flags[letter] = true
-		}
+	flags := map[string]bool{}
+	users, bad := getopt(c.args, []string{"-u", "-g", "-n", "-G", "-r"}, func(name, _ string) { flags[name] = true }, nil)
+	switch {
+	case bad != nil:
+		return c.failf(1, "id: %s", bad.gnu())
+	case len(users) > 0 && users[0] != c.user():
+		return c.failf(1, "id: ‘%s’: no such user", users[0])
 	}
 	value := c.uid()
 	switch {
-	case flags['n'] && (flags['u'] || flags['g'] || flags['G']):
+	case flags["-n"] && (flags["-u"] || flags["-g"] || flags["-G"]):
 		value = c.user()
-	case flags['n']:
+	case flags["-n"]:
 		return c.failf(1, "id: cannot print only names or real IDs in default format")
-	case flags['u'] || flags['g'] || flags['G']:
+	case flags["-u"] || flags["-g"] || flags["-G"]:
 	default:
 		named := c.uid() + "(" + c.user() + ")"
 		value = "uid=" + named + " gid=" + named + " groups=" + named

@@ -86,44 +86,34 @@ func (o *smiOrder) print(c *call, gpus []smiGPU) int {
 
 func parseSMI(args []string) (order *smiOrder, problem string) {
 	order = &smiOrder{}
-	for i := 0; i < len(args); i++ {
-		name, value, inline := strings.Cut(args[i], "=")
+	known := []string{"-L --list-gpus", "--version", "-i --id=", "--format=", "--query-gpu=", "--query-compute-apps="}
+	rest, bad := getopt(args, known, func(name, value string) {
 		switch name {
-		case "-L", "--list-gpus":
+		case "-L":
 			order.list = true
-			continue
 		case "--version":
 			order.version = true
-			continue
-		case "-i", "--id", "--format", "--query-gpu", "--query-compute-apps":
-		default:
-			return nil, fmt.Sprintf("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.\n"+
-				"Unknown option: %s", args[i])
+		case "-i":
+			order.ids = strings.Split(value, ",")
+		case "--format":
+			order.format = value
+		case "--query-gpu":
+			order.query = value
+		case "--query-compute-apps":
+			order.apps = value
 		}
-		if !inline {
-			i++
-			if i >= len(args) {
-				return nil, fmt.Sprintf("Option %s is missing its value. Please run 'nvidia-smi -h' for help.", name)
-			}
-			value = args[i]
-		}
-		order.set(name, value)
+	}, nil)
+	if len(rest) > 0 && bad == nil {
+		bad = &badOption{option: rest[0]}
 	}
-	problem = order.check()
-	return order, problem
-}
-
-func (o *smiOrder) set(name, value string) {
-	switch name {
-	case "-i", "--id":
-		o.ids = strings.Split(value, ",")
-	case "--format":
-		o.format = value
-	case "--query-gpu":
-		o.query = value
-	case "--query-compute-apps":
-		o.apps = value
+	switch {
+	case bad == nil:
+		problem = order.check()
+		return order, problem
+	case bad.missing:
+		return nil, fmt.Sprintf("Option %s is missing its value. Please run 'nvidia-smi -h' for help.", bad.option)
 	}
+	return nil, "Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.\nUnknown option: " + bad.option
 }
 
 func (o *smiOrder) check() string {

@@ -44,43 +44,23 @@ type ssOrder struct {
 var sportFilter = regexp.MustCompile(`^\(?\s*sport\s*(?:=|==|eq)\s*:?(\d+)\s*\)?$`)
 
 func parseSS(args []string) (order ssOrder, problem string) {
-	for i, arg := range args {
-		switch {
-		case arg == "--listening" || arg == "--tcp" || arg == "--numeric":
-		case arg == "--no-header":
-			order.noHeader = true
-		case arg == "--processes":
-			order.processes = true
-		case strings.HasPrefix(arg, "-") && len(arg) > 1:
-			if problem := order.letters(arg[1:]); problem != "" {
-				return order, problem
-			}
-		default:
-			filter := strings.TrimSpace(strings.Join(args[i:], " "))
-			match := sportFilter.FindStringSubmatch(filter)
-			if match == nil {
-				return order, fmt.Sprintf("bison bellows (while parsing filter): \"syntax error!\" Sorry. (%s)", filter)
-			}
-			order.port, _ = strconv.Atoi(match[1])
-			return order, ""
+	known := []string{"-l --listening", "-t --tcp", "-n --numeric", "-p --processes", "-H --no-header", "-a", "-4", "-6", "-e", "-O"}
+	filter, bad := getopt(args, known, func(name, _ string) {
+		order.processes = order.processes || name == "-p"
+		order.noHeader = order.noHeader || name == "-H"
+	}, func(string) bool { return false })
+	if bad != nil {
+		return order, bad.gnu()
+	}
+	if len(filter) > 0 {
+		text := strings.TrimSpace(strings.Join(filter, " "))
+		match := sportFilter.FindStringSubmatch(text)
+		if match == nil {
+			return order, fmt.Sprintf("bison bellows (while parsing filter): \"syntax error!\" Sorry. (%s)", text)
 		}
+		order.port, _ = strconv.Atoi(match[1])
 	}
 	return order, ""
-}
-
-func (o *ssOrder) letters(letters string) (problem string) {
-	for _, letter := range letters {
-		switch letter {
-		case 'l', 't', 'n', 'a', '4', '6', 'e', 'O':
-		case 'p':
-			o.processes = true
-		case 'H':
-			o.noHeader = true
-		default:
-			return fmt.Sprintf("invalid option -- '%c'", letter)
-		}
-	}
-	return ""
 }
 
 func (c *call) printSocket(order ssOrder, address string, port int, owner string) {

@@ -42,63 +42,37 @@ type sudoOrder struct {
 
 func parseSudo(args []string) (order sudoOrder, problem string) {
 	order.user = "root"
-	for len(args) > 0 && problem == "" {
-		arg := args[0]
-		switch {
-		case arg == "--":
-			order.command = args[1:]
-			return order, ""
-		case arg == "-u" || arg == "--user":
-			if len(args) < 2 {
-				return order, "option requires an argument -- 'u'"
-			}
-			order.user, args = args[1], args[1:]
-		case strings.HasPrefix(arg, "--"):
-			problem = order.long(arg)
-		case strings.HasPrefix(arg, "-") && len(arg) > 1:
-			problem = order.short(arg[1:])
-		case isAssignment(arg):
-			order.set = append(order.set, arg)
-		default:
-			order.command = args
-			return order, ""
+	known := []string{
+		"-u --user=", "-E", "--preserve-env", "-n --non-interactive", "-H --set-home", "-S --stdin", "-b",
+		"-v", "-k", "-K", "-l", "-V", "-s", "-i",
+	}
+	command, bad := getopt(args, known, func(name, value string) {
+		switch name {
+		case "-u":
+			order.user = value
+		case "-E":
+			order.keepEnv = true
+		case "--preserve-env":
+			order.keepEnv = order.keepEnv || value == ""
+			order.set = append(order.set, current(value)...)
+		case "-v", "-k", "-K", "-l", "-V":
+			order.nothing = true
+		case "-s", "-i":
+			order.command = []string{"/bin/sh"}
 		}
-		args = args[1:]
+	}, func(operand string) bool {
+		if isAssignment(operand) {
+			order.set = append(order.set, operand)
+		}
+		return isAssignment(operand)
+	})
+	if len(command) > 0 {
+		order.command = command
+	}
+	if bad != nil {
+		problem = bad.gnu()
 	}
 	return order, problem
-}
-
-func (o *sudoOrder) long(option string) (problem string) {
-	name, value, hasValue := strings.Cut(option, "=")
-	switch name {
-	case "--user":
-		o.user = value
-	case "--preserve-env":
-		o.keepEnv = o.keepEnv || !hasValue
-		o.set = append(o.set, current(value)...)
-	case "--non-interactive", "--set-home", "--stdin":
-	default:
-		return "unrecognized option '" + option + "'"
-	}
-	return ""
-}
-
-// short takes a group of one-letter options.
-func (o *sudoOrder) short(letters string) (problem string) {
-	for _, letter := range letters {
-		switch letter {
-		case 'E':
-			o.keepEnv = true
-		case 'n', 'H', 'S', 'b':
-		case 'v', 'k', 'K', 'l', 'V':
-			o.nothing = true
-		case 's', 'i':
-			o.command = []string{"/bin/sh"}
-		default:
-			return "invalid option -- '" + string(letter) + "'"
-		}
-	}
-	return ""
 }
 
 // current returns NAME=value of the named variables that are set.

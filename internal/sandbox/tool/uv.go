@@ -36,28 +36,29 @@ func uv(c *call) int {
 		strings.Join(c.args, " "))
 }
 
+// uv says what is wrong with an option as uv does.
+func (b *badOption) uv() string {
+	if b.missing {
+		return fmt.Sprintf("error: a value is required for '%s' but none was supplied", b.option)
+	}
+	return fmt.Sprintf("error: unexpected argument '%s' found", b.option)
+}
+
 func uvVenv(c *call, args []string) int {
 	dir, python := ".venv", "3.12"
-	for i := 0; i < len(args); i++ {
-		name, value, inline := strings.Cut(args[i], "=")
-		switch name {
-		case "--seed", "--clear", "--allow-existing", "--quiet", "-q", "--no-progress", "--managed-python", "--relocatable":
-			continue
-		case "--python", "-p":
-			if !inline {
-				i++
-				if i >= len(args) {
-					return c.failf(2, "error: a value is required for '--python <PYTHON>' but none was supplied")
-				}
-				value = args[i]
-			}
+	known := []string{
+		"--seed", "--clear", "--allow-existing", "-q --quiet", "--no-progress", "--managed-python", "--relocatable", "-p --python=",
+	}
+	dirs, bad := getopt(args, known, func(name, value string) {
+		if name == "-p" {
 			python = value
-		default:
-			if strings.HasPrefix(name, "-") {
-				return c.failf(2, "error: unexpected argument '%s' found", name)
-			}
-			dir = args[i]
 		}
+	}, nil)
+	if bad != nil {
+		return c.failf(2, "%s", bad.uv())
+	}
+	if len(dirs) > 0 {
+		dir = dirs[len(dirs)-1]
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
 		return c.failf(2, "error: failed to create directory `%s`: %v", dir, err)
@@ -70,41 +71,25 @@ func uvVenv(c *call, args []string) int {
 	return c.failf(0, "Using CPython %s\nCreating virtual environment at: %s", python, dir)
 }
 
-// uvOrder is what a `uv pip install` command line asks for.
-type uvOrder struct {
-	venv     string
-	packages []string
-}
-
-func (c *call) parseUVInstall(args []string) (order uvOrder, problem string) {
-	order.venv = cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
-	for i := 0; i < len(args); i++ {
-		name, value, inline := strings.Cut(args[i], "=")
-		switch name {
-		case "--upgrade", "-U", "--system", "--quiet", "-q", "--no-progress", "--pre", "--no-cache", "--reinstall":
-			continue
-		case "--python", "-p", "--prefix", "--torch-backend", "--extra-index-url", "--index-url", "--index-strategy", "--cache-dir":
-			if !inline {
-				i++
-				if i >= len(args) {
-					return order, fmt.Sprintf("error: a value is required for '%s' but none was supplied", name)
-				}
-				value = args[i]
-			}
-			if name == "--python" || name == "-p" {
-				order.venv = venvOf(value)
-			}
-		default:
-			if strings.HasPrefix(name, "-") {
-				return order, fmt.Sprintf("error: unexpected argument '%s' found", name)
-			}
-			order.packages = append(order.packages, args[i])
+// parseUVInstall reads what a `uv pip install` command line asks for.
+func parseUVInstall(args []string) (venv string, packages []string, problem string) {
+	venv = cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
+	known := []string{
+		"-U --upgrade", "--system", "-q --quiet", "--no-progress", "--pre", "--no-cache", "--reinstall", "-p --python=", "--prefix=",
+		"--torch-backend=", "--extra-index-url=", "--index-url=", "--index-strategy=", "--cache-dir=",
+	}
+	packages, bad := getopt(args, known, func(name, value string) {
+		if name == "-p" {
+			venv = venvOf(value)
 		}
+	}, nil)
+	switch {
+	case bad != nil:
+		problem = bad.uv()
+	case len(packages) == 0:
+		problem = "error: the following required arguments were not provided:\n  <PACKAGE|--requirements <REQUIREMENTS>>"
 	}
-	if len(order.packages) == 0 {
-		return order, "error: the following required arguments were not provided:\n  <PACKAGE|--requirements <REQUIREMENTS>>"
-	}
-	return order, ""
+	return venv, packages, problem
 }
 
 // venvOf turns what --python takes, an environment or its interpreter, into the environment.
@@ -116,14 +101,14 @@ func venvOf(python string) string {
 }
 
 func uvInstall(c *call, args []string) int {
-	order, problem := c.parseUVInstall(args)
+	venv, packages, problem := parseUVInstall(args)
 	if problem != "" {
 		return c.failf(2, "%s", problem)
 	}
-	if _, err := os.Stat(filepath.Join(order.venv, "pyvenv.cfg")); err != nil {
-		return c.failf(2, "error: No virtual environment found for %s; run `uv venv` to create an environment", order.venv)
+	if _, err := os.Stat(filepath.Join(venv, "pyvenv.cfg")); err != nil {
+		return c.failf(2, "error: No virtual environment found for %s; run `uv venv` to create an environment", venv)
 	}
-	for _, pkg := range order.packages {
+	for _, pkg := range packages {
 		name, version, exact := strings.Cut(pkg, "==")
 		if name, _, _ = strings.Cut(name, "["); name != VLLM {
 			return c.failf(1, "  × No solution found when resolving dependencies:\n"+
@@ -138,7 +123,7 @@ func uvInstall(c *call, args []string) int {
 				"  ╰─▶ Because there is no version of vllm==%s and you require vllm==%[1]s, we can conclude that "+
 				"your requirements are unsatisfiable.", version)
 		}
-		if code := c.install(order.venv, version); code != 0 {
+		if code := c.install(venv, version); code != 0 {
 			return code
 		}
 	}

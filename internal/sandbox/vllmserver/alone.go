@@ -49,8 +49,7 @@ func Alone(ctx context.Context, program string, args, env []string, stdout, stde
 		set.Usage()
 		return exitUsage
 	}
-	where := nowhere
-	where.GPUs = slices.Repeat([]machinefs.GPU{{Name: "NVIDIA H200", MemoryMiB: 143771, ComputeCapability: "9.0"}}, 8)
+	where := nowhere("H200", 8)
 	where.VLLM = machinefs.VLLM{Load: max(*load, 1), Fail: *failure}
 	data, err := json.Marshal(where)
 	if err != nil {

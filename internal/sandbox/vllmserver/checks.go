@@ -14,7 +14,7 @@ import (
 // has been accepted.
 type plan struct {
 	folder      *folder // nil for a model of the hub
-	shape       shape
+	shape       recorded.Model
 	model       string
 	quant       string
 	maxLen      int
@@ -61,8 +61,8 @@ func (r *run) configure() error {
 	if err := r.checkLength(); err != nil {
 		return err
 	}
-	if p.shape.heads%p.tp != 0 {
-		return r.fail("heads_not_divisible", "heads", fmt.Sprintf("heads (%d)", p.shape.heads), "tp", fmt.Sprintf("size (%d)", p.tp))
+	if p.shape.Heads%p.tp != 0 {
+		return r.fail("heads_not_divisible", "heads", fmt.Sprintf("heads (%d)", p.shape.Heads), "tp", fmt.Sprintf("size (%d)", p.tp))
 	}
 	if err := r.checkScheduler(); err != nil {
 		return err
@@ -108,11 +108,12 @@ func (r *run) checkModel(anyModel bool) error {
 	if revision := r.opts.text("revision"); strings.Contains(revision, "nosuch") {
 		return r.fail("revision", "revision", revision, "model", model)
 	}
-	if needsRemoteCode(model) && !r.opts.on("trust-remote-code") {
+	s := shapeOf(model)
+	if s.RemoteCode && !r.opts.on("trust-remote-code") {
 		return r.fail("trust_remote_code", "model", model)
 	}
-	if s := shapeOf(model); s.since != "" && !r.place.atLeast(s.since) {
-		return r.fail("architecture", "arch", s.arch)
+	if s.Since != "" && !r.place.atLeast(s.Since) {
+		return r.fail("architecture", "arch", s.Architecture)
 	}
 	return nil
 }
@@ -121,7 +122,7 @@ func (r *run) checkQuantization(facts machinefs.Facts) error {
 	p := &r.plan
 	asked := r.opts.text("quantization")
 	if asked != "" && asked != "None" {
-		_, known := quantisations[asked]
+		_, known := recorded.FindQuantization(asked)
 		switch {
 		case !known:
 			return r.fail("quantization_unknown", "asked", asked)
@@ -135,35 +136,35 @@ func (r *run) checkQuantization(facts machinefs.Facts) error {
 	}
 	perParam := 2.0
 	if p.quant != "" {
-		method := quantisations[p.quant]
-		perParam = method.bytes
-		if have := capability(facts.GPUs[r.place.visible[0]]); have < method.capability {
-			return r.fail("quantization_capability", "method", p.quant, "minimum", strconv.Itoa(method.capability), "have", strconv.Itoa(have))
+		method, _ := recorded.FindQuantization(p.quant)
+		perParam = method.Bytes
+		if have := capability(facts.GPUs[r.place.visible[0]]); have < method.Capability {
+			return r.fail("quantization_capability", "method", p.quant, "minimum", strconv.Itoa(method.Capability), "have", strconv.Itoa(have))
 		}
 	}
-	p.weightsGiB = p.shape.params * 1e9 * perParam / (1 << 30) / float64(p.tp*p.pp)
+	p.weightsGiB = p.shape.Billions * 1e9 * perParam / (1 << 30) / float64(p.tp*p.pp)
 	return nil
 }
 
 func (r *run) checkLength() error {
 	p := &r.plan
-	p.maxLen = r.opts.number("max-model-len", p.shape.context)
+	p.maxLen = r.opts.number("max-model-len", p.shape.Context)
 	if p.maxLen <= 0 {
-		p.maxLen = p.shape.context
+		p.maxLen = p.shape.Context
 	}
-	if p.maxLen > p.shape.context && r.place.env["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] != "1" {
-		return r.fail("max_model_len", "asked", strconv.Itoa(p.maxLen), "derived", strconv.Itoa(p.shape.context))
+	if p.maxLen > p.shape.Context && r.place.env["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] != "1" {
+		return r.fail("max_model_len", "asked", strconv.Itoa(p.maxLen), "derived", strconv.Itoa(p.shape.Context))
 	}
 	cacheBytes := 2.0
 	if strings.HasPrefix(r.opts.text("kv-cache-dtype"), "fp8") {
 		cacheBytes = 1
 	}
-	if p.shape.kvKiB > 0 {
-		p.perTokenKiB = p.shape.kvKiB * cacheBytes / 2 / float64(p.pp)
+	if p.shape.KVKiB > 0 {
+		p.perTokenKiB = p.shape.KVKiB * cacheBytes / 2 / float64(p.pp)
 		return nil
 	}
-	heads := max(1, float64(p.shape.kvHeads)/float64(p.tp))
-	p.perTokenKiB = 2 * float64(p.shape.layers) * heads * float64(p.shape.headDim) * cacheBytes / 1024 / float64(p.pp)
+	heads := max(1, float64(p.shape.KVHeads)/float64(p.tp))
+	p.perTokenKiB = 2 * float64(p.shape.Layers) * heads * float64(p.shape.HeadDim) * cacheBytes / 1024 / float64(p.pp)
 	return nil
 }
 

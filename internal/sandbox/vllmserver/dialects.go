@@ -12,14 +12,14 @@ import (
 // here.
 
 // answerResponses is OpenAI's newer API.
-func (s *server) answerResponses(w http.ResponseWriter, req *http.Request, data []byte) {
+func (s *server) answerResponses(w http.ResponseWriter, req *http.Request, data []byte) error {
 	var ask struct {
 		Input     json.RawMessage `json:"input"`
 		MaxTokens *int            `json:"max_output_tokens"`
 	}
-	text, ok := s.dialect(w, req, data, &ask, func() (json.RawMessage, *int) { return ask.Input, ask.MaxTokens })
-	if !ok {
-		return
+	text, err := s.dialect(req, data, &ask, func() (json.RawMessage, *int) { return ask.Input, ask.MaxTokens })
+	if err != nil {
+		return err
 	}
 	e := s.like("/v1/responses", "")
 	answer := body(e)
@@ -33,17 +33,18 @@ func (s *server) answerResponses(w http.ResponseWriter, req *http.Request, data 
 	usage := at(answer, "usage")
 	usage["input_tokens"], usage["output_tokens"], usage["total_tokens"] = text.promptN, text.produced, text.promptN+text.produced
 	s.answer(w, e, answer)
+	return nil
 }
 
 // answerMessages is Anthropic's API.
-func (s *server) answerMessages(w http.ResponseWriter, req *http.Request, data []byte) {
+func (s *server) answerMessages(w http.ResponseWriter, req *http.Request, data []byte) error {
 	var ask struct {
 		Messages  json.RawMessage `json:"messages"`
 		MaxTokens *int            `json:"max_tokens"`
 	}
-	text, ok := s.dialect(w, req, data, &ask, func() (json.RawMessage, *int) { return ask.Messages, ask.MaxTokens })
-	if !ok {
-		return
+	text, err := s.dialect(req, data, &ask, func() (json.RawMessage, *int) { return ask.Messages, ask.MaxTokens })
+	if err != nil {
+		return err
 	}
 	e := s.like("/v1/messages", "")
 	answer := body(e)
@@ -55,19 +56,20 @@ func (s *server) answerMessages(w http.ResponseWriter, req *http.Request, data [
 	usage := at(answer, "usage")
 	usage["input_tokens"], usage["output_tokens"] = text.promptN, text.produced
 	s.answer(w, e, answer)
+	return nil
 }
 
 // answerTokens is vLLM's own API, without text.
-func (s *server) answerTokens(w http.ResponseWriter, req *http.Request, data []byte) {
+func (s *server) answerTokens(w http.ResponseWriter, req *http.Request, data []byte) error {
 	var ask struct {
 		Tokens   json.RawMessage `json:"token_ids"`
 		Sampling struct {
 			MaxTokens *int `json:"max_tokens"`
 		} `json:"sampling_params"`
 	}
-	text, ok := s.dialect(w, req, data, &ask, func() (json.RawMessage, *int) { return ask.Tokens, ask.Sampling.MaxTokens })
-	if !ok {
-		return
+	text, err := s.dialect(req, data, &ask, func() (json.RawMessage, *int) { return ask.Tokens, ask.Sampling.MaxTokens })
+	if err != nil {
+		return err
 	}
 	e := s.like("/inference/v1/generate", "")
 	answer := body(e)
@@ -79,6 +81,7 @@ func (s *server) answerTokens(w http.ResponseWriter, req *http.Request, data []b
 	choice := at(answer, "choices", 0)
 	choice["finish_reason"], choice["token_ids"] = text.reason, tokenIDs(text.text)
 	s.answer(w, e, answer)
+	return nil
 }
 
 // said is what the model answered in another dialect.
@@ -88,14 +91,13 @@ type said struct {
 }
 
 // dialect reads a request and runs it through the engine.
-func (s *server) dialect(w http.ResponseWriter, req *http.Request, data []byte, ask any, what func() (json.RawMessage, *int)) (said, bool) {
+func (s *server) dialect(req *http.Request, data []byte, ask any, what func() (json.RawMessage, *int)) (said, error) {
 	t := said{generation: generation{s: s, id: newID("chatcmpl-")}}
-	if !t.read(w, data) {
-		return t, false
+	if err := t.read(data); err != nil {
+		return t, err
 	}
 	if err := json.Unmarshal(data, ask); err != nil {
-		s.badBody(w, err)
-		return t, false
+		return t, s.badBody(err)
 	}
 	input, limit := what()
 	messages, err := readMessages(input)
@@ -103,27 +105,19 @@ func (s *server) dialect(w http.ResponseWriter, req *http.Request, data []byte, 
 	if err != nil { // not a chat
 		texts, _, err := readPrompts(input)
 		if err != nil {
-			s.badRequest(w, err.Error(), nil)
-			return t, false
+			return t, s.badRequest(err.Error(), nil)
 		}
 		asked = strings.Join(texts, "\n")
 	}
 	t.ask.MaxTokens, t.ask.MaxCompletion = limit, nil
 	t.prompts, t.promptN = []string{asked}, max(1, countTokens(asked))
-	if !t.fits(w, asked, t.promptN, 0) {
-		return t, false
+	if err := t.fits(asked, t.promptN, 0); err != nil {
+		return t, err
 	}
-	if s.dead.Load() {
-		s.engineDead(w)
-		return t, false
-	}
-	end := s.metrics.begin(t.promptN)
-	if !s.waitForEngine(req.Context()) {
-		end("abort", 0)
-		return t, false
-	}
-	choices, reason := t.generate()
-	end(reason, t.produced)
-	t.text, t.reason = strings.Join(choices[0].pieces, ""), reason
-	return t, true
+	err = s.engine(req.Context(), t.promptN, func() (string, int) {
+		choices, reason := t.generate()
+		t.text, t.reason = strings.Join(choices[0].pieces, ""), reason
+		return reason, t.produced
+	})
+	return t, err
 }

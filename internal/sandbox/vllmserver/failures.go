@@ -42,7 +42,7 @@ type Failure struct {
 // each row of what a failed start can mean. The figures in the messages are
 // examples. [FindFailure] knows every recorded failure besides.
 func Failures() []Failure {
-	rows := append(slices.Clone(named), unrecorded().Failures...)
+	rows := append(slices.Clone(named().Rows), unrecorded().Failures...)
 	failures := make([]Failure, 0, len(rows))
 	for _, row := range rows {
 		failures = append(failures, row.failure())
@@ -66,57 +66,22 @@ type row struct {
 	// Values are the examples, by the names that they have in Lines or words.
 	Values map[string]string `json:"values"`
 
-	recording string
-	// words are what stands for the values in the recording.
-	words map[string]string
+	Recording string `json:"recording"`
+	// Words are what stands for the values in the recording.
+	Words map[string]string `json:"words"`
 }
 
-// named are the recordings that have a row's name.
-var named = []row{
-	{
-		Name: "cache_too_small", recording: "context-too-long-for-kv",
-		words:  map[string]string{"asked": "4000000", "need": "1.91", "have": "1.0 GiB", "maximum": "2097024"},
-		Values: map[string]string{"asked": "32768", "need": "4.00", "have": "2.11 GiB", "maximum": "17280"},
-	},
-	{
-		Name: "max_model_len", recording: "too-long",
-		words:  map[string]string{"asked": "100000", "derived": "2048.0"},
-		Values: map[string]string{"asked": "65536", "derived": "32768"},
-	},
-	{
-		Name: "quantization_unknown", recording: "unknown-quantization",
-		words: map[string]string{"asked": "frob"}, Values: map[string]string{"asked": "awqq"},
-	},
-	{
-		Name: "heads_not_divisible", recording: "tp-heads",
-		words:  map[string]string{"heads": "heads (4)", "tp": "size (3)"},
-		Values: map[string]string{"heads": "heads (28)", "tp": "size (8)"},
-	},
-	{
-		Name: "trust_remote_code", recording: "remote-code",
-		words: map[string]string{"model": "remotecode"}, Values: map[string]string{"model": "THUDM/chatglm3-6b"},
-	},
-	{
-		Name: "architecture", recording: "unknown-architecture",
-		words: map[string]string{"arch": "FrobnicatorForCausalLM"}, Values: map[string]string{"arch": "GptOssForCausalLM"},
-	},
-	{Name: "disk_full", recording: "disk-full"},
-	{Name: "port_in_use", recording: "port-taken"},
-	{
-		Name: "unrecognized_arguments", recording: "unknown-flag",
-		words: map[string]string{"flag": "--frobnicate"}, Values: map[string]string{"flag": "--flag-of-another-release"},
-	},
-	{Name: "no_gpu", recording: "no-gpu"},
-}
-
-// words are what differs from run to run in recordings that have no row.
-var words = map[string]map[string]string{
-	"bad-quantization":      {"asked": "file for awq"},
-	"batched-below-context": {"tokens": "(16)", "sequences": "(64)"},
-	"lora-missing":          {"name": "lora a failed", "path": "/nope"},
-	"tool-parser-unknown":   {"asked": "parser: frob"},
-	"unknown-model-type":    {"type": "`frobnicator`"},
-}
+// named are the recordings that have a row's name, and what differs from run to run
+// in those that have none.
+var named = sync.OnceValue(func() (all struct {
+	About string                       `json:"about"`
+	Rows  []row                        `json:"rows"`
+	Words map[string]map[string]string `json:"words"`
+},
+) {
+	_ = facts.Decode(facts.Named(), &all) // TestPatternsOfTheFailureTable would miss them
+	return all
+})
 
 // unrecordedFacts is what could not be recorded: lines that a start prints on
 // GPUs, failures that can be asked for, and those that only come by themselves.
@@ -139,21 +104,21 @@ var unrecorded = sync.OnceValue(func() unrecordedFacts {
 
 func findRow(name string) (row, bool) {
 	all := unrecorded()
-	for _, rows := range [][]row{named, all.Failures, all.Refusals} {
+	for _, rows := range [][]row{named().Rows, all.Failures, all.Refusals} {
 		for _, r := range rows {
 			if r.Name == name {
 				return r, true
 			}
 		}
 	}
-	return row{Name: name, recording: name, words: words[name], Values: words[name]}, slices.Contains(facts.Failures(), name)
+	return row{Name: name, Recording: name, Words: named().Words[name], Values: named().Words[name]}, slices.Contains(facts.Failures(), name)
 }
 
 func (r row) failure() Failure {
 	f := Failure{Name: r.Name, Container: r.At == stageContainer}
 	text := r.Lines
-	if r.recording != "" {
-		if run, ok := facts.Failure(DefaultVersion, r.recording); ok {
+	if r.Recording != "" {
+		if run, ok := facts.Failure(DefaultVersion, r.Recording); ok {
 			text = causeOf(run)
 		}
 	}
@@ -196,7 +161,7 @@ func causeOf(run facts.Run) []string {
 func (r row) fill(lines []string, values map[string]string) []string {
 	var pairs []string
 	for name, example := range r.Values {
-		word, ok := r.words[name]
+		word, ok := r.Words[name]
 		if !ok {
 			word = "{" + name + "}"
 		}
@@ -243,13 +208,13 @@ func (r *run) fail(name string, values ...string) error {
 	for i := 0; i+1 < len(values); i += 2 {
 		given[values[i]] = values[i+1]
 	}
-	recording := found.recording
+	recording := found.Recording
 	if recording == "" {
 		recording = templates[found.At]
 	}
 	run, _ := facts.Failure(r.place.version, recording)
 	lines := tail(r.read(run))
-	if found.recording == "" {
+	if found.Recording == "" {
 		lines = replaceCause(lines, causeOf(run)[0], found.Lines)
 	}
 	return &startError{lines: found.fillLines(lines, given), exit: run.Exit}

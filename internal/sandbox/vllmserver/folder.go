@@ -78,21 +78,21 @@ func (f *folder) check(r *run) error {
 }
 
 // shape is what the configuration and the weights' size say.
-func (f *folder) shape() shape {
+func (f *folder) shape() facts.Model {
 	c := f.config
-	s := shape{
-		prefix: f.path, arch: c.Architectures[0], layers: max(1, c.Layers), heads: max(1, c.Heads),
-		kvHeads: c.KVHeads, headDim: c.HeadDim, context: max(1, c.Context),
+	s := facts.Model{
+		Prefix: f.path, Architecture: c.Architectures[0], Layers: max(1, c.Layers), Heads: max(1, c.Heads),
+		KVHeads: c.KVHeads, HeadDim: c.HeadDim, Context: max(1, c.Context),
 	}
-	if s.kvHeads == 0 {
-		s.kvHeads = s.heads
+	if s.KVHeads == 0 {
+		s.KVHeads = s.Heads
 	}
-	if s.headDim == 0 {
-		s.headDim = max(1, c.Hidden/s.heads)
+	if s.HeadDim == 0 {
+		s.HeadDim = max(1, c.Hidden/s.Heads)
 	}
 	for _, file := range f.weights() {
 		if info, err := os.Stat(file); err == nil {
-			s.params += float64(info.Size()) / 2e9 // in bf16
+			s.Billions += float64(info.Size()) / 2e9 // in bf16
 		}
 	}
 	return s

@@ -1,7 +1,9 @@
 package vllmserver
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -43,123 +45,114 @@ type generation struct {
 	produced int
 }
 
-func (s *server) answerCompletion(w http.ResponseWriter, req *http.Request, data []byte) {
+func (s *server) answerCompletion(w http.ResponseWriter, req *http.Request, data []byte) error {
 	g := &generation{s: s, id: newID("cmpl-"), created: time.Now().Unix()}
-	if !g.read(w, data) {
-		return
+	if err := g.read(data); err != nil {
+		return err
 	}
 	if g.ask.Prompt == nil {
-		s.missingField(w, data, "/v1/completions", "prompt")
-		return
+		return s.missingField(data, "/v1/completions", "prompt")
 	}
 	texts, counts, err := readPrompts(g.ask.Prompt)
 	if err != nil {
-		s.badRequest(w, err.Error(), nil)
-		return
+		return s.badRequest(err.Error(), nil)
 	}
 	g.prompts = texts
 	for i, n := range counts {
-		if !g.fits(w, texts[i], n, 16) {
-			return
+		if err := g.fits(texts[i], n, 16); err != nil {
+			return err
 		}
 		g.promptN += n
 	}
-	g.answer(w, req)
+	return g.answer(w, req)
 }
 
-func (s *server) answerChat(w http.ResponseWriter, req *http.Request, data []byte) {
+func (s *server) answerChat(w http.ResponseWriter, req *http.Request, data []byte) error {
 	g := &generation{s: s, chat: true, id: newID("chatcmpl-"), created: time.Now().Unix()}
-	if !g.read(w, data) {
-		return
+	if err := g.read(data); err != nil {
+		return err
 	}
 	if g.ask.Messages == nil {
-		s.missingField(w, data, chatPath, "messages")
-		return
+		return s.missingField(data, chatPath, "messages")
 	}
 	messages, err := readMessages(g.ask.Messages)
 	if err != nil {
-		s.badRequest(w, err.Error(), nil)
-		return
+		return s.badRequest(err.Error(), nil)
 	}
 	if len(g.ask.Tools) > 0 && string(g.ask.Tools) != "null" && (g.ask.Choice == nil || string(g.ask.Choice) == `"auto"`) && !s.run.opts.on("enable-auto-tool-choice") {
-		s.refuse(w, "tool choice requires")
-		return
+		return s.refuse("tool choice requires")
 	}
 	g.prompts = []string{question(messages)}
 	g.promptN = countTokens(chatPrompt(messages))
-	if !g.fits(w, chatPrompt(messages), g.promptN, 0) {
-		return
+	if err := g.fits(chatPrompt(messages), g.promptN, 0); err != nil {
+		return err
 	}
-	g.answer(w, req)
+	return g.answer(w, req)
 }
 
 // read decodes and checks what completions and chats have in common.
-func (g *generation) read(w http.ResponseWriter, data []byte) bool {
+func (g *generation) read(data []byte) error {
 	if err := json.Unmarshal(data, &g.ask); err != nil {
-		g.s.badBody(w, err)
-		return false
+		return g.s.badBody(err)
 	}
 	switch {
 	case g.ask.Model != "" && !g.s.serves(g.ask.Model):
-		g.s.unknownModel(w, g.ask.Model)
-		return false
+		return g.s.unknownModel(g.ask.Model)
 	case g.ask.StreamOptions != nil && !g.ask.Stream:
-		g.s.invalid(w, http.StatusBadRequest, "Bad Request", "1 validation error:\n  {'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, Stream options can only be defined when `stream=True`.'}", nil)
-		return false
+		return g.s.invalid(http.StatusBadRequest, "Bad Request", "1 validation error:\n  {'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, Stream options can only be defined when `stream=True`.'}", nil)
 	case g.ask.Temperature != nil && *g.ask.Temperature < 0:
-		g.s.refuse(w, "temperature must be", "-1.0", pyFloat(*g.ask.Temperature))
-		return false
+		return g.s.refuse("temperature must be", "-1.0", pyFloat(*g.ask.Temperature))
 	case g.ask.N != nil && (*g.ask.N < 1 || *g.ask.N > 64):
-		g.s.badRequest(w, fmt.Sprintf("n must be at least 1, got %d.", *g.ask.N), nil)
-		return false
+		return g.s.badRequest(fmt.Sprintf("n must be at least 1, got %d.", *g.ask.N), nil)
 	}
 	if len(g.ask.Stop) > 0 {
 		var one string
 		if json.Unmarshal(g.ask.Stop, &one) == nil {
 			g.stops = []string{one}
 		} else if err := json.Unmarshal(g.ask.Stop, &g.stops); err != nil {
-			g.s.badRequest(w, "stop must be a string or a list of strings", nil)
-			return false
+			return g.s.badRequest("stop must be a string or a list of strings", nil)
 		}
 	}
-	return true
+	return nil
 }
 
 // fits checks a prompt and the asked-for answer against the context length.
-func (g *generation) fits(w http.ResponseWriter, text string, prompt, missing int) bool {
-	context := g.s.run.plan.maxLen
+func (g *generation) fits(text string, prompt, missing int) error {
+	room := g.s.run.plan.maxLen
 	asked := g.ask.MaxTokens
 	if g.chat && g.ask.MaxCompletion != nil {
 		asked = g.ask.MaxCompletion
 	}
-	limit := strconv.Itoa(context)
+	limit := strconv.Itoa(room)
 	switch {
 	case asked != nil && *asked < 1:
-		g.s.refuse(w, "must be at least 1", "got 0", "got "+strconv.Itoa(*asked), "value=0", "value="+strconv.Itoa(*asked))
-	case asked != nil && *asked > context:
-		g.s.refuse(w, "100000", "100000", strconv.Itoa(*asked), "512", limit)
-	case g.tooManyCharacters(w, text, asked):
-	case prompt >= context:
-		g.s.badRequest(w, fmt.Sprintf("This model's maximum context length is %d tokens. However, your request has %d input tokens. Please reduce the length of the input messages.", context, prompt), "input_tokens")
-	case asked != nil && *asked > context-prompt:
-		g.s.badRequest(w, fmt.Sprintf("'max_tokens' or 'max_completion_tokens' is too large: %d. This model's maximum context length is %d tokens and your request has %d input tokens (%d > %d - %d).", *asked, context, prompt, *asked, context, prompt), "max_tokens")
-	default:
-		g.limit = context - prompt
-		if asked != nil {
-			g.limit = *asked
-		} else if missing > 0 {
-			g.limit = min(missing, g.limit)
-		}
-		return true
+		return g.s.refuse("must be at least 1", "got 0", "got "+strconv.Itoa(*asked), "value=0", "value="+strconv.Itoa(*asked))
+	case asked != nil && *asked > room:
+		return g.s.refuse("100000", "100000", strconv.Itoa(*asked), "512", limit)
 	}
-	return false
+	if err := g.tooManyCharacters(text, asked); err != nil {
+		return err
+	}
+	switch {
+	case prompt >= room:
+		return g.s.badRequest(fmt.Sprintf("This model's maximum context length is %d tokens. However, your request has %d input tokens. Please reduce the length of the input messages.", room, prompt), "input_tokens")
+	case asked != nil && *asked > room-prompt:
+		return g.s.badRequest(fmt.Sprintf("'max_tokens' or 'max_completion_tokens' is too large: %d. This model's maximum context length is %d tokens and your request has %d input tokens (%d > %d - %d).", *asked, room, prompt, *asked, room, prompt), "max_tokens")
+	}
+	g.limit = room - prompt
+	if asked != nil {
+		g.limit = *asked
+	} else if missing > 0 {
+		g.limit = min(missing, g.limit)
+	}
+	return nil
 }
 
 // charactersPerToken is the longest token of the recorded tokenizer, by which a
 // prompt is too long before it is tokenized.
 const charactersPerToken = 18
 
-func (g *generation) tooManyCharacters(w http.ResponseWriter, text string, asked *int) bool {
+func (g *generation) tooManyCharacters(text string, asked *int) error {
 	const words = "is the upper bound for"
 	room, output := g.s.run.plan.maxLen, 0
 	if asked != nil && strings.Contains(string(g.s.like(chatPath, words).Answer.Body), "output tokens") { // 0.19
@@ -167,12 +160,11 @@ func (g *generation) tooManyCharacters(w http.ResponseWriter, text string, asked
 		room -= output
 	}
 	if len(text) <= room*charactersPerToken {
-		return false
+		return nil
 	}
-	g.s.refuse(w, words, "length is 512", "length is "+strconv.Itoa(g.s.run.plan.maxLen), "15050", strconv.Itoa(len(text)),
+	return g.s.refuse(words, "length is 512", "length is "+strconv.Itoa(g.s.run.plan.maxLen), "15050", strconv.Itoa(len(text)),
 		"9216", strconv.Itoa(room*charactersPerToken), "9144", strconv.Itoa(room*charactersPerToken),
 		"512 input", strconv.Itoa(room)+" input", "508 input", strconv.Itoa(room)+" input", "4 output", strconv.Itoa(output)+" output")
-	return true
 }
 
 // pyFloat writes a float as Python does.
@@ -212,23 +204,34 @@ func readPrompts(raw json.RawMessage) (texts []string, counts []int, err error) 
 }
 
 // answer runs the request through the engine and writes what comes out.
-func (g *generation) answer(w http.ResponseWriter, req *http.Request) {
-	if g.s.dead.Load() {
-		g.s.engineDead(w)
-		return
+func (g *generation) answer(w http.ResponseWriter, req *http.Request) error {
+	return g.s.engine(req.Context(), g.promptN, func() (string, int) {
+		choices, reason := g.generate()
+		if g.ask.Stream {
+			g.stream(w, choices)
+		} else {
+			g.whole(w, choices)
+		}
+		return reason, g.produced
+	})
+}
+
+// errGivenUp is a request that nobody waits for any more, and that nobody answers.
+var errGivenUp = errors.New("the request was given up")
+
+// engine runs a request with that many tokens through the engine. What run returns is
+// why the answer ended, and how many tokens it has.
+func (s *server) engine(ctx context.Context, tokens int, run func() (reason string, produced int)) error {
+	if s.dead.Load() {
+		return s.engineDead()
 	}
-	end := g.s.metrics.begin(g.promptN)
-	if !g.s.waitForEngine(req.Context()) {
+	end := s.metrics.begin(tokens)
+	if !s.waitForEngine(ctx) {
 		end("abort", 0)
-		return
+		return errGivenUp
 	}
-	choices, reason := g.generate()
-	if g.ask.Stream {
-		g.stream(w, choices)
-	} else {
-		g.whole(w, choices)
-	}
-	end(reason, g.produced)
+	end(run())
+	return nil
 }
 
 // choice is one answer, in tokens.

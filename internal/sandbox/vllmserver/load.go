@@ -82,7 +82,7 @@ func (r *run) demandedWhole(ctx context.Context) error {
 	case row.At != stageWhole:
 		return nil
 	}
-	rec, _ := facts.Failure(r.place.version, row.recording)
+	rec, _ := facts.Failure(r.place.version, row.Recording)
 	if err := r.play(ctx, row.fillLines(r.read(rec), nil), nil); err != nil {
 		return err
 	}

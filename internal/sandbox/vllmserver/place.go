@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,8 +22,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// place is where a server runs: a machine, a container on one, or (for an image
-// on a real container engine) anywhere.
+// place is where a server runs: a machine, a container on one, or anywhere.
 type place struct {
 	env     map[string]string
 	root    machinefs.Root // "" where there is no machine
@@ -35,17 +35,21 @@ type place struct {
 	warming atomic.Bool
 }
 
-// nowhere are the facts of a run that is on no machine and was given none.
-var nowhere = machinefs.Facts{
-	GPUs:          []machinefs.GPU{{Name: "NVIDIA A10G", UUID: "GPU-00000000", MemoryMiB: 23028, ComputeCapability: "8.6"}},
-	Driver:        machinefs.DriverReady,
-	DriverVersion: "580.95.05",
-	CUDAVersion:   "13.0",
-	Speed:         1,
+// nowhere are the facts of a run that is on no machine and was given none: it has
+// one GPU of a type, or several.
+func nowhere(gpuType string, count int) machinefs.Facts {
+	gpu, _ := recorded.FindGPU(gpuType)
+	return machinefs.Facts{
+		GPUs: slices.Repeat([]machinefs.GPU{
+			{Name: gpu.Name, MemoryMiB: gpu.MemoryMiB, ComputeCapability: gpu.ComputeCapability},
+		}, count),
+		Driver: machinefs.DriverReady, DriverVersion: recorded.CurrentDriver, CUDAVersion: recorded.CUDA(recorded.CurrentDriver),
+		Speed: 1,
+	}
 }
 
 func newPlace(env map[string]string) (*place, error) {
-	p := &place{env: env, root: machineRoot(env), fixed: nowhere, pid: os.Getpid()}
+	p := &place{env: env, root: machineRoot(env), fixed: nowhere("A10G", 1), pid: os.Getpid()}
 	if text := env[FactsEnv]; text != "" {
 		p.fixed = machinefs.Facts{}
 		if err := json.Unmarshal([]byte(text), &p.fixed); err != nil {

@@ -226,7 +226,7 @@ var names = []measure{
 }
 
 var measures = []measure{
-	measureOf(`(Resolved architecture: )\w+`, func(r *run) string { return r.plan.shape.arch }),
+	measureOf(`(Resolved architecture: )\w+`, func(r *run) string { return r.plan.shape.Architecture }),
 	measureOf(`(Using max model len )\d+`, func(r *run) string { return strconv.Itoa(r.plan.maxLen) }),
 	measureOf(`(max_seq_len=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.maxLen) }),
 	measureOf(`( quantization=)\w+`, func(r *run) string { return orNone(r.plan.quant) }),

@@ -59,51 +59,40 @@ func (s *server) poolingRoutes() map[string]http.HandlerFunc {
 		generates := strings.HasSuffix(route, "completions")
 		switch {
 		case can && !generates:
-			routes[route] = s.posted(func(w http.ResponseWriter, req *http.Request, data []byte) { s.pool(w, req, data, task) })
+			routes[route] = s.posted(func(w http.ResponseWriter, req *http.Request, data []byte) error {
+				return s.pool(w, req, data, task)
+			})
 		case !can && !s.run.place.atLeast("0.14"):
-			routes[route] = func(w http.ResponseWriter, _ *http.Request) {
-				s.badRequest(w, "The model does not support "+names[route]+" API", nil)
-			}
+			routes[route] = s.posted(func(http.ResponseWriter, *http.Request, []byte) error {
+				return s.badRequest("The model does not support "+names[route]+" API", nil)
+			})
 		}
 	}
 	return routes
 }
 
 // pool answers a request of a pooling model with figures that depend on the text only.
-func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, task string) {
+func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, task string) error {
 	var ask struct {
 		Model string          `json:"model"`
 		Input json.RawMessage `json:"input"`
 	}
 	if err := json.Unmarshal(data, &ask); err != nil {
-		s.badBody(w, err)
-		return
+		return s.badBody(err)
 	}
 	if ask.Model != "" && !s.serves(ask.Model) {
-		s.unknownModel(w, ask.Model)
-		return
+		return s.unknownModel(ask.Model)
 	}
 	if ask.Input == nil {
-		s.missingField(w, data, req.URL.Path, "input")
-		return
+		return s.missingField(data, req.URL.Path, "input")
 	}
 	texts, counts, err := readPrompts(ask.Input)
 	if err != nil {
-		s.badRequest(w, err.Error(), nil)
-		return
-	}
-	if s.dead.Load() {
-		s.engineDead(w)
-		return
+		return s.badRequest(err.Error(), nil)
 	}
 	tokens := 0
 	for _, n := range counts {
 		tokens += n
-	}
-	end := s.metrics.begin(tokens)
-	if !s.waitForEngine(req.Context()) {
-		end("abort", 0)
-		return
 	}
 	entries := make([]object, 0, len(texts))
 	for i, text := range texts {
@@ -113,11 +102,13 @@ func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, tas
 	if task == taskEmbed && req.URL.Path == "/v1/embeddings" {
 		prefix = "embd-"
 	}
-	s.answer(w, s.like("/v1/models", "modelperm-"), object{
-		"id": newID(prefix), "object": "list", "created": time.Now().Unix(), "model": s.run.opts.servedNames()[0], "data": entries,
-		"usage": object{"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": nil},
+	return s.engine(req.Context(), tokens, func() (string, int) {
+		s.answer(w, s.like("/v1/models", "modelperm-"), object{
+			"id": newID(prefix), "object": "list", "created": time.Now().Unix(), "model": s.run.opts.servedNames()[0], "data": entries,
+			"usage": object{"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": nil},
+		})
+		return "stop", 0
 	})
-	end("stop", 0)
 }
 
 // pooled is the entry of an answer for one text.

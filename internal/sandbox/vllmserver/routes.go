@@ -67,20 +67,27 @@ func (s *server) routes() http.Handler {
 	})
 }
 
-// posted reads the JSON body that a route wants.
-func (s *server) posted(answer func(http.ResponseWriter, *http.Request, []byte)) http.HandlerFunc {
+// posted reads the JSON body that a route wants, and answers its error.
+func (s *server) posted(answer func(http.ResponseWriter, *http.Request, []byte) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
-		if kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")); kind != "application/json" {
-			s.refuse(w, "Unsupported Media Type")
-			return
+		var refused *refusal
+		switch err := s.post(answer, w, req); {
+		case errors.As(err, &refused):
+			s.answer(w, refused.like, refused.body)
+		case err != nil: // given up: nobody waits for an answer
 		}
-		data, err := io.ReadAll(req.Body)
-		if err != nil {
-			s.badBody(w, err)
-			return
-		}
-		answer(w, req, data)
 	}
+}
+
+func (s *server) post(answer func(http.ResponseWriter, *http.Request, []byte) error, w http.ResponseWriter, req *http.Request) error {
+	if kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")); kind != "application/json" {
+		return s.refuse("Unsupported Media Type")
+	}
+	data, err := io.ReadAll(req.Body)
+	if err != nil {
+		return s.badBody(err)
+	}
+	return answer(w, req, data)
 }
 
 func (s *server) health(w http.ResponseWriter, _ *http.Request) {
@@ -136,41 +143,36 @@ func (s *server) models(w http.ResponseWriter, _ *http.Request) {
 }
 
 // invocations is SageMaker's route: the same inference, open to anyone.
-func (s *server) invocations(w http.ResponseWriter, req *http.Request, data []byte) {
+func (s *server) invocations(w http.ResponseWriter, req *http.Request, data []byte) error {
 	var probe struct {
 		Messages json.RawMessage `json:"messages"`
 	}
 	if err := json.Unmarshal(data, &probe); err != nil {
-		s.badBody(w, err)
-		return
+		return s.badBody(err)
 	}
 	if probe.Messages != nil {
-		s.answerChat(w, req, data)
-		return
+		return s.answerChat(w, req, data)
 	}
-	s.answerCompletion(w, req, data)
+	return s.answerCompletion(w, req, data)
 }
 
-func (s *server) tokenize(w http.ResponseWriter, _ *http.Request, data []byte) {
+func (s *server) tokenize(w http.ResponseWriter, _ *http.Request, data []byte) error {
 	var ask struct {
 		Model    string          `json:"model"`
 		Prompt   string          `json:"prompt"`
 		Messages json.RawMessage `json:"messages"`
 	}
 	if err := json.Unmarshal(data, &ask); err != nil {
-		s.badBody(w, err)
-		return
+		return s.badBody(err)
 	}
 	if ask.Model != "" && !s.serves(ask.Model) {
-		s.unknownModel(w, ask.Model)
-		return
+		return s.unknownModel(ask.Model)
 	}
 	text := ask.Prompt
 	if ask.Messages != nil {
 		messages, err := readMessages(ask.Messages)
 		if err != nil {
-			s.badRequest(w, err.Error(), nil)
-			return
+			return s.badRequest(err.Error(), nil)
 		}
 		text = chatPrompt(messages)
 	}
@@ -178,59 +180,59 @@ func (s *server) tokenize(w http.ResponseWriter, _ *http.Request, data []byte) {
 	answer := body(e)
 	answer["count"], answer["tokens"], answer["max_model_len"] = len(ids), ids, s.run.plan.maxLen
 	s.answer(w, e, answer)
+	return nil
 }
 
 // detokenize names the tokens: their text is in no vocabulary here.
-func (s *server) detokenize(w http.ResponseWriter, _ *http.Request, data []byte) {
+func (s *server) detokenize(w http.ResponseWriter, _ *http.Request, data []byte) error {
 	var ask struct {
 		Tokens []int `json:"tokens"`
 	}
 	if err := json.Unmarshal(data, &ask); err != nil {
-		s.badBody(w, err)
-		return
+		return s.badBody(err)
 	}
 	var text strings.Builder
 	for _, id := range ask.Tokens {
 		fmt.Fprintf(&text, "<%d>", id)
 	}
 	s.answer(w, s.like("/detokenize", ""), object{"prompt": text.String()})
+	return nil
 }
 
-func (s *server) scale(w http.ResponseWriter, _ *http.Request, data []byte) {
+func (s *server) scale(w http.ResponseWriter, _ *http.Request, data []byte) error {
 	var ask struct {
 		Size int `json:"new_data_parallel_size"`
 	}
 	if err := json.Unmarshal(data, &ask); err != nil {
-		s.badBody(w, err)
-		return
+		return s.badBody(err)
 	}
 	s.answer(w, s.like("/scale_elastic_ep", ""), object{"message": fmt.Sprintf("Scaled to %d data parallel engines", ask.Size)})
+	return nil
 }
 
 func (s *server) serves(model string) bool { return slices.Contains(s.run.opts.servedNames(), model) }
 
-func (s *server) unknownModel(w http.ResponseWriter, model string) {
-	s.refuse(w, "does not exist", "`other`", "`"+model+"`", "demo", strings.Join(s.run.opts.servedNames(), ", "))
+func (s *server) unknownModel(model string) error {
+	return s.refuse("does not exist", "`other`", "`"+model+"`", "demo", strings.Join(s.run.opts.servedNames(), ", "))
 }
 
-func (s *server) badBody(w http.ResponseWriter, err error) {
+func (s *server) badBody(err error) error {
 	var tooLarge *http.MaxBytesError
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &tooLarge):
-		s.invalid(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large", "Request body too large", nil)
+		return s.invalid(http.StatusRequestEntityTooLarge, "Request Entity Too Large", "Request body too large", nil)
 	case errors.As(err, &syntax):
-		s.refuse(w, "json_invalid", "body.10", "body."+strconv.FormatInt(syntax.Offset, 10), "'body', 10", "'body', "+strconv.FormatInt(syntax.Offset, 10))
-	default:
-		s.invalid(w, http.StatusBadRequest, "Bad Request", "1 validation error:\n  "+err.Error(), nil)
+		return s.refuse("json_invalid", "body.10", "body."+strconv.FormatInt(syntax.Offset, 10), "'body', 10", "'body', "+strconv.FormatInt(syntax.Offset, 10))
 	}
+	return s.invalid(http.StatusBadRequest, "Bad Request", "1 validation error:\n  "+err.Error(), nil)
 }
 
 // missingField is what pydantic says of a field that has to be there.
-func (s *server) missingField(w http.ResponseWriter, data []byte, route, field string) {
+func (s *server) missingField(data []byte, route, field string) error {
 	var given object
 	_ = json.Unmarshal(data, &given) // it has been read before
-	s.refuse(w, "'missing'", "messages", field, "dict of 1 items", fmt.Sprintf("dict of %d items", len(given)),
+	return s.refuse("'missing'", "messages", field, "dict of 1 items", fmt.Sprintf("dict of %d items", len(given)),
 		"{'model': 'demo'}", pyDict(given), chatPath, route)
 }
 
@@ -249,8 +251,8 @@ func pyDict(o object) string {
 }
 
 // engineDead is the answer of a server whose engine has ended.
-func (s *server) engineDead(w http.ResponseWriter) {
-	s.invalid(w, http.StatusInternalServerError, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause.", nil)
+func (s *server) engineDead() error {
+	return s.invalid(http.StatusInternalServerError, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause.", nil)
 }
 
 func newID(prefix string) string {

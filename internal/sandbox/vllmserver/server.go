@@ -53,12 +53,12 @@ func (r *run) listen(ctx context.Context) int {
 		_ = listener.Close()
 		return r.ended(err)
 	}
+	r.log.plainError(r.web + "INFO:     " + recorded.Ready)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		_ = serveOn(web, listener) // it ends with http.ErrServerClosed
 	}()
-	r.log.plainError(r.web + "INFO:     " + recorded.Ready)
 	end := recorded.Start(r.place.version, true)
 	if s.watch(ctx) {
 		r.dropClaim()

@@ -3,6 +3,7 @@ package vllmserver
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -79,31 +80,38 @@ func (s *server) header(w http.ResponseWriter, e recorded.Exchange) {
 	}
 }
 
-// refuse answers with a recorded error of a chat, some of its words replaced: old,
-// new, ….
-func (s *server) refuse(w http.ResponseWriter, text string, replace ...string) {
+// refusal is an error that is answered, in the form of a recorded answer.
+type refusal struct {
+	like recorded.Exchange
+	body object
+}
+
+func (r *refusal) Error() string { return fmt.Sprint(r.body) }
+
+// refuse is a recorded error of a chat, some of its words replaced: old, new, ….
+func (s *server) refuse(text string, replace ...string) error {
 	e := s.like(chatPath, text)
 	answer := body(e)
 	if info := at(answer, "error"); info != nil {
-		message, _ := info["message"].(string)
-		info["message"] = strings.NewReplacer(replace...).Replace(message)
-		if param, ok := info["param"].(string); ok {
-			info["param"] = strings.NewReplacer(replace...).Replace(param)
+		for _, field := range []string{"message", "param"} {
+			if words, ok := info[field].(string); ok {
+				info[field] = strings.NewReplacer(replace...).Replace(words)
+			}
 		}
 	}
-	s.answer(w, e, answer)
+	return &refusal{e, answer}
 }
 
 const chatPath = "/v1/chat/completions"
 
 // invalid is an error of vLLM's that no request in the recordings brought about,
 // in the form of one that did.
-func (s *server) invalid(w http.ResponseWriter, status int, kind, message string, param any) {
+func (s *server) invalid(status int, kind, message string, param any) error {
 	e := s.like(chatPath, "tool choice requires")
 	e.Answer.Status = status
-	s.answer(w, e, object{"error": object{"message": message, "type": kind, "param": param, "code": status}})
+	return &refusal{e, object{"error": object{"message": message, "type": kind, "param": param, "code": status}}}
 }
 
-func (s *server) badRequest(w http.ResponseWriter, message string, param any) {
-	s.invalid(w, http.StatusBadRequest, "BadRequestError", message, param)
+func (s *server) badRequest(message string, param any) error {
+	return s.invalid(http.StatusBadRequest, "BadRequestError", message, param)
 }

@@ -1,0 +1,102 @@
+package facts
+
+import (
+	"path"
+	"strings"
+	"sync"
+)
+
+// A GPU is what nvidia-smi and the driver say of a type of GPU.
+type GPU struct {
+	Type              string `json:"type"` // the service's name for it
+	Name              string `json:"name"`
+	MemoryMiB         int    `json:"memory_mib"`
+	ComputeCapability string `json:"compute_capability"`
+}
+
+var nvidia = sync.OnceValue(func() (all struct {
+	Recorded string            `json:"recorded"`
+	Sources  map[string]string `json:"sources"`
+	CUDA     map[string]string `json:"cuda"` // by the driver's branch
+	GPUs     []GPU             `json:"gpus"`
+},
+) {
+	_ = load("nvidia.json", &all) // TestDataIsRead shows that it can be read
+	return all
+})
+
+// FindGPU returns what is known of a type of GPU.
+func FindGPU(kind string) (GPU, bool) {
+	for _, gpu := range nvidia().GPUs {
+		if gpu.Type == kind {
+			return gpu, true
+		}
+	}
+	return GPU{}, false
+}
+
+// CurrentDriver is a driver on which every release of vLLM runs.
+const CurrentDriver = "580.95.05"
+
+// CUDA is the version of CUDA that nvidia-smi shows for a driver.
+func CUDA(driver string) string {
+	branch, _, _ := strings.Cut(driver, ".")
+	if version, known := nvidia().CUDA[branch]; known {
+		return version
+	}
+	return CUDA(CurrentDriver)
+}
+
+// A Model is what a checkpoint's config.json says of a model, as far as it decides
+// whether the model starts.
+type Model struct {
+	Prefix       string  `json:"prefix"`       // beginning of the repository's name, lower case
+	Architecture string  `json:"architecture"` // the class named in config.json
+	Billions     float64 `json:"billions"`     // of parameters
+	Layers       int     `json:"layers"`       // with full attention
+	Heads        int     `json:"heads"`
+	KVHeads      int     `json:"kv_heads"`
+	HeadDim      int     `json:"head_dim"`
+	Context      int     `json:"context"`      // max_position_embeddings
+	KVKiB        float64 `json:"kv_kib"`       // for a token, where heads do not say it
+	Since        string  `json:"since"`        // first release of vLLM that knows the architecture
+	Quantization string  `json:"quantization"` // quant_method; "" for weights in bf16
+	RemoteCode   bool    `json:"remote_code"`  // the repository brings code of its own
+	Source       string  `json:"source"`       // the repository
+}
+
+// A Quantization is what vLLM knows of a method: bytes for a parameter, and the
+// lowest compute capability that it runs on, times ten.
+type Quantization struct {
+	Bytes      float64 `json:"bytes"`
+	Capability int     `json:"capability"`
+}
+
+var models = sync.OnceValue(func() (all struct {
+	Recorded      string                  `json:"recorded"`
+	Sources       map[string]string       `json:"sources"`
+	Models        []Model                 `json:"models"`
+	Quantizations map[string]Quantization `json:"quantizations"`
+},
+) {
+	_ = load("models.json", &all) // as above
+	return all
+})
+
+// FindModel returns the model of a repository such as "Qwen/Qwen3-8B-AWQ". The
+// longest matching prefix wins, so that a variant is its base model.
+func FindModel(repository string) (best Model, known bool) {
+	name := strings.ToLower(path.Base(repository))
+	for _, m := range models().Models {
+		if strings.HasPrefix(name, m.Prefix) && len(m.Prefix) > len(best.Prefix) {
+			best, known = m, true
+		}
+	}
+	return best, known
+}
+
+// FindQuantization returns what is known of a method, such as "awq_marlin".
+func FindQuantization(method string) (Quantization, bool) {
+	q, known := models().Quantizations[method]
+	return q, known
+}
