@@ -14,13 +14,15 @@ type GPU struct {
 	ComputeCapability string `json:"compute_capability"`
 }
 
-var nvidia = sync.OnceValue(func() (all struct {
+// hardware is nvidia.json.
+type hardware struct {
 	Recorded string            `json:"recorded"`
 	Sources  map[string]string `json:"sources"`
 	CUDA     map[string]string `json:"cuda"` // by the driver's branch
 	GPUs     []GPU             `json:"gpus"`
-},
-) {
+}
+
+var nvidia = sync.OnceValue(func() (all hardware) {
 	_ = load("nvidia.json", &all) // TestDataIsRead shows that it can be read
 	return all
 })
@@ -72,13 +74,15 @@ type Quantization struct {
 	Capability int     `json:"capability"`
 }
 
-var models = sync.OnceValue(func() (all struct {
+// checkpoints is models.json.
+type checkpoints struct {
 	Recorded      string                  `json:"recorded"`
 	Sources       map[string]string       `json:"sources"`
 	Models        []Model                 `json:"models"`
 	Quantizations map[string]Quantization `json:"quantizations"`
-},
-) {
+}
+
+var models = sync.OnceValue(func() (all checkpoints) {
 	_ = load("models.json", &all) // as above
 	return all
 })
