@@ -52,6 +52,8 @@ const (
 	KindHubOffline           Kind = "hub_offline"
 	KindKilled               Kind = "killed"
 	KindEngineDied           Kind = "engine_died"
+	KindConfigDamaged        Kind = "config_damaged"
+	KindAddress              Kind = "address_unavailable"
 	KindStopped              Kind = "stopped"
 )
 

@@ -41,6 +41,37 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{"0.32.0/failures/unknown-model-type", "unsupported_model", "frobnicator", "newer vLLM", "does not recognize this architecture"},
 	{"0.32.0/failures/unknown-quantization", "quantization_mismatch", "frob", "Leave quantization out", "Unknown quantization method: frob"},
 
+	{"0.32.0/more/address", "address_unavailable", "address that the server is to listen on", "0.0.0.0", "Cannot assign requested address"},
+	{"0.32.0/more/ambiguous", "unknown_flag", "--max-num is short for", "Write out", "ambiguous option: --max-num"},
+	{"0.32.0/more/chat-template-missing", "chat_template_missing", "/nope.jinja", "--chat-template", "supplied chat template"},
+	{"0.32.0/more/config-damaged", "config_damaged", "badconfig/config.json", "download it again", "is not a valid JSON file"},
+	{"0.32.0/more/config-field", "bad_flag_value", "--compilation-config", "leave it out", "1 validation error for CompilationConfig"},
+	{"0.32.0/more/env-bad", "bad_flag_value", "VLLM_LOGGING_LEVEL in env is FROB", "DEBUG", "Unknown level: 'FROB'"},
+	{"0.32.0/more/executor", "bad_flag_value", "VllmConfig", "setting that the message names", "1 validation error for VllmConfig"},
+	{"0.32.0/more/garbage-weights", "weights_damaged", "weights file is damaged", "download it again", "OverflowError"},
+	{"0.32.0/more/generation-config", "model_not_found", "no folder /nope", "--generation-config", "'/nope'"},
+	{"0.32.0/more/hub-offline", "hub_offline", "not in the machine's cache", "HF_HUB_OFFLINE", "outgoing traffic has been disabled"},
+	{"0.32.0/more/kv-dtype", "bad_flag_value", "--kv-cache-dtype", "leave it out", "invalid choice: 'fp7'"},
+	{"0.32.0/more/len-0", "bad_flag_value", "max_model_len must be a positive integer", "attribute", "1 validation error for ModelConfig"},
+	{"0.32.0/more/load-format", "bad_flag_value", "no load format frob", "--load-format", "Load format `frob` is not supported"},
+	{"0.32.0/more/lora-not-enabled", "flag_required", "needs --enable-lora", "Add --enable-lora", "LoRA is not enabled"},
+	{"0.32.0/more/lora-rank", "bad_flag_value", "--max-lora-rank", "leave it out", "invalid choice: 7"},
+	{"0.32.0/more/missing-value", "bad_flag_value", "--served-model-name has no value", "Add its value", "expected at least one argument"},
+	{"0.32.0/more/more-layers", "weights_mismatch", "don't match its config.json", "same checkpoint", "were not initialized from checkpoint"},
+	{"0.32.0/more/no-such-path", "model_not_found", "no folder /nope/model", "config.json", "'/nope/model'"},
+	{"0.32.0/more/no-weights", "weights_missing", "noweights has no weights", "missing files", "Cannot find any model weights"},
+	{"0.32.0/more/reasoning-parser-unknown", "unknown_parser", "frob", "Choose one that it has", "frob"},
+	{"0.32.0/more/removed-flag", "unknown_flag", "--swap-space", "Remove it", "unrecognized arguments: --swap-space"},
+	{"0.32.0/more/speculative", "model_not_found", "nope", "", "nope"},
+	{"0.32.0/more/switch-value", "bad_flag_value", "is a switch and takes no value", "alone", "ignored explicit argument 'true'"},
+	{"0.32.0/more/tls-missing", "bad_flag_value", "file of the certificate", "attribute tls", "No such file or directory"},
+	{"0.32.0/more/tokenizer-missing", "model_not_found", "no folder /nope", "--tokenizer", "'/nope'"},
+	{"0.32.0/more/tool-server", "bad_flag_value", "--tool-server names", "--tool-server", "ConnectError"},
+	{"0.32.0/more/tp-0", "bad_flag_value", "tensor_parallel_size", "attribute", "1 validation error for ParallelConfig"},
+	{"0.32.0/more/utilization", "bad_flag_value", "gpu_memory_utilization", "attribute", "1 validation error for CacheConfig"},
+	{"0.32.0/more/wrong-shapes", "weights_mismatch", "don't match its config.json", "same checkpoint", "exceeds dimension size"},
+	{"0.32.0/more/zero-seqs", "bad_flag_value", "greater than or equal to 1", "attribute", "validation errors for SchedulerConfig"},
+
 	{"0.32.0/runs/engine-killed-ready", "engine_died", "engine died", "more RAM", "engine core exited unexpectedly"},
 	{"0.32.0/runs/worker-killed-ready", "engine_died", "engine died", "more RAM", "Worker proc VllmWorker-0 died unexpectedly"},
 	{"0.32.0/runs/sigterm-early", "stopped", "told to stop", "apply again", "KeyboardInterrupt: terminated"},
@@ -99,7 +130,7 @@ func TestDiagnoseRecordings(t *testing.T) {
 // Every recording is judged.
 func TestDiagnoseCoversRecordings(t *testing.T) {
 	t.Parallel()
-	for _, pattern := range []string{"*/failures/*.log", "*/runs/*.log", "*/*.log"} {
+	for _, pattern := range []string{"*/failures/*.log", "*/more/*.log", "*/runs/*.log", "*/*.log"} {
 		files, err := filepath.Glob(filepath.Join(recordings, pattern))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)

@@ -108,11 +108,18 @@ var modelRules = []rule{
 	{ // failures/no-config.log; transformers_utils/config.py. A path is told as what it is.
 		kind: KindModelNotFound,
 		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([~./][^']*)'`, `Repo id must [^']*'repo_name' or 'namespace/repo_name': '([~./][^']*)'`,
-			`OSError: ([~./]\S*) does not appear to have a file named config\.json`, `Repo id must [^']*: '([~./][^']*)'`,
+			`OSError: ([~./]\S*) does not appear to have a file named config\.json`, `Repo id must .*: '([~./][^']*)'`,
 			`OSError: Can't load the configuration of '([~./][^']*)'`),
 		cause: "There is no folder ${1} with a config.json on the machine (for a container: inside it).",
 		wayOut: "Put the whole model there, with its config.json; a container sees only folders that are mounted (container.cache). Or set" +
-			" model to a Hugging Face id.",
+			" model to a Hugging Face id. Where a flag in args names the folder (--tokenizer, --generation-config), correct that.",
+	},
+	{ // more/config-damaged.log; transformers, configuration_utils.py
+		kind:    KindConfigDamaged,
+		pattern: oneOf(`the config file at '([^']+)' is not a valid JSON file`),
+		cause:   "The model's ${1} is damaged: it is not JSON.",
+		wayOut: "Put the file right on the machine, or remove it and download it again; in a cache of the hub, remove the model's whole" +
+			" folder.",
 	},
 	{
 		kind: KindModelNotFound,
@@ -197,9 +204,15 @@ var weightRules = []rule{
 		kind: KindWeightsDamaged,
 		pattern: oneOf(`Error while deserializing header`, `SafetensorError`, `PytorchStreamReader failed`, `UnpicklingError: invalid load key`,
 			`Consistency check failed: file should be of size`),
-		cause: "A weights file is damaged: it is cut off, or is not what its name says.",
-		wayOut: "Remove the file from the machine and download it again (a full disk or a broken connection cuts files off); in a cache of" +
-			" the hub, remove the model's whole folder.",
+		cause:  damagedWeights,
+		wayOut: downloadAgain,
+	},
+	{ // more/garbage-weights.log
+		kind:    KindWeightsDamaged,
+		pattern: oneOf(`OverflowError: `, `UnicodeDecodeError: `, `json\.decoder\.JSONDecodeError: `, `struct\.error: `),
+		within:  oneOf(`, in \w*safetensors\w*`),
+		cause:   damagedWeights,
+		wayOut:  downloadAgain,
 	},
 	{ // weight_utils.py, default_weight_loader; default_loader.py; models/utils.py, AutoWeightsLoader; PyTorch
 		kind: KindWeightsMismatch,
@@ -301,6 +314,12 @@ var machineRules = []rule{
 		pattern: oneOf(`address already in use`, `Address already in use`, `port is already allocated`, `EADDRINUSE`),
 		explain: explainPort,
 	},
+	{ // more/address.log
+		kind:    KindAddress,
+		pattern: oneOf(`Cannot assign requested address`, `could not bind on any address`),
+		cause:   "The machine doesn't have the address that the server is to listen on.",
+		wayOut:  "Listen on 0.0.0.0 (exposure = \"public\") or 127.0.0.1 instead: many clouds give a machine an address that it doesn't see itself.",
+	},
 }
 
 // flagRules are about the command line.
@@ -358,6 +377,38 @@ var flagRules = []rule{
 		pattern: oneOf(`Error: (--[\w-]+) requires (--[\w-]+)`, `Error: .?(--[\w-]+).? requires .?(--[\w-]+)`),
 		cause:   "The flag ${1} needs ${2} besides.",
 		wayOut:  "Add ${2} to args (`vllm serve --help` says with which values), or remove ${1}.",
+	},
+	{ // more/load-format.log
+		kind:    KindBadFlagValue,
+		pattern: oneOf("Load format [`']?([\\w-]+)[`']? is not supported"),
+		cause:   "This vLLM release has no load format ${1}.",
+		wayOut:  "Correct --load-format in args, or leave it out.",
+	},
+	{ // more/lora-not-enabled.log
+		kind:    KindFlagRequired,
+		pattern: oneOf(`LoRA is not enabled\. Use --enable-lora`),
+		cause:   "--lora-modules in args needs --enable-lora besides.",
+		wayOut:  "Add --enable-lora to args.",
+	},
+	{ // more/env-bad.log
+		kind:    KindBadFlagValue,
+		pattern: oneOf(`ValueError: Unknown level: '([^']*)'`),
+		cause:   "VLLM_LOGGING_LEVEL in env is ${1}, which is no level.",
+		wayOut:  "Set it to DEBUG, INFO, WARNING or ERROR, or leave it out.",
+	},
+	{ // more/tool-server.log
+		kind:    KindBadFlagValue,
+		pattern: oneOf(`Name or service not known`, `All connection attempts failed`, `Connection refused`),
+		within:  oneOf(`entrypoints/mcp/tool_server\.py`),
+		cause:   "The machine can't reach the server that --tool-server names.",
+		wayOut:  "Correct --tool-server in args, start that server first, or leave the flag out.",
+	},
+	{ // more/tls-missing.log
+		kind:    KindBadFlagValue,
+		pattern: oneOf(`FileNotFoundError: \[Errno 2\] No such file`),
+		within:  oneOf(`, in create_ssl_context\b`, `, in load_cert_chain\b`),
+		cause:   "A file of the certificate is not on the machine (for a container: inside it).",
+		wayOut:  "Use the attribute tls, which puts the certificate there, or correct --ssl-keyfile and --ssl-certfile in env or args.",
 	},
 	{ // failures/tool-parser-unknown.log; api_server.py, validate_api_server_args
 		kind: KindUnknownParser,
@@ -460,6 +511,9 @@ const (
 	weightsMismatch = "The model's weights don't match its config.json: tensors are missing, unknown or of another shape."
 	wholeModel      = "Use config.json and weights of the same checkpoint, unchanged; for a fine-tuned or converted model, save both again. A" +
 		" newer vLLM release may know a layout that this one doesn't."
+	damagedWeights = "A weights file is damaged: it is cut off, or is not what its name says."
+	downloadAgain  = "Remove the file from the machine and download it again (a full disk or a broken connection cuts files off); in a cache" +
+		" of the hub, remove the model's whole folder."
 	moreRAM = "Use a machine with more RAM, for the weights pass through it when they are loaded, or leave out flags that keep weights or" +
 		" cache there."
 )

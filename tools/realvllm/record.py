@@ -85,6 +85,18 @@ def make_models():
     copy("truncated")
     for path in glob.glob(os.path.join(models, "truncated", "*.safetensors")):
         os.truncate(path, os.path.getsize(path) // 2)
+    copy("noweights", without=["*.safetensors"])
+    copy("garbage")
+    for path in glob.glob(os.path.join(models, "garbage", "*.safetensors")):
+        with open(path, "r+b") as file:
+            file.write(b"\xff" * 4096)
+    copy("wrongshapes", lambda c: c.update(intermediate_size=2 * c["intermediate_size"]))
+    copy("morelayers", lambda c: c.update(num_hidden_layers=c["num_hidden_layers"] + 1, layer_types=None, max_window_layers=3))
+    copy("badconfig")
+    with open(os.path.join(models, "badconfig", "config.json"), "a") as file:
+        file.write(",")
+    copy("badtokenizer")
+    edit("badtokenizer/tokenizer_config.json", lambda c: c.update(tokenizer_class="FrobTokenizer"))
     copy("badarch", lambda c: c.update(architectures=["FrobForCausalLM"]))
     copy("badtype", lambda c: c.update(model_type="frob", architectures=["FrobForCausalLM"]))
     copy("remotecode", lambda c: c.update(model_type="frob", auto_map={"AutoConfig": "configuration_frob.FrobConfig"}))
@@ -421,7 +433,7 @@ def main():
     os.makedirs(full)
     disk = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", full], check=False).returncode == 0
     jobs = {"serve": (record_start, load("serve.json")), "serve-eager": (record_start, load("serve-eager.json"))}
-    for kind, record in ("failures", record_failure), ("runs", record_run):
+    for kind, record in ("failures", record_failure), ("more", record_failure), ("runs", record_run):
         for path in sorted(glob.glob(os.path.join(SOURCE, kind, "*.json"))):
             name = kind + "/" + os.path.basename(path).removesuffix(".json")
             if not name.endswith(".http"):
