@@ -111,7 +111,8 @@ func findRow(name string) (row, bool) {
 			}
 		}
 	}
-	return row{Name: name, Recording: name, Words: named().Words[name], Values: named().Words[name]}, slices.Contains(facts.Failures(), name)
+	words := named().Words[name]
+	return row{Name: name, Recording: name, Words: words, Values: words}, slices.Contains(facts.Failures(), name)
 }
 
 func (r row) failure() Failure {
