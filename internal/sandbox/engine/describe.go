@@ -67,9 +67,7 @@ func (c *container) mounts() []containertypes.MountPoint {
 	for _, in := range c.host.Mounts {
 		m := containertypes.MountPoint{Type: in.Type, Source: in.Source, Destination: in.Target, RW: !in.ReadOnly}
 		if in.Type == mount.TypeVolume {
-			if in.Source == "" {
-				in.Source = anonymous + c.id
-			}
+			in.Source = cmp.Or(in.Source, anonymous+c.id)
 			m.Name, m.Source, m.Driver = in.Source, volumePath(in.Source), "local"
 		}
 		list = append(list, m)
