@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -159,13 +160,8 @@ func (e *Engine) find(key string) (*container, error) {
 // all returns the containers, newest first.
 func (e *Engine) all() []*container {
 	e.mu.Lock()
-	list := make([]*container, 0, len(e.containers))
-	for _, c := range e.containers {
-		list = append(list, c)
-	}
-	e.mu.Unlock()
-	slices.SortFunc(list, func(a, b *container) int { return b.created.Compare(a.created) })
-	return list
+	defer e.mu.Unlock()
+	return slices.SortedFunc(maps.Values(e.containers), func(a, b *container) int { return b.created.Compare(a.created) })
 }
 
 // of is a route that concerns a container.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -187,13 +188,5 @@ func (f filters) matchLabels(labels map[string]string) bool {
 // any says whether one of a term's values passes, or the term was not given.
 func (f filters) any(term string, pass func(value string) bool) bool {
 	values, given := f[term]
-	if !given {
-		return true
-	}
-	for _, value := range values {
-		if pass(value) {
-			return true
-		}
-	}
-	return false
+	return !given || slices.ContainsFunc(values, pass)
 }
