@@ -144,10 +144,10 @@ func (s *Sandbox) postOffer(w http.ResponseWriter, r *http.Request) error {
 	}
 	var err error
 	if body.Gone != nil {
-		err = s.SetOfferGone(r.PathValue("id"), *body.Gone)
+		err = s.market.SetGone(r.PathValue("id"), *body.Gone)
 	}
 	if body.Price != nil {
-		err = errors.Join(err, s.SetPrice(r.PathValue("id"), *body.Price))
+		err = errors.Join(err, s.market.SetPrice(r.PathValue("id"), *body.Price))
 	}
 	if err != nil {
 		return refuse(http.StatusNotFound, "%s", err)

@@ -40,15 +40,10 @@ func (e *containerEngine) Close() error {
 
 // Engine returns the container engine of a session's machine, nil when there is none.
 func (s *Sandbox) Engine(sessionID string) *engine.Engine {
-	inst := s.cloud.ofSession(sessionID)
-	if inst == nil || inst.alive.Err() != nil {
-		return nil
+	if rented := s.rentedMachine(sessionID); rented != nil && rented.engine != nil {
+		return rented.engine.engine
 	}
-	rented, ok := inst.host.(*rentedMachine)
-	if !ok || rented.engine == nil {
-		return nil
-	}
-	return rented.engine.engine
+	return nil
 }
 
 // startEngine starts a machine's container engine on its Docker socket.

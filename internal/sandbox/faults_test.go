@@ -360,7 +360,7 @@ func TestOnlyThePOSTsAnswerHasThePricePaid(t *testing.T) {
 	}
 	// The market does the same by itself: the service's cache is a minute behind.
 	c.get("/api/v1/inventory")
-	if err := c.s.SetPrice("vastai-101", 5); err != nil {
+	if err := c.s.market.SetPrice("vastai-101", 5); err != nil {
 		t.Fatal(err)
 	}
 	r = c.do(http.MethodPost, "/api/v1/sessions", order("c", "vastai-101"))

@@ -102,7 +102,7 @@ var requestFaults = []faultRow{
 		random: noValue, routes: allRoutes, after: func(x *exchange, _ value) bool { return cut(x.w) },
 	},
 	{
-		place: anyRoute, fault: Delay, value: lasts(30*time.Second, "30s"), help: "wait before the effect",
+		place: anyRoute, fault: Delay, value: lasts(30 * time.Second), help: "wait before the effect",
 		random: []any{"1s", "20s", "1m"}, routes: allRoutes,
 		before: func(x *exchange, v value) bool {
 			// An error means that the client hung up before its request arrived.
@@ -110,7 +110,7 @@ var requestFaults = []faultRow{
 		},
 	},
 	{
-		place: anyRoute, fault: DelayAfter, value: lasts(30*time.Second, "30s"), help: "wait between the effect and the answer",
+		place: anyRoute, fault: DelayAfter, value: lasts(30 * time.Second), help: "wait between the effect and the answer",
 		random: []any{"1s", "20s"}, routes: allRoutes,
 		after: func(x *exchange, v value) bool { return x.s.clock.Sleep(x.s.life, v.length) != nil },
 	},
@@ -136,7 +136,7 @@ var requestFaults = []faultRow{
 		after: func(x *exchange, v value) bool { return x.instead(v.answer) },
 	},
 	{
-		place: anyRoute, fault: RateLimit, value: number(10, "10"), help: "429 beyond that many requests in a second of real time",
+		place: anyRoute, fault: RateLimit, value: number(10, ""), help: "429 beyond that many requests in a second of real time",
 		before: func(x *exchange, v value) bool {
 			return !x.s.limit.allow(v.number, time.Now()) && x.instead(answer{Status: 429, RetryAfter: 1, Error: "rate limit exceeded"})
 		},
@@ -156,11 +156,11 @@ var requestFaults = []faultRow{
 		after:  func(x *exchange, v value) bool { return x.page(v.answer) },
 	},
 	{
-		place: anyRoute, fault: SlowDrip, value: lasts(30*time.Second, "30s"), help: "spread the answer's bytes over a time",
+		place: anyRoute, fault: SlowDrip, value: lasts(30 * time.Second), help: "spread the answer's bytes over a time",
 		random: []any{"5s", "20s"}, routes: readRoutes, after: (*exchange).drip,
 	},
 	{
-		place: anyRoute, fault: ClosedPort, value: lasts(time.Minute, "60s"), help: "refuse all connections for a time",
+		place: anyRoute, fault: ClosedPort, value: lasts(time.Minute), help: "refuse all connections for a time",
 		random: []any{"5s", "15s"}, routes: readRoutes,
 		before: func(x *exchange, v value) bool {
 			x.s.closePort(v.length)
@@ -186,7 +186,7 @@ var requestFaults = []faultRow{
 		random: noValue, routes: []string{routeDelete}, before: (*exchange).claimSuccess,
 	},
 	{
-		place: anyRoute, fault: OffersGone, value: lasts(0, ""), help: "an inventory without offers",
+		place: anyRoute, fault: OffersGone, value: moment(0, ""), help: "an inventory without offers",
 		before: func(x *exchange, _ value) bool {
 			return writeJSON(x.w, http.StatusOK, map[string]any{"offers": []any{}, "count": 0, "total": 0}) == nil
 		},
@@ -203,7 +203,7 @@ func byOutage(v value) time.Duration { return time.Duration(v.outage.After) }
 
 var machineFaults = []faultRow{
 	{
-		place: EventCreate, fault: OffersGone, value: lasts(0, "for how long; for good"), help: "the offer is gone: stale_inventory",
+		place: EventCreate, fault: OffersGone, value: moment(0, "for how long; for good"), help: "the offer is gone: stale_inventory",
 		random: []any{"2m"},
 		create: func(c *cloud, t *terms, v value) {
 			t.refusal = errStale
@@ -211,12 +211,12 @@ var machineFaults = []faultRow{
 		},
 	},
 	{
-		place: EventCreate, fault: PriceRaised, value: number(1.5, "factor; 1.5"), random: []any{1.1, 2.0},
+		place: EventCreate, fault: PriceRaised, value: number(1.5, "factor"), random: []any{1.1, 2.0},
 		help:   "it costs more than was offered; only the POST's answer and the ledger say so",
 		create: func(_ *cloud, t *terms, v value) { t.factor = v.number },
 	},
 	{
-		place: EventCreate, fault: ServiceKilled, value: lasts(10*time.Second, "back after; 10s"),
+		place: EventCreate, fault: ServiceKilled, value: moment(10*time.Second, "back after; 10s"),
 		help:   "the service is killed while it waits: the session is failed, the machine made",
 		create: func(_ *cloud, t *terms, v value) { t.killed, t.down = true, v.length },
 	},
@@ -230,7 +230,7 @@ var machineFaults = []faultRow{
 		random: noValue, create: func(_ *cloud, t *terms, _ value) { t.addressLater = true },
 	},
 	{
-		place: EventCreate, fault: Delay, value: lasts(30*time.Second, "30s"), help: "the cloud takes its time",
+		place: EventCreate, fault: Delay, value: lasts(30 * time.Second), help: "the cloud takes its time",
 		random: []any{"1m", "4m"}, create: func(_ *cloud, t *terms, v value) { t.wait = v.length },
 	},
 	{
@@ -239,7 +239,7 @@ var machineFaults = []faultRow{
 		strike: func(_ *cloud, inst *instance, _ value) error { return inst.host.Pause() },
 	},
 	{
-		place: EventBoot, fault: BootsLate, value: lasts(5*time.Minute, "5m later"), help: "it takes that much longer",
+		place: EventBoot, fault: BootsLate, value: lasts(5 * time.Minute), help: "it takes that much longer",
 		random: []any{"1m", "5m"}, early: func(c *cloud, inst *instance, b *booting, v value) {
 			b.wait += v.length
 			c.driverLater(inst, v.length)
@@ -255,15 +255,15 @@ var machineFaults = []faultRow{
 		strike: (*cloud).silence, when: byOutage,
 	},
 	{
-		place: EventBoot, fault: ChangeHostKey, value: lasts(whenRunning, "when; once it runs"), help: "another host key",
+		place: EventBoot, fault: ChangeHostKey, value: moment(whenRunning, "when; once it runs"), help: "another host key",
 		strike: func(_ *cloud, inst *instance, _ value) error { return inst.host.ChangeHostKey() }, when: byLength,
 	},
 	{
-		place: EventBoot, fault: ChangeAddress, value: lasts(whenRunning, "when; once it runs"), help: "SSH moves to another port",
+		place: EventBoot, fault: ChangeAddress, value: moment(whenRunning, "when; once it runs"), help: "SSH moves to another port",
 		strike: (*cloud).move, when: byLength,
 	},
 	{
-		place: EventBoot, fault: RefuseKey, value: lasts(0, "when; at once"), help: "every key is refused", random: noValue,
+		place: EventBoot, fault: RefuseKey, value: moment(0, "when; at once"), help: "every key is refused", random: noValue,
 		early: func(_ *cloud, inst *instance, _ *booting, v value) { inst.host.RefuseKeys(v.length == 0) },
 		strike: func(_ *cloud, inst *instance, _ value) error {
 			inst.host.RefuseKeys(true)
@@ -272,7 +272,7 @@ var machineFaults = []faultRow{
 		when: byLength,
 	},
 	{
-		place: EventBoot, fault: Vanish, value: lasts(0, "when; at once"), help: "the cloud takes it away, as an interruptible one",
+		place: EventBoot, fault: Vanish, value: moment(0, "when; at once"), help: "the cloud takes it away, as an interruptible one",
 		random: []any{"0s", "1m"},
 		strike: func(c *cloud, inst *instance, _ value) error {
 			c.release(inst, "the cloud took it away")
@@ -285,7 +285,7 @@ var machineFaults = []faultRow{
 		facts: func(_ *cloud, f *machinefs.Facts, _ time.Duration, _ value) { f.DiskFreeGB = 0 },
 	},
 	{
-		place: EventBoot, fault: DriverBuilding, value: lasts(10*time.Minute, "10m"), help: "nvidia-smi fails for a time",
+		place: EventBoot, fault: DriverBuilding, value: lasts(10 * time.Minute), help: "nvidia-smi fails for a time",
 		facts: func(c *cloud, f *machinefs.Facts, boot time.Duration, v value) { c.buildDriver(f, boot+v.length) },
 	},
 	{
@@ -299,7 +299,7 @@ var machineFaults = []faultRow{
 		},
 	},
 	{
-		place: EventBoot, fault: MemoryHeld, value: number(20000, "MiB per GPU; 20000"), help: "somebody else holds GPU memory",
+		place: EventBoot, fault: MemoryHeld, value: number(20000, "MiB per GPU"), help: "somebody else holds GPU memory",
 		facts: func(_ *cloud, f *machinefs.Facts, _ time.Duration, v value) {
 			changeGPUs(f, func(g *machinefs.GPU) { g.HeldMiB = min(int(v.number), g.MemoryMiB) })
 		},
@@ -319,7 +319,7 @@ var machineFaults = []faultRow{
 		facts: func(_ *cloud, f *machinefs.Facts, _ time.Duration, _ value) { f.NoGPURuntime = true },
 	},
 	{
-		place: EventBoot, fault: EngineHangs, value: lasts(5*time.Minute, "5m"), help: "the engine accepts requests and answers none",
+		place: EventBoot, fault: EngineHangs, value: lasts(5 * time.Minute), help: "the engine accepts requests and answers none",
 		strike: (*cloud).hangEngine,
 	},
 	{
@@ -329,7 +329,7 @@ var machineFaults = []faultRow{
 		},
 	},
 	{
-		place: EventBoot, fault: SlowPull, value: lasts(5*time.Minute, "5m"), help: "every image pull takes that long",
+		place: EventBoot, fault: SlowPull, value: lasts(5 * time.Minute), help: "every image pull takes that long",
 		strike: func(c *cloud, inst *instance, v value) error {
 			return inst.withEngine(func(e engineFaults) { e.SlowPull(c.clock.real(v.length)) })
 		},
@@ -339,7 +339,7 @@ var machineFaults = []faultRow{
 		start: func(s *machinefs.VLLM, v value) { s.Fail = v.text },
 	},
 	{
-		place: EventContainer, fault: ExitAfter, value: lasts(30*time.Second, "30s"), help: "it ends, once it is ready",
+		place: EventContainer, fault: ExitAfter, value: lasts(30 * time.Second), help: "it ends, once it is ready",
 		start: func(s *machinefs.VLLM, v value) { s.ExitAfter = v.length },
 	},
 	{
@@ -356,7 +356,7 @@ var machineFaults = []faultRow{
 		destroy: func(*cloud, *instance, string, value) error { return errCloud },
 	},
 	{
-		place: EventDestroy, fault: DestroySlow, value: lasts(3*time.Minute, "3m"), help: "the machine runs on for that long",
+		place: EventDestroy, fault: DestroySlow, value: lasts(3 * time.Minute), help: "the machine runs on for that long",
 		random: []any{"20s", "2m"}, destroy: (*cloud).destroySlowly,
 	},
 	{

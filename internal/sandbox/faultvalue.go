@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
@@ -50,14 +51,24 @@ func (k valueKind) read(given any) (value, error) {
 }
 
 // lasts is a length of service time.
-func lasts(otherwise time.Duration, help string) valueKind {
+func lasts(otherwise time.Duration) valueKind {
+	return moment(otherwise, strings.Replace(otherwise.String(), "m0s", "m", 1))
+}
+
+// moment is a length of service time whose default the help has other words for.
+func moment(otherwise time.Duration, help string) valueKind {
 	return valueKind{help: help, otherwise: value{length: otherwise}, set: func(v *value, given any) (err error) {
 		v.length, err = asDuration(given)
 		return err
 	}}
 }
 
-func number(otherwise float64, help string) valueKind {
+// number is a number of what; a default below 0 is none to show.
+func number(otherwise float64, what string) valueKind {
+	help := what
+	if otherwise >= 0 {
+		help = strings.TrimPrefix(fmt.Sprintf("%s; %v", what, otherwise), "; ")
+	}
 	return valueKind{help: help, otherwise: value{number: otherwise}, set: func(v *value, given any) error {
 		switch n := given.(type) {
 		case int:

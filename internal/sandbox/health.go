@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -159,12 +160,8 @@ func (h *offerHealth) Answer(provider, gpuType string) ([]offerHealthAnswer, []g
 			offers = append(offers, h.answerLocked(id, r, recent, now))
 		}
 	}
-	sorted := make([]gpuTypeAnswer, 0, len(types))
-	for _, answer := range types {
-		sorted = append(sorted, answer)
-	}
-	slices.SortFunc(sorted, func(a, b gpuTypeAnswer) int { return strings.Compare(a.Key, b.Key) })
-	return offers, sorted
+	sorted := slices.SortedFunc(maps.Values(types), func(a, b gpuTypeAnswer) int { return strings.Compare(a.Key, b.Key) })
+	return offers, append([]gpuTypeAnswer{}, sorted...) // never null
 }
 
 func (h *offerHealth) answerLocked(id string, r *offerRecord, recent int, now time.Duration) offerHealthAnswer {

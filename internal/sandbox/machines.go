@@ -23,15 +23,20 @@ func Finish() error { return machine.Finish() }
 // Machine returns the machine of a session, to look at and to change; nil when
 // there is none that runs.
 func (s *Sandbox) Machine(sessionID string) *machine.Machine {
+	if rented := s.rentedMachine(sessionID); rented != nil {
+		return rented.Machine
+	}
+	return nil
+}
+
+// rentedMachine is the machine of a session that runs, or nil.
+func (s *Sandbox) rentedMachine(sessionID string) *rentedMachine {
 	inst := s.cloud.ofSession(sessionID)
 	if inst == nil || inst.alive.Err() != nil {
 		return nil
 	}
-	rented, ok := inst.host.(*rentedMachine)
-	if !ok {
-		return nil
-	}
-	return rented.Machine
+	rented, _ := inst.host.(*rentedMachine)
+	return rented
 }
 
 // rentedMachine is a machine with its container engine.

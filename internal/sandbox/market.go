@@ -87,27 +87,25 @@ func (m *market) Return(offerID, instance string) {
 	}
 }
 
-// SetGone takes an offer off the market, or puts it back.
+// SetGone takes an offer off the market, or puts it back. The service doesn't know
+// before its cache is a minute old.
 func (m *market) SetGone(offerID string, gone bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l := m.findLocked(offerID)
-	if l == nil {
-		return fmt.Errorf("no offer %q on the market", offerID)
-	}
-	l.gone = gone
-	return nil
+	return m.change(offerID, func(l *listing) { l.gone = gone })
 }
 
-// SetPrice changes what an offer costs from now on.
+// SetPrice changes what an offer costs from now on, with the same delay.
 func (m *market) SetPrice(offerID string, price float64) error {
+	return m.change(offerID, func(l *listing) { l.PricePerHour = price })
+}
+
+func (m *market) change(offerID string, do func(*listing)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.findLocked(offerID)
 	if l == nil {
 		return fmt.Errorf("no offer %q on the market", offerID)
 	}
-	l.PricePerHour = price
+	do(l)
 	return nil
 }
 

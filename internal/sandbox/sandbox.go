@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,24 +61,16 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
-	}
+	o.Listen = cmp.Or(o.Listen, "127.0.0.1:0")
 	if o.Speed <= 0 {
 		o.Speed = 1
 	}
 	if o.Seed == 0 {
 		o.Seed = NewSeed()
 	}
-	if o.SSHTimeout == 0 {
-		o.SSHTimeout = verifyTimeout
-	}
-	if o.SSHInterval == 0 {
-		o.SSHInterval = firstPoll
-	}
-	if o.HardMaxHours == 0 {
-		o.HardMaxHours = 12
-	}
+	o.SSHTimeout = cmp.Or(o.SSHTimeout, verifyTimeout)
+	o.SSHInterval = cmp.Or(o.SSHInterval, firstPoll)
+	o.HardMaxHours = cmp.Or(o.HardMaxHours, 12)
 	if o.login == nil {
 		o.login = sshLogin
 	}
@@ -173,17 +166,6 @@ func (s *Sandbox) Faults() []RuleCount { return s.faults.List() }
 // SetNotReady makes the service say for d of service time that its start-up
 // sweep is still running.
 func (s *Sandbox) SetNotReady(d time.Duration) { s.notReady.Store(int64(s.clock.Elapsed() + d)) }
-
-// SetOfferGone takes an offer off the market, or puts it back. The service
-// doesn't know before its cache is a minute old.
-func (s *Sandbox) SetOfferGone(offerID string, gone bool) error {
-	return s.market.SetGone(offerID, gone)
-}
-
-// SetPrice changes what an offer costs, with the same delay.
-func (s *Sandbox) SetPrice(offerID string, perHour float64) error {
-	return s.market.SetPrice(offerID, perHour)
-}
 
 // ErrNoMachine is returned for a session that has no machine any more, or never had one.
 var ErrNoMachine = errors.New("the session has no machine that runs")

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -133,7 +134,5 @@ func (s *service) filterByTemplate(f *offerFilter, hash string, q *queryReader) 
 		return
 	}
 	f.minCUDA, f.minVRAM = max(f.minCUDA, t.MinCUDA), max(f.minVRAM, t.MinVRAMGB)
-	if f.provider == "" {
-		f.provider = VastAI
-	}
+	f.provider = cmp.Or(f.provider, VastAI)
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"strconv"
@@ -123,9 +124,7 @@ func (s *service) judge(v *verification, row session, err error) (over bool) {
 	if v.refusals++; v.refusals < authFailuresEnd {
 		return false
 	}
-	if row.FailedOffers == "" {
-		row.FailedOffers = row.offer
-	}
+	row.FailedOffers = cmp.Or(row.FailedOffers, row.offer)
 	s.failOffer(row, "permanent SSH error: auth_failed", "auth_failed", "permanent SSH error: auth_failed")
 	return true
 }

@@ -16,12 +16,7 @@ import (
 func (c *container) files() string { return filepath.Join(c.dir, vllmserver.FilesDir) }
 
 // putArchive unpacks a tar archive in a container, as `docker cp` does.
-func (e *Engine) putArchive(w http.ResponseWriter, req *http.Request) error {
-	c, release, err := e.locked(req)
-	if err != nil {
-		return err
-	}
-	defer release()
+func (e *Engine) putArchive(w http.ResponseWriter, req *http.Request, c *container) error {
 	if err := os.MkdirAll(c.files(), 0o700); err != nil {
 		return err
 	}

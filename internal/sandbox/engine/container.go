@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -159,32 +160,36 @@ func (e *Engine) find(key string) (*container, error) {
 // all returns the containers, newest first.
 func (e *Engine) all() []*container {
 	e.mu.Lock()
-	list := make([]*container, 0, len(e.containers))
-	for _, c := range e.containers {
-		list = append(list, c)
-	}
-	e.mu.Unlock()
-	slices.SortFunc(list, func(a, b *container) int { return b.created.Compare(a.created) })
-	return list
+	defer e.mu.Unlock()
+	return slices.SortedFunc(maps.Values(e.containers), func(a, b *container) int { return b.created.Compare(a.created) })
 }
 
-// locked finds the container of a request and takes its turn.
-func (e *Engine) locked(req *http.Request) (*container, func(), error) {
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return nil, nil, err
+// of is a route that concerns a container.
+func (e *Engine) of(handle func(w http.ResponseWriter, req *http.Request, c *container) error) route {
+	return func(w http.ResponseWriter, req *http.Request) error {
+		c, err := e.find(req.PathValue("id"))
+		if err != nil {
+			return err
+		}
+		return handle(w, req, c)
 	}
-	if err := c.acquire(req.Context()); err != nil {
-		return nil, nil, err
-	}
-	c.mu.Lock()
-	removed := c.removed
-	c.mu.Unlock()
-	if removed {
-		c.release()
-		return nil, nil, refusal(http.StatusNotFound, "No such container: %s", req.PathValue("id"))
-	}
-	return c, c.release, nil
+}
+
+// turn is a route that changes a container: one request after the other.
+func (e *Engine) turn(handle func(w http.ResponseWriter, req *http.Request, c *container) error) route {
+	return e.of(func(w http.ResponseWriter, req *http.Request, c *container) error {
+		if err := c.acquire(req.Context()); err != nil {
+			return err
+		}
+		defer c.release()
+		c.mu.Lock()
+		removed := c.removed
+		c.mu.Unlock()
+		if removed {
+			return refusal(http.StatusNotFound, "No such container: %s", req.PathValue("id"))
+		}
+		return handle(w, req, c)
+	})
 }
 
 func (e *Engine) containerDir(id string) string {

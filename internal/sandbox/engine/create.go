@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -101,9 +102,7 @@ func (e *Engine) build(name string, img *image, config *containertypes.Config, h
 		id: newID(), created: time.Now(), image: img, config: config, host: host, name: name,
 		turn: make(chan struct{}, 1), changed: make(chan struct{}), state: state{Status: containertypes.StateCreated},
 	}
-	if c.name == "" {
-		c.name = "sandbox_" + c.id[:8]
-	}
+	c.name = cmp.Or(c.name, "sandbox_"+c.id[:8])
 	c.dir = e.containerDir(c.id)
 	fillConfig(c)
 	if err := e.register(c); err != nil {
@@ -131,33 +130,19 @@ func (e *Engine) build(name string, img *image, config *containertypes.Config, h
 
 // fillConfig sets what the engine adds to what it was asked for.
 func fillConfig(c *container) {
-	if c.host.ShmSize == 0 {
-		c.host.ShmSize = defaultShm
-	}
+	c.host.ShmSize = cmp.Or(c.host.ShmSize, defaultShm)
 	if c.host.NetworkMode == "" || c.host.NetworkMode == "default" {
 		c.host.NetworkMode = "bridge"
 	}
-	if c.host.IpcMode == "" {
-		c.host.IpcMode = containertypes.IPCModePrivate
-	}
-	if c.host.LogConfig.Type == "" {
-		c.host.LogConfig.Type = "json-file"
-	}
-	if c.host.RestartPolicy.Name == "" {
-		c.host.RestartPolicy.Name = containertypes.RestartPolicyDisabled
-	}
-	if c.host.Runtime == "" {
-		c.host.Runtime = "runc"
-	}
-	if c.config.Hostname == "" {
-		c.config.Hostname = c.id[:12]
-	}
+	c.host.IpcMode = cmp.Or(c.host.IpcMode, containertypes.IPCModePrivate)
+	c.host.LogConfig.Type = cmp.Or(c.host.LogConfig.Type, "json-file")
+	c.host.RestartPolicy.Name = cmp.Or(c.host.RestartPolicy.Name, containertypes.RestartPolicyDisabled)
+	c.host.Runtime = cmp.Or(c.host.Runtime, "runc")
+	c.config.Hostname = cmp.Or(c.config.Hostname, c.id[:12])
 	if c.config.Labels == nil {
 		c.config.Labels = map[string]string{}
 	}
-	if c.config.WorkingDir == "" {
-		c.config.WorkingDir = "/vllm-workspace"
-	}
+	c.config.WorkingDir = cmp.Or(c.config.WorkingDir, "/vllm-workspace")
 	if len(c.config.Entrypoint) == 0 {
 		c.config.Entrypoint = c.image.entrypoint()
 	}

@@ -16,11 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (e *Engine) inspect(w http.ResponseWriter, req *http.Request) error {
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (e *Engine) inspect(w http.ResponseWriter, req *http.Request, c *container) error {
 	c.mu.Lock()
 	s, name, restarts, host := c.state, c.name, c.restarts, *c.host
 	ports := c.portMap()
@@ -71,9 +67,7 @@ func (c *container) mounts() []containertypes.MountPoint {
 	for _, in := range c.host.Mounts {
 		m := containertypes.MountPoint{Type: in.Type, Source: in.Source, Destination: in.Target, RW: !in.ReadOnly}
 		if in.Type == mount.TypeVolume {
-			if in.Source == "" {
-				in.Source = anonymous + c.id
-			}
+			in.Source = cmp.Or(in.Source, anonymous+c.id)
 			m.Name, m.Source, m.Driver = in.Source, volumePath(in.Source), "local"
 		}
 		list = append(list, m)
@@ -157,13 +151,9 @@ func statusText(s state) string {
 	return "Created"
 }
 
-func (e *Engine) update(w http.ResponseWriter, req *http.Request) error {
+func (e *Engine) update(w http.ResponseWriter, req *http.Request, c *container) error {
 	if release := e.podman(); release != "" && !canUpdate(release) {
 		return refusal(http.StatusNotFound, "Not Found")
-	}
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return err
 	}
 	var body containertypes.UpdateConfig
 	if err := readJSON(req, &body); err != nil {
@@ -184,12 +174,7 @@ func (e *Engine) update(w http.ResponseWriter, req *http.Request) error {
 	return writeJSON(w, http.StatusOK, containertypes.UpdateResponse{Warnings: []string{}})
 }
 
-func (e *Engine) rename(w http.ResponseWriter, req *http.Request) error {
-	c, release, err := e.locked(req)
-	if err != nil {
-		return err
-	}
-	defer release()
+func (e *Engine) rename(w http.ResponseWriter, req *http.Request, c *container) error {
 	name := strings.TrimPrefix(req.URL.Query().Get("name"), "/")
 	if !namePattern.MatchString(name) {
 		return refusal(http.StatusBadRequest, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)

@@ -24,11 +24,7 @@ type execution struct {
 	code *int
 }
 
-func (e *Engine) createExec(w http.ResponseWriter, req *http.Request) error {
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (e *Engine) createExec(w http.ResponseWriter, req *http.Request, c *container) error {
 	x := &execution{id: newID(), container: c}
 	if err := readJSON(req, &x.ask); err != nil {
 		return err
@@ -147,11 +143,7 @@ func (e *Engine) inspectExec(w http.ResponseWriter, req *http.Request) error {
 }
 
 // attach streams a container's output to a hijacked connection, until it ends.
-func (e *Engine) attach(w http.ResponseWriter, req *http.Request) error {
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (e *Engine) attach(w http.ResponseWriter, req *http.Request, c *container) error {
 	q := logQuery{stdout: flag(req, "stdout"), stderr: flag(req, "stderr"), follow: true, tail: -1, since: time.Now()}
 	if flag(req, "logs") {
 		q.since = time.Time{}

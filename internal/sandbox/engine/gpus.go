@@ -111,12 +111,7 @@ func whereCDIFails(facts machinefs.Facts) string {
 }
 
 func wantsGPU(request containertypes.DeviceRequest) bool {
-	for _, all := range request.Capabilities {
-		if slices.Contains(all, "gpu") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(request.Capabilities, func(all []string) bool { return slices.Contains(all, "gpu") })
 }
 
 func findGPU(id string, facts machinefs.Facts) ([]string, bool) {

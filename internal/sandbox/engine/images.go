@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -64,9 +65,7 @@ func newImage(r ref, def Image) *image {
 		h := sha256.Sum256([]byte(what + " " + r.name + ":" + r.tag))
 		return "sha256:" + hex.EncodeToString(h[:])
 	}
-	if def.SizeGB == 0 {
-		def.SizeGB = DefaultImageGB
-	}
+	def.SizeGB = cmp.Or(def.SizeGB, DefaultImageGB)
 	if def.Version == "" {
 		def.Version = strings.TrimPrefix(r.tag, "v")
 	}
@@ -178,9 +177,7 @@ func checkAuth(req *http.Request, img *image) error {
 		return refusal(http.StatusNotFound, "pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", img.ref.name)
 	case auth.Username != img.def.Username || auth.Password != img.def.Password:
 		host := img.ref.host()
-		if host == "" {
-			host = "registry-1.docker.io"
-		}
+		host = cmp.Or(host, "registry-1.docker.io")
 		return refusal(http.StatusInternalServerError, "Head \"https://%s/v2/%s/manifests/%s\": unauthorized: incorrect username or password", host, strings.TrimPrefix(img.ref.name, host+"/"), img.ref.tag)
 	}
 	return nil

@@ -24,12 +24,7 @@ const (
 	leastBackoff = 25 * time.Millisecond
 )
 
-func (e *Engine) start(w http.ResponseWriter, req *http.Request) error {
-	c, release, err := e.locked(req)
-	if err != nil {
-		return err
-	}
-	defer release()
+func (e *Engine) start(w http.ResponseWriter, req *http.Request, c *container) error {
 	if c.snapshot().Running {
 		return refusal(http.StatusNotModified, "")
 	}
@@ -181,12 +176,7 @@ func (e *Engine) ended(c *container, code int) bool {
 	return again
 }
 
-func (e *Engine) stop(w http.ResponseWriter, req *http.Request) error {
-	c, release, err := e.locked(req)
-	if err != nil {
-		return err
-	}
-	defer release()
+func (e *Engine) stop(w http.ResponseWriter, req *http.Request, c *container) error {
 	if !c.snapshot().Running {
 		return refusal(http.StatusNotModified, "")
 	}
@@ -253,12 +243,7 @@ func (c *container) giveUp() (*process, <-chan struct{}) {
 	return c.proc, c.supervised
 }
 
-func (e *Engine) restart(w http.ResponseWriter, req *http.Request) error {
-	c, release, err := e.locked(req)
-	if err != nil {
-		return err
-	}
-	defer release()
+func (e *Engine) restart(w http.ResponseWriter, req *http.Request, c *container) error {
 	if c.snapshot().Running {
 		if err := e.halt(req, c); err != nil {
 			return err
@@ -272,11 +257,7 @@ func (e *Engine) restart(w http.ResponseWriter, req *http.Request) error {
 	return nil
 }
 
-func (e *Engine) killRoute(w http.ResponseWriter, req *http.Request) error {
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (e *Engine) killRoute(w http.ResponseWriter, req *http.Request, c *container) error {
 	sig, err := parseSignal(cmp.Or(req.URL.Query().Get("signal"), "SIGKILL"))
 	if err != nil {
 		return err
@@ -293,11 +274,7 @@ func (e *Engine) killRoute(w http.ResponseWriter, req *http.Request) error {
 	return nil
 }
 
-func (e *Engine) wait(w http.ResponseWriter, req *http.Request) error {
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (e *Engine) wait(w http.ResponseWriter, req *http.Request, c *container) error {
 	condition := containertypes.WaitCondition(cmp.Or(req.URL.Query().Get("condition"), string(containertypes.WaitConditionNotRunning)))
 	before := c.snapshot()
 	w.Header().Set("Content-Type", "application/json")
@@ -306,7 +283,7 @@ func (e *Engine) wait(w http.ResponseWriter, req *http.Request) error {
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
-	err = c.await(ctx, func(s state, removed bool) bool {
+	err := c.await(ctx, func(s state, removed bool) bool {
 		switch condition {
 		case containertypes.WaitConditionRemoved:
 			return removed
@@ -322,12 +299,7 @@ func (e *Engine) wait(w http.ResponseWriter, req *http.Request) error {
 	return json.NewEncoder(w).Encode(containertypes.WaitResponse{StatusCode: int64(c.snapshot().ExitCode)})
 }
 
-func (e *Engine) remove(w http.ResponseWriter, req *http.Request) error {
-	c, release, err := e.locked(req)
-	if err != nil {
-		return err
-	}
-	defer release()
+func (e *Engine) remove(w http.ResponseWriter, req *http.Request, c *container) error {
 	if c.snapshot().Running {
 		if !flag(req, "force") {
 			return refusal(http.StatusConflict, "cannot remove container %q: container is running: stop the container before removing or force remove", "/"+c.plainName())

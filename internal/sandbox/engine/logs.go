@@ -178,11 +178,7 @@ func (q logQuery) wants(entry logEntry) bool {
 	return true
 }
 
-func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
-	c, err := e.find(req.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (e *Engine) logs(w http.ResponseWriter, req *http.Request, c *container) error {
 	q, err := readLogQuery(req)
 	if err != nil {
 		return err
@@ -248,7 +244,7 @@ func (c *container) copyLog(ctx context.Context, file io.Reader, q logQuery, out
 		stateChanged := c.watchState() // before the state: a change after it closes this channel
 		running := c.snapshot().Running
 		if feed.drain() != nil || !q.follow || !running || closed {
-			return nil
+			return nil //nolint:nilerr // nobody reads any more
 		}
 		select {
 		case <-changed:

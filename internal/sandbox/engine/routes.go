@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -63,13 +64,13 @@ func (e *Engine) table() map[string]route {
 		"GET /_ping": e.ping, "HEAD /_ping": e.ping, "GET /version": e.version, "GET /info": e.info, "GET /events": e.streamEvents,
 		"POST /images/create": e.pull, "GET /images/json": e.listImages, "GET /images/{name...}": e.inspectImage, "DELETE /images/{name...}": e.removeImage,
 		"POST /containers/create": e.create, "GET /containers/json": e.list,
-		"GET /containers/{id}/json": e.inspect, "GET /containers/{id}/logs": e.logs,
-		"POST /containers/{id}/start": e.start, "POST /containers/{id}/stop": e.stop, "POST /containers/{id}/restart": e.restart,
-		"POST /containers/{id}/kill": e.killRoute, "POST /containers/{id}/wait": e.wait, "POST /containers/{id}/update": e.update,
-		"POST /containers/{id}/rename": e.rename, "POST /containers/{id}/attach": e.attach, "POST /containers/{id}/resize": nothing,
-		"PUT /containers/{id}/archive": e.putArchive,
-		"DELETE /containers/{id}":      e.remove,
-		"POST /containers/{id}/exec":   e.createExec,
+		"GET /containers/{id}/json": e.of(e.inspect), "GET /containers/{id}/logs": e.of(e.logs),
+		"POST /containers/{id}/start": e.turn(e.start), "POST /containers/{id}/stop": e.turn(e.stop), "POST /containers/{id}/restart": e.turn(e.restart),
+		"POST /containers/{id}/kill": e.of(e.killRoute), "POST /containers/{id}/wait": e.of(e.wait), "POST /containers/{id}/update": e.of(e.update),
+		"POST /containers/{id}/rename": e.turn(e.rename), "POST /containers/{id}/attach": e.of(e.attach), "POST /containers/{id}/resize": nothing,
+		"PUT /containers/{id}/archive": e.turn(e.putArchive),
+		"DELETE /containers/{id}":      e.turn(e.remove),
+		"POST /containers/{id}/exec":   e.of(e.createExec),
 		"POST /exec/{id}/start":        e.startExec,
 		"POST /exec/{id}/resize":       nothing,
 		"GET /exec/{id}/json":          e.inspectExec,
@@ -187,13 +188,5 @@ func (f filters) matchLabels(labels map[string]string) bool {
 // any says whether one of a term's values passes, or the term was not given.
 func (f filters) any(term string, pass func(value string) bool) bool {
 	values, given := f[term]
-	if !given {
-		return true
-	}
-	for _, value := range values {
-		if pass(value) {
-			return true
-		}
-	}
-	return false
+	return !given || slices.ContainsFunc(values, pass)
 }

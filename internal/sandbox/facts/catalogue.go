@@ -29,12 +29,7 @@ var nvidia = sync.OnceValue(func() (all hardware) {
 
 // FindGPU returns what is known of a type of GPU.
 func FindGPU(kind string) (GPU, bool) {
-	for _, gpu := range nvidia().GPUs {
-		if gpu.Type == kind {
-			return gpu, true
-		}
-	}
-	return GPU{}, false
+	return findFunc(nvidia().GPUs, func(g GPU) bool { return g.Type == kind })
 }
 
 // CurrentDriver is a driver on which every release of vLLM runs.

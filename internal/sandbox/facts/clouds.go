@@ -3,6 +3,7 @@ package facts
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 )
@@ -80,12 +81,15 @@ func Clouds() []Cloud { return clouds() }
 
 // FindCloud returns the cloud with a name, if there is one.
 func FindCloud(name string) (Cloud, bool) {
-	for _, cloud := range clouds() {
-		if cloud.Name == name {
-			return cloud, true
-		}
+	return findFunc(clouds(), func(c Cloud) bool { return c.Name == name })
+}
+
+// findFunc returns the first element that match takes.
+func findFunc[T any](all []T, match func(T) bool) (found T, ok bool) {
+	if i := slices.IndexFunc(all, match); i >= 0 {
+		return all[i], true
 	}
-	return Cloud{}, false
+	return found, false
 }
 
 // load reads a data file, strictly.

@@ -2,7 +2,9 @@ package machine
 
 import (
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,10 +28,7 @@ func (m *Machine) RefuseKeys(refuse bool) { m.refuse.Store(refuse) }
 // DropConnections cuts every connection there is.
 func (m *Machine) DropConnections() {
 	m.mu.Lock()
-	conns := make([]net.Conn, 0, len(m.conns))
-	for conn := range m.conns {
-		conns = append(conns, conn)
-	}
+	conns := slices.Collect(maps.Keys(m.conns))
 	m.mu.Unlock()
 	for _, conn := range conns {
 		_ = conn.Close()

@@ -46,7 +46,7 @@ func (r Root) Shade(shade string) error { return os.Symlink(shade, r.shadeLink()
 func MakeShade(shade string, names []string) error {
 	made := map[string]string{} // stand-ins by real directory: /bin often is /usr/bin
 	for _, dir := range hostPath {
-		if !holdsAny(dir, names) {
+		if !slices.ContainsFunc(names, func(name string) bool { return exists(filepath.Join(dir, name)) }) {
 			continue
 		}
 		standIn := filepath.Join(shade, dir)
@@ -84,15 +84,6 @@ func fillShade(standIn, dir string, names []string) error {
 }
 
 func (r Root) shadeLink() string { return filepath.Join(string(r), "sys") }
-
-func holdsAny(dir string, names []string) bool {
-	for _, name := range names {
-		if exists(filepath.Join(dir, name)) {
-			return true
-		}
-	}
-	return false
-}
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)

@@ -3,6 +3,7 @@ package tool
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -116,32 +117,20 @@ func smiRows(facts machinefs.Facts, gpus []smiGPU) []smiRow {
 
 // addSensors sets what passthrough and virtual GPUs often don't tell.
 func (g smiGPU) addSensors(row smiRow) {
-	row["pstate"] = g.pstate()
-	row["utilization.gpu"], row["utilization.memory"] = "0", "0"
-	row["temperature.gpu"], row["fan.speed"] = strconv.Itoa(g.temperature()), "30"
-	row["power.draw"], row["power.limit"] = fmt.Sprintf("%.2f", g.watts()), "450.00"
-	row["clocks.sm"], row["clocks.gr"], row["clocks.mem"] = "2520", "2520", "10501"
+	pstate, temperature, watts := g.sensors()
+	maps.Copy(row, smiRow{
+		"pstate": pstate, "temperature.gpu": temperature, "power.draw": fmt.Sprintf("%.2f", watts), "power.limit": "450.00",
+		"utilization.gpu": "0", "utilization.memory": "0", "fan.speed": "30",
+		"clocks.sm": "2520", "clocks.gr": "2520", "clocks.mem": "10501",
+	})
 }
 
-func (g smiGPU) pstate() string {
+// sensors are what a GPU shows that waits for work, with memory in use or without.
+func (g smiGPU) sensors() (pstate, temperature string, watts float64) {
 	if g.used > 0 {
-		return "P0"
+		return "P0", "46", 68.41
 	}
-	return "P8"
-}
-
-func (g smiGPU) temperature() int {
-	if g.used > 0 {
-		return 46
-	}
-	return 31
-}
-
-func (g smiGPU) watts() float64 {
-	if g.used > 0 {
-		return 68.41
-	}
-	return 18.07
+	return "P8", "31", 18.07
 }
 
 func smiAppRows(gpus []smiGPU) []smiRow {
@@ -173,8 +162,9 @@ func smiTable(c *call, gpus []smiGPU) {
 	c.printf("|                                         |                        |               MIG M. |\n")
 	c.printf("|=========================================+========================+======================|\n")
 	for _, gpu := range gpus {
-		fan, temp, perf, power, util := "30%", strconv.Itoa(gpu.temperature())+"C", gpu.pstate(),
-			fmt.Sprintf("%.0fW / 450W", gpu.watts()), "0%"
+		perf, temp, watts := gpu.sensors()
+		fan, power, util := "30%", fmt.Sprintf("%.0fW / 450W", watts), "0%"
+		temp += "C"
 		if gpu.NotAvailable {
 			fan, temp, perf, power, util = "N/A", "N/A", "N/A", "N/A / N/A", "N/A"
 		}

@@ -1,6 +1,7 @@
 package vllmserver
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -95,9 +96,7 @@ func (r *run) checkBounds() error {
 // checkModel asks the hub for the model, as far as the stand-in plays the hub.
 func (r *run) checkModel(anyModel bool) error {
 	model, token := r.plan.model, r.place.env["HF_TOKEN"]
-	if token == "" {
-		token = r.opts.text("hf-token")
-	}
+	token = cmp.Or(token, r.opts.text("hf-token"))
 	switch {
 	case anyModel:
 	case !exists(model):

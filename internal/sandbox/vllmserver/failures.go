@@ -1,6 +1,7 @@
 package vllmserver
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -111,7 +112,8 @@ func findRow(name string) (row, bool) {
 			}
 		}
 	}
-	return row{Name: name, Recording: name, Words: named().Words[name], Values: named().Words[name]}, slices.Contains(facts.Failures(), name)
+	words := named().Words[name]
+	return row{Name: name, Recording: name, Words: words, Values: words}, slices.Contains(facts.Failures(), name)
 }
 
 func (r row) failure() Failure {
@@ -209,9 +211,7 @@ func (r *run) fail(name string, values ...string) error {
 		given[values[i]] = values[i+1]
 	}
 	recording := found.Recording
-	if recording == "" {
-		recording = templates[found.At]
-	}
+	recording = cmp.Or(recording, templates[found.At])
 	run, _ := facts.Failure(r.place.version, recording)
 	lines := tail(r.read(run))
 	if found.Recording == "" {

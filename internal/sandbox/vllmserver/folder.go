@@ -1,6 +1,7 @@
 package vllmserver
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"io"
@@ -84,9 +85,7 @@ func (f *folder) shape() facts.Model {
 		Prefix: f.path, Architecture: c.Architectures[0], Layers: max(1, c.Layers), Heads: max(1, c.Heads),
 		KVHeads: c.KVHeads, HeadDim: c.HeadDim, Context: max(1, c.Context),
 	}
-	if s.KVHeads == 0 {
-		s.KVHeads = s.Heads
-	}
+	s.KVHeads = cmp.Or(s.KVHeads, s.Heads)
 	if s.HeadDim == 0 {
 		s.HeadDim = max(1, c.Hidden/s.Heads)
 	}

@@ -1,6 +1,7 @@
 package vllmserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,9 +127,7 @@ func (r *run) url() string {
 		return "unix:" + path
 	}
 	host := r.opts.text("host")
-	if host == "" {
-		host = "0.0.0.0"
-	}
+	host = cmp.Or(host, "0.0.0.0")
 	scheme := "http"
 	if r.opts.text("ssl-certfile") != "" {
 		scheme = "https"

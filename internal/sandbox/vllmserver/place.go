@@ -65,12 +65,8 @@ func newPlace(env map[string]string) (*place, error) {
 		return nil, err
 	}
 	p.version = strings.TrimPrefix(env[VersionEnv], "v")
-	if p.version == "" {
-		p.version = facts.VLLM.Installed
-	}
-	if p.version == "" {
-		p.version = DefaultVersion
-	}
+	p.version = cmp.Or(p.version, facts.VLLM.Installed)
+	p.version = cmp.Or(p.version, DefaultVersion)
 	p.visible = visibleGPUs(len(facts.GPUs), env[GPUsEnv], env)
 	return p, nil
 }
