@@ -249,7 +249,8 @@ func serverArguments() map[string]schema.Attribute {
 		"args": schema.ListAttribute{
 			Optional: true, ElementType: types.StringType,
 			MarkdownDescription: "Further flags of `vllm serve`, one element for each word. Flags that have an attribute of their own, and" +
-				" secrets, are refused.",
+				" secrets, are refused in any spelling. A flag that the release (by the image's tag or `process.version`) probably doesn't" +
+				" know is a warning in the plan, with the nearest spelling.",
 		},
 		"env": schema.MapAttribute{
 			Optional: true, ElementType: types.StringType,

@@ -18,6 +18,7 @@ var (
 	portPath     = path.Root("port")
 	tlsPath      = path.Root("tls")
 	exposurePath = path.Root("exposure")
+	argsPath     = path.Root("args")
 )
 
 // ValidateConfig judges the arguments together, as vLLM would.
@@ -103,6 +104,42 @@ var fields = map[string]string{
 	"dtype": "dtype", "max_model_len": "max_model_len", "gpu_memory_utilization": "gpu_memory_utilization",
 	"tensor_parallel_size": "tensor_parallel_size", "pipeline_parallel_size": "pipeline_parallel_size", "args": "args",
 	"env": "env", "port": "port", "api_key": "api_key", "hf_token": "hf_token",
+}
+
+// release is the vLLM that will run, "" where that isn't known: by the image's tag or process.version, else, where those
+// stay as they are, the one that has run.
+func (m model) release(ctx context.Context, state model) string {
+	container, d := m.containerOptions(ctx)
+	process, more := m.processOptions(ctx)
+	if d.HasError() || more.HasError() || m.Runtime.IsUnknown() || m.Container.IsUnknown() || m.Process.IsUnknown() {
+		return ""
+	}
+	release := process.Version
+	tag, _ := vllm.ImageVersion(container.Image)
+	switch kind := m.kind(); {
+	case kind == deploy.Container:
+		release = tag
+	case kind == deploy.Auto && tag != release: // the machine decides
+		release = ""
+	}
+	if release == "" && m.Container.Equal(state.Container) && m.Process.Equal(state.Process) {
+		release = state.VLLMVersion.ValueString()
+	}
+	return release
+}
+
+// warnFlags tells which of args the release that will run probably refuses. It is no error: a release may know more than
+// was recorded of it, and a plan that fails would keep a machine from being destroyed.
+func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnostics) {
+	spec, d := m.spec(ctx, secrets{})
+	release := m.release(ctx, state)
+	if d.HasError() || release == "" {
+		return
+	}
+	for _, warning := range vllm.FlagWarnings(release, spec.ExtraArgs) {
+		diags.AddAttributeWarning(argsPath, "Flag may be unknown to vLLM "+release, warning+" vLLM ends at once where it doesn't know a flag."+
+			" If this release knows it (`vllm serve --help=all` lists its flags), nothing needs to be done.")
+	}
 }
 
 // validateTLS checks that a certificate comes with its key, and the other way round.
