@@ -250,6 +250,9 @@ func TestArgsAreComparedWithTheRelease(t *testing.T) {
 		return with(misspelled, values{"container": values{"image": image}})
 	}
 	process := with(misspelled, values{"container": nil, "process": values{"version": "0.19.1"}})
+	old := with(goodDeployment, values{"container": values{"image": "vllm/vllm-openai:v0.10.2"}, "drain_timeout": "1m"})
+	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "WARNING: vLLM 0.10.2 does not drain", "--shutdown-timeout")
+	expect(t, c.plan(deploymentType, object{}, with(old, values{"drain_timeout": "0s"})).Diagnostics)
 	for name, test := range map[string]struct {
 		change values
 		want   string // "" for no warning

@@ -19,6 +19,7 @@ var ownFlags = map[string]string{
 	"tensor-parallel-size":   "tensor_parallel_size",
 	"pipeline-parallel-size": "pipeline_parallel_size",
 	"trust-remote-code":      "trust_remote_code",
+	"shutdown-timeout":       "drain_timeout",
 	"port":                   "port",
 	"host":                   "exposure",
 	"uds":                    "exposure",

@@ -90,6 +90,13 @@ func isFlag(arg string) bool {
 	return len(arg) > 1 && arg[0] == '-' && arg != "--" && !negativeNumber.MatchString(arg) && !strings.Contains(strings.SplitN(arg, "=", 2)[0], " ")
 }
 
+// KnowsFlag tells whether a release of vLLM surely knows a flag: every recorded release near it does. "" and releases older
+// than all recorded ones surely know none.
+func KnowsFlag(release, flag string) bool {
+	tables := tablesFor(release)
+	return len(tables) > 0 && !slices.ContainsFunc(tables, func(t flagTable) bool { return t.spellings[flag] == "" })
+}
+
 // FlagWarnings says of each argument that a release of vLLM probably refuses what it is and what may be meant: a few
 // sentences, without the argument's value. The flags are those recorded of the nearest releases, so that it is no more than
 // probable: a newer release may know more. "" and releases older than all recorded ones have no warnings.

@@ -88,6 +88,18 @@ func TestEverySpellingOfAnAttributeIsRefused(t *testing.T) {
 	}
 }
 
+func TestKnowsFlag(t *testing.T) {
+	t.Parallel()
+	for release, want := range map[string]bool{"0.19.1": true, "0.25.0": true, "v0.33.0.post1": true, "0.10.2": false, "": false, "main": false} {
+		if got := KnowsFlag(release, DrainFlag); got != want {
+			t.Errorf("%q: %v", release, got)
+		}
+	}
+	if KnowsFlag("0.25.0", "--device-memory-utilization") || !KnowsFlag("0.32.0", "--device-memory-utilization") {
+		t.Error("a flag of newer releases only")
+	}
+}
+
 func TestFlagWarnings(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -19,6 +19,7 @@ var (
 	tlsPath      = path.Root("tls")
 	exposurePath = path.Root("exposure")
 	argsPath     = path.Root("args")
+	drainPath    = path.Root("drain_timeout")
 )
 
 // ValidateConfig judges the arguments together, as vLLM would.
@@ -136,6 +137,10 @@ func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnosti
 	if d.HasError() || release == "" {
 		return
 	}
+	if m.drainTime() > 0 && !m.Drain.IsNull() && !m.Drain.IsUnknown() && !vllm.KnowsFlag(release, vllm.DrainFlag) {
+		diags.AddAttributeWarning(drainPath, "vLLM "+release+" does not drain", "This release is not known to have the flag "+vllm.DrainFlag+
+			": requests that run when the server is stopped are cut. Use a newer release.")
+	}
 	for _, warning := range vllm.FlagWarnings(release, spec.ExtraArgs) {
 		diags.AddAttributeWarning(argsPath, "Flag may be unknown to vLLM "+release, warning+" vLLM ends at once where it doesn't know a flag."+
 			" If this release knows it (`vllm serve --help=all` lists its flags), nothing needs to be done.")
@@ -163,6 +168,14 @@ func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
 		}
 	}
 	return diags
+}
+
+// checkDrain says what is wrong with the text of a time for draining.
+func checkDrain(s string) error {
+	if s == "0" || s == "0s" {
+		return nil
+	}
+	return checkDuration(s)
 }
 
 // checkDuration says what is wrong with the text of a span of time.
