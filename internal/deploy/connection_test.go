@@ -287,7 +287,7 @@ func TestInspectAndRemoveBearALostConnection(t *testing.T) {
 			t.Errorf("found: %v, %v", found, err)
 		}
 		lose()
-		if _, err := deploy.Remove(within(t, limit), line, status.Ref); err != nil {
+		if _, err := deploy.Remove(within(t, limit), line, status.Ref, deploy.Request{}); err != nil {
 			t.Error(err)
 		}
 		r.clean(t)

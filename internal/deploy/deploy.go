@@ -3,7 +3,9 @@ package deploy
 import (
 	"context"
 	"errors"
+	"strings"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -37,11 +39,19 @@ func Find(ctx context.Context, machine Machine, ref Ref) ([]Status, error) {
 // Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. So it
 // does with whatever else its owner has there that isn't a finished server in somebody's use: one that an update has
 // left for debugging, or has set aside and could not remove. The warning, mostly "", is about what has not come back
-// although nothing of the server is left.
-func Remove(ctx context.Context, machine Machine, ref Ref) (warning string, err error) {
+// although nothing of the server is left, and about requests that were cut. Of the request it uses DrainTimeout, TLS
+// (the server's CA and ServerName) and Progress.
+func Remove(ctx context.Context, machine Machine, ref Ref, request Request) (warning string, err error) {
+	report := progress{tell: request.Progress}
 	err = with(ctx, machine, ref, PhaseRemove, "Server could not be removed", func(opened runtime) error {
-		note, err := opened.remove(ctx, ref, false)
-		warning = note
+		status, _ := opened.inspect(ctx, ref) // what can't be inspected may still be removed
+		end := drain(ctx, machine, request.TLS, status, request.Drain())
+		report.report(PhaseStop, end.plan())
+		note, err := opened.remove(ctx, ref, end.Stop)
+		if note != "" {
+			note = "The server " + ref.Name + " is removed; on the machine is " + note + "."
+		}
+		warning = strings.TrimSpace(end.note() + " " + note)
 		if err != nil || ref.Owner == "" {
 			return err
 		}
@@ -49,14 +59,11 @@ func Remove(ctx context.Context, machine Machine, ref Ref) (warning string, err 
 		for _, status := range found {
 			inUse := status.RestartsItself && status.State.Alive()
 			if err == nil && !inUse {
-				_, err = opened.remove(ctx, status.Ref, true)
+				_, err = opened.remove(ctx, status.Ref, server.Stop{Force: true})
 			}
 		}
 		return err
 	})
-	if warning != "" {
-		warning = "The server " + ref.Name + " is removed; on the machine is " + warning + "."
-	}
 	return warning, err
 }
 

@@ -274,7 +274,7 @@ func TestRealDocker(t *testing.T) {
 	if err := ask(t, second, "the-second-key"); err != nil || second.ID == first.ID {
 		t.Errorf("replaced: %+v, %v", second, err)
 	}
-	if _, err := deploy.Remove(within(t, limit), local{}, second.Ref); err != nil {
+	if _, err := deploy.Remove(within(t, limit), local{}, second.Ref, deploy.Request{}); err != nil {
 		t.Fatal(err)
 	}
 	if left := owned(t, wanted.Owner); left != "[]\n" && left != "[]" {
@@ -320,7 +320,7 @@ func TestRealDockerThroughRealSSHD(t *testing.T) {
 	if back.ID != status.ID {
 		t.Errorf("brought back: %+v", back)
 	}
-	if _, err := deploy.Remove(within(t, limit), machine, back.Ref); err != nil {
+	if _, err := deploy.Remove(within(t, limit), machine, back.Ref, deploy.Request{}); err != nil {
 		t.Fatal(err)
 	}
 	if left := owned(t, wanted.Owner); strings.TrimSpace(left) != "[]" {
@@ -403,7 +403,7 @@ func TestRealDockerTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.Close()
-	if _, err := deploy.Remove(within(t, limit), local{}, status.Ref); err != nil {
+	if _, err := deploy.Remove(within(t, limit), local{}, status.Ref, deploy.Request{}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -243,7 +243,7 @@ func TestAnotherProcessWithThePIDIsNotTheServer(t *testing.T) {
 	if err != nil || seen.State != deploy.Gone {
 		t.Errorf("another start time: %s, %v; want gone", seen.State, err)
 	}
-	if _, err := deploy.Remove(within(t, limit), r, other); err != nil {
+	if _, err := deploy.Remove(within(t, limit), r, other, deploy.Request{}); err != nil {
 		t.Error(err)
 	}
 	if err := answers(t, r, status, testKey); err != nil {

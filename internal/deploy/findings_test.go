@@ -19,7 +19,7 @@ func TestRemovalThatFailsIsAnError(t *testing.T) {
 		status := launch(t, r, request())
 		away := &vanishing{Client: r.dial(t)}
 		away.gone.Store(true)
-		_, err := deploy.Remove(within(t, limit), away, status.Ref)
+		_, err := deploy.Remove(within(t, limit), away, status.Ref, deploy.Request{})
 		failed := wantError(t, r, err)
 		contains(t, failed.Description(), status.Name, status.ID, "may still run and hold GPU memory")
 		if n := r.servers(t); n != 1 {

@@ -27,6 +27,7 @@ func (l *launch) wanted() (server.Wanted, error) {
 		w.Certificate, w.Key = tls.Certificate, tls.Key
 		spec.TLSCertFile, spec.TLSKeyFile = l.runtime.tlsFiles()
 	}
+	spec.DrainSeconds = l.drainSeconds()
 	w.Arguments, w.Environment = spec.CommandLine(), spec.Environment()
 	var err error
 	w.Hash, err = specHash(l.runtime.kind(), l.request, w)

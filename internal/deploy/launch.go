@@ -199,14 +199,14 @@ func (l *launch) removal(found Status) string {
 
 func (l *launch) removeFound(ctx context.Context, ref Ref) error {
 	if ref.Runtime == l.runtime.kind() {
-		_, err := l.runtime.remove(ctx, ref, false)
+		_, err := l.runtime.remove(ctx, ref, server.Stop{})
 		return err
 	}
 	other, err := openRuntime(ctx, l.machine, l.request, ref.Runtime)
 	if err != nil {
 		return err
 	}
-	_, err = other.remove(ctx, ref, false)
+	_, err = other.remove(ctx, ref, server.Stop{})
 	return errors.Join(err, other.close())
 }
 

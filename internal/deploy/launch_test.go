@@ -39,7 +39,7 @@ func TestLaunchContainer(t *testing.T) {
 		t.Errorf("log of %d lines, %v; want 5", len(log), err)
 	}
 	remove(t, r, status)
-	if _, err := deploy.Remove(within(t, limit), r, status.Ref); err != nil {
+	if _, err := deploy.Remove(within(t, limit), r, status.Ref, deploy.Request{}); err != nil {
 		t.Errorf("removing what is gone: %v", err)
 	}
 }
@@ -64,7 +64,7 @@ func TestLaunchProcess(t *testing.T) {
 		t.Errorf("inspected: %+v\nlaunched: %+v", again, status)
 	}
 	remove(t, r, status)
-	if _, err := deploy.Remove(within(t, limit), r, status.Ref); err != nil {
+	if _, err := deploy.Remove(within(t, limit), r, status.Ref, deploy.Request{}); err != nil {
 		t.Errorf("removing what is gone: %v", err)
 	}
 }

@@ -300,7 +300,7 @@ func answers(t *testing.T, r *rig, status deploy.Status, key string) error {
 func remove(t *testing.T, r *rig, status deploy.Status) {
 	t.Helper()
 	begun := time.Now()
-	if warning, err := deploy.Remove(within(t, limit), r, status.Ref); err != nil || warning != "" {
+	if warning, err := deploy.Remove(within(t, limit), r, status.Ref, deploy.Request{}); err != nil || warning != "" {
 		t.Fatalf("removing: %v; %s", err, warning)
 	}
 	t.Logf("removed in %s", time.Since(begun))

@@ -14,7 +14,7 @@ func TestStopWaitsForGPUMemory(t *testing.T) {
 	stops := map[string]func(*testing.T, *rig, deploy.Status) error{
 		"removed": func(t *testing.T, r *rig, status deploy.Status) error {
 			t.Helper()
-			warning, err := deploy.Remove(within(t, limit), r, status.Ref)
+			warning, err := deploy.Remove(within(t, limit), r, status.Ref, deploy.Request{})
 			if warning != "" {
 				t.Errorf("warned: %s", warning)
 			}

@@ -59,6 +59,16 @@ func (s schedule) enter(ctx context.Context, phase Phase) (context.Context, cont
 	return context.WithDeadline(ctx, end)
 }
 
+// delay gives a phase, and those after it, so much more time within the whole.
+func (s schedule) delay(first Phase, by time.Duration) {
+	from := s.ends[first]
+	for phase, end := range s.ends {
+		if end = end.Add(by); !s.ends[phase].Before(from) && end.Before(s.end) {
+			s.ends[phase] = end
+		}
+	}
+}
+
 // ready gives a server that is started now so long to answer, instead of its phases' shares.
 func (s schedule) ready(now time.Time, limit time.Duration) {
 	if limit <= 0 {

@@ -17,7 +17,7 @@ type processRuntime struct {
 	host    *process.Host
 	machine Machine
 	options ProcessOptions
-	program string // the vLLM to run; found by ready
+	program process.Program // the vLLM to run; found by ready
 }
 
 const (
@@ -35,12 +35,14 @@ func (r *processRuntime) ready(ctx context.Context, progress func(string)) error
 	return err
 }
 
+func (r *processRuntime) release() string { return r.program.Release }
+
 func (r *processRuntime) find(ctx context.Context, owner string) ([]Status, error) {
 	return r.host.Find(ctx, owner)
 }
 
 func (r *processRuntime) start(ctx context.Context, wanted server.Wanted) (Ref, error) {
-	return r.host.Start(ctx, r.program, wanted)
+	return r.host.Start(ctx, r.program.Path, wanted)
 }
 
 func (r *processRuntime) state(ctx context.Context, ref Ref) (Status, error) {
@@ -59,8 +61,8 @@ func (r *processRuntime) settle(ctx context.Context, ref Ref) error {
 	return r.host.Settle(ctx, ref)
 }
 
-func (r *processRuntime) restart(ctx context.Context, ref Ref) (Ref, error) {
-	aside, err := r.setAside(ctx, ref)
+func (r *processRuntime) restart(ctx context.Context, ref Ref, stop server.Stop) (Ref, error) {
+	aside, err := r.setAside(ctx, ref, stop)
 	if aside.Restore == nil || (err != nil && !isLost(r.machine, err)) {
 		return ref, err
 	}
@@ -73,12 +75,12 @@ func (r *processRuntime) restart(ctx context.Context, ref Ref) (Ref, error) {
 }
 
 // setAside waits for the GPU memory, too: the next server is about to ask for it.
-func (r *processRuntime) setAside(ctx context.Context, ref Ref) (server.Aside, error) {
+func (r *processRuntime) setAside(ctx context.Context, ref Ref, stop server.Stop) (server.Aside, error) {
 	status, err := r.host.Inspect(ctx, ref)
 	if err != nil {
 		return server.Aside{}, err
 	}
-	aside, err := r.host.SetAside(ctx, ref)
+	aside, err := r.host.SetAside(ctx, ref, stop)
 	if err == nil && status.State.Alive() {
 		_ = r.awaitMemory(ctx, status.HeldBefore) // if it doesn't come back, the next server's log says so
 	}
@@ -87,12 +89,12 @@ func (r *processRuntime) setAside(ctx context.Context, ref Ref) (server.Aside, e
 
 // remove ends the whole session of the server, waits for its GPU memory, and removes what was kept beside it. Memory that
 // doesn't come back is no error, because nothing of the server is left that could be ended; it is told.
-func (r *processRuntime) remove(ctx context.Context, ref Ref, force bool) (string, error) {
+func (r *processRuntime) remove(ctx context.Context, ref Ref, stop server.Stop) (string, error) {
 	status, inspectErr := r.host.Inspect(ctx, ref)
 	if inspectErr == nil && status.State == Gone {
 		return "", nil
 	}
-	if err := r.host.Stop(ctx, ref, force); err != nil {
+	if err := r.host.Stop(ctx, ref, stop); err != nil {
 		return "", errors.Join(err, inspectErr)
 	}
 	note := ""

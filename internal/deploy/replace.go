@@ -96,10 +96,14 @@ func (r *replacement) stopOld(ctx context.Context) *failure {
 		return nil
 	}
 	r.progress.report(PhaseStop, "stopping the old server")
+	status, _ := r.previous.inspect(ctx, r.old) // what can't be inspected may still be stopped
+	end := drain(ctx, r.machine, r.oldTLS(status.Arguments), status, r.request.Drain())
+	r.progress.report(PhaseStop, end.plan())
+	r.schedule.delay(PhaseStart, end.Drain)
 	phase, cancel := r.schedule.enter(ctx, PhaseStart)
 	defer cancel()
 	aside := func() (err error) {
-		r.aside, err = r.previous.setAside(phase, r.old)
+		r.aside, err = r.previous.setAside(phase, r.old, end.Stop)
 		return err
 	}
 	err := aside()
@@ -108,6 +112,9 @@ func (r *replacement) stopOld(ctx context.Context) *failure {
 	}
 	if err != nil {
 		return &failure{phase: PhaseStop, summary: "Old server could not be stopped", err: err}
+	}
+	if note := end.note(); note != "" {
+		r.warn(note)
 	}
 	return nil
 }
@@ -119,7 +126,7 @@ func (r *replacement) removeOld(ctx context.Context) error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	return r.again(after, PhaseRemove, func() error {
-		_, err := r.previous.remove(after, r.old, true)
+		_, err := r.previous.remove(after, r.old, server.Stop{Force: true})
 		return err
 	})
 }
@@ -189,7 +196,7 @@ func (r *replacement) restore(ctx context.Context) (Status, error) {
 		})
 		return status, err
 	}
-	status, problem := old.prove(after, ref, newClient(r.machine, r.oldTLS(), ref.Listen, ref.Port, r.aside.APIKey))
+	status, problem := old.prove(after, ref, newClient(r.machine, r.oldTLS(r.aside.Arguments), ref.Listen, ref.Port, r.aside.APIKey))
 	if problem == nil {
 		return status, nil
 	}
@@ -212,9 +219,9 @@ func (r *replacement) proof(ctx context.Context, ref Ref) *launch {
 	return proof
 }
 
-// oldTLS is how the old server's certificate is verified.
-func (r *replacement) oldTLS() *TLS {
-	for _, argument := range r.aside.Arguments {
+// oldTLS is how the certificate of the old server is verified, which has these arguments.
+func (r *replacement) oldTLS(arguments []string) *TLS {
+	for _, argument := range arguments {
 		if argument != "--ssl-certfile" {
 			continue
 		}
@@ -258,8 +265,11 @@ func Restart(ctx context.Context, machine Machine, ref Ref, request Request) (St
 		l.facts.GPUs = gpus
 	}
 	begun := time.Now()
+	running, _ := l.runtime.inspect(ctx, ref) // what can't be inspected may still be restarted
+	end := drain(ctx, machine, request.TLS, running, asServed)
+	l.progress.report(PhaseStop, end.plan())
 	err = l.again(ctx, PhaseStop, func() (err error) {
-		ref, err = l.runtime.restart(ctx, ref)
+		ref, err = l.runtime.restart(ctx, ref, end.Stop)
 		return err
 	})
 	if err != nil {

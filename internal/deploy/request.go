@@ -73,6 +73,9 @@ type Request struct {
 	// Public is the base URL, without a path, at which clients reach the server directly; "" when they go through the
 	// machine. It is asked for a real answer too, from here.
 	Public string
+	// DrainTimeout is how long requests may go on when the server is stopped: the server is started with it, and
+	// [Replace] and [Remove] wait so long at most, for requests that run. Nil = [DefaultDrainTimeout], 0 = not at all.
+	DrainTimeout *time.Duration
 	// PreviousTLS says how the server that [Replace] replaces is verified when it comes back: CA and ServerName of its
 	// own settings. Nil = by TLS.
 	PreviousTLS *TLS

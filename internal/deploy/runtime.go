@@ -7,6 +7,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // runtime runs servers on one machine in one way. Every method ends with its context.
@@ -14,6 +15,8 @@ type runtime interface {
 	kind() Kind
 	// ready gets what a start needs: an image, or a vLLM.
 	ready(ctx context.Context, progress func(string)) error
+	// release is the vLLM release that ready has got, "" where that isn't known.
+	release() string
 	// tlsFiles are the paths where start puts a certificate and its key.
 	tlsFiles() (certificate, key string)
 	observer
@@ -39,11 +42,11 @@ type starter interface {
 	start(ctx context.Context, wanted server.Wanted) (Ref, error)
 	// settle lets the runtime start the server again by itself from now on.
 	settle(ctx context.Context, ref Ref) error
-	restart(ctx context.Context, ref Ref) (Ref, error)
+	restart(ctx context.Context, ref Ref, stop server.Stop) (Ref, error)
 	// setAside stops a server so that it can be brought back.
-	setAside(ctx context.Context, ref Ref) (server.Aside, error)
+	setAside(ctx context.Context, ref Ref, stop server.Stop) (server.Aside, error)
 	// remove stops and removes the server and checks that it is gone. It returns what is worth knowing although it is gone.
-	remove(ctx context.Context, ref Ref, force bool) (note string, err error)
+	remove(ctx context.Context, ref Ref, stop server.Stop) (note string, err error)
 }
 
 var (
@@ -61,6 +64,11 @@ func (r *containerRuntime) kind() Kind { return Container }
 
 func (r *containerRuntime) ready(ctx context.Context, progress func(string)) error {
 	return r.engine.EnsureImage(ctx, r.options, progress)
+}
+
+func (r *containerRuntime) release() string {
+	release, _ := vllm.ImageVersion(r.options.Image) // "" of an image of somebody's own
+	return release
 }
 
 func (r *containerRuntime) find(ctx context.Context, owner string) ([]Status, error) {
@@ -87,16 +95,16 @@ func (r *containerRuntime) settle(ctx context.Context, ref Ref) error {
 	return r.engine.Settle(ctx, ref)
 }
 
-func (r *containerRuntime) restart(ctx context.Context, ref Ref) (Ref, error) {
-	return ref, r.engine.Restart(ctx, ref)
+func (r *containerRuntime) restart(ctx context.Context, ref Ref, stop server.Stop) (Ref, error) {
+	return ref, r.engine.Restart(ctx, ref, stop)
 }
 
-func (r *containerRuntime) setAside(ctx context.Context, ref Ref) (server.Aside, error) {
-	return r.engine.SetAside(ctx, ref)
+func (r *containerRuntime) setAside(ctx context.Context, ref Ref, stop server.Stop) (server.Aside, error) {
+	return r.engine.SetAside(ctx, ref, stop)
 }
 
-func (r *containerRuntime) remove(ctx context.Context, ref Ref, force bool) (string, error) {
-	return "", r.engine.Remove(ctx, ref, force)
+func (r *containerRuntime) remove(ctx context.Context, ref Ref, stop server.Stop) (string, error) {
+	return "", r.engine.Remove(ctx, ref, stop)
 }
 
 func (r *containerRuntime) reach(ref Ref) string {

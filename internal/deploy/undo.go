@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -96,7 +97,7 @@ func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, stuck b
 	for _, ref := range refs {
 		var note string
 		err := l.again(ctx, PhaseRemove, func() (err error) {
-			note, err = l.runtime.remove(ctx, ref, true)
+			note, err = l.runtime.remove(ctx, ref, server.Stop{Force: true})
 			return err
 		})
 		if err != nil {

@@ -218,6 +218,7 @@ func TestDeploymentPlans(t *testing.T) {
 		{"one in a state that nobody knows", odd, base, false, false},
 		{"timeouts", server, with(base, values{"timeouts": values{"read": "1m"}}), false, false},
 		{"min_vram_gb", server, with(base, values{"min_vram_gb": 8}), false, false},
+		{"drain_timeout", server, with(base, values{"drain_timeout": "5m"}), false, false},
 		{"on_failure", server, with(base, values{"on_failure": "keep"}), false, false},
 		{"pull_policy", server, inserted(base, "container", values{"pull_policy": "always"}), false, false},
 		{"another address", server, with(base, moved), false, false},

@@ -99,6 +99,9 @@ func TestAccBadInput(t *testing.T) {
 			reservation_hours = 13`), "too long to begin with", "at most 12 hours"),
 		refused(server(`model = "a/b"
 			container = { image = "vllm/vllm-openai" }`), "container.image", "tag"),
+		refused(server(`model = "a/b"
+			container = { image = "vllm/vllm-openai:v0.32.0" }
+			args = ["--device-memory-utilization=0.5"]`), "Invalid args", "attribute gpu_memory_utilization"),
 		resource.TestStep{Config: w.provider() + `data "shopper_gpu_offers" "test" {}`},
 	)
 }

@@ -242,6 +242,44 @@ func TestInputWarnings(t *testing.T) {
 	}
 }
 
+// Flags are compared with those of the release that will run, where the plan knows which one that is.
+func TestArgsAreComparedWithTheRelease(t *testing.T) {
+	t.Parallel()
+	c := newCore(t)
+	misspelled := values{"args": []any{"--enable-lorra", unknown, "--max-num-seqs=4"}}
+	container := func(image string) values {
+		return with(misspelled, values{"container": values{"image": image}})
+	}
+	process := with(misspelled, values{"container": nil, "process": values{"version": "0.19.1"}})
+	old := with(goodDeployment, values{"container": values{"image": "vllm/vllm-openai:v0.10.2"}, "drain_timeout": "1m"})
+	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "WARNING: vLLM 0.10.2 does not drain", "--shutdown-timeout")
+	expect(t, c.plan(deploymentType, object{}, with(old, values{"drain_timeout": "0s"})).Diagnostics)
+	for name, test := range map[string]struct {
+		change values
+		want   string // "" for no warning
+	}{
+		"image":                 {container("vllm/vllm-openai:v0.32.0"), "unknown to vLLM 0.32.0"},
+		"newer image":           {container("registry.example:5000/vllm/vllm-openai:v0.33.1-cu129"), "unknown to vLLM 0.33.1"},
+		"process":               {process, "unknown to vLLM 0.19.1"},
+		"both, of one release":  {with(process, values{"container": values{"image": "vllm/vllm-openai:v0.19.1"}}), "unknown to vLLM 0.19.1"},
+		"both, of two":          {with(process, values{"container": values{"image": "vllm/vllm-openai:v0.32.0"}}), ""},
+		"an image of one's own": {container("registry.example/serving:1.2.3"), ""},
+		"an old image":          {container("vllm/vllm-openai:v0.10.2"), ""},
+		"unknown container":     {with(misspelled, values{"container": unknown}), ""},
+		"flags that are known":  {with(container("vllm/vllm-openai:v0.32.0"), values{"args": []any{"--enable-lora"}}), ""},
+	} {
+		diags := c.plan(deploymentType, object{}, with(goodDeployment, test.change)).Diagnostics
+		if test.want == "" {
+			expect(t, diags)
+			continue
+		}
+		expect(t, diags, "WARNING: Flag may be "+test.want, "Did you mean --enable-lora?")
+		if len(diags) != 1 {
+			t.Errorf("%s: %s", name, list(diags))
+		}
+	}
+}
+
 // Every attribute by itself may be unknown while a plan is made, for a new
 // resource and for one that is there.
 func TestPlanWithUnknowns(t *testing.T) {

@@ -79,15 +79,20 @@ func (w *world) theMachine(t *testing.T) *machine.Machine {
 // asked asks a model for an answer as a client would that knows no SSH.
 func asked(t *testing.T, state tftypes.Value) error {
 	t.Helper()
+	_, err := clientOf(t, state).Probe(t.Context(), text(t, state, "model"), true)
+	return err
+}
+
+// clientOf is a client that knows no SSH.
+func clientOf(t *testing.T, state tftypes.Value) *vllm.Client {
+	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
 	if ca := text(t, state, "ca_certificate"); ca != "" {
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM([]byte(ca))
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	client := vllm.NewClient(transport, strings.TrimSuffix(text(t, state, "base_url"), "/v1"), text(t, state, "api_key"))
-	_, err := client.Probe(t.Context(), text(t, state, "model"), true)
-	return err
+	return vllm.NewClient(transport, strings.TrimSuffix(text(t, state, "base_url"), "/v1"), text(t, state, "api_key"))
 }
 
 // A public server answers at the machine's own address, over TLS with a
@@ -224,6 +229,7 @@ func TestDeploymentValidates(t *testing.T) {
 		"install":         {values{"process": values{"install": "always"}}, []string{"missing"}},
 		"exposure":        {values{"exposure": "open"}, []string{"private"}},
 		"ready":           {values{"ready": values{"timeout": "20"}}, []string{"span of time"}},
+		"drain":           {values{"drain_timeout": "-1s"}, []string{"at least a second"}},
 		"no key":          {values{"tls": values{"certificate": certificate}}, []string{"Private key is missing"}},
 		"no certificate":  {values{"tls": values{"private_key": key}}, []string{"Certificate is missing"}},
 		"another's key":   {values{"tls": values{"certificate": certificate, "private_key": other}}, []string{"don't belong together"}},

@@ -6,23 +6,20 @@ import (
 	"unicode/utf8"
 )
 
-// ownFlags are the flags of `vllm serve` that have a field of their own, and that field's name. Where the field isn't
-// the user's to set by that name, the text says what to do instead.
+// ownFlags are the flags of `vllm serve` that have a field of their own, and that field's name. Their other spellings are
+// those of the recorded releases (flags.go).
 var ownFlags = map[string]string{
 	"model":                  "model",
 	"served-model-name":      "served_model_name",
 	"revision":               "revision",
 	"quantization":           "quantization",
-	"q":                      "quantization",
 	"dtype":                  "dtype",
 	"max-model-len":          "max_model_len",
 	"gpu-memory-utilization": "gpu_memory_utilization",
 	"tensor-parallel-size":   "tensor_parallel_size",
-	"tp":                     "tensor_parallel_size",
 	"pipeline-parallel-size": "pipeline_parallel_size",
-	"pp":                     "pipeline_parallel_size",
 	"trust-remote-code":      "trust_remote_code",
-	"no-trust-remote-code":   "trust_remote_code",
+	"shutdown-timeout":       "drain_timeout",
 	"port":                   "port",
 	"host":                   "exposure",
 	"uds":                    "exposure",
@@ -89,11 +86,11 @@ func (p *problems) flag(field, arg string) {
 		p.addf(field, "%s holds several words, and each must be an element of its own: \"%s\"", shown, strings.Join(words, `", "`))
 		return
 	}
-	if attribute, found := flagOwner(secretFlags, name); found {
+	if attribute, found := flagOwner(secretFlags, name, arg); found {
 		p.addf(field, "%s carries a secret%s: use %s or %s_wo instead", shown, exposed, attribute, attribute)
 		return
 	}
-	if attribute, found := flagOwner(ownFlags, name); found {
+	if attribute, found := flagOwner(ownFlags, name, arg); found {
 		p.addf(field, "%s is set by the attribute %s: set it there", shown, attribute)
 	}
 }
@@ -108,18 +105,26 @@ func flagName(arg string) (string, bool) {
 	return strings.ReplaceAll(name, "_", "-"), true
 }
 
-// flagOwner finds the attribute of a flag given in full or abbreviated. Abbreviations shorter than three letters aren't
-// looked at: they fit several flags, and argparse refuses them.
-func flagOwner(flags map[string]string, name string) (string, bool) {
+// flagOwner finds the attribute of a flag: by its name, by another spelling or an abbreviation that a recorded release
+// takes for it, or by an abbreviation that an unknown release may take.
+func flagOwner(flags map[string]string, name, arg string) (string, bool) {
 	if attribute, ok := flags[name]; ok {
 		return attribute, true
 	}
-	const shortest = 3
-	if len(name) < shortest {
-		return "", false
+	for _, table := range flagTables() {
+		meant := table.meant(arg)
+		if len(meant) != 1 {
+			continue
+		}
+		for _, spelling := range strings.Fields(table.spellings[meant[0]]) {
+			if attribute, ok := flags[strings.TrimLeft(spelling, "-")]; ok {
+				return attribute, true
+			}
+		}
 	}
+	const shortest = 3 // shorter ones fit several flags
 	for flag, attribute := range flags {
-		if strings.HasPrefix(flag, name) {
+		if len(name) >= shortest && strings.HasPrefix(flag, name) {
 			return attribute, true
 		}
 	}

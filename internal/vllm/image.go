@@ -2,6 +2,7 @@ package vllm
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -77,21 +78,30 @@ const (
 // MinimumDriver is the oldest NVIDIA driver branch, such as 580, on which the default build of a vLLM release runs; 0
 // when the version can't be read. Builds after v0.20.0 are CUDA 13, earlier ones CUDA 12.
 func MinimumDriver(version string) int {
-	found := versionPattern.FindStringSubmatch(version)
-	if found == nil {
+	numbers := releaseNumbers(version)
+	switch {
+	case numbers == nil:
 		return 0
-	}
-	var parts [3]int
-	for i := range parts {
-		parts[i], _ = strconv.Atoi(found[i+1])
-	}
-	if parts[0] > 0 || parts[1] > 20 || (parts[1] == 20 && parts[2] > 0) {
+	case slices.Compare(numbers, []int{0, 20, 0}) > 0:
 		return driverCUDA13
 	}
 	return driverCUDA12
 }
 
 var versionPattern = regexp.MustCompile(`^v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:\D|$)`)
+
+// releaseNumbers are 0, 32 and 1 of "v0.32.1.post1", nil of what names no release.
+func releaseNumbers(version string) []int {
+	found := versionPattern.FindStringSubmatch(version)
+	if found == nil {
+		return nil
+	}
+	numbers := make([]int, len(found)-1)
+	for i := range numbers {
+		numbers[i], _ = strconv.Atoi(found[i+1]) // 0 where it isn't given
+	}
+	return numbers
+}
 
 var cudaBuildPattern = regexp.MustCompile(`(?:^|[-_.])cu(\d{2})\d(?:$|[-_.])`)
 

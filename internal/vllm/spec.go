@@ -24,6 +24,10 @@ const (
 	DefaultEngineReadySeconds = 3600
 )
 
+// DrainFlag is the flag that lets running requests go on after SIGTERM: new ones are refused, and the server ends as soon as
+// the last one has (vllm/v1/engine/core.py, _handle_shutdown). Without it they are cut (runs/sigterm-with-request.log).
+const DrainFlag = "--shutdown-timeout"
+
 // Names of the environment variables that carry secrets, as vLLM and huggingface_hub read them.
 const (
 	EnvAPIKey  = "VLLM_API_KEY" //nolint:gosec // a variable's name
@@ -44,6 +48,7 @@ type Spec struct {
 	TensorParallelSize   int     // GPUs that share each layer; 0 = vLLM's default, 1
 	PipelineParallelSize int     // GPUs that share the layers; 0 = vLLM's default, 1
 	TrustRemoteCode      bool    // run Python code that comes with the model
+	DrainSeconds         int     // how long running requests may go on after SIGTERM; 0 = vLLM's default, not at all
 
 	ExtraArgs []string          // further flags of `vllm serve`, passed as they are
 	Env       map[string]string // further environment, no secrets that have a field of their own
@@ -105,6 +110,7 @@ func (s Spec) CommandLine() []string {
 	if s.TrustRemoteCode {
 		args = append(args, "--trust-remote-code")
 	}
+	args = appendNumber(args, DrainFlag, s.DrainSeconds)
 	args = appendText(args, "--ssl-keyfile", s.TLSKeyFile)
 	args = appendText(args, "--ssl-certfile", s.TLSCertFile)
 	return append(args, s.ExtraArgs...)

@@ -92,6 +92,9 @@ func (p *problems) numbers(s Spec) {
 	if s.PipelineParallelSize < 0 {
 		p.addf("pipeline_parallel_size", "must be at least 1; got %d", s.PipelineParallelSize)
 	}
+	if s.DrainSeconds < 0 {
+		p.addf("drain_timeout", "must not be negative")
+	}
 	if s.Port < 0 || s.Port > 65535 {
 		p.addf("port", "must be between 1 and 65535; got %d", s.Port)
 	}

@@ -212,7 +212,7 @@ func TestIdsAreValidated(t *testing.T) {
 		if _, err := e.Log(t.Context(), ref, 1); !isBadOptions(err) {
 			t.Errorf("reading the log of %q: %v", id, err)
 		}
-		if err := e.Remove(t.Context(), ref, true); !isBadOptions(err) {
+		if err := e.Remove(t.Context(), ref, server.Stop{Force: true}); !isBadOptions(err) {
 			t.Errorf("removing %q: %v", id, err)
 		}
 	}

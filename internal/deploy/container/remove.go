@@ -16,19 +16,18 @@ const removeTimeout = 2 * time.Minute
 
 var errStillThere = errors.New("it is still there")
 
-// Remove stops and removes a container by its id and checks that it is gone. Gone already is a success. With force the
-// server isn't given time to end by itself.
-func (e *Engine) Remove(ctx context.Context, ref server.Ref, force bool) error {
+// Remove stops and removes a container by its id and checks that it is gone. Gone already is a success. With
+// [server.Stop.Force] the server isn't given time to end by itself.
+func (e *Engine) Remove(ctx context.Context, ref server.Ref, stop server.Stop) error {
 	op := "remove the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
 		return &Error{Op: op, Code: BadOptions, Cause: "It has no id."}
 	}
-	ctx, cancel := context.WithTimeout(ctx, removeTimeout+stopGrace)
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout+stopGrace+stop.Drain)
 	defer cancel()
 	var stopErr error
-	if !force {
-		grace := int(stopGrace.Seconds())
-		_, stopErr = e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace})
+	if !stop.Force {
+		stopErr = e.stop(ctx, ref, stop)
 	}
 	_, removeErr := e.api.ContainerRemove(ctx, ref.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	err := e.waitGone(ctx, ref.ID)

@@ -144,17 +144,24 @@ func (e *Engine) Settle(ctx context.Context, ref server.Ref) error {
 }
 
 // Restart stops and starts the container as it is.
-func (e *Engine) Restart(ctx context.Context, ref server.Ref) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
+func (e *Engine) Restart(ctx context.Context, ref server.Ref, stop server.Stop) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
 	defer cancel()
-	grace := int(stopGrace.Seconds())
+	grace := int((stopGrace + stop.Drain).Seconds())
 	_, err := e.api.ContainerRestart(ctx, ref.ID, client.ContainerRestartOptions{Timeout: &grace})
 	return known(failed(ctx, "restart the container "+ref.Name, err))
 }
 
+// stop lets a container end by itself, and kills it after the time that it is given.
+func (e *Engine) stop(ctx context.Context, ref server.Ref, stop server.Stop) error {
+	grace := int((stopGrace + stop.Drain).Seconds())
+	_, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace})
+	return err
+}
+
 // SetAside stops a server to make room for another, and frees its name. [server.Aside.Restore] brings it back; it stops
 // the server first where it still runs or is about to end, because a stop goes on in the engine when its caller is lost.
-func (e *Engine) SetAside(ctx context.Context, ref server.Ref) (server.Aside, error) {
+func (e *Engine) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (server.Aside, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
 		return server.Aside{}, failed(ctx, "look at the container "+ref.Name, err)
@@ -166,10 +173,9 @@ func (e *Engine) SetAside(ctx context.Context, ref server.Ref) (server.Aside, er
 		aside.Arguments = arguments(found)
 	}
 	aside.Restore = func(ctx context.Context) (server.Ref, error) { return ref, e.bringBack(ctx, ref, name) }
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
 	defer cancel()
-	grace := int(stopGrace.Seconds())
-	if _, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace}); err != nil {
+	if err := e.stop(ctx, ref, stop); err != nil {
 		return aside, failed(ctx, "stop the container "+name, err)
 	}
 	asideName := fmt.Sprintf("%s-replaced-%.12s", name, ref.ID)
@@ -185,8 +191,7 @@ func (e *Engine) SetAside(ctx context.Context, ref server.Ref) (server.Aside, er
 func (e *Engine) bringBack(ctx context.Context, ref server.Ref, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
 	defer cancel()
-	grace := int(stopGrace.Seconds())
-	if _, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace}); err != nil {
+	if err := e.stop(ctx, ref, server.Stop{}); err != nil {
 		return failed(ctx, "stop the container "+name, err)
 	}
 	if original, _, cut := strings.Cut(name, "-replaced-"); cut {

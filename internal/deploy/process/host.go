@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -110,8 +111,9 @@ func (h *Host) launch(ctx context.Context, directory string, environment map[str
 }
 
 // stop ends all processes of a directory's session and checks that they are gone.
-func (h *Host) stop(ctx context.Context, directory string, graceSeconds int) error {
-	_, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, fmt.Sprint(graceSeconds))
+func (h *Host) stop(ctx context.Context, directory string, graceSeconds int, drain time.Duration) error {
+	times := []string{fmt.Sprint(graceSeconds), fmt.Sprint(int(drain.Seconds()))}
+	_, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, times[0], times[1])
 	return err
 }
 

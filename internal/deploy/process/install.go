@@ -21,35 +21,42 @@ const (
 	shownLines    = 20
 )
 
-// Program returns the path of a vLLM of the wanted version, installing it where the options allow. An installation that was cut
+// A Program is a vLLM of the machine.
+type Program struct {
+	Path string
+	// Release is such as "0.33.0", "" where it can't be told.
+	Release string
+}
+
+// Program returns a vLLM of the wanted version, installing it where the options allow. An installation that was cut
 // short goes on where it was; one that another deployment has under way is waited for.
-func (h *Host) Program(ctx context.Context, options Options, progress func(string)) (string, error) {
+func (h *Host) Program(ctx context.Context, options Options, progress func(string)) (Program, error) {
 	program, seen, err := h.find(ctx, options.Version)
-	if err != nil || program != "" {
+	if err != nil || program.Path != "" {
 		return program, err
 	}
 	wanted := cmp.Or(options.Version, "any version")
 	if options.Install == InstallNever {
-		return "", &Error{
+		return Program{}, &Error{
 			Op: "find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
 			WayOut: "Install it on the machine, set process.version to what is there, or leave process.install out.",
 		}
 	}
 	if err := h.install(ctx, options.Version, progress); err != nil {
-		return "", err
+		return Program{}, err
 	}
 	program, seen, err = h.find(ctx, options.Version)
-	if err == nil && program == "" {
+	if err == nil && program.Path == "" {
 		err = &Error{Op: "install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
 	}
 	return program, err
 }
 
 // find looks for a version ("" = any) and says what is there.
-func (h *Host) find(ctx context.Context, version string) (program, seen string, err error) {
+func (h *Host) find(ctx context.Context, version string) (program Program, seen string, err error) {
 	output, err := h.run(ctx, "look for vLLM", findScript, h.base)
 	if err != nil {
-		return "", "", err
+		return Program{}, "", err
 	}
 	var found []string
 	for line := range strings.Lines(output) {
@@ -59,12 +66,12 @@ func (h *Host) find(ctx context.Context, version string) (program, seen string, 
 		}
 		release := releaseOf(text)
 		found = append(found, fmt.Sprintf("%s (%s)", file, cmp.Or(release, "unknown version")))
-		if plain, _, _ := strings.Cut(release, "+"); program == "" && (version == "" || release == version || plain == version) {
-			program = file
+		if plain, _, _ := strings.Cut(release, "+"); program.Path == "" && (version == "" || release == version || plain == version) {
+			program = Program{Path: file, Release: release}
 		}
 	}
 	if len(found) == 0 {
-		return "", "none", nil
+		return Program{}, "none", nil
 	}
 	return program, strings.Join(found, ", "), nil
 }
@@ -107,7 +114,7 @@ func (h *Host) install(ctx context.Context, version string, progress func(string
 		// Nothing goes on once the caller has given up; what was downloaded stays for the next time.
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 		defer cancel()
-		err = errors.Join(err, h.stop(after, directory, 1))
+		err = errors.Join(err, h.stop(after, directory, 1, 0))
 	}
 	return err
 }

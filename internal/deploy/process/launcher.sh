@@ -6,7 +6,8 @@
 #   status DIR                    what is known of the server, one fact a line
 #   list BASE                     status of every server under BASE/servers
 #   bound FILE BYTES SECONDS      what supervise leaves running to keep the log from filling the disk
-#   stop DIR SECONDS              TERM, after SECONDS KILL, until nobody of the session is left
+#   stop DIR SECONDS DRAIN        TERM, after SECONDS KILL, until nobody of the session is left; before that, for up to DRAIN
+#                                 seconds, TERM to the server alone, which lets its requests end
 #
 # In DIR: identity (PID STARTTIME of the supervisor), boot (when these were given), state, exit (CODE BEGAN ENDED),
 # restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json.
@@ -213,6 +214,9 @@ stop() {
 	# The kernel gives no new process the pid of a session that still has members: another start time means that
 	# all of ours have ended.
 	if read_stat "$leader" && [ "$start" != "$born" ]; then return 0; fi
+	if [ "$3" -gt 0 ] && kill -s TERM "$leader" 2>/dev/null; then
+		until_gone "$leader" $(($3 * 10)) 0 && return 0
+	fi
 	signal_all TERM "$leader"
 	until_gone "$leader" $(($2 * 10)) TERM && return 0
 	kill_all "$leader"

@@ -78,7 +78,7 @@ func start(t *testing.T, script string, environment map[string]string, arguments
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 		defer cancel()
-		if err := h.Stop(ctx, ref, true); err != nil {
+		if err := h.Stop(ctx, ref, server.Stop{Force: true}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -129,7 +129,7 @@ while :; do sleep 0.2; done
 		t.Fatalf("state %s", status.State)
 	}
 	pid, _, _ := strings.Cut(ref.ID, "-")
-	if err := h.Stop(within(t), ref, true); err != nil {
+	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
@@ -144,7 +144,7 @@ while :; do sleep 0.2; done
 	if status := inspect(t, h, ref); status.State != server.Gone {
 		t.Errorf("state %s", status.State)
 	}
-	if err := h.Stop(within(t), ref, true); err != nil {
+	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
 		t.Errorf("stopping what is gone: %v", err)
 	}
 }
@@ -169,7 +169,7 @@ func session(t *testing.T, pid string) []string {
 func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 600\n", nil)
-	if err := h.Stop(within(t), ref, true); err != nil {
+	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	// A daemon, as daemons used to be: the leader of its session has ended.
@@ -197,12 +197,12 @@ func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	if status := inspect(t, h, ref); status.State != server.Exited {
 		t.Errorf("state %s", status.State)
 	}
-	if err := h.Stop(within(t), ref, true); err != nil || !running() {
+	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil || !running() {
 		t.Fatalf("stopped with %v; another's process runs: %t", err, running())
 	}
 	// In the same boot the same numbers are the server's own.
 	place("boot", ours)
-	if err := h.Stop(within(t), ref, true); err != nil || running() {
+	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil || running() {
 		t.Errorf("stopped with %v; the session is left: %t", err, running())
 	}
 }
@@ -272,7 +272,7 @@ func TestServerMayEndByItself(t *testing.T) {
 		return err == nil && slices.Contains(log, word)
 	}
 	eventually(t, "the server's start", func() bool { return said("ready") })
-	if err := h.Stop(within(t), ref, false); err != nil {
+	if err := h.Stop(within(t), ref, server.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if !said("bye") {
@@ -343,8 +343,8 @@ echo 'cp "$FAKE/uv.txt" "$UV_UNMANAGED_INSTALL/uv"'
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := filepath.Join(machine.home, DefaultDirectory, "env", "0.33.0", "bin", "vllm"); program != want {
-		t.Errorf("vLLM is %s, want %s", program, want)
+	if want := filepath.Join(machine.home, DefaultDirectory, "env", "0.33.0", "bin", "vllm"); program.Path != want || program.Release != "0.33.0" {
+		t.Errorf("vLLM is %v, want %s", program, want)
 	}
 	said := read(t, notes)
 	if strings.Count(said, "uv venv") != 1 || strings.Count(said, "uv pip install") != 2 || !strings.Contains(said, "--torch-backend=auto vllm==0.33.0") {
@@ -402,7 +402,7 @@ func TestSupervisorRestartsAndCounts(t *testing.T) {
 		t.Errorf("status %+v", status)
 	}
 	pid, _, _ := strings.Cut(ref.ID, "-")
-	if err := h.Stop(within(t), ref, false); err != nil {
+	if err := h.Stop(within(t), ref, server.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
@@ -418,7 +418,7 @@ func TestSetAsideAndRestore(t *testing.T) {
 	out := filepath.Join(h.base, "program.out")
 	want := "planted-key|line one\nline 'two' $(x)\n|an $argument\n"
 	eventually(t, "the first start", func() bool { return read(t, out) == want })
-	aside, err := h.SetAside(within(t), ref)
+	aside, err := h.SetAside(within(t), ref, server.Stop{})
 	if err != nil || !aside.WasRunning || aside.APIKey != "planted-key" {
 		t.Fatalf("aside %+v, %v", aside, err)
 	}
@@ -462,7 +462,7 @@ func TestCutOffEnvironmentStartsNothing(t *testing.T) {
 	h, ref := start(t, `echo started >>"$0.out"; exec sleep 600`, nil)
 	out := filepath.Join(h.base, "program.out")
 	eventually(t, "the first start", func() bool { return read(t, out) != "" })
-	if err := h.Stop(within(t), ref, true); err != nil {
+	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	result, err := local{}.Run(within(t), host.Command{

@@ -106,16 +106,17 @@ func (h *Host) Settle(ctx context.Context, ref server.Ref) error {
 	return h.put(ctx, ref.Directory, "settled", "")
 }
 
-// Stop ends a server's whole session, with TERM and then KILL, and checks that nobody of it is left. It has ended already is a success.
-func (h *Host) Stop(ctx context.Context, ref server.Ref, force bool) error {
+// Stop ends a server's whole session, with TERM and then KILL, and checks that nobody of it is left. Having ended already is a
+// success. While it drains, TERM goes to the server alone: its workers would end at once (seen with vLLM 0.32.0).
+func (h *Host) Stop(ctx context.Context, ref server.Ref, stop server.Stop) error {
 	if ref.Directory == "" {
 		return &Error{Op: "end the server " + ref.Name, Cause: "Its directory isn't known."}
 	}
 	grace := stopGrace
-	if force {
+	if stop.Force {
 		grace = 2
 	}
-	return h.stop(ctx, ref.Directory, grace)
+	return h.stop(ctx, ref.Directory, grace, stop.Drain)
 }
 
 // Delete removes what is kept beside a server that has ended.
@@ -124,7 +125,7 @@ func (h *Host) Delete(ctx context.Context, ref server.Ref) error {
 }
 
 // SetAside stops a server and keeps in memory what it takes to start it again: its secrets are nowhere else.
-func (h *Host) SetAside(ctx context.Context, ref server.Ref) (server.Aside, error) {
+func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (server.Aside, error) {
 	output, err := h.run(ctx, "look at the server "+ref.Name, launcherScript, "status", ref.Directory)
 	if err != nil {
 		return server.Aside{}, err
@@ -143,7 +144,7 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref) (server.Aside, erro
 			return ref, &Error{Op: "start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
 		}
 		// Stopped again first: a stop, or an earlier start, may have been cut off from this side and not on the machine.
-		if err := h.Stop(ctx, ref, false); err != nil {
+		if err := h.Stop(ctx, ref, server.Stop{}); err != nil {
 			return ref, err
 		}
 		restored := ref
@@ -151,7 +152,7 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref) (server.Aside, erro
 		restored.ID, err = h.launch(ctx, ref.Directory, environment, append([]string{seen.record.Program}, seen.record.Arguments...)...)
 		return restored, err
 	}
-	return aside, h.Stop(ctx, ref, false)
+	return aside, h.Stop(ctx, ref, stop)
 }
 
 // environment reads a running server's variables from the kernel, which shows them to its own user only.

@@ -150,6 +150,15 @@ type Wanted struct {
 	Key         string
 }
 
+// Stop says how much time a server is given to end by itself.
+type Stop struct {
+	// Force gives it next to none: it has failed, or nobody uses it.
+	Force bool
+	// Drain is how long running requests may go on before the server has to end. A server that doesn't drain, or has no
+	// request, ends at once.
+	Drain time.Duration
+}
+
 // Aside is a server that was stopped to make room and can be started again.
 type Aside struct {
 	Ref Ref

@@ -161,7 +161,7 @@ func parseLine(ctx context.Context, arguments []string) line {
 			l.flags[name] = "true"
 		case ok && inOne:
 			l.flags[name] = value
-		case (ok || name == "--ssl-keyfile") && i+1 < len(arguments):
+		case (ok || name == "--ssl-keyfile" || name == vllm.DrainFlag) && i+1 < len(arguments):
 			l.flags[name] = arguments[i+1]
 			i++
 		default:

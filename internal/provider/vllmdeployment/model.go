@@ -50,6 +50,7 @@ type model struct {
 	TLS       types.Object `tfsdk:"tls"`
 	Ready     types.Object `tfsdk:"ready"`
 	OnFailure types.String `tfsdk:"on_failure"`
+	Drain     types.String `tfsdk:"drain_timeout"`
 
 	ID                types.String   `tfsdk:"id"`
 	Server            types.Object   `tfsdk:"server"`
@@ -241,6 +242,20 @@ func (m model) readiness(ctx context.Context) (readiness, diag.Diagnostics) {
 		timeout = 0 // not given: the validator has seen it
 	}
 	return readiness{completion: ready.Completion.IsNull() || ready.Completion.ValueBool(), timeout: timeout}, diags
+}
+
+// drainTimeout is how long running requests may go on, nil where it isn't given.
+func (m model) drainTimeout() *time.Duration {
+	limit, err := time.ParseDuration(m.Drain.ValueString())
+	if err != nil {
+		return nil // not given: the validator has seen it
+	}
+	return &limit
+}
+
+// drainTime is the longest that a stop of the server waits for requests.
+func (m model) drainTime() time.Duration {
+	return deploy.Request{DrainTimeout: m.drainTimeout()}.Drain()
 }
 
 // serverName is the server's name on its machine.

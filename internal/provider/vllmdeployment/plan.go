@@ -53,6 +53,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	resp.Diagnostics.Append(plan.planReach(ctx, ssh, state, starts)...)
 	if starts {
 		plan.warnPublic(&resp.Diagnostics)
+		plan.warnFlags(ctx, state, &resp.Diagnostics)
 	}
 	if plan.isPublic() && strings.HasSuffix(ssh.Host.ValueString(), vastDomain) {
 		// No error: a destroy plans first, and would keep the machine. The apply refuses it.

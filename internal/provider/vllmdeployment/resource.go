@@ -150,7 +150,7 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 	resp.Diagnostics.Append(diags...)
 	ready, diags := plan.readiness(ctx)
 	resp.Diagnostics.Append(diags...)
-	timeout, diags := plan.Timeouts.Update(ctx, max(updateTimeout, ready.timeout+readyMargin))
+	timeout, diags := plan.Timeouts.Update(ctx, max(updateTimeout, ready.timeout+readyMargin)+state.drainTime())
 	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -295,7 +295,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "removing a server")
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	timeout, diags := state.Timeouts.Delete(ctx, deleteTimeout)
+	timeout, diags := state.Timeouts.Delete(ctx, deleteTimeout+state.drainTime())
 	resp.Diagnostics.Append(diags...)
 	ref, diags := state.ref(ctx)
 	resp.Diagnostics.Append(diags...)
@@ -316,13 +316,15 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	defer closeMachine(machine)
 	tflog.Info(ctx, "removing the server "+ref.Name, map[string]any{"phase": string(deploy.PhaseRemove)})
-	warning, err := deploy.Remove(limited, machine, ref)
+	warning, err := deploy.Remove(limited, machine, ref, deploy.Request{
+		DrainTimeout: state.drainTimeout(), TLS: state.trusted(ctx, &resp.Diagnostics), Progress: progress(ctx),
+	})
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be removed", err))
 		return
 	}
 	if warning != "" {
-		resp.Diagnostics.AddWarning("GPU memory has not come back", warning)
+		resp.Diagnostics.AddWarning("Server is removed, with a warning", warning)
 	}
 	r.seen(ctx, ref.Owner)
 	note(ref.Owner, false)
@@ -400,14 +402,20 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 		Embedding:    !ready.completion,
 		ReadyTimeout: ready.timeout,
 		KeepFailed:   plan.OnFailure.ValueString() == string(deploy.Keep),
-		Progress: func(event deploy.Event) {
-			tflog.Info(ctx, event.Message, map[string]any{"phase": string(event.Phase)})
-		},
+		DrainTimeout: plan.drainTimeout(),
+		Progress:     progress(ctx),
 	}
 	if plan.isPublic() {
 		request.Public = plan.url(ssh, t)
 	}
 	return request
+}
+
+// progress writes what happens into Terraform's log.
+func progress(ctx context.Context) func(deploy.Event) {
+	return func(event deploy.Event) {
+		tflog.Info(ctx, event.Message, map[string]any{"phase": string(event.Phase)})
+	}
 }
 
 func (r *Resource) consumer() string {

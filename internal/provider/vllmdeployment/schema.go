@@ -75,13 +75,21 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "What happens to a server that fails: `rollback` (default) removes it, and on an update starts the old" +
 				" one again; `keep` leaves it for debugging, and the error says how to reach it.",
 		},
+		"drain_timeout": schema.StringAttribute{
+			Optional: true, Validators: []validator.String{validate.String("must be a span of time", checkDrain)},
+			MarkdownDescription: "How long requests that run may go on when an update or a destroy stops the server, such as `2m`. Default" +
+				" `30s`; `0s` cuts them. New requests are refused meanwhile, and a server without requests stops at once. A change" +
+				" restarts nothing: a longer time counts from the server's next start. It needs a release of vLLM that has" +
+				" `--shutdown-timeout` (0.19.1 and 0.32.0 do); where the image's tag names no release, only a `drain_timeout` that is" +
+				" set is passed on. Requests that were cut are a warning.",
+		},
 		"timeouts": validate.Timeouts(timeouts.Attributes(ctx, timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
 			CreateDescription: "From the first login to the first completion, the image's pull and the model's download included." +
 				" Default `60m`.",
 			ReadDescription:   "Default `2m`.",
-			UpdateDescription: "Default `60m`.",
-			DeleteDescription: "Default `10m`.",
+			UpdateDescription: "Default `60m`, and `drain_timeout` besides.",
+			DeleteDescription: "Default `10m`, and `drain_timeout` besides.",
 		})),
 	}
 }
@@ -253,7 +261,8 @@ func serverArguments() map[string]schema.Attribute {
 		"args": schema.ListAttribute{
 			Optional: true, ElementType: types.StringType,
 			MarkdownDescription: "Further flags of `vllm serve`, one element for each word. Flags that have an attribute of their own, and" +
-				" secrets, are refused.",
+				" secrets, are refused in any spelling. A flag that the release (by the image's tag or `process.version`) probably doesn't" +
+				" know is a warning in the plan, with the nearest spelling.",
 		},
 		"env": schema.MapAttribute{
 			Optional: true, ElementType: types.StringType,

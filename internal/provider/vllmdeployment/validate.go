@@ -18,6 +18,8 @@ var (
 	portPath     = path.Root("port")
 	tlsPath      = path.Root("tls")
 	exposurePath = path.Root("exposure")
+	argsPath     = path.Root("args")
+	drainPath    = path.Root("drain_timeout")
 )
 
 // ValidateConfig judges the arguments together, as vLLM would.
@@ -105,6 +107,46 @@ var fields = map[string]string{
 	"env": "env", "port": "port", "api_key": "api_key", "hf_token": "hf_token",
 }
 
+// release is the vLLM that will run, "" where that isn't known: by the image's tag or process.version, else, where those
+// stay as they are, the one that has run.
+func (m model) release(ctx context.Context, state model) string {
+	container, d := m.containerOptions(ctx)
+	process, more := m.processOptions(ctx)
+	if d.HasError() || more.HasError() || m.Runtime.IsUnknown() || m.Container.IsUnknown() || m.Process.IsUnknown() {
+		return ""
+	}
+	release := process.Version
+	tag, _ := vllm.ImageVersion(container.Image)
+	switch kind := m.kind(); {
+	case kind == deploy.Container:
+		release = tag
+	case kind == deploy.Auto && tag != release: // the machine decides
+		release = ""
+	}
+	if release == "" && m.Container.Equal(state.Container) && m.Process.Equal(state.Process) {
+		release = state.VLLMVersion.ValueString()
+	}
+	return release
+}
+
+// warnFlags tells which of args the release that will run probably refuses. It is no error: a release may know more than
+// was recorded of it, and a plan that fails would keep a machine from being destroyed.
+func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnostics) {
+	spec, d := m.spec(ctx, secrets{})
+	release := m.release(ctx, state)
+	if d.HasError() || release == "" {
+		return
+	}
+	if m.drainTime() > 0 && !m.Drain.IsNull() && !m.Drain.IsUnknown() && !vllm.KnowsFlag(release, vllm.DrainFlag) {
+		diags.AddAttributeWarning(drainPath, "vLLM "+release+" does not drain", "This release is not known to have the flag "+vllm.DrainFlag+
+			": requests that run when the server is stopped are cut. Use a newer release.")
+	}
+	for _, warning := range vllm.FlagWarnings(release, spec.ExtraArgs) {
+		diags.AddAttributeWarning(argsPath, "Flag may be unknown to vLLM "+release, warning+" vLLM ends at once where it doesn't know a flag."+
+			" If this release knows it (`vllm serve --help=all` lists its flags), nothing needs to be done.")
+	}
+}
+
 // validateTLS checks that a certificate comes with its key, and the other way round.
 func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
 	t, diags := m.tlsOf(ctx)
@@ -126,6 +168,14 @@ func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
 		}
 	}
 	return diags
+}
+
+// checkDrain says what is wrong with the text of a time for draining.
+func checkDrain(s string) error {
+	if s == "0" || s == "0s" {
+		return nil
+	}
+	return checkDuration(s)
 }
 
 // checkDuration says what is wrong with the text of a span of time.

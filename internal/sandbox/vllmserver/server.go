@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -42,7 +43,7 @@ func (r *run) listen(ctx context.Context) int {
 	if err != nil {
 		return r.ended(r.bindError(err))
 	}
-	engine, giveUp := context.WithCancel(ctx)
+	engine, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	s := &server{run: r, recorded: recorded.Exchanges(r.place.version), started: time.Now(), ending: engine.Done()}
 	s.root = strings.TrimRight(r.opts.text("root-path"), "/")
@@ -64,6 +65,8 @@ func (r *run) listen(ctx context.Context) int {
 		r.dropClaim()
 		_ = r.place.sleep(ctx, r.place.latest().Scale(engineDeath)) // a signal ends it sooner
 		end, _ = recorded.Ended(r.place.version, "engine-killed-ready")
+	} else {
+		s.drain(context.WithoutCancel(ctx))
 	}
 	giveUp()
 	stop(ctx, web)
@@ -145,6 +148,19 @@ func (s *server) watch(ctx context.Context) (died bool) {
 			return true
 		}
 		s.run.dropClaim()
+	}
+}
+
+// drain lets running requests end, as long as --shutdown-timeout says. The line is 0.32.0's, seen on 2026-11-28.
+func (s *server) drain(ctx context.Context) {
+	seconds, running := s.run.opts.number("shutdown-timeout", 0), s.metrics.running.Load()
+	if seconds > 0 && running > 0 {
+		s.run.printAll([]line{{text: fmt.Sprintf("({engine}) INFO {stamp} [core.py:1655] [shutdown] EngineCore: draining in-flight requests"+
+			" count=%d timeout=%ds", running, seconds)}})
+	}
+	limit := time.Now().Add(time.Duration(seconds) * time.Second)
+	for s.metrics.running.Load() > 0 && time.Now().Before(limit) {
+		_ = s.run.place.sleep(ctx, watchEvery)
 	}
 }
 

@@ -1,0 +1,181 @@
+package vllm
+
+import (
+	"embed"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// flagFiles are the flags of `vllm serve` by release: one flag on a line, in all its spellings. flags_test.go makes them
+// from the recordings (../sandbox/facts/vllm/RELEASE/flags.json).
+//
+//go:embed flags/*.txt
+var flagFiles embed.FS
+
+// flagTable is what one release's parser knows.
+type flagTable struct {
+	release   string
+	spellings map[string]string // a spelling and its flag's line in the file
+}
+
+// flagTables are the recorded releases, oldest first.
+var flagTables = sync.OnceValue(func() []flagTable {
+	entries, _ := flagFiles.ReadDir("flags")
+	var tables []flagTable
+	for _, entry := range entries {
+		text, _ := flagFiles.ReadFile(path.Join("flags", entry.Name())) // embedded: it is there
+		table := flagTable{release: strings.TrimSuffix(entry.Name(), ".txt"), spellings: map[string]string{}}
+		for line := range strings.Lines(string(text)) {
+			for _, spelling := range strings.Fields(line) {
+				table.spellings[spelling] = line
+			}
+		}
+		tables = append(tables, table)
+	}
+	slices.SortFunc(tables, func(a, b flagTable) int { return compareReleases(a.release, b.release) })
+	return tables
+})
+
+// compareReleases compares two releases by their three numbers; what can't be read is the oldest.
+func compareReleases(a, b string) int { return slices.Compare(releaseNumbers(a), releaseNumbers(b)) }
+
+// tablesFor are the tables of the nearest recorded release that isn't newer, and of the next one: a release between the
+// two has flags of both. There is none for a release that is older than all, or that can't be read.
+func tablesFor(release string) []flagTable {
+	tables := flagTables()
+	for i := len(tables) - 1; i >= 0; i-- {
+		switch order := compareReleases(tables[i].release, release); {
+		case order == 0 || order < 0 && i == len(tables)-1:
+			return tables[i : i+1]
+		case order < 0:
+			return tables[i : i+2]
+		}
+	}
+	return nil
+}
+
+var (
+	negativeNumber = regexp.MustCompile(`^-\d+$|^-\d*\.\d+$`)
+	levelShorthand = regexp.MustCompile(`^-O(?:\d|\.\w|$)`) // -O3: FlexibleArgumentParser, vllm/utils/argparse_utils.py
+)
+
+// meant are the spellings that an argument may mean: one for a flag that is known, several for an abbreviation that fits
+// several, none for what is unknown. It reads as Python's argparse does (Lib/argparse.py, _get_option_tuples), with the
+// liberties of vLLM's parser (vllm/utils/argparse_utils.py): underscores for dashes, and --flag.key for a key of JSON.
+func (t flagTable) meant(arg string) []string {
+	name, _, _ := strings.Cut(arg, "=")
+	if strings.HasPrefix(name, "--") {
+		name, _, _ = strings.Cut(strings.ReplaceAll(name, "_", "-"), ".")
+	}
+	if t.spellings[name] != "" || levelShorthand.MatchString(name) {
+		return []string{name}
+	}
+	var found []string
+	for spelling := range t.spellings {
+		glued := len(spelling) == 2 && strings.HasPrefix(name, spelling) // -n4
+		if strings.HasPrefix(spelling, name) || glued {
+			found = append(found, spelling)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// isFlag tells whether argparse takes an argument for a flag and not for a value.
+func isFlag(arg string) bool {
+	return len(arg) > 1 && arg[0] == '-' && arg != "--" && !negativeNumber.MatchString(arg) && !strings.Contains(strings.SplitN(arg, "=", 2)[0], " ")
+}
+
+// KnowsFlag tells whether a release of vLLM surely knows a flag: every recorded release near it does. "" and releases older
+// than all recorded ones surely know none.
+func KnowsFlag(release, flag string) bool {
+	tables := tablesFor(release)
+	return len(tables) > 0 && !slices.ContainsFunc(tables, func(t flagTable) bool { return t.spellings[flag] == "" })
+}
+
+// FlagWarnings says of each argument that a release of vLLM probably refuses what it is and what may be meant: a few
+// sentences, without the argument's value. The flags are those recorded of the nearest releases, so that it is no more than
+// probable: a newer release may know more. "" and releases older than all recorded ones have no warnings.
+func FlagWarnings(release string, args []string) []string {
+	tables := tablesFor(release)
+	if len(tables) == 0 {
+		return nil
+	}
+	var warnings []string
+	for _, arg := range args {
+		if arg == "--" {
+			break
+		}
+		if !isFlag(arg) {
+			continue
+		}
+		if warning := flagWarning(tables, arg); warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
+	return warnings
+}
+
+func flagWarning(tables []flagTable, arg string) string {
+	var several []string
+	for _, table := range tables {
+		switch meant := table.meant(arg); {
+		case len(meant) == 1:
+			return ""
+		case len(meant) > 1:
+			several = meant
+		}
+	}
+	name, _, _ := strings.Cut(arg, "=")
+	if len(several) > 0 {
+		return fmt.Sprintf("%s is short for %s: write out the one that you mean.", name, strings.Join(several, ", "))
+	}
+	text := fmt.Sprintf("%s is not among the flags recorded of vLLM %s.", name, tables[0].release)
+	for _, table := range flagTables() {
+		if table.release != tables[0].release && len(table.meant(arg)) == 1 {
+			return text + fmt.Sprintf(" It is one of %s.", table.release)
+		}
+	}
+	if nearest := tables[0].nearest(name); nearest != "" {
+		text += fmt.Sprintf(" Did you mean %s?", nearest)
+	}
+	return text
+}
+
+// nearest is the spelling that a name is most likely a misspelling of, "" for none that is near enough.
+func (t flagTable) nearest(name string) string {
+	name, _, _ = strings.Cut(strings.ReplaceAll(name, "_", "-"), ".")
+	best, least := "", max(2, len(name)/4)+1
+	for spelling := range t.spellings {
+		distance := editDistance(name, spelling)
+		if distance < least || distance == least && best != "" && spelling < best {
+			best, least = spelling, distance
+		}
+	}
+	return best
+}
+
+// editDistance is how many letters have to be added, left out or changed to make one text of the other (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
