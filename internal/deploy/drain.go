@@ -14,6 +14,9 @@ import (
 // DefaultDrainTimeout is [Request.DrainTimeout] where it is nil: what Kubernetes gives a pod.
 const DefaultDrainTimeout = 30 * time.Second
 
+// metricsTimeout bounds the question how many requests there are.
+const metricsTimeout = 10 * time.Second
+
 // asServed is a limit to the draining of a server that is as long as the server was started with.
 const asServed = time.Duration(-1)
 
@@ -52,7 +55,7 @@ func drain(ctx context.Context, machine Machine, settings *TLS, status Status, l
 	if status.State != Running || limit == 0 {
 		return d
 	}
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
 	defer cancel()
 	metrics, err := newClient(machine, settings, status.Listen, status.Port, "").Metrics(ctx)
 	switch {
