@@ -28,7 +28,8 @@ const (
 func (s *survey) judge() []Finding {
 	var findings []Finding
 	for _, rule := range []func() []Finding{
-		s.judgeRuntime, s.judgeDriver, s.judgeGPUs, s.judgeModel, s.judgeHeldMemory, s.judgePort, s.judgeDisk, s.judgeHub,
+		s.judgeRuntime, s.judgeDriver, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory, s.judgePort,
+		s.judgeDisk, s.judgeHub,
 	} {
 		findings = append(findings, rule()...)
 	}
@@ -139,7 +140,8 @@ func (s *survey) judgeGPUs() []Finding {
 	}
 	if len(s.gpus) == 0 {
 		if len(s.allGPUs) > 0 {
-			return one(Blocking, "gpu", fmt.Sprintf("None of the machine's %d GPUs is one of container.gpus.", len(s.allGPUs)), "Check container.gpus.")
+			return one(Blocking, "gpu", fmt.Sprintf("The machine has %d GPUs, and none of them is left by container.gpus and "+visibleDevices+" in env.",
+				len(s.allGPUs)), "Check container.gpus and "+visibleDevices+".")
 		}
 		return one(Blocking, "gpu", "nvidia-smi works and lists no GPU.", "Rent another machine; this one has lost its GPU.")
 	}

@@ -322,6 +322,9 @@ func TestLaunchUsesAllGPUs(t *testing.T) {
 	}
 	r := newRig(t, facts)
 	status := launch(t, r, request())
+	if len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "1 of 3 GPUs") {
+		t.Errorf("warnings %q", status.Warnings)
+	}
 	// Three GPUs don't divide the model's 28 attention heads; two do.
 	for i, argument := range status.Arguments {
 		if argument == "--tensor-parallel-size" && status.Arguments[i+1] == "2" {

@@ -270,51 +270,12 @@ func (s *survey) lookForUsers(ctx context.Context, machine Machine) error {
 	}
 }
 
-// useAllGPUs spreads the model over all GPUs when the request doesn't say how many: over as many as its attention
-// heads can be divided by.
-func (s *survey) useAllGPUs() {
-	spec := &s.request.Spec
-	if spec.TensorParallelSize != 0 || len(s.gpus) < 2 || s.hasFlag("--data-parallel-size") {
-		return
-	}
-	size := len(s.gpus) / max(1, spec.PipelineParallelSize)
-	if shape, ok := vllm.Lookup(spec.Model); ok && shape.AttentionHeads > 0 {
-		for size > 1 && shape.AttentionHeads%size != 0 {
-			size--
-		}
-	}
-	if size > 1 {
-		spec.TensorParallelSize = size
-	}
-}
-
 // hasFlag tells whether one of the flags is among the request's own arguments.
 func (s *survey) hasFlag(names ...string) bool {
 	return slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool {
 		name, _, _ := strings.Cut(arg, "=")
 		return slices.Contains(names, name)
 	})
-}
-
-// usable are the GPUs that the deployment may use, by the container's option.
-func (s *survey) usable(gpus []GPU) []GPU {
-	choice := s.request.Container.GPUs
-	if s.request.Runtime == Process || choice == "" || choice == "all" {
-		return gpus
-	}
-	if count, err := strconv.Atoi(choice); err == nil {
-		return gpus[:min(max(count, 0), len(gpus))]
-	}
-	var chosen []GPU
-	names := strings.Split(strings.TrimPrefix(choice, "device="), ",")
-	for _, gpu := range gpus {
-		for _, name := range names {
-			if name = strings.TrimSpace(name); name == strconv.Itoa(gpu.Index) || name == gpu.UUID {
-				chosen = append(chosen, gpu)
-			}
-		}
-	}
-	return chosen
 }
 
 // choose opens the runtime: the one asked for, or the first that can work.

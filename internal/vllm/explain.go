@@ -90,16 +90,13 @@ func explainTensorParallel(message string) (cause, wayOut string) {
 
 // divisors lists all divisors of n: "1, 2, 4, 7, 14 or 28".
 func divisors(n int) string {
-	var found []string
+	var found []int
 	for d := 1; d <= n; d++ {
 		if n%d == 0 {
-			found = append(found, strconv.Itoa(d))
+			found = append(found, d)
 		}
 	}
-	if len(found) < 2 {
-		return strings.Join(found, "")
-	}
-	return strings.Join(found[:len(found)-1], ", ") + " or " + found[len(found)-1]
+	return alternatives(found)
 }
 
 var (

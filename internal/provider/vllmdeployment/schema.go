@@ -245,7 +245,9 @@ func serverArguments() map[string]schema.Attribute {
 				" machine with less is an error before anything starts. It takes the place of the estimate that is made for well-known" +
 				" models; 0 turns that off.",
 		},
-		"tensor_parallel_size":   size("GPUs that share each layer. Default: all GPUs of the machine."),
+		"tensor_parallel_size": size("GPUs that share each layer. The model's attention heads must be divisible by it, and its heads" +
+			" of keys and values too, or it by them. Default: the largest power of two that fits model and GPUs; a warning tells how" +
+			" many GPUs stay idle. `CUDA_VISIBLE_DEVICES` in `env` says which are used."),
 		"pipeline_parallel_size": size("GPUs that share the layers. Default 1."),
 		"trust_remote_code": schema.BoolAttribute{
 			Optional: true, MarkdownDescription: "Run Python code that comes with the model. Default false.",
