@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,9 +16,6 @@ const (
 	gib = 1 << 30
 	// imageBytes is about what an image of vLLM, or an installation of it, takes once it is unpacked.
 	imageBytes = 25e9
-	// oldestCapability is what vLLM's kernels are built for, bfloat16Capability what bf16 needs.
-	oldestCapability   = 7.5
-	bfloat16Capability = 8.0
 	// certainly is by how much an estimate of the weights must exceed a GPU's memory to be taken for certain.
 	certainly = 1.15
 )
@@ -28,7 +24,7 @@ const (
 func (s *survey) judge() []Finding {
 	var findings []Finding
 	for _, rule := range []func() []Finding{
-		s.judgeRuntime, s.judgeDriver, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory, s.judgePort,
+		s.judgeRuntime, s.judgeDriver, s.judgeRelease, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory, s.judgePort,
 		s.judgeDisk, s.judgeHub,
 	} {
 		findings = append(findings, rule()...)
@@ -97,41 +93,7 @@ func (s *survey) judgeDriver() []Finding {
 			"If the driver is still being built (some clouds do that for up to 25 minutes after boot), raise the timeout; "+
 				"otherwise install it, or rent a machine whose image has it.")
 	}
-	needed := vllm.ImageMinimumDriver(s.request.Container.Image)
-	what, older := "image "+s.request.Container.Image, "choose an image built for CUDA 12 (a tag with cu12…, or v0.20.0 and before)"
-	if s.runtime != nil && s.runtime.kind() == Process {
-		needed = vllm.MinimumDriver(s.request.Process.Version)
-		what, older = "vLLM "+s.request.Process.Version, "set process.version to 0.20.0 or an earlier release, which are built for CUDA 12"
-	}
-	for _, gpu := range s.gpus {
-		major, _, _ := strings.Cut(gpu.DriverVersion, ".")
-		branch, err := strconv.Atoi(major)
-		if err != nil || branch >= needed {
-			continue
-		}
-		severity := Blocking
-		if s.request.Spec.Env["VLLM_ENABLE_CUDA_COMPATIBILITY"] == "1" {
-			severity = Warning
-		}
-		return one(severity, "driver_version",
-			fmt.Sprintf("The machine's NVIDIA driver is %s, and %s needs %d or newer.", gpu.DriverVersion, what, needed),
-			driverWayOut(needed, branch, older))
-	}
 	return nil
-}
-
-// driverWayOut says which requirement would fit, and which older build, where the driver suffices for one.
-func driverWayOut(needed, has int, older string) string {
-	const cuda12, cuda13 = 525, 580
-	const elsewhere = " (Vast.ai alone reports it; on another cloud leave this offer out with exclude_offers)"
-	way := "Require min_cuda_version = 12.0 of the session" + elsewhere
-	if needed >= cuda13 {
-		way = "Require min_cuda_version = 13.0 of the session" + elsewhere
-		if has >= cuda12 {
-			way += ", or " + older
-		}
-	}
-	return way + ", or install a newer driver on the machine."
 }
 
 func (s *survey) judgeGPUs() []Finding {
@@ -152,30 +114,13 @@ func (s *survey) judgeGPUs() []Finding {
 	}
 	var findings []Finding
 	for _, gpu := range s.gpus {
-		findings = append(findings, s.judgeCapability(gpu)...)
+		findings = append(findings, s.judgeDType(gpu)...)
 	}
 	return findings
 }
 
 func (s *survey) gpusNeeded() int {
 	return max(1, s.request.Spec.TensorParallelSize) * max(1, s.request.Spec.PipelineParallelSize)
-}
-
-func (s *survey) judgeCapability(gpu GPU) []Finding {
-	capability, err := strconv.ParseFloat(gpu.ComputeCapability, 64)
-	if err != nil {
-		return nil // not told
-	}
-	fact := fmt.Sprintf("GPU %d (%s) has compute capability %s", gpu.Index, gpu.Name, gpu.ComputeCapability)
-	switch {
-	case capability < oldestCapability:
-		return one(Blocking, "gpu_capability", fact+"; vLLM needs 7.5 or newer.", "Rent a newer GPU: Turing, Ampere, Ada, Hopper or later.")
-	case capability < bfloat16Capability && s.request.Spec.DType == "bfloat16":
-		return one(Blocking, "gpu_capability", fact+"; bfloat16 needs 8.0 or newer.", "Set dtype = \"half\", or rent an Ampere GPU or later.")
-	case capability < bfloat16Capability && (s.request.Spec.DType == "" || s.request.Spec.DType == "auto"):
-		return one(Warning, "gpu_capability", fact+"; a checkpoint in bfloat16 needs 8.0 or newer.", "If the start fails on it, set dtype = \"half\".")
-	}
-	return nil
 }
 
 // judgeModel compares the model's estimated need with the smallest GPU.

@@ -17,7 +17,18 @@ type processRuntime struct {
 	host    *process.Host
 	machine Machine
 	options ProcessOptions
-	program string // the vLLM to run; found by ready
+	program string // the vLLM to run; found by ready, or already by openProcess
+	// release is the vLLM that will run, "" when it can't be told; picked where nobody named one and the machine has none.
+	release string
+	picked  bool
+}
+
+func openProcess(ctx context.Context, machine Machine, options ProcessOptions) (*processRuntime, error) {
+	host, err := process.Connect(ctx, machine, options)
+	if err != nil {
+		return nil, err
+	}
+	return &processRuntime{host: host, machine: machine, options: options}, nil
 }
 
 const (
@@ -30,6 +41,9 @@ const (
 func (r *processRuntime) kind() Kind { return Process }
 
 func (r *processRuntime) ready(ctx context.Context, progress func(string)) error {
+	if r.program != "" {
+		return nil
+	}
 	var err error
 	r.program, err = r.host.Program(ctx, r.options, progress)
 	return err

@@ -291,7 +291,7 @@ func (s *survey) choose(ctx context.Context, machine Machine) error {
 		}
 		return s.lookForProcesses(ctx, machine)
 	}
-	opened, err := openRuntime(ctx, machine, s.request, Process)
+	opened, err := s.openProcess(ctx, machine)
 	if err != nil {
 		return err
 	}
@@ -349,7 +349,7 @@ func (s *survey) reconsider(ctx context.Context, machine Machine) error {
 		return nil
 	}
 	other := *s
-	opened, err := openRuntime(ctx, machine, s.request, Process)
+	opened, err := s.openProcess(ctx, machine)
 	if err != nil {
 		return nil //nolint:nilerr // a user without a home: the container's findings stand
 	}

@@ -2,7 +2,6 @@ package vllm
 
 import (
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -66,47 +65,4 @@ func imageRelease(ref string) (version, build string, ok bool) {
 		return "", "", false
 	}
 	return found[1], found[2], true
-}
-
-// Branches of NVIDIA's driver, from its CUDA compatibility tables.
-const (
-	driverCUDA12 = 525
-	driverCUDA13 = 580
-)
-
-// MinimumDriver is the oldest NVIDIA driver branch, such as 580, on which the default build of a vLLM release runs; 0
-// when the version can't be read. Builds after v0.20.0 are CUDA 13, earlier ones CUDA 12.
-func MinimumDriver(version string) int {
-	found := versionPattern.FindStringSubmatch(version)
-	if found == nil {
-		return 0
-	}
-	var parts [3]int
-	for i := range parts {
-		parts[i], _ = strconv.Atoi(found[i+1])
-	}
-	if parts[0] > 0 || parts[1] > 20 || (parts[1] == 20 && parts[2] > 0) {
-		return driverCUDA13
-	}
-	return driverCUDA12
-}
-
-var versionPattern = regexp.MustCompile(`^v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:\D|$)`)
-
-var cudaBuildPattern = regexp.MustCompile(`(?:^|[-_.])cu(\d{2})\d(?:$|[-_.])`)
-
-// ImageMinimumDriver is MinimumDriver for an image, which may be another build than the default one: a tag with
-// "cu129" is CUDA 12. 0 when the image's release can't be told.
-func ImageMinimumDriver(ref string) int {
-	version, build, ok := imageRelease(ref)
-	if !ok {
-		return 0
-	}
-	switch group(cudaBuildPattern, build) {
-	case "12":
-		return driverCUDA12
-	case "13":
-		return driverCUDA13
-	}
-	return MinimumDriver(version)
 }

@@ -8,11 +8,11 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 const (
-	// newest stands for a release that nobody named.
-	newest = "newest"
 	// installPause is between two looks at an installation.
 	firstPause = 100 * time.Millisecond
 	lastPause  = 2 * time.Second
@@ -21,36 +21,52 @@ const (
 	shownLines    = 20
 )
 
+// Installed returns what [Host.Program] would return without installing anything, "" for none, and its release, such as
+// "0.33.0"; "" when it can't be told.
+func (h *Host) Installed(ctx context.Context, options Options) (program, release string, err error) {
+	found, err := h.find(ctx, options.Version)
+	return found.program, found.release, err
+}
+
 // Program returns the path of a vLLM of the wanted version, installing it where the options allow. An installation that was cut
 // short goes on where it was; one that another deployment has under way is waited for.
 func (h *Host) Program(ctx context.Context, options Options, progress func(string)) (string, error) {
-	program, seen, err := h.find(ctx, options.Version)
-	if err != nil || program != "" {
-		return program, err
+	found, err := h.find(ctx, options.Version)
+	if err != nil || found.program != "" {
+		return found.program, err
 	}
 	wanted := cmp.Or(options.Version, "any version")
 	if options.Install == InstallNever {
 		return "", &Error{
-			Op: "find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
+			Op: "find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, found.seen),
 			WayOut: "Install it on the machine, set process.version to what is there, or leave process.install out.",
 		}
 	}
 	if err := h.install(ctx, options.Version, progress); err != nil {
 		return "", err
 	}
-	program, seen, err = h.find(ctx, options.Version)
-	if err == nil && program == "" {
-		err = &Error{Op: "install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
+	found, err = h.find(ctx, options.Version)
+	if err == nil && found.program == "" {
+		err = &Error{Op: "install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, found.seen)}
 	}
-	return program, err
+	return found.program, err
+}
+
+// programs are the vLLM programs of a machine.
+type programs struct {
+	// program is the path of the one to take, release its version; "" for none.
+	program, release string
+	// seen lists all of them.
+	seen string
 }
 
 // find looks for a version ("" = any) and says what is there.
-func (h *Host) find(ctx context.Context, version string) (program, seen string, err error) {
+func (h *Host) find(ctx context.Context, version string) (programs, error) {
 	output, err := h.run(ctx, "look for vLLM", findScript, h.base)
 	if err != nil {
-		return "", "", err
+		return programs{}, err
 	}
+	result := programs{seen: "none"}
 	var found []string
 	for line := range strings.Lines(output) {
 		file, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
@@ -59,14 +75,14 @@ func (h *Host) find(ctx context.Context, version string) (program, seen string, 
 		}
 		release := releaseOf(text)
 		found = append(found, fmt.Sprintf("%s (%s)", file, cmp.Or(release, "unknown version")))
-		if plain, _, _ := strings.Cut(release, "+"); program == "" && (version == "" || release == version || plain == version) {
-			program = file
+		if plain, _, _ := strings.Cut(release, "+"); result.program == "" && (version == "" || release == version || plain == version) {
+			result.program, result.release = file, release
 		}
 	}
-	if len(found) == 0 {
-		return "", "none", nil
+	if len(found) > 0 {
+		result.seen = strings.Join(found, ", ")
 	}
-	return program, strings.Join(found, ", "), nil
+	return result, nil
 }
 
 // releaseOf reads a version from the line in which a program tells it, such as "vllm 0.33.0".
@@ -74,7 +90,7 @@ func releaseOf(text string) string {
 	fields := strings.Fields(text)
 	for i := len(fields) - 1; i >= 0; i-- {
 		release := strings.TrimPrefix(fields[i], "v")
-		if versionPattern.MatchString(release) || release == newest {
+		if versionPattern.MatchString(release) {
 			return release
 		}
 	}
@@ -82,10 +98,16 @@ func releaseOf(text string) string {
 }
 
 // install runs the installation as a process of its own, so that a lost connection doesn't cut it short, and waits for it.
+// Without a version it installs the newest release that is known here.
 func (h *Host) install(ctx context.Context, version string, progress func(string)) error {
-	name := cmp.Or(version, newest)
-	directory := path.Join(h.base, "install", name)
-	environment := path.Join(h.base, "env", name)
+	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
+	version = cmp.Or(version, newest.Version)
+	until := ""
+	if release, ok := vllm.FindRelease(version); ok && release.Published != "" && release.Published < newest.Published {
+		until = release.Published + "T23:59:59Z"
+	}
+	directory := path.Join(h.base, "install", version)
+	environment := path.Join(h.base, "env", version)
 	running, err := h.installing(ctx, directory)
 	if err != nil {
 		return err
@@ -97,8 +119,9 @@ func (h *Host) install(ctx context.Context, version string, progress func(string
 				return err
 			}
 		}
-		progress("installing vLLM " + name + " with uv")
-		if _, err := h.launch(ctx, directory, nil, "sh", path.Join(directory, "install.sh"), h.base, environment, version); err != nil {
+		progress("installing vLLM " + version + " with uv")
+		command := []string{"sh", path.Join(directory, "install.sh"), h.base, environment, version, until}
+		if _, err := h.launch(ctx, directory, nil, command...); err != nil {
 			return err
 		}
 	}

@@ -83,7 +83,8 @@ func (c *call) parseUVInstall(args []string) (order uvOrder, problem string) {
 		switch name {
 		case "--upgrade", "-U", "--system", "--quiet", "-q", "--no-progress", "--pre", "--no-cache", "--reinstall":
 			continue
-		case "--python", "-p", "--prefix", "--torch-backend", "--extra-index-url", "--index-url", "--index-strategy", "--cache-dir":
+		case "--python", "-p", "--prefix", "--torch-backend", "--extra-index-url", "--index-url", "--index-strategy", "--cache-dir",
+			"--exclude-newer":
 			if !inline {
 				i++
 				if i >= len(args) {
@@ -241,7 +242,7 @@ func released(version string) bool {
 	if n, err := fmt.Sscanf(version, "0.%d.%d", &minor, &patch); n != 2 || err != nil {
 		return false
 	}
-	if version != fmt.Sprintf("0.%d.%d", minor, patch) || patch < 0 {
+	if strings.TrimSuffix(version, ".post1") != fmt.Sprintf("0.%d.%d", minor, patch) || patch < 0 {
 		return false
 	}
 	return minor >= 6 && minor < 33 && patch <= 5 || version == newestVLLM
