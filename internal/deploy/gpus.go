@@ -108,6 +108,6 @@ func (s *survey) judgeIdle() []Finding {
 	if size == all {
 		way = fmt.Sprintf("Rent a machine with %d, or set tensor_parallel_size = %d.", used, size)
 	}
-	return one(Warning, "gpus_idle", fmt.Sprintf("%d of %d GPUs stay idle: tensor_parallel_size times pipeline_parallel_size is %d.",
+	return one(Warning, codeGPUsIdle, fmt.Sprintf("%d of %d GPUs stay idle: tensor_parallel_size times pipeline_parallel_size is %d.",
 		all-used, all, used), way+" Hide them with "+visibleDevices+" in env if they are for something else.")
 }

@@ -44,3 +44,25 @@ func TestInstalledReleaseIsJudged(t *testing.T) {
 	}
 	contains(t, failed.Description(), "vLLM 0.33.0 (CUDA 13.0) needs 580 or newer", `set process.version = "0.11.2"`)
 }
+
+func TestLaunchUsesAllGPUs(t *testing.T) {
+	t.Parallel()
+	facts := vm()
+	for _, uuid := range []string{"GPU-b", "GPU-c"} {
+		gpu := facts.GPUs[0]
+		gpu.UUID = uuid
+		facts.GPUs = append(facts.GPUs, gpu)
+	}
+	r := newRig(t, facts)
+	status := launch(t, r, request())
+	if len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "1 of 3 GPUs") {
+		t.Errorf("warnings %q", status.Warnings)
+	}
+	// Three GPUs don't divide the model's 28 attention heads; two do.
+	for i, argument := range status.Arguments {
+		if argument == "--tensor-parallel-size" && status.Arguments[i+1] == "2" {
+			return
+		}
+	}
+	t.Errorf("arguments %q", status.Arguments)
+}

@@ -17,7 +17,7 @@ type processRuntime struct {
 	host    *process.Host
 	machine Machine
 	options ProcessOptions
-	program string // the vLLM to run; found by ready, or already by openProcess
+	program string // the vLLM to run; found by ready
 	// release is the vLLM that will run, "" when it can't be told; picked where nobody named one and the machine has none.
 	release string
 	picked  bool
@@ -41,9 +41,6 @@ const (
 func (r *processRuntime) kind() Kind { return Process }
 
 func (r *processRuntime) ready(ctx context.Context, progress func(string)) error {
-	if r.program != "" {
-		return nil
-	}
 	var err error
 	r.program, err = r.host.Program(ctx, r.options, progress)
 	return err

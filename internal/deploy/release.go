@@ -16,8 +16,8 @@ func (s *survey) openProcess(ctx context.Context, machine Machine) (*processRunt
 	if err != nil {
 		return nil, err
 	}
-	r.program, r.release, err = r.host.Installed(ctx, r.options)
-	if err != nil || r.program != "" {
+	var installed bool
+	if r.release, installed, err = r.host.Installed(ctx, r.options); err != nil || installed {
 		return r, err
 	}
 	if r.options.Version == "" {
@@ -128,7 +128,7 @@ func judgePicked(b build, gpu GPU) []Finding {
 	if b.Version == newest.Version {
 		return nil
 	}
-	return one(Warning, "vllm_version",
+	return one(Warning, codeVLLMVersion,
 		fmt.Sprintf("The newest vLLM that the machine (%s, driver %s) runs is %s of %s, so that it is taken; %s wants driver %d and compute capability %.1f.",
 			gpu.Name, gpu.DriverVersion, b.Version, b.Published, newest.Version, newest.Wheel.Driver(), newest.OldestGPU),
 		"For a newer one "+driverWayOut(newest.Wheel)+". To keep this one, set process.version.")
@@ -150,9 +150,9 @@ func (s *survey) judgeDriverVersion(b build, gpu GPU) []Finding {
 		way += ", or set VLLM_ENABLE_CUDA_COMPATIBILITY = \"1\" in env (datacenter GPUs only)"
 	}
 	if way += ", or install a newer driver on the machine."; !refused && (helped || has >= b.cuda.CompatibleDriver()) {
-		return one(Warning, "driver_version", fact, "It may start, and fail on \"PTX was compiled with an unsupported toolchain\". If so: "+way)
+		return one(Warning, codeDriverVersion, fact, "It may start, and fail on \"PTX was compiled with an unsupported toolchain\". If so: "+way)
 	}
-	return one(Blocking, "driver_version", fact, strings.ToUpper(way[:1])+way[1:])
+	return one(Blocking, codeDriverVersion, fact, strings.ToUpper(way[:1])+way[1:])
 }
 
 // driverWayOut is the requirement of a session with which the driver would do.
@@ -170,7 +170,7 @@ func (s *survey) judgeKernels(b build, gpu GPU) []Finding {
 	if capabilityOf(gpu) > b.NewestGPU {
 		age = "an older"
 	}
-	return one(Blocking, "gpu_capability",
+	return one(Blocking, codeCapability,
 		fmt.Sprintf("%s; %s has kernels for %.1f to %.1f.", capabilityFact(gpu), b.what, b.OldestGPU, b.NewestGPU),
 		fmt.Sprintf("Rent %s GPU%s.", age, s.otherRelease(b)))
 }
@@ -184,9 +184,9 @@ func (s *survey) judgeDType(gpu GPU) []Finding {
 	switch {
 	case capability == 0 || capability >= bfloat16Capability:
 	case dtype == "bfloat16":
-		return one(Blocking, "gpu_capability", capabilityFact(gpu)+"; bfloat16 needs 8.0 or newer.", "Set dtype = \"half\", or rent an Ampere GPU or later.")
+		return one(Blocking, codeCapability, capabilityFact(gpu)+"; bfloat16 needs 8.0 or newer.", "Set dtype = \"half\", or rent an Ampere GPU or later.")
 	case dtype == "" || dtype == "auto":
-		return one(Warning, "gpu_capability", capabilityFact(gpu)+"; a checkpoint in bfloat16 needs 8.0 or newer.",
+		return one(Warning, codeCapability, capabilityFact(gpu)+"; a checkpoint in bfloat16 needs 8.0 or newer.",
 			"If the start fails on it, set dtype = \"half\".")
 	}
 	return nil

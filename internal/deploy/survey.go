@@ -75,8 +75,8 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 		s.close()
 		return s, err
 	}
-	if s.driverErr != nil {
-		return s, nil //nolint:nilerr // a finding: it decides, and may have taken all the time there was
+	if s.driverErr != nil && !s.request.ignores(codeDriver) {
+		return s, nil // a finding: it decides, and may have taken all the time there was
 	}
 	s.useAllGPUs()
 	for _, more := range []func(context.Context, Machine) error{s.choose, s.lookForReplaced, s.lookCloser, s.reconsider} {
@@ -231,7 +231,10 @@ func (s *survey) driverMayCome(ctx context.Context, machine Machine, err error) 
 		return false, err
 	}
 	s.driverErr = failed
-	if !failed.missing {
+	switch {
+	case s.request.ignores(codeDriver):
+		return false, nil
+	case !failed.missing:
 		return true, nil
 	}
 	return driverBeingBuilt(ctx, machine)

@@ -21,11 +21,11 @@ const (
 	shownLines    = 20
 )
 
-// Installed returns what [Host.Program] would return without installing anything, "" for none, and its release, such as
-// "0.33.0"; "" when it can't be told.
-func (h *Host) Installed(ctx context.Context, options Options) (program, release string, err error) {
+// Installed returns the release of the vLLM that [Host.Program] would take without installing one, such as "0.33.0"; "" when it
+// can't be told. It is not ok when the machine has none.
+func (h *Host) Installed(ctx context.Context, options Options) (release string, ok bool, err error) {
 	found, err := h.find(ctx, options.Version)
-	return found.program, found.release, err
+	return found.release, found.program != "", err
 }
 
 // Program returns the path of a vLLM of the wanted version, installing it where the options allow. An installation that was cut

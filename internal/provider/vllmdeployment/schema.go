@@ -68,8 +68,9 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 				" `/metrics`, `/invocations`, `/tokenize` and others stay open to everybody who reaches the port. Of machines of Vast.ai" +
 				" only SSH is reachable.",
 		},
-		"tls":   tlsAttribute(),
-		"ready": readyAttribute(),
+		"tls":       tlsAttribute(),
+		"preflight": preflightAttribute(),
+		"ready":     readyAttribute(),
 		"on_failure": schema.StringAttribute{
 			Optional: true, Validators: []validator.String{stringvalidator.OneOf(string(deploy.Rollback), string(deploy.Keep))},
 			MarkdownDescription: "What happens to a server that fails: `rollback` (default) removes it, and on an update starts the old" +
