@@ -1,5 +1,11 @@
 package deploy
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Severity says how much a [Finding] matters.
 type Severity string
 
@@ -11,10 +17,67 @@ const (
 	Warning Severity = "warning"
 )
 
+// The codes of findings.
+const (
+	codeDocker        = "docker" // there is no engine to start a container with
+	codeDockerGPU     = "docker_gpu"
+	codeBoot          = "boot"
+	codeUser          = "user"
+	codeDriver        = "driver"
+	codeDriverVersion = "driver_version"
+	codeVLLMVersion   = "vllm_version"
+	codeGPU           = "gpu"
+	codeGPUCount      = "gpu_count"
+	codeGPUsIdle      = "gpus_idle"
+	codeCapability    = "gpu_capability"
+	codeMemory        = "gpu_memory"
+	codeMemoryHeld    = "gpu_memory_held"
+	codePort          = "port"
+	codeDisk          = "disk"
+	codeHub           = "hub"
+)
+
+// codes are those that a request can overrule, and what they find.
+var codes = []struct{ code, finds string }{
+	{codeDockerGPU, "an engine that gives containers no GPU"},
+	{codeBoot, "an engine that starts no container at boot"},
+	{codeUser, "a container's user outside group 0"},
+	{codeDriver, "an NVIDIA driver that doesn't work"},
+	{codeDriverVersion, "a driver that is too old for the release"},
+	{codeVLLMVersion, "an older release, taken for an old driver or GPU"},
+	{codeGPU, "no GPU that can be used"},
+	{codeGPUCount, "fewer GPUs than requested"},
+	{codeGPUsIdle, "GPUs that stay idle"},
+	{codeCapability, "a GPU that the release or `dtype` doesn't support"},
+	{codeMemory, "too little GPU memory for the model"},
+	{codeMemoryHeld, "GPU memory that something else holds"},
+	{codePort, "a port that is taken"},
+	{codeDisk, "too little disk"},
+	{codeHub, "a model hub that can't be reached"},
+}
+
+// Codes lists the codes of findings that [Request.Ignore] takes.
+func Codes() []string {
+	list := make([]string, len(codes))
+	for i, c := range codes {
+		list[i] = c.code
+	}
+	return list
+}
+
+// DescribeCodes says what each of [Codes] finds, for a page, in Markdown.
+func DescribeCodes() string {
+	list := make([]string, len(codes))
+	for i, c := range codes {
+		list[i] = fmt.Sprintf("%#q (%s)", c.code, c.finds)
+	}
+	return strings.Join(list, ", ")
+}
+
 // Finding is one thing that preflight found, with its way out.
 type Finding struct {
 	Severity Severity
-	// Code names the sort of finding, for code: "driver", "docker", "port", "disk", …
+	// Code names the sort of finding: one of [Codes], or "docker", which nobody can overrule.
 	Code string
 	// Fact is a sentence that says what is so, WayOut one that says what to do.
 	Fact   string
@@ -43,4 +106,35 @@ type Facts struct {
 	DiskFreeBytes int64
 	// Own are servers of the same owner that are there already, such as those of a launch that was killed.
 	Own []Status
+}
+
+// overrule makes warnings of the errors that the request ignores.
+func (r Request) overrule(findings []Finding) {
+	for i, finding := range findings {
+		if finding.Severity == Blocking && r.ignores(finding.Code) {
+			findings[i].Severity = Warning
+			findings[i].WayOut = "The server is started all the same, as preflight.ignore says. If that fails: " + finding.WayOut
+		}
+	}
+}
+
+// ignores tells whether the request overrules findings with that code. Without an engine no container can be started.
+func (r Request) ignores(code string) bool {
+	return code != codeDocker && slices.Contains(r.Ignore, code)
+}
+
+// howToOverrule says how to start all the same; "" where that can't be done.
+func howToOverrule(findings []Finding) string {
+	var list []string
+	for _, finding := range findings {
+		name := fmt.Sprintf("%q", finding.Code)
+		switch {
+		case finding.Severity != Blocking || slices.Contains(list, name):
+		case finding.Code == codeDocker:
+			return ""
+		default:
+			list = append(list, name)
+		}
+	}
+	return fmt.Sprintf("If you know better, preflight = { ignore = [%s] } starts the server all the same.", strings.Join(list, ", "))
 }

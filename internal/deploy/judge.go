@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,9 +16,6 @@ const (
 	gib = 1 << 30
 	// imageBytes is about what an image of vLLM, or an installation of it, takes once it is unpacked.
 	imageBytes = 25e9
-	// oldestCapability is what vLLM's kernels are built for, bfloat16Capability what bf16 needs.
-	oldestCapability   = 7.5
-	bfloat16Capability = 8.0
 	// certainly is by how much an estimate of the weights must exceed a GPU's memory to be taken for certain.
 	certainly = 1.15
 )
@@ -28,10 +24,12 @@ const (
 func (s *survey) judge() []Finding {
 	var findings []Finding
 	for _, rule := range []func() []Finding{
-		s.judgeRuntime, s.judgeDriver, s.judgeGPUs, s.judgeModel, s.judgeHeldMemory, s.judgePort, s.judgeDisk, s.judgeHub,
+		s.judgeRuntime, s.judgeDriver, s.judgeRelease, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory, s.judgePort,
+		s.judgeDisk, s.judgeHub,
 	} {
 		findings = append(findings, rule()...)
 	}
+	s.request.overrule(findings)
 	// What stops the launch comes first.
 	slices.SortStableFunc(findings, func(a, b Finding) int { return severityRank(a.Severity) - severityRank(b.Severity) })
 	return findings
@@ -59,7 +57,7 @@ func (s *survey) judgeRuntime() []Finding {
 			return nil // not looked at
 		}
 		cause, wayOut := explain(s.engineErr)
-		return one(Blocking, "docker", cause, wayOut)
+		return one(Blocking, codeDocker, cause, wayOut)
 	}
 	r, ok := s.runtime.(*containerRuntime)
 	if !ok {
@@ -68,17 +66,17 @@ func (s *survey) judgeRuntime() []Finding {
 	var findings []Finding
 	facts := r.engine.Facts()
 	if s.wantsGPUs() && facts.GPUs == container.NoGPUs {
-		findings = one(Blocking, "docker_gpu", "The container engine ("+facts.Name+") has neither NVIDIA's runtime nor CDI devices for GPUs.",
+		findings = one(Blocking, codeDockerGPU, "The container engine ("+facts.Name+") has neither NVIDIA's runtime nor CDI devices for GPUs.",
 			"Install NVIDIA's container toolkit on the machine and restart the engine (for Podman: `nvidia-ctk cdi generate"+
 				" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\".")
 	}
 	if facts.NotAtBoot {
-		findings = append(findings, one(Warning, "boot", facts.Name+" is not set up to start containers when the machine boots.",
+		findings = append(findings, one(Warning, codeBoot, facts.Name+" is not set up to start containers when the machine boots.",
 			"Enable its service podman-restart (`systemctl enable podman-restart.service`, with --user for a user's own Podman, which"+
 				" needs `loginctl enable-linger` too); otherwise the next apply after a reboot starts the server.")...)
 	}
 	if text := s.request.Container.CacheWarning(); text != "" {
-		findings = append(findings, one(Warning, "user", text, "Use a user of group 0, such as 2000:0.")...)
+		findings = append(findings, one(Warning, codeUser, text, "Use a user of group 0, such as 2000:0.")...)
 	}
 	return findings
 }
@@ -92,45 +90,11 @@ func (s *survey) judgeDriver() []Finding {
 		if s.waited > 0 {
 			fact += fmt.Sprintf(" It did not come up in the %s that preflight waited for it.", s.waited.Round(time.Second))
 		}
-		return one(Blocking, "driver", fact,
+		return one(Blocking, codeDriver, fact,
 			"If the driver is still being built (some clouds do that for up to 25 minutes after boot), raise the timeout; "+
 				"otherwise install it, or rent a machine whose image has it.")
 	}
-	needed := vllm.ImageMinimumDriver(s.request.Container.Image)
-	what, older := "image "+s.request.Container.Image, "choose an image built for CUDA 12 (a tag with cu12…, or v0.20.0 and before)"
-	if s.runtime != nil && s.runtime.kind() == Process {
-		needed = vllm.MinimumDriver(s.request.Process.Version)
-		what, older = "vLLM "+s.request.Process.Version, "set process.version to 0.20.0 or an earlier release, which are built for CUDA 12"
-	}
-	for _, gpu := range s.gpus {
-		major, _, _ := strings.Cut(gpu.DriverVersion, ".")
-		branch, err := strconv.Atoi(major)
-		if err != nil || branch >= needed {
-			continue
-		}
-		severity := Blocking
-		if s.request.Spec.Env["VLLM_ENABLE_CUDA_COMPATIBILITY"] == "1" {
-			severity = Warning
-		}
-		return one(severity, "driver_version",
-			fmt.Sprintf("The machine's NVIDIA driver is %s, and %s needs %d or newer.", gpu.DriverVersion, what, needed),
-			driverWayOut(needed, branch, older))
-	}
 	return nil
-}
-
-// driverWayOut says which requirement would fit, and which older build, where the driver suffices for one.
-func driverWayOut(needed, has int, older string) string {
-	const cuda12, cuda13 = 525, 580
-	const elsewhere = " (Vast.ai alone reports it; on another cloud leave this offer out with exclude_offers)"
-	way := "Require min_cuda_version = 12.0 of the session" + elsewhere
-	if needed >= cuda13 {
-		way = "Require min_cuda_version = 13.0 of the session" + elsewhere
-		if has >= cuda12 {
-			way += ", or " + older
-		}
-	}
-	return way + ", or install a newer driver on the machine."
 }
 
 func (s *survey) judgeGPUs() []Finding {
@@ -139,41 +103,25 @@ func (s *survey) judgeGPUs() []Finding {
 	}
 	if len(s.gpus) == 0 {
 		if len(s.allGPUs) > 0 {
-			return one(Blocking, "gpu", fmt.Sprintf("None of the machine's %d GPUs is one of container.gpus.", len(s.allGPUs)), "Check container.gpus.")
+			return one(Blocking, codeGPU, fmt.Sprintf("The machine has %d GPUs, and none of them is left by container.gpus and "+visibleDevices+" in env.",
+				len(s.allGPUs)), "Check container.gpus and "+visibleDevices+".")
 		}
-		return one(Blocking, "gpu", "nvidia-smi works and lists no GPU.", "Rent another machine; this one has lost its GPU.")
+		return one(Blocking, codeGPU, "nvidia-smi works and lists no GPU.", "Rent another machine; this one has lost its GPU.")
 	}
 	if need := s.gpusNeeded(); need > len(s.gpus) {
-		return one(Blocking, "gpu_count",
+		return one(Blocking, codeGPUCount,
 			fmt.Sprintf("tensor_parallel_size times pipeline_parallel_size is %d, and the GPUs for it are %d.", need, len(s.gpus)),
 			"Lower tensor_parallel_size, or rent a machine with more GPUs.")
 	}
 	var findings []Finding
 	for _, gpu := range s.gpus {
-		findings = append(findings, s.judgeCapability(gpu)...)
+		findings = append(findings, s.judgeDType(gpu)...)
 	}
 	return findings
 }
 
 func (s *survey) gpusNeeded() int {
 	return max(1, s.request.Spec.TensorParallelSize) * max(1, s.request.Spec.PipelineParallelSize)
-}
-
-func (s *survey) judgeCapability(gpu GPU) []Finding {
-	capability, err := strconv.ParseFloat(gpu.ComputeCapability, 64)
-	if err != nil {
-		return nil // not told
-	}
-	fact := fmt.Sprintf("GPU %d (%s) has compute capability %s", gpu.Index, gpu.Name, gpu.ComputeCapability)
-	switch {
-	case capability < oldestCapability:
-		return one(Blocking, "gpu_capability", fact+"; vLLM needs 7.5 or newer.", "Rent a newer GPU: Turing, Ampere, Ada, Hopper or later.")
-	case capability < bfloat16Capability && s.request.Spec.DType == "bfloat16":
-		return one(Blocking, "gpu_capability", fact+"; bfloat16 needs 8.0 or newer.", "Set dtype = \"half\", or rent an Ampere GPU or later.")
-	case capability < bfloat16Capability && (s.request.Spec.DType == "" || s.request.Spec.DType == "auto"):
-		return one(Warning, "gpu_capability", fact+"; a checkpoint in bfloat16 needs 8.0 or newer.", "If the start fails on it, set dtype = \"half\".")
-	}
-	return nil
 }
 
 // judgeModel compares the model's estimated need with the smallest GPU.
@@ -183,7 +131,7 @@ func (s *survey) judgeModel() []Finding {
 		if *own <= math.Ceil(smallest) { // a card of 24 GB has a little less than 24 GiB
 			return nil
 		}
-		return one(Blocking, "gpu_memory", fmt.Sprintf("min_vram_gb asks for GPUs of %v GiB, and the smallest has %.1f GiB.", *own, smallest),
+		return one(Blocking, codeMemory, fmt.Sprintf("min_vram_gb asks for GPUs of %v GiB, and the smallest has %.1f GiB.", *own, smallest),
 			"Rent larger GPUs, or lower min_vram_gb.")
 	}
 	need, ok := s.estimate()
@@ -197,10 +145,10 @@ func (s *survey) judgeModel() []Finding {
 	fact := fmt.Sprintf("%s needs about %.1f GiB %s (weights %.1f, one sequence of %d tokens %.1f), and %s %.1f GiB.",
 		s.request.Spec.Model, need.TotalGiB, where, need.WeightsGiB, need.ContextLength, need.KVCacheGiB, has, smallest)
 	if need.WeightsGiB > smallest*certainly && !s.offloads() {
-		return one(Blocking, "gpu_memory", fact, "Rent larger or more GPUs, or choose a quantised model. Where the estimate is wrong,"+
+		return one(Blocking, codeMemory, fact, "Rent larger or more GPUs, or choose a quantised model. Where the estimate is wrong,"+
 			" set min_vram_gb to your own figure, or to 0 for none.")
 	}
-	return one(Warning, "gpu_memory", fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantised model.")
+	return one(Warning, codeMemory, fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantised model.")
 }
 
 // smallestGPU is the memory of the smallest usable GPU in GiB, infinite where none tells it.
@@ -284,7 +232,7 @@ func (s *survey) judgeHeldMemory() []Finding {
 		}
 		share := math.Floor(float64(gpu.MemoryMiB-gpu.UsedMiB)/float64(gpu.MemoryMiB)*100-1) / 100
 		findings = append(findings, Finding{
-			Severity: Blocking, Code: "gpu_memory_held", Fact: fact,
+			Severity: Blocking, Code: codeMemoryHeld, Fact: fact,
 			WayOut: fmt.Sprintf("End what holds it, choose another GPU, or set gpu_memory_utilization to at most %.2f.", max(share, 0)),
 		})
 	}
@@ -321,7 +269,7 @@ func (s *survey) judgePort() []Finding {
 	if holder == "" {
 		holder = "another program, which only root can tell"
 	}
-	return one(Blocking, "port", fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
+	return one(Blocking, codePort, fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
 		"Choose another port, or end that program.")
 }
 
@@ -361,13 +309,13 @@ func (s *survey) judgeRoom(on disk, image, weights float64) []Finding {
 	if len(s.own) == 0 && !s.hasImage && image > 0 && float64(on.free) < max(weights, image/5) {
 		severity = Blocking
 	}
-	return one(severity, "disk", fact, "Rent a machine with a larger disk (disk_gb), or make room.")
+	return one(severity, codeDisk, fact, "Rent a machine with a larger disk (disk_gb), or make room.")
 }
 
 func (s *survey) judgeHub() []Finding {
 	if s.hubErr == nil {
 		return nil
 	}
-	return one(Warning, "hub", fmt.Sprintf("The machine can't reach the model hub (%v).", s.hubErr),
+	return one(Warning, codeHub, fmt.Sprintf("The machine can't reach the model hub (%v).", s.hubErr),
 		"If the model isn't in the machine's cache, the start will fail: check the machine's network, or set HF_ENDPOINT or HTTPS_PROXY in env.")
 }

@@ -224,6 +224,7 @@ func TestRequestIsValidated(t *testing.T) {
 		{"cache", func(r *Request) { r.Container.Cache = "/a/../b" }, "cache"},
 		{"cache with a colon", func(r *Request) { r.Container.Cache = "/a:b" }, "cache"},
 		{"runtime", func(r *Request) { r.Runtime = "vm" }, "runtime"},
+		{"a code that doesn't exist", func(r *Request) { r.Ignore = []string{"drivers"} }, "driver_version"},
 		{"version", func(r *Request) { r.Process.Version = "1; rm" }, "process.version"},
 		{"install", func(r *Request) { r.Process.Install = "maybe" }, "process.install"},
 		{"directory", func(r *Request) { r.Process.Directory = "relative" }, "process.directory"},

@@ -66,7 +66,7 @@ func (l *launch) preflight(ctx context.Context) error {
 	if blocks(findings) {
 		e := l.failed(ctx, failure{
 			phase: PhasePreflight, summary: "Machine can't run this deployment", err: errBlocked,
-			cause: findings[0].Fact, wayOut: findings[0].WayOut,
+			cause: findings[0].Fact, wayOut: findings[0].WayOut, detail: howToOverrule(findings),
 		})
 		e.Findings = findings
 		return e

@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,7 +53,7 @@ func TestPreflightFindings(t *testing.T) {
 		{
 			"old driver", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" }, nil,
 			"driver_version", deploy.Blocking,
-			[]string{"550.54.15", "580", image, "min_cuda_version = 13.0", "image built for CUDA 12"},
+			[]string{"550.54.15", "580", image, "min_cuda_version = 13.0", "choose the image of v0.8.5.post1"},
 		},
 		{
 			"very old driver", func(f *machinefs.Facts) { f.DriverVersion = "470.256.02" }, nil,
@@ -63,27 +64,54 @@ func TestPreflightFindings(t *testing.T) {
 			"very old driver, older image", func(f *machinefs.Facts) { f.DriverVersion = "470.256.02" },
 			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.11.0" },
 			"driver_version", deploy.Blocking,
-			[]string{"525", "min_cuda_version = 12.0"},
+			[]string{"570", "CUDA 12.8", "min_cuda_version = 12.8"},
 		},
 		{
 			"old driver for a process", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
 			func(r *deploy.Request) { *r = processRequest() },
 			"driver_version", deploy.Blocking,
-			[]string{"550.54.15", "vLLM 0.33.0", "580", "min_cuda_version = 13.0", "process.version to 0.20.0"},
+			[]string{"550.54.15", "vLLM 0.33.0", "580", "min_cuda_version = 13.0", `process.version = "0.8.5.post1"`},
 		},
 		{
 			"old driver, older image", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
-			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.11.0" }, "", "", nil,
+			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.8.5" }, "", "", nil,
 		},
 		{
-			"old driver with compatibility", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
+			"the last of CUDA 12 on a driver for CUDA 12.8", func(f *machinefs.Facts) { f.DriverVersion = "570.124.06" },
+			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.19.1" },
+			"driver_version", deploy.Blocking, // GeForce: the container toolkit refuses it
+			[]string{"575", "CUDA 12.9", "choose the image of v0.11.0"},
+		},
+		{
+			"the same on a data center GPU", func(f *machinefs.Facts) { f.DriverVersion, f.GPUs[0].Name = "570.124.06", "NVIDIA L4" },
+			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.19.1" },
+			"driver_version", deploy.Warning,
+			[]string{"unsupported toolchain", "VLLM_ENABLE_CUDA_COMPATIBILITY"},
+		},
+		{
+			"compatibility doesn't help GeForce", func(f *machinefs.Facts) { f.DriverVersion = "550.54.15" },
+			func(r *deploy.Request) { r.Spec.Env = map[string]string{"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"} },
+			"driver_version", deploy.Blocking, nil,
+		},
+		{
+			"old driver with compatibility", func(f *machinefs.Facts) { f.DriverVersion, f.GPUs[0].Name = "550.54.15", "NVIDIA L4" },
 			func(r *deploy.Request) { r.Spec.Env = map[string]string{"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"} },
 			"driver_version", deploy.Warning, nil,
 		},
 		{
 			"old GPU", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.0" }, nil,
 			"gpu_capability", deploy.Blocking,
-			[]string{"7.0", "7.5"},
+			[]string{"7.0", "7.5", "choose the image of v0.19.1"},
+		},
+		{
+			"old GPU, older image", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.0" },
+			func(r *deploy.Request) { r.Container.Image, r.Spec.DType = "vllm/vllm-openai:v0.8.5", "half" }, "", "", nil,
+		},
+		{
+			"GPU that is too new for the image", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "12.0" },
+			func(r *deploy.Request) { r.Container.Image = "vllm/vllm-openai:v0.8.5" },
+			"gpu_capability", deploy.Blocking,
+			[]string{"an older GPU", "7.0 to 9.0", "choose the image of v0.33.0"},
 		},
 		{
 			"bfloat16 on Turing", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "7.5" },
@@ -187,6 +215,9 @@ func TestPreflightFindings(t *testing.T) {
 				t.Fatalf("found %v, want %s as %s", findings, test.code, test.severity)
 			}
 			contains(t, findings[0].String(), test.words...)
+			if known := deploy.Codes(); findings[0].Code != "docker" && !slices.Contains(known, findings[0].Code) {
+				t.Errorf("the code %s is none of %v", findings[0].Code, known)
+			}
 			if findings[0].WayOut == "" {
 				t.Errorf("no way out of: %s", findings[0].Fact)
 			}
@@ -269,7 +300,7 @@ func TestAutoTakesWhatWorks(t *testing.T) {
 		}, deploy.Process},
 		{"vm whose driver is too old for the image", func() machinefs.Facts {
 			f := vm()
-			f.DriverVersion, f.VLLM.Installed = "550.54.15", "0.19.0"
+			f.DriverVersion, f.VLLM.Installed = "550.54.15", "0.8.5"
 			return f
 		}, deploy.Process},
 		{"engine for root only", func() machinefs.Facts {
@@ -310,25 +341,6 @@ func TestAutoWhereNothingWorks(t *testing.T) {
 		t.Fatalf("%+v, found %v", seen, findings)
 	}
 	contains(t, findings[0].String(), "470.256.02", image)
-}
-
-func TestLaunchUsesAllGPUs(t *testing.T) {
-	t.Parallel()
-	facts := vm()
-	for _, uuid := range []string{"GPU-b", "GPU-c"} {
-		gpu := facts.GPUs[0]
-		gpu.UUID = uuid
-		facts.GPUs = append(facts.GPUs, gpu)
-	}
-	r := newRig(t, facts)
-	status := launch(t, r, request())
-	// Three GPUs don't divide the model's 28 attention heads; two do.
-	for i, argument := range status.Arguments {
-		if argument == "--tensor-parallel-size" && status.Arguments[i+1] == "2" {
-			return
-		}
-	}
-	t.Errorf("arguments %q", status.Arguments)
 }
 
 func TestProcessIsInstalledOnce(t *testing.T) {

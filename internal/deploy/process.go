@@ -17,7 +17,16 @@ type processRuntime struct {
 	host    *process.Host
 	machine Machine
 	options ProcessOptions
-	program process.Program // the vLLM to run; found by ready
+	program process.Program // the vLLM to run: its release is known once the runtime is open, its path once it is ready
+	picked  bool            // the release, where nobody named one and the machine has none
+}
+
+func openProcess(ctx context.Context, machine Machine, options ProcessOptions) (*processRuntime, error) {
+	host, err := process.Connect(ctx, machine, options)
+	if err != nil {
+		return nil, err
+	}
+	return &processRuntime{host: host, machine: machine, options: options}, nil
 }
 
 const (

@@ -61,6 +61,8 @@ type Request struct {
 	// MinVRAMGiB is the memory that each GPU must have for the model, by the user's own figures, in place of the estimate. Nil
 	// = estimate; 0 = none.
 	MinVRAMGiB *float64
+	// Ignore are codes of findings, of [Codes], that don't stop the launch: they become warnings.
+	Ignore []string
 	// TLS makes the server speak HTTPS; nil for plain HTTP.
 	TLS *TLS
 	// Embedding is set for models that don't complete (embedding, reward): they are proved by the fitting call instead.

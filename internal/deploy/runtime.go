@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -128,11 +127,11 @@ func openRuntime(ctx context.Context, machine Machine, request Request, kind Kin
 		}
 		return &containerRuntime{engine: engine, options: request.Container}, nil
 	case Process:
-		host, err := process.Connect(ctx, machine, request.Process)
+		opened, err := openProcess(ctx, machine, request.Process)
 		if err != nil {
 			return nil, err
 		}
-		return &processRuntime{host: host, machine: machine, options: request.Process}, nil
+		return opened, nil
 	default:
 		return nil, fmt.Errorf("a server is run as %q or %q, not as %q", Container, Process, kind)
 	}

@@ -75,8 +75,8 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 		s.close()
 		return s, err
 	}
-	if s.driverErr != nil {
-		return s, nil //nolint:nilerr // a finding: it decides, and may have taken all the time there was
+	if s.driverErr != nil && !s.request.ignores(codeDriver) {
+		return s, nil // a finding: it decides, and may have taken all the time there was
 	}
 	s.useAllGPUs()
 	for _, more := range []func(context.Context, Machine) error{s.choose, s.lookForReplaced, s.lookCloser, s.reconsider} {
@@ -231,7 +231,10 @@ func (s *survey) driverMayCome(ctx context.Context, machine Machine, err error) 
 		return false, err
 	}
 	s.driverErr = failed
-	if !failed.missing {
+	switch {
+	case s.request.ignores(codeDriver):
+		return false, nil
+	case !failed.missing:
 		return true, nil
 	}
 	return driverBeingBuilt(ctx, machine)
@@ -270,51 +273,12 @@ func (s *survey) lookForUsers(ctx context.Context, machine Machine) error {
 	}
 }
 
-// useAllGPUs spreads the model over all GPUs when the request doesn't say how many: over as many as its attention
-// heads can be divided by.
-func (s *survey) useAllGPUs() {
-	spec := &s.request.Spec
-	if spec.TensorParallelSize != 0 || len(s.gpus) < 2 || s.hasFlag("--data-parallel-size") {
-		return
-	}
-	size := len(s.gpus) / max(1, spec.PipelineParallelSize)
-	if shape, ok := vllm.Lookup(spec.Model); ok && shape.AttentionHeads > 0 {
-		for size > 1 && shape.AttentionHeads%size != 0 {
-			size--
-		}
-	}
-	if size > 1 {
-		spec.TensorParallelSize = size
-	}
-}
-
 // hasFlag tells whether one of the flags is among the request's own arguments.
 func (s *survey) hasFlag(names ...string) bool {
 	return slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool {
 		name, _, _ := strings.Cut(arg, "=")
 		return slices.Contains(names, name)
 	})
-}
-
-// usable are the GPUs that the deployment may use, by the container's option.
-func (s *survey) usable(gpus []GPU) []GPU {
-	choice := s.request.Container.GPUs
-	if s.request.Runtime == Process || choice == "" || choice == "all" {
-		return gpus
-	}
-	if count, err := strconv.Atoi(choice); err == nil {
-		return gpus[:min(max(count, 0), len(gpus))]
-	}
-	var chosen []GPU
-	names := strings.Split(strings.TrimPrefix(choice, "device="), ",")
-	for _, gpu := range gpus {
-		for _, name := range names {
-			if name = strings.TrimSpace(name); name == strconv.Itoa(gpu.Index) || name == gpu.UUID {
-				chosen = append(chosen, gpu)
-			}
-		}
-	}
-	return chosen
 }
 
 // choose opens the runtime: the one asked for, or the first that can work.
@@ -330,7 +294,7 @@ func (s *survey) choose(ctx context.Context, machine Machine) error {
 		}
 		return s.lookForProcesses(ctx, machine)
 	}
-	opened, err := openRuntime(ctx, machine, s.request, Process)
+	opened, err := s.openProcess(ctx, machine)
 	if err != nil {
 		return err
 	}
@@ -388,7 +352,7 @@ func (s *survey) reconsider(ctx context.Context, machine Machine) error {
 		return nil
 	}
 	other := *s
-	opened, err := openRuntime(ctx, machine, s.request, Process)
+	opened, err := s.openProcess(ctx, machine)
 	if err != nil {
 		return nil //nolint:nilerr // a user without a home: the container's findings stand
 	}

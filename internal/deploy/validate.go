@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // maxOwner keeps an owner short enough for a label and a file.
@@ -21,6 +23,11 @@ func (r Request) Validate() error {
 	}
 	if r.TLS != nil && (r.TLS.Certificate == "" || r.TLS.Key == "") {
 		problems = append(problems, errors.New("tls needs both a certificate and its key"))
+	}
+	for _, code := range r.Ignore {
+		if !slices.Contains(Codes(), code) {
+			problems = append(problems, fmt.Errorf("preflight.ignore: %q is none of the codes %s", code, strings.Join(Codes(), ", ")))
+		}
 	}
 	switch r.Runtime {
 	case Container:

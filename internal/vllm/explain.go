@@ -29,8 +29,10 @@ var capabilityExamples = map[string]string{
 func explainGPUTooOld(message string) (cause, wayOut string) {
 	method, minimum := group(methodPattern, message), group(minimumPattern, message)
 	if method == "" {
+		newest, _ := NewestRelease(func(Release) bool { return true })
 		return "This vLLM build has no kernels for the machine's GPU: the GPU is too old for it, or too new.",
-			"Use a GPU of compute capability 7.5 or newer, and for a very new GPU a newer image."
+			fmt.Sprintf("Use a GPU of compute capability %.1f or newer, and for a very new GPU a newer release: %s has kernels up to %.1f.",
+				newest.OldestGPU, newest.Version, newest.NewestGPU)
 	}
 	if minimum == "" {
 		return fmt.Sprintf("The GPU is too old for the quantization method %s.", method),
@@ -90,39 +92,44 @@ func explainTensorParallel(message string) (cause, wayOut string) {
 
 // divisors lists all divisors of n: "1, 2, 4, 7, 14 or 28".
 func divisors(n int) string {
-	var found []string
+	var found []int
 	for d := 1; d <= n; d++ {
 		if n%d == 0 {
-			found = append(found, strconv.Itoa(d))
+			found = append(found, d)
 		}
 	}
-	if len(found) < 2 {
-		return strings.Join(found, "")
-	}
-	return strings.Join(found[:len(found)-1], ", ") + " or " + found[len(found)-1]
+	return alternatives(found)
 }
 
 var (
-	cudaPattern        = regexp.MustCompile(`unsatisfied condition: cuda ?>= ?(\d+\.\d+)`)
-	driverCUDAPattern  = regexp.MustCompile(`found version (\d{5})\b`)
-	driverWayOutFormat = "Choose a machine with a newer driver (requirements.min_cuda_version = %s, which Vast.ai alone reports; " +
-		"CUDA 13 images want driver 580 or newer), or an older image: the default builds up to v0.20.0 are CUDA 12. " +
-		"On some datacenter GPUs VLLM_ENABLE_CUDA_COMPATIBILITY=1 in env helps."
+	cudaPattern       = regexp.MustCompile(`unsatisfied condition: cuda ?>= ?(\d+)\.(\d+)`)
+	driverCUDAPattern = regexp.MustCompile(`found version (\d{5})\b`)
 )
 
 func explainDriver(message string) (cause, wayOut string) {
 	cause = "The machine's NVIDIA driver is older than the image needs"
-	wanted := group(cudaPattern, message)
-	if wanted != "" {
+	newest, _ := NewestRelease(func(Release) bool { return true })
+	wanted, most := newest.Image, CUDA{Major: newest.Image.Major} // most is what the driver supports, but for it
+	if found := cudaPattern.FindStringSubmatch(message); found != nil {
+		wanted = CUDA{Major: number(found[1]), Minor: number(found[2])}
+		most = wanted
 		cause += fmt.Sprintf(": the image wants CUDA %s", wanted)
 	}
+	fits := func(r Release) bool { return compareCUDA(r.Image, most) < 0 }
 	if version := number(group(driverCUDAPattern, message)); version > 0 {
-		cause += fmt.Sprintf(": the driver supports CUDA %d.%d at most", version/1000, version%1000/10)
+		supported := CUDA{Major: version / 1000, Minor: version % 1000 / 10}
+		cause += fmt.Sprintf(": the driver supports CUDA %s at most", supported)
+		fits = func(r Release) bool { return compareCUDA(r.Image, supported) <= 0 }
 	}
-	if wanted == "" {
-		wanted = "13.0"
+	wayOut = fmt.Sprintf("Choose a machine with a newer driver (requirements.min_cuda_version = %s, which Vast.ai alone reports", wanted)
+	if branch := wanted.Driver(); branch > 0 {
+		wayOut += fmt.Sprintf("; CUDA %s wants driver %d or newer", wanted, branch)
 	}
-	return cause + ".", fmt.Sprintf(driverWayOutFormat, wanted)
+	wayOut += ")"
+	if older, ok := NewestRelease(fits); ok {
+		wayOut += fmt.Sprintf(", or an older release: v%s is built with CUDA %s", older.Version, older.Image)
+	}
+	return cause + ".", wayOut + ". On some datacenter GPUs VLLM_ENABLE_CUDA_COMPATIBILITY=1 in env helps."
 }
 
 // portPattern finds the port in uvicorn's and in Docker's words.

@@ -40,8 +40,12 @@ var flagTables = sync.OnceValue(func() []flagTable {
 	return tables
 })
 
-// compareReleases compares two releases by their three numbers; what can't be read is the oldest.
-func compareReleases(a, b string) int { return slices.Compare(releaseNumbers(a), releaseNumbers(b)) }
+// compareReleases compares two releases by their numbers; what can't be read is the oldest.
+func compareReleases(a, b string) int {
+	left, _ := numbersOf(a)
+	right, _ := numbersOf(b)
+	return slices.Compare(left, right)
+}
 
 // tablesFor are the tables of the nearest recorded release that isn't newer, and of the next one: a release between the
 // two has flags of both. There is none for a release that is older than all, or that can't be read.

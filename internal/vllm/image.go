@@ -2,8 +2,6 @@ package vllm
 
 import (
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -67,56 +65,4 @@ func imageRelease(ref string) (version, build string, ok bool) {
 		return "", "", false
 	}
 	return found[1], found[2], true
-}
-
-// Branches of NVIDIA's driver, from its CUDA compatibility tables.
-const (
-	driverCUDA12 = 525
-	driverCUDA13 = 580
-)
-
-// MinimumDriver is the oldest NVIDIA driver branch, such as 580, on which the default build of a vLLM release runs; 0
-// when the version can't be read. Builds after v0.20.0 are CUDA 13, earlier ones CUDA 12.
-func MinimumDriver(version string) int {
-	numbers := releaseNumbers(version)
-	switch {
-	case numbers == nil:
-		return 0
-	case slices.Compare(numbers, []int{0, 20, 0}) > 0:
-		return driverCUDA13
-	}
-	return driverCUDA12
-}
-
-var versionPattern = regexp.MustCompile(`^v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:\D|$)`)
-
-// releaseNumbers are 0, 32 and 1 of "v0.32.1.post1", nil of what names no release.
-func releaseNumbers(version string) []int {
-	found := versionPattern.FindStringSubmatch(version)
-	if found == nil {
-		return nil
-	}
-	numbers := make([]int, len(found)-1)
-	for i := range numbers {
-		numbers[i], _ = strconv.Atoi(found[i+1]) // 0 where it isn't given
-	}
-	return numbers
-}
-
-var cudaBuildPattern = regexp.MustCompile(`(?:^|[-_.])cu(\d{2})\d(?:$|[-_.])`)
-
-// ImageMinimumDriver is MinimumDriver for an image, which may be another build than the default one: a tag with
-// "cu129" is CUDA 12. 0 when the image's release can't be told.
-func ImageMinimumDriver(ref string) int {
-	version, build, ok := imageRelease(ref)
-	if !ok {
-		return 0
-	}
-	switch group(cudaBuildPattern, build) {
-	case "12":
-		return driverCUDA12
-	case "13":
-		return driverCUDA13
-	}
-	return MinimumDriver(version)
 }

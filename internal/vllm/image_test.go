@@ -58,14 +58,14 @@ func TestImageVersion(t *testing.T) {
 	}{
 		"vllm/vllm-openai:v0.33.0":                                    {"0.33.0", 580},
 		"vllm/vllm-openai:v0.33.0@sha256:" + strings.Repeat("a1", 32): {"0.33.0", 580},
-		"vllm/vllm-openai:v0.33.0-cu129":                              {"0.33.0", 525},
-		"vllm/vllm-openai:v0.33.0-x86_64-cu129-ubuntu2404":            {"0.33.0", 525},
+		"vllm/vllm-openai:v0.33.0-cu129":                              {"0.33.0", 575},
+		"vllm/vllm-openai:v0.33.0-x86_64-cu129-ubuntu2404":            {"0.33.0", 575},
 		"vllm/vllm-openai:v0.19.1-cu130":                              {"0.19.1", 580},
-		"vllm/vllm-openai:v0.20.0":                                    {"0.20.0", 525},
-		"vllm/vllm-openai:v0.20.1":                                    {"0.20.1", 580},
+		"vllm/vllm-openai:v0.19.1":                                    {"0.19.1", 575},
+		"vllm/vllm-openai:v0.20.0":                                    {"0.20.0", 580},
 		"vllm/vllm-openai:v0.21.0rc1":                                 {"0.21.0rc1", 580},
-		"vllm/vllm-openai:v0.8.5.post1":                               {"0.8.5.post1", 525},
-		"registry.example:5000/mirror/vllm-openai:0.11.0":             {"0.11.0", 525},
+		"vllm/vllm-openai:v0.8.5.post1":                               {"0.8.5.post1", 550},
+		"registry.example:5000/mirror/vllm-openai:0.11.0":             {"0.11.0", 570},
 		"registry.example:5000/vllm":                                  {"", 0},
 		"vllm/vllm-openai:latest":                                     {"", 0},
 		"vllm/vllm-openai:nightly-0123abcd":                           {"", 0},
@@ -78,21 +78,9 @@ func TestImageVersion(t *testing.T) {
 		if version != want.version || ok != (want.version != "") {
 			t.Errorf("%q: %q, %v", ref, version, ok)
 		}
-		if got := ImageMinimumDriver(ref); got != want.driver {
+		release, ok := FindImageRelease(ref)
+		if got := release.Image.Driver(); got != want.driver || ok != (want.version != "") {
 			t.Errorf("%q: driver %d, want %d", ref, got, want.driver)
-		}
-	}
-}
-
-func TestMinimumDriver(t *testing.T) {
-	t.Parallel()
-	for version, want := range map[string]int{
-		"0.33.0": 580, "v0.21.0": 580, "0.20.1": 580, "0.20.2rc1": 580, "1.0.0": 580, "0.21": 580,
-		"0.20.0": 525, "0.20": 525, "0.11.0": 525, "0.8.5.post1": 525,
-		"": 0, "latest": 0, "0": 0, "99999999999999999999.1.1": 0, "0.x": 0,
-	} {
-		if got := MinimumDriver(version); got != want {
-			t.Errorf("%q: %d, want %d", version, got, want)
 		}
 	}
 }

@@ -13,7 +13,7 @@ type ModelShape struct {
 	Layers         int
 	SlidingLayers  int // of Layers, those whose attention stops at Window
 	Window         int // tokens
-	AttentionHeads int // 0 = unknown: whether tensor_parallel_size divides them isn't checked
+	AttentionHeads int // 0 = unknown: tensor_parallel_size isn't checked
 	KVHeads        int // heads of keys and values; not used with LatentDim
 	HeadDim        int // not used with LatentDim
 	// LatentDim is kv_lora_rank + qk_rope_head_dim of multi-head latent attention (MLA); 0 = none.
@@ -159,10 +159,7 @@ func checkFigures(shape ModelShape, options MemoryOptions) error {
 	found.positive("sequences", options.Sequences)
 	found.positive("tensor_parallel_size", options.TensorParallelSize)
 	found.positive("pipeline_parallel_size", options.PipelineParallelSize)
-	heads, size := shape.AttentionHeads, options.TensorParallelSize
-	if size > 0 && heads > 0 && heads <= mostHeads && heads%size != 0 {
-		found.addf("tensor_parallel_size", "must divide the model's %d attention heads: %s; got %d", heads, divisors(heads), size)
-	}
+	found.checkTensorParallel(shape, options.TensorParallelSize)
 	if u := options.GPUMemoryUtilization; !(u > 0 && u <= 1) {
 		found.addf("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
 	}

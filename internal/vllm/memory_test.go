@@ -87,10 +87,10 @@ func TestEstimate(t *testing.T) {
 			672.853e9 / 8 / g, 70272.0 * 16384 / g, 2 + 0.03*672.853e9/g, (672.853e9/8/g + 70272.0*16384/g + 2 + 0.03*672.853e9/g) / 0.9, 8,
 		},
 		"more GPUs than KV heads, and a pipeline": {
-			// 2·28·max(1, 4/14 → 1)·128·2 / 2 = 7168 B · 32768 = 0.21875 GiB
+			// 2·28·max(1, 4/28 → 1)·128·2 / 2 = 7168 B · 32768 = 0.21875 GiB
 			shape("Qwen2.5-7B"),
-			MemoryOptions{TensorParallelSize: 14, PipelineParallelSize: 2},
-			15.24e9 / 28 / g, 0.21875, 2 + 0.03*15.24e9/g, (15.24e9/28/g + 0.21875 + 2 + 0.03*15.24e9/g) / 0.9, 28,
+			MemoryOptions{TensorParallelSize: 28, PipelineParallelSize: 2},
+			15.24e9 / 56 / g, 0.21875, 2 + 0.03*15.24e9/g, (15.24e9/56/g + 0.21875 + 2 + 0.03*15.24e9/g) / 0.9, 56,
 		},
 		"a model by its figures": {
 			ModelShape{Parameters: 1, Layers: 10, KVHeads: 2, HeadDim: 64},
@@ -170,7 +170,7 @@ func TestEstimateRefusesFigures(t *testing.T) {
 		}
 	}
 	_, err := Estimate(good, MemoryOptions{TensorParallelSize: 3})
-	if err == nil || !strings.Contains(err.Error(), "1, 2, 4, 7, 14 or 28") {
+	if err == nil || !strings.Contains(err.Error(), "1, 2, 4 or 28") {
 		t.Error(err)
 	}
 	var spec *SpecError

@@ -34,8 +34,9 @@ var secretVariables = map[string]string{
 	"HUGGING_FACE_HUB_TOKEN": "hf_token",
 }
 
-// Validate returns a *SpecError that lists every problem, or nil. It needs no machine: what only the machine or the
-// model's files can tell is not judged here. Text with shell characters is accepted, because nothing here meets a shell.
+// Validate returns a *SpecError that lists every problem, or nil. It needs no machine: what only the machine can tell,
+// or the files of a model that isn't well known, is not judged here. Text with shell characters is accepted, because
+// nothing here meets a shell.
 func (s Spec) Validate() error {
 	var found problems
 	found.text("model", s.Model)
@@ -88,6 +89,9 @@ func (p *problems) numbers(s Spec) {
 	}
 	if s.TensorParallelSize < 0 {
 		p.addf("tensor_parallel_size", "must be at least 1; got %d", s.TensorParallelSize)
+	}
+	if shape, ok := Lookup(s.Model); ok {
+		p.checkTensorParallel(shape, s.TensorParallelSize)
 	}
 	if s.PipelineParallelSize < 0 {
 		p.addf("pipeline_parallel_size", "must be at least 1; got %d", s.PipelineParallelSize)

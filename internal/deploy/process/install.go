@@ -8,11 +8,11 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 const (
-	// newest stands for a release that nobody named.
-	newest = "newest"
 	// installPause is between two looks at an installation.
 	firstPause = 100 * time.Millisecond
 	lastPause  = 2 * time.Second
@@ -26,6 +26,12 @@ type Program struct {
 	Path string
 	// Release is such as "0.33.0", "" where it can't be told.
 	Release string
+}
+
+// Installed returns the vLLM that [Host.Program] would take without installing one, the zero value for none.
+func (h *Host) Installed(ctx context.Context, options Options) (Program, error) {
+	program, _, err := h.find(ctx, options.Version)
+	return program, err
 }
 
 // Program returns a vLLM of the wanted version, installing it where the options allow. An installation that was cut
@@ -81,7 +87,7 @@ func releaseOf(text string) string {
 	fields := strings.Fields(text)
 	for i := len(fields) - 1; i >= 0; i-- {
 		release := strings.TrimPrefix(fields[i], "v")
-		if versionPattern.MatchString(release) || release == newest {
+		if versionPattern.MatchString(release) {
 			return release
 		}
 	}
@@ -89,10 +95,16 @@ func releaseOf(text string) string {
 }
 
 // install runs the installation as a process of its own, so that a lost connection doesn't cut it short, and waits for it.
+// Without a version it installs the newest release that is known here.
 func (h *Host) install(ctx context.Context, version string, progress func(string)) error {
-	name := cmp.Or(version, newest)
-	directory := path.Join(h.base, "install", name)
-	environment := path.Join(h.base, "env", name)
+	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
+	version = cmp.Or(version, newest.Version)
+	until := ""
+	if release, ok := vllm.FindRelease(version); ok && release.Published != "" && release.Published < newest.Published {
+		until = release.Published + "T23:59:59Z"
+	}
+	directory := path.Join(h.base, "install", version)
+	environment := path.Join(h.base, "env", version)
 	running, err := h.installing(ctx, directory)
 	if err != nil {
 		return err
@@ -104,8 +116,9 @@ func (h *Host) install(ctx context.Context, version string, progress func(string
 				return err
 			}
 		}
-		progress("installing vLLM " + name + " with uv")
-		if _, err := h.launch(ctx, directory, nil, "sh", path.Join(directory, "install.sh"), h.base, environment, version); err != nil {
+		progress("installing vLLM " + version + " with uv")
+		command := []string{"sh", path.Join(directory, "install.sh"), h.base, environment, version, until}
+		if _, err := h.launch(ctx, directory, nil, command...); err != nil {
 			return err
 		}
 	}

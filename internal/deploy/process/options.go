@@ -13,7 +13,7 @@ import (
 
 // Options say how vLLM is found or installed.
 type Options struct {
-	// Version is the vLLM release wanted, such as "0.33.0"; "" = whatever is on PATH, else the newest.
+	// Version is the vLLM release wanted, such as "0.33.0"; "" = whatever the machine has, else the newest that is known.
 	Version string
 	// Install is "missing" (or ""): install with uv where the version isn't there; "never".
 	Install string

@@ -48,6 +48,7 @@ type model struct {
 	Process   types.Object `tfsdk:"process"`
 	Exposure  types.String `tfsdk:"exposure"`
 	TLS       types.Object `tfsdk:"tls"`
+	Preflight types.Object `tfsdk:"preflight"`
 	Ready     types.Object `tfsdk:"ready"`
 	OnFailure types.String `tfsdk:"on_failure"`
 	Drain     types.String `tfsdk:"drain_timeout"`
@@ -90,6 +91,10 @@ type processModel struct {
 	Version   types.String `tfsdk:"version"`
 	Install   types.String `tfsdk:"install"`
 	Directory types.String `tfsdk:"directory"`
+}
+
+type preflightModel struct {
+	Ignore []types.String `tfsdk:"ignore"`
 }
 
 type readyModel struct {

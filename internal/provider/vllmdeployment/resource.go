@@ -379,6 +379,8 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 	diags.Append(d...)
 	ready, d := plan.readiness(ctx)
 	diags.Append(d...)
+	ignored, d := plan.ignored(ctx)
+	diags.Append(d...)
 	ssh, d := plan.sshOf(ctx)
 	diags.Append(d...)
 	t, d := plan.tlsOf(ctx)
@@ -395,6 +397,7 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 		Provider:     r.version(),
 		Spec:         spec,
 		MinVRAMGiB:   plan.MinVRAMGB.ValueFloat64Pointer(),
+		Ignore:       ignored,
 		Runtime:      plan.kind(),
 		Container:    container,
 		Process:      process,

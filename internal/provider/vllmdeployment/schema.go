@@ -68,8 +68,9 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 				" `/metrics`, `/invocations`, `/tokenize` and others stay open to everybody who reaches the port. Of machines of Vast.ai" +
 				" only SSH is reachable.",
 		},
-		"tls":   tlsAttribute(),
-		"ready": readyAttribute(),
+		"tls":       tlsAttribute(),
+		"preflight": preflightAttribute(),
+		"ready":     readyAttribute(),
 		"on_failure": schema.StringAttribute{
 			Optional: true, Validators: []validator.String{stringvalidator.OneOf(string(deploy.Rollback), string(deploy.Keep))},
 			MarkdownDescription: "What happens to a server that fails: `rollback` (default) removes it, and on an update starts the old" +
@@ -121,7 +122,8 @@ func processAttribute() schema.SingleNestedAttribute {
 		Attributes: map[string]schema.Attribute{
 			"version": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "vLLM's release, such as `0.33.0`. Default: what the machine has, else the newest.",
+				MarkdownDescription: "vLLM's release, such as `0.33.0`. Default: what the machine has, else the newest that the machine's" +
+					" driver and GPUs run; `vllm_version` says which. An older release is installed with packages of its own day.",
 			},
 			"install": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.OneOf("missing", "never")},
@@ -253,7 +255,9 @@ func serverArguments() map[string]schema.Attribute {
 				" machine with less is an error before anything starts. It takes the place of the estimate that is made for well-known" +
 				" models; 0 turns that off.",
 		},
-		"tensor_parallel_size":   size("GPUs that share each layer. Default: all GPUs of the machine."),
+		"tensor_parallel_size": size("GPUs that share each layer. The model's attention heads must be divisible by it, and its heads" +
+			" of keys and values too, or it by them. Default: the largest power of two that fits model and GPUs; a warning tells how" +
+			" many GPUs stay idle. `CUDA_VISIBLE_DEVICES` in `env` says which are used."),
 		"pipeline_parallel_size": size("GPUs that share the layers. Default 1."),
 		"trust_remote_code": schema.BoolAttribute{
 			Optional: true, MarkdownDescription: "Run Python code that comes with the model. Default false.",

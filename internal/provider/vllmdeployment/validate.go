@@ -40,6 +40,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	if config.Model.IsUnknown() {
 		spec.Model = "not/known"
 	}
+	spec.TensorParallelSize = max(spec.TensorParallelSize, 0) // the attribute's validator refuses less
 	if problems, ok := errors.AsType[*vllm.SpecError](spec.Validate()); ok {
 		for _, problem := range problems.Problems {
 			if validated[problem.Field] {
@@ -94,8 +95,8 @@ func reasons(err error) []string {
 
 // validated are fields whose attributes have validators that say the same.
 var validated = map[string]bool{
-	"dtype": true, "max_model_len": true, "gpu_memory_utilization": true, "tensor_parallel_size": true,
-	"pipeline_parallel_size": true, "port": true,
+	"dtype": true, "max_model_len": true, "gpu_memory_utilization": true, "pipeline_parallel_size": true,
+	"port": true,
 }
 
 // fields are the attributes that vLLM's arguments come from, by the name that

@@ -47,7 +47,9 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 			" GPU: `per_gpu_gb`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gb`," +
 			" `kv_cache_gb` and `overhead_gb`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gb`: `fits`, and" +
 			" `largest_context`, the longest context that does. Both are null without.\n\nKnown, under any organisation and with the usual" +
-			" endings for instruction tuning and quantisation, are " + known() + ".",
+			" endings for instruction tuning and quantisation, are " + known() + ".\n\nWhich GPUs and drivers vLLM's releases run on:\n\n" +
+			vllm.ReleaseTable() + "\nThe driver is the oldest branch that runs all of it. Somewhat older ones run CUDA 12 with limits, but not in a" +
+			" container on a GeForce.",
 		Parameters: []function.Parameter{
 			function.StringParameter{
 				Name:                "model",

@@ -145,6 +145,7 @@ func TestRunRefuses(t *testing.T) {
 		{"a truth for a number", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"sequences": true}, 1, "number"},
 		{"a quantization that is not known", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"quantization": "zip"}, -1, "quantization: is not one"},
 		{"heads that can't be shared", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"tensor_parallel_size": 3.0}, -1, "28"},
+		{"heads of keys and values that can't be shared", "microsoft/phi-4", map[string]any{"tensor_parallel_size": 4.0}, -1, "1, 2, 5, 10, 20 or 40"},
 		{"more memory than there is", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"gpu_memory_utilization": 1.5}, -1, "utilization"},
 	}
 	for _, test := range tests {

@@ -76,7 +76,7 @@ func parseUVInstall(args []string) (venv string, packages []string, problem stri
 	venv = cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
 	known := []string{
 		"-U --upgrade", "--system", "-q --quiet", "--no-progress", "--pre", "--no-cache", "--reinstall", "-p --python=", "--prefix=",
-		"--torch-backend=", "--extra-index-url=", "--index-url=", "--index-strategy=", "--cache-dir=",
+		"--torch-backend=", "--extra-index-url=", "--index-url=", "--index-strategy=", "--cache-dir=", "--exclude-newer=",
 	}
 	packages, bad := getopt(args, known, func(name, value string) {
 		if name == "-p" {
@@ -226,7 +226,7 @@ func released(version string) bool {
 	if n, err := fmt.Sscanf(version, "0.%d.%d", &minor, &patch); n != 2 || err != nil {
 		return false
 	}
-	if version != fmt.Sprintf("0.%d.%d", minor, patch) || patch < 0 {
+	if strings.TrimSuffix(version, ".post1") != fmt.Sprintf("0.%d.%d", minor, patch) || patch < 0 {
 		return false
 	}
 	return minor >= 6 && minor < 33 && patch <= 5 || version == newestVLLM

@@ -1,0 +1,44 @@
+package vllmdeployment
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+)
+
+func preflightAttribute() schema.SingleNestedAttribute {
+	return schema.SingleNestedAttribute{
+		Optional:            true,
+		MarkdownDescription: "How the machine is judged before anything is started on it.",
+		Attributes: map[string]schema.Attribute{
+			"ignore": schema.SetAttribute{
+				Optional: true, ElementType: types.StringType,
+				Validators: []validator.Set{setvalidator.ValueStringsAre(stringvalidator.OneOf(deploy.Codes()...))},
+				MarkdownDescription: "Findings that become warnings instead of errors, for whoever knows better. A change starts no other" +
+					" server. The codes are " + deploy.DescribeCodes() + ".",
+			},
+		},
+	}
+}
+
+// ignored are the codes of findings that don't stop a start.
+func (m model) ignored(ctx context.Context) ([]string, diag.Diagnostics) {
+	if m.Preflight.IsNull() || m.Preflight.IsUnknown() {
+		return nil, nil
+	}
+	var preflight preflightModel
+	diags := m.Preflight.As(ctx, &preflight, basetypes.ObjectAsOptions{})
+	codes := make([]string, 0, len(preflight.Ignore))
+	for _, code := range preflight.Ignore {
+		codes = append(codes, code.ValueString())
+	}
+	return codes, diags
+}

@@ -1,0 +1,68 @@
+package vllm
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// SharesEvenly reports whether vLLM starts the model on that many tensor-parallel GPUs. It has two rules, and an
+// AssertionError or ValueError for whoever breaks one: attention heads must be divisible by the size
+// (vllm/config/model.py, verify_with_parallel_config), and of the size and the heads of keys and values one must be
+// divisible by the other (vllm/model_executor/layers/linear.py, QKVParallelLinear). Both are the same in 0.8.5, 0.19.1
+// and 0.33.0. Models with latent attention have one latent for all heads, so that only the first applies. Figures that
+// aren't known (0) rule nothing out.
+func (s ModelShape) SharesEvenly(size int) bool {
+	if size < 1 || s.AttentionHeads%size != 0 {
+		return false
+	}
+	return s.LatentDim > 0 || s.KVHeads <= 0 || s.KVHeads%size == 0 || size%s.KVHeads == 0
+}
+
+// LargestTensorParallel returns the largest power of two, up to that many GPUs, among which the model can be shared.
+// Powers of two only: layers, experts and quantization groups must be divisible too, and their sizes are multiples of
+// powers of two. The zero shape stands for a model whose figures aren't known.
+func LargestTensorParallel(shape ModelShape, gpus int) int {
+	size := 1
+	for next := 2; next <= gpus; next *= 2 {
+		if shape.SharesEvenly(next) {
+			size = next
+		}
+	}
+	return size
+}
+
+// heads names the model's heads as a message does.
+func (s ModelShape) heads() string {
+	text := fmt.Sprintf("%d attention heads", s.AttentionHeads)
+	if s.LatentDim > 0 || s.KVHeads <= 0 {
+		return text
+	}
+	return fmt.Sprintf("%s and %d heads of keys and values", text, s.KVHeads)
+}
+
+// checkTensorParallel says what is wrong with a size for a model whose heads are known, and which sizes are right.
+func (p *problems) checkTensorParallel(shape ModelShape, size int) {
+	if size < 1 || shape.AttentionHeads < 1 || shape.AttentionHeads > mostHeads || shape.SharesEvenly(size) {
+		return
+	}
+	var accepted []int
+	for candidate := 1; candidate <= shape.AttentionHeads; candidate++ {
+		if shape.SharesEvenly(candidate) {
+			accepted = append(accepted, candidate)
+		}
+	}
+	p.addf("tensor_parallel_size", "must share the model's %s evenly: %s; got %d", shape.heads(), alternatives(accepted), size)
+}
+
+// alternatives lists numbers: "1, 2, 4 or 28".
+func alternatives(numbers []int) string {
+	texts := make([]string, len(numbers))
+	for i, number := range numbers {
+		texts[i] = strconv.Itoa(number)
+	}
+	if len(texts) < 2 {
+		return strings.Join(texts, "")
+	}
+	return strings.Join(texts[:len(texts)-1], ", ") + " or " + texts[len(texts)-1]
+}
