@@ -159,7 +159,8 @@ func (p patient) runtime(ctx context.Context, route *reach.Route) (finding, erro
 	facts := map[string]string{"state": string(seen.State), "restarts": strconv.Itoa(seen.RestartCount)}
 	if seen.State != deploy.Running {
 		facts["exit_code"] = strconv.Itoa(seen.ExitCode)
-		return finding{facts: facts}, fmt.Errorf("the %s's status is %s, its exit code %d. %s", p.server.Runtime, seen.State, seen.ExitCode, seen.Reason)
+		return finding{facts: facts}, fmt.Errorf("the %s's status is %s, its exit code %d. %s",
+			p.server.Runtime, seen.State, seen.ExitCode, seen.Reason)
 	}
 	if seen.RestartLoop {
 		return finding{facts: facts}, fmt.Errorf("the %s keeps dying: it has been restarted %d times", p.server.Runtime, seen.RestartCount)

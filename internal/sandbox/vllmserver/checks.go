@@ -189,10 +189,10 @@ func (r *run) openDevices() error {
 }
 
 // checkDriver refuses a driver that is older than the release's CUDA wants:
-// releases after 0.20 are built for CUDA 13 and want R580.
+// releases since 0.20.0 are built for CUDA 13 and want R580.
 func (r *run) checkDriver(facts machinefs.Facts) error {
 	major := recorded.Numbers(facts.DriverVersion)[0] // 0 where the facts do not say
-	if major == 0 || major >= 580 || !r.place.atLeast("0.20.1") {
+	if major == 0 || major >= 580 || !r.place.atLeast("0.20.0") {
 		return nil
 	}
 	if r.place.env["VLLM_ENABLE_CUDA_COMPATIBILITY"] == "1" && major >= 535 {
