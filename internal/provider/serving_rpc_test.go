@@ -103,7 +103,11 @@ func TestDeploymentPublic(t *testing.T) {
 	port := freePort(t)
 	open := onSession(t, session, values{"port": port, "exposure": "public"})
 	p := c.plan(deploymentType, object{}, open)
-	expect(t, p.Diagnostics, "WARNING: Routes stay open to everybody", "/metrics", "/invocations", "in the clear")
+	expect(t, p.Diagnostics, "WARNING: Routes stay open to everybody", "vLLM 0.33.0 asks", "/v1, /v2, /inference, /cohere only",
+		"/invocations", "/scale_elastic_ep", "/metrics", "in the clear")
+	old := with(inserted(open, "container", values{"image": "vllm/vllm-openai:v0.19.1"}), values{"env": values{"VLLM_SERVER_DEV_MODE": "1"}})
+	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "vLLM 0.19.1 asks for the API key below /v1 only",
+		"/inference/v1/generate", "/update_weights")
 	server, diags := c.apply(deploymentType, p)
 	expect(t, diags)
 	if got, want := text(t, server.state, "base_url"), fmt.Sprintf("http://127.0.0.1:%d/v1", port); got != want {
