@@ -404,7 +404,7 @@ var genericRules = []rule{
 	{
 		kind: KindKilled, rank: generic,
 		pattern: oneOf(`Failed core proc\(s\): \{[^}]*: -9\b`),
-		explain: func(string) (string, string) { return ExplainKilled() },
+		explain: func(string) (string, string) { return ExplainKilled(KilledUnknown, "") },
 	},
 	{
 		kind: KindHubRefused, rank: generic,
@@ -444,9 +444,7 @@ var genericRules = []rule{
 		kind: KindEngineDied, rank: silent,
 		pattern: oneOf(`Failed core proc\(s\): \{`, `died unexpectedly`, `exited unexpectedly`, `WorkerProc initialization failed`,
 			`EngineCore encountered a fatal error`),
-		cause: "vLLM's engine died without an error of its own, as a process does that is killed (SIGKILL): most likely by the kernel," +
-			" because the machine's memory (RAM, not the GPU's) was full.",
-		wayOut: "Look for \"Out of memory\" in the machine's kernel log (dmesg). " + moreRAM,
+		explain: func(string) (string, string) { return ExplainKilled(KilledUnknown, "") },
 	},
 }
 
@@ -460,6 +458,8 @@ const (
 	weightsMismatch = "The model's weights don't match its config.json: tensors are missing, unknown or of another shape."
 	wholeModel      = "Use config.json and weights of the same checkpoint, unchanged; for a fine-tuned or converted model, save both again. A" +
 		" newer vLLM release may know a layout that this one doesn't."
+	engineDied = "vLLM's engine died without an error of its own, as a process does that is killed (SIGKILL): most likely by the kernel," +
+		" because the machine's memory (RAM, not the GPU's) was full."
 	moreRAM = "Use a machine with more RAM, for the weights pass through it when they are loaded, or leave out flags that keep weights or" +
 		" cache there."
 )
