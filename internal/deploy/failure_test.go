@@ -296,7 +296,8 @@ func TestUnreadableLogIsSaid(t *testing.T) {
 	r.clean(t)
 }
 
-// A server that is killed while it loads has no word on it in its log: the kernel, for want of memory, is the likely one.
+// A server that is killed while it loads has no word on it in its log. The engine knows that the kernel did it for want of
+// memory; of a process only the kernel's counters tell (kernel_test.go).
 func TestKilledWhileLoading(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
@@ -324,7 +325,10 @@ func TestKilledWhileLoading(t *testing.T) {
 		if errors.Is(failed, context.DeadlineExceeded) || failed.Phase != deploy.PhaseLoad {
 			t.Errorf("%s: %v", failed.Phase, failed)
 		}
-		contains(t, failed.Description(), "RAM, not the GPU's", "exit code 137", "more RAM")
+		contains(t, failed.Description(), "exit code 137")
+		if r.engine != nil {
+			contains(t, failed.Description(), "The kernel killed a part of vLLM", "RAM, not the GPU's", "more RAM")
+		}
 		r.clean(t)
 	})
 }

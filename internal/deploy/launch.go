@@ -23,6 +23,8 @@ type launch struct {
 	progress progress
 	// replaced is the server that [Replace] is to replace; it isn't taken for a leftover.
 	replaced Ref
+	// kills are the kernel's counters before the start.
+	kills Kills
 	// losses counts the lost connections that were borne, lost is when the last one was.
 	losses int
 	lost   time.Time
@@ -96,6 +98,7 @@ func (l *launch) bringUp(ctx context.Context, wanted server.Wanted) (Status, err
 	ref := adopted.Ref
 	if adopted.State == "" {
 		l.progress.report(PhaseStart, "starting the server")
+		l.kills = CountKills(phase, l.machine)
 		if ref, err = l.runtime.start(phase, wanted); err != nil {
 			return Status{}, l.undo(ctx, ref, failure{phase: PhaseStart, summary: "Server could not be started", err: err})
 		}
@@ -228,7 +231,7 @@ func (l *launch) describe(ctx context.Context, ref Ref, api *vllm.Client) (Statu
 	status.Port, status.Listen = ref.Port, ref.Listen
 	status.GPUs = l.facts.GPUs
 	status.VLLMVersion, status.ServedMaxModelLen = l.ask(ctx, api)
-	status.Warnings = l.warnings
+	status.Warnings, status.Kills = l.warnings, l.kills
 	return status, nil
 }
 

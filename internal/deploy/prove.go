@@ -116,9 +116,7 @@ func (l *launch) alive(ctx context.Context, ref Ref, phase Phase) *failure {
 		return nil
 	}
 	problem := &failure{phase: phase, summary: diedSummary(phase), err: errDied, detail: epitaph(status)}
-	if status.State != Gone && status.ExitCode == exitKilled {
-		problem.likely, problem.likelyWayOut = vllm.ExplainKilled()
-	}
+	problem.dead = status
 	return problem
 }
 

@@ -265,6 +265,7 @@ func Restart(ctx context.Context, machine Machine, ref Ref, request Request) (St
 		l.facts.GPUs = gpus
 	}
 	begun := time.Now()
+	l.kills = CountKills(ctx, machine)
 	running, _ := l.runtime.inspect(ctx, ref) // what can't be inspected may still be restarted
 	end := drain(ctx, machine, request.TLS, running, asServed)
 	l.progress.report(PhaseStop, end.plan())

@@ -20,6 +20,8 @@ type (
 	Ref = server.Ref
 	// Status is what was seen of a server.
 	Status = server.Status
+	// Kills are what the kernel tells of processes that it has killed because memory was full.
+	Kills = server.Kills
 	// GPU is one GPU of a machine.
 	GPU = server.GPU
 	// ContainerOptions say how a container is run.

@@ -31,13 +31,13 @@ type failure struct {
 	summary       string
 	detail        string
 	cause, wayOut string
-	// likely is a cause where nothing tells another.
-	likely, likelyWayOut string
-	err                  error
-	log                  []string
-	logErr               error
-	remains              string
-	stuck                bool // what remains may be a running server
+	dead          Status // the server, where it has died
+	err           error
+	log           []string
+	logErr        error
+	remains       string
+	stuck         bool  // what remains may be a running server
+	kills         Kills // after it
 	// seen is the last progress before the failure was dealt with; "" = the last of all.
 	seen string
 }
@@ -50,6 +50,7 @@ func (l *launch) undo(ctx context.Context, ref Ref, problem failure) *Error {
 	problem.seen = l.progress.last
 	if ref.ID != "" {
 		problem.log, problem.logErr = l.readLog(after, ref)
+		problem.kills = CountKills(after, l.machine)
 		if len(problem.log) == 0 && problem.logErr == nil {
 			problem.detail = joined(problem.detail, "Its log is empty.")
 		}
@@ -140,14 +141,16 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	if installing = installing && len(problem.log) == 0; installing {
 		problem.log = installation.Log
 	}
-	if diagnosis, ok := vllm.Diagnose(problem.log); ok && e.Cause == "" && !installing {
+	diagnosis, ok := vllm.Diagnose(problem.log)
+	if killed := problem.dead.ExitCode == exitKilled || problem.dead.OOMKilled; !ok && killed {
+		diagnosis, ok = vllm.Diagnosis{Kind: vllm.KindKilled}, true
+	}
+	if ok && e.Cause == "" && !installing {
+		diagnosis = ExplainDeath(diagnosis, problem.dead, l.kills, problem.kills)
 		e.Cause, e.WayOut = diagnosis.Cause, diagnosis.WayOut
 	}
 	if e.Cause == "" {
 		e.Cause, e.WayOut = explain(problem.err)
-	}
-	if e.Cause == "" && problem.likely != "" {
-		e.Cause, e.WayOut = problem.likely, problem.likelyWayOut
 	}
 	if ended := l.howItEnded(ctx, problem); interrupted && e.Cause == "" {
 		e.Cause = ended

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -24,16 +25,20 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// goodMachine is a session on a machine with Docker, and freePort a port that
-// nothing listens on.
+// freePort is a port that nothing listens on, and that the kernel gives to no
+// connection while a server is being replaced: those are from 32768 on.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, many = 20000, 10000
+	for range 100 {
+		port := first + mathrand.N(many)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // staged is a world with a session in it, and what to configure a server with.
@@ -103,7 +108,11 @@ func TestDeploymentPublic(t *testing.T) {
 	port := freePort(t)
 	open := onSession(t, session, values{"port": port, "exposure": "public"})
 	p := c.plan(deploymentType, object{}, open)
-	expect(t, p.Diagnostics, "WARNING: Routes stay open to everybody", "/metrics", "/invocations", "in the clear")
+	expect(t, p.Diagnostics, "WARNING: Routes stay open to everybody", "vLLM 0.33.0 asks", "/v1, /v2, /inference, /cohere only",
+		"/invocations", "/scale_elastic_ep", "/metrics", "in the clear")
+	old := with(inserted(open, "container", values{"image": "vllm/vllm-openai:v0.19.1"}), values{"env": values{"VLLM_SERVER_DEV_MODE": "1"}})
+	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "vLLM 0.19.1 asks for the API key below /v1 only",
+		"/inference/v1/generate", "/update_weights")
 	server, diags := c.apply(deploymentType, p)
 	expect(t, diags)
 	if got, want := text(t, server.state, "base_url"), fmt.Sprintf("http://127.0.0.1:%d/v1", port); got != want {

@@ -98,11 +98,41 @@ func explainContextAboveModel(message string) (cause, wayOut string) {
 	return cause, fmt.Sprintf("Set max_model_len to %d or less, or leave it out.", limit)
 }
 
-// ExplainKilled is about a server that was ended by SIGKILL and has left no other word.
-func ExplainKilled() (cause, wayOut string) {
-	return "The server was killed (SIGKILL), most likely by the kernel because the machine's memory (RAM, not the GPU's) was full.",
-		moreRAM
+// Kill is what is known about who killed a part of vLLM that died without a word.
+type Kill int
+
+// What may be known.
+const (
+	KilledUnknown  Kill = iota
+	KilledByKernel      // because the machine's memory was full
+	KilledPerhaps       // the kernel killed something for that reason, which may be it
+	KilledByOther       // the kernel killed nothing for that reason
+)
+
+// ExplainKilled says what killed a part of vLLM, with the kernel's own line about it where there is one.
+func ExplainKilled(by Kill, line string) (cause, wayOut string) {
+	const died, full = "A part of vLLM died without an error of its own", "because the machine's memory (RAM, not the GPU's) was full"
+	if line = clip(MaskSecrets(oneLine(line)), maxQuoted); line != "" {
+		line = " Its log says: " + line
+	}
+	switch by {
+	case KilledByKernel:
+		return "The kernel killed a part of vLLM " + full + "." + line, moreRAM
+	case KilledPerhaps:
+		return died + ", and meanwhile the kernel killed a process " + full + ": most likely this one." + line, moreRAM
+	case KilledByOther:
+		return died + ", and the kernel killed nothing for want of memory meanwhile: it crashed, or something else killed it.",
+			"Look for what ends or crashes processes on the machine (`dmesg`: segfault, Xid), and apply again."
+	case KilledUnknown:
+	}
+	return engineDied, "Look for \"Out of memory\" in the machine's kernel log (dmesg). " + moreRAM
 }
+
+// partPattern finds vLLM's processes in the kernel's "Killed process 123 (NAME)", which has 15 bytes of a name.
+var partPattern = regexp.MustCompile(`Killed process \d+ \((?:VLLM|vllm|python|pt_main_thread)`)
+
+// IsPartOf tells whether a line of the kernel's log is about a process of vLLM.
+func IsPartOf(line string) bool { return partPattern.MatchString(line) }
 
 var (
 	allocatePattern = regexp.MustCompile(`Tried to allocate ([\d.]+ [KMGT]iB)`)

@@ -455,7 +455,7 @@ var genericRules = []rule{
 	{
 		kind: KindKilled, rank: generic,
 		pattern: oneOf(`Failed core proc\(s\): \{[^}]*: -9\b`),
-		explain: func(string) (string, string) { return ExplainKilled() },
+		explain: func(string) (string, string) { return ExplainKilled(KilledUnknown, "") },
 	},
 	{
 		kind: KindHubRefused, rank: generic,
@@ -495,9 +495,7 @@ var genericRules = []rule{
 		kind: KindEngineDied, rank: silent,
 		pattern: oneOf(`Failed core proc\(s\): \{`, `died unexpectedly`, `exited unexpectedly`, `WorkerProc initialization failed`,
 			`EngineCore encountered a fatal error`),
-		cause: "vLLM's engine died without an error of its own, as a process does that is killed (SIGKILL): most likely by the kernel," +
-			" because the machine's memory (RAM, not the GPU's) was full.",
-		wayOut: "Look for \"Out of memory\" in the machine's kernel log (dmesg). " + moreRAM,
+		explain: func(string) (string, string) { return ExplainKilled(KilledUnknown, "") },
 	},
 }
 
@@ -514,6 +512,8 @@ const (
 	damagedWeights = "A weights file is damaged: it is cut off, or is not what its name says."
 	downloadAgain  = "Remove the file from the machine and download it again (a full disk or a broken connection cuts files off); in a cache" +
 		" of the hub, remove the model's whole folder."
+	engineDied = "vLLM's engine died without an error of its own, as a process does that is killed (SIGKILL): most likely by the kernel," +
+		" because the machine's memory (RAM, not the GPU's) was full."
 	moreRAM = "Use a machine with more RAM, for the weights pass through it when they are loaded, or leave out flags that keep weights or" +
 		" cache there."
 )

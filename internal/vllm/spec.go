@@ -15,7 +15,7 @@ const (
 	// DefaultPort is vLLM's own default port.
 	DefaultPort = 8000
 	// DefaultListen is where a server listens unless told otherwise: some of vLLM's routes stay open without a key
-	// (its security page lists them), so that nothing but the machine itself may reach them.
+	// (exposure.go), so that nothing but the machine itself may reach them.
 	DefaultListen = "127.0.0.1"
 	// DefaultGPUMemoryUtilization is always sent, because vLLM's own default has changed between releases.
 	DefaultGPUMemoryUtilization = 0.9

@@ -129,7 +129,7 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 		status.State = stateOf(state.Status)
 		status.ExitCode = state.ExitCode
 		status.Reason = state.Error
-		if state.OOMKilled {
+		if status.OOMKilled = state.OOMKilled; state.OOMKilled {
 			status.Reason = "the kernel killed it: out of memory (RAM, not GPU memory)"
 		}
 		if status.State == server.Unknown && status.Reason == "" {

@@ -96,6 +96,8 @@ type Status struct {
 	ExitCode int
 	// Reason is the runtime's own word on why the server isn't running, such as "out of memory"; often "".
 	Reason string
+	// OOMKilled is set where the runtime says that the kernel killed a process of the server because memory was full.
+	OOMKilled bool
 	// RestartCount is how often the runtime has started the server again by itself.
 	RestartCount int
 	// RestartLoop is set for a server that keeps dying soon after each start.
@@ -123,8 +125,23 @@ type Status struct {
 	LoadSeconds float64
 	// HeldBefore is the GPU memory in MiB that was in use before the start, by GPU; for processes only.
 	HeldBefore []int
+	// Kills are the kernel's counters from before the start, on the launch that proved it.
+	Kills Kills
 	// Warnings are things that didn't stop the launch and that the user should know.
 	Warnings []string
+}
+
+// Kills are what the kernel tells of processes that it has killed because memory was full. Counters begin with the boot; nil is
+// one that the machine doesn't show.
+type Kills struct {
+	// Own counts those of the container that the machine is itself (memory.events or memory.oom_control of its cgroup).
+	Own *int `json:",omitempty"`
+	// OwnOnly is set where Own counts all that concern the machine: with cgroup v2.
+	OwnOnly bool `json:",omitempty"`
+	// Kernel counts those of the kernel (oom_kill of /proc/vmstat), which may have other machines' too.
+	Kernel *int `json:",omitempty"`
+	// Line is the kernel's log line of the last one, "" where the log can't be read.
+	Line string `json:",omitempty"`
 }
 
 // Wanted is a server to be started.

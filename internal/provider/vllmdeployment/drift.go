@@ -28,12 +28,13 @@ type launched struct {
 	Environment map[string]string
 	APIKeyPrint string
 	HFPrint     string
+	Kills       deploy.Kills
 }
 
 func launchedFrom(s deploy.Status) launched {
 	return launched{
 		Image: s.Image, Digest: s.ImageDigest, Arguments: s.Arguments, Environment: s.Environment,
-		APIKeyPrint: s.APIKeyPrint, HFPrint: s.HFTokenPrint,
+		APIKeyPrint: s.APIKeyPrint, HFPrint: s.HFTokenPrint, Kills: s.Kills,
 	}
 }
 

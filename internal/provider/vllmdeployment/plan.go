@@ -52,7 +52,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	resp.Diagnostics.Append(plan.planReach(ctx, ssh, state, starts)...)
 	if starts {
-		plan.warnPublic(&resp.Diagnostics)
+		plan.warnPublic(ctx, state, &resp.Diagnostics)
 		plan.warnFlags(ctx, state, &resp.Diagnostics)
 	}
 	if plan.isPublic() && strings.HasSuffix(ssh.Host.ValueString(), vastDomain) {

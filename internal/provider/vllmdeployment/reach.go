@@ -28,9 +28,6 @@ const (
 	public  = "public"
 )
 
-// openRoutes are routes that vLLM answers without a key (its security page lists them).
-const openRoutes = "/metrics, /invocations, /tokenize, /detokenize, /score, /rerank, /pooling, /classify, /version and /health"
-
 // vastDomain is that of the proxies behind which Vast.ai's machines are.
 const vastDomain = ".vast.ai"
 
@@ -175,12 +172,14 @@ func (r *Resource) checkPublic(ctx context.Context, plan model, diags *diag.Diag
 const vastText = "Of a machine of Vast.ai only SSH is reachable from outside, so a public server could not be asked for anything." +
 	" Nothing %s started. Set exposure = \"private\" and go through SSH (tunnel_command), or rent a machine of another cloud."
 
-// warnPublic says what stays open on a public server.
-func (m model) warnPublic(diags *diag.Diagnostics) {
+// warnPublic says what stays open on a public server of the release that will run.
+func (m model) warnPublic(ctx context.Context, state model, diags *diag.Diagnostics) {
 	if !m.isPublic() {
 		return
 	}
-	text := fmt.Sprintf("vLLM asks for the API key below /v1 only. Anybody who reaches port %d can use %s without one.", m.port(), openRoutes)
+	spec, d := m.spec(ctx, secrets{})
+	diags.Append(d...)
+	text := vllm.Exposure(m.release(ctx, state), spec.Env[vllm.EnvDevelopment] == "1")
 	if m.TLS.IsNull() {
 		text += " And without tls the key travels in the clear."
 	}

@@ -209,7 +209,8 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	r.seen(ctx, ref.Owner)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	status, err := r.inspect(limited, &state, ref, &resp.Diagnostics)
+	was, launched := readLaunched(ctx, req.Private)
+	status, err := r.inspect(limited, &state, ref, was.Kills, &resp.Diagnostics)
 	if err != nil {
 		if r.machineGone(ctx, state, &resp.Diagnostics) {
 			resp.State.RemoveResource(ctx)
@@ -226,15 +227,17 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	}
 	state.setInspected(status)
 	resp.Diagnostics.Append(state.setServer(ctx, status.Ref)...)
-	if was, ok := readLaunched(ctx, req.Private); ok {
+	if launched {
 		resp.Diagnostics.Append(state.showDrift(ctx, was, status)...)
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 }
 
 // inspect looks at the server, and at what has taken its place where its own id is
-// gone. Of one that doesn't run it tells why.
-func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, diags *diag.Diagnostics) (deploy.Status, error) {
+// gone. Of one that doesn't run it tells why, by its log and by what the kernel has killed since before its start.
+func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, before deploy.Kills,
+	diags *diag.Diagnostics,
+) (deploy.Status, error) {
 	machine, err := r.connectOnce(ctx, state)
 	if err != nil {
 		return deploy.Status{}, err
@@ -260,6 +263,7 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, di
 	if log, err := deploy.LogTail(ctx, machine, status.Ref, logLines); err != nil {
 		text += " Its log could not be read: " + err.Error() + "."
 	} else if diagnosis, ok := diagnose(log); ok {
+		diagnosis = deploy.ExplainDeath(diagnosis, status, before, deploy.CountKills(ctx, machine))
 		text += " " + diagnosis.Cause + " " + diagnosis.WayOut
 	}
 	diags.AddWarning("Server is not running", text+" The next apply starts it again.")

@@ -1,0 +1,84 @@
+package vllm
+
+import (
+	"fmt"
+	"strings"
+)
+
+// What a route lets anybody do who reaches it.
+const (
+	letsUse    = "have the model work"
+	letsChange = "rescale the server"
+	letsRead   = "read"
+	letsRule   = "put it to sleep, pause it or give it other weights"
+)
+
+// openRoutes are the routes that vLLM answers without its API key, in the releases from since (recorded or not) up to, and
+// without, until. They are those of http.json of each recorded release, and its routes that no guarded prefix covers; those of
+// pooling models are from vLLM's sources (entrypoints/pooling), and /pooling from runs/embedding.http.json.
+var openRoutes = []struct{ lets, path, since, until string }{
+	{lets: letsUse, path: "/invocations"},
+	{lets: letsUse, path: "/inference/v1/generate", until: "0.32.0"},
+	{lets: letsUse, path: "/generative_scoring", since: "0.32.0"},
+	{lets: letsUse, path: "/tokenize"},
+	{lets: letsUse, path: "/detokenize"},
+	{lets: letsUse, path: "/pooling"},
+	{lets: letsUse, path: "/score"},
+	{lets: letsUse, path: "/rerank"},
+	{lets: letsUse, path: "/classify"},
+	{lets: letsChange, path: "/scale_elastic_ep"},
+	{lets: letsRead, path: "/metrics"},
+	{lets: letsRead, path: "/load"},
+	{lets: letsRead, path: "/version"},
+	{lets: letsRead, path: "/health"},
+	{lets: letsRead, path: "/ping"},
+	{lets: letsRead, path: "/docs"},
+	{lets: letsRead, path: "/openapi.json"},
+	{lets: letsRead, path: "/is_scaling_elastic_ep"},
+	{lets: letsRead, path: "/kv_event_sources", since: "0.32.0"},
+}
+
+// developmentRoutes are there where VLLM_SERVER_DEV_MODE=1 asks for them (runs/dev-mode.http.json), without a key too.
+var developmentRoutes = []string{
+	"/sleep", "/wake_up", "/pause", "/resume", "/update_weights", "/collective_rpc", "/reset_prefix_cache", "/server_info",
+}
+
+// EnvDevelopment is the variable that opens developmentRoutes.
+const EnvDevelopment = "VLLM_SERVER_DEV_MODE"
+
+// guarded are the prefixes below which a release asks for the key: 0.19.1 was recorded to let /inference be, 0.32.0 guards it
+// (entrypoints/serve/middleware/authenticate.py). Of a release that isn't known the least is assumed.
+func guarded(release string) []string {
+	if compareReleases(release, "0.32.0") < 0 {
+		return []string{"/v1"}
+	}
+	return []string{"/v1", "/v2", "/inference", "/cohere"}
+}
+
+// open are the routes that let anybody do something, with a release's key or without; "" is any release.
+func open(release, lets string) []string {
+	var paths []string
+	for _, route := range openRoutes {
+		since := route.since == "" || release == "" || compareReleases(release, route.since) >= 0
+		until := route.until == "" || compareReleases(release, route.until) < 0
+		if route.lets == lets && since && until {
+			paths = append(paths, route.path)
+		}
+	}
+	return paths
+}
+
+// Exposure says in two sentences what anybody can do without the API key who reaches a server of a release ("" for one that
+// isn't known). With development, the routes of EnvDevelopment are among it.
+func Exposure(release string, development bool) string {
+	lets := []string{}
+	for _, what := range []string{letsUse, letsChange} {
+		lets = append(lets, fmt.Sprintf("%s (%s)", what, strings.Join(open(release, what), ", ")))
+	}
+	if development {
+		lets = append(lets, fmt.Sprintf("%s (%s: %s is set)", letsRule, strings.Join(developmentRoutes, ", "), EnvDevelopment))
+	}
+	return fmt.Sprintf("%s asks for the API key below %s only. Without it anybody who reaches the port can %s, and %s %s.",
+		strings.TrimSpace("vLLM "+release), strings.Join(guarded(release), ", "), strings.Join(lets, ", "), letsRead,
+		strings.Join(open(release, letsRead), ", "))
+}
