@@ -10,7 +10,7 @@
 #                                 seconds, TERM to the server alone, which lets its requests end
 #
 # In DIR: identity (PID STARTTIME of the supervisor), boot (when these were given), state, exit (CODE BEGAN ENDED),
-# restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json.
+# restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock.
 set -u
 umask 077
 
@@ -82,6 +82,14 @@ write() {
 	printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"
 }
 
+# take_lock DIR waits until no start is under way there, and keeps others waiting. A start that was cut off holds it, through
+# what it has left running, until that has an identity by which it can be ended.
+take_lock() {
+	(: >>"$1/lock") 2>/dev/null || return 0 # a full disk doesn't keep a server from being ended
+	exec 9>"$1/lock"
+	if command -v flock >/dev/null; then flock 9; fi
+}
+
 start_server() {
 	dir=$1
 	shift
@@ -97,6 +105,7 @@ start_server() {
 	unset line value complete
 	# Programs that vLLM starts are looked up beside it first.
 	case $1 in */bin/*) PATH=${1%/*}:$PATH; export PATH ;; esac
+	take_lock "$dir"
 	rm -f "$dir/identity" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
 	setsid sh "$dir/launcher.sh" supervise "$dir" "$@" </dev/null >>"$dir/log" 2>&1 &
 	tries=0
@@ -126,6 +135,7 @@ supervise() {
 	write "$dir/boot" "$(this_boot)"
 	read_stat $$
 	write "$dir/identity" "$$ $start" || exit 1 # removed meanwhile: nobody would find this server
+	exec 9>&-
 	while :; do
 		write "$dir/state" running
 		began=$(date +%s)
@@ -207,6 +217,9 @@ until_gone() {
 }
 
 stop() {
+	[ -d "$1" ] || return 0
+	take_lock "$1"
+	exec 9>&-
 	[ -s "$1/identity" ] || return 0
 	is_of_this_boot "$1" || return 0 # its number may be another session's by now
 	read -r pid born <"$1/identity"
