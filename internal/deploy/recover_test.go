@@ -251,9 +251,15 @@ func TestRestart(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
 		t.Helper()
 		first := launch(t, r, request())
-		again, err := deploy.Restart(within(t, limit), r, first.Ref, request())
+		seen, wanted := &events{}, request()
+		wanted.Progress = seen.add
+		again, err := deploy.Restart(within(t, limit), r, first.Ref, wanted)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, describe(err))
+		}
+		_, loading, _ := strings.Cut(seen.text(), "waiting for the model to load")
+		if at := strings.Index(loading, vllm.PhaseImporting); at > 0 && strings.Contains(loading[:at], vllm.PhaseReady) {
+			t.Errorf("the restart is told to be at its end before it begins:\n%s", loading)
 		}
 		if again.SpecHash != first.SpecHash || again.State != deploy.Running || !again.RestartsItself {
 			t.Errorf("restarted: %+v", again)

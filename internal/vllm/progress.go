@@ -6,6 +6,7 @@ import "regexp"
 const (
 	PhaseImporting   = "importing vLLM"
 	PhaseStarting    = "starting vLLM"
+	PhaseFetching    = "downloading or loading weights" // of a name that may be a folder's or the hub's
 	PhaseDownloading = "downloading weights"
 	PhaseLoading     = "loading weights"
 	PhaseLoaded      = "weights loaded"
@@ -31,10 +32,12 @@ var phases = []struct {
 	{PhaseCompiling, oneOf(`torch\.compile t(?:ook|akes)`, `Dynamo bytecode`, `Compiling a graph`, `Start compiling`,
 		`Directly load the compiled graph`, `Using cache directory: .*torch_compile`)},
 	{PhaseLoaded, oneOf(`Model loading took`, `Loading weights took`, `Loading model weights took`)},
-	{PhaseLoading, oneOf(`Starting to load model [~./]`, `Starting to load model [^/\s]+$`, `Loading \w+ checkpoint shards:\s*(\d{1,3})%`, `Loading \w+ using [\w ]+:\s*(\d{1,3})%`,
+	{PhaseLoading, oneOf(`Starting to load model [~./]`, `Starting to load model [^/\s]+$`, `Starting to load model [^/\s]+/[^/\s]+/`, `Loading \w+ checkpoint shards:\s*(\d{1,3})%`, `Loading \w+ using [\w ]+:\s*(\d{1,3})%`,
 		`Time spent downloading weights`)},
-	{PhaseDownloading, oneOf(`Starting to load model`, `Using model weights format`, `Fetching \d+ files:\s*(\d{1,3})%`,
+	{PhaseDownloading, oneOf(`Fetching \d+ files:\s*(\d{1,3})%`,
 		`Downloading[^:]*:\s*(\d{1,3})%`, `\.safetensors:\s*(\d{1,3})%`, `\.gguf:\s*(\d{1,3})%`, `\.bin:\s*(\d{1,3})%`)},
+	// A model of the hub may be in the machine's cache, and one with a single slash may be a folder.
+	{PhaseFetching, oneOf(`Starting to load model`, `Using model weights format`)},
 	{PhaseStarting, oneOf(`vLLM API server version`, `non-default args`, `Initializing a V\d LLM engine`)},
 	{PhaseImporting, oneOf(`^` + regexp.QuoteMeta(StartLine))},
 }

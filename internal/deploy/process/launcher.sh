@@ -127,6 +127,11 @@ bound() {
 	done
 }
 
+# announce DIR PROGRAM ends what a log has of earlier starts: nothing above this line is of the one to come.
+announce() {
+	[ ! -s "$1/log" ] || echo "[launcher] starting $2"
+}
+
 supervise() {
 	dir=$1
 	shift
@@ -134,6 +139,7 @@ supervise() {
 	trap 'stopping=yes; [ -z "$child" ] || kill -s TERM "$child" 2>/dev/null' TERM
 	write "$dir/boot" "$(this_boot)"
 	read_stat $$
+	announce "$dir" "$1" # first: who sees the identity reads the log
 	write "$dir/identity" "$$ $start" || exit 1 # removed meanwhile: nobody would find this server
 	exec 9>&-
 	while :; do
@@ -141,8 +147,6 @@ supervise() {
 		began=$(date +%s)
 		# As much as a container's log may take; a server writes a line for each request. In a shell of its own, whose end is not news.
 		(bound "$dir/log" 134217728 60 &)
-		# Nothing above this line of the log is of this start.
-		[ ! -s "$dir/log" ] || echo "[launcher] starting $1"
 		"$@" &
 		child=$!
 		# A trapped signal interrupts wait, which has to be told from the server's end.
@@ -167,6 +171,7 @@ supervise() {
 		[ -z "$stopping" ] || exit "$code"
 		pause=$((pause * 2))
 		[ "$pause" -le 60 ] || pause=60
+		announce "$dir" "$1"
 	done
 }
 

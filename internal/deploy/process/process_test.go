@@ -19,6 +19,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -418,6 +419,9 @@ func TestSetAsideAndRestore(t *testing.T) {
 	out := filepath.Join(h.base, "program.out")
 	want := "planted-key|line one\nline 'two' $(x)\n|an $argument\n"
 	eventually(t, "the first start", func() bool { return read(t, out) == want })
+	if err := os.WriteFile(filepath.Join(ref.Directory, "log"), []byte("INFO:     Application startup complete.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	aside, err := h.SetAside(within(t), ref, server.Stop{})
 	if err != nil || !aside.WasRunning || aside.APIKey != "planted-key" {
 		t.Fatalf("aside %+v, %v", aside, err)
@@ -428,6 +432,10 @@ func TestSetAsideAndRestore(t *testing.T) {
 	restored, err := aside.Restore(within(t))
 	if err != nil || restored.ID == ref.ID {
 		t.Fatalf("restored as %s, %v", restored.ID, err)
+	}
+	log, err := h.Log(within(t), restored, 10) // at once: progress is read from it
+	if err != nil || vllm.Progress(log) != vllm.PhaseImporting {
+		t.Errorf("the second start begins at %q, %v: %q", vllm.Progress(log), err, log)
 	}
 	eventually(t, "the second start", func() bool { return read(t, out) == want })
 	// Once more, as after an answer that was lost: the one that runs makes room first.
@@ -445,6 +453,42 @@ func TestSetAsideAndRestore(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// While a server drains, nobody but the server itself is signaled; what is left after that is ended.
+func TestStopDrains(t *testing.T) {
+	t.Parallel()
+	const program = `worker() { trap 'echo cut >>"$0.out"; exit' TERM; echo up >>"$0.out"; while :; do sleep 0.05; done; }
+worker & worker=$!
+told=0
+trap 'told=$((told + 1)); sleep 0.5; [ "$told" -lt "$ENDS" ] || { echo drained >>"$0.out"; kill -s KILL $worker; exit 0; }' TERM
+while :; do sleep 0.05; done`
+	for name, test := range map[string]struct {
+		ends  string
+		drain time.Duration
+		want  string
+	}{
+		"let end":        {"1", time.Minute, "up\ndrained\n"},
+		"takes too long": {"2", time.Second, "up\ncut\n"},
+		"not at all":     {"1", 0, "up\ncut\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, ref := start(t, program, map[string]string{"ENDS": test.ends})
+			out := filepath.Join(h.base, "program.out")
+			eventually(t, "the worker", func() bool { return read(t, out) == "up\n" })
+			begun := time.Now()
+			if err := h.Stop(within(t), ref, server.Stop{Drain: test.drain}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took > 15*time.Second {
+				t.Errorf("stopped after %s", took)
+			}
+			if got := read(t, out); !strings.HasPrefix(got, test.want) {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
 }
 
 func read(t *testing.T, path string) string {
