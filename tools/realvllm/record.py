@@ -225,6 +225,9 @@ class Server:
         if self.process.poll() is None:
             self.stop()
         self.watch.join()
+        began = time.monotonic()
+        while self.members("") and time.monotonic() < began + 10:  # the resource tracker removes shared memory
+            time.sleep(0.1)
         for pid in self.members(""):  # what a killed server leaves
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
