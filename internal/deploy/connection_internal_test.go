@@ -24,7 +24,7 @@ func (b broken) Run(ctx context.Context, _ host.Command) (host.Result, error) {
 	return host.Result{ExitCode: -1}, ctx.Err()
 }
 
-// A driver that hangs costs one look at it half a minute, and is told as one that doesn't work.
+// A driver that hangs is reported after half a minute, as one that doesn't work.
 func TestDriverThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

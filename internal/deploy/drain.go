@@ -28,7 +28,8 @@ func (r Request) Drain() time.Duration {
 	return *r.DrainTimeout
 }
 
-// drainSeconds is what the server is told: nothing where its release doesn't know the flag, for which it would not start.
+// drainSeconds is the server's --shutdown-timeout: 0, which leaves it out, where its release doesn't know the flag and would
+// not start.
 // Of a release that can't be told, such as an image of one's own, whoever asks for draining is believed.
 func (l *launch) drainSeconds() int {
 	limit := l.request.Drain()

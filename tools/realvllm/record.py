@@ -224,7 +224,6 @@ class Server:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.stop()
-        self.watch.join()
         began = time.monotonic()
         while self.members("") and time.monotonic() < began + 10:  # the resource tracker removes shared memory
             time.sleep(0.1)
@@ -232,6 +231,7 @@ class Server:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        self.watch.join()
         os.makedirs(os.path.dirname(os.path.join(OUT, self.name)), exist_ok=True)
         with open(os.path.join(OUT, self.name + ".log"), "w", errors="surrogateescape", newline="") as file:
             file.write(recorded(self.text(), self.port))

@@ -61,7 +61,7 @@ func (e *Engine) settings(options Options, wanted server.Wanted) (*container.Con
 		// Bounded, and readable through the API whatever the engine's default is.
 		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "64m", "max-file": "2"}},
 		Resources: container.Resources{DeviceRequests: deviceRequests(choice, e.facts.GPUs)},
-		// A namespace of its own ends with the container, and with it what a killed server leaves in /dev/shm: in the
+		// A private namespace ends with the container, and with it what a killed server leaves in /dev/shm: in the
 		// machine's, a real vLLM left up to 250 MB each time.
 		IpcMode: container.IPCModePrivate,
 		ShmSize: cmp.Or(options.ShmSize, DefaultShmSize),

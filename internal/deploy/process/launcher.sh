@@ -106,6 +106,11 @@ start_server() {
 	# Programs that vLLM starts are looked up beside it first.
 	case $1 in */bin/*) PATH=${1%/*}:$PATH; export PATH ;; esac
 	take_lock "$dir"
+	# Of two starts, such as one that was cut off and its repetition, the first to get here is the one.
+	if [ -s "$dir/identity" ] && is_of_this_boot "$dir"; then
+		read -r pid born <"$dir/identity"
+		if is_alive "$pid" "$born"; then echo "$pid $born"; return 0; fi
+	fi
 	rm -f "$dir/identity" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
 	setsid sh "$dir/launcher.sh" supervise "$dir" "$@" </dev/null >>"$dir/log" 2>&1 &
 	tries=0

@@ -123,7 +123,7 @@ func processAttribute() schema.SingleNestedAttribute {
 			"version": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
 				MarkdownDescription: "vLLM's release, such as `0.33.0`. Default: what the machine has, else the newest that the machine's" +
-					" driver and GPUs run; `vllm_version` says which. An older release is installed with packages of its own day.",
+					" driver and GPUs run; `vllm_version` says which. An older release is installed with the packages of its day.",
 			},
 			"install": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.OneOf("missing", "never")},

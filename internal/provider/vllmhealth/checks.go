@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -159,8 +160,11 @@ func (p patient) runtime(ctx context.Context, route *reach.Route) (finding, erro
 	facts := map[string]string{"state": string(seen.State), "restarts": strconv.Itoa(seen.RestartCount)}
 	if seen.State != deploy.Running {
 		facts["exit_code"] = strconv.Itoa(seen.ExitCode)
-		return finding{facts: facts}, fmt.Errorf("the %s's status is %s, its exit code %d. %s",
-			p.server.Runtime, seen.State, seen.ExitCode, seen.Reason)
+		text := fmt.Sprintf("the %s's status is %s", p.server.Runtime, seen.State)
+		if seen.ExitCode != 0 { // vLLM ends with 0 when its engine has died
+			text += fmt.Sprintf(", its exit code %d", seen.ExitCode)
+		}
+		return finding{facts: facts}, errors.New(strings.TrimSpace(text + ". " + seen.Reason))
 	}
 	if seen.RestartLoop {
 		return finding{facts: facts}, fmt.Errorf("the %s keeps dying: it has been restarted %d times", p.server.Runtime, seen.RestartCount)
