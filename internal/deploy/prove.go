@@ -145,6 +145,9 @@ func epitaph(status Status) string {
 	if status.State == Gone {
 		return "The server was removed by somebody else."
 	}
+	if status.State == Orphaned {
+		return "The supervisor of its process was killed."
+	}
 	text, code := "The server ended", " with exit code %d"
 	if status.RestartCount > 0 {
 		text, code = fmt.Sprintf("The server died and was started again %d times", status.RestartCount), "; its last exit code was %d"

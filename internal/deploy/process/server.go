@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -131,7 +130,7 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (
 		return server.Aside{}, err
 	}
 	seen := parseStatus(output)
-	aside := server.Aside{Ref: ref, WasRunning: seen.state == "running" && seen.id == ref.ID, Arguments: seen.record.Arguments}
+	aside := server.Aside{Ref: ref, WasRunning: (seen.state == "running" || seen.state == "orphaned") && seen.id == ref.ID, Arguments: seen.record.Arguments}
 	var environment map[string]string
 	if aside.WasRunning {
 		if environment, err = h.environment(ctx, ref, seen.record.Names); err != nil {
@@ -158,21 +157,17 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (
 // environment reads a running server's variables from the kernel, which shows them to its own user only.
 func (h *Host) environment(ctx context.Context, ref server.Ref, names []string) (map[string]string, error) {
 	op := "read the environment of the server " + ref.Name
-	pid, _, _ := strings.Cut(ref.ID, "-")
-	result, err := h.machine.Run(ctx, host.Command{Args: []string{"cat", "/proc/" + pid + "/environ"}})
-	if err == nil && result.ExitCode != 0 {
-		err = fmt.Errorf("exit status %d", result.ExitCode)
-	}
+	output, err := h.run(ctx, op, launcherScript, "environment", ref.Directory)
 	if err != nil {
-		return nil, &Error{Op: op, Err: err}
+		return nil, err
 	}
 	environment := map[string]string{}
-	for entry := range strings.SplitSeq(result.Stdout, "\x00") {
+	for entry := range strings.SplitSeq(output, "\x00") {
 		if name, value, ok := strings.Cut(entry, "="); ok && slices.Contains(names, name) {
 			environment[name] = value
 		}
 	}
-	if missing := len(names) - len(environment); missing > 0 || result.Truncated {
+	if missing := len(names) - len(environment); missing > 0 {
 		return nil, &Error{Op: op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
 			strings.Join(missingNames(names, environment), ", "))}
 	}

@@ -256,6 +256,10 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 			" the server alone.")
 		return status, nil
 	}
+	if status.State == deploy.Orphaned {
+		diags.AddWarning("Server has lost its supervisor", text+" The next apply restarts it.")
+		return status, nil
+	}
 	diagnose := vllm.Diagnose
 	if status.RestartLoop {
 		diagnose = vllm.DiagnoseLoop
