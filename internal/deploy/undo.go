@@ -38,6 +38,7 @@ type failure struct {
 	remains       string
 	stuck         bool  // what remains may be a running server
 	kills         Kills // after it
+	ofMachine     bool
 	// seen is the last progress before the failure was dealt with; "" = the last of all.
 	seen string
 }
@@ -130,7 +131,7 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	mask := func(text string) string { return vllm.MaskSecrets(text, secrets...) }
 	e := &Error{
 		Phase: problem.phase, Summary: problem.summary, Detail: problem.detail,
-		Cause: problem.cause, WayOut: problem.wayOut, Remains: problem.remains,
+		Cause: problem.cause, WayOut: problem.wayOut, Remains: problem.remains, OfMachine: problem.ofMachine,
 		LogErr: masked(problem.logErr, secrets), Err: masked(problem.err, secrets),
 	}
 	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(problem.err, context.Canceled)
@@ -148,6 +149,7 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	if ok && e.Cause == "" && !installing {
 		diagnosis = ExplainDeath(diagnosis, problem.dead, l.kills, problem.kills)
 		e.Cause, e.WayOut = diagnosis.Cause, diagnosis.WayOut
+		e.OfMachine = diagnosis.Kind.OfMachine()
 	}
 	if e.Cause == "" {
 		e.Cause, e.WayOut = explain(problem.err)

@@ -80,26 +80,32 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 	machine, err := r.connect(ctx, &plan)
 	if err != nil {
-		resp.Diagnostics.Append(plan.stillRented(diagnostic.Error("Could not log in to the machine", err)))
+		resp.Diagnostics.Append(plan.stillRented("Could not log in to the machine", err))
 		return
 	}
 	defer closeMachine(machine)
 	status, err := r.launch(ctx, machine, request)
 	if err != nil {
-		resp.Diagnostics.Append(plan.stillRented(diagnostic.Error("Server could not be started", err)))
+		resp.Diagnostics.Append(plan.stillRented("Server could not be started", err))
 		return
 	}
 	r.finish(ctx, &plan, status, resp.Private, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 }
 
-// stillRented adds to why there is no server what its machine goes on costing.
-func (m model) stillRented(d diag.Diagnostic) diag.Diagnostic {
-	if m.SessionID.ValueString() == "" {
+// stillRented is the error of a server that doesn't run, with what its rented machine goes on costing, and how to get another
+// machine where that is what helps. The shopper never tells a session's offer; the session's state does.
+func (m model) stillRented(summary string, err error) diag.Diagnostic {
+	d, id := diagnostic.Error(summary, err), m.SessionID.ValueString()
+	if id == "" {
 		return d
 	}
-	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and goes on costing money: apply again,"+
-		" or destroy it.", d.Detail(), m.SessionID.ValueString()))
+	advice := "apply again, or destroy it."
+	if e, ok := deploy.AsError(err); ok && e.OfMachine {
+		advice = "the fault is the machine's. To rent another one, add the session's offer_id to exclude_offers in its requirements" +
+			" and apply again."
+	}
+	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and goes on costing money: %s", d.Detail(), id, advice))
 }
 
 // closeMachine ends a login that everything has been done over.
