@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -60,7 +61,9 @@ func (l *launch) preflight(ctx context.Context) error {
 	for _, finding := range findings {
 		if finding.Severity == Warning {
 			l.progress.report(PhasePreflight, finding.String())
-			l.warnings = append(l.warnings, vllm.MaskSecrets(finding.String(), l.request.secrets()...))
+			if slices.Contains(lasting, finding.Code) {
+				l.warnings = append(l.warnings, vllm.MaskSecrets(finding.String(), l.request.secrets()...))
+			}
 		}
 	}
 	if blocks(findings) {

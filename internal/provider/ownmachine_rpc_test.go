@@ -210,8 +210,8 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 		if err := syscall.Kill(end.alone*supervisor, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		seen, diags := c.read(deploymentType, server)
-		expect(t, diags, end.warning)
+		seen, more := c.read(deploymentType, server)
+		expect(t, more, end.warning)
 		if seen.state.IsNull() {
 			t.Fatal("a server that died left state")
 		}

@@ -111,7 +111,8 @@ var ptxPattern = oneOf(`cudaErrorUnsupportedPtxVersion`, `PTX was compiled with 
 func explainDriver(message string) (cause, wayOut string) {
 	cause = "The machine's NVIDIA driver is older than vLLM needs"
 	if ptxPattern.find(message) != nil {
-		// A host whose offer claimed CUDA 12.9 had 12.8; the first completion ended the engine (cloud-gpu-shopper, LIVE_BUG_LOG.md, BUG-004).
+		// A host whose offer claimed CUDA 12.9 had 12.8; the first completion ended the engine (cloud-gpu-shopper,
+		// LIVE_BUG_LOG.md, BUG-004).
 		cause = "The machine's NVIDIA driver can't compile vLLM's GPU code: it is older than that code's CUDA version, whatever the offer says"
 	}
 	newest, _ := NewestRelease(func(Release) bool { return true })

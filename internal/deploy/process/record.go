@@ -169,8 +169,8 @@ func (o observed) status(ref server.Ref) server.Status {
 		SpecHash: o.record.Hash, APIKeyPrint: o.record.APIKeyPrint, HFTokenPrint: o.record.HFTokenPrint,
 		RestartsItself: o.settled, HeldBefore: o.record.HeldBefore, State: server.Unknown,
 	}
-	switch state := server.State(o.state); state {
-	case server.Running, server.Restarting, server.Orphaned, server.Exited, server.Gone:
+	known := []server.State{server.Running, server.Restarting, server.Orphaned, server.Exited, server.Gone}
+	if state := server.State(o.state); slices.Contains(known, state) {
 		s.State = state
 	}
 	return s

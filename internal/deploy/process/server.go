@@ -130,7 +130,8 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (
 		return server.Aside{}, err
 	}
 	seen := parseStatus(output)
-	aside := server.Aside{Ref: ref, WasRunning: (seen.state == "running" || seen.state == "orphaned") && seen.id == ref.ID, Arguments: seen.record.Arguments}
+	runs := seen.state == "running" || seen.state == "orphaned"
+	aside := server.Aside{Ref: ref, WasRunning: runs && seen.id == ref.ID, Arguments: seen.record.Arguments}
 	var environment map[string]string
 	if aside.WasRunning {
 		if environment, err = h.environment(ctx, ref, seen.record.Names); err != nil {

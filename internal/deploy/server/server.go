@@ -46,7 +46,7 @@ const (
 	Restarting State = "restarting"
 	// Orphaned is a process that still runs although its supervisor was killed: nothing would start it again.
 	Orphaned State = "orphaned"
-	Exited     State = "exited"
+	Exited   State = "exited"
 	// Gone is a server that its runtime knows nothing of.
 	Gone State = "gone"
 	// Unknown is a state word that this version doesn't know.

@@ -57,7 +57,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	if plan.isPublic() && strings.HasSuffix(ssh.Host.ValueString(), vastDomain) {
 		// No error: a destroy plans first, and would keep the machine. The apply refuses it.
-		resp.Diagnostics.AddAttributeWarning(exposurePath, "Only SSH is reachable", fmt.Sprintf(vastText, "will be"))
+		resp.Diagnostics.AddAttributeWarning(exposurePath, plan.about("Only SSH is reachable"), fmt.Sprintf(vastText, "will be"))
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
