@@ -169,10 +169,11 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	if !ok {
 		return vllm.MemoryNeed{}, false
 	}
+	cache, _ := spec.Extra("--kv-cache-dtype")
 	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
 		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
 		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
-		KVCacheDType: s.flag("--kv-cache-dtype"),
+		KVCacheDType: cache,
 	})
 	return need, err == nil && need.WeightsGiB > 0
 }
@@ -181,20 +182,6 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 func (s *survey) offloads() bool {
 	return s.hasFlag("--enable-expert-parallel") ||
 		slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool { return strings.Contains(arg, "offload") })
-}
-
-// flag is the value of one of the user's own flags, "" when it isn't given.
-func (s *survey) flag(name string) string {
-	args := s.request.Spec.ExtraArgs
-	for i, arg := range args {
-		if value, ok := strings.CutPrefix(arg, name+"="); ok {
-			return value
-		}
-		if arg == name && i+1 < len(args) {
-			return args[i+1]
-		}
-	}
-	return ""
 }
 
 // utilization is the share of a GPU that vLLM takes.
