@@ -84,7 +84,6 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"patience", sessionType, with(goodSession, values{"ssh_timeout_minutes": 31}), []string{"between 1 and 30"}},
 		{"disk", sessionType, with(goodSession, values{"disk_gb": -5}), []string{"between 1 and 16384"}},
 		{"empty command", sessionType, with(goodSession, values{"on_start_cmd": ""}), []string{"must not be empty"}},
-		{"storage", sessionType, with(goodSession, values{"storage_policy": "keep"}), []string{`"destroy" "preserve"`}},
 		{"timeout", sessionType, with(goodSession, values{"timeouts": values{"create": "soon"}}), []string{"timeouts", "soon"}},
 		{"no time", sessionType, with(goodSession, values{"timeouts": values{"delete": "0s"}}), []string{"timeouts.delete", "less than a second"}},
 		{"less than no time", sessionType, with(goodSession, values{"timeouts": values{"create": "-45m"}}), []string{"timeouts.create", "-45m"}},
@@ -92,6 +91,10 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"memory", sessionType, needs("min_vram_gb", 4096), []string{"between 1 and 1024"}},
 		{"free", sessionType, needs("max_price_per_hour", 0), []string{"at least 0.0001"}},
 		{"reliability", sessionType, needs("min_reliability", 99.5), []string{"between 0.000000 and 1.000000"}},
+		{"cloud", sessionType, needs("clouds", []any{"aws", unknown}), []string{`"vastai" "tensordock" "bluelobster"`, "aws"}},
+		{"cloud of offers", offersType, values{"clouds": []any{"aws"}}, []string{`"vastai" "tensordock" "bluelobster"`}},
+		{"cloud of sessions", sessionsType, values{"clouds": []any{"aws"}}, []string{`"vastai" "tensordock" "bluelobster"`}},
+		{"status of sessions", sessionsType, values{"statuses": []any{"runing"}}, []string{`"running"`, "runing"}},
 		{"no types", sessionType, needs("gpu_types", []any{}), []string{"at least 1"}},
 		{"an empty type", sessionType, needs("gpu_types", []any{""}), []string{"must not be empty"}},
 
@@ -231,8 +234,8 @@ func TestInputWarnings(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)
 	session := func(needs any) values { return values{"name": "x", "requirements": needs} }
-	expect(t, c.validate(sessionType, session(values{"clouds": []any{"aws", unknown}})), "WARNING: Requirements that nothing may meet: x",
-		`"aws"`, "vastai, tensordock, bluelobster", "nothing is rented")
+	expect(t, c.validate(sessionType, session(values{"clouds": []any{"tensordock"}, "min_cuda_version": 12.8})),
+		"WARNING: Requirements that nothing may meet: x", "only vastai", "nothing is rented")
 	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements ask for nothing: x", "misspelt")
 	expect(t, c.validate(sessionType, session(values{"min_vram_gb": unknown})))
 	for name, wrong := range map[string]any{"port": 70000, "dtype": "int3", "max_model_len": 0, "model": "", "pipeline_parallel_size": -1} {

@@ -33,8 +33,7 @@ func TestAccSeeing(t *testing.T) {
 			  session_id = shopper_gpu_session.test.id
 			}
 			data "shopper_costs" "consumer" {
-			  consumer_id = "terraform"
-			  depends_on  = [shopper_gpu_session.test]
+			  depends_on = [shopper_gpu_session.test]
 			}
 			data "shopper_templates" "all" {}
 			data "shopper_service" "this" {}

@@ -137,8 +137,8 @@ type Order struct {
 	// Hours are 1 to shopper.MaxReservationHours.
 	Hours int
 	// The rest is passed on to the service as it is.
-	WorkloadType, TemplateHashID, OnStartCmd, StoragePolicy string
-	DiskGB, SSHTimeoutMinutes                               int
+	WorkloadType, TemplateHashID, OnStartCmd string
+	DiskGB, SSHTimeoutMinutes                int
 	// ReplaceConflicting releases active sessions of this name that are not proved
 	// to be leftovers of our own; otherwise they are a *ConflictError.
 	ReplaceConflicting bool

@@ -198,7 +198,7 @@ func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics
 	if state.Name.IsNull() { // imported just now
 		return
 	}
-	if err := r.data.Renter.Seen(state.ConsumerID.ValueString()); err != nil {
+	if err := r.data.Renter.Seen(state.Mark.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}
 	warnLeftovers(ctx, r.data.Renter, state.Name.ValueString(), diags)
@@ -240,7 +240,7 @@ const answerTimeout = 20 * time.Second
 // known is what state holds of the session.
 func (r *Resource) known(state model, ssh sshattr.Keys) rental.Known {
 	return rental.Known{
-		ID: state.ID.ValueString(), ConsumerID: state.ConsumerID.ValueString(), Service: state.ShopperURL.ValueString(),
+		ID: state.ID.ValueString(), ConsumerID: state.Mark.ValueString(), Service: state.ShopperURL.ValueString(),
 		Answers: func(ctx context.Context) bool {
 			if ssh.Host.IsNull() || ssh.HostKey.IsNull() {
 				return false

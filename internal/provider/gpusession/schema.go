@@ -7,8 +7,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/boolvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/resourcevalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -98,11 +98,6 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "Command that the machine runs when it starts (Vast.ai and TensorDock). The shopper stores it: put no" +
 				" secret in it.",
 		},
-		"storage_policy": schema.StringAttribute{
-			Optional:            true,
-			Validators:          []validator.String{stringvalidator.OneOf(string(shopper.StorageDestroy), string(shopper.StoragePreserve))},
-			MarkdownDescription: "`destroy` or `preserve`. The shopper stores it and enforces it nowhere.",
-		},
 		"ssh_timeout_minutes": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 30)},
 			MarkdownDescription: "How long the shopper waits for the machine's SSH server before it gives the machine up. Used when" +
@@ -113,12 +108,11 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "What creating does with an active session of this name that is not in state and not provably a leftover" +
 				" of this configuration: `error` (default) stops and names it, `replace` releases it first.",
 		},
-		"authorized_keys": schema.ListAttribute{
+		"authorized_keys": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
-			Validators: []validator.List{
-				listvalidator.SizeBetween(1, 50),
-				listvalidator.UniqueValues(),
-				listvalidator.ValueStringsAre(validate.String("must be a public key", checkPublicKey)),
+			Validators: []validator.Set{
+				setvalidator.SizeBetween(1, 50),
+				setvalidator.ValueStringsAre(validate.String("must be a public key", checkPublicKey)),
 			},
 			MarkdownDescription: "Public keys of yours to install on the machine, in the form of `authorized_keys`. A change is made in" +
 				" place.",
@@ -140,10 +134,10 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 }
 
 func requirementsAttribute() schema.SingleNestedAttribute {
-	strings := func(text string) schema.ListAttribute {
-		return schema.ListAttribute{
+	strings := func(text string, of validator.String) schema.SetAttribute {
+		return schema.SetAttribute{
 			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
-			Validators: []validator.List{listvalidator.SizeAtLeast(1), listvalidator.ValueStringsAre(validate.NotEmpty())},
+			Validators: []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ValueStringsAre(of)},
 		}
 	}
 	return schema.SingleNestedAttribute{
@@ -152,7 +146,7 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 			" one. A change that the rented machine still meets is an update in place, any other replaces it; prices and offers that" +
 			" move never do. Terraform ignores a misspelt name in here without a word: the plan shows what will be asked for.",
 		Attributes: map[string]schema.Attribute{
-			"gpu_types": strings("GPU types to choose from, such as `RTX 4090`. Case doesn't matter."),
+			"gpu_types": strings("GPU types to choose from, such as `RTX 4090`. Case doesn't matter.", validate.NotEmpty()),
 			"gpu_count": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 64)},
 				MarkdownDescription: "Exactly how many GPUs. TensorDock gives one, whatever its offers say.",
@@ -165,9 +159,9 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 				Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
 				MarkdownDescription: "Ceiling in USD per hour for the whole machine. The price really paid is compared with it too.",
 			},
-			"clouds": strings("Clouds to choose from: `vastai`, `tensordock`, `bluelobster`."),
-			"locations": strings("Parts of a location's name to choose from, such as `US` or `Germany`." +
-				" Case doesn't matter."),
+			"clouds": strings("Clouds to choose from: `vastai`, `tensordock`, `bluelobster`.", validate.Cloud()),
+			"locations": strings("Parts of a location's name to choose from, such as `US` or `Germany`."+
+				" Case doesn't matter.", validate.NotEmpty()),
 			"min_reliability": schema.Float64Attribute{
 				Optional: true, Validators: []validator.Float64{float64validator.Between(0, 1)},
 				MarkdownDescription: "Reliability from 0 to 1, at least. Blue Lobster reports none, so this excludes it.",
@@ -177,7 +171,7 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 				MarkdownDescription: "CUDA version that the driver supports, at least, such as `12.8`. Only Vast.ai reports one, so this" +
 					" excludes all others.",
 			},
-			"exclude_offers": strings("Ids of offers never to rent."),
+			"exclude_offers": strings("Ids of offers never to rent.", validate.NotEmpty()),
 			"allow_interruptible": schema.BoolAttribute{
 				Optional:            true,
 				MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
@@ -214,7 +208,7 @@ func computed() map[string]schema.Attribute {
 				" alone.",
 			PlanModifiers: []planmodifier.Float64{float64planmodifier.UseStateForUnknown()},
 		},
-		"consumer_id": text("The mark that the rental carries at the shopper: the provider's `consumer_id`, the name, and a token that" +
+		"mark": text("What the rental carries as `consumer_id` at the shopper: the provider's `consumer_id`, the name, and a token that" +
 			" no other rental has."),
 		"shopper_url": text("Address of the shopper that rented the machine. No other one's answer proves that it is gone."),
 		"created_at":  text("When the machine was rented (RFC 3339, UTC)."),

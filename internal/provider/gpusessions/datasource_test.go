@@ -27,12 +27,12 @@ func TestFilter(t *testing.T) {
 		{ID: "by-hand", ConsumerID: "me", Status: shopper.Running, Cloud: "vastai", CreatedAt: now.Add(-2 * time.Hour)},
 		{ID: "other", ConsumerID: "you/llama-1" + token, Status: shopper.Running, Cloud: "vastai", CreatedAt: now.Add(-2 * time.Hour)},
 	}
-	words := func(all ...string) types.List {
+	words := func(all ...string) types.Set {
 		elements := []attr.Value{}
 		for _, s := range all {
 			elements = append(elements, types.StringValue(s))
 		}
-		return types.ListValueMust(types.StringType, elements)
+		return types.SetValueMust(types.StringType, elements)
 	}
 	for _, test := range []struct {
 		name string
