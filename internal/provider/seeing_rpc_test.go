@@ -107,7 +107,7 @@ func TestSessionsTellStrays(t *testing.T) {
 	count(values{"name_prefix": "le"}, 1)
 	count(values{"clouds": []any{"vastai"}}, 0)
 	count(values{"clouds": []any{"vastai"}, "all_consumers": true}, 1)
-	count(values{"older_than_hours": 5.0}, 0)
+	count(values{"older_than": "5h"}, 0)
 	count(values{"statuses": []any{"stopped"}}, 0)
 
 	one, diags := c.readData(sessionType, values{"name": "left"})

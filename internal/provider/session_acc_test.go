@@ -93,7 +93,7 @@ func TestAccSessionByOfferAndRenamed(t *testing.T) {
 			},
 		},
 		resource.TestStep{ // what is only used when renting or waiting
-			Config: w.session(`offer_id = "`+docked+`"`, `max_attempts = 2`, `ssh_timeout_minutes = 9`, `on_conflict = "replace"`,
+			Config: w.session(`offer_id = "`+docked+`"`, `max_attempts = 2`, `ssh_timeout = "9m"`, `on_conflict = "replace"`,
 				`timeouts = { delete = "19m" }`),
 			ConfigPlanChecks:  action(sessionAddress, plancheck.ResourceActionUpdate),
 			ConfigStateChecks: []statecheck.StateCheck{same.AddStateValue(sessionAddress, at("id"))},

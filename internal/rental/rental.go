@@ -132,7 +132,7 @@ type Order struct {
 	// OfferID rents this offer and no other. Otherwise Requirements choose.
 	OfferID      string
 	Requirements Requirements
-	// MaxAttempts is how many offers are tried before giving up; 0 = 3.
+	// MaxAttempts is how many offers are tried before giving up; 0 = DefaultAttempts.
 	MaxAttempts int
 	// Hours are 1 to shopper.MaxReservationHours.
 	Hours int

@@ -82,8 +82,9 @@ func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *renta
 	}
 	s := rented.Session
 	key, err := r.settleKeys(ctx, installed{}, c.plan, sshattr.Keys{
-		Host: attrs.Text(s.SSHHost), Port: types.Int64Value(int64(s.SSHPort)), User: attrs.Text(s.SSHUser), PrivateKey: attrs.Text(rented.PrivateKey),
-		HostKey: attrs.Text(c.hostKey),
+		Host: attrs.Text(s.SSHHost), Port: types.Int64Value(int64(s.SSHPort)), User: attrs.Text(s.SSHUser),
+		PrivateKey: attrs.Text(rented.PrivateKey),
+		HostKey:    attrs.Text(c.hostKey),
 	})
 	if err != nil {
 		wanted, _ := c.plan.authorizedKeys(ctx)

@@ -10,24 +10,25 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
 type model struct {
-	Name              types.String `tfsdk:"name"`
-	OfferID           types.String `tfsdk:"offer_id"`
-	Requirements      types.Object `tfsdk:"requirements"`
-	MaxAttempts       types.Int64  `tfsdk:"max_attempts"`
-	ReservationHours  types.Int64  `tfsdk:"reservation_hours"`
-	WorkloadType      types.String `tfsdk:"workload_type"`
-	DiskGB            types.Int64  `tfsdk:"disk_gb"`
-	TemplateHashID    types.String `tfsdk:"template_hash_id"`
-	OnStartCmd        types.String `tfsdk:"on_start_cmd"`
-	SSHTimeoutMinutes types.Int64  `tfsdk:"ssh_timeout_minutes"`
-	OnConflict        types.String `tfsdk:"on_conflict"`
-	AuthorizedKeys    types.Set    `tfsdk:"authorized_keys"`
-	RetainPrivateKey  types.Bool   `tfsdk:"retain_private_key"`
+	Name             types.String `tfsdk:"name"`
+	OfferID          types.String `tfsdk:"offer_id"`
+	Requirements     types.Object `tfsdk:"requirements"`
+	MaxAttempts      types.Int64  `tfsdk:"max_attempts"`
+	ReservationHours types.Int64  `tfsdk:"reservation_hours"`
+	WorkloadType     types.String `tfsdk:"workload_type"`
+	DiskGB           types.Int64  `tfsdk:"disk_gb"`
+	TemplateHashID   types.String `tfsdk:"template_hash_id"`
+	OnStartCmd       types.String `tfsdk:"on_start_cmd"`
+	SSHTimeout       types.String `tfsdk:"ssh_timeout"`
+	OnConflict       types.String `tfsdk:"on_conflict"`
+	AuthorizedKeys   types.Set    `tfsdk:"authorized_keys"`
+	RetainPrivateKey types.Bool   `tfsdk:"retain_private_key"`
 
 	ID            types.String   `tfsdk:"id"`
 	Status        types.String   `tfsdk:"status"`
@@ -118,7 +119,7 @@ func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
 		TemplateHashID:     m.TemplateHashID.ValueString(),
 		OnStartCmd:         m.OnStartCmd.ValueString(),
 		DiskGB:             int(m.DiskGB.ValueInt64()),
-		SSHTimeoutMinutes:  int(m.SSHTimeoutMinutes.ValueInt64()),
+		SSHTimeoutMinutes:  int(validate.Span(m.SSHTimeout.ValueString()).Minutes()),
 		ReplaceConflicting: m.OnConflict.ValueString() == conflictReplace,
 	}
 	if m.Requirements.IsNull() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -184,6 +185,12 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 	}
 	if mark, ok := rental.ParseMark(session.ConsumerID); ok { // otherwise the configuration's name is adopted
 		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("name"), mark.Name)...)
+	}
+	for name, value := range map[string]attr.Value{ // else the first plan would set them
+		"max_attempts": types.Int64Value(rental.DefaultAttempts), "on_conflict": types.StringValue(conflictError),
+		"retain_private_key": types.BoolValue(true),
+	} {
+		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root(name), value)...)
 	}
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, []byte("true"))...)
 	resp.Diagnostics.AddWarning("Private key is not known",

@@ -2,6 +2,7 @@ package gpusession
 
 import (
 	"context"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/boolvalidator"
@@ -14,7 +15,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/float64planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
@@ -66,9 +69,9 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		},
 		"requirements": requirementsAttribute(),
 		"max_attempts": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 20)},
-			MarkdownDescription: "How many offers are tried before giving up, where one is gone, fails, or can't be logged in to." +
-				" Default 3.",
+			Optional: true, Computed: true, Default: int64default.StaticInt64(rental.DefaultAttempts),
+			Validators:          []validator.Int64{int64validator.Between(1, 20)},
+			MarkdownDescription: "How many offers are tried before giving up, where one is gone, fails, or can't be logged in to.",
 		},
 		"reservation_hours": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, maxHours)},
@@ -79,7 +82,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		"workload_type": schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(string(shopper.WorkloadLLMVLLM)),
 			Validators: []validator.String{stringvalidator.OneOf(workloadTypes()...)},
-			MarkdownDescription: "What the shopper is told that the machine is for. Default `llm_vllm`, which leaves the machine as it" +
+			MarkdownDescription: "What the shopper is told that the machine is for: `llm_vllm` leaves the machine as it" +
 				" is; `llm` makes the shopper install Ollama on it.",
 		},
 		"disk_gb": schema.Int64Attribute{
@@ -98,15 +101,16 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "Command that the machine runs when it starts (Vast.ai and TensorDock). The shopper stores it: put no" +
 				" secret in it.",
 		},
-		"ssh_timeout_minutes": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 30)},
-			MarkdownDescription: "How long the shopper waits for the machine's SSH server before it gives the machine up. Used when" +
-				" renting only.",
+		"ssh_timeout": schema.StringAttribute{
+			Optional: true, Validators: []validator.String{validate.Duration(time.Minute, 30*time.Minute, time.Minute)},
+			MarkdownDescription: "How long the shopper waits for the machine's SSH server before it gives the machine up, in whole minutes" +
+				" up to `30m`. Used when renting only. Default: the shopper's own.",
 		},
 		"on_conflict": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
+			Optional: true, Computed: true, Default: stringdefault.StaticString(conflictError),
+			Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
 			MarkdownDescription: "What creating does with an active session of this name that is not in state and not provably a leftover" +
-				" of this configuration: `error` (default) stops and names it, `replace` releases it first.",
+				" of this configuration: `error` stops and names it, `replace` releases it first.",
 		},
 		"authorized_keys": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
@@ -118,8 +122,9 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 				" place.",
 		},
 		"retain_private_key": schema.BoolAttribute{
-			Optional: true, Validators: []validator.Bool{boolvalidator.AlsoRequires(path.MatchRoot("authorized_keys"))},
-			MarkdownDescription: "Whether the machine's one-time key is kept in state. Default true. With false it is removed from the" +
+			Optional: true, Computed: true, Default: booldefault.StaticBool(true),
+			Validators: []validator.Bool{boolvalidator.AlsoRequires(path.MatchRoot("authorized_keys"))},
+			MarkdownDescription: "Whether the machine's one-time key is kept in state. With false it is removed from the" +
 				" machine and from state once a login with the provider's `ssh` credentials has worked; deployments and data sources use" +
 				" those from then on.",
 		},
@@ -173,8 +178,8 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 			},
 			"exclude_offers": strings("Ids of offers never to rent.", validate.NotEmpty()),
 			"allow_interruptible": schema.BoolAttribute{
-				Optional:            true,
-				MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Include interruptible (spot) offers, which the cloud may take back at any time.",
 			},
 		},
 	}

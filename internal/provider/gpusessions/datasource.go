@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
@@ -43,7 +42,7 @@ type model struct {
 	Statuses     types.Set      `tfsdk:"statuses"`
 	Clouds       types.Set      `tfsdk:"clouds"`
 	NamePrefix   types.String   `tfsdk:"name_prefix"`
-	OlderThan    types.Float64  `tfsdk:"older_than_hours"`
+	OlderThan    types.String   `tfsdk:"older_than"`
 	AllConsumers types.Bool     `tfsdk:"all_consumers"`
 	KnownIDs     types.Set      `tfsdk:"known_ids"`
 	Sessions     []sessionModel `tfsdk:"sessions"`
@@ -85,9 +84,9 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			"name_prefix": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "How the session's name begins.",
 			},
-			"older_than_hours": schema.Float64Attribute{
-				Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0)},
-				MarkdownDescription: "Leave out sessions that are younger.",
+			"older_than": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.Duration(0, 0, 1)},
+				MarkdownDescription: "Leave out sessions that are younger, such as `90m`.",
 			},
 			"all_consumers": schema.BoolAttribute{
 				Optional: true, MarkdownDescription: "Show other consumers' sessions too. They are never strays. Default false.",
@@ -198,7 +197,7 @@ func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session,
 	resp *datasource.ReadResponse,
 ) []shopper.Session {
 	statuses, clouds := attrs.Strings(ctx, m.Statuses, &resp.Diagnostics), attrs.Strings(ctx, m.Clouds, &resp.Diagnostics)
-	age := time.Duration(m.OlderThan.ValueFloat64() * float64(time.Hour))
+	age := validate.Span(m.OlderThan.ValueString())
 	var shown []shopper.Session
 	for _, s := range all {
 		switch {

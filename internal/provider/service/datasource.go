@@ -200,8 +200,10 @@ func (m *model) fill(s seen) {
 		m.FailingOffers = append(m.FailingOffers, offerModel{
 			OfferID: types.StringValue(o.OfferID), Cloud: attrs.Text(o.Cloud), GPUType: attrs.Text(o.GPUType),
 			RecentFailures: types.Int64Value(int64(o.RecentFailures)), Suppressed: types.BoolValue(o.Suppressed),
-			SuppressedUntil: attrs.Moment(*cmp.Or(o.SuppressedUntil, new(time.Time))), ConfidenceMultiplier: types.Float64Value(o.ConfidenceMultiplier),
-			LastFailure: attrs.Moment(*cmp.Or(o.LastFailure, new(time.Time))), LastFailureType: attrs.Text(o.LastFailureType), LastFailureReason: attrs.Text(o.LastFailureReason),
+			SuppressedUntil:      attrs.Moment(*cmp.Or(o.SuppressedUntil, new(time.Time))),
+			ConfidenceMultiplier: types.Float64Value(o.ConfidenceMultiplier),
+			LastFailure:          attrs.Moment(*cmp.Or(o.LastFailure, new(time.Time))),
+			LastFailureType:      attrs.Text(o.LastFailureType), LastFailureReason: attrs.Text(o.LastFailureReason),
 		})
 	}
 	for _, g := range s.failures.GPUTypes {

@@ -146,7 +146,8 @@ func answers(ctx context.Context, s shopper.Session) (bool, error) {
 
 func fromSession(s shopper.Session, now time.Time) Model {
 	m := Model{
-		ID: types.StringValue(s.ID), Mark: attrs.Text(s.ConsumerID), Status: types.StringValue(string(s.Status)), Error: attrs.Text(s.Error),
+		ID: types.StringValue(s.ID), Mark: attrs.Text(s.ConsumerID), Status: types.StringValue(string(s.Status)),
+		Error: attrs.Text(s.Error),
 		Cloud: attrs.Text(s.Cloud), GPUType: attrs.Text(s.GPUType), GPUCount: types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
 		PricePerHour: types.Float64Value(s.PricePerHour), ReservationHours: types.Int64Value(int64(s.ReservationHours)),
 		CreatedAt: attrs.Moment(s.CreatedAt), ExpiresAt: attrs.Moment(s.ExpiresAt), HoursLeft: types.Float64Value(0),

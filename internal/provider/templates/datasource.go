@@ -164,7 +164,8 @@ func (m model) wants(t shopper.Template) bool {
 
 func toModel(t shopper.Template) templateModel {
 	m := templateModel{
-		HashID: types.StringValue(t.HashID), Name: attrs.Text(t.Name), Image: attrs.Text(t.Image), Tag: attrs.Text(t.Tag), Env: attrs.Text(t.Env),
+		HashID: types.StringValue(t.HashID), Name: attrs.Text(t.Name), Image: attrs.Text(t.Image), Tag: attrs.Text(t.Tag),
+		Env:     attrs.Text(t.Env),
 		OnStart: attrs.Text(t.OnStart), RunType: attrs.Text(t.RunType), Args: attrs.Text(t.Args), UseSSH: types.BoolValue(t.UseSSH),
 		SSHDirect: types.BoolValue(t.SSHDirect), Recommended: types.BoolValue(t.Recommended), ExtraFilters: attrs.Text(t.ExtraFilters),
 		CountCreated: types.Int64Value(int64(t.CountCreated)),

@@ -29,7 +29,7 @@ type model struct {
 	DType                types.String  `tfsdk:"dtype"`
 	MaxModelLen          types.Int64   `tfsdk:"max_model_len"`
 	GPUMemoryUtilization types.Float64 `tfsdk:"gpu_memory_utilization"`
-	MinVRAMGB            types.Float64 `tfsdk:"min_vram_gb"`
+	MinVRAMGiB           types.Float64 `tfsdk:"min_vram_gib"`
 	TensorParallelSize   types.Int64   `tfsdk:"tensor_parallel_size"`
 	PipelineParallelSize types.Int64   `tfsdk:"pipeline_parallel_size"`
 	TrustRemoteCode      types.Bool    `tfsdk:"trust_remote_code"`
@@ -313,7 +313,8 @@ func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr
 	gpus := make([]gpuModel, 0, len(status.GPUs))
 	for _, gpu := range status.GPUs {
 		gpus = append(gpus, gpuModel{
-			Index: types.Int64Value(int64(gpu.Index)), UUID: attrs.Text(gpu.UUID), Name: attrs.Text(gpu.Name), MemoryMiB: attrs.Number(gpu.MemoryMiB),
+			Index: types.Int64Value(int64(gpu.Index)), UUID: attrs.Text(gpu.UUID), Name: attrs.Text(gpu.Name),
+			MemoryMiB:     attrs.Number(gpu.MemoryMiB),
 			DriverVersion: attrs.Text(gpu.DriverVersion), ComputeCapability: attrs.Text(gpu.ComputeCapability),
 		})
 	}
