@@ -39,6 +39,8 @@ const (
 		"E: Unable to " + dpkgLock + ", is another process using it?"
 )
 
+var errDpkgBusy = errors.New("dpkg is locked")
+
 // aptGet installs packages of the machine's own list. A container's image has no
 // index of packages until `apt-get update`. Installing needs root and dpkg's lock.
 func aptGet(c *call) int {
@@ -138,7 +140,7 @@ func (c *call) lockDpkg(wait time.Duration) (unlock func(), err error) {
 		}
 		_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // what isn't held can be unlocked
 		if !time.Now().Before(deadline) {
-			return nil, errors.Join(errors.New(dpkgLocked), file.Close())
+			return nil, errors.Join(errDpkgBusy, file.Close())
 		}
 		if !said {
 			c.printf("Waiting for cache lock: %s...\n", dpkgLocked)

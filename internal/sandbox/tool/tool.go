@@ -213,6 +213,8 @@ func present(name string, facts machinefs.Facts) bool {
 // Hidden returns the programs that a machine must not find on the tester's own
 // PATH: those that only some machines have, and others that reach past the sandbox.
 func Hidden() []string {
-	return []string{VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",
-		"gcc", "cc", "clang", "python3", "pip3", "curl", "wget", "uv"}
+	return []string{
+		VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",
+		"gcc", "cc", "clang", "python3", "pip3", "curl", "wget", "uv",
+	}
 }
