@@ -169,11 +169,10 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	if !ok {
 		return vllm.MemoryNeed{}, false
 	}
-	cache, _ := spec.Extra("--kv-cache-dtype")
 	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
 		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
 		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
-		KVCacheDType: cache,
+		KVCacheDType: spec.KVCacheDType,
 	})
 	return need, err == nil && need.WeightsGiB > 0
 }
