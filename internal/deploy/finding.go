@@ -33,6 +33,7 @@ const (
 	codeMemory        = "gpu_memory"
 	codeMemoryHeld    = "gpu_memory_held"
 	codePort          = "port"
+	codeOpenPort      = "open_port"
 	codeDisk          = "disk"
 	codeHub           = "hub"
 )
@@ -52,6 +53,7 @@ var codes = []struct{ code, finds string }{
 	{codeMemory, "too little GPU memory for the model"},
 	{codeMemoryHeld, "GPU memory that something else holds"},
 	{codePort, "a port that is taken"},
+	{codeOpenPort, "a release that has one more port open"},
 	{codeDisk, "too little disk"},
 	{codeHub, "a model hub that can't be reached"},
 }

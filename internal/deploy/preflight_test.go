@@ -124,6 +124,7 @@ func TestPreflightFindings(t *testing.T) {
 		},
 		{"capability not told", func(f *machinefs.Facts) { f.GPUs[0].ComputeCapability = "[N/A]" }, nil, "", "", nil},
 		{"no Docker", func(f *machinefs.Facts) { f.Docker = false }, nil, "docker", deploy.Blocking, []string{"no Docker", `runtime = "process"`}},
+		{"no bridge", func(f *machinefs.Facts) { f.NoBridge = true }, nil, "docker", deploy.Blocking, []string{"--bridge none", `runtime = "process"`}},
 		{"no GPU runtime", func(f *machinefs.Facts) { f.NoGPURuntime = true }, nil, "docker_gpu", deploy.Blocking, []string{"toolkit"}},
 		{
 			"no GPU runtime, no GPU wanted", func(f *machinefs.Facts) { f.NoGPURuntime = true },

@@ -29,6 +29,7 @@ type survey struct {
 	engine    *container.Engine
 	engineErr error // why there is none
 	hasImage  bool
+	noNetwork bool // the engine's containers can't be reached
 	own       []Status
 
 	home      string
@@ -139,6 +140,11 @@ func (s *survey) lookForEngine(ctx context.Context, machine Machine) error {
 	if s.hasImage, err = engine.HasImage(ctx, s.request.Container.Image); err != nil {
 		return err
 	}
+	hasNetwork, err := engine.HasNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	s.noNetwork = !hasNetwork
 	s.own, err = engine.Find(ctx, s.request.Owner)
 	return err
 }

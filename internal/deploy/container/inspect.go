@@ -121,8 +121,7 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 		policy := found.HostConfig.RestartPolicy.Name
 		status.RestartsItself = policy == container.RestartPolicyUnlessStopped || policy == container.RestartPolicyAlways
 	}
-	port, listen := address(status.Arguments)
-	if status.Port == 0 {
+	if port, listen := address(status.Arguments); status.Port == 0 {
 		status.Port, status.Listen = port, listen
 	}
 	if state := found.State; state != nil {
@@ -166,13 +165,14 @@ func parseTime(text string) time.Time {
 	return at.UTC()
 }
 
-// arguments are the command line after "vllm", as the container was really made.
+// arguments are the command line after "vllm", as the container was really made, but for the address and port, which are
+// those of the machine.
 func arguments(found container.InspectResponse) []string {
 	line := slices.Concat(found.Config.Entrypoint, found.Config.Cmd)
 	if len(line) > 0 && line[0] == vllm.Program {
-		return line[1:]
+		line = line[1:]
 	}
-	return line
+	return published(line, found.HostConfig)
 }
 
 // address reads where a server listens from its arguments.
