@@ -105,6 +105,10 @@ func play(root machinefs.Root, opts Options) (*Machine, error) {
 			m.facts.User = "root"
 		}
 	}
+	if m.facts.Packages == nil {
+		m.facts.Packages = machinefs.Toolchain()
+	}
+	m.facts.Python = cmp.Or(m.facts.Python, "3.12")
 	if err := m.furnish(opts.AuthorizedKeys); err != nil {
 		m.stop()
 		return nil, err

@@ -110,6 +110,14 @@ type Facts struct {
 	// PublicAddress is the address outside at which the machine's open ports are
 	// reached; "" for a machine of which SSH alone is reachable.
 	PublicAddress string `json:"public_address,omitempty"`
+	// Packages are the distribution's packages that count here and that the machine has
+	// from the start, such as "gcc"; nil is Toolchain. Root.Packages are those installed
+	// since.
+	Packages []string `json:"packages"`
+	// Python is the version of its python3, such as "3.10"; "" is 3.12.
+	Python string `json:"python,omitempty"`
+	// DpkgLockedUntil is how long something on the machine holds dpkg's lock.
+	DpkgLockedUntil time.Time `json:"dpkg_locked_until,omitzero"`
 	// Docker is true where a container engine answers on DockerSocket.
 	Docker bool `json:"docker"`
 	// Podman is the release of the Podman, such as "5.4.2", that is the engine instead
