@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
@@ -70,24 +69,13 @@ func drain(ctx context.Context, machine Machine, settings *TLS, status Status, l
 	if d.requests == 0 {
 		return d
 	}
-	able := time.Duration(drains(status.Arguments)) * time.Second
+	able := time.Duration(vllm.ParseCommandLine(status.Arguments).DrainSeconds) * time.Second
 	d.cut = able == 0
 	d.Drain = able
 	if limit != asServed {
 		d.Drain = min(able, limit)
 	}
 	return d
-}
-
-// drains reads from a command line how many seconds requests are let run.
-func drains(arguments []string) int {
-	for i := range len(arguments) - 1 {
-		if arguments[i] == vllm.DrainFlag {
-			seconds, _ := strconv.Atoi(arguments[i+1]) // 0: vLLM would not have started
-			return seconds
-		}
-	}
-	return 0
 }
 
 // plan says what is being waited for, "" for nothing.

@@ -16,6 +16,8 @@ type Error struct {
 	Detail string
 	// Cause and WayOut are a sentence each; both empty when the cause isn't known.
 	Cause, WayOut string
+	// OfMachine is set where the cause lies in the machine, so that another one may not have it.
+	OfMachine bool
 	// Findings are what preflight found; set when Phase is PhasePreflight.
 	Findings []Finding
 	// Log are the server's last lines that say something, masked.

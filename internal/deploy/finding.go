@@ -38,25 +38,29 @@ const (
 	codeHub           = "hub"
 )
 
-// codes are those that a request can overrule, and what they find.
-var codes = []struct{ code, finds string }{
-	{codeDockerGPU, "an engine that gives containers no GPU"},
-	{codeBoot, "an engine that starts no container at boot"},
-	{codeUser, "a container's user outside group 0"},
-	{codeDriver, "an NVIDIA driver that doesn't work"},
-	{codeDriverVersion, "a driver that is too old for the release"},
-	{codeVLLMVersion, "an older release, taken for an old driver or GPU"},
-	{codeGPU, "no GPU that can be used"},
-	{codeGPUCount, "fewer GPUs than requested"},
-	{codeGPUsIdle, "GPUs that stay idle"},
-	{codeCapability, "a GPU that the release or `dtype` doesn't support"},
-	{codeMemory, "too little GPU memory for the model"},
-	{codeMemoryHeld, "GPU memory that something else holds"},
-	{codePort, "a port that is taken"},
-	{codeOpenPort, "a release that has one more port open"},
-	{codeDisk, "too little disk"},
-	{codeHub, "a model hub that can't be reached"},
-}
+// codes are those that a request can overrule, and what they find. Those of lasting are worth telling although the server has
+// answered; the others only foretell why it may not.
+var (
+	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion, codeOpenPort}
+	codes   = []struct{ code, finds string }{
+		{codeDockerGPU, "an engine that gives containers no GPU"},
+		{codeBoot, "an engine that starts no container at boot"},
+		{codeUser, "a container's user outside group 0"},
+		{codeDriver, "an NVIDIA driver that doesn't work"},
+		{codeDriverVersion, "a driver that is too old for the release"},
+		{codeVLLMVersion, "an older release, taken for an old driver or GPU"},
+		{codeGPU, "no GPU that can be used"},
+		{codeGPUCount, "fewer GPUs than requested"},
+		{codeGPUsIdle, "GPUs that stay idle"},
+		{codeCapability, "a GPU that the release or `dtype` doesn't support"},
+		{codeMemory, "too little GPU memory for the model"},
+		{codeMemoryHeld, "GPU memory that something else holds"},
+		{codePort, "a port that is taken"},
+		{codeOpenPort, "a release that has one more port open"},
+		{codeDisk, "too little disk"},
+		{codeHub, "a model hub that can't be reached"},
+	}
+)
 
 // Codes lists the codes of findings that [Request.Ignore] takes.
 func Codes() []string {

@@ -174,11 +174,12 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	if !ok {
 		return vllm.MemoryNeed{}, false
 	}
+	cache, _ := spec.Extra("--kv-cache-dtype")
 	b, _ := s.build() // a release that can't be told is taken for a new one
 	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
 		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
 		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
-		KVCacheDType: s.flag("--kv-cache-dtype"), BatchedTokens: s.batchedTokens(),
+		KVCacheDType: cache, BatchedTokens: s.batchedTokens(),
 		NoGraphs: s.hasFlag("--enforce-eager") || !vllm.CountsGraphs(b.Version),
 	})
 	return need, err == nil && need.WeightsGiB > 0
@@ -186,7 +187,8 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 
 // batchedTokens are the tokens of one batch, as the server will have them.
 func (s *survey) batchedTokens() int {
-	if given, err := strconv.Atoi(s.flag("--max-num-batched-tokens")); err == nil && given > 0 {
+	flag, _ := s.request.Spec.Extra("--max-num-batched-tokens")
+	if given, err := strconv.Atoi(flag); err == nil && given > 0 {
 		return given
 	}
 	smallest := s.smallestGPU()
@@ -200,20 +202,6 @@ func (s *survey) batchedTokens() int {
 func (s *survey) offloads() bool {
 	return s.hasFlag("--enable-expert-parallel") ||
 		slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool { return strings.Contains(arg, "offload") })
-}
-
-// flag is the value of one of the user's own flags, "" when it isn't given.
-func (s *survey) flag(name string) string {
-	args := s.request.Spec.ExtraArgs
-	for i, arg := range args {
-		if value, ok := strings.CutPrefix(arg, name+"="); ok {
-			return value
-		}
-		if arg == name && i+1 < len(args) {
-			return args[i+1]
-		}
-	}
-	return ""
 }
 
 // utilization is the share of a GPU that vLLM takes.

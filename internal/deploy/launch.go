@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
@@ -193,11 +192,17 @@ func (l *launch) obstacle(err error) failure {
 
 // removal tells a person how to remove a server.
 func (l *launch) removal(found Status) string {
-	if r, ok := l.runtime.(*containerRuntime); ok && found.Runtime == Container {
-		return fmt.Sprintf("`%s rm -f %.12s`", r.engine.Program(), found.ID)
+	if r, ok := l.runtime.(*containerRuntime); ok {
+		return removal(found.Ref, r.engine.Program())
 	}
-	pid, _, _ := strings.Cut(found.ID, "-")
-	return fmt.Sprintf("`kill -- -%s; rm -rf %s`", pid, host.Quote(found.Directory))
+	return removal(found.Ref, "docker")
+}
+
+func removal(ref Ref, engine string) string {
+	if ref.Runtime == Container {
+		return fmt.Sprintf("`%s rm -f %.12s`", engine, ref.ID)
+	}
+	return fmt.Sprintf("`sh %[1]s/launcher.sh stop %[1]s 20 0 && rm -rf %[1]s`", host.Quote(ref.Directory))
 }
 
 func (l *launch) removeFound(ctx context.Context, ref Ref) error {

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"strconv"
@@ -91,11 +92,7 @@ const maxGPUs = 256
 // is no GPU is left out.
 func parseGPUs(output string) []GPU {
 	var gpus []GPU
-	for line := range strings.Lines(output) {
-		fields := strings.Split(line, ",")
-		for i := range fields {
-			fields[i] = strings.TrimSpace(fields[i])
-		}
+	for _, fields := range rows(output) {
 		index, err := strconv.Atoi(fields[0])
 		if err != nil || index < 0 || len(fields) < basicGPUFields || len(gpus) == maxGPUs {
 			continue
@@ -113,6 +110,14 @@ func parseGPUs(output string) []GPU {
 		gpus = append(gpus, gpu)
 	}
 	return gpus
+}
+
+// rows are the lines of nvidia-smi's answer. It quotes nothing, whatever a field holds.
+func rows(output string) [][]string {
+	reader := csv.NewReader(strings.NewReader(output))
+	reader.FieldsPerRecord, reader.LazyQuotes, reader.TrimLeadingSpace = -1, true, true
+	lines, _ := reader.ReadAll() // with lazy quotes and any number of fields there is no mistake to make
+	return lines
 }
 
 // told is a field's value, "" for the ways in which nvidia-smi says that it has none.
@@ -158,17 +163,16 @@ func queryGPUUsers(ctx context.Context, machine Machine) ([]gpuUser, error) {
 
 func parseGPUUsers(output string) []gpuUser {
 	var users []gpuUser
-	for line := range strings.Lines(output) {
-		fields := strings.SplitN(line, ",", 4)
-		pid, err := strconv.Atoi(strings.TrimSpace(fields[0]))
+	for _, fields := range rows(output) {
+		pid, err := strconv.Atoi(fields[0])
 		if err != nil || len(fields) < 4 || len(users) == maxGPUs {
 			continue
 		}
-		name := told(strings.TrimSpace(fields[3]))
+		name := told(strings.TrimSpace(strings.Join(fields[3:], ", ")))
 		if name == "" {
 			name = "another process"
 		}
-		users = append(users, gpuUser{pid: pid, mib: figure(strings.TrimSpace(fields[1])), gpu: strings.TrimSpace(fields[2]), name: name})
+		users = append(users, gpuUser{pid: pid, mib: figure(fields[1]), gpu: fields[2], name: name})
 	}
 	return users
 }

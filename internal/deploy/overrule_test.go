@@ -25,10 +25,13 @@ func TestFindingIsOverruled(t *testing.T) {
 	}
 	wanted.Ignore = []string{"driver_version"}
 	status := launch(t, r, wanted)
-	if len(status.Warnings) != 1 {
-		t.Fatalf("warnings %q", status.Warnings)
+	if len(status.Warnings) != 0 { // it has answered
+		t.Errorf("warnings %q", status.Warnings)
 	}
-	contains(t, status.Warnings[0], "needs 575 or newer", "as preflight.ignore says")
+	_, findings := preflight(t, r, wanted)
+	if !hasFinding(findings, "driver_version", deploy.Warning) {
+		t.Errorf("found %v", findings)
+	}
 	remove(t, r, status)
 }
 
@@ -61,4 +64,29 @@ func TestMissingEngineIsNotOverruled(t *testing.T) {
 		t.Fatalf("docker is a code that can be ignored: %v", err)
 	}
 	contains(t, err.Error(), `"docker" is none of the codes docker_gpu, `, "driver_version", "hub")
+}
+
+// Where nothing was started, nothing is said to have been removed; what is kept is told with the way to remove it.
+func TestWhatIsLeftIsTold(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {
+		t.Helper()
+		wanted := request()
+		wanted.KeepFailed = true
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "architecture" })
+		kept := launchFails(t, r, wanted, limit)
+		if contains(t, kept.Remains, "left for debugging"); !strings.Contains(kept.Remains, "docker rm -f ") &&
+			!strings.Contains(kept.Remains, "/launcher.sh stop ") {
+			t.Errorf("no way to remove it: %s", kept.Remains)
+		}
+		if wanted.Runtime == deploy.Container {
+			wanted.Owner, wanted.Spec.Port = "test/other", 8001 // the name stays
+			if taken := launchFails(t, r, wanted, limit).Description(); strings.Contains(taken, "has been removed") {
+				t.Errorf("nothing was started: %s", taken)
+			}
+		}
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "" })
+		status := launch(t, r, request()) // which removes what was kept
+		remove(t, r, status)
+	})
 }

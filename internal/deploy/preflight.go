@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -60,7 +61,9 @@ func (l *launch) preflight(ctx context.Context) error {
 	for _, finding := range findings {
 		if finding.Severity == Warning {
 			l.progress.report(PhasePreflight, finding.String())
-			l.warnings = append(l.warnings, vllm.MaskSecrets(finding.String(), l.request.secrets()...))
+			if slices.Contains(lasting, finding.Code) {
+				l.warnings = append(l.warnings, vllm.MaskSecrets(finding.String(), l.request.secrets()...))
+			}
 		}
 	}
 	if blocks(findings) {
@@ -69,6 +72,7 @@ func (l *launch) preflight(ctx context.Context) error {
 			cause: findings[0].Fact, wayOut: findings[0].WayOut, detail: howToOverrule(findings),
 		})
 		e.Findings = findings
+		e.OfMachine = findings[0].Code == codeDriver || findings[0].Code == codeGPU
 		return e
 	}
 	l.request.Spec = survey.request.Spec

@@ -170,7 +170,8 @@ func heldSince(gpus []GPU, before []int) string {
 
 func (r *processRuntime) reach(ref Ref) string {
 	pid, _, _ := strings.Cut(ref.ID, "-")
-	return fmt.Sprintf("the process %s and its session (pid %s); on the machine, its log is %s", ref.Name, pid, path.Join(ref.Directory, "log"))
+	return fmt.Sprintf("the process %s and its session (pid %s); on the machine, its log is %s and %s removes it",
+		ref.Name, pid, path.Join(ref.Directory, "log"), removal(ref, ""))
 }
 
 func (r *processRuntime) tlsFiles() (certificate, key string) {

@@ -145,6 +145,9 @@ func epitaph(status Status) string {
 	if status.State == Gone {
 		return "The server was removed by somebody else."
 	}
+	if status.State == Orphaned {
+		return "The supervisor of its process was killed."
+	}
 	text, code := "The server ended", " with exit code %d"
 	if status.RestartCount > 0 {
 		text, code = fmt.Sprintf("The server died and was started again %d times", status.RestartCount), "; its last exit code was %d"
@@ -206,7 +209,7 @@ func (l *launch) complete(ctx context.Context, ref Ref, api *vllm.Client) *failu
 
 // hung is the failure of a server that is healthy by its own word and gives no token. late is set when the phase's time is over too.
 func hung(err, late error) *failure {
-	problem := &failure{phase: PhaseCompletion, summary: "Engine hangs", err: errors.Join(err, late)}
+	problem := &failure{phase: PhaseCompletion, summary: "Engine hangs", err: errors.Join(err, late), ofMachine: true}
 	if e, ok := errors.AsType[*vllm.Error](err); ok {
 		problem.cause = sentence(e.Err.Error())
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // restoreTimeout is how long an old server may take to come back: it loads its model again.
@@ -211,7 +212,8 @@ func (r *replacement) proof(ctx context.Context, ref Ref) *launch {
 	request.Public = ""       // it may not have been public
 	request.Spec.Port, request.Spec.Listen = ref.Port, ref.Listen
 	request.Spec.APIKey = r.aside.APIKey
-	request.Spec.Model, request.Spec.ServedModelName = servedBy(r.aside.Arguments)
+	served := vllm.ParseCommandLine(r.aside.Arguments)
+	request.Spec.Model, request.Spec.ServedModelName = served.Model, served.ServedModelName
 	proof := newLaunch(ctx, r.machine, request)
 	proof.runtime, proof.facts = r.previous, r.facts
 	proof.progress = r.progress
@@ -221,29 +223,13 @@ func (r *replacement) proof(ctx context.Context, ref Ref) *launch {
 
 // oldTLS is how the certificate of the old server is verified, which has these arguments.
 func (r *replacement) oldTLS(arguments []string) *TLS {
-	for _, argument := range arguments {
-		if argument != "--ssl-certfile" {
-			continue
-		}
-		if r.request.PreviousTLS != nil {
-			return r.request.PreviousTLS
-		}
-		return r.request.TLS
+	switch {
+	case vllm.ParseCommandLine(arguments).TLSCertFile == "":
+		return nil
+	case r.request.PreviousTLS != nil:
+		return r.request.PreviousTLS
 	}
-	return nil
-}
-
-// servedBy reads the model and its served name from a command line.
-func servedBy(arguments []string) (model, name string) {
-	if len(arguments) > 1 && arguments[0] == "serve" {
-		model = arguments[1]
-	}
-	for i := range len(arguments) - 1 {
-		if arguments[i] == "--served-model-name" {
-			name = arguments[i+1]
-		}
-	}
-	return model, name
+	return r.request.TLS
 }
 
 // Restart starts a server again as it is and proves it with the request's key and names; nothing else of the request is

@@ -41,6 +41,7 @@ const (
 	Running    = server.Running
 	Starting   = server.Starting
 	Restarting = server.Restarting
+	Orphaned   = server.Orphaned
 	Exited     = server.Exited
 	Gone       = server.Gone
 	Unknown    = server.Unknown

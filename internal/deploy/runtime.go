@@ -31,7 +31,7 @@ type observer interface {
 	state(ctx context.Context, ref Ref) (Status, error)
 	inspect(ctx context.Context, ref Ref) (Status, error)
 	log(ctx context.Context, ref Ref, lines int) ([]string, error)
-	// reach tells a person how to get at the server's log.
+	// reach tells a person how to get at the server's log, and how to remove the server.
 	reach(ref Ref) string
 }
 
@@ -107,8 +107,9 @@ func (r *containerRuntime) remove(ctx context.Context, ref Ref, stop server.Stop
 }
 
 func (r *containerRuntime) reach(ref Ref) string {
-	return fmt.Sprintf("the container %s (id %.12s); on the machine, `%s logs %.12s` shows its log and `%[3]s rm -f %.12[4]s` removes it",
-		ref.Name, ref.ID, r.engine.Program(), ref.ID)
+	engine := r.engine.Program()
+	return fmt.Sprintf("the container %s (id %.12s); on the machine, `%s logs %.12[2]s` shows its log and %[4]s removes it",
+		ref.Name, ref.ID, engine, removal(ref, engine))
 }
 
 func (r *containerRuntime) tlsFiles() (certificate, key string) {

@@ -281,10 +281,8 @@ func (s *survey) lookForUsers(ctx context.Context, machine Machine) error {
 
 // hasFlag tells whether one of the flags is among the request's own arguments.
 func (s *survey) hasFlag(names ...string) bool {
-	return slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool {
-		name, _, _ := strings.Cut(arg, "=")
-		return slices.Contains(names, name)
-	})
+	_, given := s.request.Spec.Extra(names...)
+	return given
 }
 
 // choose opens the runtime: the one asked for, or the first that can work.

@@ -36,8 +36,10 @@ type failure struct {
 	log           []string
 	logErr        error
 	remains       string
+	started       bool  // there was something to remove
 	stuck         bool  // what remains may be a running server
 	kills         Kills // after it
+	ofMachine     bool
 	// seen is the last progress before the failure was dealt with; "" = the last of all.
 	seen string
 }
@@ -47,7 +49,7 @@ type failure struct {
 func (l *launch) undo(ctx context.Context, ref Ref, problem failure) *Error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	problem.seen = l.progress.last
+	problem.seen, problem.started = l.progress.last, ref.ID != ""
 	if ref.ID != "" {
 		problem.log, problem.logErr = l.readLog(after, ref)
 		problem.kills = CountKills(after, l.machine)
@@ -61,10 +63,10 @@ func (l *launch) undo(ctx context.Context, ref Ref, problem failure) *Error {
 		problem.remains = l.runtime.reach(ref) + ". It was left for debugging and may hold GPU memory"
 	default:
 		l.progress.report(problem.phase, "removing what was started")
-		problem.remains, problem.stuck = l.takeBack(after, ref)
+		problem.remains, problem.started, problem.stuck = l.takeBack(after, ref)
 	}
 	e := l.failed(ctx, problem)
-	e.Started, e.stuck = true, problem.stuck
+	e.Started, e.stuck = problem.started, problem.stuck
 	return e
 }
 
@@ -74,9 +76,9 @@ func (l *launch) readLog(ctx context.Context, ref Ref) ([]string, error) {
 	return l.runtime.log(ctx, ref, logLines)
 }
 
-// takeBack removes the server and returns what is left of it, "" for nothing, and whether that may be a running server.
+// takeBack removes the server and returns what is left of it, "" for nothing, whether there was one, and whether it may still run.
 // A server whose id isn't known, because the answer that would have told it was lost, is found by its owner's mark.
-func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, stuck bool) {
+func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, started, stuck bool) {
 	refs := []Ref{ref}
 	if ref.ID == "" {
 		var found []Status
@@ -85,7 +87,7 @@ func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, stuck b
 			return err
 		})
 		if err != nil {
-			return l.leftBehind("perhaps a server, if the request to start it took effect", err), true
+			return l.leftBehind("perhaps a server, if the request to start it took effect", err), true, true
 		}
 		refs = nil
 		for _, status := range found {
@@ -108,7 +110,7 @@ func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, stuck b
 			notes = append(notes, note)
 		}
 	}
-	return strings.Join(notes, "; "), stuck
+	return strings.Join(notes, "; "), len(refs) > 0, stuck
 }
 
 func (l *launch) leftBehind(what string, err error) string {
@@ -130,7 +132,7 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	mask := func(text string) string { return vllm.MaskSecrets(text, secrets...) }
 	e := &Error{
 		Phase: problem.phase, Summary: problem.summary, Detail: problem.detail,
-		Cause: problem.cause, WayOut: problem.wayOut, Remains: problem.remains,
+		Cause: problem.cause, WayOut: problem.wayOut, Remains: problem.remains, OfMachine: problem.ofMachine,
 		LogErr: masked(problem.logErr, secrets), Err: masked(problem.err, secrets),
 	}
 	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(problem.err, context.Canceled)
@@ -148,6 +150,7 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	if ok && e.Cause == "" && !installing {
 		diagnosis = ExplainDeath(diagnosis, problem.dead, l.kills, problem.kills)
 		e.Cause, e.WayOut = diagnosis.Cause, diagnosis.WayOut
+		e.OfMachine = diagnosis.Kind.OfMachine()
 	}
 	if e.Cause == "" {
 		e.Cause, e.WayOut = explain(problem.err)

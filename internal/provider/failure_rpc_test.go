@@ -34,7 +34,7 @@ var wayOut = map[string][]string{
 	"cuda_requirement":        {"driver|NVIDIA|GPU"},
 	"driver_too_old":          {"driver"},
 	"forward_compatibility":   {"driver"},
-	"unsupported_ptx":         {"driver"},
+	"unsupported_ptx":         {"driver can't compile", "offer_id to exclude_offers"},
 	"gpu_runtime":             {"NVIDIA's container toolkit"},
 	"port_in_use":             {"[Pp]ort"},
 	"port_allocated":          {"[Pp]ort"},

@@ -156,7 +156,7 @@ func write(t *testing.T, path, content string, mode os.FileMode) {
 }
 
 // A machine that nobody rented, behind a real sshd and a jump host: a process,
-// changed to a public one with TLS, killed by hand, repaired, removed.
+// changed to a public one with TLS, its supervisor and then all of it killed by hand, repaired, removed.
 func TestDeploymentOnOwnMachine(t *testing.T) {
 	t.Parallel()
 	login, directory := ownMachine(t)
@@ -195,22 +195,30 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 	if err := asked(t, server.state); err != nil {
 		t.Error(err)
 	}
-	pid, _, _ := strings.Cut(text(t, server.state, "id"), "-")
-	supervisor, err := strconv.Atoi(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(-supervisor, syscall.SIGKILL); err != nil { // its session
-		t.Fatal(err)
-	}
-	seen, diags := c.read(deploymentType, server)
-	expect(t, diags, "WARNING: Server is not running|WARNING: Server is gone")
-	if seen.state.IsNull() {
-		t.Fatal("a server that died left state")
-	}
-	server = c.change(deploymentType, seen, secured)
-	if err := asked(t, server.state); err != nil {
-		t.Error(err)
+	for _, end := range []struct {
+		alone   int // 1 for the supervisor, -1 for its whole group
+		warning string
+	}{
+		{1, "WARNING: Server has lost its supervisor"},
+		{-1, "WARNING: Server is not running|WARNING: Server is gone"},
+	} {
+		pid, _, _ := strings.Cut(text(t, server.state, "id"), "-")
+		supervisor, err := strconv.Atoi(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(end.alone*supervisor, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		seen, more := c.read(deploymentType, server)
+		expect(t, more, end.warning)
+		if seen.state.IsNull() {
+			t.Fatal("a server that died left state")
+		}
+		server = c.change(deploymentType, seen, secured)
+		if err := asked(t, server.state); err != nil {
+			t.Error(err)
+		}
 	}
 	gone, diags := c.destroy(deploymentType, server)
 	expect(t, diags)

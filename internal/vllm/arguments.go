@@ -6,26 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// ownFlags are the flags of `vllm serve` that have a field of their own, and that field's name. Their other spellings are
-// those of the recorded releases (flags.go).
-var ownFlags = map[string]string{
-	"model":                  "model",
-	"served-model-name":      "served_model_name",
-	"revision":               "revision",
-	"quantization":           "quantization",
-	"dtype":                  "dtype",
-	"max-model-len":          "max_model_len",
-	"gpu-memory-utilization": "gpu_memory_utilization",
-	"tensor-parallel-size":   "tensor_parallel_size",
-	"pipeline-parallel-size": "pipeline_parallel_size",
-	"trust-remote-code":      "trust_remote_code",
-	"shutdown-timeout":       "drain_timeout",
-	"port":                   "port",
-	"host":                   "exposure",
-	"uds":                    "exposure",
-	"ssl-keyfile":            "tls",
-	"ssl-certfile":           "tls",
-}
+// flagAttributes are the flags that an attribute sets, and that attribute.
+var flagAttributes = func() map[string]string {
+	attributes := map[string]string{"model": "model", "uds": "exposure"} // no flags of ours
+	for _, flag := range ownFlags {
+		attributes[strings.TrimLeft(flag.name, "-")] = flag.attribute
+	}
+	return attributes
+}()
 
 // secretFlags are flags whose value is a secret that any user of the machine could read in its process list.
 var secretFlags = map[string]string{
@@ -90,7 +78,7 @@ func (p *problems) flag(field, arg string) {
 		p.addf(field, "%s carries a secret%s: use %s or %s_wo instead", shown, exposed, attribute, attribute)
 		return
 	}
-	if attribute, found := flagOwner(ownFlags, name, arg); found {
+	if attribute, found := flagOwner(flagAttributes, name, arg); found {
 		p.addf(field, "%s is set by the attribute %s: set it there", shown, attribute)
 	}
 }

@@ -57,6 +57,11 @@ const (
 	KindStopped              Kind = "stopped"
 )
 
+// OfMachine tells whether the cause lies in the machine, so that another one may not have it.
+func (k Kind) OfMachine() bool {
+	return k == KindDriverTooOld || k == KindNoGPU
+}
+
 // Diagnosis is what a log says about a failed start.
 type Diagnosis struct {
 	Kind     Kind

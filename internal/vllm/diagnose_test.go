@@ -60,7 +60,7 @@ var diagnoses = []struct {
 	{"driver-container", KindDriverTooOld, "the image wants CUDA 13.0", "min_cuda_version = 13.0", "unsatisfied condition"},
 	{"driver-torch", KindDriverTooOld, "the driver supports CUDA 12.8 at most", "v0.11.0 is built with CUDA 12.8", "too old"},
 	{"driver-804", KindDriverTooOld, "driver is older", "driver 580", "Error 804"},
-	{"driver-ptx", KindDriverTooOld, "driver is older", "v0.19.1 is built with CUDA 12.9", "cudaErrorUnsupportedPtxVersion"},
+	{"driver-ptx", KindDriverTooOld, "can't compile vLLM's GPU code", "v0.19.1 is built with CUDA 12.9", "cudaErrorUnsupportedPtxVersion"},
 	{"killed", KindKilled, "RAM, not the GPU's", "more RAM", "EngineCore_DP0': -9"},
 	{"toolkit", KindContainerToolkit, "NVIDIA container toolkit", "Install the NVIDIA container toolkit", "[[gpu]]"},
 	{"no-gpu", KindNoGPU, "sees no GPU", "nvidia-smi", "Failed to infer device type"},

@@ -106,8 +106,15 @@ var (
 	driverCUDAPattern = regexp.MustCompile(`found version (\d{5})\b`)
 )
 
+var ptxPattern = oneOf(`cudaErrorUnsupportedPtxVersion`, `PTX was compiled with an unsupported toolchain`)
+
 func explainDriver(message string) (cause, wayOut string) {
-	cause = "The machine's NVIDIA driver is older than the image needs"
+	cause = "The machine's NVIDIA driver is older than vLLM needs"
+	if ptxPattern.find(message) != nil {
+		// A host whose offer claimed CUDA 12.9 had 12.8; the first completion ended the engine (cloud-gpu-shopper,
+		// LIVE_BUG_LOG.md, BUG-004).
+		cause = "The machine's NVIDIA driver can't compile vLLM's GPU code: it is older than that code's CUDA version, whatever the offer says"
+	}
 	newest, _ := NewestRelease(func(Release) bool { return true })
 	wanted, most := newest.Image, CUDA{Major: newest.Image.Major} // most is what the driver supports, but for it
 	if found := cudaPattern.FindStringSubmatch(message); found != nil {

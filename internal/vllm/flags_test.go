@@ -67,7 +67,7 @@ func TestEverySpellingOfAnAttributeIsRefused(t *testing.T) {
 	t.Parallel()
 	for release, flags := range recordedFlags(t) {
 		for _, spellings := range flags {
-			owned := slices.ContainsFunc(spellings, func(s string) bool { return ownFlags[strings.TrimLeft(s, "-")] != "" })
+			owned := slices.ContainsFunc(spellings, func(s string) bool { return flagAttributes[strings.TrimLeft(s, "-")] != "" })
 			for _, spelling := range spellings {
 				err := Spec{Model: "m", ExtraArgs: []string{spelling}}.Validate()
 				secret := secretFlags[strings.TrimLeft(spelling, "-")] != ""

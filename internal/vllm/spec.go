@@ -87,49 +87,6 @@ func (s Spec) ListenAddress() string {
 	return s.Listen
 }
 
-// CommandLine returns the arguments after `vllm`, for a spec that Validate accepts. No secret is among them: those
-// travel in Environment. Each argument is one element, to be passed on as it is or quoted by whoever needs a shell.
-func (s Spec) CommandLine() []string {
-	utilization := s.GPUMemoryUtilization
-	if utilization == 0 {
-		utilization = DefaultGPUMemoryUtilization
-	}
-	args := []string{"serve", s.Model}
-	args = appendText(args, "--served-model-name", s.ServedModelName)
-	args = append(args,
-		"--host", s.ListenAddress(),
-		"--port", strconv.Itoa(s.ListenPort()),
-		"--gpu-memory-utilization", strconv.FormatFloat(utilization, 'f', -1, 64),
-	)
-	args = appendText(args, "--revision", s.Revision)
-	args = appendText(args, "--quantization", s.Quantization)
-	args = appendText(args, "--dtype", s.DType)
-	args = appendNumber(args, "--max-model-len", s.MaxModelLen)
-	args = appendNumber(args, "--tensor-parallel-size", s.TensorParallelSize)
-	args = appendNumber(args, "--pipeline-parallel-size", s.PipelineParallelSize)
-	if s.TrustRemoteCode {
-		args = append(args, "--trust-remote-code")
-	}
-	args = appendNumber(args, DrainFlag, s.DrainSeconds)
-	args = appendText(args, "--ssl-keyfile", s.TLSKeyFile)
-	args = appendText(args, "--ssl-certfile", s.TLSCertFile)
-	return append(args, s.ExtraArgs...)
-}
-
-func appendText(args []string, flag, value string) []string {
-	if value == "" {
-		return args
-	}
-	return append(args, flag, value)
-}
-
-func appendNumber(args []string, flag string, value int) []string {
-	if value == 0 {
-		return args
-	}
-	return append(args, flag, strconv.Itoa(value))
-}
-
 // Environment returns the server's environment: our defaults, then Env over them, then the secrets, which nothing
 // overrides. The map is the caller's.
 func (s Spec) Environment() map[string]string {

@@ -46,6 +46,26 @@ func TestCommandLine(t *testing.T) {
 		if diff := cmp.Diff(test.want, test.spec.CommandLine()); diff != "" {
 			t.Errorf("%s: (-want +got)\n%s", name, diff)
 		}
+		again := ParseCommandLine(test.want)
+		again.APIKey, again.HFToken = test.spec.APIKey, test.spec.HFToken // in no command line
+		if diff := cmp.Diff(test.want, again.CommandLine()); diff != "" {
+			t.Errorf("%s, read and written again: (-want +got)\n%s", name, diff)
+		}
+		if name == "everything" && again.GoString() != test.spec.GoString() {
+			t.Errorf("read back: %s", again)
+		}
+	}
+}
+
+// A command line that somebody else wrote is read as far as its flags have a field.
+func TestParseCommandLine(t *testing.T) {
+	t.Parallel()
+	got := ParseCommandLine([]string{"serve", "m", "--port=9000", "--enable-lora", "--trust-remote-code", "--max-model-len", "many", "--dtype"})
+	if got.Model != "m" || got.Port != 9000 || !got.TrustRemoteCode || got.MaxModelLen != 0 || !slices.Equal(got.ExtraArgs, []string{"--enable-lora"}) {
+		t.Errorf("got %s", got)
+	}
+	if value, given := (Spec{ExtraArgs: []string{"-x", "--kv-cache-dtype", "fp8", "-dp=2"}}).Extra("--data-parallel-size", "-dp"); value != "2" || !given {
+		t.Errorf("got %q, %t", value, given)
 	}
 }
 

@@ -6,11 +6,12 @@
 #                                 what start leaves running, in a session of its own; it hands the variables of these names on
 #   status DIR                    what is known of the server, one fact a line
 #   list BASE                     status of every server under BASE/servers
+#   environment DIR               the variables that the server was started with, as /proc shows them
 #   bound FILE BYTES SECONDS      what supervise leaves running to keep the log from filling the disk
 #   stop DIR SECONDS DRAIN        TERM, after SECONDS KILL, until nobody of the session is left; before that, for up to DRAIN
 #                                 seconds, TERM to the server alone, which lets its requests end
 #
-# In DIR: identity (PID STARTTIME of the supervisor), boot (when these were given), state, exit (CODE BEGAN ENDED),
+# In DIR: identity (PID STARTTIME of the supervisor), server (the same of what it supervises), boot (when these were given), state, exit (CODE BEGAN ENDED),
 # restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock.
 set -u
 umask 077
@@ -45,6 +46,12 @@ is_of_this_boot() {
 # is_alive PID STARTTIME: a pid alone may have been given to another process since.
 is_alive() {
 	read_stat "$1" && [ "$start" = "$2" ] && [ "$state" != Z ] && [ "$state" != X ]
+}
+
+# lives FILE sets pid and born to the process that the file names and tells whether it lives.
+lives() {
+	pid= born=
+	[ -s "$1" ] && read -r pid born <"$1" && is_of_this_boot "${1%/*}" && is_alive "$pid" "$born"
 }
 
 # members SESSION prints the living processes of a session, those that made groups of their own included.
@@ -108,11 +115,8 @@ start_server() {
 	[ -n "$complete" ] || { echo 'the connection ended before all variables had come' >&2; exit 5; }
 	take_lock "$dir"
 	# Of two starts, such as one that was cut off and its repetition, the first to get here is the one.
-	if [ -s "$dir/identity" ] && is_of_this_boot "$dir"; then
-		read -r pid born <"$dir/identity"
-		if is_alive "$pid" "$born"; then echo "$pid $born"; return 0; fi
-	fi
-	rm -f "$dir/identity" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
+	if lives "$dir/identity"; then echo "$pid $born"; return 0; fi
+	rm -f "$dir/identity" "$dir/server" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
 	setsid sh "$dir/launcher.sh" supervise "$dir" "$@" </dev/null >>"$dir/log" 2>&1 &
 	tries=0
 	until [ -s "$dir/identity" ]; do
@@ -169,6 +173,7 @@ supervise() {
 		(bound "$dir/log" 134217728 60 &)
 		with_variables "$@" &
 		child=$!
+		read_stat "$child" && write "$dir/server" "$child $start"
 		# A trapped signal interrupts wait, which has to be told from the server's end.
 		while :; do
 			wait "$child"
@@ -197,16 +202,16 @@ supervise() {
 
 status() {
 	[ -f "$1/record.json" ] || { echo 'state gone'; return; }
-	pid= born=
-	[ ! -s "$1/identity" ] || read -r pid born <"$1/identity"
-	echo "identity $pid $born"
-	if [ -n "$pid" ] && is_of_this_boot "$1" && is_alive "$pid" "$born"; then
-		state=running
-		[ ! -s "$1/state" ] || read -r state <"$1/state"
-		echo "state $state"
+	if lives "$1/identity"; then
+		now=running
+		[ ! -s "$1/state" ] || read -r now <"$1/state"
 	else
-		echo 'state exited'
+		now=exited
 	fi
+	echo "identity $pid $born"
+	# A supervisor that was killed leaves its server running, which nothing would start again.
+	if [ "$now" = exited ] && lives "$1/server"; then now=orphaned; fi
+	echo "state $now"
 	for file in exit restarts; do
 		[ ! -s "$1/$file" ] || { read -r text <"$1/$file" && echo "$file $text"; }
 	done
@@ -223,6 +228,11 @@ list() {
 		printf 'server %s\n' "${server##*/}"
 		status "$server"
 	done
+}
+
+environment() {
+	lives "$1/identity" || lives "$1/server" || { echo 'the server has ended' >&2; return 1; }
+	cat "/proc/$pid/environ"
 }
 
 # signal_all SIGNAL SESSION
@@ -270,6 +280,7 @@ start) start_server "$@" ;;
 supervise) supervise "$@" ;;
 status) status "$@" ;;
 list) list "$@" ;;
+environment) environment "$@" ;;
 bound) bound "$@" ;;
 stop) stop "$@" ;;
 *) echo "unknown mode $mode" >&2; exit 2 ;;

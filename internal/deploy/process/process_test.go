@@ -590,7 +590,7 @@ func FuzzParseStatus(f *testing.F) {
 func TestUnknownStateWord(t *testing.T) {
 	t.Parallel()
 	for word, want := range map[string]server.State{
-		"running": server.Running, "restarting": server.Restarting, "exited": server.Exited, "hibernating": server.Unknown,
+		"running": server.Running, "restarting": server.Restarting, "exited": server.Exited, "orphaned": server.Orphaned, "hibernating": server.Unknown,
 	} {
 		if got := parseStatus("identity 12 345\nstate " + word + "\nnews of a later version\n").status(server.Ref{}).State; got != want {
 			t.Errorf("%q is %s, want %s", word, got, want)

@@ -175,15 +175,9 @@ func (o observed) status(ref server.Ref) server.Status {
 		SpecHash: o.record.Hash, APIKeyPrint: o.record.APIKeyPrint, HFTokenPrint: o.record.HFTokenPrint,
 		RestartsItself: o.settled, HeldBefore: o.record.HeldBefore, State: server.Unknown,
 	}
-	switch o.state {
-	case "running":
-		s.State = server.Running
-	case "restarting":
-		s.State = server.Restarting
-	case "exited":
-		s.State = server.Exited
-	case "gone":
-		s.State = server.Gone
+	known := []server.State{server.Running, server.Restarting, server.Orphaned, server.Exited, server.Gone}
+	if state := server.State(o.state); slices.Contains(known, state) {
+		s.State = state
 	}
 	return s
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -131,7 +130,8 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (
 		return server.Aside{}, err
 	}
 	seen := parseStatus(output)
-	aside := server.Aside{Ref: ref, WasRunning: seen.state == "running" && seen.id == ref.ID, Arguments: seen.record.Arguments}
+	runs := seen.state == "running" || seen.state == "orphaned"
+	aside := server.Aside{Ref: ref, WasRunning: runs && seen.id == ref.ID, Arguments: seen.record.Arguments}
 	var environment map[string]string
 	if aside.WasRunning {
 		if environment, err = h.environment(ctx, ref, seen.record.Names); err != nil {
@@ -158,17 +158,13 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (
 // environment reads a running server's variables from the kernel, which shows them to its own user only.
 func (h *Host) environment(ctx context.Context, ref server.Ref, names []string) (map[string]string, error) {
 	op := "read the environment of the server " + ref.Name
-	pid, _, _ := strings.Cut(ref.ID, "-")
-	result, err := h.machine.Run(ctx, host.Command{Args: []string{"cat", "/proc/" + pid + "/environ"}})
-	if err == nil && result.ExitCode != 0 {
-		err = fmt.Errorf("exit status %d", result.ExitCode)
-	}
+	output, err := h.run(ctx, op, launcherScript, "environment", ref.Directory)
 	if err != nil {
-		return nil, &Error{Op: op, Err: err}
+		return nil, err
 	}
-	environment := variablesOf(result.Stdout, names, "") // a launcher of earlier releases kept them so
-	maps.Copy(environment, variablesOf(result.Stdout, names, variablePrefix))
-	if missing := len(names) - len(environment); missing > 0 || result.Truncated {
+	environment := variablesOf(output, names, "") // as the server itself has them, and launchers of earlier releases had
+	maps.Copy(environment, variablesOf(output, names, variablePrefix))
+	if missing := len(names) - len(environment); missing > 0 {
 		return nil, &Error{Op: op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
 			strings.Join(missingNames(names, environment), ", "))}
 	}

@@ -5,6 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,5 +66,34 @@ func TestVariablesOfAnEarlierLauncher(t *testing.T) {
 	names := []string{"PATH", "VLLM_API_KEY"}
 	if got := variablesOf("HOME=/root\x00PATH=/bin\x00VLLM_API_KEY=k=1\x00SERVER_PATH=/usr\x00", names, ""); len(got) != 2 || got["VLLM_API_KEY"] != "k=1" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A server whose supervisor was killed alone is seen to run, and can be replaced, restored and removed like any other.
+func TestOrphanedServer(t *testing.T) {
+	t.Parallel()
+	h, ref := start(t, "exec sleep 1000", map[string]string{"VLLM_API_KEY": "planted-key"})
+	pid, _, _ := strings.Cut(ref.ID, "-")
+	supervisor, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "an orphan", func() bool { return inspect(t, h, ref).State == server.Orphaned })
+	if status := inspect(t, h, ref); status.ID != ref.ID || status.ExitCode != 0 {
+		t.Errorf("status %+v", status)
+	}
+	aside, err := h.SetAside(within(t), ref, server.Stop{})
+	if err != nil || !aside.WasRunning || aside.APIKey != "planted-key" {
+		t.Fatalf("aside %+v, %v", aside, err)
+	}
+	if left := session(t, pid); len(left) > 0 || inspect(t, h, ref).State != server.Exited {
+		t.Errorf("left: %v; %s", left, inspect(t, h, ref).State)
+	}
+	restored, err := aside.Restore(within(t))
+	if err != nil || inspect(t, h, restored).State != server.Running {
+		t.Errorf("restored as %s, %v", restored.ID, err)
 	}
 }

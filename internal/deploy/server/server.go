@@ -44,7 +44,9 @@ const (
 	Starting State = "starting"
 	// Restarting is a server that died and that its runtime is about to start again.
 	Restarting State = "restarting"
-	Exited     State = "exited"
+	// Orphaned is a process that still runs although its supervisor was killed: nothing would start it again.
+	Orphaned State = "orphaned"
+	Exited   State = "exited"
 	// Gone is a server that its runtime knows nothing of.
 	Gone State = "gone"
 	// Unknown is a state word that this version doesn't know.
@@ -52,7 +54,9 @@ const (
 )
 
 // Alive tells whether the server has, or is about to get, a running process.
-func (s State) Alive() bool { return s == Running || s == Restarting || s == Starting }
+func (s State) Alive() bool {
+	return s == Running || s == Restarting || s == Starting || s == Orphaned
+}
 
 // Ref is all it takes to find a server again. It holds no secret; keep it whole.
 type Ref struct {

@@ -2,6 +2,7 @@ package vllmdeployment
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/action/timeouts"
@@ -137,8 +138,8 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be restarted", err))
 		return
 	}
-	for _, warning := range status.Warnings {
-		resp.Diagnostics.AddWarning("Server runs, with a warning", warning)
+	if len(status.Warnings) > 0 {
+		resp.Diagnostics.AddWarning("Server runs, with a warning: "+server.Name, strings.Join(status.Warnings, "\n\n"))
 	}
 	say("The model has answered")
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -69,20 +67,7 @@ func (m *model) showDrift(ctx context.Context, was launched, now deploy.Status) 
 	if now.Image != "" && was.Image != now.Image && !m.Container.IsNull() {
 		m.Container = with(ctx, m.Container, "image", types.StringValue(now.Image), &diags)
 	}
-	before, after := parseLine(ctx, was.Arguments), parseLine(ctx, now.Arguments)
-	if before.model != after.model {
-		m.Model = types.StringValue(after.model)
-	}
-	for name, set := range m.setters(ctx) {
-		if before.flags[name] != after.flags[name] {
-			set(after.flags[name])
-		}
-	}
-	if !slices.Equal(before.rest, after.rest) {
-		list, d := types.ListValueFrom(ctx, types.StringType, after.rest)
-		diags.Append(d...)
-		m.Args = list
-	}
+	m.showSpec(ctx, vllm.ParseCommandLine(was.Arguments), vllm.ParseCommandLine(now.Arguments), &diags)
 	diags.Append(m.showEnvironment(ctx, was, now)...)
 	if was.APIKeyPrint != now.APIKeyPrint {
 		forget(&m.APIKey, &m.APIKeyWOVersion)
@@ -110,66 +95,46 @@ func with(ctx context.Context, object types.Object, name string, value attr.Valu
 	return changed
 }
 
-// setters set the attribute of each flag to the flag's value, "" for a flag that
-// isn't given.
-func (m *model) setters(ctx context.Context) map[string]func(string) {
-	word := func(to *types.String) func(string) { return func(s string) { *to = text(s) } }
-	count := func(to *types.Int64) func(string) {
-		return func(s string) {
-			n, _ := strconv.Atoi(s) // not a number: as if it weren't given
-			*to = number(n)
+// showSpec sets the attributes in which two command lines differ.
+func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *diag.Diagnostics) {
+	drift(&m.Model, before.Model, after.Model, text)
+	drift(&m.ServedModelName, before.ServedModelName, after.ServedModelName, text)
+	drift(&m.Revision, before.Revision, after.Revision, text)
+	drift(&m.Quantization, before.Quantization, after.Quantization, text)
+	drift(&m.DType, before.DType, after.DType, text)
+	drift(&m.MaxModelLen, before.MaxModelLen, after.MaxModelLen, number)
+	drift(&m.Port, before.Port, after.Port, number)
+	drift(&m.TensorParallelSize, before.TensorParallelSize, after.TensorParallelSize, number)
+	drift(&m.PipelineParallelSize, before.PipelineParallelSize, after.PipelineParallelSize, number)
+	drift(&m.GPUMemoryUtilization, before.GPUMemoryUtilization, after.GPUMemoryUtilization, share)
+	drift(&m.TrustRemoteCode, before.TrustRemoteCode, after.TrustRemoteCode, types.BoolValue)
+	drift(&m.Exposure, before.Listen, after.Listen, func(listen string) types.String {
+		if listen == vllm.DefaultListen {
+			return types.StringValue(private)
 		}
-	}
-	return map[string]func(string){
-		"--served-model-name": word(&m.ServedModelName), "--revision": word(&m.Revision), "--quantization": word(&m.Quantization),
-		"--dtype": word(&m.DType), "--max-model-len": count(&m.MaxModelLen), "--port": count(&m.Port),
-		"--tensor-parallel-size": count(&m.TensorParallelSize), "--pipeline-parallel-size": count(&m.PipelineParallelSize),
-		"--gpu-memory-utilization": func(s string) {
-			m.GPUMemoryUtilization = types.Float64Null()
-			if share, err := strconv.ParseFloat(s, 64); err == nil {
-				m.GPUMemoryUtilization = types.Float64Value(share)
-			}
-		},
-		"--trust-remote-code": func(s string) { m.TrustRemoteCode = types.BoolValue(s != "") },
-		"--host": func(s string) {
-			m.Exposure = types.StringValue(public)
-			if s == vllm.DefaultListen {
-				m.Exposure = types.StringValue(private)
-			}
-		},
-		"--ssl-certfile": func(string) { m.TLS = types.ObjectNull(m.TLS.AttributeTypes(ctx)) },
+		return types.StringValue(public)
+	})
+	drift(&m.TLS, before.TLSCertFile, after.TLSCertFile, func(string) types.Object {
+		return types.ObjectNull(m.TLS.AttributeTypes(ctx))
+	})
+	if !slices.Equal(before.ExtraArgs, after.ExtraArgs) {
+		list, d := types.ListValueFrom(ctx, types.StringType, after.ExtraArgs)
+		diags.Append(d...)
+		m.Args = list
 	}
 }
 
-// line is a command line of vLLM, taken apart.
-type line struct {
-	model string
-	flags map[string]string // those that have an attribute
-	rest  []string
+func drift[S comparable, T any](attribute *T, before, after S, value func(S) T) {
+	if before != after {
+		*attribute = value(after)
+	}
 }
 
-func parseLine(ctx context.Context, arguments []string) line {
-	l := line{flags: map[string]string{}}
-	if len(arguments) > 1 && arguments[0] == "serve" && !strings.HasPrefix(arguments[1], "-") {
-		l.model, arguments = arguments[1], arguments[2:]
+func share(of float64) types.Float64 {
+	if of == 0 {
+		return types.Float64Null()
 	}
-	known := new(model).setters(ctx)
-	for i := 0; i < len(arguments); i++ {
-		name, value, inOne := strings.Cut(arguments[i], "=")
-		_, ok := known[name]
-		switch {
-		case name == "--trust-remote-code":
-			l.flags[name] = "true"
-		case ok && inOne:
-			l.flags[name] = value
-		case (ok || name == "--ssl-keyfile" || name == vllm.DrainFlag) && i+1 < len(arguments):
-			l.flags[name] = arguments[i+1]
-			i++
-		default:
-			l.rest = append(l.rest, arguments[i])
-		}
-	}
-	return l
+	return types.Float64Value(of)
 }
 
 // showEnvironment compares the variables. Those that came with the image are left

@@ -57,7 +57,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	if plan.isPublic() && strings.HasSuffix(ssh.Host.ValueString(), vastDomain) {
 		// No error: a destroy plans first, and would keep the machine. The apply refuses it.
-		resp.Diagnostics.AddAttributeWarning(exposurePath, "Only SSH is reachable", fmt.Sprintf(vastText, "will be"))
+		resp.Diagnostics.AddAttributeWarning(exposurePath, plan.about("Only SSH is reachable"), fmt.Sprintf(vastText, "will be"))
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
@@ -296,7 +296,10 @@ func condition(status deploy.Status) string {
 
 // ending says how a server that isn't running came to that.
 func ending(status deploy.Status) string {
-	text := fmt.Sprintf("The %s %s is %s", status.Runtime, status.Name, condition(status))
+	if status.State == deploy.Orphaned {
+		return fmt.Sprintf("The %s %s still runs, but its supervisor was killed: if it dies, nothing starts it again.", status.Runtime, status.Name)
+	}
+	text := fmt.Sprintf("The status of the %s %s is %q", status.Runtime, status.Name, condition(status))
 	if status.RestartLoop {
 		text = fmt.Sprintf("The %s %s keeps dying: it has been started again %d times", status.Runtime, status.Name, status.RestartCount)
 	}

@@ -183,6 +183,6 @@ func (m model) warnPublic(ctx context.Context, state model, diags *diag.Diagnost
 	if m.TLS.IsNull() {
 		text += " And without tls the key travels in the clear."
 	}
-	diags.AddAttributeWarning(exposurePath, "Routes stay open to everybody", text+" Let a firewall admit your clients only, or leave the"+
+	diags.AddAttributeWarning(exposurePath, m.about("Routes stay open to everybody"), text+" Let a firewall admit your clients only, or leave the"+
 		" server private and go through SSH.")
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -80,26 +81,47 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 	machine, err := r.connect(ctx, &plan)
 	if err != nil {
-		resp.Diagnostics.Append(plan.stillRented(diagnostic.Error("Could not log in to the machine", err)))
+		resp.Diagnostics.Append(plan.stillRented("Could not log in to the machine", err))
 		return
 	}
 	defer closeMachine(machine)
 	status, err := r.launch(ctx, machine, request)
 	if err != nil {
-		resp.Diagnostics.Append(plan.stillRented(diagnostic.Error("Server could not be started", err)))
+		resp.Diagnostics.Append(plan.stillRented("Server could not be started", err))
 		return
 	}
 	r.finish(ctx, &plan, status, resp.Private, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 }
 
-// stillRented adds to why there is no server what its machine goes on costing.
-func (m model) stillRented(d diag.Diagnostic) diag.Diagnostic {
-	if m.SessionID.ValueString() == "" {
+// stillRented is the error of a server that doesn't run, with what its rented machine goes on costing, and how to get another
+// machine where that is what helps. The shopper never tells a session's offer; the session's state does.
+func (m model) stillRented(summary string, err error) diag.Diagnostic {
+	d, id := diagnostic.Error(summary, err), m.SessionID.ValueString()
+	if id == "" {
 		return d
 	}
-	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and goes on costing money: apply again,"+
-		" or destroy it.", d.Detail(), m.SessionID.ValueString()))
+	advice := "apply again, or destroy it."
+	if e, ok := deploy.AsError(err); ok && e.OfMachine {
+		advice = "the fault is the machine's. To rent another one, add the session's offer_id to exclude_offers in its requirements" +
+			" and apply again."
+	}
+	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and goes on costing money: %s", d.Detail(), id, advice))
+}
+
+// about is the summary of a warning about this server. Terraform shows only the first of several warnings with one summary.
+func (m model) about(summary string) string {
+	place := m.Model.ValueString()
+	if address, ok := m.SSH.Attributes()["host"].(types.String); ok && address.ValueString() != "" {
+		place = fmt.Sprintf("%s, port %d", address.ValueString(), m.port())
+	}
+	return summary + ": " + place
+}
+
+// warning makes an error a warning about this server.
+func (m model) warning(what string, err error) diag.Diagnostic {
+	d := diagnostic.Warning(what, err)
+	return diag.NewWarningDiagnostic(m.about(d.Summary()), d.Detail())
 }
 
 // closeMachine ends a login that everything has been done over.
@@ -114,8 +136,8 @@ func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status
 	diags.Append(d...)
 	diags.Append(plan.setStatus(ctx, status, ssh)...)
 	diags.Append(keepLaunched(ctx, write, status)...)
-	for _, warning := range status.Warnings {
-		diags.AddWarning("Server runs, with a warning", warning)
+	if len(status.Warnings) > 0 {
+		diags.AddWarning(plan.about("Server runs, with a warning"), strings.Join(status.Warnings, "\n\n"))
 	}
 }
 
@@ -216,11 +238,11 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 			resp.State.RemoveResource(ctx)
 			return
 		}
-		resp.Diagnostics.Append(diagnostic.Warning("Could not look at the server", err))
+		resp.Diagnostics.Append(state.warning("Could not look at the server", err))
 		return
 	}
 	if status.State == deploy.Gone {
-		resp.Diagnostics.AddWarning("Server is gone", fmt.Sprintf("The %s %s is no longer on its machine. The next apply starts it"+
+		resp.Diagnostics.AddWarning(state.about("Server is gone"), fmt.Sprintf("The %s %s is no longer on its machine. The next apply starts it"+
 			" again.", ref.Runtime, ref.Name))
 		resp.State.RemoveResource(ctx)
 		return
@@ -252,8 +274,12 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 	}
 	text := ending(status)
 	if status.State == deploy.Unknown {
-		diags.AddWarning("State of the server is not known", text+" This version of the provider doesn't know what that means, and leaves"+
+		diags.AddWarning(state.about("State of the server is not known"), text+" This version of the provider doesn't know what that means, and leaves"+
 			" the server alone.")
+		return status, nil
+	}
+	if status.State == deploy.Orphaned {
+		diags.AddWarning(state.about("Server has lost its supervisor"), text+" The next apply restarts it.")
 		return status, nil
 	}
 	diagnose := vllm.Diagnose
@@ -266,7 +292,7 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 		diagnosis = deploy.ExplainDeath(diagnosis, status, before, deploy.CountKills(ctx, machine))
 		text += " " + diagnosis.Cause + " " + diagnosis.WayOut
 	}
-	diags.AddWarning("Server is not running", text+" The next apply starts it again.")
+	diags.AddWarning(state.about("Server is not running"), text+" The next apply starts it again.")
 	return status, nil
 }
 
@@ -328,7 +354,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		return
 	}
 	if warning != "" {
-		resp.Diagnostics.AddWarning("Server is removed, with a warning", warning)
+		resp.Diagnostics.AddWarning(state.about("Server is removed, with a warning"), warning)
 	}
 	r.seen(ctx, ref.Owner)
 	note(ref.Owner, false)
@@ -362,8 +388,8 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 			" machine is gone for good, remove the deployment from state with `terraform state rm`.")
 		return
 	}
-	diags.Append(diagnostic.Warning("Could not log in to the machine", err))
-	diags.AddWarning("Server may still run", fmt.Sprintf("Whether the %s %s is still there could not be seen. It was taken out of state"+
+	diags.Append(state.warning("Could not log in to the machine", err))
+	diags.AddWarning(state.about("Server may still run"), fmt.Sprintf("Whether the %s %s is still there could not be seen. It was taken out of state"+
 		" all the same, so that session %[3]s can be released: the server goes with its machine. Until then the session costs money. If"+
 		" you keep it, the next deployment there finds the server, and takes it over or removes it where it has this run's journal.", ref.Runtime, ref.Name, id))
 	if _, err := r.begin(ref.Owner); err != nil {

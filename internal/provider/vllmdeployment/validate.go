@@ -139,11 +139,11 @@ func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnosti
 		return
 	}
 	if m.drainTime() > 0 && !m.Drain.IsNull() && !m.Drain.IsUnknown() && !vllm.KnowsFlag(release, vllm.DrainFlag) {
-		diags.AddAttributeWarning(drainPath, "vLLM "+release+" does not drain", "This release is not known to have the flag "+vllm.DrainFlag+
+		diags.AddAttributeWarning(drainPath, m.about("vLLM "+release+" does not drain"), "This release is not known to have the flag "+vllm.DrainFlag+
 			": requests that run when the server is stopped are cut. Use a newer release.")
 	}
-	for _, warning := range vllm.FlagWarnings(release, spec.ExtraArgs) {
-		diags.AddAttributeWarning(argsPath, "Flag may be unknown to vLLM "+release, warning+" vLLM ends at once where it doesn't know a flag."+
+	if warnings := vllm.FlagWarnings(release, spec.ExtraArgs); len(warnings) > 0 {
+		diags.AddAttributeWarning(argsPath, m.about("Flag may be unknown to vLLM "+release), strings.Join(warnings, " ")+" vLLM ends at once where it doesn't know a flag."+
 			" If this release knows it (`vllm serve --help=all` lists its flags), nothing needs to be done.")
 	}
 }

@@ -159,9 +159,9 @@ func (p patient) runtime(ctx context.Context, route *reach.Route) (finding, erro
 	}
 	facts := map[string]string{"state": string(seen.State), "restarts": strconv.Itoa(seen.RestartCount)}
 	if seen.State != deploy.Running {
-		facts["exit_code"] = strconv.Itoa(seen.ExitCode)
 		text := fmt.Sprintf("the %s's status is %s", p.server.Runtime, seen.State)
 		if seen.ExitCode != 0 { // vLLM ends with 0 when its engine has died
+			facts["exit_code"] = strconv.Itoa(seen.ExitCode)
 			text += fmt.Sprintf(", its exit code %d", seen.ExitCode)
 		}
 		return finding{facts: facts}, errors.New(strings.TrimSpace(text + ". " + seen.Reason))
