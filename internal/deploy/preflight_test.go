@@ -232,6 +232,21 @@ func TestPreflightFindings(t *testing.T) {
 	}
 }
 
+// Room for the image is looked for where the engine keeps images, which isn't where Docker keeps the rest.
+func TestPreflightLooksAtContainerdsDisk(t *testing.T) {
+	t.Parallel()
+	for inContainerd, disks := range map[bool][]string{false: {"/docker"}, true: {"/containerd", "/docker"}} {
+		facts := vm()
+		facts.ContainerdImages = inContainerd
+		r := newRig(t, facts)
+		preflight(t, r, request())
+		log := strings.Join(r.machine.CommandLog(), "\n")
+		for _, disk := range disks {
+			contains(t, log, disk+"\ndf -Pk")
+		}
+	}
+}
+
 func TestPreflightWaitsForADriver(t *testing.T) {
 	t.Parallel()
 	facts := vm()

@@ -380,16 +380,18 @@ func (s *survey) lookCloser(ctx context.Context, machine Machine) error {
 	if given := s.request.Spec.Env["HF_HOME"]; given != "" {
 		cache = given
 	}
+	var err error
 	switch r := s.runtime.(type) {
 	case *containerRuntime:
-		image = r.engine.Facts().Directory
+		if image, err = r.engine.ImageDirectory(ctx, machine); err != nil {
+			return err
+		}
 		if cache = s.request.Container.Cache; !path.IsAbs(cache) {
-			cache = image // a volume
+			cache = r.engine.Facts().Directory // a volume
 		}
 	case *processRuntime:
 		image = r.host.Disk()
 	}
-	var err error
 	if s.imageDisk, err = diskOf(ctx, machine, image); err != nil {
 		return err
 	}
