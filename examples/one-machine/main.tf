@@ -12,7 +12,7 @@ provider "shopper" {}
 locals {
   model   = "Qwen/Qwen2.5-7B-Instruct"
   context = 16384
-  needs   = provider::shopper::vram_gb(local.model, { context_length = local.context })
+  needs   = provider::shopper::estimate_vram(local.model, { context_length = local.context })
 }
 
 module "qwen" {
@@ -24,7 +24,7 @@ module "qwen" {
 
   requirements = {
     gpu_count          = 1
-    min_vram_gb        = ceil(local.needs.per_gpu_gb * 1.1)
+    min_vram_gb        = ceil(local.needs.per_gpu_gib * 1.1)
     max_price_per_hour = 2.5
     clouds             = ["bluelobster"]
   }

@@ -50,7 +50,7 @@ data "shopper_vllm_health" "own" {
   lifecycle {
     postcondition {
       condition     = self.healthy
-      error_message = "Unhealthy: ${join("; ", [for c in self.checks : "${c.name}: ${c.message}" if c.status == "failed"])}"
+      error_message = "Unhealthy: ${join("; ", self.failures)}"
     }
   }
 }
@@ -60,5 +60,5 @@ output "tunnel_command" {
 }
 
 output "gpu_temperature" {
-  value = lookup(data.shopper_vllm_health.own.checks[0].facts, "gpu_0_temperature_c", null)
+  value = data.shopper_vllm_health.own.checks.gpus.devices[*].temperature_c
 }

@@ -136,8 +136,8 @@ func (s *survey) judgeModel() []Finding {
 		if *own <= math.Ceil(smallest) { // a card of 24 GB has a little less than 24 GiB
 			return nil
 		}
-		return one(Blocking, codeMemory, fmt.Sprintf("min_vram_gb asks for GPUs of %v GiB, and the smallest has %.1f GiB.", *own, smallest),
-			"Rent larger GPUs, or lower min_vram_gb.")
+		return one(Blocking, codeMemory, fmt.Sprintf("min_vram_gib asks for GPUs of %v GiB, and the smallest has %.1f GiB.", *own, smallest),
+			"Rent larger GPUs, or lower min_vram_gib.")
 	}
 	need, ok := s.estimate()
 	if !ok || need.Fits(smallest) {
@@ -151,7 +151,7 @@ func (s *survey) judgeModel() []Finding {
 		s.request.Spec.Model, need.TotalGiB, where, need.WeightsGiB, need.ContextLength, need.KVCacheGiB, has, smallest)
 	if need.WeightsGiB > smallest*certainly && !s.offloads() {
 		return one(Blocking, codeMemory, fact, "Rent larger or more GPUs, or choose a quantised model. Where the estimate is wrong,"+
-			" set min_vram_gb to your own figure, or to 0 for none.")
+			" set min_vram_gib to your own figure, or to 0 for none.")
 	}
 	return one(Warning, codeMemory, fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantised model.")
 }

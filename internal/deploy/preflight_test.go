@@ -162,7 +162,7 @@ func TestPreflightFindings(t *testing.T) {
 				r.Spec.Model, r.Spec.TensorParallelSize = "meta-llama/Llama-3.1-405B-Instruct", 2
 			},
 			"gpu_memory", deploy.Blocking,
-			[]string{"on each of 2 GPUs", "min_vram_gb"},
+			[]string{"on each of 2 GPUs", "min_vram_gib"},
 		},
 		{
 			"model too large, by the user's figure not", nil, func(r *deploy.Request) {
@@ -176,7 +176,7 @@ func TestPreflightFindings(t *testing.T) {
 				r.Spec.Model, r.MinVRAMGiB = "me/mine", new(float64(40))
 			},
 			"gpu_memory", deploy.Blocking,
-			[]string{"40 GiB", "24.0 GiB", "min_vram_gb"},
+			[]string{"40 GiB", "24.0 GiB", "min_vram_gib"},
 		},
 		{
 			"a smaller cache per token", nil, func(r *deploy.Request) {

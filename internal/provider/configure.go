@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -149,7 +148,7 @@ func (m model) client(ctx context.Context, version string, diags *diag.Diagnosti
 		CACertificate:     m.CACertificate.ValueString(),
 		ClientCertificate: m.ClientCertificate.ValueString(),
 		ClientKey:         m.ClientKey.ValueString(),
-		RequestTimeout:    time.Duration(m.RequestTimeout.ValueInt64()) * time.Second,
+		RequestTimeout:    validate.Span(m.RequestTimeout.ValueString()),
 		MaxRetries:        int(m.MaxRetries.ValueInt64()),
 		UserAgent:         "terraform-provider-shopper/" + version,
 	}

@@ -139,7 +139,7 @@ func TestAccManyMachinesOneSilent(t *testing.T) {
 			  value = data.shopper_vllm_health.each[*].healthy
 			}
 			output "problem" {
-			  value = data.shopper_vllm_health.each[11].checks[0].problem
+			  value = data.shopper_vllm_health.each[11].checks.gpus.problem
 			}`,
 		ConfigStateChecks: []statecheck.StateCheck{
 			statecheck.ExpectKnownOutputValue("healthy", knownvalue.ListExact(healthy)),
@@ -187,11 +187,11 @@ func TestAccHealthIsJudged(t *testing.T) {
 				  lifecycle {
 				    postcondition {
 				      condition     = self.healthy
-				      error_message = "Unhealthy: ${join("; ", [for c in self.checks : c.name if c.status == "failed"])}"
+				      error_message = "Unhealthy: ${join("; ", self.failures)}"
 				    }
 				  }
 				}`),
-			ExpectError: words("Unhealthy: health; model; completion"),
+			ExpectError: words("Unhealthy: health: .* refused by"),
 		},
 	)
 }

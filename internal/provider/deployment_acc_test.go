@@ -106,11 +106,11 @@ func (w *world) serves(want int) resource.TestCheckFunc {
 
 // checks are the five health checks with these results.
 func checks(status ...string) knownvalue.Check {
-	elements := map[int]knownvalue.Check{}
-	for i, s := range status {
-		elements[i] = knownvalue.ObjectPartial(map[string]knownvalue.Check{"status": knownvalue.StringExact(s)})
+	all := map[string]knownvalue.Check{}
+	for i, name := range []string{"gpus", "runtime", "health", "model", "completion"} {
+		all[name] = knownvalue.ObjectPartial(map[string]knownvalue.Check{"status": knownvalue.StringExact(status[i])})
 	}
-	return knownvalue.ListPartial(elements)
+	return knownvalue.ObjectPartial(all)
 }
 
 // A server that was stopped, or removed, by hand is seen by the next plan and

@@ -217,7 +217,7 @@ func TestDeploymentPlans(t *testing.T) {
 		{"one that died", died, base, true, false},
 		{"one in a state that nobody knows", odd, base, false, false},
 		{"timeouts", server, with(base, values{"timeouts": values{"read": "1m"}}), false, false},
-		{"min_vram_gb", server, with(base, values{"min_vram_gb": 8}), false, false},
+		{"min_vram_gib", server, with(base, values{"min_vram_gib": 8}), false, false},
 		{"drain_timeout", server, with(base, values{"drain_timeout": "5m"}), false, false},
 		{"on_failure", server, with(base, values{"on_failure": "keep"}), false, false},
 		{"pull_policy", server, inserted(base, "container", values{"pull_policy": "always"}), false, false},
@@ -255,8 +255,8 @@ func TestDeploymentPlans(t *testing.T) {
 			t.Error("a plan for nothing changes something")
 		}
 	}
-	_, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, with(base, values{"min_vram_gb": 100, "port": 8125})))
-	expect(t, diags, "ERROR: Machine can't run this deployment", "min_vram_gb asks for GPUs of 100 GiB")
+	_, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, with(base, values{"min_vram_gib": 100, "port": 8125})))
+	expect(t, diags, "ERROR: Machine can't run this deployment", "min_vram_gib asks for GPUs of 100 GiB")
 	tidy(t, c, session)
 }
 

@@ -81,10 +81,9 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"workload", sessionType, with(goodSession, values{"workload_type": "games"}), []string{"workload_type", "llm_vllm"}},
 		{"conflict", sessionType, with(goodSession, values{"on_conflict": "ignore"}), []string{"on_conflict", `"error" "replace"`}},
 		{"attempts", sessionType, with(goodSession, values{"max_attempts": 0}), []string{"between 1 and 20"}},
-		{"patience", sessionType, with(goodSession, values{"ssh_timeout_minutes": 31}), []string{"between 1 and 30"}},
+		{"patience", sessionType, with(goodSession, values{"ssh_timeout": "90s"}), []string{"whole number of 1m"}},
 		{"disk", sessionType, with(goodSession, values{"disk_gb": -5}), []string{"between 1 and 16384"}},
 		{"empty command", sessionType, with(goodSession, values{"on_start_cmd": ""}), []string{"must not be empty"}},
-		{"storage", sessionType, with(goodSession, values{"storage_policy": "keep"}), []string{`"destroy" "preserve"`}},
 		{"timeout", sessionType, with(goodSession, values{"timeouts": values{"create": "soon"}}), []string{"timeouts", "soon"}},
 		{"no time", sessionType, with(goodSession, values{"timeouts": values{"delete": "0s"}}), []string{"timeouts.delete", "less than a second"}},
 		{"less than no time", sessionType, with(goodSession, values{"timeouts": values{"create": "-45m"}}), []string{"timeouts.create", "-45m"}},
@@ -92,6 +91,10 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"memory", sessionType, needs("min_vram_gb", 4096), []string{"between 1 and 1024"}},
 		{"free", sessionType, needs("max_price_per_hour", 0), []string{"at least 0.0001"}},
 		{"reliability", sessionType, needs("min_reliability", 99.5), []string{"between 0.000000 and 1.000000"}},
+		{"cloud", sessionType, needs("clouds", []any{"aws", unknown}), []string{`"vastai" "tensordock" "bluelobster"`, "aws"}},
+		{"cloud of offers", offersType, values{"clouds": []any{"aws"}}, []string{`"vastai" "tensordock" "bluelobster"`}},
+		{"cloud of sessions", sessionsType, values{"clouds": []any{"aws"}}, []string{`"vastai" "tensordock" "bluelobster"`}},
+		{"status of sessions", sessionsType, values{"statuses": []any{"ended"}}, []string{`"running"`, `"ended"`}},
 		{"no types", sessionType, needs("gpu_types", []any{}), []string{"at least 1"}},
 		{"an empty type", sessionType, needs("gpu_types", []any{""}), []string{"must not be empty"}},
 
@@ -231,8 +234,8 @@ func TestInputWarnings(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)
 	session := func(needs any) values { return values{"name": "x", "requirements": needs} }
-	expect(t, c.validate(sessionType, session(values{"clouds": []any{"aws", unknown}})), "WARNING: Requirements that nothing may meet: x",
-		`"aws"`, "vastai, tensordock, bluelobster", "nothing is rented")
+	expect(t, c.validate(sessionType, session(values{"clouds": []any{"tensordock"}, "min_cuda_version": 12.8})),
+		"WARNING: Requirements that nothing may meet: x", "only vastai", "nothing is rented")
 	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements ask for nothing: x", "misspelt")
 	expect(t, c.validate(sessionType, session(values{"min_vram_gb": unknown})))
 	for name, wrong := range map[string]any{"port": 70000, "dtype": "int3", "max_model_len": 0, "model": "", "pipeline_parallel_size": -1} {
@@ -356,7 +359,8 @@ func TestProviderInput(t *testing.T) {
 		{"header", values{"headers": values{"X Bad": "planted"}}, []string{"HTTP header"}},
 		{"header's value", values{"headers": values{"X-Good": "planted\r\nX-Evil: 1"}}, []string{"eader"}},
 		{"consumer", values{"consumer_id": "a/b"}, []string{"consumer_id", "letters, digits"}},
-		{"timeout", values{"request_timeout": 0}, []string{"between 1 and 300"}},
+		{"timeout", values{"request_timeout": "30"}, []string{"span of time"}},
+		{"no timeout", values{"request_timeout": "0s"}, []string{"between 1s and 5m0s"}},
 		{"retries", values{"max_retries": 100}, []string{"between 0 and 20"}},
 		{"budget", values{"budget": values{"max_price_per_hour": 0}}, []string{"at least 0.0001"}},
 		{"key", values{"ssh": values{"private_key": "planted"}}, []string{"private_key"}},

@@ -179,7 +179,7 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 		"server": get(t, server.state, "server"),
 	})
 	expect(t, diags)
-	for _, check := range elements(t, health, "checks") {
+	for _, check := range checksOf(t, health) {
 		if text(t, check, "status") != "passed" {
 			t.Errorf("of a process on a machine of one's own: %s", check)
 		}
@@ -339,7 +339,7 @@ func (w *world) reachedThroughBastion(t *testing.T, c *core, login any, server t
 	key := text(t, server, "api_key")
 	health, diags := c.readData(healthType, values{"ssh": login, "server": get(t, server, "server"), "api_key": key})
 	expect(t, diags)
-	for _, check := range elements(t, health, "checks") {
+	for _, check := range checksOf(t, health) {
 		if text(t, check, "status") != "passed" {
 			t.Errorf("through a jump host: %s", check)
 		}

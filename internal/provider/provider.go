@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/costs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/estimatevram"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpuoffers"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusession"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusessions"
@@ -28,7 +29,6 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmdeployment"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmendpoint"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmhealth"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vramgb"
 )
 
 // Address is the provider's address in the registries, without a host.
@@ -90,7 +90,7 @@ func (p *Shopper) EphemeralResources(context.Context) []func() ephemeral.Ephemer
 
 // Functions lists the functions.
 func (p *Shopper) Functions(context.Context) []func() function.Function {
-	return []func() function.Function{tunnelcommand.New, vramgb.New}
+	return []func() function.Function{tunnelcommand.New, estimatevram.New}
 }
 
 // Actions lists the actions.

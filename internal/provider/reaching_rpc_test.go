@@ -180,25 +180,19 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 		t.Helper()
 		got, diags := c.readData(healthType, arguments)
 		expect(t, diags)
-		all := map[string]tftypes.Value{}
-		for _, one := range elements(t, got, "checks") {
-			all[text(t, one, "name")] = one
-		}
-		if len(all) != 5 {
-			t.Fatalf("checks are %v", all)
-		}
-		return all
+		return checksOf(t, got)
 	}
 	all := check(values{"ssh": ssh, "server": server, "api_key": key}) // base_url is left out
-	for name, fact := range map[string]string{
-		"gpus": "gpu_0_temperature_c", "runtime": "state", "health": "requests_waiting", "model": "context_length", "completion": "latency_seconds",
+	for name, figure := range map[string]string{
+		"runtime": "state", "health": "requests_waiting", "model": "context_length", "completion": "latency_seconds",
 	} {
-		if text(t, all[name], "status") != "passed" || text(t, get(t, all[name], "facts"), fact) == "" {
+		if text(t, all[name], "status") != "passed" || get(t, all[name], figure).IsNull() {
 			t.Errorf("%s: %s", name, all[name])
 		}
 	}
-	if text(t, get(t, all["gpus"], "facts"), "gpu_0_memory_used_mib") == "" || text(t, get(t, all["health"], "facts"), "kv_cache_usage") == "" {
-		t.Errorf("facts are missing: %s %s", all["gpus"], all["health"])
+	gpu := elements(t, all["gpus"], "devices")[0]
+	if number(t, gpu, "temperature_c") == 0 || get(t, gpu, "memory_used_mib").IsNull() || get(t, all["health"], "kv_cache_usage").IsNull() {
+		t.Errorf("figures are missing: %s %s", all["gpus"], all["health"])
 	}
 	// Each check can be left out, and then nothing is asked.
 	for _, name := range []string{"gpus", "runtime", "health", "model", "completion"} {
@@ -239,7 +233,7 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 		t.Fatal(err)
 	}
 	all = check(values{"ssh": ssh, "api_key": key})
-	if _, told := members(t, get(t, all["gpus"], "facts"))["gpu_0_temperature_c"]; told || text(t, all["gpus"], "status") != "passed" {
+	if told := !get(t, elements(t, all["gpus"], "devices")[0], "temperature_c").IsNull(); told || text(t, all["gpus"], "status") != "passed" {
 		t.Errorf("gpus: %s", all["gpus"])
 	}
 
@@ -275,7 +269,7 @@ func TestArgumentsThatCanNotWork(t *testing.T) {
 			read, diags := c.readData(name, values{"ssh": *ssh})
 			expect(t, diags)
 			if name == healthType {
-				read = elements(t, read, "checks")[0]
+				read = gpuCheck(t, read)
 			}
 			if got := text(t, read, "problem"); got != problem || text(t, read, "message") == "" {
 				t.Errorf("%s: problem %q, want %q: %s", name, got, problem, read)

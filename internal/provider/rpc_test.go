@@ -324,8 +324,17 @@ func value(t *testing.T, typ tftypes.Type, v any, at string) tftypes.Value {
 		return tftypes.NewValue(typ, all)
 	case []any:
 		var elements []tftypes.Value
+		var of tftypes.Type
+		switch typ := typ.(type) {
+		case tftypes.Set:
+			of = typ.ElementType
+		case tftypes.List:
+			of = typ.ElementType
+		default:
+			t.Fatalf("%s is a %s", at, typ)
+		}
 		for _, element := range v {
-			elements = append(elements, value(t, typ.(tftypes.List).ElementType, element, at+"[]")) //nolint:forcetypeassert // the provider has no sets
+			elements = append(elements, value(t, of, element, at+"[]"))
 		}
 		return tftypes.NewValue(typ, elements)
 	default:

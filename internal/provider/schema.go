@@ -7,6 +7,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
@@ -34,7 +35,7 @@ type model struct {
 	ClientKey         types.String `tfsdk:"client_key"`
 	ConsumerID        types.String `tfsdk:"consumer_id"`
 	JournalDirectory  types.String `tfsdk:"journal_directory"`
-	RequestTimeout    types.Int64  `tfsdk:"request_timeout"`
+	RequestTimeout    types.String `tfsdk:"request_timeout"`
 	MaxRetries        types.Int64  `tfsdk:"max_retries"`
 	Budget            types.Object `tfsdk:"budget"`
 	SSH               types.Object `tfsdk:"ssh"`
@@ -109,9 +110,9 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 					" of this configuration. Default: `shopper` in Terraform's data directory (`.terraform`, or `TF_DATA_DIR`). `\"\"`" +
 					" turns it off.",
 			},
-			"request_timeout": schema.Int64Attribute{
-				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 300)},
-				MarkdownDescription: "Seconds for one attempt of a request that reads. Default 30. Requests that rent or release have" +
+			"request_timeout": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.Duration(time.Second, 5*time.Minute, 1)},
+				MarkdownDescription: "Limit of one attempt of a request that reads. Default `30s`. Requests that rent or release have" +
 					" longer ones of their own, because the shopper waits for the cloud before it answers.",
 			},
 			"max_retries": schema.Int64Attribute{

@@ -33,8 +33,7 @@ func TestAccSeeing(t *testing.T) {
 			  session_id = shopper_gpu_session.test.id
 			}
 			data "shopper_costs" "consumer" {
-			  consumer_id = "terraform"
-			  depends_on  = [shopper_gpu_session.test]
+			  depends_on = [shopper_gpu_session.test]
 			}
 			data "shopper_templates" "all" {}
 			data "shopper_service" "this" {}
@@ -69,10 +68,10 @@ func TestAccFunctions(t *testing.T) {
 		resource.TestStep{
 			Config: w.provider() + `
 				output "llama" {
-				  value = provider::shopper::vram_gb("meta-llama/Llama-3.1-8B-Instruct", {}).per_gpu_gb
+				  value = provider::shopper::estimate_vram("meta-llama/Llama-3.1-8B-Instruct", {}).per_gpu_gib
 				}
 				output "fits" {
-				  value = provider::shopper::vram_gb("Qwen/Qwen2.5-7B-Instruct", { context_length = 8192, gpu_vram_gb = 24 }).fits
+				  value = provider::shopper::estimate_vram("Qwen/Qwen2.5-7B-Instruct", { context_length = 8192, gpu_vram_gib = 24 }).fits
 				}
 				locals {
 				  ssh = {
@@ -81,16 +80,16 @@ func TestAccFunctions(t *testing.T) {
 				  none = null
 				}
 				output "tunnel" {
-				  value = provider::shopper::tunnel_command(local.ssh, 8000)
+				  value = provider::shopper::format_tunnel_command(local.ssh, 8000, 8000)
 				}
 				output "jump" {
-				  value = provider::shopper::tunnel_command(local.ssh, 8000, local.ssh.bastion[*]...)
+				  value = provider::shopper::format_tunnel_command(local.ssh, 8000, 8000, local.ssh.bastion[*]...)
 				}
 				output "no_jump" {
-				  value = provider::shopper::tunnel_command(local.ssh, 8000, local.none[*]...)
+				  value = provider::shopper::format_tunnel_command(local.ssh, 8000, 8000, local.none[*]...)
 				}`,
 			ConfigStateChecks: []statecheck.StateCheck{
-				output("llama", knownvalue.Float64Exact(37.12)), // worked out in vramgb's tests
+				output("llama", knownvalue.Float64Exact(37.12)), // worked out in estimatevram's tests
 				output("fits", knownvalue.Bool(true)),
 				output("tunnel", knownvalue.StringExact("ssh -N -L 127.0.0.1:8000:127.0.0.1:8000 -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -p 2222 root@h")),
 				output("jump", knownvalue.StringExact("ssh -N -L 127.0.0.1:8000:127.0.0.1:8000 -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -J me@jump -p 2222 root@h")),
@@ -98,7 +97,7 @@ func TestAccFunctions(t *testing.T) {
 			},
 		},
 		resource.TestStep{
-			Config:      w.provider() + `output "x" { value = provider::shopper::vram_gb("acme/x", {}) }`,
+			Config:      w.provider() + `output "x" { value = provider::shopper::estimate_vram("acme/x", {}) }`,
 			ExpectError: words("not known here"),
 		},
 		resource.TestStep{ // with parts that are not known when it is planned
@@ -107,10 +106,10 @@ func TestAccFunctions(t *testing.T) {
 				  input = { length = 8192, host = "h", jump = "jump" }
 				}
 				output "needs" {
-				  value = provider::shopper::vram_gb("Qwen/Qwen2.5-7B-Instruct", { context_length = terraform_data.later.output.length }).per_gpu_gb
+				  value = provider::shopper::estimate_vram("Qwen/Qwen2.5-7B-Instruct", { context_length = terraform_data.later.output.length }).per_gpu_gib
 				}
 				output "tunnel" {
-				  value = provider::shopper::tunnel_command({ host = terraform_data.later.output.host, port = 22, user = "root" }, 8000,
+				  value = provider::shopper::format_tunnel_command({ host = terraform_data.later.output.host, port = 22, user = "root" }, 8000, 8000,
 				    { host = terraform_data.later.output.jump, port = 22, user = "me" })
 				}`,
 			ConfigStateChecks: []statecheck.StateCheck{

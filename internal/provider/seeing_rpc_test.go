@@ -57,6 +57,12 @@ func elements(t *testing.T, v tftypes.Value, name string) []tftypes.Value {
 	return all
 }
 
+// checksOf are a health data source's checks by name.
+func checksOf(t *testing.T, health tftypes.Value) map[string]tftypes.Value {
+	t.Helper()
+	return members(t, get(t, health, "checks"))
+}
+
 func TestSessionsTellStrays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -101,7 +107,7 @@ func TestSessionsTellStrays(t *testing.T) {
 	count(values{"name_prefix": "le"}, 1)
 	count(values{"clouds": []any{"vastai"}}, 0)
 	count(values{"clouds": []any{"vastai"}, "all_consumers": true}, 1)
-	count(values{"older_than_hours": 5.0}, 0)
+	count(values{"older_than": "5h"}, 0)
 	count(values{"statuses": []any{"stopped"}}, 0)
 
 	one, diags := c.readData(sessionType, values{"name": "left"})
@@ -111,7 +117,7 @@ func TestSessionsTellStrays(t *testing.T) {
 	}
 	one, diags = c.readData(sessionType, values{"id": other.ID})
 	expect(t, diags)
-	if !get(t, one, "name").IsNull() || text(t, one, "consumer_id") != "somebody-else" {
+	if !get(t, one, "name").IsNull() || text(t, one, "mark") != "somebody-else" {
 		t.Errorf("by its id it is %s", one)
 	}
 	// One that isn't found is no error, which would stand in the way of a destroy.
@@ -160,7 +166,7 @@ func TestSessionsSayWhatIsMissing(t *testing.T) {
 		t.Errorf("made up: %s", s)
 	}
 	// A sum that lacks a part is no sum.
-	_, diags = c.readData(costsType, values{"consumer_id": "terraform"})
+	_, diags = c.readData(costsType, nil)
 	expect(t, diags, "Could not read costs", "500")
 	if err := w.SetFaults(); err != nil {
 		t.Fatal(err)
@@ -227,7 +233,10 @@ func TestCosts(t *testing.T) {
 	if len(byType) != 2 || text(t, consumer, "period_start") == "" {
 		t.Errorf("by GPU type: %s", consumer)
 	}
-	all := read(nil)
+	if own := read(nil); number(t, own, "total_cost") != number(t, consumer, "total_cost") {
+		t.Errorf("this provider's own: %s", own)
+	}
+	all := read(values{"all_consumers": true})
 	if got := number(t, all, "total_cost"); got < 1.2599 || got > 1.2601 {
 		t.Errorf("everybody: %s", all)
 	}
@@ -236,7 +245,7 @@ func TestCosts(t *testing.T) {
 		t.Errorf("nobody: %s", nobody)
 	}
 	expect(t, c.validateData(costsType, values{"session_id": first.ID, "period": "daily"}), "Invalid Attribute Combination")
-	expect(t, c.validateData(costsType, values{"period": "daily"}), "Invalid Attribute Combination")
+	expect(t, c.validateData(costsType, values{"all_consumers": true, "period": "daily"}), "Invalid Attribute Combination")
 	expect(t, c.validateData(costsType, values{"consumer_id": "x", "period": "yearly"}), `"daily" "monthly"`)
 	w.releaseByHand(t)
 }
@@ -307,8 +316,8 @@ func TestService(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, diags = c.readData(serviceType, nil)
-	expect(t, diags, "Offer health is not known")
-	if !get(t, got, "failing_offers").IsNull() {
+	expect(t, diags)
+	if !get(t, got, "failing_offers").IsNull() || !strings.Contains(text(t, got, "message"), "Not all is known: ") {
 		t.Errorf("made up: %s", got)
 	}
 	nobody := newCore(t)

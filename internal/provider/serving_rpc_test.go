@@ -238,7 +238,7 @@ func TestDeploymentValidates(t *testing.T) {
 		"install":         {values{"process": values{"install": "always"}}, []string{"missing"}},
 		"exposure":        {values{"exposure": "open"}, []string{"private"}},
 		"ready":           {values{"ready": values{"timeout": "20"}}, []string{"span of time"}},
-		"drain":           {values{"drain_timeout": "-1s"}, []string{"at least a second"}},
+		"drain":           {values{"drain_timeout": "-1s"}, []string{"at least zero"}},
 		"no key":          {values{"tls": values{"certificate": certificate}}, []string{"Private key is missing"}},
 		"no certificate":  {values{"tls": values{"private_key": key}}, []string{"Certificate is missing"}},
 		"another's key":   {values{"tls": values{"certificate": certificate, "private_key": other}}, []string{"don't belong together"}},

@@ -31,7 +31,7 @@ func TestAccSessionLife(t *testing.T) {
 				statecheck.ExpectKnownValue(sessionAddress, at("gpu_type"), knownvalue.StringExact("RTX A5000")),
 				statecheck.ExpectKnownValue(sessionAddress, at("gpu_count"), knownvalue.Int64Exact(1)),
 				statecheck.ExpectKnownValue(sessionAddress, at("price_per_hour"), knownvalue.Float64Exact(0.31)),
-				statecheck.ExpectKnownValue(sessionAddress, at("consumer_id"),
+				statecheck.ExpectKnownValue(sessionAddress, at("mark"),
 					knownvalue.StringRegexp(regexp.MustCompile(`^terraform/test/[0-9a-z]+$`))),
 				statecheck.ExpectKnownValue(sessionAddress, at("expires_at"), knownvalue.StringRegexp(rfc3339)),
 				statecheck.ExpectKnownValue(sessionAddress, at("ssh", "host"), knownvalue.StringExact("127.0.0.1")),
@@ -93,7 +93,7 @@ func TestAccSessionByOfferAndRenamed(t *testing.T) {
 			},
 		},
 		resource.TestStep{ // what is only used when renting or waiting
-			Config: w.session(`offer_id = "`+docked+`"`, `max_attempts = 2`, `ssh_timeout_minutes = 9`, `on_conflict = "replace"`,
+			Config: w.session(`offer_id = "`+docked+`"`, `max_attempts = 2`, `ssh_timeout = "9m"`, `on_conflict = "replace"`,
 				`timeouts = { delete = "19m" }`),
 			ConfigPlanChecks:  action(sessionAddress, plancheck.ResourceActionUpdate),
 			ConfigStateChecks: []statecheck.StateCheck{same.AddStateValue(sessionAddress, at("id"))},

@@ -191,7 +191,7 @@ func TestEverythingIsBounded(t *testing.T) {
 		o := order("box")
 		o.MaxAttempts = 0
 		fails[*AttemptsError](t, w.apply(t.Context(), w.process(), o))
-		if n := w.f.count("create"); n != defaultAttempts {
+		if n := w.f.count("create"); n != DefaultAttempts {
 			t.Errorf("%d requests to rent", n)
 		}
 		w.f.clear()

@@ -17,7 +17,8 @@ type Attempt struct {
 }
 
 const (
-	defaultAttempts = 3
+	// DefaultAttempts is how many offers are tried before giving up.
+	DefaultAttempts = 3
 
 	// ratePatience is how long Rent waits in all for a service that limits its rate.
 	ratePatience = 2 * time.Minute
@@ -31,7 +32,7 @@ const (
 func (r *run) tryOffers(ctx context.Context) (*Rental, error) {
 	left := r.order.MaxAttempts
 	if left <= 0 {
-		left = defaultAttempts
+		left = DefaultAttempts
 	}
 	if r.order.OfferID != "" {
 		left = 1

@@ -124,7 +124,6 @@ func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.
 		OfferID:           offer.ID,
 		WorkloadType:      shopper.WorkloadType(r.order.WorkloadType),
 		ReservationHours:  r.order.Hours,
-		StoragePolicy:     shopper.StoragePolicy(r.order.StoragePolicy),
 		TemplateHashID:    r.order.TemplateHashID,
 		OnStartCmd:        r.order.OnStartCmd,
 		DiskGB:            r.order.DiskGB,

@@ -132,13 +132,13 @@ type Order struct {
 	// OfferID rents this offer and no other. Otherwise Requirements choose.
 	OfferID      string
 	Requirements Requirements
-	// MaxAttempts is how many offers are tried before giving up; 0 = 3.
+	// MaxAttempts is how many offers are tried before giving up; 0 = DefaultAttempts.
 	MaxAttempts int
 	// Hours are 1 to shopper.MaxReservationHours.
 	Hours int
 	// The rest is passed on to the service as it is.
-	WorkloadType, TemplateHashID, OnStartCmd, StoragePolicy string
-	DiskGB, SSHTimeoutMinutes                               int
+	WorkloadType, TemplateHashID, OnStartCmd string
+	DiskGB, SSHTimeoutMinutes                int
 	// ReplaceConflicting releases active sessions of this name that are not proved
 	// to be leftovers of our own; otherwise they are a *ConflictError.
 	ReplaceConflicting bool

@@ -33,18 +33,12 @@ type Requirements struct {
 }
 
 // Doubts says in words which requirements no offer meets as the shopper is today,
-// whatever the market: one that later reports more, or rents from further clouds,
-// is not refused.
+// whatever the market: one that later reports more is not refused.
 func (r Requirements) Doubts() []string {
 	var doubts []string
-	for _, cloud := range r.Clouds {
-		if !containsFold(clouds, cloud) {
-			doubts = append(doubts, fmt.Sprintf("clouds: %q is none of the known ones, %s.", cloud, strings.Join(clouds, ", ")))
-		}
-	}
 	none := func(wanted func(cloud string) bool) bool {
 		return len(r.Clouds) > 0 && !slices.ContainsFunc(r.Clouds, func(cloud string) bool {
-			return !containsFold(clouds, cloud) || wanted(strings.ToLower(strings.TrimSpace(cloud)))
+			return wanted(strings.ToLower(strings.TrimSpace(cloud)))
 		})
 	}
 	if r.MinCUDAVersion > 0 && none(func(cloud string) bool { return cloud == vastAI }) {
@@ -68,8 +62,8 @@ const tensorDock = "tensordock"
 
 const blueLobster = "bluelobster"
 
-// clouds are those that the shopper is known to rent from.
-var clouds = []string{vastAI, tensorDock, blueLobster}
+// Clouds are the shopper's names of the clouds that it rents from.
+func Clouds() []string { return []string{vastAI, tensorDock, blueLobster} }
 
 // A Rejection says why an offer was not taken.
 type Rejection struct {

@@ -148,7 +148,6 @@ func TestDoubts(t *testing.T) {
 		{Requirements{}, nil},
 		{Requirements{Clouds: []string{"vastai", " BlueLobster"}, MinCUDAVersion: 12.8, MinReliability: 0.9, GPUCount: 8}, nil},
 		{Requirements{MinCUDAVersion: 12.8, MinReliability: 0.9, GPUCount: 8}, nil},
-		{Requirements{Clouds: []string{"aws"}, MinCUDAVersion: 12.8, MinReliability: 0.9}, []string{`clouds: "aws"`}},
 		{Requirements{Clouds: []string{"tensordock", "bluelobster"}, MinCUDAVersion: 12.8}, []string{"min_cuda_version"}},
 		{Requirements{Clouds: []string{"bluelobster"}, MinCUDAVersion: 12.8, MinReliability: 0.9}, []string{"min_cuda_version", "min_reliability"}},
 		{Requirements{Clouds: []string{"TensorDock"}, GPUCount: 2}, []string{"gpu_count"}},

@@ -48,8 +48,6 @@ func (r CreateSession) validate() error {
 		return fmt.Errorf("workload_type %q is none of %v", r.WorkloadType, WorkloadTypes())
 	case r.ReservationHours < 1 || r.ReservationHours > MaxReservationHours:
 		return fmt.Errorf("reservation_hours is %d, it must be between 1 and %d", r.ReservationHours, MaxReservationHours)
-	case r.StoragePolicy != "" && r.StoragePolicy != StoragePreserve && r.StoragePolicy != StorageDestroy:
-		return fmt.Errorf("storage_policy %q is neither %q nor %q", r.StoragePolicy, StoragePreserve, StorageDestroy)
 	case r.DiskGB < 0 || r.SSHTimeoutMinutes < 0:
 		return errors.New("disk_gb and ssh_timeout_minutes can't be negative")
 	case r.TemplateHashID != "":

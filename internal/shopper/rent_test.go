@@ -260,7 +260,7 @@ func TestCreateSessionSends(t *testing.T) {
 	})
 	request := rental()
 	request.DiskGB, request.OnStartCmd, request.TemplateHashID = 80, "echo '<&>'", "ab12"
-	request.StoragePolicy, request.SSHTimeoutMinutes = StorageDestroy, 15
+	request.SSHTimeoutMinutes = 15
 	created, err := newClient(t, server.URL).CreateSession(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +270,7 @@ func TestCreateSessionSends(t *testing.T) {
 	}
 	want := map[string]any{
 		"consumer_id": "c1", "offer_id": "vastai-100", "workload_type": "llm_vllm", "reservation_hours": 1.0, "disk_gb": 80.0,
-		"on_start_cmd": "echo '<&>'", "template_hash_id": "ab12", "storage_policy": "destroy", "ssh_timeout_minutes": 15.0,
+		"on_start_cmd": "echo '<&>'", "template_hash_id": "ab12", "ssh_timeout_minutes": 15.0,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -296,7 +296,6 @@ func TestInputIsValidatedBeforeItIsSent(t *testing.T) {
 		"offer_id":          with(func(r *CreateSession) { r.OfferID = "" }),
 		"workload_type":     with(func(r *CreateSession) { r.WorkloadType = "bogus" }),
 		"reservation_hours": with(func(r *CreateSession) { r.ReservationHours = 13 }),
-		"storage_policy":    with(func(r *CreateSession) { r.StoragePolicy = "keep" }),
 		"disk_gb":           with(func(r *CreateSession) { r.DiskGB = -1 }),
 		"the id":            with(func(r *CreateSession) { r.TemplateHashID = "a/b" }),
 		"1048576":           with(func(r *CreateSession) { r.OnStartCmd = strings.Repeat("x", maxRequestBytes) }),

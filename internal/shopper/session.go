@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -23,14 +24,11 @@ const (
 	Failed       Status = "failed"
 )
 
+// Statuses are the words that this version of the client knows.
+func Statuses() []Status { return []Status{Pending, Provisioning, Running, Stopping, Stopped, Failed} }
+
 // Known reports whether this version of the client knows the word.
-func (s Status) Known() bool {
-	switch s {
-	case Pending, Provisioning, Running, Stopping, Stopped, Failed:
-		return true
-	}
-	return false
-}
+func (s Status) Known() bool { return slices.Contains(Statuses(), s) }
 
 // Terminal reports whether the service calls the session ended. It proves
 // nothing about the machine of a failed one: only Stopped does.
@@ -60,15 +58,6 @@ func WorkloadTypes() []WorkloadType {
 		WorkloadInteractive, WorkloadInference, WorkloadSSH, WorkloadBenchmark,
 	}
 }
-
-// StoragePolicy is stored by the service and enforced nowhere.
-type StoragePolicy string
-
-// The words that the service takes.
-const (
-	StoragePreserve StoragePolicy = "preserve"
-	StorageDestroy  StoragePolicy = "destroy"
-)
 
 // Session is a rental as the service describes it. The service never returns
 // the offer, the storage policy and the idle threshold it was made with.
@@ -112,17 +101,17 @@ func (s *Session) toUTC() {
 
 // CreateSession is a rental to be made. There is no field for the service's
 // auto_retry, which can rent a machine that nobody can log in to, and none for
-// launch_mode, whose only other value never becomes ready.
+// launch_mode, whose only other value never becomes ready, nor for storage_policy,
+// which is stored and enforced nowhere.
 type CreateSession struct {
-	ConsumerID        string        `json:"consumer_id"`
-	OfferID           string        `json:"offer_id"`
-	WorkloadType      WorkloadType  `json:"workload_type"`
-	ReservationHours  int           `json:"reservation_hours"` // 1 to 12
-	DiskGB            int           `json:"disk_gb,omitempty"`
-	TemplateHashID    string        `json:"template_hash_id,omitempty"`
-	OnStartCmd        string        `json:"on_start_cmd,omitempty"`
-	StoragePolicy     StoragePolicy `json:"storage_policy,omitempty"`
-	SSHTimeoutMinutes int           `json:"ssh_timeout_minutes,omitempty"` // 1 to 30
+	ConsumerID        string       `json:"consumer_id"`
+	OfferID           string       `json:"offer_id"`
+	WorkloadType      WorkloadType `json:"workload_type"`
+	ReservationHours  int          `json:"reservation_hours"` // 1 to 12
+	DiskGB            int          `json:"disk_gb,omitempty"`
+	TemplateHashID    string       `json:"template_hash_id,omitempty"`
+	OnStartCmd        string       `json:"on_start_cmd,omitempty"`
+	SSHTimeoutMinutes int          `json:"ssh_timeout_minutes,omitempty"` // 1 to 30
 }
 
 // Created is the answer to a rental, and the only place where its private key

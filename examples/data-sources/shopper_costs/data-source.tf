@@ -1,8 +1,5 @@
 # What this provider's sessions have cost this month.
-data "shopper_costs" "month" {
-  consumer_id = "research"
-  period      = "monthly"
-}
+data "shopper_costs" "month" {}
 
 output "spent" {
   value = {

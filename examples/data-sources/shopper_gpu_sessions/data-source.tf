@@ -7,14 +7,14 @@ variable "known_ids" {
 # In a scheduled plan: what was left behind, by a laptop that died or a job that was killed.
 data "shopper_gpu_sessions" "live" {
   known_ids        = var.known_ids
-  older_than_hours = 1
+  older_than       = "1h"
 }
 
 check "nothing_is_left_behind" {
   assert {
     condition = length(data.shopper_gpu_sessions.live.stray_ids) == 0
     error_message = "Left behind: ${join(", ", [
-      for s in data.shopper_gpu_sessions.live.sessions : "${s.id} (${s.consumer_id}, ${s.hours_left} hours left)" if s.stray
+      for s in data.shopper_gpu_sessions.live.sessions : "${s.id} (${s.mark}, ${s.hours_left} hours left)" if s.stray
     ])}"
   }
 }

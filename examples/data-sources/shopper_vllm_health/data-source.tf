@@ -18,7 +18,7 @@ check "server" {
 
   assert {
     condition     = data.shopper_vllm_health.server.healthy
-    error_message = "Unhealthy: ${join("; ", [for c in data.shopper_vllm_health.server.checks : "${c.name}: ${c.message}" if c.status == "failed"])}"
+    error_message = "Unhealthy: ${join("; ", data.shopper_vllm_health.server.failures)}"
   }
 }
 
@@ -30,11 +30,11 @@ data "shopper_vllm_health" "strict" {
   lifecycle {
     postcondition {
       condition     = self.healthy
-      error_message = "Unhealthy: ${join("; ", [for c in self.checks : "${c.name}: ${c.message}" if c.status == "failed"])}"
+      error_message = "Unhealthy: ${join("; ", self.failures)}"
     }
 
     postcondition {
-      condition     = tonumber(lookup(one([for c in self.checks : c.facts if c.name == "health"]), "requests_waiting", "0")) < 100
+      condition     = coalesce(self.checks.health.requests_waiting, 0) < 100
       error_message = "The queue is long."
     }
   }

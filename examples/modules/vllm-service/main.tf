@@ -45,7 +45,7 @@ check "healthy" {
     condition = alltrue([for name in local.replicas : data.shopper_vllm_health.replica[name].healthy])
     error_message = "Unhealthy: ${join("; ", flatten([
       for name in local.replicas : [
-        for c in data.shopper_vllm_health.replica[name].checks : "${name}, ${c.name}: ${c.message}" if c.status == "failed"
+        for failure in data.shopper_vllm_health.replica[name].failures : "${name}, ${failure}"
       ]
     ]))}"
   }

@@ -3,10 +3,12 @@
 package costs
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/boolvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
@@ -15,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
@@ -36,6 +39,7 @@ func NewDataSource() datasource.DataSource { return &DataSource{} }
 type model struct {
 	SessionID    types.String   `tfsdk:"session_id"`
 	ConsumerID   types.String   `tfsdk:"consumer_id"`
+	AllConsumers types.Bool     `tfsdk:"all_consumers"`
 	Period       types.String   `tfsdk:"period"`
 	TotalCost    types.Float64  `tfsdk:"total_cost"`
 	Currency     types.String   `tfsdk:"currency"`
@@ -66,28 +70,31 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "What has been spent, as the shopper keeps account: by whole hours, and not the clouds' own bills. Of one" +
-			" session, of one consumer in a period, or, with neither, of everybody in the current month. Where the shopper can't say," +
-			" that is a warning, and the results are null.",
+		MarkdownDescription: "What has been spent, as the shopper keeps account: by whole hours, and not the clouds' own bills. Of this" +
+			" provider's `consumer_id` in a period unless said otherwise. Where the shopper can't say, that is a warning, and the results" +
+			" are null.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
 				Optional: true,
 				Validators: []validator.String{
 					validate.String("must be a session's id", shopper.ValidateID),
-					stringvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period")),
+					stringvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period"), path.MatchRoot("all_consumers")),
 				},
 				MarkdownDescription: "Of this session, from its start.",
 			},
 			"consumer_id": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "Of this consumer: a provider's `consumer_id`, whose sessions' costs are added up, or the mark that a" +
-					" single session carries.",
+				MarkdownDescription: "Of this consumer, whose sessions' costs are added up, or of the mark of a single session. Default: the" +
+					" provider's `consumer_id`.",
+			},
+			"all_consumers": schema.BoolAttribute{
+				Optional: true, MarkdownDescription: "Of everybody, in the current month. Default false.",
+				Validators: []validator.Bool{boolvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period"))},
 			},
 			"period": schema.StringAttribute{
 				Optional: true,
 				Validators: []validator.String{
 					stringvalidator.OneOf(string(shopper.PeriodDaily), string(shopper.PeriodMonthly)),
-					stringvalidator.AlsoRequires(path.MatchRoot("consumer_id")),
 				},
 				MarkdownDescription: "`daily` (today) or `monthly` (default: the current month).",
 			},
@@ -98,9 +105,9 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			"by_cloud":      amounts("cloud"),
 			"by_gpu_type":   amounts("GPU type"),
 			"period_start": schema.StringAttribute{
-				Computed: true, MarkdownDescription: "Begin of the period (RFC 3339, UTC). Null for a single session.",
+				Computed: true, MarkdownDescription: "When the period begins (RFC 3339, UTC). Null for a single session.",
 			},
-			"period_end": schema.StringAttribute{Computed: true, MarkdownDescription: "Its end."},
+			"period_end": schema.StringAttribute{Computed: true, MarkdownDescription: "When it ends."},
 			"timeouts":   timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
 		},
 	}
@@ -118,7 +125,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	diags, err := m.read(ctx, d.data.Client)
+	diags, err := m.read(ctx, d.data.Client, d.data.Consumer)
 	resp.Diagnostics.Append(diags...)
 	if err != nil { // no error, which would stand in the way of a destroy
 		resp.Diagnostics.Append(diagnostic.Warning("Could not read costs", err))
@@ -128,7 +135,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 
 const usd = "USD" // the service's only currency
 
-func (m *model) read(ctx context.Context, client *shopper.Client) (diag.Diagnostics, error) {
+func (m *model) read(ctx context.Context, client *shopper.Client, consumer string) (diag.Diagnostics, error) {
 	m.ByCloud, m.ByGPUType = types.MapNull(types.Float64Type), types.MapNull(types.Float64Type)
 	if id := m.SessionID.ValueString(); id != "" {
 		cost, err := client.SessionCost(ctx, id)
@@ -144,17 +151,18 @@ func (m *model) read(ctx context.Context, client *shopper.Client) (diag.Diagnost
 	}
 	var sum shopper.CostSummary
 	var err error
-	if consumer := m.ConsumerID.ValueString(); consumer != "" {
-		sum, err = consumerCost(ctx, client, consumer, shopper.Period(m.Period.ValueString()))
-	} else {
+	if m.AllConsumers.ValueBool() {
 		sum, err = client.CostSummary(ctx)
+	} else {
+		consumer = cmp.Or(m.ConsumerID.ValueString(), consumer)
+		sum, err = consumerCost(ctx, client, consumer, shopper.Period(m.Period.ValueString()))
 	}
 	if err != nil {
 		return nil, err
 	}
 	m.TotalCost, m.Currency = types.Float64Value(sum.TotalCost), types.StringValue(usd)
 	m.SessionCount, m.HoursUsed = types.Int64Value(int64(sum.SessionCount)), types.Float64Value(sum.HoursUsed)
-	m.PeriodStart, m.PeriodEnd = moment(sum.PeriodStart), moment(sum.PeriodEnd)
+	m.PeriodStart, m.PeriodEnd = attrs.Moment(sum.PeriodStart), attrs.Moment(sum.PeriodEnd)
 	var diags diag.Diagnostics
 	m.ByCloud = amounts(ctx, sum.ByCloud, &diags)
 	m.ByGPUType = amounts(ctx, sum.ByGPUType, &diags)
@@ -169,11 +177,4 @@ func amounts(ctx context.Context, by map[string]float64, diags *diag.Diagnostics
 	value, d := types.MapValueFrom(ctx, types.Float64Type, by)
 	diags.Append(d...)
 	return value
-}
-
-func moment(t time.Time) types.String {
-	if t.IsZero() {
-		return types.StringNull()
-	}
-	return types.StringValue(t.UTC().Format(time.RFC3339))
 }

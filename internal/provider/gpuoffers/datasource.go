@@ -12,13 +12,14 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
@@ -39,15 +40,15 @@ var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
 func NewDataSource() datasource.DataSource { return &DataSource{} }
 
 type model struct {
-	GPUTypes           types.List     `tfsdk:"gpu_types"`
+	GPUTypes           types.Set      `tfsdk:"gpu_types"`
 	GPUCount           types.Int64    `tfsdk:"gpu_count"`
 	MinVRAMGB          types.Int64    `tfsdk:"min_vram_gb"`
 	MaxPricePerHour    types.Float64  `tfsdk:"max_price_per_hour"`
-	Clouds             types.List     `tfsdk:"clouds"`
-	Locations          types.List     `tfsdk:"locations"`
+	Clouds             types.Set      `tfsdk:"clouds"`
+	Locations          types.Set      `tfsdk:"locations"`
 	MinReliability     types.Float64  `tfsdk:"min_reliability"`
 	MinCUDAVersion     types.Float64  `tfsdk:"min_cuda_version"`
-	ExcludeOffers      types.List     `tfsdk:"exclude_offers"`
+	ExcludeOffers      types.Set      `tfsdk:"exclude_offers"`
 	AllowInterruptible types.Bool     `tfsdk:"allow_interruptible"`
 	ReservationHours   types.Int64    `tfsdk:"reservation_hours"`
 	SortBy             types.String   `tfsdk:"sort_by"`
@@ -118,14 +119,14 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 }
 
 func filters() map[string]schema.Attribute {
-	strings := func(text string) schema.ListAttribute {
-		return schema.ListAttribute{
+	strings := func(text string, of validator.String) schema.SetAttribute {
+		return schema.SetAttribute{
 			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
-			Validators: []validator.List{listvalidator.ValueStringsAre(validate.NotEmpty())},
+			Validators: []validator.Set{setvalidator.ValueStringsAre(of)},
 		}
 	}
 	return map[string]schema.Attribute{
-		"gpu_types": strings("GPU types, such as `RTX 4090`. Case doesn't matter."),
+		"gpu_types": strings("GPU types, such as `RTX 4090`. Case doesn't matter.", validate.NotEmpty()),
 		"gpu_count": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 64)},
 			MarkdownDescription: "Exactly how many GPUs.",
@@ -138,8 +139,8 @@ func filters() map[string]schema.Attribute {
 			Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
 			MarkdownDescription: "Ceiling in USD per hour for the whole machine.",
 		},
-		"clouds":    strings("Clouds: `vastai`, `tensordock`, `bluelobster`."),
-		"locations": strings("Parts of a location's name. Case doesn't matter."),
+		"clouds":    strings("Clouds: `vastai`, `tensordock`, `bluelobster`.", validate.Cloud()),
+		"locations": strings("Parts of a location's name. Case doesn't matter.", validate.NotEmpty()),
 		"min_reliability": schema.Float64Attribute{
 			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 1)},
 			MarkdownDescription: "Reliability from 0 to 1, at least.",
@@ -148,7 +149,7 @@ func filters() map[string]schema.Attribute {
 			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 100)},
 			MarkdownDescription: "CUDA version, at least. Only Vast.ai reports one.",
 		},
-		"exclude_offers": strings("Ids of offers to leave out."),
+		"exclude_offers": strings("Ids of offers to leave out.", validate.NotEmpty()),
 		"allow_interruptible": schema.BoolAttribute{
 			Optional: true, MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
 		},
@@ -239,13 +240,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 }
 
 func (m model) requirements(ctx context.Context, resp *datasource.ReadResponse) rental.Requirements {
-	list := func(l types.List) []string {
-		var all []string
-		if !l.IsNull() {
-			resp.Diagnostics.Append(l.ElementsAs(ctx, &all, false)...)
-		}
-		return all
-	}
+	list := func(set types.Set) []string { return attrs.Strings(ctx, set, &resp.Diagnostics) }
 	return rental.Requirements{
 		GPUTypes:           list(m.GPUTypes),
 		GPUCount:           int(m.GPUCount.ValueInt64()),
@@ -286,18 +281,18 @@ func toModel(o shopper.Offer) offerModel {
 	m := offerModel{
 		ID:                     types.StringValue(o.ID),
 		Cloud:                  types.StringValue(o.Cloud),
-		CloudOfferID:           text(o.CloudID),
-		MachineID:              text(o.MachineID),
+		CloudOfferID:           attrs.Text(o.CloudID),
+		MachineID:              attrs.Text(o.MachineID),
 		GPUType:                types.StringValue(o.GPUType),
 		GPUCount:               types.Int64Value(int64(rental.GPUs(o.Cloud, o.GPUCount))),
 		VRAMGB:                 types.Int64Value(int64(o.VRAMGB)),
 		PricePerHour:           types.Float64Value(o.PricePerHour),
-		Location:               text(o.Location),
-		Reliability:            reported(o.Reliability),
-		CUDAVersion:            reported(o.CUDAVersion),
+		Location:               attrs.Text(o.Location),
+		Reliability:            attrs.Decimal(o.Reliability),
+		CUDAVersion:            attrs.Decimal(o.CUDAVersion),
 		AvailabilityConfidence: types.Float64Value(o.AvailabilityConfidence),
 		Interruptible:          types.BoolValue(o.Interruptible),
-		MinBid:                 reported(o.MinBid),
+		MinBid:                 attrs.Decimal(o.MinBid),
 		Available:              types.BoolValue(o.Available),
 	}
 	if price := perGB(o); !math.IsInf(price, 0) {
@@ -310,19 +305,4 @@ func toModel(o shopper.Offer) offerModel {
 		m.FetchedAt = types.StringValue(o.FetchedAt.UTC().Format(time.RFC3339))
 	}
 	return m
-}
-
-func text(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
-}
-
-// reported maps the 0 of a cloud that tells nothing to null.
-func reported(value float64) types.Float64 {
-	if value == 0 {
-		return types.Float64Null()
-	}
-	return types.Float64Value(value)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/orphan"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
@@ -81,8 +82,9 @@ func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *renta
 	}
 	s := rented.Session
 	key, err := r.settleKeys(ctx, installed{}, c.plan, sshattr.Keys{
-		Host: text(s.SSHHost), Port: types.Int64Value(int64(s.SSHPort)), User: text(s.SSHUser), PrivateKey: text(rented.PrivateKey),
-		HostKey: text(c.hostKey),
+		Host: attrs.Text(s.SSHHost), Port: types.Int64Value(int64(s.SSHPort)), User: attrs.Text(s.SSHUser),
+		PrivateKey: attrs.Text(rented.PrivateKey),
+		HostKey:    attrs.Text(c.hostKey),
 	})
 	if err != nil {
 		wanted, _ := c.plan.authorizedKeys(ctx)

@@ -62,7 +62,7 @@ func (m model) authorizedKeys(ctx context.Context) ([]string, diagnostics) {
 
 // retains reports whether the one-time key may be kept in state.
 func (m model) retains() bool {
-	return m.RetainPrivateKey.IsNull() || m.RetainPrivateKey.ValueBool()
+	return m.RetainPrivateKey.ValueBool()
 }
 
 // installed is what is known of the user's keys on a machine.

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
@@ -64,7 +65,7 @@ func (l *ListResource) ListResourceConfigSchema(
 			},
 			"clouds": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType, MarkdownDescription: "Clouds to list. Default: all.",
-				Validators: []validator.List{listvalidator.ValueStringsAre(validate.NotEmpty())},
+				Validators: []validator.List{listvalidator.ValueStringsAre(validate.Cloud())},
 			},
 			"all_consumers": schema.BoolAttribute{
 				Optional: true, MarkdownDescription: "List other consumers' sessions too. Default false.",
@@ -129,7 +130,7 @@ func nameOf(s shopper.Session) string {
 func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list.ListResult {
 	result := req.NewListResult(ctx)
 	result.DisplayName = fmt.Sprintf("%s (%d × %s at %s, %s an hour, until %s)", nameOf(s), rental.GPUs(s.Cloud, s.GPUCount), s.GPUType,
-		s.Cloud, price(s), moment(s.ExpiresAt).ValueString())
+		s.Cloud, price(s), attrs.Moment(s.ExpiresAt).ValueString())
 	result.Diagnostics.Append(result.Identity.Set(ctx, identityModel{ID: types.StringValue(s.ID)})...)
 	if !req.IncludeResource {
 		return result
@@ -139,9 +140,9 @@ func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list
 		"id": types.StringValue(s.ID), "name": types.StringValue(nameOf(s)), "status": types.StringValue(string(s.Status)),
 		"cloud": types.StringValue(s.Cloud), "gpu_type": types.StringValue(s.GPUType),
 		"gpu_count":      types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
-		"price_per_hour": types.Float64Value(s.PricePerHour), "consumer_id": types.StringValue(s.ConsumerID),
-		"created_at": moment(s.CreatedAt), "expires_at": moment(s.ExpiresAt), "reservation_hours": hours, "reserved_hours": hours,
-		"workload_type": text(string(s.WorkloadType)), "template_hash_id": text(s.TemplateHashID),
+		"price_per_hour": types.Float64Value(s.PricePerHour), "mark": types.StringValue(s.ConsumerID),
+		"created_at": attrs.Moment(s.CreatedAt), "expires_at": attrs.Moment(s.ExpiresAt), "reservation_hours": hours, "reserved_hours": hours,
+		"workload_type": attrs.Text(string(s.WorkloadType)), "template_hash_id": attrs.Text(s.TemplateHashID),
 	} {
 		result.Diagnostics.Append(result.Resource.SetAttribute(ctx, path.Root(name), value)...)
 	}

@@ -2,33 +2,33 @@ package gpusession
 
 import (
 	"context"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
 type model struct {
-	Name              types.String `tfsdk:"name"`
-	OfferID           types.String `tfsdk:"offer_id"`
-	Requirements      types.Object `tfsdk:"requirements"`
-	MaxAttempts       types.Int64  `tfsdk:"max_attempts"`
-	ReservationHours  types.Int64  `tfsdk:"reservation_hours"`
-	WorkloadType      types.String `tfsdk:"workload_type"`
-	DiskGB            types.Int64  `tfsdk:"disk_gb"`
-	TemplateHashID    types.String `tfsdk:"template_hash_id"`
-	OnStartCmd        types.String `tfsdk:"on_start_cmd"`
-	StoragePolicy     types.String `tfsdk:"storage_policy"`
-	SSHTimeoutMinutes types.Int64  `tfsdk:"ssh_timeout_minutes"`
-	OnConflict        types.String `tfsdk:"on_conflict"`
-	AuthorizedKeys    types.List   `tfsdk:"authorized_keys"`
-	RetainPrivateKey  types.Bool   `tfsdk:"retain_private_key"`
+	Name             types.String `tfsdk:"name"`
+	OfferID          types.String `tfsdk:"offer_id"`
+	Requirements     types.Object `tfsdk:"requirements"`
+	MaxAttempts      types.Int64  `tfsdk:"max_attempts"`
+	ReservationHours types.Int64  `tfsdk:"reservation_hours"`
+	WorkloadType     types.String `tfsdk:"workload_type"`
+	DiskGB           types.Int64  `tfsdk:"disk_gb"`
+	TemplateHashID   types.String `tfsdk:"template_hash_id"`
+	OnStartCmd       types.String `tfsdk:"on_start_cmd"`
+	SSHTimeout       types.String `tfsdk:"ssh_timeout"`
+	OnConflict       types.String `tfsdk:"on_conflict"`
+	AuthorizedKeys   types.Set    `tfsdk:"authorized_keys"`
+	RetainPrivateKey types.Bool   `tfsdk:"retain_private_key"`
 
 	ID            types.String   `tfsdk:"id"`
 	Status        types.String   `tfsdk:"status"`
@@ -38,7 +38,7 @@ type model struct {
 	VRAMGB        types.Int64    `tfsdk:"vram_gb"`
 	Location      types.String   `tfsdk:"location"`
 	PricePerHour  types.Float64  `tfsdk:"price_per_hour"`
-	ConsumerID    types.String   `tfsdk:"consumer_id"`
+	Mark          types.String   `tfsdk:"mark"`
 	ShopperURL    types.String   `tfsdk:"shopper_url"`
 	CreatedAt     types.String   `tfsdk:"created_at"`
 	ExpiresAt     types.String   `tfsdk:"expires_at"`
@@ -48,15 +48,15 @@ type model struct {
 }
 
 type requirementsModel struct {
-	GPUTypes           types.List    `tfsdk:"gpu_types"`
+	GPUTypes           types.Set     `tfsdk:"gpu_types"`
 	GPUCount           types.Int64   `tfsdk:"gpu_count"`
 	MinVRAMGB          types.Int64   `tfsdk:"min_vram_gb"`
 	MaxPricePerHour    types.Float64 `tfsdk:"max_price_per_hour"`
-	Clouds             types.List    `tfsdk:"clouds"`
-	Locations          types.List    `tfsdk:"locations"`
+	Clouds             types.Set     `tfsdk:"clouds"`
+	Locations          types.Set     `tfsdk:"locations"`
 	MinReliability     types.Float64 `tfsdk:"min_reliability"`
 	MinCUDAVersion     types.Float64 `tfsdk:"min_cuda_version"`
-	ExcludeOffers      types.List    `tfsdk:"exclude_offers"`
+	ExcludeOffers      types.Set     `tfsdk:"exclude_offers"`
 	AllowInterruptible types.Bool    `tfsdk:"allow_interruptible"`
 }
 
@@ -92,20 +92,7 @@ func requirements(ctx context.Context, value types.Object) (rental.Requirements,
 		return rental.Requirements{}, diags
 	}
 	diags.Append(value.As(ctx, &m, basetypes.ObjectAsOptions{})...)
-	list := func(l types.List) []string {
-		var all []types.String
-		if l.IsNull() || l.IsUnknown() {
-			return nil
-		}
-		diags.Append(l.ElementsAs(ctx, &all, false)...)
-		known := make([]string, 0, len(all))
-		for _, s := range all {
-			if !s.IsUnknown() {
-				known = append(known, s.ValueString())
-			}
-		}
-		return known
-	}
+	list := func(set types.Set) []string { return attrs.Strings(ctx, set, &diags) }
 	return rental.Requirements{
 		GPUTypes:           list(m.GPUTypes),
 		GPUCount:           int(m.GPUCount.ValueInt64()),
@@ -131,9 +118,8 @@ func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
 		WorkloadType:       m.WorkloadType.ValueString(),
 		TemplateHashID:     m.TemplateHashID.ValueString(),
 		OnStartCmd:         m.OnStartCmd.ValueString(),
-		StoragePolicy:      m.StoragePolicy.ValueString(),
 		DiskGB:             int(m.DiskGB.ValueInt64()),
-		SSHTimeoutMinutes:  int(m.SSHTimeoutMinutes.ValueInt64()),
+		SSHTimeoutMinutes:  int(validate.Span(m.SSHTimeout.ValueString()).Minutes()),
 		ReplaceConflicting: m.OnConflict.ValueString() == conflictReplace,
 	}
 	if m.Requirements.IsNull() {
@@ -150,8 +136,8 @@ func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string)
 	m.Location = types.StringValue(r.Offer.Location)
 	m.ShopperURL = types.StringValue(r.Service)
 	return m.setSession(ctx, r.Session, sshattr.Keys{
-		PrivateKey: text(r.PrivateKey),
-		HostKey:    text(hostKey),
+		PrivateKey: attrs.Text(r.PrivateKey),
+		HostKey:    attrs.Text(hostKey),
 	})
 }
 
@@ -166,18 +152,18 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	m.GPUCount = types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount)))
 	// Only the answer to the POST told the price that is paid: reads tell the offer's.
 	m.PricePerHour = types.Float64Value(max(m.PricePerHour.ValueFloat64(), s.PricePerHour))
-	m.ConsumerID = types.StringValue(s.ConsumerID)
-	m.CreatedAt = moment(s.CreatedAt)
-	m.ExpiresAt = moment(s.ExpiresAt)
+	m.Mark = types.StringValue(s.ConsumerID)
+	m.CreatedAt = attrs.Moment(s.CreatedAt)
+	m.ExpiresAt = attrs.Moment(s.ExpiresAt)
 	m.ReservedHours = types.Int64Null()
 	if s.ReservationHours > 0 {
 		m.ReservedHours = types.Int64Value(int64(s.ReservationHours))
 	}
 	if m.WorkloadType.IsNull() || m.WorkloadType.IsUnknown() {
-		m.WorkloadType = text(string(s.WorkloadType))
+		m.WorkloadType = attrs.Text(string(s.WorkloadType))
 	}
 	if s.SSHHost != "" {
-		keys.Host, keys.Port, keys.User = text(s.SSHHost), types.Int64Null(), text(s.SSHUser)
+		keys.Host, keys.Port, keys.User = attrs.Text(s.SSHHost), types.Int64Null(), attrs.Text(s.SSHUser)
 		if s.SSHPort > 0 {
 			keys.Port = types.Int64Value(int64(s.SSHPort))
 		}
@@ -231,19 +217,4 @@ func (m model) sshOf(ctx context.Context) (sshattr.Keys, diag.Diagnostics) {
 	}
 	diags := m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})
 	return ssh, diags
-}
-
-// text maps the service's "" to null.
-func text(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
-}
-
-func moment(t time.Time) types.String {
-	if t.IsZero() {
-		return types.StringNull()
-	}
-	return types.StringValue(t.UTC().Format(time.RFC3339))
 }

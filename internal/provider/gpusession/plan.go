@@ -54,7 +54,6 @@ func replacing(ctx context.Context, private privateState, config, state, plan mo
 		{"disk_gb", config.DiskGB, plan.DiskGB, state.DiskGB},
 		{"template_hash_id", config.TemplateHashID, plan.TemplateHashID, state.TemplateHashID},
 		{"on_start_cmd", config.OnStartCmd, plan.OnStartCmd, state.OnStartCmd},
-		{"storage_policy", config.StoragePolicy, plan.StoragePolicy, state.StoragePolicy},
 	} {
 		switch {
 		case a.plan.Equal(a.state), a.config.IsNull() && a.plan.IsUnknown(): // the same, or nobody asks for anything

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -185,6 +186,12 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 	if mark, ok := rental.ParseMark(session.ConsumerID); ok { // otherwise the configuration's name is adopted
 		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("name"), mark.Name)...)
 	}
+	for name, value := range map[string]attr.Value{ // else the first plan would set them
+		"max_attempts": types.Int64Value(rental.DefaultAttempts), "on_conflict": types.StringValue(conflictError),
+		"retain_private_key": types.BoolValue(true),
+	} {
+		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root(name), value)...)
+	}
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, []byte("true"))...)
 	resp.Diagnostics.AddWarning("Private key is not known",
 		"The shopper tells a session's private key once, to whoever rents it, and keeps no copy: after an import ssh.private_key is"+
@@ -198,7 +205,7 @@ func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics
 	if state.Name.IsNull() { // imported just now
 		return
 	}
-	if err := r.data.Renter.Seen(state.ConsumerID.ValueString()); err != nil {
+	if err := r.data.Renter.Seen(state.Mark.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}
 	warnLeftovers(ctx, r.data.Renter, state.Name.ValueString(), diags)
@@ -240,7 +247,7 @@ const answerTimeout = 20 * time.Second
 // known is what state holds of the session.
 func (r *Resource) known(state model, ssh sshattr.Keys) rental.Known {
 	return rental.Known{
-		ID: state.ID.ValueString(), ConsumerID: state.ConsumerID.ValueString(), Service: state.ShopperURL.ValueString(),
+		ID: state.ID.ValueString(), ConsumerID: state.Mark.ValueString(), Service: state.ShopperURL.ValueString(),
 		Answers: func(ctx context.Context) bool {
 			if ssh.Host.IsNull() || ssh.HostKey.IsNull() {
 				return false

@@ -2,19 +2,22 @@ package gpusession
 
 import (
 	"context"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/boolvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/resourcevalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/float64planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
@@ -66,9 +69,9 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		},
 		"requirements": requirementsAttribute(),
 		"max_attempts": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 20)},
-			MarkdownDescription: "How many offers are tried before giving up, where one is gone, fails, or can't be logged in to." +
-				" Default 3.",
+			Optional: true, Computed: true, Default: int64default.StaticInt64(rental.DefaultAttempts),
+			Validators:          []validator.Int64{int64validator.Between(1, 20)},
+			MarkdownDescription: "How many offers are tried before giving up, where one is gone, fails, or can't be logged in to.",
 		},
 		"reservation_hours": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, maxHours)},
@@ -79,7 +82,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		"workload_type": schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(string(shopper.WorkloadLLMVLLM)),
 			Validators: []validator.String{stringvalidator.OneOf(workloadTypes()...)},
-			MarkdownDescription: "What the shopper is told that the machine is for. Default `llm_vllm`, which leaves the machine as it" +
+			MarkdownDescription: "What the shopper is told that the machine is for: `llm_vllm` leaves the machine as it" +
 				" is; `llm` makes the shopper install Ollama on it.",
 		},
 		"disk_gb": schema.Int64Attribute{
@@ -98,34 +101,30 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "Command that the machine runs when it starts (Vast.ai and TensorDock). The shopper stores it: put no" +
 				" secret in it.",
 		},
-		"storage_policy": schema.StringAttribute{
-			Optional:            true,
-			Validators:          []validator.String{stringvalidator.OneOf(string(shopper.StorageDestroy), string(shopper.StoragePreserve))},
-			MarkdownDescription: "`destroy` or `preserve`. The shopper stores it and enforces it nowhere.",
-		},
-		"ssh_timeout_minutes": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 30)},
-			MarkdownDescription: "How long the shopper waits for the machine's SSH server before it gives the machine up. Used when" +
-				" renting only.",
+		"ssh_timeout": schema.StringAttribute{
+			Optional: true, Validators: []validator.String{validate.Duration(time.Minute, 30*time.Minute, time.Minute)},
+			MarkdownDescription: "How long the shopper waits for the machine's SSH server before it gives the machine up, in whole minutes" +
+				" up to `30m`. Used when renting only. Default: the shopper's own.",
 		},
 		"on_conflict": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
+			Optional: true, Computed: true, Default: stringdefault.StaticString(conflictError),
+			Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
 			MarkdownDescription: "What creating does with an active session of this name that is not in state and not provably a leftover" +
-				" of this configuration: `error` (default) stops and names it, `replace` releases it first.",
+				" of this configuration: `error` stops and names it, `replace` releases it first.",
 		},
-		"authorized_keys": schema.ListAttribute{
+		"authorized_keys": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
-			Validators: []validator.List{
-				listvalidator.SizeBetween(1, 50),
-				listvalidator.UniqueValues(),
-				listvalidator.ValueStringsAre(validate.String("must be a public key", checkPublicKey)),
+			Validators: []validator.Set{
+				setvalidator.SizeBetween(1, 50),
+				setvalidator.ValueStringsAre(validate.String("must be a public key", checkPublicKey)),
 			},
 			MarkdownDescription: "Public keys of yours to install on the machine, in the form of `authorized_keys`. A change is made in" +
 				" place.",
 		},
 		"retain_private_key": schema.BoolAttribute{
-			Optional: true, Validators: []validator.Bool{boolvalidator.AlsoRequires(path.MatchRoot("authorized_keys"))},
-			MarkdownDescription: "Whether the machine's one-time key is kept in state. Default true. With false it is removed from the" +
+			Optional: true, Computed: true, Default: booldefault.StaticBool(true),
+			Validators: []validator.Bool{boolvalidator.AlsoRequires(path.MatchRoot("authorized_keys"))},
+			MarkdownDescription: "Whether the machine's one-time key is kept in state. With false it is removed from the" +
 				" machine and from state once a login with the provider's `ssh` credentials has worked; deployments and data sources use" +
 				" those from then on.",
 		},
@@ -140,10 +139,10 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 }
 
 func requirementsAttribute() schema.SingleNestedAttribute {
-	strings := func(text string) schema.ListAttribute {
-		return schema.ListAttribute{
+	strings := func(text string, of validator.String) schema.SetAttribute {
+		return schema.SetAttribute{
 			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
-			Validators: []validator.List{listvalidator.SizeAtLeast(1), listvalidator.ValueStringsAre(validate.NotEmpty())},
+			Validators: []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ValueStringsAre(of)},
 		}
 	}
 	return schema.SingleNestedAttribute{
@@ -152,7 +151,7 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 			" one. A change that the rented machine still meets is an update in place, any other replaces it; prices and offers that" +
 			" move never do. Terraform ignores a misspelt name in here without a word: the plan shows what will be asked for.",
 		Attributes: map[string]schema.Attribute{
-			"gpu_types": strings("GPU types to choose from, such as `RTX 4090`. Case doesn't matter."),
+			"gpu_types": strings("GPU types to choose from, such as `RTX 4090`. Case doesn't matter.", validate.NotEmpty()),
 			"gpu_count": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 64)},
 				MarkdownDescription: "Exactly how many GPUs. TensorDock gives one, whatever its offers say.",
@@ -165,9 +164,9 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 				Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
 				MarkdownDescription: "Ceiling in USD per hour for the whole machine. The price really paid is compared with it too.",
 			},
-			"clouds": strings("Clouds to choose from: `vastai`, `tensordock`, `bluelobster`."),
-			"locations": strings("Parts of a location's name to choose from, such as `US` or `Germany`." +
-				" Case doesn't matter."),
+			"clouds": strings("Clouds to choose from: `vastai`, `tensordock`, `bluelobster`.", validate.Cloud()),
+			"locations": strings("Parts of a location's name to choose from, such as `US` or `Germany`."+
+				" Case doesn't matter.", validate.NotEmpty()),
 			"min_reliability": schema.Float64Attribute{
 				Optional: true, Validators: []validator.Float64{float64validator.Between(0, 1)},
 				MarkdownDescription: "Reliability from 0 to 1, at least. Blue Lobster reports none, so this excludes it.",
@@ -177,10 +176,10 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 				MarkdownDescription: "CUDA version that the driver supports, at least, such as `12.8`. Only Vast.ai reports one, so this" +
 					" excludes all others.",
 			},
-			"exclude_offers": strings("Ids of offers never to rent."),
+			"exclude_offers": strings("Ids of offers never to rent.", validate.NotEmpty()),
 			"allow_interruptible": schema.BoolAttribute{
-				Optional:            true,
-				MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Include interruptible (spot) offers, which the cloud may take back at any time.",
 			},
 		},
 	}
@@ -214,7 +213,7 @@ func computed() map[string]schema.Attribute {
 				" alone.",
 			PlanModifiers: []planmodifier.Float64{float64planmodifier.UseStateForUnknown()},
 		},
-		"consumer_id": text("The mark that the rental carries at the shopper: the provider's `consumer_id`, the name, and a token that" +
+		"mark": text("What the rental carries as `consumer_id` at the shopper: the provider's `consumer_id`, the name, and a token that" +
 			" no other rental has."),
 		"shopper_url": text("Address of the shopper that rented the machine. No other one's answer proves that it is gone."),
 		"created_at":  text("When the machine was rented (RFC 3339, UTC)."),

@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
@@ -39,14 +39,14 @@ var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
 func NewDataSource() datasource.DataSource { return &DataSource{} }
 
 type model struct {
-	Statuses     types.List     `tfsdk:"statuses"`
-	Clouds       types.List     `tfsdk:"clouds"`
+	Statuses     types.Set      `tfsdk:"statuses"`
+	Clouds       types.Set      `tfsdk:"clouds"`
 	NamePrefix   types.String   `tfsdk:"name_prefix"`
-	OlderThan    types.Float64  `tfsdk:"older_than_hours"`
+	OlderThan    types.String   `tfsdk:"older_than"`
 	AllConsumers types.Bool     `tfsdk:"all_consumers"`
-	KnownIDs     types.List     `tfsdk:"known_ids"`
+	KnownIDs     types.Set      `tfsdk:"known_ids"`
 	Sessions     []sessionModel `tfsdk:"sessions"`
-	StrayIDs     types.List     `tfsdk:"stray_ids"`
+	StrayIDs     types.Set      `tfsdk:"stray_ids"`
 	PricePerHour types.Float64  `tfsdk:"price_per_hour"`
 	Timeouts     timeouts.Value `tfsdk:"timeouts"`
 }
@@ -69,35 +69,35 @@ func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureReques
 
 // Schema describes the data source.
 func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	words := func(text string) schema.ListAttribute {
-		return schema.ListAttribute{
+	words := func(text string, of validator.String) schema.SetAttribute {
+		return schema.SetAttribute{
 			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
-			Validators: []validator.List{listvalidator.ValueStringsAre(validate.NotEmpty())},
+			Validators: []validator.Set{setvalidator.ValueStringsAre(of)},
 		}
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "The sessions of this provider's `consumer_id`, newest first. With `known_ids`, a scheduled plan finds what was" +
 			" left behind: a laptop that died with its state, a CI job that was killed.",
 		Attributes: map[string]schema.Attribute{
-			"statuses": words("Statuses to show. Default: all but `stopped` and `failed`, so what may be costing money."),
-			"clouds":   words("Clouds to show. Default: all."),
+			"statuses": words("Statuses to show. Default: all but `stopped` and `failed`, so what may be costing money.", validate.Status()),
+			"clouds":   words("Clouds to show. Default: all.", validate.Cloud()),
 			"name_prefix": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "How the session's name begins.",
 			},
-			"older_than_hours": schema.Float64Attribute{
-				Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0)},
-				MarkdownDescription: "Leave out sessions that are younger.",
+			"older_than": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{validate.Duration(0, 0, 1)},
+				MarkdownDescription: "Leave out sessions that are younger, such as `90m`.",
 			},
 			"all_consumers": schema.BoolAttribute{
 				Optional: true, MarkdownDescription: "Show other consumers' sessions too. They are never strays. Default false.",
 			},
-			"known_ids": words("Ids that some configuration knows, such as its sessions' `id`. Every other session shown of this" +
-				" consumer is a stray."),
+			"known_ids": words("Ids that some configuration knows, such as its sessions' `id`. Every other session shown of this"+
+				" consumer is a stray.", validate.NotEmpty()),
 			"sessions": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "The sessions.",
 				NestedObject: schema.NestedAttributeObject{Attributes: sessionAttributes()},
 			},
-			"stray_ids": schema.ListAttribute{
+			"stray_ids": schema.SetAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Ids of the strays. Null unless `known_ids` is given.",
 			},
@@ -132,7 +132,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	all, err := d.list(ctx, list(ctx, m.Statuses, resp), &resp.Diagnostics)
+	all, err := d.list(ctx, attrs.Strings(ctx, m.Statuses, &resp.Diagnostics), &resp.Diagnostics)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.NotRead("Could not list sessions", err))
 		return
@@ -167,7 +167,7 @@ func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessi
 	resp *datasource.ReadResponse,
 ) {
 	price := 0.0
-	known := list(ctx, m.KnownIDs, resp)
+	known := attrs.Strings(ctx, m.KnownIDs, &resp.Diagnostics)
 	strays := []string{}
 	m.Sessions = make([]sessionModel, 0, len(shown))
 	for i, s := range shown {
@@ -185,9 +185,9 @@ func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessi
 		m.Sessions = append(m.Sessions, view)
 	}
 	m.PricePerHour = types.Float64Value(price)
-	m.StrayIDs = types.ListNull(types.StringType)
+	m.StrayIDs = types.SetNull(types.StringType)
 	if !m.KnownIDs.IsNull() {
-		ids, diags := types.ListValueFrom(ctx, types.StringType, strays)
+		ids, diags := types.SetValueFrom(ctx, types.StringType, strays)
 		resp.Diagnostics.Append(diags...)
 		m.StrayIDs = ids
 	}
@@ -196,8 +196,8 @@ func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessi
 func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session, now time.Time,
 	resp *datasource.ReadResponse,
 ) []shopper.Session {
-	statuses, clouds := list(ctx, m.Statuses, resp), list(ctx, m.Clouds, resp)
-	age := time.Duration(m.OlderThan.ValueFloat64() * float64(time.Hour))
+	statuses, clouds := attrs.Strings(ctx, m.Statuses, &resp.Diagnostics), attrs.Strings(ctx, m.Clouds, &resp.Diagnostics)
+	age := validate.Span(m.OlderThan.ValueString())
 	var shown []shopper.Session
 	for _, s := range all {
 		switch {
@@ -216,12 +216,4 @@ func (d *DataSource) filter(ctx context.Context, m model, all []shopper.Session,
 func name(s shopper.Session) string {
 	mark, _ := rental.ParseMark(s.ConsumerID)
 	return mark.Name
-}
-
-func list(ctx context.Context, l types.List, resp *datasource.ReadResponse) []string {
-	var all []string
-	if !l.IsNull() {
-		resp.Diagnostics.Append(l.ElementsAs(ctx, &all, false)...)
-	}
-	return all
 }

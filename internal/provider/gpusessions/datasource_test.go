@@ -27,12 +27,12 @@ func TestFilter(t *testing.T) {
 		{ID: "by-hand", ConsumerID: "me", Status: shopper.Running, Cloud: "vastai", CreatedAt: now.Add(-2 * time.Hour)},
 		{ID: "other", ConsumerID: "you/llama-1" + token, Status: shopper.Running, Cloud: "vastai", CreatedAt: now.Add(-2 * time.Hour)},
 	}
-	words := func(all ...string) types.List {
+	words := func(all ...string) types.Set {
 		elements := []attr.Value{}
 		for _, s := range all {
 			elements = append(elements, types.StringValue(s))
 		}
-		return types.ListValueMust(types.StringType, elements)
+		return types.SetValueMust(types.StringType, elements)
 	}
 	for _, test := range []struct {
 		name string
@@ -41,9 +41,9 @@ func TestFilter(t *testing.T) {
 	}{
 		{"nothing", model{}, []string{"young", "old", "oldest", "by-hand"}},
 		{"everybody", model{AllConsumers: types.BoolValue(true)}, []string{"young", "old", "oldest", "by-hand", "other"}},
-		{"an hour", model{OlderThan: types.Float64Value(1)}, []string{"old", "oldest", "by-hand"}},
-		{"an hour and a half", model{OlderThan: types.Float64Value(1.5)}, []string{"old", "oldest", "by-hand"}},
-		{"more", model{OlderThan: types.Float64Value(2.5)}, []string{"oldest"}},
+		{"an hour", model{OlderThan: types.StringValue("1h")}, []string{"old", "oldest", "by-hand"}},
+		{"an hour and a half", model{OlderThan: types.StringValue("90m")}, []string{"old", "oldest", "by-hand"}},
+		{"more", model{OlderThan: types.StringValue("2h30m")}, []string{"oldest"}},
 		{"status", model{Statuses: words("stopped", "failed")}, []string{"ended", "failed"}},
 		{"another status", model{Statuses: words("running")}, []string{"young", "by-hand"}},
 		{"cloud", model{Clouds: words("bluelobster", "tensordock")}, []string{"old"}},
@@ -52,7 +52,7 @@ func TestFilter(t *testing.T) {
 			"all of it",
 			model{
 				Statuses: words("stopped", "running"), Clouds: words("vastai"), NamePrefix: types.StringValue("llama"),
-				OlderThan: types.Float64Value(1), AllConsumers: types.BoolValue(true),
+				OlderThan: types.StringValue("1h"), AllConsumers: types.BoolValue(true),
 			},
 			[]string{"ended", "other"},
 		},

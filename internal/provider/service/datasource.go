@@ -2,8 +2,10 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
@@ -12,6 +14,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -96,9 +99,9 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			"ready": flag("Whether it has started up. Until then it looks for machines left over from an earlier run of itself. Null" +
 				" where it doesn't say."),
 			"problem": text("Which kind of trouble there is, null for none: " + diagnostic.ProblemText),
-			"message": text("The same in words."),
+			"message": text("An explanation for people."),
 			"services": schema.MapAttribute{
-				Computed: true, ElementType: types.StringType, MarkdownDescription: "Its parts, and how each says it is.",
+				Computed: true, ElementType: types.StringType, MarkdownDescription: "Status of each component, by name.",
 			},
 			"failing_offers": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "Offers that have been failing lately. Null where it doesn't say.",
@@ -157,13 +160,6 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	services, diags := types.MapValueFrom(ctx, types.StringType, s.health.Services)
 	resp.Diagnostics.Append(diags...)
 	m.Services = services
-	if m.Reachable.ValueBool() { // what is missing of an answer is said
-		for what, err := range map[string]error{"Readiness of the shopper": s.readyErr, "Offer health": s.failsErr} {
-			if err != nil {
-				resp.Diagnostics.Append(diagnostic.Warning(what+" is not known", err))
-			}
-		}
-	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
@@ -190,6 +186,9 @@ func (m *model) fill(s seen) {
 		m.Problem = types.StringValue(diagnostic.Unhealthy)
 		m.Message = types.StringValue("The shopper says that it is " + s.health.Status + ".")
 	}
+	if missing := errors.Join(s.readyErr, s.failsErr); missing != nil && s.healthErr == nil {
+		m.Message = types.StringValue(strings.TrimSpace(m.Message.ValueString() + " Not all is known: " + missing.Error()))
+	}
 	if s.readyErr == nil {
 		m.Ready = types.BoolValue(s.ready.Ready)
 	}
@@ -199,10 +198,12 @@ func (m *model) fill(s seen) {
 	m.FailingOffers, m.FailingGPUTypes = []offerModel{}, []gpuTypeModel{}
 	for _, o := range s.failures.Offers {
 		m.FailingOffers = append(m.FailingOffers, offerModel{
-			OfferID: types.StringValue(o.OfferID), Cloud: text(o.Cloud), GPUType: text(o.GPUType),
+			OfferID: types.StringValue(o.OfferID), Cloud: attrs.Text(o.Cloud), GPUType: attrs.Text(o.GPUType),
 			RecentFailures: types.Int64Value(int64(o.RecentFailures)), Suppressed: types.BoolValue(o.Suppressed),
-			SuppressedUntil: moment(o.SuppressedUntil), ConfidenceMultiplier: types.Float64Value(o.ConfidenceMultiplier),
-			LastFailure: moment(o.LastFailure), LastFailureType: text(o.LastFailureType), LastFailureReason: text(o.LastFailureReason),
+			SuppressedUntil:      attrs.Moment(*cmp.Or(o.SuppressedUntil, new(time.Time))),
+			ConfidenceMultiplier: types.Float64Value(o.ConfidenceMultiplier),
+			LastFailure:          attrs.Moment(*cmp.Or(o.LastFailure, new(time.Time))),
+			LastFailureType:      attrs.Text(o.LastFailureType), LastFailureReason: attrs.Text(o.LastFailureReason),
 		})
 	}
 	for _, g := range s.failures.GPUTypes {
@@ -217,18 +218,4 @@ func (m *model) fill(s seen) {
 func answered(err error) bool {
 	answer, ok := errors.AsType[*shopper.Error](err)
 	return ok && answer.Status != 0
-}
-
-func text(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
-}
-
-func moment(t *time.Time) types.String {
-	if t == nil || t.IsZero() {
-		return types.StringNull()
-	}
-	return types.StringValue(t.UTC().Format(time.RFC3339))
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -21,7 +22,7 @@ import (
 type Model struct {
 	ID               types.String  `tfsdk:"id"`
 	Name             types.String  `tfsdk:"name"`
-	ConsumerID       types.String  `tfsdk:"consumer_id"`
+	Mark             types.String  `tfsdk:"mark"`
 	Status           types.String  `tfsdk:"status"`
 	Error            types.String  `tfsdk:"error"`
 	Cloud            types.String  `tfsdk:"cloud"`
@@ -53,7 +54,7 @@ func Attributes() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"id":                text("The session's id."),
 		"name":              text("The name in its mark; null for a session that this provider didn't rent."),
-		"consumer_id":       text("The mark that it carries at the shopper."),
+		"mark":              text("The `consumer_id` that it carries at the shopper: consumer, name and token where this provider rented it."),
 		"status":            text("The shopper's word: `pending`, `provisioning`, `running`, `stopping`, `stopped` or `failed`."),
 		"error":             text("Why it failed, in the shopper's words."),
 		"cloud":             text("The cloud that the machine is rented from."),
@@ -145,11 +146,12 @@ func answers(ctx context.Context, s shopper.Session) (bool, error) {
 
 func fromSession(s shopper.Session, now time.Time) Model {
 	m := Model{
-		ID: types.StringValue(s.ID), ConsumerID: text(s.ConsumerID), Status: types.StringValue(string(s.Status)), Error: text(s.Error),
-		Cloud: text(s.Cloud), GPUType: text(s.GPUType), GPUCount: types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
+		ID: types.StringValue(s.ID), Mark: attrs.Text(s.ConsumerID), Status: types.StringValue(string(s.Status)),
+		Error: attrs.Text(s.Error),
+		Cloud: attrs.Text(s.Cloud), GPUType: attrs.Text(s.GPUType), GPUCount: types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
 		PricePerHour: types.Float64Value(s.PricePerHour), ReservationHours: types.Int64Value(int64(s.ReservationHours)),
-		CreatedAt: moment(s.CreatedAt), ExpiresAt: moment(s.ExpiresAt), HoursLeft: types.Float64Value(0),
-		SSHHost: text(s.SSHHost), SSHUser: text(s.SSHUser),
+		CreatedAt: attrs.Moment(s.CreatedAt), ExpiresAt: attrs.Moment(s.ExpiresAt), HoursLeft: types.Float64Value(0),
+		SSHHost: attrs.Text(s.SSHHost), SSHUser: attrs.Text(s.SSHUser),
 	}
 	if mark, ok := rental.ParseMark(s.ConsumerID); ok {
 		m.Name = types.StringValue(mark.Name)
@@ -161,18 +163,4 @@ func fromSession(s shopper.Session, now time.Time) Model {
 		m.HoursLeft = types.Float64Value(float64(left.Round(time.Minute)) / float64(time.Hour))
 	}
 	return m
-}
-
-func text(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
-}
-
-func moment(t time.Time) types.String {
-	if t.IsZero() {
-		return types.StringNull()
-	}
-	return types.StringValue(t.UTC().Format(time.RFC3339))
 }

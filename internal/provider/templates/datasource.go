@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
@@ -163,9 +164,10 @@ func (m model) wants(t shopper.Template) bool {
 
 func toModel(t shopper.Template) templateModel {
 	m := templateModel{
-		HashID: types.StringValue(t.HashID), Name: text(t.Name), Image: text(t.Image), Tag: text(t.Tag), Env: text(t.Env),
-		OnStart: text(t.OnStart), RunType: text(t.RunType), Args: text(t.Args), UseSSH: types.BoolValue(t.UseSSH),
-		SSHDirect: types.BoolValue(t.SSHDirect), Recommended: types.BoolValue(t.Recommended), ExtraFilters: text(t.ExtraFilters),
+		HashID: types.StringValue(t.HashID), Name: attrs.Text(t.Name), Image: attrs.Text(t.Image), Tag: attrs.Text(t.Tag),
+		Env:     attrs.Text(t.Env),
+		OnStart: attrs.Text(t.OnStart), RunType: attrs.Text(t.RunType), Args: attrs.Text(t.Args), UseSSH: types.BoolValue(t.UseSSH),
+		SSHDirect: types.BoolValue(t.SSHDirect), Recommended: types.BoolValue(t.Recommended), ExtraFilters: attrs.Text(t.ExtraFilters),
 		CountCreated: types.Int64Value(int64(t.CountCreated)),
 	}
 	if t.RecommendedDiskGB > 0 {
@@ -175,11 +177,4 @@ func toModel(t shopper.Template) templateModel {
 		m.CreatedAt = types.StringValue(t.CreatedAt.UTC().Format(time.RFC3339))
 	}
 	return m
-}
-
-func text(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
 }

@@ -1,4 +1,4 @@
-// Package tunnelcommand is the function tunnel_command: the line for a shell that
+// Package tunnelcommand is the function format_tunnel_command: the line for a shell that
 // opens a machine's port on this side.
 package tunnelcommand
 
@@ -18,7 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// Function is tunnel_command.
+// Function is format_tunnel_command.
 type Function struct{}
 
 var _ function.Function = (*Function)(nil)
@@ -28,7 +28,7 @@ func New() function.Function { return &Function{} }
 
 // Metadata names the function.
 func (f *Function) Metadata(_ context.Context, _ function.MetadataRequest, resp *function.MetadataResponse) {
-	resp.Name = "tunnel_command"
+	resp.Name = "format_tunnel_command"
 }
 
 // Definition describes the function.
@@ -45,7 +45,10 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 				MarkdownDescription: "How to log in: an object with `host`, `port` and `user`, such as a session's `ssh`.",
 				AttributeTypes:      loginTypes,
 			},
-			function.Int64Parameter{Name: "port", MarkdownDescription: "The port, on the machine and on your computer."},
+			function.Int64Parameter{Name: "port", MarkdownDescription: "The port on the machine's loopback."},
+			function.Int64Parameter{
+				Name: "local_port", MarkdownDescription: "The port on your computer: another one for each tunnel that is open at the same time.",
+			},
 		},
 		VariadicParameter: function.ObjectParameter{
 			Name: "bastion", AttributeTypes: loginTypes, // OpenTofu 1.12 passes no null on
@@ -68,9 +71,9 @@ type target struct {
 // Run makes the command.
 func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *function.RunResponse) {
 	var ssh basetypes.ObjectValue
-	var port int64
+	var port, local int64
 	var bastions []basetypes.ObjectValue
-	resp.Error = req.Arguments.Get(ctx, &ssh, &port, &bastions)
+	resp.Error = req.Arguments.Get(ctx, &ssh, &port, &local, &bastions)
 	if resp.Error != nil {
 		return
 	}
@@ -82,19 +85,22 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 	case port < 1 || port > 65535:
 		resp.Error = function.NewArgumentFuncError(1, "port must be between 1 and 65535")
 		return
+	case local < 1 || local > 65535:
+		resp.Error = function.NewArgumentFuncError(2, "local_port must be between 1 and 65535")
+		return
 	case len(bastions) > 1:
-		resp.Error = function.NewArgumentFuncError(3, "a machine is reached through one jump host at most")
+		resp.Error = function.NewArgumentFuncError(4, "bastion: a machine is reached through one jump host at most")
 		return
 	}
 	if len(bastions) == 1 {
 		through, err := login(ctx, bastions[0])
 		if err != nil {
-			resp.Error = function.NewArgumentFuncError(2, "bastion: "+err.Error())
+			resp.Error = function.NewArgumentFuncError(3, "bastion: "+err.Error())
 			return
 		}
 		to.Bastion = &through
 	}
-	resp.Error = resp.Result.Set(ctx, Command(to, int(port)))
+	resp.Error = resp.Result.Set(ctx, Command(to, int(port), int(local)))
 }
 
 func login(ctx context.Context, object basetypes.ObjectValue) (host.Config, error) {
@@ -111,14 +117,14 @@ func login(ctx context.Context, object basetypes.ObjectValue) (host.Config, erro
 	return host.Config{Host: to.Host.ValueString(), Port: int(to.Port.ValueInt64()), User: to.User.ValueString()}, nil
 }
 
-// Command is the line that opens the port of the machine's loopback on this
-// computer's, through the jump host where there is one. It fails when the port is
+// Command is the line that opens the port of the machine's loopback as the local
+// port of this computer's, through the jump host where there is one. It fails when the port is
 // taken, and ends when the machine is gone. Port 0 and an empty user leave ssh's own
 // defaults. A pinned host key is the one that ssh accepts without asking; nothing else
 // of the login is in the line.
-func Command(to host.Config, port int) string {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	args := []string{"ssh", "-N", "-L", address + ":" + address, "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"}
+func Command(to host.Config, port, local int) string {
+	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+	args := []string{"ssh", "-N", "-L", address(local) + ":" + address(port), "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"}
 	if key := strings.Fields(to.HostKey); len(key) >= 2 && !strings.Contains(strings.TrimSpace(to.HostKey), "\n") {
 		// OpenSSH 8.5 and newer know the option (https://man.openbsd.org/ssh_config#KnownHostsCommand).
 		args = append(args, "-o", "IgnoreUnknown=KnownHostsCommand", "-o", "KnownHostsCommand=/bin/echo %H "+key[0]+" "+key[1])

@@ -70,7 +70,7 @@ func TestCommand(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if got := Command(test.to, test.port); got != test.want {
+			if got := Command(test.to, test.port, test.port); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
@@ -93,7 +93,7 @@ func TestCommandAsSSHReadsIt(t *testing.T) {
 		return string(out)
 	}
 	through := host.Config{Host: "127.0.0.1", Port: 1, User: "root", Bastion: &host.Config{Host: "::1", Port: 2222, User: "me@corp"}}
-	said := run(strings.Replace(Command(through, 8000), "ssh -N", "ssh -F none -G", 1)) // -G: tell the configuration, and end
+	said := run(strings.Replace(Command(through, 8000, 8000), "ssh -N", "ssh -F none -G", 1)) // -G: tell the configuration, and end
 	if !strings.Contains(said, "\nproxyjump me@corp@[::1]:2222\n") {
 		t.Errorf("ssh says:\n%s", said)
 	}
@@ -108,9 +108,9 @@ func TestCommandAsSSHReadsIt(t *testing.T) {
 		{Host: "127.0.0.1", Port: 1, User: "%n$(touch " + planted + ")"},
 	} {
 		through.Bastion = &bastion
-		run(strings.Replace(Command(through, 8000), "ssh -N", "ssh -F none -N", 1))
+		run(strings.Replace(Command(through, 8000, 8000), "ssh -N", "ssh -F none -N", 1))
 		if _, err := os.Stat(planted); err == nil {
-			t.Fatalf("a shell ran what is in %s", Command(through, 8000))
+			t.Fatalf("a shell ran what is in %s", Command(through, 8000, 8000))
 		}
 	}
 }
@@ -127,10 +127,13 @@ func TestRun(t *testing.T) {
 		}
 		resp := function.RunResponse{Result: function.NewResultData(types.StringUnknown())}
 		New().Run(t.Context(), function.RunRequest{Arguments: function.NewArgumentsData([]attr.Value{
-			ssh, types.Int64Value(port), types.TupleValueMust(kinds, bastions),
+			ssh, types.Int64Value(port), types.Int64Value(port), types.TupleValueMust(kinds, bastions),
 		})}, &resp)
 		result, _ := resp.Result.Value().(types.String)
 		return result.ValueString(), resp.Error
+	}
+	if got := Command(host.Config{Host: "box"}, 8000, 9000); !strings.Contains(got, "-L 127.0.0.1:9000:127.0.0.1:8000 ") {
+		t.Errorf("another port on this computer: %s", got)
 	}
 	own := types.Int64Null()
 	for _, test := range []struct {
@@ -155,9 +158,9 @@ func TestRun(t *testing.T) {
 		{"ssh port", 0, login("h", types.Int64Value(70000)), 8000, nil},
 		{"port 0", 1, login("h", own), 0, nil},
 		{"port too high", 1, login("h", own), 65536, nil},
-		{"jump host's name", 2, login("h", own), 8000, []attr.Value{login("", own)}},
-		{"jump host's port", 2, login("h", own), 8000, []attr.Value{login("j", types.Int64Value(0))}},
-		{"two jump hosts", 3, login("h", own), 8000, []attr.Value{login("j", own), login("k", own)}},
+		{"jump host's name", 3, login("h", own), 8000, []attr.Value{login("", own)}},
+		{"jump host's port", 3, login("h", own), 8000, []attr.Value{login("j", types.Int64Value(0))}},
+		{"two jump hosts", 4, login("h", own), 8000, []attr.Value{login("j", own), login("k", own)}},
 	} {
 		if got, err := run(test.ssh, test.port, test.bastions...); err == nil || err.FunctionArgument == nil || *err.FunctionArgument != test.argument {
 			t.Errorf("%s: got %q, %v", test.name, got, err)

@@ -7,7 +7,11 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
 type stringFunc struct {
@@ -40,4 +44,16 @@ func NotEmpty() validator.String {
 		}
 		return nil
 	})
+}
+
+// Cloud returns a validator of the shopper's names of clouds.
+func Cloud() validator.String { return stringvalidator.OneOf(rental.Clouds()...) }
+
+// Status returns a validator of the shopper's words for a session's status.
+func Status() validator.String {
+	words := make([]string, 0, len(shopper.Statuses()))
+	for _, status := range shopper.Statuses() {
+		words = append(words, string(status))
+	}
+	return stringvalidator.OneOf(words...)
 }

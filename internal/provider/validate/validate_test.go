@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
@@ -67,5 +68,23 @@ func TestStringAsksOnlyAboutKnownValues(t *testing.T) {
 	v.ValidateString(t.Context(), validator.StringRequest{Path: path.Root("a"), ConfigValue: types.StringValue("x")}, &resp)
 	if len(resp.Diagnostics) != 1 || resp.Diagnostics[0].Detail() != "a: it is that." {
 		t.Errorf("got %v", resp.Diagnostics)
+	}
+}
+
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"20m": "", "1h30m": "", "0": "between 1m0s and 2h0m0s", "-1m": "between", "3h": "between", "20": "span of time", "soon": "span of time",
+		"90s": "whole number of 1m0s",
+	} {
+		var resp validator.StringResponse
+		validate.Duration(time.Minute, 2*time.Hour, time.Minute).ValidateString(t.Context(), validator.StringRequest{ConfigValue: types.StringValue(text)}, &resp)
+		said := ""
+		if resp.Diagnostics.HasError() {
+			said = resp.Diagnostics[0].Detail()
+		}
+		if (said == "") != (want == "") || !strings.Contains(said, want) {
+			t.Errorf("%q: %s", text, said)
+		}
 	}
 }

@@ -82,12 +82,3 @@ func TestCheckPair(t *testing.T) {
 		}
 	}
 }
-
-func TestCheckDuration(t *testing.T) {
-	t.Parallel()
-	for text, good := range map[string]bool{"20m": true, "1h30m": true, "1s": true, "0": false, "-1m": false, "20": false, "soon": false} {
-		if err := checkDuration(text); (err == nil) != good {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-}

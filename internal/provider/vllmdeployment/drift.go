@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -97,16 +98,16 @@ func with(ctx context.Context, object types.Object, name string, value attr.Valu
 
 // showSpec sets the attributes in which two command lines differ.
 func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *diag.Diagnostics) {
-	drift(&m.Model, before.Model, after.Model, text)
-	drift(&m.ServedModelName, before.ServedModelName, after.ServedModelName, text)
-	drift(&m.Revision, before.Revision, after.Revision, text)
-	drift(&m.Quantization, before.Quantization, after.Quantization, text)
-	drift(&m.DType, before.DType, after.DType, text)
-	drift(&m.MaxModelLen, before.MaxModelLen, after.MaxModelLen, number)
-	drift(&m.Port, before.Port, after.Port, number)
-	drift(&m.TensorParallelSize, before.TensorParallelSize, after.TensorParallelSize, number)
-	drift(&m.PipelineParallelSize, before.PipelineParallelSize, after.PipelineParallelSize, number)
-	drift(&m.GPUMemoryUtilization, before.GPUMemoryUtilization, after.GPUMemoryUtilization, share)
+	drift(&m.Model, before.Model, after.Model, attrs.Text)
+	drift(&m.ServedModelName, before.ServedModelName, after.ServedModelName, attrs.Text)
+	drift(&m.Revision, before.Revision, after.Revision, attrs.Text)
+	drift(&m.Quantization, before.Quantization, after.Quantization, attrs.Text)
+	drift(&m.DType, before.DType, after.DType, attrs.Text)
+	drift(&m.MaxModelLen, before.MaxModelLen, after.MaxModelLen, attrs.Number)
+	drift(&m.Port, before.Port, after.Port, attrs.Number)
+	drift(&m.TensorParallelSize, before.TensorParallelSize, after.TensorParallelSize, attrs.Number)
+	drift(&m.PipelineParallelSize, before.PipelineParallelSize, after.PipelineParallelSize, attrs.Number)
+	drift(&m.GPUMemoryUtilization, before.GPUMemoryUtilization, after.GPUMemoryUtilization, attrs.Decimal)
 	drift(&m.TrustRemoteCode, before.TrustRemoteCode, after.TrustRemoteCode, types.BoolValue)
 	drift(&m.Exposure, before.Listen, after.Listen, func(listen string) types.String {
 		if listen == vllm.DefaultListen {
@@ -128,13 +129,6 @@ func drift[S comparable, T any](attribute *T, before, after S, value func(S) T) 
 	if before != after {
 		*attribute = value(after)
 	}
-}
-
-func share(of float64) types.Float64 {
-	if of == 0 {
-		return types.Float64Null()
-	}
-	return types.Float64Value(of)
 }
 
 // showEnvironment compares the variables. Those that came with the image are left

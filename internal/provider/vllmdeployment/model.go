@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -28,7 +29,7 @@ type model struct {
 	DType                types.String  `tfsdk:"dtype"`
 	MaxModelLen          types.Int64   `tfsdk:"max_model_len"`
 	GPUMemoryUtilization types.Float64 `tfsdk:"gpu_memory_utilization"`
-	MinVRAMGB            types.Float64 `tfsdk:"min_vram_gb"`
+	MinVRAMGiB           types.Float64 `tfsdk:"min_vram_gib"`
 	TensorParallelSize   types.Int64   `tfsdk:"tensor_parallel_size"`
 	PipelineParallelSize types.Int64   `tfsdk:"pipeline_parallel_size"`
 	TrustRemoteCode      types.Bool    `tfsdk:"trust_remote_code"`
@@ -306,14 +307,15 @@ func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr
 	var diags diag.Diagnostics
 	m.setInspected(status)
 	diags.Append(m.setServer(ctx, status.Ref)...)
-	m.VLLMVersion = text(status.VLLMVersion)
-	m.ServedMaxModelLen = number(status.ServedMaxModelLen)
+	m.VLLMVersion = attrs.Text(status.VLLMVersion)
+	m.ServedMaxModelLen = attrs.Number(status.ServedMaxModelLen)
 	m.LoadSeconds = types.Float64Value(float64(int(status.LoadSeconds*10)) / 10)
 	gpus := make([]gpuModel, 0, len(status.GPUs))
 	for _, gpu := range status.GPUs {
 		gpus = append(gpus, gpuModel{
-			Index: types.Int64Value(int64(gpu.Index)), UUID: text(gpu.UUID), Name: text(gpu.Name), MemoryMiB: number(gpu.MemoryMiB),
-			DriverVersion: text(gpu.DriverVersion), ComputeCapability: text(gpu.ComputeCapability),
+			Index: types.Int64Value(int64(gpu.Index)), UUID: attrs.Text(gpu.UUID), Name: attrs.Text(gpu.Name),
+			MemoryMiB:     attrs.Number(gpu.MemoryMiB),
+			DriverVersion: attrs.Text(gpu.DriverVersion), ComputeCapability: attrs.Text(gpu.ComputeCapability),
 		})
 	}
 	list, d := types.ListValueFrom(ctx, types.ObjectType{AttrTypes: gpuTypes}, gpus)
@@ -326,8 +328,8 @@ func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr
 func (m *model) setServer(ctx context.Context, ref deploy.Ref) diag.Diagnostics {
 	server, diags := types.ObjectValueFrom(ctx, serverTypes, serverModel{
 		Runtime: types.StringValue(string(ref.Runtime)), ID: types.StringValue(ref.ID), Name: types.StringValue(ref.Name),
-		Owner: types.StringValue(ref.Owner), Port: types.Int64Value(int64(ref.Port)), Listen: text(ref.Listen),
-		Directory: text(ref.Directory),
+		Owner: types.StringValue(ref.Owner), Port: types.Int64Value(int64(ref.Port)), Listen: attrs.Text(ref.Listen),
+		Directory: attrs.Text(ref.Directory),
 	})
 	m.Server = server
 	return diags
@@ -337,23 +339,9 @@ func (m *model) setServer(ctx context.Context, ref deploy.Ref) diag.Diagnostics 
 func (m *model) setInspected(status deploy.Status) {
 	m.ID = types.StringValue(status.ID)
 	m.Status = types.StringValue(condition(status))
-	m.ImageDigest = text(status.ImageDigest)
+	m.ImageDigest = attrs.Text(status.ImageDigest)
 	m.StartedAt = types.StringNull()
 	if !status.StartedAt.IsZero() {
 		m.StartedAt = types.StringValue(status.StartedAt.UTC().Format(time.RFC3339))
 	}
-}
-
-func text(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
-}
-
-func number(n int) types.Int64 {
-	if n == 0 {
-		return types.Int64Null()
-	}
-	return types.Int64Value(int64(n))
 }

@@ -184,27 +184,15 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 		{state.APIKeyWOVersion, plan.APIKeyWOVersion},
 		{state.HFToken, plan.HFToken},
 		{state.HFTokenWOVersion, plan.HFTokenWOVersion},
-		// The default by its name is no change.
-		{
-			types.BoolValue(state.TrustRemoteCode.ValueBool()),
-			known(plan.TrustRemoteCode, types.BoolValue(plan.TrustRemoteCode.ValueBool())),
-		},
-		{types.Int64Value(int64(state.port())), known(plan.Port, types.Int64Value(int64(plan.port())))},
-		{types.BoolValue(state.isPublic()), known(plan.Exposure, types.BoolValue(plan.isPublic()))},
+		{state.TrustRemoteCode, plan.TrustRemoteCode},
+		{state.Port, plan.Port},
+		{state.Exposure, plan.Exposure},
 	} {
 		if !pair[0].Equal(pair[1]) {
 			return true
 		}
 	}
 	return runsOtherwise(ctx, state, plan, diags) || certifiesOtherwise(ctx, state, plan, diags)
-}
-
-// known is the value, unless what it was made from isn't known.
-func known(from, value attr.Value) attr.Value {
-	if from.IsUnknown() {
-		return from
-	}
-	return value
 }
 
 // runsOtherwise compares the ways in which the server is run.

@@ -191,11 +191,7 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 		return
 	}
 	defer closeMachine(machine)
-	policy := deploy.Policy(plan.OnFailure.ValueString())
-	if policy == "" {
-		policy = deploy.Rollback
-	}
-	status, err := deploy.Replace(ctx, machine, old, request, policy)
+	status, err := deploy.Replace(ctx, machine, old, request, deploy.Policy(plan.OnFailure.ValueString()))
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be replaced", err))
 		if status.ID != "" { // the old one runs again
@@ -426,7 +422,7 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 		Owner:        r.consumer() + "/" + place + "/" + name,
 		Provider:     r.version(),
 		Spec:         spec,
-		MinVRAMGiB:   plan.MinVRAMGB.ValueFloat64Pointer(),
+		MinVRAMGiB:   plan.MinVRAMGiB.ValueFloat64Pointer(),
 		Ignore:       ignored,
 		Runtime:      plan.kind(),
 		Container:    container,

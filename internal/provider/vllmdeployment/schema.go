@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -14,6 +16,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
@@ -21,6 +25,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -53,17 +58,18 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 		},
 		"ssh": sshattr.Argument(),
 		"runtime": schema.StringAttribute{
-			Optional:   true,
+			Optional: true, Computed: true, Default: stringdefault.StaticString(string(deploy.Auto)),
 			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process), string(deploy.Auto))},
 			MarkdownDescription: "How the server is run: `container`, through the machine's Docker or Podman; `process`, for machines without" +
-				" (Vast.ai's are containers themselves); or `auto` (default), which takes the one that is described below, of both the" +
+				" (Vast.ai's are containers themselves); or `auto`, which takes the one that is described below, of both the" +
 				" first that works on the machine, and `process` without either. `server.runtime` says which was taken.",
 		},
 		"container": containerAttribute(),
 		"process":   processAttribute(),
 		"exposure": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{stringvalidator.OneOf(private, public)},
-			MarkdownDescription: "`private` (default): the server listens on the machine's loopback and is reached through SSH. `public`: it" +
+			Optional: true, Computed: true, Default: stringdefault.StaticString(private),
+			Validators: []validator.String{stringvalidator.OneOf(private, public)},
+			MarkdownDescription: "`private`: the server listens on the machine's loopback and is reached through SSH. `public`: it" +
 				" listens on all addresses, and is ready when it has answered at the machine's own. A container's port is published" +
 				" there by its engine, and `localhost` in it is the container itself; a process of a vLLM before 0.28.0 has one more" +
 				" port open, on all addresses. vLLM asks for the key below `/v1`" +
@@ -74,12 +80,13 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 		"preflight": preflightAttribute(),
 		"ready":     readyAttribute(),
 		"on_failure": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{stringvalidator.OneOf(string(deploy.Rollback), string(deploy.Keep))},
-			MarkdownDescription: "What happens to a server that fails: `rollback` (default) removes it, and on an update starts the old" +
+			Optional: true, Computed: true, Default: stringdefault.StaticString(string(deploy.Rollback)),
+			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Rollback), string(deploy.Keep))},
+			MarkdownDescription: "What happens to a server that fails: `rollback` removes it, and on an update starts the old" +
 				" one again; `keep` leaves it for debugging, and the error says how to reach it.",
 		},
 		"drain_timeout": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{validate.String("must be a span of time", checkDrain)},
+			Optional: true, Validators: []validator.String{validate.Duration(0, 0, time.Second)},
 			MarkdownDescription: "How long requests that run may go on when an update or a destroy stops the server, such as `2m`. Default" +
 				" `30s`; `0s` cuts them. New requests are refused meanwhile, and a server without requests stops at once. A change" +
 				" restarts nothing: a longer time counts from the server's next start. It needs a release of vLLM that has" +
@@ -103,12 +110,12 @@ func readyAttribute() schema.SingleNestedAttribute {
 		MarkdownDescription: "When the server counts as ready.",
 		Attributes: map[string]schema.Attribute{
 			"completion": schema.BoolAttribute{
-				Optional: true,
-				MarkdownDescription: "Prove the model with a completion. Default true; false for models that don't complete (embedding," +
+				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
+				MarkdownDescription: "Prove the model with a completion; false for models that don't complete (embedding," +
 					" reward), which are proved by the fitting call instead.",
 			},
 			"timeout": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.String("must be a span of time", checkDuration)},
+				Optional: true, Validators: []validator.String{validate.Duration(time.Second, 0, 1)},
 				MarkdownDescription: "How long the server may take from its start to its first answer, the model's download included, such as" +
 					" `20m`. Default: a share of `timeouts`.",
 			},
@@ -128,8 +135,9 @@ func processAttribute() schema.SingleNestedAttribute {
 					" driver and GPUs run; `vllm_version` says which. An older release is installed with the packages of its day.",
 			},
 			"install": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{stringvalidator.OneOf("missing", "never")},
-				MarkdownDescription: "`missing` (default) installs that release with uv, into a directory of its own, unless the machine has it;" +
+				Optional: true, Computed: true, Default: stringdefault.StaticString("missing"),
+				Validators: []validator.String{stringvalidator.OneOf("missing", "never")},
+				MarkdownDescription: "`missing` installs that release with uv, into a directory of its own, unless the machine has it;" +
 					" `never` makes that an error.",
 			},
 			"directory": schema.StringAttribute{
@@ -189,13 +197,14 @@ func containerAttribute() schema.SingleNestedAttribute {
 				MarkdownDescription: "The container's name. Default `vllm-PORT`.",
 			},
 			"gpus": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "`all` (default), `none`, a count, or a list of indices or UUIDs separated by commas.",
+				Optional: true, Computed: true, Default: stringdefault.StaticString("all"),
+				Validators:          []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "`all`, `none`, a count, or a list of indices or UUIDs separated by commas.",
 			},
 			"shm_size": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("16g"),
 				Validators:          []validator.String{validate.String("must be a size", checkShmSize)},
-				MarkdownDescription: "Limit of the container's shared memory, such as `16g` (default) or `512m`; counts in powers of 1024.",
+				MarkdownDescription: "Limit of the container's shared memory, such as `16g` or `512m`; counts in powers of 1024.",
 			},
 			"user": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
@@ -207,8 +216,9 @@ func containerAttribute() schema.SingleNestedAttribute {
 					" survive an update.",
 			},
 			"pull_policy": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{stringvalidator.OneOf("missing", "always", "never")},
-				MarkdownDescription: "`missing` (default), `always` or `never`.",
+				Optional: true, Computed: true, Default: stringdefault.StaticString("missing"),
+				Validators:          []validator.String{stringvalidator.OneOf("missing", "always", "never")},
+				MarkdownDescription: "When the image is pulled: `missing`, `always` or `never`.",
 			},
 			"registry_auth": schema.SingleNestedAttribute{
 				Optional:            true,
@@ -248,12 +258,14 @@ func serverArguments() map[string]schema.Attribute {
 		"dtype":         text("Number format of weights and activations.", stringvalidator.OneOf(vllm.DTypes()...)),
 		"max_model_len": size("Longest context in tokens, prompt and answer together. Default: what the model allows."),
 		"gpu_memory_utilization": schema.Float64Attribute{
-			Optional: true, Validators: []validator.Float64{float64validator.Between(0.05, 1)},
-			MarkdownDescription: "Share of each GPU's memory that vLLM takes. Default 0.9.",
+			Optional: true, Computed: true,
+			Default:             attrs.DefaultDecimal(strconv.FormatFloat(vllm.DefaultGPUMemoryUtilization, 'g', -1, 64)),
+			Validators:          []validator.Float64{float64validator.Between(0.05, 1)},
+			MarkdownDescription: "Share of each GPU's memory that vLLM takes.",
 		},
-		"min_vram_gb": schema.Float64Attribute{
+		"min_vram_gib": schema.Float64Attribute{
 			Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0)},
-			MarkdownDescription: "Memory in GiB that each GPU must have for this model, such as `min_vram_gb` of the function `vram_gb`: a" +
+			MarkdownDescription: "Memory in GiB that each GPU must have for this model, such as `per_gpu_gib` of the function `estimate_vram`: a" +
 				" machine with less is an error before anything starts. It takes the place of the estimate that is made for well-known" +
 				" models; 0 turns that off.",
 		},
@@ -262,7 +274,8 @@ func serverArguments() map[string]schema.Attribute {
 			" many GPUs stay idle. `CUDA_VISIBLE_DEVICES` in `env` says which are used."),
 		"pipeline_parallel_size": size("GPUs that share the layers. Default 1."),
 		"trust_remote_code": schema.BoolAttribute{
-			Optional: true, MarkdownDescription: "Run Python code that comes with the model. Default false.",
+			Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+			MarkdownDescription: "Run Python code that comes with the model.",
 		},
 		"args": schema.ListAttribute{
 			Optional: true, ElementType: types.StringType,
@@ -276,8 +289,9 @@ func serverArguments() map[string]schema.Attribute {
 				" own.",
 		},
 		"port": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-			MarkdownDescription: "Port that the server listens on. Default 8000.",
+			Optional: true, Computed: true, Default: int64default.StaticInt64(vllm.DefaultPort),
+			Validators:          []validator.Int64{int64validator.Between(1, 65535)},
+			MarkdownDescription: "Port that the server listens on.",
 		},
 	}
 }

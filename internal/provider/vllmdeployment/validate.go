@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -169,24 +168,4 @@ func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
 		}
 	}
 	return diags
-}
-
-// checkDrain says what is wrong with the text of a time for draining.
-func checkDrain(s string) error {
-	if s == "0" || s == "0s" {
-		return nil
-	}
-	return checkDuration(s)
-}
-
-// checkDuration says what is wrong with the text of a span of time.
-func checkDuration(s string) error {
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return errors.New("it is not a span of time such as \"20m\" or \"1h30m\"")
-	}
-	if d < time.Second {
-		return errors.New("it must be at least a second")
-	}
-	return nil
 }

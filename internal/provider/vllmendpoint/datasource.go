@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
@@ -155,10 +156,10 @@ func (d *DataSource) ask(ctx context.Context, m *model, target reach.Target, dia
 	if err != nil && !vllm.IsNotFound(err) { // other servers have no such route
 		diags.Append(diagnostic.Warning("vLLM's version is not known", err))
 	}
-	m.VLLMVersion = text(version)
+	m.VLLMVersion = attrs.Text(version)
 	for _, served := range models {
 		m.Models = append(m.Models, modelModel{
-			ID: types.StringValue(served.ID), Root: text(served.Root), ContextLength: number(served.MaxModelLen),
+			ID: types.StringValue(served.ID), Root: attrs.Text(served.Root), ContextLength: attrs.Number(served.MaxModelLen),
 		})
 	}
 	if len(models) == 0 {
@@ -172,18 +173,4 @@ func (d *DataSource) ask(ctx context.Context, m *model, target reach.Target, dia
 	m.Ready = types.BoolValue(true)
 	m.LatencySeconds = types.Float64Value(proof.Duration.Seconds())
 	return nil
-}
-
-func text(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
-}
-
-func number(n int) types.Int64 {
-	if n == 0 {
-		return types.Int64Null()
-	}
-	return types.Int64Value(int64(n))
 }

@@ -5,44 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-type status string
-
 const (
-	passed  status = "passed"
-	failed  status = "failed"
-	skipped status = "skipped"
+	passed  = "passed"
+	failed  = "failed"
+	skipped = "skipped"
 )
 
 // names are the checks in their order.
 var names = []string{"gpus", "runtime", "health", "model", "completion"}
-
-// result is what one check found.
-type result struct {
-	name    string
-	status  status
-	problem string // diagnostic.Problem's word
-	message string
-	took    time.Duration
-	facts   map[string]string
-}
-
-// finding is what a check found, in words and figures.
-type finding struct {
-	message string
-	facts   map[string]string
-}
 
 // skipError is returned by a check that there is nothing to check by.
 type skipError struct{ reason string }
@@ -55,27 +39,38 @@ type patient struct {
 	server     *deploy.Ref // nil: not known
 	model      string
 	completion bool
-	skip       map[string]bool
+	skip       []string
 }
 
-// check is one of the checks; what it takes is open.
-type check func(ctx context.Context, route *reach.Route) (finding, error)
+// check fills in the figures of one of the checks and returns what it found, in words.
+type check func(ctx context.Context, route *reach.Route) (string, error)
 
-// examine runs all checks at the same time over one connection, so that one that
-// hangs takes no time from the others. It always returns one result for each.
-func (p patient) examine(ctx context.Context, data *providerdata.Data) []result {
+// examine runs all checks at the same time over one connection, so that one that hangs takes no time from the others.
+func (p patient) examine(ctx context.Context, data *providerdata.Data) *checksModel {
+	c := new(checksModel)
 	checks := map[string]check{
-		"gpus": p.gpus, "runtime": p.runtime, "health": health, "model": p.models, "completion": p.complete,
+		"gpus": c.GPUs.run, "health": c.Health.run,
+		"runtime": func(ctx context.Context, route *reach.Route) (string, error) {
+			return c.Runtime.run(ctx, route, *p.server)
+		},
+		"model":      func(ctx context.Context, route *reach.Route) (string, error) { return c.Model.run(ctx, route, p) },
+		"completion": func(ctx context.Context, route *reach.Route) (string, error) { return c.Completion.run(ctx, route, p) },
 	}
-	results := make([]result, len(names))
-	wanted := false
+	var wanted []string
 	for i, name := range names {
-		results[i] = result{name: name, facts: map[string]string{}}
-		results[i].fill(finding{}, skipError{"Left out."})
-		wanted = wanted || !p.skip[name]
+		switch {
+		case slices.Contains(p.skip, name):
+			c.outcomes()[i].fill("", skipError{"Left out."})
+		case name == "gpus" && p.target.SSH == nil:
+			c.GPUs.fill("", skipError{"There is no ssh to ask the machine by."})
+		case name == "runtime" && (p.target.SSH == nil || p.server == nil):
+			c.Runtime.fill("", skipError{"It takes both ssh and server to look."})
+		default:
+			wanted = append(wanted, name)
+		}
 	}
-	if !wanted {
-		return results
+	if len(wanted) == 0 {
+		return c
 	}
 	route, loginErr := p.target.Open(ctx, data)
 	if loginErr == nil {
@@ -83,132 +78,117 @@ func (p patient) examine(ctx context.Context, data *providerdata.Data) []result 
 	}
 	var running sync.WaitGroup
 	for i, name := range names {
-		if p.skip[name] {
+		if !slices.Contains(wanted, name) {
+			continue
+		}
+		out := c.outcomes()[i]
+		if loginErr != nil { // said once
+			out.fill("", loginErr)
+			if name != wanted[0] {
+				out.Message = types.StringValue("The machine can't be logged in to: see " + wanted[0] + ".")
+			}
 			continue
 		}
 		running.Go(func() {
 			begun := time.Now()
-			found, err := finding{}, loginErr
-			if loginErr == nil {
-				found, err = checks[name](ctx, route)
-			}
-			results[i].took = time.Since(begun)
-			results[i].fill(found, err)
+			found, err := checks[name](ctx, route)
+			out.fill(found, err)
+			out.DurationSeconds = types.Float64Value(time.Since(begun).Seconds())
 		})
 	}
 	running.Wait()
-	return results
+	return c
 }
 
-func (r *result) fill(found finding, err error) {
-	if found.facts != nil {
-		r.facts = found.facts
-	}
+func (o *outcome) fill(found string, err error) {
+	o.DurationSeconds = types.Float64Value(0)
 	if skip, ok := errors.AsType[skipError](err); ok {
-		r.status, r.message = skipped, skip.reason
+		o.Status, o.Message = types.StringValue(skipped), types.StringValue(skip.reason)
 		return
 	}
-	r.problem = diagnostic.Problem(err)
+	o.Status, o.Message = types.StringValue(passed), types.StringValue(found)
 	if err != nil {
-		r.status, r.message = failed, err.Error()
-		return
+		o.Status, o.Message = types.StringValue(failed), types.StringValue(err.Error())
+		o.Problem = attrs.Text(diagnostic.Problem(err))
 	}
-	r.status, r.message = passed, found.message
 }
 
-func (p patient) gpus(ctx context.Context, route *reach.Route) (finding, error) {
-	if route.Machine == nil {
-		return finding{}, skipError{"There is no ssh to ask the machine by."}
+// failures are the checks that failed, with what was found.
+func (c *checksModel) failures() []string {
+	list := []string{}
+	for i, out := range c.outcomes() {
+		if out.Status.ValueString() == failed {
+			list = append(list, names[i]+": "+out.Message.ValueString())
+		}
 	}
+	return list
+}
+
+func (c *gpusCheck) run(ctx context.Context, route *reach.Route) (string, error) {
 	gpus, err := deploy.GPUs(ctx, route.Machine)
 	if err != nil {
-		return finding{}, err
+		return "", err
 	}
 	if len(gpus) == 0 {
-		return finding{}, errors.New("nvidia-smi lists no GPU")
+		return "", errors.New("nvidia-smi lists no GPU")
 	}
-	return finding{fmt.Sprintf("%d × %s", len(gpus), gpus[0].Name), gpuFacts(gpus)}, nil
-}
-
-// gpuFacts leaves out figures that nvidia-smi doesn't tell, which read zero.
-func gpuFacts(gpus []deploy.GPU) map[string]string {
-	facts := map[string]string{"count": strconv.Itoa(len(gpus))}
 	for _, gpu := range gpus {
-		prefix := fmt.Sprintf("gpu_%d_", gpu.Index)
-		if gpu.Name != "" {
-			facts[prefix+"name"] = gpu.Name
+		device := deviceModel{
+			Index: types.Int64Value(int64(gpu.Index)), Name: attrs.Text(gpu.Name),
+			MemoryMiB: attrs.Number(gpu.MemoryMiB), TemperatureC: attrs.Number(gpu.TemperatureC),
 		}
 		if gpu.MemoryMiB > 0 {
-			facts[prefix+"memory_mib"] = strconv.Itoa(gpu.MemoryMiB)
-			facts[prefix+"memory_used_mib"] = strconv.Itoa(gpu.UsedMiB)
+			device.MemoryUsedMiB = types.Int64Value(int64(gpu.UsedMiB))
 		}
-		if gpu.TemperatureC > 0 {
-			facts[prefix+"temperature_c"] = strconv.Itoa(gpu.TemperatureC)
-		}
+		c.Devices = append(c.Devices, device)
 	}
-	return facts
+	return fmt.Sprintf("%d × %s", len(gpus), gpus[0].Name), nil
 }
 
-func (p patient) runtime(ctx context.Context, route *reach.Route) (finding, error) {
-	if route.Machine == nil || p.server == nil {
-		return finding{}, skipError{"It takes both ssh and server to look."}
-	}
-	seen, err := deploy.Inspect(ctx, route.Machine, *p.server)
+func (c *runtimeCheck) run(ctx context.Context, route *reach.Route, server deploy.Ref) (string, error) {
+	seen, err := deploy.Inspect(ctx, route.Machine, server)
 	if err != nil {
-		return finding{}, err
+		return "", err
 	}
-	facts := map[string]string{"state": string(seen.State), "restarts": strconv.Itoa(seen.RestartCount)}
+	c.State, c.Restarts = types.StringValue(string(seen.State)), types.Int64Value(int64(seen.RestartCount))
 	if seen.State != deploy.Running {
-		text := fmt.Sprintf("the %s's status is %s", p.server.Runtime, seen.State)
+		text := fmt.Sprintf("the %s's status is %s", server.Runtime, seen.State)
 		if seen.ExitCode != 0 { // vLLM ends with 0 when its engine has died
-			facts["exit_code"] = strconv.Itoa(seen.ExitCode)
+			c.ExitCode = types.Int64Value(int64(seen.ExitCode))
 			text += fmt.Sprintf(", its exit code %d", seen.ExitCode)
 		}
-		return finding{facts: facts}, errors.New(strings.TrimSpace(text + ". " + seen.Reason))
+		return "", errors.New(strings.TrimSpace(text + ". " + seen.Reason))
 	}
 	if seen.RestartLoop {
-		return finding{facts: facts}, fmt.Errorf("the %s keeps dying: it has been restarted %d times", p.server.Runtime, seen.RestartCount)
+		return "", fmt.Errorf("the %s keeps dying: it has been restarted %d times", server.Runtime, seen.RestartCount)
 	}
-	since := seen.StartedAt.UTC().Format(time.RFC3339)
-	return finding{fmt.Sprintf("The %s has been running since %s.", p.server.Runtime, since), facts}, nil
+	return fmt.Sprintf("The %s has been running since %s.", server.Runtime, seen.StartedAt.UTC().Format(time.RFC3339)), nil
 }
 
-// health asks the engine, and adds its figures where the server gives them.
-func health(ctx context.Context, route *reach.Route) (finding, error) {
+// run asks the engine, and adds its figures where the server gives them.
+func (c *healthCheck) run(ctx context.Context, route *reach.Route) (string, error) {
 	if err := route.Server.Health(ctx); err != nil {
-		return finding{}, err
+		return "", err
 	}
 	metrics, err := route.Server.Metrics(ctx)
 	if err != nil {
-		found := finding{message: "The engine is alive. Its figures could not be read: " + err.Error()}
-		return found, nil //nolint:nilerr // said in the message
+		return "The engine is alive. Its figures could not be read: " + err.Error(), nil //nolint:nilerr // said in the message
 	}
-	facts := map[string]string{}
-	for name, value := range map[string]*float64{
-		"requests_running": metrics.RequestsRunning, "requests_waiting": metrics.RequestsWaiting,
-		"requests_succeeded": metrics.RequestsSucceeded, "kv_cache_usage": metrics.KVCacheUsage,
-		"first_token_seconds": metrics.FirstTokenSeconds,
-	} {
-		if value != nil {
-			facts[name] = strconv.FormatFloat(*value, 'g', 6, 64)
-		}
-	}
-	return finding{"The engine is alive.", facts}, nil
+	c.RequestsRunning = types.Float64PointerValue(metrics.RequestsRunning)
+	c.RequestsWaiting = types.Float64PointerValue(metrics.RequestsWaiting)
+	c.RequestsSucceeded = types.Float64PointerValue(metrics.RequestsSucceeded)
+	c.KVCacheUsage = types.Float64PointerValue(metrics.KVCacheUsage)
+	c.FirstTokenSeconds = types.Float64PointerValue(metrics.FirstTokenSeconds)
+	return "The engine is alive.", nil
 }
 
-func (p patient) models(ctx context.Context, route *reach.Route) (finding, error) {
+func (c *modelCheck) run(ctx context.Context, route *reach.Route, p patient) (string, error) {
 	served, err := p.served(ctx, route.Server)
 	if err != nil {
-		return finding{}, err
+		return "", err
 	}
-	facts := map[string]string{"id": served.ID}
-	if served.Root != "" {
-		facts["root"] = served.Root
-	}
-	if served.MaxModelLen > 0 {
-		facts["context_length"] = strconv.Itoa(served.MaxModelLen)
-	}
-	return finding{fmt.Sprintf("%s is served.", served.ID), facts}, nil
+	c.ID, c.Root, c.ContextLength = types.StringValue(served.ID), attrs.Text(served.Root), attrs.Number(served.MaxModelLen)
+	return fmt.Sprintf("%s is served.", served.ID), nil
 }
 
 // served is the model that is examined.
@@ -239,15 +219,15 @@ func answerTime(ctx context.Context) time.Duration {
 	return time.Until(deadline) * 3 / 4
 }
 
-func (p patient) complete(ctx context.Context, route *reach.Route) (finding, error) {
+func (c *completionCheck) run(ctx context.Context, route *reach.Route, p patient) (string, error) {
 	served, err := p.served(ctx, route.Server)
 	if err != nil {
-		return finding{}, err
+		return "", err
 	}
 	proof, err := route.Server.ProbeWithin(ctx, served.ID, p.completion, answerTime(ctx))
 	if err != nil {
-		return finding{}, err
+		return "", err
 	}
-	facts := map[string]string{"call": proof.Call, "latency_seconds": strconv.FormatFloat(proof.Duration.Seconds(), 'f', 3, 64)}
-	return finding{"The model answered.", facts}, nil
+	c.Call, c.LatencySeconds = types.StringValue(proof.Call), types.Float64Value(proof.Duration.Seconds())
+	return "The model answered.", nil
 }

@@ -141,6 +141,8 @@ type Facts struct {
 	DriverVersion string    `json:"driver_version"`
 	CUDAVersion   string    `json:"cuda_version"`
 	DriverReadyAt time.Time `json:"driver_ready_at,omitzero"`
+	// DriverMismatch is a driver that is built while the old one's module is loaded.
+	DriverMismatch bool `json:"driver_mismatch,omitempty"`
 	// DiskGB is the size of the machine's disk, DiskFreeGB what is left.
 	DiskGB     int `json:"disk_gb"`
 	DiskFreeGB int `json:"disk_free_gb"`

@@ -13,9 +13,9 @@ variable "machine" {
 }
 
 output "tunnel" {
-  value = provider::shopper::tunnel_command({ host = "203.0.113.7", port = 2222, user = "ubuntu" }, 8000)
+  value = provider::shopper::format_tunnel_command({ host = "203.0.113.7", port = 2222, user = "ubuntu" }, 8000, 8000)
 }
 
 output "through_the_jump_host" {
-  value = provider::shopper::tunnel_command(var.machine, 8000, var.machine.bastion[*]...)
+  value = provider::shopper::format_tunnel_command(var.machine, 8000, 8000, var.machine.bastion[*]...)
 }

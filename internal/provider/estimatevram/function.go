@@ -1,5 +1,5 @@
-// Package vramgb is the function vram_gb: how much GPU memory a model needs.
-package vramgb
+// Package estimatevram is the function estimate_vram: how much GPU memory a model needs.
+package estimatevram
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// Function is vram_gb.
+// Function is estimate_vram.
 type Function struct{}
 
 var _ function.Function = (*Function)(nil)
@@ -28,12 +28,12 @@ func New() function.Function { return &Function{} }
 
 // Metadata names the function.
 func (f *Function) Metadata(_ context.Context, _ function.MetadataRequest, resp *function.MetadataResponse) {
-	resp.Name = "vram_gb"
+	resp.Name = "estimate_vram"
 }
 
 var resultTypes = map[string]attr.Type{
-	"per_gpu_gb": types.Float64Type, "min_vram_gb": types.Int64Type, "weights_gb": types.Float64Type, "kv_cache_gb": types.Float64Type,
-	"overhead_gb": types.Float64Type, "gpus": types.Int64Type, "context_length": types.Int64Type, "fits": types.BoolType,
+	"per_gpu_gib": types.Float64Type, "min_vram_gb": types.Int64Type, "weights_gib": types.Float64Type, "kv_cache_gib": types.Float64Type,
+	"overhead_gib": types.Float64Type, "gpus": types.Int64Type, "context_length": types.Int64Type, "fits": types.BoolType,
 	"largest_context": types.Int64Type,
 }
 
@@ -44,8 +44,8 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 		MarkdownDescription: "Estimates the memory that a model needs on each GPU: weights, key-value cache for one sequence of full" +
 			" length (or more), and an allowance. Well-known models are known by their Hugging Face id; any other is described by its" +
 			" figures in the options. vLLM itself measures when it starts, so leave some room.\n\nThe result is an object, in GiB for each" +
-			" GPU: `per_gpu_gb`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gb`," +
-			" `kv_cache_gb` and `overhead_gb`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gb`: `fits`, and" +
+			" GPU: `per_gpu_gib`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gib`," +
+			" `kv_cache_gib` and `overhead_gib`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gib`: `fits`, and" +
 			" `largest_context`, the longest context that does. Both are null without.\n\nKnown, under any organisation and with the usual" +
 			" endings for instruction tuning and quantisation, are " + known() + ".\n\nWhich GPUs and drivers vLLM's releases run on:\n\n" +
 			vllm.ReleaseTable() + "\nThe driver is the oldest branch that runs all of it. Somewhat older ones run CUDA 12 with limits, but not in a" +
@@ -58,7 +58,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 			function.DynamicParameter{
 				Name: "options", AllowNullValue: true,
 				MarkdownDescription: "An object with any of: `quantization`, `kv_cache_dtype`, `context_length` (default: the model's limit)," +
-					" `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`; `gpu_vram_gb`, the" +
+					" `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`; `gpu_vram_gib`, the" +
 					" memory of the GPUs to judge; and for a model that is not known `parameters` (in billions), `layers`, `kv_heads`," +
 					" `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`. `{}` for none; OpenTofu gives null for a null.",
 			},
@@ -77,11 +77,11 @@ func known() string {
 }
 
 type result struct {
-	PerGPUGB       float64 `tfsdk:"per_gpu_gb"`
+	PerGPUGiB      float64 `tfsdk:"per_gpu_gib"`
 	MinVRAMGB      int64   `tfsdk:"min_vram_gb"`
-	WeightsGB      float64 `tfsdk:"weights_gb"`
-	KVCacheGB      float64 `tfsdk:"kv_cache_gb"`
-	OverheadGB     float64 `tfsdk:"overhead_gb"`
+	WeightsGiB     float64 `tfsdk:"weights_gib"`
+	KVCacheGiB     float64 `tfsdk:"kv_cache_gib"`
+	OverheadGiB    float64 `tfsdk:"overhead_gib"`
 	GPUs           int64   `tfsdk:"gpus"`
 	ContextLength  int64   `tfsdk:"context_length"`
 	Fits           *bool   `tfsdk:"fits"`
@@ -120,14 +120,14 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 		return
 	}
 	r := result{
-		PerGPUGB: round(need.TotalGiB), MinVRAMGB: int64(math.Ceil(need.TotalGiB)), WeightsGB: round(need.WeightsGiB),
-		KVCacheGB: round(need.KVCacheGiB), OverheadGB: round(need.AllowanceGiB), GPUs: int64(need.GPUs),
+		PerGPUGiB: round(need.TotalGiB), MinVRAMGB: int64(math.Ceil(need.TotalGiB)), WeightsGiB: round(need.WeightsGiB),
+		KVCacheGiB: round(need.KVCacheGiB), OverheadGiB: round(need.AllowanceGiB), GPUs: int64(need.GPUs),
 		ContextLength: int64(need.ContextLength),
 	}
-	if o.gpuGB > 0 {
-		fits := need.Fits(o.gpuGB)
+	if o.gpuGiB > 0 {
+		fits := need.Fits(o.gpuGiB)
 		r.Fits = &fits
-		if longest, err := vllm.LargestContext(shape, o.memory, o.gpuGB); err == nil {
+		if longest, err := vllm.LargestContext(shape, o.memory, o.gpuGiB); err == nil {
 			n := int64(longest)
 			r.LargestContext = &n
 		}
@@ -153,7 +153,7 @@ func explain(err error) string {
 type options struct {
 	memory vllm.MemoryOptions
 	shape  vllm.ModelShape
-	gpuGB  float64
+	gpuGiB float64
 }
 
 // over takes the figures that are given instead of those that are known.
@@ -173,7 +173,7 @@ func readOptions(given types.Dynamic) (options, error) {
 	}
 	object, ok := given.UnderlyingValue().(basetypes.ObjectValue)
 	if !ok {
-		return o, errors.New("the options must be an object, or null")
+		return o, errors.New("options must be an object, or null")
 	}
 	texts := map[string]*string{"quantization": &o.memory.Quantization, "kv_cache_dtype": &o.memory.KVCacheDType}
 	integers := map[string]*int{
@@ -183,7 +183,7 @@ func readOptions(given types.Dynamic) (options, error) {
 		"window": &o.shape.Window, "latent_dim": &o.shape.LatentDim,
 	}
 	decimals := map[string]*float64{
-		"gpu_memory_utilization": &o.memory.GPUMemoryUtilization, "gpu_vram_gb": &o.gpuGB, "parameters": &o.shape.Parameters,
+		"gpu_memory_utilization": &o.memory.GPUMemoryUtilization, "gpu_vram_gib": &o.gpuGiB, "parameters": &o.shape.Parameters,
 	}
 	attributes := object.Attributes()
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
@@ -207,7 +207,7 @@ func readOptions(given types.Dynamic) (options, error) {
 			err = fmt.Errorf("there is no such option; there are %s", strings.Join(known, ", "))
 		}
 		if err != nil {
-			return o, fmt.Errorf("%s: %w", name, err)
+			return o, fmt.Errorf("options.%s: %w", name, err)
 		}
 	}
 	return o, nil

@@ -1,14 +1,14 @@
 locals {
   # A model that is known by its id, with a context of 16 384 tokens, on two GPUs.
-  llama = provider::shopper::vram_gb("meta-llama/Llama-3.3-70B-Instruct", {
+  llama = provider::shopper::estimate_vram("meta-llama/Llama-3.3-70B-Instruct", {
     context_length       = 16384
     tensor_parallel_size = 2
     quantization         = "fp8"
-    gpu_vram_gb          = 48
+    gpu_vram_gib         = 48
   })
 
   # Any other by the figures of its config.json.
-  other = provider::shopper::vram_gb("", {
+  other = provider::shopper::estimate_vram("", {
     parameters     = 8.5
     layers         = 36
     kv_heads       = 8
@@ -18,7 +18,7 @@ locals {
 }
 
 output "llama" {
-  value = "${local.llama.per_gpu_gb} GB on each GPU; ${local.llama.fits ? "fits" : "does not fit"} an L40S"
+  value = "${local.llama.per_gpu_gib} GiB on each GPU; ${local.llama.fits ? "fits" : "does not fit"} an L40S"
 }
 
 output "min_vram_gb" {

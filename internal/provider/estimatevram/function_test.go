@@ -1,4 +1,4 @@
-package vramgb
+package estimatevram
 
 import (
 	"math/big"
@@ -57,24 +57,24 @@ func TestRun(t *testing.T) {
 			// 2 + 3 % of 14.957 = 2.449; (14.957 + 16 + 2.449) / 0.9 = 37.118.
 			"a known model, to its limit", "meta-llama/Llama-3.1-8B-Instruct", nil,
 			map[string]attr.Value{
-				"per_gpu_gb": types.Float64Value(37.12), "min_vram_gb": types.Int64Value(38), "weights_gb": types.Float64Value(14.96),
-				"kv_cache_gb": types.Float64Value(16), "overhead_gb": types.Float64Value(2.45), "gpus": types.Int64Value(1),
+				"per_gpu_gib": types.Float64Value(37.12), "min_vram_gb": types.Int64Value(38), "weights_gib": types.Float64Value(14.96),
+				"kv_cache_gib": types.Float64Value(16), "overhead_gib": types.Float64Value(2.45), "gpus": types.Int64Value(1),
 				"context_length": types.Int64Value(131072), "fits": types.BoolNull(), "largest_context": types.Int64Null(),
 			},
 		},
 		{
 			// Weights 7.62e9 · 2 = 14.193 GiB; cache 8192 · 56 KiB = 0.4375 GiB; allowance 2.426; sum 17.057 / 0.9 = 18.952.
 			"with a context that is given, on a GPU that fits", "Qwen/Qwen2.5-7B-Instruct",
-			map[string]any{"context_length": 8192.0, "gpu_vram_gb": 24.0, "quantization": nil},
+			map[string]any{"context_length": 8192.0, "gpu_vram_gib": 24.0, "quantization": nil},
 			map[string]attr.Value{
-				"per_gpu_gb": types.Float64Value(18.95), "min_vram_gb": types.Int64Value(19), "fits": types.BoolValue(true),
+				"per_gpu_gib": types.Float64Value(18.95), "min_vram_gb": types.Int64Value(19), "fits": types.BoolValue(true),
 				"largest_context": types.Int64Value(8192),
 			},
 		},
 		{
 			// 24 · 0.9 = 21.6 GiB less 14.957 and 2.449 leave 4.19425 GiB: 34359 tokens of 128 KiB.
 			"on a GPU that doesn't fit", "meta-llama/Llama-3.1-8B-Instruct",
-			map[string]any{"gpu_vram_gb": 24.0},
+			map[string]any{"gpu_vram_gib": 24.0},
 			map[string]attr.Value{"fits": types.BoolValue(false), "largest_context": types.Int64Value(34359)},
 		},
 		{
@@ -83,7 +83,7 @@ func TestRun(t *testing.T) {
 			"shared by two GPUs", "meta-llama/Llama-3.3-70B-Instruct",
 			map[string]any{"context_length": 8192.0, "tensor_parallel_size": 2.0},
 			map[string]attr.Value{
-				"per_gpu_gb": types.Float64Value(81), "kv_cache_gb": types.Float64Value(1.25), "gpus": types.Int64Value(2),
+				"per_gpu_gib": types.Float64Value(81), "kv_cache_gib": types.Float64Value(1.25), "gpus": types.Int64Value(2),
 			},
 		},
 		{
@@ -94,13 +94,13 @@ func TestRun(t *testing.T) {
 				"parameters": 1.0, "layers": 10.0, "kv_heads": 2.0, "head_dim": 64.0, "context_length": 1024.0, "sequences": 4.0,
 				"gpu_memory_utilization": 0.5,
 			},
-			map[string]attr.Value{"per_gpu_gb": types.Float64Value(7.88), "kv_cache_gb": types.Float64Value(0.02), "weights_gb": types.Float64Value(1.86)},
+			map[string]attr.Value{"per_gpu_gib": types.Float64Value(7.88), "kv_cache_gib": types.Float64Value(0.02), "weights_gib": types.Float64Value(1.86)},
 		},
 		{
 			// The cache of one byte is half of 0.4375 GiB.
 			"a smaller cache", "Qwen/Qwen2.5-7B-Instruct",
 			map[string]any{"context_length": 8192.0, "kv_cache_dtype": "fp8"},
-			map[string]attr.Value{"kv_cache_gb": types.Float64Value(0.22)},
+			map[string]attr.Value{"kv_cache_gib": types.Float64Value(0.22)},
 		},
 	}
 	for _, test := range tests {
@@ -141,7 +141,7 @@ func TestRunRefuses(t *testing.T) {
 		{"a text for a number", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"context_length": "8k"}, 1, "context_length"},
 		{"a number for a text", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"quantization": 4.0}, 1, "quantization"},
 		{"half a token", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"context_length": 0.5}, 1, "whole number"},
-		{"nothing of something", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"gpu_vram_gb": 0.0}, 1, "greater than zero"},
+		{"nothing of something", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"gpu_vram_gib": 0.0}, 1, "greater than zero"},
 		{"a truth for a number", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"sequences": true}, 1, "number"},
 		{"a quantization that is not known", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"quantization": "zip"}, -1, "quantization: is not one"},
 		{"heads that can't be shared", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"tensor_parallel_size": 3.0}, -1, "28"},

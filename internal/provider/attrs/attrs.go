@@ -1,0 +1,58 @@
+// Package attrs turns plain values into attribute values and back, for all objects.
+package attrs
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+)
+
+// Text is null for "", by which the services say that there is nothing.
+func Text(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
+}
+
+// Number is null for 0.
+func Number(n int) types.Int64 {
+	if n == 0 {
+		return types.Int64Null()
+	}
+	return types.Int64Value(int64(n))
+}
+
+// Decimal is null for 0.
+func Decimal(f float64) types.Float64 {
+	if f == 0 {
+		return types.Float64Null()
+	}
+	return types.Float64Value(f)
+}
+
+// Moment is a time in RFC 3339 and UTC, null for the zero time.
+func Moment(t time.Time) types.String {
+	if t.IsZero() {
+		return types.StringNull()
+	}
+	return types.StringValue(t.UTC().Format(time.RFC3339))
+}
+
+// Strings are the known elements of a set, none of one that is null or unknown.
+func Strings(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string {
+	if set.IsNull() || set.IsUnknown() {
+		return nil
+	}
+	var all []types.String
+	diags.Append(set.ElementsAs(ctx, &all, false)...)
+	known := make([]string, 0, len(all))
+	for _, s := range all {
+		if !s.IsUnknown() {
+			known = append(known, s.ValueString())
+		}
+	}
+	return known
+}
