@@ -127,3 +127,25 @@ func TestExposure(t *testing.T) {
 		}
 	}
 }
+
+// The releases that are said to have a port open are those that were recorded to listen on all interfaces though they were told
+// to listen on loopback.
+func TestOpenPortIsAsRecorded(t *testing.T) {
+	t.Parallel()
+	recorded, _ := recordedFlags(t)
+	for release := range recorded {
+		sockets, err := os.ReadFile(filepath.Join(recordings, release, "processes.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fact, wayOut := OpenPort(release)
+		if open := strings.Contains(string(sockets), " *:"); open != (fact != "") || open != strings.Contains(wayOut, "0.28.0") {
+			t.Errorf("%s: a port is open: %v; said %q %q", release, open, fact, wayOut)
+		}
+	}
+	for release, open := range map[string]bool{"": false, "0.27.1": true, "0.28.0": false, "0.33.0+cu129": false} {
+		if fact, _ := OpenPort(release); open != (fact != "") {
+			t.Errorf("%q: said %q", release, fact)
+		}
+	}
+}

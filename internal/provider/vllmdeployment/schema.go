@@ -94,7 +94,9 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: stringdefault.StaticString(private),
 			Validators: []validator.String{stringvalidator.OneOf(private, public)},
 			MarkdownDescription: "`private`: the server listens on the machine's loopback and is reached through SSH. `public`: it" +
-				" listens on all addresses, and is ready when it has answered at the machine's own. vLLM asks for the key below `/v1`" +
+				" listens on all addresses, and is ready when it has answered at the machine's own. A container's port is published" +
+				" there by its engine, and `localhost` in it is the container itself; a process of a vLLM before 0.28.0 has one more" +
+				" port open, on all addresses. vLLM asks for the key below `/v1`" +
 				" (newer releases: also `/v2`, `/inference` and `/cohere`) only; the plan warns which routes of the release stay open. Of" +
 				" machines of Vast.ai only SSH is reachable.",
 		},
