@@ -69,7 +69,7 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{"0.32.0/more/tool-server", "bad_flag_value", "--tool-server names", "--tool-server", "ConnectError"},
 	{"0.32.0/more/tp-0", "bad_flag_value", "tensor_parallel_size", "attribute", "1 validation error for ParallelConfig"},
 	{"0.32.0/more/utilization", "bad_flag_value", "gpu_memory_utilization", "attribute", "1 validation error for CacheConfig"},
-	{"0.32.0/more/wrong-shapes", "weights_mismatch", "don't match its config.json", "same checkpoint", "exceeds dimension size"},
+	{"0.32.0/failures/wrong-shapes", "weights_mismatch", "don't match its config.json", "same checkpoint", "exceeds dimension size"},
 	{"0.32.0/more/zero-seqs", "bad_flag_value", "greater than or equal to 1", "attribute", "validation errors for SchedulerConfig"},
 
 	{"0.32.0/runs/engine-killed-ready", "engine_died", "engine died", "more RAM", "engine core exited unexpectedly"},
