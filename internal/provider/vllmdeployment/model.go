@@ -86,6 +86,8 @@ type containerModel struct {
 	Cache        types.String `tfsdk:"cache"`
 	PullPolicy   types.String `tfsdk:"pull_policy"`
 	RegistryAuth types.Object `tfsdk:"registry_auth"`
+
+	InstallEngine types.Bool `tfsdk:"install_engine"`
 }
 
 type registryAuthModel struct {
@@ -193,6 +195,8 @@ func (m model) containerOptions(ctx context.Context) (deploy.ContainerOptions, d
 		User:       c.User.ValueString(),
 		Cache:      c.Cache.ValueString(),
 		PullPolicy: c.PullPolicy.ValueString(),
+
+		InstallEngine: c.InstallEngine.ValueBool(),
 	}
 	if size, err := units.RAMInBytes(c.ShmSize.ValueString()); err == nil { // else it isn't known yet: it was validated
 		options.ShmSize = size

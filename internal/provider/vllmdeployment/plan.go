@@ -218,8 +218,9 @@ func runsOtherwise(ctx context.Context, state, plan model, diags *diag.Diagnosti
 	diags.Append(d...)
 	will, d := plan.containerOptions(ctx)
 	diags.Append(d...)
-	// How an image is had changes nothing about what runs.
+	// How an image, and an engine, is had changes nothing about what runs.
 	was.PullPolicy, will.PullPolicy = "", ""
+	was.InstallEngine, will.InstallEngine = false, false
 	was.RegistryAuth, will.RegistryAuth = nil, nil
 	return was != will
 }
