@@ -34,6 +34,7 @@ const (
 	codeMemoryHeld    = "gpu_memory_held"
 	codePort          = "port"
 	codeDisk          = "disk"
+	codeTools         = "tools"
 	codeHub           = "hub"
 )
 
@@ -56,6 +57,7 @@ var (
 		{codeMemoryHeld, "GPU memory that something else holds"},
 		{codePort, "a port that is taken"},
 		{codeDisk, "too little disk"},
+		{codeTools, "no C compiler, or no pip, for a process"},
 		{codeHub, "a model hub that can't be reached"},
 	}
 )

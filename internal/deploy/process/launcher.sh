@@ -112,6 +112,12 @@ start_server() {
 	unset line value complete
 	# Programs that vLLM starts are looked up beside it first.
 	case $1 in */bin/*) PATH=${1%/*}:$PATH; export PATH ;; esac
+	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels).
+	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+		for toolkit in "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9]; do
+			[ ! -x "$toolkit/bin/nvcc" ] || export CUDA_HOME="$toolkit"
+		done
+	fi
 	take_lock "$dir"
 	# Of two starts, such as one that was cut off and its repetition, the first to get here is the one.
 	if lives "$dir/identity"; then echo "$pid $born"; return 0; fi
