@@ -11,7 +11,7 @@ import (
 )
 
 // example is a stack whose directory is one of the examples, with all others
-// around it, in a world with the sandbox's own market.
+// around it, in a world with the sandbox's own market, of machines as they are.
 func example(t *testing.T, folder ...string) (*world, *stack) {
 	t.Helper()
 	w := newWorld(t, "-offers", "", "-speed", "60")

@@ -67,6 +67,7 @@ func newWorld(t *testing.T, flags ...string) *world {
 	}
 	w.start(t, append([]string{
 		"-listen", "127.0.0.1:0", "-until-stdin-closes", "-log", "debug", "-seed", "1", "-offers", offers,
+		"-machines", "friendly",
 	}, flags...)...)
 	t.Cleanup(func() { w.close(t) })
 	return w

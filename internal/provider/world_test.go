@@ -91,7 +91,7 @@ func acceptance(t *testing.T, change ...func(*sandbox.Options)) *world {
 func newWorld(t *testing.T, change ...func(*sandbox.Options)) *world {
 	t.Helper()
 	options := sandbox.Options{
-		Offers: market(), Seed: 1,
+		Offers: market(), Seed: 1, Machines: sandbox.Friendly,
 		Speed:       60, // not more: on a busy computer the service gives machines up that boot too slowly
 		SSHInterval: time.Second, SSHTimeout: 20 * time.Minute,
 		KeyBits: 1024, // the least that SSH takes; tests are about everything else

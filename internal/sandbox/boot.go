@@ -16,11 +16,12 @@ type booting struct {
 }
 
 // natureOf is what a machine is from the start: an offer's, with its faults.
-func (c *cloud) natureOf(offer Offer, diskGB int, struck []strike) machinefs.Facts {
-	f := offer.facts(c.clock.speed, diskGB)
+func (c *cloud) natureOf(offer Offer, req createRequest, struck []strike) machinefs.Facts {
+	f := offer.facts(c.clock.speed, req)
 	boot := time.Duration(offer.Machine.Boot)
 	if build := time.Duration(offer.Machine.DriverBuild); build > 0 && f.Driver == machinefs.DriverReady {
 		c.buildDriver(&f, boot+build)
+		f.DpkgLockedUntil = f.DriverReadyAt
 	}
 	for _, s := range struck {
 		if s.row.facts != nil {
@@ -47,6 +48,9 @@ func (c *cloud) driverLater(inst *instance, by time.Duration) {
 			f.DriverReadyAt = f.DriverReadyAt.Add(c.clock.real(by))
 		} else {
 			f.DriverReadyAt = f.DriverReadyAt.Add(-c.clock.real(-by))
+		}
+		if !f.DpkgLockedUntil.IsZero() {
+			f.DpkgLockedUntil = f.DriverReadyAt
 		}
 	})
 }

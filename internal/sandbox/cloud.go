@@ -51,6 +51,9 @@ type hostRequest struct {
 	ID            string
 	Facts         machinefs.Facts
 	AuthorizedKey string
+	// Idle is after how long the way to the machine drops a connection that nothing
+	// goes through; 0 = never.
+	Idle time.Duration
 	// Starting is called before a container starts vLLM on the machine.
 	Starting func()
 }
@@ -123,6 +126,7 @@ type createRequest struct {
 	offerID, session, consumer, publicKey string
 	cloudName                             string
 	diskGB                                int
+	template                              Template // the zero value for none
 	service                               *service
 	killed                                func(down time.Duration) // called when a fault kills the service
 }
@@ -153,14 +157,15 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 		inst.price = round4(offer.PricePerHour * terms.factor)
 	}
 	boot := c.faults.Event(EventBoot, about)
-	machine := c.natureOf(offer, req.diskGB, boot)
+	machine := c.natureOf(offer, req, boot)
 	if machine.Container {
 		applyStart(&machine.VLLM, c.faults.Event(EventContainer, about))
 	}
 	began := time.Now()
 	var err error
 	inst.host, err = c.start(hostRequest{
-		ID: c.machineName(), Facts: machine, AuthorizedKey: req.publicKey, Starting: func() { c.starting(inst) },
+		ID: c.machineName(), Facts: machine, AuthorizedKey: req.publicKey, Idle: offer.Machine.kind.Idle.Duration(),
+		Starting: func() { c.starting(inst) },
 	})
 	if err != nil {
 		c.market.Return(req.offerID, inst.id)

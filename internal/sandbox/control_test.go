@@ -144,7 +144,7 @@ func TestControlOverHTTP(t *testing.T) {
 
 func TestTheBuiltinMarket(t *testing.T) {
 	t.Parallel()
-	offers, err := completeOffers(BuiltinOffers())
+	offers, err := completeOffers(BuiltinOffers(), AsSeen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestTheBuiltinMarket(t *testing.T) {
 	spot, lies, truncated := 0, 0, 0
 	for _, o := range offers {
 		clouds[o.Provider]++
-		f := o.facts(60, 0)
+		f := o.facts(60, createRequest{})
 		if _, known := facts.FindGPU(o.GPUType); !known || len(f.GPUs) == 0 {
 			t.Errorf("%s: unknown GPU type %q", o.ID, o.GPUType)
 		}
@@ -225,7 +225,7 @@ func TestOffersFile(t *testing.T) {
 	for _, text := range []string{good, `{"offers":` + good + `}`} {
 		s, _ := startFake(t, Options{OffersFile: write(text)})
 		o := s.market.List(TensorDock)[0]
-		if o.VRAMGB != 31 || o.Machine.GPUCount != 1 || o.ProviderID != "x" || o.Machine.DriverBuild != Duration(2*time.Minute) || o.facts(1, 0).Docker {
+		if o.VRAMGB != 31 || o.Machine.GPUCount != 1 || o.ProviderID != "x" || o.Machine.DriverBuild != Duration(2*time.Minute) || o.facts(1, createRequest{}).Docker {
 			t.Errorf("%+v", o)
 		}
 	}

@@ -8,6 +8,19 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
+// Machines says which machines a market's offers are of.
+type Machines string
+
+// The variants. Where an offer's own MachineSpec says something, that counts.
+const (
+	// AsSeen are machines as the clouds' real ones showed themselves: without Docker,
+	// some with an old driver that is built after boot, some without a C compiler.
+	AsSeen Machines = ""
+	// Friendly are machines on which nothing is missing: VMs with Docker, a current
+	// driver everywhere, and all that an installation of vLLM takes.
+	Friendly Machines = "friendly"
+)
+
 // Main has to be the first call of every main and TestMain that starts sandboxes:
 // the programs of a machine are this executable under other names, and Main is
 // where such a process turns into its program. In any other it returns at once.
@@ -49,7 +62,7 @@ type rentedMachine struct {
 func realMachines(dir string) startHost {
 	return func(req hostRequest) (host, error) {
 		m, err := machine.Start(machine.Options{
-			Dir: dir, ID: req.ID, Facts: req.Facts, AuthorizedKeys: []string{req.AuthorizedKey}, NotListening: true,
+			Dir: dir, ID: req.ID, Facts: req.Facts, AuthorizedKeys: []string{req.AuthorizedKey}, NotListening: true, Idle: req.Idle,
 		})
 		if err != nil {
 			return nil, err

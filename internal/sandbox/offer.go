@@ -55,16 +55,21 @@ type MachineSpec struct {
 	GPUCount          int    `json:"gpu_count,omitempty"` // 0 = as offered; always 1 at TensorDock
 	MemoryMiB         int    `json:"memory_mib,omitempty"`
 	ComputeCapability string `json:"compute_capability,omitempty"`
-	// NoDocker is a VM without a container engine. Vast.ai's machines never have one.
+	// Docker is a machine with a container engine where the cloud's have none, NoDocker
+	// one without where they have it.
+	Docker        bool             `json:"docker,omitempty"`
 	NoDocker      bool             `json:"no_docker,omitempty"`
 	NoGPURuntime  bool             `json:"no_gpu_runtime,omitempty"` // Docker without NVIDIA's toolkit
 	Driver        machinefs.Driver `json:"driver,omitempty"`         // "" = ready
 	DriverVersion string           `json:"driver_version,omitempty"`
-	// DriverBuild is how long after boot the driver is still being built.
+	// DriverBuild is how long after boot the driver is still being built; 0 = the cloud's
+	// usual.
 	DriverBuild Duration       `json:"driver_build,omitempty"`
 	Boot        Duration       `json:"boot,omitempty"` // from rental to SSH; 0 = the cloud's usual
 	DiskGB      int            `json:"disk_gb,omitempty"`
 	VLLM        machinefs.VLLM `json:"vllm,omitzero"`
+
+	kind facts.Machine // the cloud's
 }
 
 // Duration is a time.Duration that reads as "90s" or as a number of seconds, and
@@ -140,7 +145,7 @@ func LoadOffers(path string) ([]Offer, error) {
 var validOfferID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // completeOffers fills in what follows from the rest, and refuses what can't be rented.
-func completeOffers(offers []Offer) ([]Offer, error) {
+func completeOffers(offers []Offer, variant Machines) ([]Offer, error) {
 	complete := make([]Offer, 0, len(offers))
 	seen := make(map[string]bool, len(offers))
 	for i, o := range offers {
@@ -152,7 +157,7 @@ func completeOffers(offers []Offer) ([]Offer, error) {
 		}
 		seen[o.ID] = true
 		var err error
-		o, err = o.withDefaults()
+		o, err = o.withDefaults(variant)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("offer %s: %w", o.ID, err)
@@ -168,7 +173,7 @@ func completeOffers(offers []Offer) ([]Offer, error) {
 	return complete, nil
 }
 
-func (o Offer) withDefaults() (Offer, error) {
+func (o Offer) withDefaults(variant Machines) (Offer, error) {
 	provider, rest, _ := strings.Cut(o.ID, "-")
 	o.Provider = cmp.Or(o.Provider, provider)
 	o.ProviderID = cmp.Or(o.ProviderID, rest)
@@ -178,7 +183,13 @@ func (o Offer) withDefaults() (Offer, error) {
 	if !known {
 		return o, fmt.Errorf("provider %q is none of %s, %s, %s", o.Provider, VastAI, TensorDock, BlueLobster)
 	}
-	o.Machine = o.Machine.withDefaults(o, cloud)
+	kind := cloud.Machine
+	if variant == Friendly {
+		kind = cloud.Friendly()
+	} else if driver := facts.DriverFor(o.CUDAVersion); driver != "" {
+		kind.Driver = driver // the host's
+	}
+	o.Machine = o.Machine.withDefaults(o, cloud, kind)
 	o.VRAMGB = cmp.Or(o.VRAMGB, o.Machine.MemoryMiB/1024)
 	return o, nil
 }
@@ -204,36 +215,39 @@ func (o Offer) gpu() facts.GPU {
 	return facts.GPU{Name: "NVIDIA " + o.GPUType, MemoryMiB: max(o.VRAMGB, 1) * 1024, ComputeCapability: "8.0"}
 }
 
-func (m MachineSpec) withDefaults(o Offer, cloud facts.Cloud) MachineSpec {
+func (m MachineSpec) withDefaults(o Offer, cloud facts.Cloud, kind facts.Machine) MachineSpec {
 	gpu := o.gpu()
 	m.GPUCount = cmp.Or(cloud.GPUsRented, m.GPUCount, o.GPUCount)
 	m.MemoryMiB = cmp.Or(m.MemoryMiB, gpu.MemoryMiB)
 	m.ComputeCapability = cmp.Or(m.ComputeCapability, gpu.ComputeCapability)
 	m.Driver = cmp.Or(m.Driver, machinefs.DriverReady)
-	m.DriverVersion = cmp.Or(m.DriverVersion, cloud.Driver)
+	m.kind = kind
+	m.DriverVersion = cmp.Or(m.DriverVersion, kind.Driver)
+	m.DriverBuild = cmp.Or(m.DriverBuild, Duration(kind.DriverBuild.Duration()))
 	m.Boot = cmp.Or(m.Boot, Duration(cloud.Boot.Duration()))
 	m.DiskGB = cmp.Or(m.DiskGB, cloud.DiskGB)
-	m.NoDocker = m.NoDocker || !cloud.Docker
+	m.Docker = (m.Docker || kind.Docker) && !m.NoDocker
 	return m
 }
 
 // publicAddress is where all machines are: the sandbox's own loopback.
 const publicAddress = "127.0.0.1"
 
-// facts are the machine that a rental of the offer becomes. diskGB is the size of
-// its disk that the client asked for, which not every cloud minds; 0 = none.
-func (o Offer) facts(speed float64, diskGB int) machinefs.Facts {
-	m, gpu := o.Machine, o.gpu()
+// facts are the machine that a rental of the offer becomes. Of what the client asked
+// for, not every cloud minds the size of the disk.
+func (o Offer) facts(speed float64, req createRequest) machinefs.Facts {
+	m, gpu, diskGB := o.Machine, o.gpu(), req.diskGB
 	cloud, _ := facts.FindCloud(o.Provider) // completeOffers lets no other pass
 	if !cloud.DiskAsAsked || diskGB <= 0 {
 		diskGB = m.DiskGB
 	}
 	f := machinefs.Facts{
 		Container: cloud.Container, User: cloud.User,
-		Docker: !m.NoDocker, NoGPURuntime: m.NoGPURuntime,
-		Driver: m.Driver, DriverVersion: m.DriverVersion, CUDAVersion: facts.CUDA(m.DriverVersion),
+		Docker: m.Docker, NoGPURuntime: m.NoGPURuntime, Python: m.kind.Python, Packages: m.kind.Packages,
+		Driver: m.Driver, DriverMismatch: m.kind.Mismatch, DriverVersion: m.DriverVersion, CUDAVersion: facts.CUDA(m.DriverVersion),
 		DiskGB: diskGB, DiskFreeGB: max(diskGB-cloud.SystemGB, 0), Speed: speed, VLLM: m.VLLM,
 	}
+	req.template.furnish(&f)
 	if !f.Container { // of a container SSH alone is forwarded; a VM has an address of its own
 		f.PublicAddress = publicAddress
 	}

@@ -93,7 +93,7 @@ func (n tenant) output(command string) string {
 
 func TestARentedMachineIsWhatItsOfferSays(t *testing.T) {
 	t.Parallel()
-	s := startSandbox(t, Options{Speed: 300, Offers: realOffers(1)})
+	s := startSandbox(t, Options{Machines: Friendly, Speed: 300, Offers: realOffers(1)})
 	vm, box := rentReal(t, s, "tensordock-0"), rentReal(t, s, "vastai-0")
 	if got := vm.output("id -un; nvidia-smi -L | cut -d'(' -f1; sudo -n id -un"); got != "user\nGPU 0: NVIDIA GeForce RTX 4090 \nroot" {
 		t.Errorf("the VM: %q", got)
@@ -128,7 +128,7 @@ func TestARentedMachineIsWhatItsOfferSays(t *testing.T) {
 
 func TestTheDockerSocketAnswers(t *testing.T) {
 	t.Parallel()
-	s := startSandbox(t, Options{Speed: 300, Offers: realOffers(1)})
+	s := startSandbox(t, Options{Machines: Friendly, Speed: 300, Offers: realOffers(1)})
 	vm := rentReal(t, s, "tensordock-0")
 	socket := s.Machine(vm.id).Root().DockerSocket()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -143,7 +143,7 @@ func TestTheDockerSocketAnswers(t *testing.T) {
 
 func TestStrikesOnARealMachine(t *testing.T) {
 	t.Parallel()
-	s := startSandbox(t, Options{Speed: 300, Offers: realOffers(1)})
+	s := startSandbox(t, Options{Machines: Friendly, Speed: 300, Offers: realOffers(1)})
 	vm := rentReal(t, s, "tensordock-0")
 	strike := func(fault Fault, value any) {
 		t.Helper()
@@ -194,7 +194,7 @@ func TestStrikesOnARealMachine(t *testing.T) {
 func TestTheKeyIsToldOnceAndInFullLength(t *testing.T) {
 	t.Parallel()
 	f := new(fleet)
-	s := startSandbox(t, Options{KeyBits: 2048, Speed: 300, Offers: realOffers(1), start: f.start, login: f.login})
+	s := startSandbox(t, Options{KeyBits: 2048, Machines: Friendly, Speed: 300, Offers: realOffers(1), start: f.start, login: f.login})
 	n := rentReal(t, s, "vastai-0")
 	signer, err := ssh.ParsePrivateKey([]byte(n.key))
 	if err != nil {
@@ -217,7 +217,7 @@ func TestTheKeyIsToldOnceAndInFullLength(t *testing.T) {
 // the machine's engine: the first start is struck, the second isn't.
 func TestAContainersStartsFailAsTheRulesSay(t *testing.T) {
 	t.Parallel()
-	s := startSandbox(t, Options{Speed: 300, Offers: realOffers(1), Faults: []Rule{
+	s := startSandbox(t, Options{Machines: Friendly, Speed: 300, Offers: realOffers(1), Faults: []Rule{
 		{Route: EventContainer, Nth: 1, Fault: FailStart, Value: "trust_remote_code"},
 	}})
 	vm := rentReal(t, s, "tensordock-0")

@@ -103,9 +103,10 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	s.sessions.Update(row)
 
 	killed := false
+	template, _ := s.template(req.Template)
 	inst, err := s.cloud.Create(ctx, createRequest{
 		offerID: offer.ID, session: row.ID, consumer: row.Consumer, publicKey: key.public, cloudName: offer.Provider, diskGB: row.DiskGB,
-		service: s, killed: func(down time.Duration) {
+		template: template, service: s, killed: func(down time.Duration) {
 			killed = true
 			s.killed(row, down)
 		},

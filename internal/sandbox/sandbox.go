@@ -25,6 +25,8 @@ type Options struct {
 	// Offers are the market; nil = OffersFile, or else the built-in one.
 	Offers     []Offer
 	OffersFile string
+	// Machines are the machines behind the offers.
+	Machines Machines
 	// Moving makes prices and availability change each minute, by Seed.
 	Moving bool
 	// Seed decides everything that is random; 0 = a random one, see Sandbox.Seed.
@@ -108,6 +110,9 @@ func Start(opts Options) (*Sandbox, error) {
 	if opts.HardMaxHours < 0 {
 		return nil, fmt.Errorf("starting a sandbox: a hard maximum of %d hours", opts.HardMaxHours)
 	}
+	if opts.Machines != AsSeen && opts.Machines != Friendly {
+		return nil, fmt.Errorf("starting a sandbox: machines are %q or %q, not %q", AsSeen, Friendly, opts.Machines)
+	}
 	if opts.start == nil && !tool.Ready() {
 		return nil, errors.New("starting a sandbox: this program has to call sandbox.Main first thing in main or TestMain")
 	}
@@ -121,7 +126,7 @@ func Start(opts Options) (*Sandbox, error) {
 	if offers == nil {
 		offers = BuiltinOffers()
 	}
-	offers, err := completeOffers(offers)
+	offers, err := completeOffers(offers, opts.Machines)
 	if err != nil {
 		return nil, fmt.Errorf("the sandbox's market: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // Template is a Vast.ai template as the service answers it.
@@ -51,6 +52,18 @@ func BuiltinTemplates() []Template {
 
 func (t Template) fits(o listedOffer) bool {
 	return o.VRAMGB*o.GPUCount >= t.MinVRAMGB && o.CUDAVersion >= t.MinCUDA
+}
+
+// furnish makes the machine one with the template's image, which has what the
+// default image lacks.
+func (t Template) furnish(f *machinefs.Facts) {
+	if t.HashID == "" || !f.Container {
+		return
+	}
+	f.Packages, f.Python = nil, ""
+	if t.Image == "vllm/vllm-openai" {
+		f.VLLM.Installed = strings.TrimPrefix(t.Tag, "v")
+	}
 }
 
 // templatesMissing is the answer of a deployment without templates, or nil.

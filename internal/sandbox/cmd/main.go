@@ -22,7 +22,9 @@ const usage = `A stand-in for the GPU rental service ("the shopper") with machin
 
 It answers as the real service does, rents machines that exist on this computer
 only, and costs nothing. Each machine has SSH with a key of its own, a shell, an
-nvidia-smi for the rented GPUs, on VMs a Docker engine, and a stand-in for vLLM.
+nvidia-smi for the rented GPUs, and a stand-in for vLLM once that is installed.
+They are what the clouds' real machines showed themselves to be; with -machines
+friendly VMs have a Docker engine.
 
     $ go run ./internal/sandbox/cmd
     http://127.0.0.1:8080
@@ -110,6 +112,11 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 		"dates and reservations don't run faster, see /sandbox/clock")
 	set.StringVar(&f.OffersFile, "offers", "", "read the market from this JSON `file`, a list like the offers of GET /api/v1/inventory;\n"+
 		"without it there are about forty offers over three clouds")
+	set.Func("machines", "rent out this `kind` of machine: friendly has Docker on VMs and a current driver and a toolchain\n"+
+		"everywhere; without it they are as the clouds' real ones showed themselves", func(kind string) error {
+		f.Machines = sandbox.Machines(kind)
+		return nil
+	})
 	set.BoolVar(&f.Moving, "moving", false, "let prices and availability change every (scaled) minute, by -seed")
 	set.StringVar(&f.faults, "faults", "", "put the fault rules of this JSON `file` in force, as PUT /sandbox/faults does")
 	set.IntVar(&f.random, "random-faults", 0, "put `n` random fault rules in force, made from -seed")

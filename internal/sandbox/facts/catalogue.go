@@ -2,6 +2,7 @@ package facts
 
 import (
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -18,7 +19,8 @@ type GPU struct {
 type hardware struct {
 	Recorded string            `json:"recorded"`
 	Sources  map[string]string `json:"sources"`
-	CUDA     map[string]string `json:"cuda"` // by the driver's branch
+	CUDA     map[string]string `json:"cuda"`    // by the driver's branch
+	Drivers  []string          `json:"drivers"` // oldest first
 	GPUs     []GPU             `json:"gpus"`
 }
 
@@ -42,6 +44,14 @@ func CUDA(driver string) string {
 		return version
 	}
 	return CUDA(CurrentDriver)
+}
+
+// DriverFor is a driver that shows that version of CUDA, such as 12.9; "" where none is
+// known.
+func DriverFor(cuda float64) string {
+	shown := strconv.FormatFloat(cuda, 'f', 1, 64)
+	driver, _ := findFunc(nvidia().Drivers, func(driver string) bool { return CUDA(driver) == shown })
+	return driver
 }
 
 // A Model is what a checkpoint's config.json says of a model, as far as it decides

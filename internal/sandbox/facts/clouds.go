@@ -15,8 +15,7 @@ const (
 	BlueLobster = "bluelobster"
 )
 
-// A Cloud is what a file of the folder clouds says: how a cloud's machines are
-// played, and what real ones showed.
+// A Cloud is what a file of the folder clouds says.
 type Cloud struct {
 	Name     string            `json:"-"`
 	Recorded string            `json:"recorded"` // the file's date
@@ -25,10 +24,8 @@ type Cloud struct {
 	// User logs in: root in a machine that is a container, else a user with sudo.
 	User      string `json:"user"`
 	Container bool   `json:"container"`
-	Docker    bool   `json:"docker"` // a container engine runs on the machine
 	// GPUsRented is what a rental gets whatever the offer says; 0 = what it says.
-	GPUsRented int    `json:"gpus_rented"`
-	Driver     string `json:"driver"`
+	GPUsRented int `json:"gpus_rented"`
 	// DiskGB is the size of a disk, of which SystemGB are taken. DiskAsAsked is true
 	// where a client's own size counts.
 	DiskGB      int  `json:"disk_gb"`
@@ -41,23 +38,37 @@ type Cloud struct {
 	Boot       Seconds `json:"boot_seconds"`
 	FirstLogin Seconds `json:"first_login_seconds"`
 	Logins     int     `json:"logins"`
-	Seen       Seen    `json:"seen"`
+	// Machine is what real machines of the cloud showed.
+	Machine Machine `json:"machine"`
 	// Templates and Offers are the built-in ones, as package sandbox reads them.
 	Templates json.RawMessage `json:"templates"`
 	Offers    json.RawMessage `json:"offers"`
 }
 
-// Seen is what real machines of a cloud showed. The sandbox's don't follow it yet.
-type Seen struct {
-	Image           string   `json:"image"` // the default one; "" where the cloud has none
-	OS              string   `json:"os"`
-	Drivers         []string `json:"drivers"`
-	CUDA            []string `json:"cuda"`
-	Python          string   `json:"python"`
-	CCompiler       string   `json:"c_compiler"`       // "" = none, as in the next two
-	CUDACompiler    string   `json:"cuda_compiler"`    // nvcc
-	ContainerEngine string   `json:"container_engine"` // Docker
-	AfterBoot       string   `json:"after_boot"`
+// A Machine is what the machines of a cloud bring.
+type Machine struct {
+	OS string `json:"os"` // and what else there is to say of its image
+	// Python is the version of the distribution's, and Packages are the packages that
+	// count here; see package machinefs.
+	Python   string   `json:"python"`
+	Packages []string `json:"packages"`
+	Docker   bool     `json:"docker"`
+	// Driver is the NVIDIA driver where the listing tells no version of CUDA.
+	Driver string `json:"driver"`
+	// DriverBuild is how long after boot the driver's module is still being built, with
+	// dpkg's lock held, unless an offer says it; 0 = not at all. Mismatch: until then
+	// nvidia-smi finds another version of the library.
+	DriverBuild Seconds `json:"driver_build_seconds"`
+	Mismatch    bool    `json:"driver_mismatch"`
+	// Idle is after how long a proxy cuts a connection that nothing goes through; 0 =
+	// there is none.
+	Idle Seconds `json:"idle_seconds"`
+}
+
+// Friendly is the variant of the cloud's machines on which nothing is missing: VMs
+// have Docker, and all have a current driver and all that an installation takes.
+func (c Cloud) Friendly() Machine {
+	return Machine{OS: c.Machine.OS, Docker: !c.Container, Driver: CurrentDriver}
 }
 
 // Seconds is a length of time.

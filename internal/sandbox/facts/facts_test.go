@@ -60,16 +60,16 @@ func TestCloudsAreWhole(t *testing.T) {
 			t.Errorf("%s: %v", cloud.Name, err)
 		}
 		sources := strings.Join(slices.Collect(maps.Keys(cloud.Sources)), " ")
-		for _, kind := range []string{"listing", "user", "container", "docker", "driver", "disk", "times", "seen", "offers"} {
+		for _, kind := range []string{"listing", "user", "container", "disk", "times", "machine", "offers"} {
 			if !strings.Contains(sources, kind) {
 				t.Errorf("%s: no source for %s", cloud.Name, kind)
 			}
 		}
-		if cloud.User == "" || cloud.DiskGB <= cloud.SystemGB || cloud.Boot <= 0 || cloud.Logins < 1 || cloud.Seen.OS == "" {
+		if cloud.User == "" || cloud.DiskGB <= cloud.SystemGB || cloud.Boot <= 0 || cloud.Logins < 1 || cloud.Machine.OS == "" || cloud.Machine.Python == "" {
 			t.Errorf("%s: %+v", cloud.Name, cloud)
 		}
-		if facts.CUDA(cloud.Driver) == "" {
-			t.Errorf("%s: no CUDA for driver %s", cloud.Name, cloud.Driver)
+		if cloud.Machine.Docker || cloud.Friendly().Docker == cloud.Container {
+			t.Errorf("%s: Docker %+v", cloud.Name, cloud.Machine)
 		}
 	}
 }
@@ -88,6 +88,9 @@ func TestModelsAndGPUs(t *testing.T) {
 	}
 	if gpu, known := facts.FindGPU("RTX 5090"); !known || gpu.MemoryMiB != 32607 || gpu.ComputeCapability != "12.0" {
 		t.Errorf("%+v", gpu)
+	}
+	if got := facts.DriverFor(12.8) + facts.DriverFor(13) + facts.DriverFor(11); got != "570.124.04580.95.05" {
+		t.Errorf("drivers %s", got)
 	}
 	if got := facts.CUDA("550.127.05") + " " + facts.CUDA("999.1"); got != "12.4 13.0" {
 		t.Errorf("CUDA %s", got)

@@ -85,6 +85,9 @@ func (m *Machine) accept(listener net.Listener) {
 		if err != nil {
 			return // closed
 		}
+		if m.idle > 0 {
+			conn = newIdleConn(conn, m.idle)
+		}
 		m.work.Go(func() { m.serve(&gatedConn{Conn: conn, gate: &m.frozen, done: make(chan struct{})}) })
 	}
 }

@@ -147,3 +147,15 @@ func TestAMovedMachineAnswersAtItsNewPortOnly(t *testing.T) {
 	}
 	dial(t, m, k)
 }
+
+func TestAProxyDropsIdleConnections(t *testing.T) {
+	t.Parallel()
+	k := newKey(t)
+	m := startWith(t, machine.Options{Facts: vm(), AuthorizedKeys: []string{k.line()}, Idle: time.Second})
+	client := dial(t, m, k)
+	output(t, client, "for i in 1 2 3; do sleep 0.5; echo; done") // busy for longer than that
+	if err := client.Wait(); err == nil {
+		t.Error("the connection ended well")
+	}
+	dial(t, m, k)
+}

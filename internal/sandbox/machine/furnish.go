@@ -49,6 +49,7 @@ func (m *Machine) writeFacts(facts machinefs.Facts) error {
 	if err := m.root.WriteFacts(facts); err != nil {
 		return fmt.Errorf("changing a sandbox machine: %w", err)
 	}
+	facts.Packages = slices.Concat(facts.Packages, m.root.Packages())
 	if err := linkPrograms(m.root.Bin(), tool.Installed(facts)); err != nil {
 		return fmt.Errorf("changing a sandbox machine: %w", err)
 	}

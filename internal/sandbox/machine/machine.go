@@ -39,6 +39,9 @@ type Options struct {
 	// NotListening leaves the port closed until ResumeListening: a machine that
 	// is still booting.
 	NotListening bool
+	// Idle is after how long a proxy in front of the machine cuts a connection that
+	// nothing goes through; 0 = never.
+	Idle time.Duration
 	// Routes are addresses (host:port) outside the machine that a forwarded
 	// connection reaches all the same, as through a jump host.
 	Routes []string
@@ -53,6 +56,7 @@ type Machine struct {
 	home     *os.Root // the machine's directory, which SFTP can't leave
 	hostname string
 	routes   []string
+	idle     time.Duration
 	port     *port
 	frozen   machinefs.Gate
 	refuse   atomic.Bool
@@ -95,7 +99,7 @@ func Start(opts Options) (*Machine, error) {
 
 func play(root machinefs.Root, opts Options) (*Machine, error) {
 	m := &Machine{
-		root: root, hostname: cmp.Or(opts.ID, "sandbox"), routes: opts.Routes, facts: opts.Facts,
+		root: root, hostname: cmp.Or(opts.ID, "sandbox"), routes: opts.Routes, idle: opts.Idle, facts: opts.Facts,
 		conns: map[net.Conn]struct{}{},
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
@@ -105,6 +109,10 @@ func play(root machinefs.Root, opts Options) (*Machine, error) {
 			m.facts.User = "root"
 		}
 	}
+	if m.facts.Packages == nil {
+		m.facts.Packages = machinefs.Toolchain()
+	}
+	m.facts.Python = cmp.Or(m.facts.Python, "3.12")
 	if err := m.furnish(opts.AuthorizedKeys); err != nil {
 		m.stop()
 		return nil, err

@@ -43,7 +43,9 @@ func TestPasswordlessSudoPassesTheExitCodeOn(t *testing.T) {
 		{"sudo -n no-such-program", 1, "sudo: no-such-program: command not found\n"},
 		{"sudo -x true", 1, "sudo: invalid option -- 'x'\n"},
 		{"sudo -n docker ps", 1, "not part of a sandbox machine"},
-		{"sudo -n apt-get install -y nvidia-driver-580", 1, "not part of a sandbox machine"},
+		{"sudo -n snap install docker", 1, "not part of a sandbox machine"},
+		{"apt-get install -y wget", 100, "are you root?"},
+		{"sudo -n apt-get install -y wget && command -v wget", 0, ""},
 		{"docker version", 1, "Cannot connect to the Docker daemon"},
 	} {
 		got := run(t, client, test.command)

@@ -110,6 +110,14 @@ type Facts struct {
 	// PublicAddress is the address outside at which the machine's open ports are
 	// reached; "" for a machine of which SSH alone is reachable.
 	PublicAddress string `json:"public_address,omitempty"`
+	// Packages are the distribution's packages that count here and that the machine has
+	// from the start, such as "gcc"; nil is Toolchain. Root.Packages are those installed
+	// since.
+	Packages []string `json:"packages"`
+	// Python is the version of its python3, such as "3.10"; "" is 3.12.
+	Python string `json:"python,omitempty"`
+	// DpkgLockedUntil is how long something on the machine holds dpkg's lock.
+	DpkgLockedUntil time.Time `json:"dpkg_locked_until,omitzero"`
 	// Docker is true where a container engine answers on DockerSocket.
 	Docker bool `json:"docker"`
 	// Podman is the release of the Podman, such as "5.4.2", that is the engine instead
@@ -118,6 +126,10 @@ type Facts struct {
 	// DockerNeedsRoot is true where the login user is outside the group docker:
 	// only through sudo does the engine answer.
 	DockerNeedsRoot bool `json:"docker_needs_root,omitempty"`
+	// ContainerdImages is true where Docker has containerd keep its images.
+	ContainerdImages bool `json:"containerd_images,omitempty"`
+	// NoBridge is true where the engine has no network for containers (dockerd --bridge none).
+	NoBridge bool `json:"no_bridge,omitempty"`
 	// NoGPURuntime is true where the engine lacks NVIDIA's container toolkit, or
 	// nobody has had it describe the GPUs to Podman.
 	NoGPURuntime bool `json:"no_gpu_runtime,omitempty"`
@@ -129,6 +141,8 @@ type Facts struct {
 	DriverVersion string    `json:"driver_version"`
 	CUDAVersion   string    `json:"cuda_version"`
 	DriverReadyAt time.Time `json:"driver_ready_at,omitzero"`
+	// DriverMismatch is a driver that is built while the old one's module is loaded.
+	DriverMismatch bool `json:"driver_mismatch,omitempty"`
 	// DiskGB is the size of the machine's disk, DiskFreeGB what is left.
 	DiskGB     int `json:"disk_gb"`
 	DiskFreeGB int `json:"disk_free_gb"`

@@ -15,6 +15,7 @@ const (
 	smiInvalidArgument = 2
 	smiNotFound        = 6
 	smiDriverNotLoaded = 9
+	smiMismatch        = 18 // not in the manual; from public logs
 )
 
 const smiNoDriver = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. " +
@@ -25,6 +26,10 @@ const smiNoDriver = "NVIDIA-SMI has failed because it couldn't communicate with 
 // it complains on standard output.
 func nvidiaSMI(c *call) int {
 	if !driverLoaded(c.facts, time.Now()) {
+		if c.facts.DriverMismatch {
+			c.printf("Failed to initialize NVML: Driver/library version mismatch\nNVML library version: %s\n", smiBranch(c.facts.DriverVersion))
+			return smiMismatch
+		}
 		c.printf("%s", smiNoDriver)
 		return smiDriverNotLoaded
 	}
@@ -46,6 +51,13 @@ func nvidiaSMI(c *call) int {
 		return smiNotFound
 	}
 	return order.print(c, gpus)
+}
+
+// smiBranch is the version of NVIDIA's library, without its last part.
+func smiBranch(driver string) string {
+	major, rest, _ := strings.Cut(driver, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	return major + "." + minor
 }
 
 func driverLoaded(facts machinefs.Facts, now time.Time) bool {

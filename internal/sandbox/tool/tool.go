@@ -142,6 +142,13 @@ func init() { //nolint:gochecknoinits // breaks an initialisation cycle, does no
 		"whoami":     whoami,
 		"hostname":   hostname,
 		"uname":      uname,
+		"apt-get":    aptGet,
+		"dpkg":       dpkg,
+		"gcc":        compiler,
+		"cc":         compiler,
+		"curl":       noInternet,
+		"wget":       noInternet,
+		"python3":    python,
 	}
 	for _, name := range outOfReach {
 		builtin[name] = refuse
@@ -169,7 +176,8 @@ func Everywhere() []string {
 func optional(name string) bool { return slices.Contains(Hidden(), name) }
 
 // Installed returns the names of the programs that a machine with these facts has
-// besides those, sorted. Call it after Main.
+// besides those, sorted; facts.Packages are all packages that are installed. Call it
+// after Main.
 func Installed(facts machinefs.Facts) []string {
 	var names []string
 	for name := range builtin {
@@ -199,11 +207,14 @@ func present(name string, facts machinefs.Facts) bool {
 	case "nvidia-ctk":
 		return facts.Docker && (facts.Podman != "" || !facts.NoGPURuntime)
 	}
-	return true
+	return packageOf(name) == "" || slices.Contains(facts.Packages, packageOf(name))
 }
 
 // Hidden returns the programs that a machine must not find on the tester's own
 // PATH: those that only some machines have, and others that reach past the sandbox.
 func Hidden() []string {
-	return []string{VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl"}
+	return []string{
+		VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",
+		"gcc", "cc", "clang", "python3", "pip3", "curl", "wget", "uv",
+	}
 }

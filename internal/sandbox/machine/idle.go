@@ -1,0 +1,35 @@
+package machine
+
+import (
+	"net"
+	"time"
+)
+
+// idleConn is a connection through a proxy that cuts it when nothing has gone through
+// for a while.
+type idleConn struct {
+	net.Conn
+
+	after time.Duration
+	cut   *time.Timer
+}
+
+func newIdleConn(conn net.Conn, after time.Duration) *idleConn {
+	return &idleConn{Conn: conn, after: after, cut: time.AfterFunc(after, func() { _ = conn.Close() })}
+}
+
+func (c *idleConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.cut.Reset(c.after)
+	return n, err
+}
+
+func (c *idleConn) Write(b []byte) (int, error) {
+	c.cut.Reset(c.after)
+	return c.Conn.Write(b)
+}
+
+func (c *idleConn) Close() error {
+	c.cut.Stop()
+	return c.Conn.Close()
+}

@@ -1,0 +1,31 @@
+package machinefs
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// Toolchain is all that an installation of vLLM and its start need of a machine.
+func Toolchain() []string {
+	return []string{"ca-certificates", "curl", "gcc", "libc6-dev", "python3", "python3-dev", "python3-pip", "uv"}
+}
+
+func (r Root) packageDir() string { return filepath.Join(string(r), "packages") }
+
+// AddPackage records that a package of the distribution was installed.
+func (r Root) AddPackage(name string) error {
+	if err := os.MkdirAll(r.packageDir(), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.packageDir(), name), nil, 0o600)
+}
+
+// Packages are the packages that were installed since the machine started, sorted.
+func (r Root) Packages() []string {
+	entries, _ := os.ReadDir(r.packageDir()) // there is no folder before the first one
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
