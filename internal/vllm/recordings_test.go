@@ -79,6 +79,7 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{log: "0.32.0/runs/all-interfaces"},
 	{log: "0.32.0/runs/context-auto"},
 	{log: "0.32.0/runs/dev-mode"},
+	{log: "0.32.0/runs/draining"}, // requests were refused, the server was well
 	{log: "0.32.0/runs/embedding"},
 	{log: "0.32.0/runs/hung-engine"}, // its log has nothing to tell: only a completion does
 	{log: "0.32.0/runs/hung-worker"},
@@ -88,7 +89,9 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{log: "0.32.0/runs/queue-full"},
 	{log: "0.32.0/runs/sigterm-loading"},
 	{log: "0.32.0/runs/sigterm-with-request"},
+	{log: "0.32.0/runs/streams"},
 	{log: "0.32.0/runs/tls"},
+	{log: "0.32.0/runs/two-workers"},
 	{log: "0.19.1/serve"},
 	{log: "0.19.1/serve-eager"},
 	{log: "0.32.0/serve"},

@@ -114,10 +114,7 @@ func (r *replayed) hung() {
 		}
 		silent := r.later(e)
 		r.running()
-		defer func() {
-			r.hang(false)
-			<-silent
-		}()
+		r.t.Cleanup(func() { <-silent }) // which comes when the server ends, at the latest
 		select {
 		case a := <-silent:
 			r.t.Errorf("a hung engine answered: %s", a.body)

@@ -56,10 +56,10 @@ func (s *server) say(w http.ResponseWriter, path string, t said) {
 	for _, event := range events(e) {
 		kind := fmt.Sprint(event["type"])
 		texts := []string{t.text}
-		switch {
-		case kind == previous:
+		switch kind {
+		case previous:
 			continue
-		case kind == "content_block_delta", kind == "response.output_text.delta":
+		case "content_block_delta", "response.output_text.delta":
 			texts = t.pieces
 		}
 		previous = kind
@@ -103,21 +103,25 @@ func (t said) fill(key string, value any, text string) any {
 			return n
 		}
 	case string:
-		kind, _, marked := strings.Cut(value, "_")
-		switch {
-		case key == "model":
-			return t.model()
-		case (key == "text" || key == "delta") && value != "":
-			return text
-		case value == "max_tokens" && t.reason == "stop":
-			return "end_turn"
-		case value == "incomplete" && t.reason == "stop":
-			return "completed"
-		case (key == "id" || key == "item_id") && marked:
-			return kind + "_" + strings.TrimPrefix(t.id, "chatcmpl-")
-		case key == "id":
-			return t.id
-		}
+		return t.word(key, value, text)
+	}
+	return value
+}
+
+func (t said) word(key, value, text string) string {
+	ended := map[string]string{"max_tokens": "end_turn", "incomplete": "completed"}[value]
+	kind, _, marked := strings.Cut(value, "_")
+	switch {
+	case key == "model":
+		return t.model()
+	case (key == "text" || key == "delta") && value != "":
+		return text
+	case ended != "" && t.reason == "stop":
+		return ended
+	case (key == "id" || key == "item_id") && marked:
+		return kind + "_" + strings.TrimPrefix(t.id, "chatcmpl-")
+	case key == "id":
+		return t.id
 	}
 	return value
 }

@@ -121,8 +121,8 @@ func (r *run) others(l line) []line {
 				name = m[1]
 			}
 			prefix := fmt.Sprintf("(%s pid=%d)", name, r.place.pid+firstWorker+rank+1)
-			text := strings.Replace(l.text, m[0], prefix, 1)
-			lines = append(lines, line{strings.Replace(text, "rank=0 local_rank=0", fmt.Sprintf("rank=%d local_rank=%[1]d", rank+1), 1), l.at})
+			ranks := fmt.Sprintf("rank=%d local_rank=%[1]d", rank+1)
+			lines = append(lines, line{strings.NewReplacer(m[0], prefix, "rank=0 local_rank=0", ranks).Replace(l.text), l.at})
 		}
 	}
 	return lines

@@ -42,7 +42,9 @@ func (s *server) runtimeRoutes() map[string]map[string]http.HandlerFunc {
 	routes := map[string]map[string]http.HandlerFunc{}
 	if s.run.place.env["VLLM_SERVER_DEV_MODE"] == "1" {
 		for _, e := range recorded.Asked(s.run.place.version, "dev-mode") {
-			routes[e.Request.Path] = map[string]http.HandlerFunc{e.Request.Method: func(w http.ResponseWriter, _ *http.Request) { s.develop(w, e) }}
+			routes[e.Request.Path] = map[string]http.HandlerFunc{
+				e.Request.Method: func(w http.ResponseWriter, _ *http.Request) { s.develop(w, e) },
+			}
 		}
 	}
 	if s.run.place.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1" {
@@ -88,21 +90,20 @@ func (s *server) changeAdapters(w http.ResponseWriter, req *http.Request, data [
 	}
 	s.runtime.mu.Lock()
 	defer s.runtime.mu.Unlock()
-	all := s.runtime.adapters
-	i := slices.IndexFunc(all, func(a adapter) bool { return a.Name == ask.Name })
+	i := slices.IndexFunc(s.runtime.adapters, func(a adapter) bool { return a.Name == ask.Name })
 	_, err := os.Stat(filepath.Join(s.run.place.file(ask.Path), "adapter_config.json"))
-	said := ""
+	var said string
 	switch load := req.URL.Path == loadPath; {
 	case !load && i < 0:
 		said = "cannot be found"
 	case !load:
-		s.runtime.adapters, said = slices.Delete(all, i, i+1), "removed successfully"
+		s.runtime.adapters, said = slices.Delete(s.runtime.adapters, i, i+1), "removed successfully"
 	case i >= 0:
 		said = "has already been loaded"
 	case err != nil:
 		said = "No adapter found"
 	default:
-		s.runtime.adapters, said = append(all, ask), "added successfully"
+		s.runtime.adapters, said = append(s.runtime.adapters, ask), "added successfully"
 	}
 	e := s.like(req.URL.Path, said)
 	text := strings.NewReplacer("'a'", pyRepr(ask.Name), "lora b", "lora "+ask.Name, "/nope", ask.Path).Replace(string(e.Answer.Body))
