@@ -383,8 +383,7 @@ func TestExtendAction(t *testing.T) {
 	expect(t, diags, "Could not extend session", "can't be extended")
 }
 
-// A list's result can be made configuration, imported, and has nothing to do then
-// but to adopt what nobody knew.
+// A list's result can be made configuration, imported, and has nothing to do then.
 func TestListSessions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -411,8 +410,9 @@ func TestListSessions(t *testing.T) {
 	imported, diags := c.importID(sessionType, ours.ID)
 	expect(t, diags, "Private key is not known")
 	p := c.plan(sessionType, imported, arguments)
-	if failed(p.Diagnostics) || len(p.replaced()) > 0 {
-		t.Errorf("the import's plan replaces it for %v: %s", p.replaced(), list(p.Diagnostics))
+	expect(t, p.Diagnostics)
+	if !p.value.Equal(imported.state) {
+		t.Errorf("the import's plan changes\n%s\nto\n%s", imported.state, p.value)
 	}
 
 	all, diags = c.list(sessionType, values{"all_consumers": true}, 0)

@@ -130,9 +130,9 @@ func TestAccSessionImport(t *testing.T) {
 		},
 		resource.TestStep{
 			Config: config, ResourceName: sessionAddress, ImportState: true, ImportStateIdFunc: id, ImportStateVerify: true,
-			// The arguments that the service never tells.
+			// An import asks for no less than the machine is.
 			ImportStateVerifyIgnore: []string{
-				"requirements", "requirements.%", "requirements.clouds.#", "requirements.clouds.0", "reservation_hours",
+				"requirements.%", "requirements.gpu_types.#", "requirements.gpu_types.0", "requirements.gpu_count",
 			},
 		},
 	)

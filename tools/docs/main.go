@@ -29,13 +29,13 @@ const (
 
 func main() {
 	providers := flag.String("providers", ".build/bin", "folder that holds terraform-provider-shopper")
-	tofu := flag.String("tofu", ".build/bin/tofu", "the OpenTofu to ask for the schema: always the same, so that the pages are")
+	terraform := flag.String("terraform", ".build/bin/terraform", "the Terraform to ask for the schema: one that knows actions and lists")
 	generator := flag.String("tfplugindocs", ".build/bin/tfplugindocs", "the program that writes the pages")
 	check := flag.Bool("check", false, "write nothing, fail when a page is out of date")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *providers, *tofu, *generator, *check)
+	err := run(ctx, *providers, *terraform, *generator, *check)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "docs:", err)
@@ -43,14 +43,14 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, providers, tofu, generator string, check bool) error {
+func run(ctx context.Context, providers, terraform, generator string, check bool) error {
 	work, err := os.MkdirTemp("", "docs")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
 
-	schema, err := schemas(ctx, work, providers, tofu)
+	schema, err := schemas(ctx, work, providers, terraform)
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,8 @@ func run(ctx context.Context, providers, tofu, generator string, check bool) err
 
 // schemas returns the provider's schema as `terraform providers schema -json`
 // prints it.
-func schemas(ctx context.Context, work, providers, tofu string) ([]byte, error) {
-	found, err := cli.Identify(ctx, tofu)
+func schemas(ctx context.Context, work, providers, terraform string) ([]byte, error) {
+	found, err := cli.Identify(ctx, terraform)
 	if err != nil {
 		return nil, err
 	}

@@ -36,10 +36,11 @@ const origin = "terraform {\n  required_providers {\n    shopper = {\n      sour
 func main() {
 	providers := flag.String("providers", ".build/bin", "folder that holds terraform-provider-shopper")
 	tofu := flag.String("tofu", ".build/bin/tofu", "an OpenTofu built from source")
+	terraform := flag.String("terraform", ".build/bin/terraform", "a Terraform built from source")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *providers, *tofu)
+	err := run(ctx, *providers, *tofu, *terraform)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "examples:", err)
@@ -47,8 +48,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, providers, tofu string) error {
-	programs, err := cli.Find(ctx, tofu)
+func run(ctx context.Context, providers string, built ...string) error {
+	programs, err := cli.Find(ctx, built...)
 	if err != nil {
 		return err
 	}
@@ -74,6 +75,9 @@ func run(ctx context.Context, providers, tofu string) error {
 		if _, err := program.Run(ctx, root, env, "fmt", "-check", "-diff", "-recursive"); err != nil {
 			problems = append(problems, err)
 		}
+	}
+	if err := apart(root); err != nil {
+		return err
 	}
 	folders, err := configurations(root)
 	if err != nil {
@@ -108,7 +112,7 @@ func check(ctx context.Context, programs []cli.CLI, env []string, folder, name s
 	}
 	var problems []error
 	for _, program := range programs {
-		if !knows(program, filepath.Base(filepath.Dir(folder))) {
+		if !knows(program, folder) {
 			fmt.Printf("%s: not checked with %s, which has no such thing\n", name, program)
 			continue
 		}
@@ -119,17 +123,50 @@ func check(ctx context.Context, programs []cli.CLI, env []string, folder, name s
 	return errors.Join(problems...)
 }
 
-// knows tells whether a CLI has what the examples of a kind are about: actions
-// came with Terraform 1.14.
-func knows(program cli.CLI, kind string) bool {
-	if kind != "actions" {
-		return true
-	}
+// knows tells whether a CLI has what an example is about.
+func knows(program cli.CLI, folder string) bool {
 	var major, minor int
-	if _, err := fmt.Sscanf(strings.TrimPrefix(program.Version, "v"), "%d.%d", &major, &minor); err != nil {
+	if _, err := fmt.Sscanf(program.Version, "%d.%d", &major, &minor); err != nil {
 		return true // it will say so itself
 	}
-	return program.Product == cli.Terraform && (major > 1 || minor >= 14)
+	since := func(least int) bool { return major > 1 || minor >= least }
+	switch {
+	case slices.Contains([]string{"actions", "list-resources"}, kind(folder)):
+		return program.Product == cli.Terraform && since(14)
+	case filepath.Base(folder) == "import-by-identity":
+		return since(12)
+	default:
+		return true
+	}
+}
+
+// kind is the kind of object that a documentation snippet is about.
+func kind(folder string) string { return filepath.Base(filepath.Dir(folder)) }
+
+// apart gives each import-by-….tf a folder of its own beside what it imports to:
+// a resource has one import block at a time.
+func apart(root string) error {
+	files, err := filepath.Glob(filepath.Join(root, "resources", "*", "import-by-*.tf"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		folder := strings.TrimSuffix(file, ".tf")
+		resource, err := os.ReadFile(filepath.Join(filepath.Dir(file), "resource.tf"))
+		if err != nil {
+			return err
+		}
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(folder, "resource.tf"), resource, 0o600); err != nil {
+			return err
+		}
+		if err := os.Rename(file, filepath.Join(folder, filepath.Base(file))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // configurations returns the folders that hold a configuration.
@@ -142,7 +179,8 @@ func configurations(root string) ([]string, error) {
 		if entry.IsDir() && entry.Name() == ".terraform" {
 			return fs.SkipDir
 		}
-		if folder := filepath.Dir(path); filepath.Ext(path) == ".tf" && !slices.Contains(folders, folder) {
+		is := filepath.Ext(path) == ".tf" || strings.HasSuffix(path, ".tfquery.hcl")
+		if folder := filepath.Dir(path); is && !slices.Contains(folders, folder) {
 			folders = append(folders, folder)
 		}
 		return nil
@@ -190,6 +228,10 @@ func validate(ctx context.Context, program cli.CLI, env []string, folder string)
 			return err
 		}
 	}
-	_, err = program.Run(ctx, folder, env, "validate", "-no-color")
+	args := []string{"validate", "-no-color"}
+	if kind(folder) == "list-resources" {
+		args = append(args, "-query")
+	}
+	_, err = program.Run(ctx, folder, env, args...)
 	return err
 }

@@ -1,8 +1,8 @@
 module github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/terraform
 
-// Terraform for tests of what only it has: actions and queries. Its licence (BUSL 1.1) lets nobody ship it, and nothing
-// here does. Its go.mod replaces ten modules of its own by folders that the module on the proxy lacks: nine backends,
-// for which remote-state stands in, and one that nothing built here needs.
+// Terraform, to test actions and queries with, and not to ship: its license is BUSL 1.1. Its go.mod replaces ten modules by
+// folders that the module on the proxy lacks: nine backends, for which remote-state stands in, and legacy, which only
+// Terraform's own tests use.
 go 1.26.4
 
 exclude (

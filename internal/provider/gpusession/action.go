@@ -56,7 +56,10 @@ func (a *ExtendAction) Schema(ctx context.Context, _ action.SchemaRequest, resp 
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Extends a session's reservation, as far as the shopper's own limit allows: twelve hours from its start," +
 			" unless its operator has set another. A resource's `reservation_hours` is met by any longer reservation, so nothing has to" +
-			" be changed there. Needs Terraform 1.14.",
+			" be changed there. The request that adds hours is sent once, and a lost answer adds nothing twice.\n\n" +
+			"Actions need Terraform 1.14, `caller` in their configuration 1.16. An older Terraform, and OpenTofu, extend a session by a" +
+			" higher `reservation_hours` of its resource. An action that fails at `before_destroy` keeps the machine, which goes on" +
+			" billing, unless its trigger has `on_failure = continue`.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
 				Required: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},

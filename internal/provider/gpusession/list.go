@@ -57,8 +57,10 @@ func (l *ListResource) ListResourceConfigSchema(
 	_ context.Context, _ list.ListResourceSchemaRequest, resp *list.ListResourceSchemaResponse,
 ) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Sessions that have not ended, with configuration that imports them. What the shopper doesn't tell of a" +
-			" session is not in it: the offer, and its one-time key. Needs Terraform 1.14.",
+		MarkdownDescription: "Sessions that have not ended, for `terraform query`. The configuration that `-generate-config-out` writes" +
+			" imports them and changes nothing: its `requirements` are what the machine is. The shopper doesn't tell which offer was" +
+			" rented, nor a session's one-time key, so the provider's `ssh` credentials log in to an imported machine.\n\n" +
+			"Needs Terraform 1.14. An older Terraform, and OpenTofu, find sessions by the data source `shopper_gpu_sessions`.",
 		Attributes: map[string]schema.Attribute{
 			"name_prefix": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "How the session's name begins.",

@@ -68,7 +68,8 @@ func (a *RestartAction) Schema(ctx context.Context, _ action.SchemaRequest, resp
 	runtime.Validators = []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Starts a deployment's server again as it is, and is done when its model has answered. A server that doesn't" +
-			" come back is left for the next apply to see, and its log is in the error. Needs Terraform 1.14.",
+			" come back is left for the next apply to see, and its log is in the error.\n\n" +
+			"Actions need Terraform 1.14. An older Terraform, and OpenTofu, start a new server by `-replace` of its deployment.",
 		Attributes: map[string]schema.Attribute{
 			"ssh": sshattr.ActionArgument(),
 			"server": schema.SingleNestedAttribute{
