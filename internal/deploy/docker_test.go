@@ -241,6 +241,8 @@ func TestRealDocker(t *testing.T) {
 	if err != nil || len(log) == 0 || !strings.Contains(log[0], "Starting vLLM server") {
 		t.Errorf("log %q, %v", log, err)
 	}
+	onLoopbackOnly(t, itoa(first.Port))
+	onLoopbackOnly(t, log[0][strings.LastIndexByte(log[0], ':')+1:])
 
 	// What a run that was killed left is taken over.
 	if again := launchLocal(t, wanted); again.ID != first.ID {
@@ -282,6 +284,25 @@ func TestRealDocker(t *testing.T) {
 	}
 	if after := volumeOf(t); after != volume {
 		t.Errorf("the cache's volume was %s, and is %s", volume, after)
+	}
+}
+
+// onLoopbackOnly checks that nothing reaches a port at the machine's other addresses.
+func onLoopbackOnly(t *testing.T, port string) {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range addresses {
+		network, ok := address.(*net.IPNet)
+		if !ok || network.IP.To4() == nil || network.IP.IsLoopback() {
+			continue
+		}
+		if conn, err := net.DialTimeout("tcp", net.JoinHostPort(network.IP.String(), port), time.Second); err == nil {
+			_ = conn.Close()
+			t.Errorf("port %s is reached at %s", port, network.IP)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	codeMemory        = "gpu_memory"
 	codeMemoryHeld    = "gpu_memory_held"
 	codePort          = "port"
+	codeOpenPort      = "open_port"
 	codeDisk          = "disk"
 	codeTools         = "tools"
 	codeHub           = "hub"
@@ -41,7 +42,7 @@ const (
 // codes are those that a request can overrule, and what they find. Those of lasting are worth telling although the server has
 // answered; the others only foretell why it may not.
 var (
-	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion}
+	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion, codeOpenPort}
 	codes   = []struct{ code, finds string }{
 		{codeDockerGPU, "an engine that gives containers no GPU"},
 		{codeBoot, "an engine that starts no container at boot"},
@@ -56,6 +57,7 @@ var (
 		{codeMemory, "too little GPU memory for the model"},
 		{codeMemoryHeld, "GPU memory that something else holds"},
 		{codePort, "a port that is taken"},
+		{codeOpenPort, "a release that has one more port open"},
 		{codeDisk, "too little disk"},
 		{codeTools, "no C compiler, or no pip, for a process"},
 		{codeHub, "a model hub that can't be reached"},

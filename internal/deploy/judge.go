@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ const (
 func (s *survey) judge() []Finding {
 	var findings []Finding
 	for _, rule := range []func() []Finding{
-		s.judgeRuntime, s.judgeTools, s.judgeDriver, s.judgeRelease, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory, s.judgePort,
-		s.judgeDisk, s.judgeHub,
+		s.judgeRuntime, s.judgeTools, s.judgeDriver, s.judgeRelease, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory,
+		s.judgePort, s.judgeOpenPort, s.judgeDisk, s.judgeHub,
 	} {
 		findings = append(findings, rule()...)
 	}
@@ -67,10 +68,14 @@ func (s *survey) judgeRuntime() []Finding {
 	}
 	var findings []Finding
 	facts := r.engine.Facts()
+	if s.noNetwork {
+		findings = one(Blocking, codeDocker, "The container engine's bridge network is turned off, so that nothing reaches a container.",
+			"Start dockerd without `--bridge none` (in /etc/docker/daemon.json: without \"bridge\": \"none\"), or use runtime = \"process\".")
+	}
 	if s.wantsGPUs() && facts.GPUs == container.NoGPUs {
-		findings = one(Blocking, codeDockerGPU, "The container engine ("+facts.Name+") has neither NVIDIA's runtime nor CDI devices for GPUs.",
+		findings = append(findings, one(Blocking, codeDockerGPU, "The container engine ("+facts.Name+") has neither NVIDIA's runtime nor CDI devices for GPUs.",
 			"Install NVIDIA's container toolkit on the machine and restart the engine (for Podman: `nvidia-ctk cdi generate"+
-				" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\".")
+				" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\".")...)
 	}
 	if facts.NotAtBoot {
 		findings = append(findings, one(Warning, codeBoot, facts.Name+" is not set up to start containers when the machine boots.",
@@ -171,13 +176,27 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	if !ok {
 		return vllm.MemoryNeed{}, false
 	}
-	cache, _ := spec.Extra("--kv-cache-dtype")
+	b, _ := s.build() // a release that can't be told is taken for a new one
 	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
 		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
 		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
-		KVCacheDType: cache,
+		KVCacheDType: spec.KVCacheDType, BatchedTokens: s.batchedTokens(),
+		NoGraphs: s.hasFlag("--enforce-eager") || !vllm.CountsGraphs(b.Version),
 	})
 	return need, err == nil && need.WeightsGiB > 0
+}
+
+// batchedTokens are the tokens of one batch, as the server will have them.
+func (s *survey) batchedTokens() int {
+	flag, _ := s.request.Spec.Extra("--max-num-batched-tokens")
+	if given, err := strconv.Atoi(flag); err == nil && given > 0 {
+		return given
+	}
+	smallest := s.smallestGPU()
+	if math.IsInf(smallest, 1) || strings.Contains(s.gpus[0].Name, "A100") {
+		smallest = 0
+	}
+	return vllm.DefaultBatchedTokens(smallest)
 }
 
 // offloads tells whether the user's own flags put weights elsewhere: into the machine's memory, or experts on other GPUs.
@@ -260,6 +279,19 @@ func (s *survey) judgePort() []Finding {
 	}
 	return one(Blocking, codePort, fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
 		"Choose another port, or end that program.")
+}
+
+// judgeOpenPort is about processes: a container's other ports aren't published.
+func (s *survey) judgeOpenPort() []Finding {
+	r, ok := s.runtime.(*processRuntime)
+	if !ok {
+		return nil
+	}
+	fact, wayOut := vllm.OpenPort(r.program.Release)
+	if fact == "" {
+		return nil
+	}
+	return one(Warning, codeOpenPort, fact, wayOut)
 }
 
 func (s *survey) judgeDisk() []Finding {

@@ -19,14 +19,15 @@ func TestReleaseForAnOldDriver(t *testing.T) {
 	if status.VLLMVersion != "0.11.2" {
 		t.Errorf("version %q", status.VLLMVersion)
 	}
-	if len(status.Warnings) != 1 {
+	if len(status.Warnings) != 2 {
 		t.Fatalf("warnings %q", status.Warnings)
 	}
 	contains(t, status.Warnings[0], "0.11.2 of 2025-11-20", "min_cuda_version = 13.0")
+	contains(t, status.Warnings[1], "0.11.2 also listens on a random port", "32768 to 60999", "firewall", "0.28.0 or newer")
 	contains(t, strings.Join(r.machine.CommandLog(), "\n"), "--exclude-newer=2025-11-20T23:59:59Z vllm==0.11.2")
 	// What is there is taken again, and judged.
 	remove(t, r, status)
-	if again := launch(t, r, wanted); again.VLLMVersion != "0.11.2" || len(again.Warnings) > 0 {
+	if again := launch(t, r, wanted); again.VLLMVersion != "0.11.2" || len(again.Warnings) != 1 {
 		t.Errorf("version %q, warnings %q", again.VLLMVersion, again.Warnings)
 	}
 }

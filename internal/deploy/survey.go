@@ -29,6 +29,7 @@ type survey struct {
 	engine    *container.Engine
 	engineErr error // why there is none
 	hasImage  bool
+	noNetwork bool // the engine's containers can't be reached
 	own       []Status
 
 	home      string
@@ -139,6 +140,11 @@ func (s *survey) lookForEngine(ctx context.Context, machine Machine) error {
 	if s.hasImage, err = engine.HasImage(ctx, s.request.Container.Image); err != nil {
 		return err
 	}
+	hasNetwork, err := engine.HasNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	s.noNetwork = !hasNetwork
 	s.own, err = engine.Find(ctx, s.request.Owner)
 	return err
 }
@@ -374,16 +380,18 @@ func (s *survey) lookCloser(ctx context.Context, machine Machine) error {
 	if given := s.request.Spec.Env["HF_HOME"]; given != "" {
 		cache = given
 	}
+	var err error
 	switch r := s.runtime.(type) {
 	case *containerRuntime:
-		image = r.engine.Facts().Directory
+		if image, err = r.engine.ImageDirectory(ctx, machine); err != nil {
+			return err
+		}
 		if cache = s.request.Container.Cache; !path.IsAbs(cache) {
-			cache = image // a volume
+			cache = r.engine.Facts().Directory // a volume
 		}
 	case *processRuntime:
 		image = r.host.Disk()
 	}
-	var err error
 	if s.imageDisk, err = diskOf(ctx, machine, image); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
@@ -220,7 +221,8 @@ func (r *realServer) processes(t *testing.T, word string) []int {
 	return found
 }
 
-// listens returns the addresses, as /proc/net/tcp writes them, on which processes of the server listen.
+// listens returns the addresses, as /proc/net/tcp writes them, on which this computer listens for the server: its own
+// processes and, for a container, which has a network of its own, the engine's.
 func (r *realServer) listens(t *testing.T) []string {
 	t.Helper()
 	sockets := map[string]string{} // by inode
@@ -237,13 +239,27 @@ func (r *realServer) listens(t *testing.T) []string {
 		}
 	}
 	var found []string
-	for _, pid := range append(r.processes(t, "VLLM"), r.processes(t, "vllm")...) {
+	for _, pid := range slices.Concat(r.processes(t, "VLLM"), r.processes(t, "vllm"), r.publishers()) {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		for _, file := range files {
 			name, _ := os.Readlink(file) // it may be closed by now
 			if address, ok := sockets[name]; ok {
 				found = append(found, address)
 			}
+		}
+	}
+	return found
+}
+
+// publishers are the Docker engine's processes that publish the server's port.
+func (r *realServer) publishers() []int {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	var found []int
+	for _, file := range files {
+		line, _ := os.ReadFile(file) // it may have ended
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if words := strings.Split(string(line), "\x00"); strings.HasSuffix(words[0], "docker-proxy") && slices.Contains(words, strconv.Itoa(r.port)) {
+			found = append(found, pid)
 		}
 	}
 	return found
@@ -384,7 +400,7 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 		if now := r.processes(t, "EngineCore"); len(now) == 0 || slices.Equal(now, engines) {
 			return fmt.Errorf("the engine's processes are %v", now)
 		}
-		return dial(r.port)
+		return healthy(r.port)
 	})
 	s.apply(t) // waits until it answers, if it doesn't yet
 	r.ask(t, s)
@@ -396,7 +412,7 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 	}
 	r.ask(t, s)
 
-	s.write(t, r.config("max_model_len = 256", `args = ["--enforce-eager", "--tool-call-parser", "none-such", "--enable-auto-tool-choice"]`))
+	s.write(t, r.config("max_model_len = 256", `args = ["--enforce-eager"]`, `tool_call_parser = "none-such"`))
 	says(t, s.must(t, 1, applyArgs...), "none-such")
 	r.ask(t, s)
 
@@ -440,6 +456,15 @@ func slowly(t *testing.T, check func() error) {
 		}
 		<-tick.C
 	}
+}
+
+// healthy asks the server: a container's port accepts connections before anything listens behind it.
+func healthy(port int) error {
+	response, err := (&http.Client{Timeout: 5 * time.Second}).Get(fmt.Sprintf("http://127.0.0.1:%d/health", port))
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	return err
 }
 
 func dial(port int) error {

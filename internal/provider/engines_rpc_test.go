@@ -71,6 +71,7 @@ func TestDeploymentAuto(t *testing.T) {
 		{"container", func(*machinefs.Facts) {}},
 		{"process", func(f *machinefs.Facts) { f.Docker = false }},
 		{"process", func(f *machinefs.Facts) { f.Docker, f.NoGPURuntime = true, true }},
+		{"process", func(f *machinefs.Facts) { f.NoGPURuntime, f.NoBridge = false, true }},
 	} {
 		if err := m.SetFacts(test.change); err != nil {
 			t.Fatal(err)

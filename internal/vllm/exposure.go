@@ -68,6 +68,24 @@ func open(release, lets string) []string {
 	return paths
 }
 
+// loopbackOnly is the first release whose every socket is on loopback where the server is. In those before, torch's store is on
+// all interfaces (processes.txt of 0.19.1; recorded for 0.25.1 too): 0.27.1 still makes one, 0.28.0 has a file in its place
+// (github.com/vllm-project/vllm/pull/50999; get_file_store_init_method in vllm/v1/executor/uniproc_executor.py of 0.28.0).
+const loopbackOnly = "0.28.0"
+
+// OpenPort says which port besides the server's own a release has open on all interfaces, and how to close it; "" for a release
+// that has none, or isn't known.
+func OpenPort(release string) (fact, wayOut string) {
+	if release == "" || compareReleases(release, loopbackOnly) >= 0 {
+		return "", ""
+	}
+	// The kernel's default for net.ipv4.ip_local_port_range (Documentation/networking/ip-sysctl.rst).
+	return fmt.Sprintf("vLLM %s also listens on a random port, mostly one of 32768 to 60999, of all the machine's addresses, whatever exposure"+
+			" says: torch's store, which asks for no key.", release),
+		fmt.Sprintf("Let the cloud's firewall admit SSH only (of Vast.ai's machines nothing else is reachable), run vLLM %s or newer, or use a"+
+			" container, whose network keeps that port closed.", loopbackOnly)
+}
+
 // Exposure says in two sentences what anybody can do without the API key who reaches a server of a release ("" for one that
 // isn't known). With development, the routes of EnvDevelopment are among it.
 func Exposure(release string, development bool) string {

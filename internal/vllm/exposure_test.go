@@ -34,7 +34,8 @@ func readJSON(t *testing.T, into any, name ...string) {
 func TestExposureIsAsRecorded(t *testing.T) {
 	t.Parallel()
 	pooling := []string{"/pooling", "/score", "/rerank", "/classify"} // the recorded model completes
-	for release := range recordedFlags(t) {
+	recorded, _ := recordedFlags(t)
+	for release := range recorded {
 		said := slices.Concat(open(release, letsUse), open(release, letsChange), open(release, letsRead))
 		covered := func(path string) bool {
 			return slices.ContainsFunc(guarded(release), func(prefix string) bool { return strings.HasPrefix(path, prefix) })
@@ -123,6 +124,28 @@ func TestExposure(t *testing.T) {
 	} {
 		if got := Exposure(test.release, test.development); !strings.Contains(got, test.has) || strings.Contains(got, test.hasNot) {
 			t.Errorf("%q: %s", test.release, got)
+		}
+	}
+}
+
+// The releases that are said to have a port open are those that were recorded to listen on all interfaces though they were told
+// to listen on loopback.
+func TestOpenPortIsAsRecorded(t *testing.T) {
+	t.Parallel()
+	recorded, _ := recordedFlags(t)
+	for release := range recorded {
+		sockets, err := os.ReadFile(filepath.Join(recordings, release, "processes.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fact, wayOut := OpenPort(release)
+		if open := strings.Contains(string(sockets), " *:"); open != (fact != "") || open != strings.Contains(wayOut, "0.28.0") {
+			t.Errorf("%s: a port is open: %v; said %q %q", release, open, fact, wayOut)
+		}
+	}
+	for release, open := range map[string]bool{"": false, "0.27.1": true, "0.28.0": false, "0.33.0+cu129": false} {
+		if fact, _ := OpenPort(release); open != (fact != "") {
+			t.Errorf("%q: said %q", release, fact)
 		}
 	}
 }

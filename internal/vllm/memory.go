@@ -33,6 +33,8 @@ type MemoryOptions struct {
 	TensorParallelSize   int     // 0 = 1
 	PipelineParallelSize int     // 0 = 1
 	GPUMemoryUtilization float64 // (0,1]; 0 = DefaultGPUMemoryUtilization
+	BatchedTokens        int     // --max-num-batched-tokens; 0 = DefaultBatchedTokens(0)
+	NoGraphs             bool    // leaves CUDA graphs out: with --enforce-eager, and where CountsGraphs is false
 }
 
 // MemoryNeed is the estimate. Memory is in GiB for each GPU.
@@ -40,7 +42,7 @@ type MemoryNeed struct {
 	TotalGiB        float64 // memory the GPU must have: the parts below over the utilization
 	WeightsGiB      float64
 	KVCacheGiB      float64
-	AllowanceGiB    float64 // activations, CUDA graphs, the runtime itself: 2 GiB + 3 % of all weights
+	AllowanceGiB    float64 // activations, CUDA graphs (0.5 GiB), the runtime itself: 2 GiB + 3 % of all weights
 	KVBytesPerToken float64 // per token, of layers with full attention
 	ContextLength   int     // tokens, defaults applied
 	GPUs            int     // tensor times pipeline parallel size
@@ -50,6 +52,30 @@ type MemoryNeed struct {
 func (n MemoryNeed) Fits(gpuGiB float64) bool { return n.TotalGiB <= gpuGiB }
 
 const gib = 1 << 30
+
+// graphsGiB is what CUDA graphs are counted with: "Estimated CUDA graph memory: 0.44 GiB total" is a typical line of a start.
+const graphsGiB = 0.5
+
+// CountsGraphs tells whether a release, "" for a new one, counts the memory of CUDA graphs within gpu_memory_utilization ("default
+// since v0.21.0": vllm/v1/worker/gpu_worker.py of 0.32.0). Those before leave them to what the utilization leaves.
+func CountsGraphs(release string) bool {
+	return release == "" || compareReleases(release, "0.21.0") >= 0
+}
+
+// blockTokens is vLLM's default block of the cache, in tokens.
+const blockTokens = 16
+
+// DefaultBatchedTokens is the server's --max-num-batched-tokens on a GPU with that much memory in GiB, 0 if that isn't known
+// (get_batch_defaults in vllm/engine/arg_utils.py of 0.32.0, where an A100 has the least too).
+func DefaultBatchedTokens(gpuGiB float64) int {
+	switch {
+	case gpuGiB >= 160:
+		return 16384
+	case gpuGiB >= 70:
+		return 8192
+	}
+	return 2048
+}
 
 // bytesPerWeight is the size of one quantised weight, scales included: int4 with a scale for each 128, mxfp4 for each
 // 32, nvfp4 for each 16.
@@ -92,6 +118,7 @@ func kvBytes(dtype string) (float64, bool) {
 //
 //	(W/(TP·PP) + KV·context·sequences + A) / utilization
 //
+// where the context of a layer with a window is what vLLM reserves: the window, and the tokens of all batches under way,
 // or a *SpecError that lists what is wrong with the figures. It is an estimate for planning: vLLM itself measures, and
 // refuses to start unless one sequence of full length fits.
 func Estimate(shape ModelShape, options MemoryOptions) (MemoryNeed, error) {
@@ -106,12 +133,15 @@ func Estimate(shape ModelShape, options MemoryOptions) (MemoryNeed, error) {
 	}
 	gpus := options.TensorParallelSize * options.PipelineParallelSize
 	perToken, perSlidingToken := kvPerToken(shape, options)
-	context := float64(options.ContextLength)
-	cache := perToken*context + perSlidingToken*math.Min(context, float64(shape.Window))
+	cache := perToken*float64(options.ContextLength) + perSlidingToken*slidingTokens(shape, options)
+	allowance := 2 + 0.03*weights/gib
+	if options.NoGraphs {
+		allowance -= graphsGiB
+	}
 	need := MemoryNeed{
 		WeightsGiB:      weights / float64(gpus) / gib,
 		KVCacheGiB:      cache * float64(options.Sequences) / gib,
-		AllowanceGiB:    2 + 0.03*weights/gib,
+		AllowanceGiB:    allowance,
 		KVBytesPerToken: perToken,
 		ContextLength:   options.ContextLength,
 		GPUs:            gpus,
@@ -130,7 +160,30 @@ func kvPerToken(shape ModelShape, options MemoryOptions) (full, sliding float64)
 	}
 	heads := math.Max(1, float64(shape.KVHeads)/float64(options.TensorParallelSize))
 	perLayer := 2 * heads * float64(shape.HeadDim) * size
-	return float64(shape.Layers-shape.SlidingLayers) * perLayer, float64(shape.SlidingLayers) * perLayer
+	fullLayers, slidingLayers := paddedLayers(shape)
+	return float64(fullLayers) * perLayer, float64(slidingLayers) * perLayer
+}
+
+// paddedLayers are the layers of each sort that the cache has room for: vLLM divides them into groups of one size, mostly the
+// number of the rarer sort (_get_kv_cache_groups_uniform_page_size in vllm/v1/core/kv_cache_utils.py of 0.32.0).
+func paddedLayers(shape ModelShape) (full, sliding int) {
+	full, sliding = shape.Layers-shape.SlidingLayers, shape.SlidingLayers
+	if full == 0 || sliding == 0 {
+		return full, sliding
+	}
+	group := min(full, sliding)
+	if most := max(full, sliding); 2*most < 3*group {
+		group = most
+	}
+	pad := func(layers int) int { return (layers + group - 1) / group * group }
+	return pad(full), pad(sliding)
+}
+
+// slidingTokens are those of one sequence that vLLM reserves in a layer with a window (SlidingWindowSpec in
+// vllm/v1/kv_cache_interface.py, max_in_flight_tokens in vllm/config/vllm.py, both of 0.32.0).
+func slidingTokens(shape ModelShape, options MemoryOptions) float64 {
+	inFlight := options.BatchedTokens * (options.PipelineParallelSize + 1)
+	return float64(min(shape.Window-1+inFlight, options.ContextLength) + blockTokens)
 }
 
 func (o MemoryOptions) withDefaults(shape ModelShape) MemoryOptions {
@@ -145,6 +198,9 @@ func (o MemoryOptions) withDefaults(shape ModelShape) MemoryOptions {
 			*count = 1
 		}
 	}
+	if o.BatchedTokens == 0 {
+		o.BatchedTokens = DefaultBatchedTokens(0)
+	}
 	if o.GPUMemoryUtilization == 0 {
 		o.GPUMemoryUtilization = DefaultGPUMemoryUtilization
 	}
@@ -157,6 +213,7 @@ func checkFigures(shape ModelShape, options MemoryOptions) error {
 	found.shape(shape)
 	found.positive("context_length", options.ContextLength)
 	found.positive("sequences", options.Sequences)
+	found.positive("max_num_batched_tokens", options.BatchedTokens)
 	found.positive("tensor_parallel_size", options.TensorParallelSize)
 	found.positive("pipeline_parallel_size", options.PipelineParallelSize)
 	found.checkTensorParallel(shape, options.TensorParallelSize)

@@ -72,13 +72,27 @@ func TestEstimate(t *testing.T) {
 			// (7.62 − 1.09)e9 · 0.52 + 1.09e9 · 2 = 5.5756e9 B
 			shape("Qwen/Qwen2.5-7B-Instruct-AWQ"), MemoryOptions{ContextLength: 32768}, 5.5756e9 / g, 1.75, 2 + 0.03*5.5756e9/g, (5.5756e9/g*1.03 + 3.75) / 0.9, 1,
 		},
-		"sliding layers stop at their window": {
-			// 10 layers: 81920 B · 131072 = 10 GiB; 52 layers: 425984 B · 1024 = 0.40625 GiB
-			shape("Gemma-3-27B"), MemoryOptions{}, 54.02e9 / g, 10.40625, 2 + 0.03*54.02e9/g, (54.02e9/g*1.03 + 12.40625) / 0.9, 1,
+		"layers with a window": {
+			// 10 layers: 81920 B · 131072 = 10 GiB; 52 layers in groups of 10 are 60: 491520 B · (1023 + 2·2048 + 16)
+			shape("Gemma-3-27B"), MemoryOptions{}, 54.02e9 / g, 10 + 491520.0*5135/g, 2 + 0.03*54.02e9/g, (54.02e9/g*1.03 + 12 + 491520.0*5135/g) / 0.9, 1,
+		},
+		"layers with a window, larger batches, no graphs": {
+			// 18 and 18 layers of 2·8·64·2 = 2048 B: 36864 B · 131072 = 4.5 GiB, 36864 B · (127 + 2·8192 + 16)
+			shape("gpt-oss-120b"),
+			MemoryOptions{Quantization: "bf16", BatchedTokens: 8192, NoGraphs: true},
+			234e9 / g, 4.5 + 36864.0*16527/g, 1.5 + 0.03*234e9/g, (234e9/g*1.03 + 6 + 36864.0*16527/g) / 0.9, 1,
+		},
+		"sorts of layers that are nearly as many": {
+			// 5 and 6 layers are 6 and 6 of 2·2·64·2 = 512 B: 3072 B · 1024, 3072 B · (1024 + 16)
+			ModelShape{Parameters: 1, Layers: 11, SlidingLayers: 6, Window: 128, KVHeads: 2, HeadDim: 64},
+			MemoryOptions{ContextLength: 1024},
+			2e9 / g, 3072.0 * 2064 / g, 2 + 0.03*2e9/g, (2e9/g*1.03 + 2 + 3072.0*2064/g) / 0.9, 1,
 		},
 		"a context below the window": {
-			// 62 layers · 8192 B · 512 = 0.2421875 GiB
-			shape("Gemma-3-27B"), MemoryOptions{ContextLength: 512}, 54.02e9 / g, 62.0 * 8192 * 512 / g, 2 + 0.03*54.02e9/g, (54.02e9/g*1.03 + 62.0*8192*512/g + 2) / 0.9, 1,
+			// 10 layers · 8192 B · 512, 60 · 8192 B · (512 + 16)
+			shape("Gemma-3-27B"),
+			MemoryOptions{ContextLength: 512},
+			54.02e9 / g, 8192.0 * (10*512 + 60*528) / g, 2 + 0.03*54.02e9/g, (54.02e9/g*1.03 + 8192.0*(10*512+60*528)/g + 2) / 0.9, 1,
 		},
 		"MLA isn't split by tensor parallelism": {
 			// (671 − 1.853)e9 · 1 + 1.853e9 · 2 = 672.853e9 B; 61·576·2 = 70272 B · 16384

@@ -42,20 +42,23 @@ func (e *Engine) settings(options Options, wanted server.Wanted) (*container.Con
 		return nil, nil, err
 	}
 	mounts, binds, home := caches(options)
+	exposed, bindings := publish(wanted.Listen, wanted.Port)
 	config := &container.Config{
-		Image:      options.Image,
-		Entrypoint: []string{vllm.Program},
-		Cmd:        wanted.Arguments,
-		Env:        environment(wanted.Environment, home),
-		User:       options.User,
+		Image:        options.Image,
+		Entrypoint:   []string{vllm.Program},
+		Cmd:          withFlag(wanted.Arguments, "--host", insideAddress),
+		ExposedPorts: exposed,
+		Env:          environment(wanted.Environment, home),
+		User:         options.User,
 		Labels: map[string]string{
 			LabelOwner: wanted.Owner, LabelName: wanted.Name, LabelSpec: wanted.Hash, LabelProvider: wanted.Provider,
 		},
 	}
 	hostConfig := &container.HostConfig{
-		NetworkMode: "host",
-		Binds:       binds,
-		Mounts:      mounts,
+		// The network is the engine's default, a bridge: older releases of vLLM listen on more ports than the server's.
+		PortBindings: bindings,
+		Binds:        binds,
+		Mounts:       mounts,
 		// A restart policy would turn a crash of the first start into a loop: it is set once the model has answered.
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
 		// Bounded, and readable through the API whatever the engine's default is.

@@ -89,7 +89,8 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	e := &Engine{facts: Facts{GPUs: ByCapability}}
 	wanted := server.Wanted{
-		Name: "chat", Owner: "o", Provider: "1.0.0", Hash: "h", Arguments: []string{"serve", "m"},
+		Name: "chat", Owner: "o", Provider: "1.0.0", Hash: "h", Port: 8000, Listen: "127.0.0.1",
+		Arguments:   []string{"serve", "m", "--host", "127.0.0.1", "--port", "8000"},
 		Environment: map[string]string{"B": "2", "A": "1"},
 	}
 	config, hostConfig, err := e.settings(Options{Image: "i:1"}, wanted)
@@ -99,7 +100,7 @@ func TestSettings(t *testing.T) {
 	if !slices.Equal(config.Env, []string{"A=1", "B=2"}) || config.Labels[LabelOwner] != "o" || config.Labels[LabelSpec] != "h" {
 		t.Errorf("config %+v", config)
 	}
-	if hostConfig.NetworkMode != "host" || hostConfig.IpcMode != "private" || hostConfig.ShmSize != DefaultShmSize || !*hostConfig.Init || !hostConfig.RestartPolicy.IsNone() {
+	if hostConfig.NetworkMode != "" || hostConfig.IpcMode != "private" || hostConfig.ShmSize != DefaultShmSize || !*hostConfig.Init || !hostConfig.RestartPolicy.IsNone() {
 		t.Errorf("host config %+v", hostConfig)
 	}
 	want := []mount.Mount{

@@ -50,9 +50,10 @@ type Facts struct {
 	Name, Version string
 	// Via is the command that reaches it.
 	Via string
-	// Directory is where it keeps images and volumes.
-	Directory string
-	GPUs      GPUSupport
+	// Directory is where it keeps volumes, and mostly images: see [Engine.ImageDirectory].
+	Directory        string
+	containerdImages bool
+	GPUs             GPUSupport
 	// Devices are the CDI devices for GPUs that it has found.
 	Devices []string
 	// NotAtBoot is set for an engine that doesn't start its containers when the machine boots.
@@ -197,7 +198,7 @@ func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
 	}
 	facts := Facts{
 		Name: "Docker", Version: info.Info.ServerVersion,
-		Via: strings.Join(e.via, " "), Directory: info.Info.DockerRootDir,
+		Via: strings.Join(e.via, " "), Directory: info.Info.DockerRootDir, containerdImages: inContainerd(info.Info),
 	}
 	if e.isPodman(ctx) {
 		facts.Name = podman

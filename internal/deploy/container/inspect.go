@@ -121,9 +121,8 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 		policy := found.HostConfig.RestartPolicy.Name
 		status.RestartsItself = policy == container.RestartPolicyUnlessStopped || policy == container.RestartPolicyAlways
 	}
-	port, listen := address(status.Arguments)
-	if status.Port == 0 {
-		status.Port, status.Listen = port, listen
+	if spec := vllm.ParseCommandLine(status.Arguments); status.Port == 0 {
+		status.Port, status.Listen = spec.Port, spec.Listen
 	}
 	if state := found.State; state != nil {
 		status.State = stateOf(state.Status)
@@ -166,26 +165,14 @@ func parseTime(text string) time.Time {
 	return at.UTC()
 }
 
-// arguments are the command line after "vllm", as the container was really made.
+// arguments are the command line after "vllm", as the container was really made, but for the address and port, which are
+// those of the machine.
 func arguments(found container.InspectResponse) []string {
 	line := slices.Concat(found.Config.Entrypoint, found.Config.Cmd)
 	if len(line) > 0 && line[0] == vllm.Program {
-		return line[1:]
+		line = line[1:]
 	}
-	return line
-}
-
-// address reads where a server listens from its arguments.
-func address(arguments []string) (port int, listen string) {
-	for i := range len(arguments) - 1 {
-		switch arguments[i] {
-		case "--port":
-			port, _ = strconv.Atoi(arguments[i+1]) // 0: not known
-		case "--host":
-			listen = arguments[i+1]
-		}
-	}
-	return port, listen
+	return published(line, found.HostConfig)
 }
 
 func variable(lines []string, name string) string {

@@ -2,7 +2,8 @@
 # as quoted arguments, and secrets come on standard input. It needs a POSIX shell, setsid, and Linux's /proc.
 #
 #   start DIR PROGRAM ARGUMENT…   environment on standard input, NAME=VALUE, values escaped for printf %b, then an empty line
-#   supervise DIR PROGRAM …       what start leaves running, in a session of its own
+#   supervise DIR NAME… -- PROGRAM ARGUMENT…
+#                                 what start leaves running, in a session of its own; it hands the variables of these names on
 #   status DIR                    what is known of the server, one fact a line
 #   list BASE                     status of every server under BASE/servers
 #   environment DIR               the variables that the server was started with, as /proc shows them
@@ -102,22 +103,16 @@ start_server() {
 	shift
 	command -v setsid >/dev/null || { echo 'the machine has no setsid (package util-linux)' >&2; exit 3; }
 	complete=
+	# The server's variables are kept under other names until it starts: PATH, IFS or LD_PRELOAD are not for the launcher.
+	set -- -- "$@"
 	while IFS= read -r line; do
 		[ -n "$line" ] || { complete=yes; break; }
 		value=$(printf '%b.' "${line#*=}")
-		export "${line%%=*}=${value%.}"
+		export "SERVER_${line%%=*}=${value%.}"
+		set -- "${line%%=*}" "$@"
 	done
 	# Without its last variables a server might ask nobody for a key.
 	[ -n "$complete" ] || { echo 'the connection ended before all variables had come' >&2; exit 5; }
-	unset line value complete
-	# Programs that vLLM starts are looked up beside it first.
-	case $1 in */bin/*) PATH=${1%/*}:$PATH; export PATH ;; esac
-	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels).
-	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
-		for toolkit in "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9]; do
-			[ ! -x "$toolkit/bin/nvcc" ] || export CUDA_HOME="$toolkit"
-		done
-	fi
 	take_lock "$dir"
 	# Of two starts, such as one that was cut off and its repetition, the first to get here is the one.
 	if lives "$dir/identity"; then echo "$pid $born"; return 0; fi
@@ -142,9 +137,29 @@ bound() {
 	done
 }
 
-# announce DIR PROGRAM ends what a log has of earlier starts: nothing above this line is of the one to come.
+# with_variables NAME… -- PROGRAM ARGUMENT… becomes the program, with the server's variables. It has none of its own, which could be
+# among those.
+with_variables() {
+	while [ "$1" != -- ]; do
+		eval "export $1=\"\$SERVER_$1\""
+		unset "SERVER_$1"
+		shift
+	done
+	shift
+	# Programs that vLLM starts are looked up beside it first.
+	case $1 in */bin/*) export PATH="${1%/*}:$PATH" ;; esac
+	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels).
+	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+		for toolkit in "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9]; do
+			[ ! -x "$toolkit/bin/nvcc" ] || export CUDA_HOME="$toolkit"
+		done
+	fi
+	exec "$@"
+}
+
+# announce DIR ends what a log has of earlier starts: nothing above this line is of the one to come.
 announce() {
-	[ ! -s "$1/log" ] || echo "[launcher] starting $2"
+	[ ! -s "$1/log" ] || echo "[launcher] starting the server"
 }
 
 supervise() {
@@ -154,7 +169,7 @@ supervise() {
 	trap 'stopping=yes; [ -z "$child" ] || kill -s TERM "$child" 2>/dev/null' TERM
 	write "$dir/boot" "$(this_boot)"
 	read_stat $$
-	announce "$dir" "$1" # first: who sees the identity reads the log
+	announce "$dir" # first: who sees the identity reads the log
 	write "$dir/identity" "$$ $start" || exit 1 # removed meanwhile: nobody would find this server
 	exec 9>&-
 	while :; do
@@ -162,7 +177,7 @@ supervise() {
 		began=$(date +%s)
 		# As much as a container's log may take; a server writes a line for each request. In a shell of its own, whose end is not news.
 		(bound "$dir/log" 134217728 60 &)
-		"$@" &
+		with_variables "$@" &
 		child=$!
 		read_stat "$child" && write "$dir/server" "$child $start"
 		# A trapped signal interrupts wait, which has to be told from the server's end.
@@ -187,7 +202,7 @@ supervise() {
 		[ -z "$stopping" ] || exit "$code"
 		pause=$((pause * 2))
 		[ "$pause" -le 60 ] || pause=60
-		announce "$dir" "$1"
+		announce "$dir"
 	done
 }
 

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -50,11 +51,16 @@ func (r record) text() (string, error) {
 	return string(data) + "\n", err
 }
 
+// variablePrefix is what the launcher keeps a server's variables under.
+const variablePrefix = "SERVER_"
+
 // encodeEnvironment writes variables for the launcher: one a line, values escaped for printf's %b, in which nothing but letters,
-// digits and a few harmless signs stands for itself.
+// digits and a few harmless signs stands for itself. The launcher gives them back their names from the last to the first, so
+// that one whose own name has the prefix comes after the one whose place it takes.
 func encodeEnvironment(variables map[string]string) string {
 	var text strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(variables)) {
+	names := slices.SortedFunc(maps.Keys(variables), func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	for _, name := range names {
 		text.WriteString(name + "=")
 		for i := range len(variables[name]) {
 			b := variables[name][i]

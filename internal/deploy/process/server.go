@@ -162,17 +162,25 @@ func (h *Host) environment(ctx context.Context, ref server.Ref, names []string) 
 	if err != nil {
 		return nil, err
 	}
-	environment := map[string]string{}
-	for entry := range strings.SplitSeq(output, "\x00") {
-		if name, value, ok := strings.Cut(entry, "="); ok && slices.Contains(names, name) {
-			environment[name] = value
-		}
-	}
+	environment := variablesOf(output, names, "") // as the server itself has them, and launchers of earlier releases had
+	maps.Copy(environment, variablesOf(output, names, variablePrefix))
 	if missing := len(names) - len(environment); missing > 0 {
 		return nil, &Error{Op: op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
 			strings.Join(missingNames(names, environment), ", "))}
 	}
 	return environment, nil
+}
+
+// variablesOf are the variables with these names, after a prefix, of an environment as the kernel writes it.
+func variablesOf(environ string, names []string, prefix string) map[string]string {
+	found := map[string]string{}
+	for entry := range strings.SplitSeq(environ, "\x00") {
+		variable, value, _ := strings.Cut(entry, "=")
+		if name, ok := strings.CutPrefix(variable, prefix); ok && slices.Contains(names, name) {
+			found[name] = value
+		}
+	}
+	return found
 }
 
 func missingNames(names []string, environment map[string]string) []string {

@@ -1,10 +1,16 @@
 package process
 
 import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 )
@@ -16,6 +22,50 @@ func TestSecondStartFindsTheFirst(t *testing.T) {
 	id, err := h.launch(within(t), ref.Directory, nil, "sh", "-c", "exec sleep 1000")
 	if err != nil || id != ref.ID {
 		t.Errorf("another start says %q, %v; the server is %q", id, err, ref.ID)
+	}
+}
+
+// A server's variables act on the server alone, whatever their names; the launcher, in which these would break everything, neither
+// obeys them nor changes them.
+func TestVariablesAreTheServersAlone(t *testing.T) {
+	t.Parallel()
+	environment := map[string]string{
+		"PATH": "/nonexistent", "IFS": "abcdeIFSr", "ENV": "/nonexistent", "LD_PRELOAD": "/nonexistent.so", "POSIXLY_CORRECT": "1",
+		"dir": "/elsewhere", "pid": "1", "state": "X", "line": "a", "value": "b", "child": "1", "stopping": "yes", "tries": "x",
+		"A": "a", "SERVER_A": "b", "SERVER_SERVER_A": "c", "Z": "z\nz", "SERVER_Z": "", "TWO": "a  b*",
+	}
+	h, ref := start(t, `/bin/cat /proc/$$/environ >"$0.out"; exec /bin/sleep 600`, environment)
+	check := func(what string) {
+		t.Helper()
+		var got map[string]string
+		eventually(t, what, func() bool {
+			got = variablesOf(read(t, filepath.Join(h.base, "program.out")), slices.Collect(maps.Keys(environment)), "")
+			return len(got) > 0
+		})
+		if diff := cmp.Diff(environment, got); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+	}
+	check("the start")
+	aside, err := h.SetAside(within(t), ref, server.Stop{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(h.base, "program.out")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := aside.Restore(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	check("the restored one's start")
+}
+
+// A server that a launcher of an earlier release started has its variables under their own names.
+func TestVariablesOfAnEarlierLauncher(t *testing.T) {
+	t.Parallel()
+	names := []string{"PATH", "VLLM_API_KEY"}
+	if got := variablesOf("HOME=/root\x00PATH=/bin\x00VLLM_API_KEY=k=1\x00SERVER_PATH=/usr\x00", names, ""); len(got) != 2 || got["VLLM_API_KEY"] != "k=1" {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -42,7 +42,7 @@ func hostPort(text string) (int, error) {
 // publish opens the host ports that a container wants. As in the real engine a
 // port that the container doesn't expose isn't published, whatever its bindings.
 func (e *Engine) publish(c *container) ([]*publishedPort, error) {
-	if c.host.NetworkMode.IsHost() {
+	if c.host.NetworkMode.IsHost() || e.facts().NoBridge {
 		return nil, nil
 	}
 	var ports []*publishedPort
@@ -71,13 +71,26 @@ func (e *Engine) publish(c *container) ([]*publishedPort, error) {
 	return ports, nil
 }
 
+// inspectNetwork answers for the bridge, the only network that containers have.
+func (e *Engine) inspectNetwork(w http.ResponseWriter, req *http.Request) error {
+	name := req.PathValue("name")
+	if name != network.NetworkBridge || e.facts().NoBridge {
+		return refusal(http.StatusNotFound, "network %s not found", name)
+	}
+	return writeJSON(w, http.StatusOK, network.Inspect{Network: network.Network{Name: name, Driver: name, Scope: "local"}})
+}
+
 func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, wanted int) (*publishedPort, error) {
 	endpoint := fmt.Sprintf("driver failed programming external connectivity on endpoint %s (%s)", c.plainName(), c.id)
 	port, free := e.reserve(c, wanted)
 	if !free {
 		return nil, refusal(http.StatusInternalServerError, "failed to set up container networking: %s: Bind for %s:%d failed: port is already allocated", endpoint, ip, wanted)
 	}
-	listener, err := e.cfg.Root.Listen(port)
+	listen := e.cfg.Root.Listen
+	if ip.IsUnspecified() {
+		listen = e.cfg.Root.ListenAll
+	}
+	listener, err := listen(port)
 	if err != nil {
 		e.giveBack(port)
 		if errors.Is(err, machinefs.ErrAddressInUse) {

@@ -78,6 +78,7 @@ func (e *Engine) table() map[string]route {
 		"GET /volumes":                 e.listVolumes,
 		"GET /volumes/{name}":          e.inspectVolume,
 		"DELETE /volumes/{name}":       e.removeVolume,
+		"GET /networks/{name}":         e.inspectNetwork,
 	}
 }
 

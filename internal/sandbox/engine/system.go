@@ -35,6 +35,9 @@ func (e *Engine) info(w http.ResponseWriter, _ *http.Request) error {
 			info["DiscoveredDevices"] = []system.DeviceInfo{{Source: "cdi", ID: cdiPrefix + "all"}}
 		}
 	}
+	if machine.ContainerdImages {
+		info["DriverStatus"] = [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
+	}
 	containers, running := e.all(), 0
 	for _, c := range containers {
 		if c.snapshot().Running {

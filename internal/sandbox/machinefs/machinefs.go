@@ -126,6 +126,10 @@ type Facts struct {
 	// DockerNeedsRoot is true where the login user is outside the group docker:
 	// only through sudo does the engine answer.
 	DockerNeedsRoot bool `json:"docker_needs_root,omitempty"`
+	// ContainerdImages is true where Docker has containerd keep its images.
+	ContainerdImages bool `json:"containerd_images,omitempty"`
+	// NoBridge is true where the engine has no network for containers (dockerd --bridge none).
+	NoBridge bool `json:"no_bridge,omitempty"`
 	// NoGPURuntime is true where the engine lacks NVIDIA's container toolkit, or
 	// nobody has had it describe the GPUs to Podman.
 	NoGPURuntime bool `json:"no_gpu_runtime,omitempty"`

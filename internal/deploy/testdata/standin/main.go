@@ -51,7 +51,13 @@ func main() {
 		<-stop
 		os.Exit(0)
 	}()
-	fmt.Println("INFO Starting vLLM server on", server.Addr)
+	// As torch's store in vLLM before 0.28.
+	store, err := net.Listen("tcp", ":0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("INFO Starting vLLM server on", server.Addr, "with a store on", store.Addr())
 	if key := flags["--ssl-keyfile"]; key != "" {
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		fmt.Fprintln(os.Stderr, server.ListenAndServeTLS(flags["--ssl-certfile"], key))
