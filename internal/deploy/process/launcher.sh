@@ -150,9 +150,10 @@ with_variables() {
 	case $1 in */bin/*) export PATH="${1%/*}:$PATH" ;; esac
 	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels).
 	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
-		for toolkit in "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9]; do
-			[ ! -x "$toolkit/bin/nvcc" ] || export CUDA_HOME="$toolkit"
-		done
+		set -- "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9] -- "$@"
+		[ ! -x "$1/bin/nvcc" ] || export CUDA_HOME="$1"
+		while [ "$1" != -- ]; do shift; done
+		shift
 	fi
 	exec "$@"
 }
