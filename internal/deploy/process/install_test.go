@@ -162,7 +162,7 @@ func TestInstallsWhatIsMissing(t *testing.T) {
 	if err != nil || found.Release != "0.33.0" {
 		t.Fatalf("%v, %v", found, err)
 	}
-	const install = "noninteractive apt-get -q install -y --no-install-recommends gcc libc6-dev ca-certificates python3-pip"
+	const install = "noninteractive apt-get -q install -y --no-install-recommends gcc g++ libc6-dev ca-certificates python3-pip"
 	if notes := m.notes(t); strings.Count(notes, install) != 3 || strings.Count(notes, "apt-get -q update") != 1 {
 		t.Errorf("asked:\n%s", notes)
 	}

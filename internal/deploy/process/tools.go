@@ -68,7 +68,7 @@ func (t Tools) python() string {
 func (t Tools) Missing(install bool) []string {
 	var packages []string
 	if t.Compiler == "" {
-		packages = append(packages, "gcc", "libc6-dev")
+		packages = append(packages, "gcc", "g++", "libc6-dev")
 	}
 	if install && !t.Pip {
 		packages = append(packages, "ca-certificates", "python3-pip")

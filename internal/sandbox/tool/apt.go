@@ -16,6 +16,7 @@ import (
 var packages = map[string][]string{
 	"ca-certificates": nil,
 	"curl":            {"curl"},
+	"g++":             {"g++"},
 	"gcc":             {"gcc", "cc"},
 	"libc6-dev":       nil,
 	"python3":         {"python3"},

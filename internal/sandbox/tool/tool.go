@@ -146,6 +146,7 @@ func init() { //nolint:gochecknoinits // breaks an initialisation cycle, does no
 		"dpkg":       dpkg,
 		"gcc":        compiler,
 		"cc":         compiler,
+		"g++":        compiler,
 		"curl":       noInternet,
 		"wget":       noInternet,
 		"python3":    python,
@@ -215,6 +216,6 @@ func present(name string, facts machinefs.Facts) bool {
 func Hidden() []string {
 	return []string{
 		VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",
-		"gcc", "cc", "clang", "python3", "pip3", "curl", "wget", "uv",
+		"gcc", "cc", "g++", "clang", "python3", "pip3", "curl", "wget", "uv",
 	}
 }
