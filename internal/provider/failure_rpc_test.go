@@ -31,7 +31,7 @@ var wayOut = map[string][]string{
 	"architecture":            {"image|vLLM"},
 	"disk_full":               {"disk", "disk_gb|room"},
 	"shm_full":                {"shm_size|[Ss]hared memory"},
-	"cuda_requirement":        {"driver is older", "the image wants CUDA 13.0"},
+	"cuda_requirement":        {"driver is older", "the image wants CUDA 13.0", "offer_id to exclude_offers"},
 	"driver_too_old":          {"driver"},
 	"forward_compatibility":   {"driver"},
 	"unsupported_ptx":         {"driver can't compile", "offer_id to exclude_offers"},

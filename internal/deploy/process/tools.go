@@ -75,3 +75,11 @@ func (t Tools) Missing(install bool) []string {
 	}
 	return packages
 }
+
+// packages are those of them that can be installed.
+func (t Tools) packages(install bool) []string {
+	if !t.Apt {
+		return nil // preflight has said so, and was overruled
+	}
+	return t.Missing(install)
+}
