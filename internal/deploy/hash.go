@@ -67,7 +67,7 @@ func specHash(kind Kind, request Request, wanted server.Wanted) (string, error) 
 	switch kind {
 	case Container:
 		options := request.Container
-		options.RegistryAuth, options.PullPolicy = nil, "" // how an image is had doesn't change it
+		options.RegistryAuth, options.PullPolicy, options.InstallEngine = nil, "", false // how it comes there doesn't change it
 		content.Container = &options
 	default:
 		options := request.Process

@@ -56,11 +56,11 @@ func one(severity Severity, code, fact, wayOut string) []Finding {
 
 func (s *survey) judgeRuntime() []Finding {
 	if s.runtime == nil {
-		if s.engineErr == nil {
-			return nil // not looked at
+		if s.engineErr == nil || s.lacksEngine {
+			return nil // not looked at, or to come
 		}
 		cause, wayOut := explain(s.engineErr)
-		return one(Blocking, codeDocker, cause, wayOut)
+		return one(Blocking, codeDocker, cause, s.wayToEngine(wayOut))
 	}
 	r, ok := s.runtime.(*containerRuntime)
 	if !ok {
@@ -72,10 +72,10 @@ func (s *survey) judgeRuntime() []Finding {
 		findings = one(Blocking, codeDocker, "The container engine's bridge network is turned off, so that nothing reaches a container.",
 			"Start dockerd without `--bridge none` (in /etc/docker/daemon.json: without \"bridge\": \"none\"), or use runtime = \"process\".")
 	}
-	if s.wantsGPUs() && facts.GPUs == container.NoGPUs {
+	if s.wantsGPUs() && facts.GPUs == container.NoGPUs && !s.lacksEngine {
 		findings = append(findings, one(Blocking, codeDockerGPU, "The container engine ("+facts.Name+") has neither NVIDIA's runtime nor CDI devices for GPUs.",
-			"Install NVIDIA's container toolkit on the machine and restart the engine (for Podman: `nvidia-ctk cdi generate"+
-				" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\".")...)
+			s.wayToEngine("Install NVIDIA's container toolkit on the machine and restart the engine (for Podman: `nvidia-ctk cdi generate"+
+				" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\"."))...)
 	}
 	if facts.NotAtBoot {
 		findings = append(findings, one(Warning, codeBoot, facts.Name+" is not set up to start containers when the machine boots.",
@@ -86,6 +86,17 @@ func (s *survey) judgeRuntime() []Finding {
 		findings = append(findings, one(Warning, codeUser, text, "Use a user of group 0, such as 2000:0.")...)
 	}
 	return findings
+}
+
+// wayToEngine is the way out of a machine without an engine for GPUs: to have one installed where that can be done.
+func (s *survey) wayToEngine(otherwise string) string {
+	switch {
+	case s.installable && !s.request.Container.InstallEngine:
+		return "Set container.install_engine = true to have Docker and NVIDIA's container toolkit installed, or use runtime = \"process\"."
+	case !s.installable && s.request.Container.InstallEngine:
+		return "None can be installed: the machine is a container itself, as Vast.ai's are, or has no systemd. Use runtime = \"process\"."
+	}
+	return otherwise
 }
 
 func (s *survey) judgeDriver() []Finding {

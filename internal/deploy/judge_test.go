@@ -157,6 +157,7 @@ func TestSpecHash(t *testing.T) {
 		{"key", func(r *Request) { r.Spec.APIKey = "secret-3" }, true},
 		{"token", func(r *Request) { r.Spec.HFToken = "secret-3" }, true},
 		{"pull policy", func(r *Request) { r.Container.PullPolicy = "always" }, true},
+		{"install_engine", func(r *Request) { r.Container.InstallEngine = true }, true},
 		{"credentials", func(r *Request) { r.Container.RegistryAuth = &RegistryAuth{Password: "x"} }, true},
 		{"model", func(r *Request) { r.Spec.Model = "n" }, false},
 		{"environment", func(r *Request) { r.Spec.Env = map[string]string{"A": "2"} }, false},

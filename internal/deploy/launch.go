@@ -20,6 +20,8 @@ type launch struct {
 	facts    Facts
 	warnings []string
 	progress progress
+	// installed is set once a container engine was.
+	installed bool
 	// replaced is the server that [Replace] is to replace; it isn't taken for a leftover.
 	replaced Ref
 	// kills are the kernel's counters before the start.

@@ -95,7 +95,7 @@ func newRig(t *testing.T, facts machinefs.Facts, images ...engine.Image) *rig {
 	r := &rig{machine: m, config: host.Config{
 		Host: m.Host(), Port: m.Port(), User: m.User(), PrivateKeys: []string{private}, HostKey: m.HostKey(),
 	}}
-	if facts.Docker {
+	if facts.Docker || !facts.Container { // apt-get may bring its program later
 		r.engine = serveEngine(t, m, images)
 	}
 	r.Client = r.dial(t)

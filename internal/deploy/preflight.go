@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -42,14 +44,14 @@ var errBlocked = errors.New("the machine can't run this deployment as it is")
 
 // preflight examines the machine and opens the runtime; findings that block end the launch.
 func (l *launch) preflight(ctx context.Context) error {
-	l.progress.report(PhasePreflight, "examining the machine")
-	phase, cancel := l.schedule.enter(ctx, PhasePreflight)
-	defer cancel()
-	var survey *survey
-	err := l.again(phase, PhasePreflight, func() (err error) {
-		survey, err = l.look(phase)
-		return err
-	})
+	survey, err := l.examine(ctx)
+	if err == nil && survey.lacksEngine && !blocks(survey.judge()) {
+		survey.close()
+		if err := l.installEngine(ctx); err != nil {
+			return err
+		}
+		survey, err = l.examine(ctx)
+	}
 	if err != nil {
 		return l.failed(ctx, failure{phase: PhasePreflight, summary: "Machine could not be examined", err: err})
 	}
@@ -77,6 +79,41 @@ func (l *launch) preflight(ctx context.Context) error {
 	}
 	l.request.Spec = survey.request.Spec
 	l.progress.report(PhasePreflight, l.facts.String())
+	return nil
+}
+
+// examine looks at the machine within preflight's time.
+func (l *launch) examine(ctx context.Context) (survey *survey, err error) {
+	l.progress.report(PhasePreflight, "examining the machine")
+	phase, cancel := l.schedule.enter(ctx, PhasePreflight)
+	defer cancel()
+	err = l.again(phase, PhasePreflight, func() (err error) {
+		survey, err = l.look(phase)
+		return err
+	})
+	return survey, err
+}
+
+// installEngine installs what the machine lacks for containers. It may take the pull's share of the time, and leaves preflight
+// its own. It is done once: after it, an engine that is missing still is a finding.
+func (l *launch) installEngine(ctx context.Context) error {
+	l.progress.report(PhasePull, "installing a container engine")
+	begun := time.Now()
+	phase, cancel := l.schedule.enter(ctx, PhasePull)
+	defer cancel()
+	tell := func(line string) { l.progress.often(PhasePull, line) }
+	install := func() error {
+		return container.Install(phase, l.machine, l.request.Container.GPUs != "none", tell)
+	}
+	err := install()
+	for phase.Err() == nil && l.bears(PhasePull, err) {
+		err = install()
+	}
+	if err != nil {
+		return l.failed(ctx, failure{phase: PhasePull, summary: "Container engine could not be installed", err: err})
+	}
+	l.schedule.delay(PhasePreflight, time.Since(begun))
+	l.installed = true
 	return nil
 }
 

@@ -28,9 +28,12 @@ type survey struct {
 
 	engine    *container.Engine
 	engineErr error // why there is none
-	hasImage  bool
-	noNetwork bool // the engine's containers can't be reached
-	own       []Status
+	// lacksEngine is set where the engine, or its way to GPUs, is to be installed; installable where that can be done.
+	lacksEngine, installable bool
+	installed                bool // by this launch
+	hasImage                 bool
+	noNetwork                bool // the engine's containers can't be reached
+	own                      []Status
 
 	home      string
 	gpus      []GPU // those that the deployment may use
@@ -59,7 +62,7 @@ const (
 // look looks at the machine, several things at once. Its error is about the connection or ctx; what is wrong with
 // the machine is in the survey.
 func (l *launch) look(ctx context.Context) (*survey, error) {
-	s := &survey{request: l.request, replaced: l.replaced, imageDisk: disk{free: -1}, weightsDisk: disk{free: -1}}
+	s := &survey{request: l.request, replaced: l.replaced, installed: l.installed, imageDisk: disk{free: -1}, weightsDisk: disk{free: -1}}
 	if err := s.shell(ctx, l.machine); err != nil {
 		return s, err
 	}
@@ -131,12 +134,17 @@ func (s *survey) lookForEngine(ctx context.Context, machine Machine) error {
 		switch container.CodeOf(err) {
 		case container.NoEngine, container.EngineUnreachable:
 			s.engineErr = err
-			return nil
+			return s.lookForInstaller(ctx, machine)
 		default:
 			return err
 		}
 	}
 	s.engine = engine
+	if facts := engine.Facts(); s.wantsGPUs() && facts.GPUs == container.NoGPUs && facts.Name == "Docker" {
+		if err := s.lookForInstaller(ctx, machine); err != nil {
+			return err
+		}
+	}
 	if s.hasImage, err = engine.HasImage(ctx, s.request.Container.Image); err != nil {
 		return err
 	}
@@ -146,6 +154,13 @@ func (s *survey) lookForEngine(ctx context.Context, machine Machine) error {
 	}
 	s.noNetwork = !hasNetwork
 	s.own, err = engine.Find(ctx, s.request.Owner)
+	return err
+}
+
+// lookForInstaller finds out whether what the machine lacks can be installed, and is to be.
+func (s *survey) lookForInstaller(ctx context.Context, machine Machine) (err error) {
+	s.installable, err = container.CanInstall(ctx, machine)
+	s.lacksEngine = s.installable && s.request.Container.InstallEngine && !s.installed
 	return err
 }
 
@@ -339,6 +354,8 @@ func (s *survey) lookForReplaced(ctx context.Context, machine Machine) error {
 // better decides for whoever left the choice.
 func (s *survey) better() (Kind, string) {
 	switch {
+	case s.lacksEngine:
+		return Container, "a container engine is installed"
 	case s.engine == nil && container.CodeOf(s.engineErr) == container.NoEngine:
 		return Process, "the machine has no container engine"
 	case s.engine == nil:
@@ -352,7 +369,7 @@ func (s *survey) better() (Kind, string) {
 // reconsider takes a process where the choice was left, a container can't work here, and a process can.
 func (s *survey) reconsider(ctx context.Context, machine Machine) error {
 	found := s.judge()
-	if s.request.Runtime == Container || s.runtime == nil || s.runtime.kind() != Container || !blocks(found) {
+	if s.request.Runtime == Container || s.lacksEngine || s.runtime == nil || s.runtime.kind() != Container || !blocks(found) {
 		return nil
 	}
 	other := *s

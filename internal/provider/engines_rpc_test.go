@@ -54,6 +54,32 @@ func TestDeploymentOnOtherEngines(t *testing.T) {
 	}
 }
 
+// A machine without a container engine gets one where it is asked for, and asking for it changes nothing about a server that runs.
+func TestDeploymentInstallsAnEngine(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	m := w.theMachine(t)
+	if err := m.SetFacts(func(f *machinefs.Facts) { f.Docker = false }); err != nil {
+		t.Fatal(err)
+	}
+	wanted := onSession(t, session, nil)
+	_, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, wanted))
+	expect(t, diags, "no Docker and no Podman", "container.install_engine = true", `runtime = "process"`)
+
+	installs := inserted(wanted, "container", values{"install_engine": true})
+	server := c.create(deploymentType, installs)
+	if got := text(t, server.state, "server.runtime"); got != "container" {
+		t.Errorf("runs as a %s", got)
+	}
+	for _, config := range []values{wanted, inserted(wanted, "container", values{"install_engine": false})} {
+		if p := c.plan(deploymentType, server, config); len(p.Diagnostics) > 0 || !get(t, p.value, "id").IsKnown() {
+			t.Errorf("another server is planned: %s", list(p.Diagnostics))
+		}
+	}
+	_, diags = c.destroy(deploymentType, server)
+	expect(t, diags)
+}
+
 // Left the choice, a deployment takes what works on the machine, and state says which
 // that was.
 func TestDeploymentAuto(t *testing.T) {

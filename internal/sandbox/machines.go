@@ -55,7 +55,7 @@ func (s *Sandbox) rentedMachine(sessionID string) *rentedMachine {
 // rentedMachine is a machine with its container engine.
 type rentedMachine struct {
 	*machine.Machine
-	engine *containerEngine // nil on a machine without Docker
+	engine *containerEngine // nil on a machine that can't have one
 }
 
 // realMachines starts machines below a directory.
@@ -68,7 +68,7 @@ func realMachines(dir string) startHost {
 			return nil, err
 		}
 		rented := &rentedMachine{Machine: m}
-		if req.Facts.Docker {
+		if req.Facts.Docker || !req.Facts.Container { // apt-get may bring its program later
 			if rented.engine, err = startEngine(m, req.Starting); err != nil {
 				return nil, errors.Join(err, m.Close())
 			}
@@ -88,7 +88,7 @@ func (m *rentedMachine) ChangeAddress() error { return m.ChangePort() }
 
 // Engine is the machine's container engine, nil where there is none.
 func (m *rentedMachine) Engine() engineFaults {
-	if m.engine == nil {
+	if facts, err := m.Root().ReadFacts(); m.engine == nil || err != nil || !facts.Docker {
 		return nil
 	}
 	return m.engine.engine

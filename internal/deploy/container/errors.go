@@ -31,6 +31,8 @@ type Code string
 const (
 	// NoEngine: the machine has no container engine at all.
 	NoEngine Code = "no engine"
+	// NoInstall: an engine could not be installed.
+	NoInstall Code = "not installed"
 	// EngineUnreachable: there is an engine, and it doesn't answer this user.
 	EngineUnreachable Code = "engine unreachable"
 	// NameTaken: a container that isn't ours has the name.

@@ -21,6 +21,8 @@ type Options struct {
 	// PullPolicy is "missing" (or ""), "always" or "never".
 	PullPolicy   string
 	RegistryAuth *RegistryAuth
+	// InstallEngine lets Docker and NVIDIA's container toolkit be installed where the machine lacks them.
+	InstallEngine bool
 }
 
 // RegistryAuth are the credentials for the image's registry. They are sent to the engine in a

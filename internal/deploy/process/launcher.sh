@@ -137,6 +137,13 @@ bound() {
 	done
 }
 
+# toolkit_of PROGRAM prints where the CUDA toolkit of the program's environment is.
+toolkit_of() {
+	for toolkit in "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9]; do
+		[ ! -x "$toolkit/bin/nvcc" ] || { echo "$toolkit"; return; }
+	done
+}
+
 # with_variables NAME… -- PROGRAM ARGUMENT… becomes the program, with the server's variables. It has none of its own, which could be
 # among those.
 with_variables() {
@@ -151,9 +158,8 @@ with_variables() {
 	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels). Its
 	# compiler wants g++.
 	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && command -v g++ >/dev/null && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
-		set -- "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9] -- "$@"
-		[ ! -x "$1/bin/nvcc" ] || export CUDA_HOME="$1"
-		while [ "$1" != -- ]; do shift; done
+		set -- "$(toolkit_of "$1")" "$@"
+		[ -z "$1" ] || export CUDA_HOME="$1"
 		shift
 	fi
 	exec "$@"

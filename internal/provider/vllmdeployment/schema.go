@@ -244,6 +244,12 @@ func containerAttribute() schema.SingleNestedAttribute {
 				Validators:          []validator.String{stringvalidator.OneOf("missing", "always", "never")},
 				MarkdownDescription: "When the image is pulled: `missing`, `always` or `never`.",
 			},
+			"install_engine": schema.BoolAttribute{
+				Optional: true,
+				MarkdownDescription: "Where the machine has no container engine, or one that gives containers no GPU, install Docker from" +
+					" its distribution (Debian or Ubuntu) and NVIDIA's container toolkit from NVIDIA's packages, once, as root or with" +
+					" sudo, within the create timeout. Machines that are containers themselves, such as Vast.ai's, can't have one.",
+			},
 			"registry_auth": schema.SingleNestedAttribute{
 				Optional:            true,
 				MarkdownDescription: "Credentials for the image's registry.",
@@ -378,7 +384,7 @@ func results() map[string]schema.Attribute {
 		"id": text("The container's id, or a process's id and start time."),
 		"server": schema.SingleNestedAttribute{
 			Computed:            true,
-			MarkdownDescription: "What the server is found by on its machine, for `shopper_vllm_health`.",
+			MarkdownDescription: "What the server is found by on its machine, for `shopper_vllm_health` and `shopper_vllm_logs`.",
 			Attributes: map[string]schema.Attribute{
 				"runtime":   text("How it is run."),
 				"id":        text("The container's id, or a process's id and start time."),

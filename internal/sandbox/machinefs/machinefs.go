@@ -194,7 +194,7 @@ func (r Root) ReadFacts() (Facts, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return f, fmt.Errorf("reading a sandbox machine's facts: %w", err)
 	}
-	return f, nil
+	return r.withPackages(f), nil
 }
 
 // Claim is the GPU memory that one process holds.

@@ -3,6 +3,7 @@ package machinefs
 import (
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Toolchain is all that an installation of vLLM and its start need of a machine.
@@ -11,6 +12,24 @@ func Toolchain() []string {
 }
 
 func (r Root) packageDir() string { return filepath.Join(string(r), "packages") }
+
+// What a machine gets with its packages: Docker, and what its toolkit has made of it.
+const (
+	dockerPackage = "docker.io"
+	GPURuntime    = ".nvidia-runtime"
+)
+
+// withPackages are the facts after what was installed since.
+func (r Root) withPackages(f Facts) Facts {
+	installed := r.Packages()
+	if !f.Docker && slices.Contains(installed, dockerPackage) {
+		f.Docker, f.DockerNeedsRoot, f.NoGPURuntime = true, true, true
+	}
+	if slices.Contains(installed, GPURuntime) {
+		f.NoGPURuntime = false
+	}
+	return f
+}
 
 // AddPackage records that a package of the distribution was installed.
 func (r Root) AddPackage(name string) error {

@@ -20,10 +20,14 @@ func podman(c *call) int {
 	return c.failf(125, "podman %s: not part of a sandbox machine, which has `podman system dial-stdio`: use the API", strings.Join(args, " "))
 }
 
-// nvidiaCTK lists the devices of the container device interface.
+// nvidiaCTK lists the devices of the container device interface, or makes itself known to Docker.
 func nvidiaCTK(c *call) int {
-	if strings.Join(c.args, " ") != "cdi list" {
-		return c.failf(1, "nvidia-ctk %s: not part of a sandbox machine, which has `nvidia-ctk cdi list`", strings.Join(c.args, " "))
+	switch args := strings.Join(c.args, " "); args {
+	case "cdi list":
+	case "runtime configure --runtime=docker":
+		return configureRuntime(c)
+	default:
+		return c.failf(1, "nvidia-ctk %s: not part of a sandbox machine, which has `cdi list` and `runtime configure --runtime=docker`", args)
 	}
 	if c.facts.NoGPURuntime {
 		return c.failf(0, "INFO[0000] Found 0 CDI devices")

@@ -5,7 +5,7 @@ package tool
 // own rights.
 var outOfReach = []string{
 	"apt", "snap", "yum", "dnf",
-	"systemctl", "service", "reboot", "shutdown", "poweroff", "halt",
+	"service", "reboot", "shutdown", "poweroff", "halt",
 	"modprobe", "rmmod", "mount", "umount", "su",
 }
 

@@ -150,6 +150,10 @@ func init() { //nolint:gochecknoinits // breaks an initialisation cycle, does no
 		"curl":       noInternet,
 		"wget":       noInternet,
 		"python3":    python,
+		"install":    install,
+		"systemctl":  systemctl,
+
+		"systemd-detect-virt": detectVirt,
 	}
 	for _, name := range outOfReach {
 		builtin[name] = refuse
@@ -199,14 +203,14 @@ func present(name string, facts machinefs.Facts) bool {
 	switch name {
 	case "nvidia-smi":
 		return facts.Driver != machinefs.DriverMissing
-	case "sudo":
+	case "sudo", "systemd-detect-virt":
 		return !facts.Container
 	case "docker":
-		return facts.Docker && facts.Podman == ""
+		return facts.Docker && facts.Podman == "" || slices.Contains(facts.Packages, packageOf(name))
 	case "podman":
 		return facts.Docker && facts.Podman != ""
 	case "nvidia-ctk":
-		return facts.Docker && (facts.Podman != "" || !facts.NoGPURuntime)
+		return facts.Docker && (facts.Podman != "" || !facts.NoGPURuntime) || slices.Contains(facts.Packages, packageOf(name))
 	}
 	return packageOf(name) == "" || slices.Contains(facts.Packages, packageOf(name))
 }
@@ -216,6 +220,7 @@ func present(name string, facts machinefs.Facts) bool {
 func Hidden() []string {
 	return []string{
 		VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",
+		"systemd-detect-virt",
 		"gcc", "cc", "g++", "clang", "python3", "pip3", "curl", "wget", "uv",
 	}
 }

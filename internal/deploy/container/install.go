@@ -1,0 +1,85 @@
+package container
+
+import (
+	"bufio"
+	"context"
+	_ "embed" // the script
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+//go:embed install.sh
+var installScript string
+
+// asRoot runs the script of its standard input with an argument.
+const asRoot = `if [ "$(id -u)" = 0 ]; then exec sh -eus -- "$1"; else exec sudo -n sh -eus -- "$1"; fi`
+
+// CanInstall tells whether [Install] may work: not where the machine is itself a container, such as Vast.ai's, or has no
+// systemd to start an engine.
+func CanInstall(ctx context.Context, machine server.Machine) (bool, error) {
+	result, err := machine.Run(ctx, host.Command{Args: []string{"systemd-detect-virt", "--container"}, MaxOutput: maxPodmanAnswer})
+	return strings.TrimSpace(result.Stdout) == "none", err // printed for a machine that is no container
+}
+
+// Install installs Docker and, for GPUs, NVIDIA's container toolkit, where they are missing, and starts Docker again. It waits for
+// other installations until ctx ends. One that was cut short goes on where it was. progress gets what the installation prints.
+func Install(ctx context.Context, machine server.Machine, gpus bool, progress func(string)) error {
+	argument := ""
+	if gpus {
+		argument = "gpus"
+	}
+	const op = "install a container engine"
+	conn, err := machine.Pipe(ctx, "sh", "-c", asRoot, "sh", argument)
+	if err != nil {
+		return failed(ctx, op, err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // which ends the installation
+	_, err = io.WriteString(conn, installScript)                // what ended before it had read all says why
+	var last []string
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if line := strings.TrimSpace(lines.Text()); line != "" {
+			last = append(last[max(0, len(last)-shownLines):], line)
+			progress(line)
+		}
+	}
+	err = errors.Join(err, lines.Err(), ctx.Err())
+	_ = conn.Close() // it has ended, or nobody waits for it
+	if err == nil {
+		return nil
+	}
+	return installFailed(errors.Join(err, errors.New(strings.Join(last, "\n"))))
+}
+
+// shownLines is how many of an installation's last lines are shown when it fails.
+const shownLines = 10
+
+// installFailed explains a failure by what apt-get, sudo and curl say.
+func installFailed(err error) error {
+	e := &Error{
+		Op: "install a container engine", Code: NoInstall, Err: err,
+		WayOut: "Apply again to go on, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\".",
+	}
+	text := err.Error()
+	for _, row := range []struct{ words, cause string }{
+		{"no apt-get", "The machine is neither a Debian nor an Ubuntu."},
+		{"a password is required", "An installation needs root, and sudo asks for a password."},
+		{"sudo: not found", "An installation needs root, and the machine has no sudo."},
+		{"Unable to locate package", "The machine's package servers don't have what is needed."},
+		{"Could not resolve", "The machine can't reach the package servers."},
+		{"Failed to fetch", "The machine can't reach the package servers."},
+		{"waiting for another installation", "Another installation, such as the machine's first upgrade, kept dpkg locked."},
+		{"Waiting for cache lock", "Another installation, such as the machine's first upgrade, kept dpkg locked."},
+	} {
+		if strings.Contains(text, row.words) {
+			e.Cause = row.cause
+			break
+		}
+	}
+	return e
+}
