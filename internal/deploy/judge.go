@@ -188,12 +188,11 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	if !ok {
 		return vllm.MemoryNeed{}, false
 	}
-	cache, _ := spec.Extra("--kv-cache-dtype")
 	b, _ := s.build() // a release that can't be told is taken for a new one
 	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
 		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
 		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
-		KVCacheDType: cache, BatchedTokens: s.batchedTokens(),
+		KVCacheDType: spec.KVCacheDType, BatchedTokens: s.batchedTokens(),
 		NoGraphs: s.hasFlag("--enforce-eager") || !vllm.CountsGraphs(b.Version),
 	})
 	return need, err == nil && need.WeightsGiB > 0

@@ -181,7 +181,7 @@ func TestPreflightFindings(t *testing.T) {
 		{
 			"a smaller cache per token", nil, func(r *deploy.Request) {
 				r.Spec.Model, r.Spec.MaxModelLen = "Qwen/Qwen2.5-7B-Instruct", 100000
-				r.Spec.ExtraArgs = []string{"--kv-cache-dtype", "fp8"}
+				r.Spec.KVCacheDType = "fp8"
 			},
 			"", "", nil,
 		},

@@ -412,7 +412,7 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 	}
 	r.ask(t, s)
 
-	s.write(t, r.config("max_model_len = 256", `args = ["--enforce-eager", "--tool-call-parser", "none-such", "--enable-auto-tool-choice"]`))
+	s.write(t, r.config("max_model_len = 256", `args = ["--enforce-eager"]`, `tool_call_parser = "none-such"`))
 	says(t, s.must(t, 1, applyArgs...), "none-such")
 	r.ask(t, s)
 

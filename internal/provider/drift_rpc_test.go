@@ -106,6 +106,13 @@ func TestDeploymentDrift(t *testing.T) {
 			cmd := slices.DeleteFunc(config["Cmd"].([]any), func(word any) bool { return word == "--trust-remote-code" })
 			config["Cmd"] = append(cmd, "--enforce-eager")
 		}, map[string]any{"args": []any{"--seed", "1", "--enforce-eager"}, "trust_remote_code": false}},
+		{"what is set most", func(config map[string]any) {
+			config["Cmd"] = append(config["Cmd"].([]any), "--kv-cache-dtype", "fp8", "--no-enable-prefix-caching", "--enable-auto-tool-choice",
+				"--tool-call-parser", "hermes", "--reasoning-parser", "qwen3", "--enable-lora")
+		}, map[string]any{
+			"kv_cache_dtype": "fp8", "enable_prefix_caching": false, "tool_call_parser": "hermes", "reasoning_parser": "qwen3",
+			"lora_adapters": values{},
+		}},
 		{"port", func(config map[string]any) {
 			config["HostConfig"].(map[string]any)["PortBindings"] = map[string]any{"8000/tcp": []any{values{"HostIp": "127.0.0.1", "HostPort": "9000"}}}
 		}, map[string]any{"port": 9000}},

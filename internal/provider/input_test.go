@@ -108,7 +108,7 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"shared memory's unit", deploymentType, box("shm_size", "16 parsecs"), []string{"16g"}},
 		{"model", deploymentType, server("model", ""), []string{"model: is empty"}},
 		{"model's page", deploymentType, server("model", "https://huggingface.co/"+qwen), []string{"model: is a web address", qwen}},
-		{"words in one", deploymentType, server("args", []any{"--enable-lora --max-loras 4"}), []string{`"--enable-lora", "--max-loras", "4"`}},
+		{"words in one", deploymentType, server("args", []any{"--enforce-eager --max-loras 4"}), []string{`"--enforce-eager", "--max-loras", "4"`}},
 		{"cache", deploymentType, box("cache", "../x"), []string{`container: cache "../x"`}},
 		{"process", deploymentType, server("process", values{"version": "latest"}), []string{"process.version must be a release"}},
 		{"key in args", deploymentType, server("args", []any{"--api-key", "sk-planted"}), []string{"args", "api_key"}},
@@ -269,7 +269,7 @@ func TestArgsAreComparedWithTheRelease(t *testing.T) {
 		"an image of one's own": {container("registry.example/serving:1.2.3"), ""},
 		"an old image":          {container("vllm/vllm-openai:v0.10.2"), ""},
 		"unknown container":     {with(misspelled, values{"container": unknown}), ""},
-		"flags that are known":  {with(container("vllm/vllm-openai:v0.32.0"), values{"args": []any{"--enable-lora"}}), ""},
+		"flags that are known":  {with(container("vllm/vllm-openai:v0.32.0"), values{"args": []any{"--enforce-eager"}}), ""},
 	} {
 		diags := c.plan(deploymentType, object{}, with(goodDeployment, test.change)).Diagnostics
 		if test.want == "" {
@@ -279,6 +279,26 @@ func TestArgsAreComparedWithTheRelease(t *testing.T) {
 		expect(t, diags, "WARNING: Flag may be "+test.want, "Did you mean --enable-lora?")
 		if len(diags) != 1 {
 			t.Errorf("%s: %s", name, list(diags))
+		}
+	}
+}
+
+// Names that the release doesn't have are told with those that it has.
+func TestValuesAreComparedWithTheRelease(t *testing.T) {
+	t.Parallel()
+	c := newCore(t)
+	for attribute, want := range map[string]string{"tool_call_parser": "hermes", "reasoning_parser": "qwen3", "kv_cache_dtype": "fp8_e5m2"} {
+		config := func(release, value string) values {
+			return with(goodDeployment, values{attribute: value, "container": values{"image": "vllm/vllm-openai:v" + release}})
+		}
+		expect(t, c.plan(deploymentType, object{}, config("0.32.0", "frob")).Diagnostics,
+			"WARNING: "+attribute+" may be unknown to vLLM 0.32.0", `"frob"`, want)
+		for _, release := range []string{"0.32.0", "0.10.2"} {
+			value := want
+			if release == "0.10.2" {
+				value = "frob" // nobody knows
+			}
+			expect(t, c.plan(deploymentType, object{}, config(release, value)).Diagnostics)
 		}
 	}
 }

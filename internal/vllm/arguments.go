@@ -47,7 +47,7 @@ func (p *problems) arguments(s Spec) {
 			p.addf(field, "element %d is not valid UTF-8", i)
 			continue
 		case i == 0 && !strings.HasPrefix(arg, "-"):
-			p.addf(field, "must start with a flag such as --enable-lora; the model goes into the attribute model")
+			p.addf(field, "must start with a flag such as --enforce-eager; the model goes into the attribute model")
 			continue
 		}
 		if held := heldSecret(arg, s); held != "" {

@@ -2,6 +2,8 @@ package vllm
 
 import (
 	"cmp"
+	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +29,13 @@ var ownFlags = []ownFlag{
 	{"--tensor-parallel-size", "tensor_parallel_size", func(s *Spec) any { return &s.TensorParallelSize }},
 	{"--pipeline-parallel-size", "pipeline_parallel_size", func(s *Spec) any { return &s.PipelineParallelSize }},
 	{"--trust-remote-code", "trust_remote_code", func(s *Spec) any { return &s.TrustRemoteCode }},
+	{"--kv-cache-dtype", "kv_cache_dtype", func(s *Spec) any { return &s.KVCacheDType }},
+	{"--enable-prefix-caching", "enable_prefix_caching", func(s *Spec) any { return &s.PrefixCaching }},
+	{"--enable-auto-tool-choice", "tool_call_parser", func(s *Spec) any { return &s.autoToolChoice }},
+	{"--tool-call-parser", "tool_call_parser", func(s *Spec) any { return &s.ToolCallParser }},
+	{"--reasoning-parser", "reasoning_parser", func(s *Spec) any { return &s.ReasoningParser }},
+	{"--enable-lora", "lora_adapters", func(s *Spec) any { return &s.enableLoRA }},
+	{"--lora-modules", "lora_adapters", func(s *Spec) any { return &s.LoRAAdapters }},
 	{DrainFlag, "drain_timeout", func(s *Spec) any { return &s.DrainSeconds }},
 	{"--ssl-keyfile", "tls", func(s *Spec) any { return &s.TLSKeyFile }},
 	{"--ssl-certfile", "tls", func(s *Spec) any { return &s.TLSCertFile }},
@@ -38,6 +47,7 @@ func (s Spec) CommandLine() []string {
 	args := []string{"serve", s.Model}
 	s.Listen, s.Port = s.ListenAddress(), s.ListenPort()
 	s.GPUMemoryUtilization = cmp.Or(s.GPUMemoryUtilization, DefaultGPUMemoryUtilization)
+	s.autoToolChoice, s.enableLoRA = s.ToolCallParser != "", s.LoRAAdapters != nil
 	for _, flag := range ownFlags {
 		switch value := flag.field(&s).(type) {
 		case *string:
@@ -54,9 +64,41 @@ func (s Spec) CommandLine() []string {
 			if *value {
 				args = append(args, flag.name)
 			}
+		case **bool:
+			if *value != nil {
+				args = append(args, spelledSwitch(flag.name, **value))
+			}
+		case *map[string]string:
+			if len(*value) > 0 {
+				args = append(append(args, flag.name), loraModules(*value)...)
+			}
 		}
 	}
 	return append(args, s.ExtraArgs...)
+}
+
+// spelledSwitch is a switch that is given as on or off.
+func spelledSwitch(name string, on bool) string {
+	if on {
+		return name
+	}
+	return "--no-" + strings.TrimPrefix(name, "--")
+}
+
+// loraModule is one value of --lora-modules in the form that may hold any name and path (vllm/entrypoints/openai/cli_args.py,
+// LoRAParserAction).
+type loraModule struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+}
+
+func loraModules(adapters map[string]string) []string {
+	modules := make([]string, 0, len(adapters))
+	for _, name := range slices.Sorted(maps.Keys(adapters)) {
+		text, _ := json.Marshal(loraModule{Name: name, Path: adapters[name]}) // two strings
+		modules = append(modules, string(text))
+	}
+	return modules
 }
 
 // ParseCommandLine reads the arguments of a server that runs back into a Spec: the reverse of CommandLine. Figures that can't be
@@ -66,32 +108,60 @@ func ParseCommandLine(args []string) Spec {
 	if len(args) > 1 && args[0] == "serve" && !strings.HasPrefix(args[1], "-") {
 		s.Model, args = args[1], args[2:]
 	}
-	for i := 0; i < len(args); i++ {
-		name, value, inOne := strings.Cut(args[i], "=")
-		at := slices.IndexFunc(ownFlags, func(f ownFlag) bool { return f.name == name })
+	for len(args) > 0 {
+		name, _, _ := strings.Cut(args[0], "=")
+		at := slices.IndexFunc(ownFlags, func(f ownFlag) bool { return f.name == name || spelledSwitch(f.name, false) == name })
 		if at < 0 {
-			s.ExtraArgs = append(s.ExtraArgs, args[i])
+			s.ExtraArgs = append(s.ExtraArgs, args[0])
+			args = args[1:]
 			continue
 		}
-		field := ownFlags[at].field(&s)
-		if given, bare := field.(*bool); bare {
-			*given = true
-			continue
-		}
-		if !inOne && i+1 < len(args) {
-			i++
-			value = args[i]
-		}
-		switch field := field.(type) {
-		case *string:
-			*field = value
-		case *int:
-			*field, _ = strconv.Atoi(value)
-		case *float64:
-			*field, _ = strconv.ParseFloat(value, 64)
-		}
+		args = ownFlags[at].read(&s, args)
+	}
+	if s.enableLoRA && s.LoRAAdapters == nil {
+		s.LoRAAdapters = map[string]string{}
 	}
 	return s
+}
+
+// set reads a text into a field of a Spec.
+func set(field any, value string) {
+	switch field := field.(type) {
+	case *string:
+		*field = value
+	case *int:
+		*field, _ = strconv.Atoi(value)
+	case *float64:
+		*field, _ = strconv.ParseFloat(value, 64)
+	}
+}
+
+// read reads the flag that the arguments begin with, and returns what comes after it.
+func (f ownFlag) read(s *Spec, args []string) []string {
+	name, value, inOne := strings.Cut(args[0], "=")
+	args = args[1:]
+	switch field := f.field(s).(type) {
+	case *bool:
+		*field = true
+	case **bool:
+		on := f.name == name
+		*field = &on
+	case *map[string]string:
+		*field = map[string]string{}
+		for ; len(args) > 0 && !isFlag(args[0]); args = args[1:] {
+			var module loraModule
+			if json.Unmarshal([]byte(args[0]), &module) != nil {
+				module.Name, module.Path, _ = strings.Cut(args[0], "=")
+			}
+			(*field)[module.Name] = module.Path
+		}
+	default:
+		if !inOne && len(args) > 0 {
+			value, args = args[0], args[1:]
+		}
+		set(field, value)
+	}
+	return args
 }
 
 // Extra is the value of the first of the further flags that has one of the names, and whether there is one.

@@ -34,7 +34,8 @@ func readJSON(t *testing.T, into any, name ...string) {
 func TestExposureIsAsRecorded(t *testing.T) {
 	t.Parallel()
 	pooling := []string{"/pooling", "/score", "/rerank", "/classify"} // the recorded model completes
-	for release := range recordedFlags(t) {
+	recorded, _ := recordedFlags(t)
+	for release := range recorded {
 		said := slices.Concat(open(release, letsUse), open(release, letsChange), open(release, letsRead))
 		covered := func(path string) bool {
 			return slices.ContainsFunc(guarded(release), func(prefix string) bool { return strings.HasPrefix(path, prefix) })
@@ -131,7 +132,8 @@ func TestExposure(t *testing.T) {
 // to listen on loopback.
 func TestOpenPortIsAsRecorded(t *testing.T) {
 	t.Parallel()
-	for release := range recordedFlags(t) {
+	recorded, _ := recordedFlags(t)
+	for release := range recorded {
 		sockets, err := os.ReadFile(filepath.Join(recordings, release, "processes.txt"))
 		if err != nil {
 			t.Fatal(err)

@@ -10,8 +10,9 @@ import (
 	"sync"
 )
 
-// flagFiles are the flags of `vllm serve` by release: one flag on a line, in all its spellings. flags_test.go makes them
-// from the recordings (../sandbox/facts/vllm/RELEASE/flags.json).
+// flagFiles are the flags of `vllm serve` by release: one flag on a line, in all its spellings, and after a "=" the values
+// that it takes where those are known. flags_test.go makes them from the recordings (../sandbox/facts/vllm/RELEASE: flags.json, and
+// the parsers that a failed start lists).
 //
 //go:embed flags/*.txt
 var flagFiles embed.FS
@@ -19,7 +20,8 @@ var flagFiles embed.FS
 // flagTable is what one release's parser knows.
 type flagTable struct {
 	release   string
-	spellings map[string]string // a spelling and its flag's line in the file
+	spellings map[string]string   // a spelling and its flag's line in the file
+	choices   map[string][]string // by spelling
 }
 
 // flagTables are the recorded releases, oldest first.
@@ -28,10 +30,13 @@ var flagTables = sync.OnceValue(func() []flagTable {
 	var tables []flagTable
 	for _, entry := range entries {
 		text, _ := flagFiles.ReadFile(path.Join("flags", entry.Name())) // embedded: it is there
-		table := flagTable{release: strings.TrimSuffix(entry.Name(), ".txt"), spellings: map[string]string{}}
+		release := strings.TrimSuffix(entry.Name(), ".txt")
+		table := flagTable{release: release, spellings: map[string]string{}, choices: map[string][]string{}}
 		for line := range strings.Lines(string(text)) {
-			for _, spelling := range strings.Fields(line) {
-				table.spellings[spelling] = line
+			flag, choices, _ := strings.Cut(line, "=")
+			for _, spelling := range strings.Fields(flag) {
+				table.spellings[spelling] = flag
+				table.choices[spelling] = strings.Fields(choices)
 			}
 		}
 		tables = append(tables, table)
@@ -148,6 +153,22 @@ func flagWarning(tables []flagTable, arg string) string {
 		text += fmt.Sprintf(" Did you mean %s?", nearest)
 	}
 	return text
+}
+
+// ValueWarning says that a release of vLLM probably refuses the value of a flag, and which ones it is recorded to take; "" where it
+// takes it, or where its values aren't known.
+func ValueWarning(release, flag, value string) string {
+	tables := tablesFor(release)
+	for _, table := range tables {
+		if len(table.choices[flag]) == 0 || slices.Contains(table.choices[flag], value) {
+			return ""
+		}
+	}
+	if len(tables) == 0 {
+		return ""
+	}
+	table := tables[len(tables)-1]
+	return fmt.Sprintf("%q is not among those recorded of vLLM %s: %s.", value, table.release, strings.Join(table.choices[flag], ", "))
 }
 
 // nearest is the spelling that a name is most likely a misspelling of, "" for none that is near enough.

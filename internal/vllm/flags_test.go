@@ -3,8 +3,10 @@ package vllm
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,40 +14,70 @@ import (
 
 var update = flag.Bool("update", false, "write flags/ from the recordings")
 
-// recordedFlags are the flags of the recorded releases, each in all its spellings.
-func recordedFlags(t *testing.T) map[string][][]string {
+// parserLogs are failed starts whose log lists the values of a flag.
+var parserLogs = map[string]struct {
+	file string
+	list *regexp.Regexp
+}{
+	"--tool-call-parser": {"failures/tool-parser-unknown.log", regexp.MustCompile(`chose from \{ (\S+) \}`)},
+	"--reasoning-parser": {"more/reasoning-parser-unknown.log", regexp.MustCompile(`Available parsers: ([^"]+)"`)},
+}
+
+// recordedFlags are the flags of the recorded releases, each in all its spellings, and the values of those that have a choice, by
+// release and first spelling.
+func recordedFlags(t *testing.T) (all map[string][][]string, choices map[string][]string) {
 	t.Helper()
+	choices = map[string][]string{}
 	files, err := filepath.Glob(filepath.Join(recordings, "*", "flags.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatal("no recordings", err)
 	}
-	all := map[string][][]string{}
+	all = map[string][][]string{}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var flags []struct{ Flags []string }
+		var flags []struct {
+			Flags   []string
+			Choices []any
+		}
 		if err := json.Unmarshal(data, &flags); err != nil {
 			t.Fatal(err)
 		}
 		release := filepath.Base(filepath.Dir(file))
 		for _, flag := range flags {
-			if strings.HasPrefix(flag.Flags[0], "-") {
-				all[release] = append(all[release], flag.Flags)
+			if !strings.HasPrefix(flag.Flags[0], "-") {
+				continue
+			}
+			all[release] = append(all[release], flag.Flags)
+			for _, choice := range flag.Choices {
+				choices[release+flag.Flags[0]] = append(choices[release+flag.Flags[0]], fmt.Sprint(choice))
 			}
 		}
 	}
-	return all
+	for release := range all {
+		for flag, in := range parserLogs {
+			data, err := os.ReadFile(filepath.Join(recordings, release, in.file))
+			if found := in.list.FindSubmatch(data); err == nil && found != nil {
+				choices[release+flag] = strings.FieldsFunc(string(found[1]), func(r rune) bool { return r == ',' || r == ' ' })
+			}
+		}
+	}
+	return all, choices
 }
 
 func TestFlagsAreThoseRecorded(t *testing.T) {
 	t.Parallel()
-	recorded := recordedFlags(t)
+	recorded, choices := recordedFlags(t)
 	for release, flags := range recorded {
 		var text strings.Builder
 		for _, spellings := range flags {
-			text.WriteString(strings.Join(spellings, " ") + "\n")
+			text.WriteString(strings.Join(spellings, " "))
+			if list := choices[release+spellings[0]]; len(list) > 0 {
+				text.WriteString(" = " + strings.Join(list, " "))
+			}
+			text.WriteString("\n")
 		}
 		file := filepath.Join("flags", release+".txt")
 		if *update {
@@ -65,7 +97,8 @@ func TestFlagsAreThoseRecorded(t *testing.T) {
 // Whatever spelling a recorded release has for an attribute's flag is refused as the flag itself is.
 func TestEverySpellingOfAnAttributeIsRefused(t *testing.T) {
 	t.Parallel()
-	for release, flags := range recordedFlags(t) {
+	all, _ := recordedFlags(t)
+	for release, flags := range all {
 		for _, spellings := range flags {
 			owned := slices.ContainsFunc(spellings, func(s string) bool { return flagAttributes[strings.TrimLeft(s, "-")] != "" })
 			for _, spelling := range spellings {

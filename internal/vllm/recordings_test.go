@@ -54,7 +54,7 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{"0.32.0/more/kv-dtype", "bad_flag_value", "--kv-cache-dtype", "leave it out", "invalid choice: 'fp7'"},
 	{"0.32.0/more/len-0", "bad_flag_value", "max_model_len must be a positive integer", "attribute", "1 validation error for ModelConfig"},
 	{"0.32.0/more/load-format", "bad_flag_value", "no load format frob", "--load-format", "Load format `frob` is not supported"},
-	{"0.32.0/more/lora-not-enabled", "flag_required", "needs --enable-lora", "Add --enable-lora", "LoRA is not enabled"},
+	{"0.32.0/more/lora-not-enabled", "flag_required", "needs --enable-lora", "Set lora_adapters", "LoRA is not enabled"},
 	{"0.32.0/more/lora-rank", "bad_flag_value", "--max-lora-rank", "leave it out", "invalid choice: 7"},
 	{"0.32.0/more/missing-value", "bad_flag_value", "--served-model-name has no value", "Add its value", "expected at least one argument"},
 	{"0.32.0/more/more-layers", "weights_mismatch", "don't match its config.json", "same checkpoint", "were not initialized from checkpoint"},

@@ -233,13 +233,13 @@ var weightRules = []rule{
 		kind:    KindLoRANotFound,
 		pattern: oneOf(`Loading lora (\S+) failed: No adapter found for (\S+)`),
 		cause:   "The LoRA adapter ${1} is not at ${2}: there is no adapter_config.json.",
-		wayOut:  "Correct ${2} in --lora-modules: the path of a folder on the machine (for a container: inside it), or a Hugging Face id.",
+		wayOut:  "Correct ${2} in lora_adapters: the path of a folder on the machine (for a container: inside it), or a Hugging Face id.",
 	},
 	{ // lora/worker_manager.py
 		kind:    KindLoRANotFound,
 		pattern: oneOf(`No adapter found for (\S+)`, `Loading lora (\S+) failed`),
 		cause:   "The LoRA adapter ${1} could not be loaded.",
-		wayOut:  "Check --lora-modules: NAME=PATH, where PATH is a folder on the machine with an adapter_config.json, or a Hugging Face id.",
+		wayOut:  "Check lora_adapters: each value is a folder on the machine with an adapter_config.json, or a Hugging Face id.",
 	},
 	{ // lora/peft_helper.py
 		kind:    KindLoRARank,
@@ -387,8 +387,8 @@ var flagRules = []rule{
 	{ // more/lora-not-enabled.log
 		kind:    KindFlagRequired,
 		pattern: oneOf(`LoRA is not enabled\. Use --enable-lora`),
-		cause:   "--lora-modules in args needs --enable-lora besides.",
-		wayOut:  "Add --enable-lora to args.",
+		cause:   "--lora-modules needs --enable-lora besides.",
+		wayOut:  "Set lora_adapters, which gives both.",
 	},
 	{ // more/env-bad.log
 		kind:    KindBadFlagValue,

@@ -48,7 +48,15 @@ type Spec struct {
 	TensorParallelSize   int     // GPUs that share each layer; 0 = vLLM's default, 1
 	PipelineParallelSize int     // GPUs that share the layers; 0 = vLLM's default, 1
 	TrustRemoteCode      bool    // run Python code that comes with the model
+	KVCacheDType         string  // number format of the key-value cache; "" = vLLM's default, that of the model
+	PrefixCaching        *bool   // share the cache of prompts that begin alike; nil = vLLM's default
+	ToolCallParser       string  // by which the model's tool calls are read; clients may then leave the choice to the model
+	ReasoningParser      string  // by which the model's reasoning is told from its answer
 	DrainSeconds         int     // how long running requests may go on after SIGTERM; 0 = vLLM's default, not at all
+
+	// LoRAAdapters are paths or Hugging Face ids by the name that clients ask for. nil = LoRA is off; none = on, for adapters that
+	// are loaded later.
+	LoRAAdapters map[string]string
 
 	ExtraArgs []string          // further flags of `vllm serve`, passed as they are
 	Env       map[string]string // further environment, no secrets that have a field of their own
@@ -61,6 +69,8 @@ type Spec struct {
 
 	TLSKeyFile  string // path on the machine; together with TLSCertFile
 	TLSCertFile string
+
+	autoToolChoice, enableLoRA bool // on a command line only
 }
 
 // ServedName is the name under which clients ask for the model.

@@ -25,14 +25,18 @@ func TestCommandLine(t *testing.T) {
 			Spec{
 				Model: "/models/m", ServedModelName: "chat", Revision: "main", Quantization: "fp8", DType: "bfloat16",
 				MaxModelLen: 8192, GPUMemoryUtilization: 0.85, TensorParallelSize: 4, PipelineParallelSize: 2, TrustRemoteCode: true,
-				ExtraArgs: []string{"--enable-lora", "--max-num-seqs", "64"}, Listen: "0.0.0.0", Port: 9000,
+				KVCacheDType: "fp8", PrefixCaching: new(bool), ToolCallParser: "hermes", ReasoningParser: "qwen3",
+				LoRAAdapters: map[string]string{"b": "org/b", "a": "/a=b"},
+				ExtraArgs:    []string{"--max-num-seqs", "64"}, Listen: "0.0.0.0", Port: 9000,
 				APIKey: "key-value-1234", HFToken: "token-value-1234", TLSKeyFile: "/tls/key.pem", TLSCertFile: "/tls/cert.pem",
 			},
 			[]string{
 				"serve", "/models/m", "--served-model-name", "chat", "--host", "0.0.0.0", "--port", "9000", "--gpu-memory-utilization", "0.85",
 				"--revision", "main", "--quantization", "fp8", "--dtype", "bfloat16", "--max-model-len", "8192",
 				"--tensor-parallel-size", "4", "--pipeline-parallel-size", "2", "--trust-remote-code",
-				"--ssl-keyfile", "/tls/key.pem", "--ssl-certfile", "/tls/cert.pem", "--enable-lora", "--max-num-seqs", "64",
+				"--kv-cache-dtype", "fp8", "--no-enable-prefix-caching", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+				"--reasoning-parser", "qwen3", "--enable-lora", "--lora-modules", `{"name":"a","path":"/a=b"}`, `{"name":"b","path":"org/b"}`,
+				"--ssl-keyfile", "/tls/key.pem", "--ssl-certfile", "/tls/cert.pem", "--max-num-seqs", "64",
 			},
 		},
 		"all of the GPU": {
@@ -60,9 +64,15 @@ func TestCommandLine(t *testing.T) {
 // A command line that somebody else wrote is read as far as its flags have a field.
 func TestParseCommandLine(t *testing.T) {
 	t.Parallel()
-	got := ParseCommandLine([]string{"serve", "m", "--port=9000", "--enable-lora", "--trust-remote-code", "--max-model-len", "many", "--dtype"})
-	if got.Model != "m" || got.Port != 9000 || !got.TrustRemoteCode || got.MaxModelLen != 0 || !slices.Equal(got.ExtraArgs, []string{"--enable-lora"}) {
+	got := ParseCommandLine([]string{
+		"serve", "m", "--port=9000", "--lora-modules", "a=/x", "b=/y", "--enforce-eager", "--trust-remote-code", "--max-model-len", "many", "--dtype",
+	})
+	if got.Model != "m" || got.Port != 9000 || !got.TrustRemoteCode || got.MaxModelLen != 0 || got.LoRAAdapters["b"] != "/y" ||
+		!slices.Equal(got.ExtraArgs, []string{"--enforce-eager"}) {
 		t.Errorf("got %s", got)
+	}
+	if off := ParseCommandLine(Spec{Model: "m", LoRAAdapters: map[string]string{}}.CommandLine()); off.LoRAAdapters == nil || off.PrefixCaching != nil {
+		t.Errorf("got %s", off)
 	}
 	if value, given := (Spec{ExtraArgs: []string{"-x", "--kv-cache-dtype", "fp8", "-dp=2"}}).Extra("--data-parallel-size", "-dp"); value != "2" || !given {
 		t.Errorf("got %q, %t", value, given)
@@ -316,6 +326,8 @@ func TestValidateArgsDuplicates(t *testing.T) {
 		"--trust-remote-code":        "trust_remote_code",
 		"--no-trust-remote-code":     "trust_remote_code",
 		"--ssl-keyfile=/x":           "tls",
+		"--enable-lora":              "lora_adapters",
+		"--kv-cache-dtype=fp8":       "kv_cache_dtype",
 	} {
 		err := Spec{Model: "m", ExtraArgs: []string{arg}}.Validate()
 		if err == nil || !strings.Contains(err.Error(), "attribute "+attribute+":") {
@@ -323,8 +335,8 @@ func TestValidateArgsDuplicates(t *testing.T) {
 		}
 	}
 	fine := []string{
-		"--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--model-impl=vllm", "--tokenizer", "x", "--max-num-seqs=4", "--dtype-x",
-		"--kv-cache-dtype", "fp8", "-O3", "--api-server-count", "2", "--lora-modules", "a=/x", "b=/y", "-1", "-", "--", "--ssl-ca-certs=/x", "--code-revision=x",
+		"--model-impl=vllm", "--tokenizer", "x", "--max-num-seqs=4", "--dtype-x",
+		"-O3", "--api-server-count", "2", "--max-loras", "2", "-1", "-", "--", "--ssl-ca-certs=/x", "--code-revision=x",
 	}
 	if err := (Spec{Model: "m", ExtraArgs: fine}).Validate(); err != nil {
 		t.Error(err)

@@ -55,6 +55,16 @@ func (s Spec) Validate() error {
 	if s.DType != "" && !slices.Contains(DTypes(), s.DType) {
 		found.addf("dtype", "must be one of %s", strings.Join(DTypes(), ", "))
 	}
+	found.text("kv_cache_dtype", s.KVCacheDType)
+	found.text("tool_call_parser", s.ToolCallParser)
+	found.text("reasoning_parser", s.ReasoningParser)
+	for _, name := range sortedKeys(s.LoRAAdapters) {
+		found.text("lora_adapters", name)
+		found.text("lora_adapters", s.LoRAAdapters[name])
+		if name == "" || s.LoRAAdapters[name] == "" {
+			found.addf("lora_adapters", "needs a name, and a path or a Hugging Face id, for each adapter")
+		}
+	}
 	found.numbers(s)
 	found.reach(s)
 	found.secrets(s)

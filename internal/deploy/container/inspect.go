@@ -121,8 +121,8 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 		policy := found.HostConfig.RestartPolicy.Name
 		status.RestartsItself = policy == container.RestartPolicyUnlessStopped || policy == container.RestartPolicyAlways
 	}
-	if port, listen := address(status.Arguments); status.Port == 0 {
-		status.Port, status.Listen = port, listen
+	if spec := vllm.ParseCommandLine(status.Arguments); status.Port == 0 {
+		status.Port, status.Listen = spec.Port, spec.Listen
 	}
 	if state := found.State; state != nil {
 		status.State = stateOf(state.Status)
@@ -173,19 +173,6 @@ func arguments(found container.InspectResponse) []string {
 		line = line[1:]
 	}
 	return published(line, found.HostConfig)
-}
-
-// address reads where a server listens from its arguments.
-func address(arguments []string) (port int, listen string) {
-	for i := range len(arguments) - 1 {
-		switch arguments[i] {
-		case "--port":
-			port, _ = strconv.Atoi(arguments[i+1]) // 0: not known
-		case "--host":
-			listen = arguments[i+1]
-		}
-	}
-	return port, listen
 }
 
 func variable(lines []string, name string) string {

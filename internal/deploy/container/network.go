@@ -9,6 +9,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // insideAddress is where a server listens within its container, whose loopback no published port leads to.
@@ -31,7 +33,7 @@ func publish(listen string, port int) (network.PortSet, network.PortMap) {
 // published returns a server's arguments with the address and port at which its machine publishes it. Containers of earlier
 // releases of this provider have the machine's own network: theirs are the server's.
 func published(arguments []string, on *container.HostConfig) []string {
-	port, _ := address(arguments)
+	port := vllm.ParseCommandLine(arguments).Port
 	if on == nil || len(on.PortBindings[tcp(port)]) == 0 {
 		return arguments
 	}

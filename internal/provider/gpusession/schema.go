@@ -26,6 +26,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/effect"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
@@ -47,8 +48,25 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 		MarkdownDescription: "A rented GPU machine. Creating it rents the cheapest offer that meets the requirements, and waits until" +
 			" the machine can be logged in to; destroying it gives the machine back and waits for the proof. The shopper ends every" +
 			" machine at the end of its reservation, and at the latest when its own limit is reached (twelve hours after it was rented," +
-			" unless its operator has set another).",
+			" unless its operator has set another)." + Effects().Markdown(),
 		Attributes: attributes,
+	}
+}
+
+// Effects says what a change of each argument does.
+func Effects() effect.Table {
+	return effect.Table{
+		Arguments: map[effect.Effect][]string{
+			effect.InPlace: {
+				"requirements", "max_attempts", "reservation_hours", "ssh_timeout", "on_conflict", "authorized_keys", "retain_private_key",
+				"timeouts",
+			},
+			effect.Replaces: {"name", "offer_id", "workload_type", "disk_gb", "template_hash_id", "on_start_cmd"},
+		},
+		Notes: []string{
+			"`requirements` that the rented machine doesn't meet replace it. More `reservation_hours` than are reserved extend the" +
+				" reservation; fewer change nothing.",
+		},
 	}
 }
 

@@ -108,6 +108,17 @@ func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *di
 	drift(&m.TensorParallelSize, before.TensorParallelSize, after.TensorParallelSize, attrs.Number)
 	drift(&m.PipelineParallelSize, before.PipelineParallelSize, after.PipelineParallelSize, attrs.Number)
 	drift(&m.GPUMemoryUtilization, before.GPUMemoryUtilization, after.GPUMemoryUtilization, attrs.Decimal)
+	drift(&m.KVCacheDType, before.KVCacheDType, after.KVCacheDType, attrs.Text)
+	drift(&m.ToolCallParser, before.ToolCallParser, after.ToolCallParser, attrs.Text)
+	drift(&m.ReasoningParser, before.ReasoningParser, after.ReasoningParser, attrs.Text)
+	if was, is := types.BoolPointerValue(before.PrefixCaching), types.BoolPointerValue(after.PrefixCaching); !was.Equal(is) {
+		m.PrefixCaching = is
+	}
+	if !maps.Equal(before.LoRAAdapters, after.LoRAAdapters) {
+		adapters, d := types.MapValueFrom(ctx, types.StringType, after.LoRAAdapters)
+		diags.Append(d...)
+		m.LoRAAdapters = adapters
+	}
 	drift(&m.TrustRemoteCode, before.TrustRemoteCode, after.TrustRemoteCode, types.BoolValue)
 	drift(&m.Exposure, before.Listen, after.Listen, func(listen string) types.String {
 		if listen == vllm.DefaultListen {

@@ -33,6 +33,11 @@ type model struct {
 	TensorParallelSize   types.Int64   `tfsdk:"tensor_parallel_size"`
 	PipelineParallelSize types.Int64   `tfsdk:"pipeline_parallel_size"`
 	TrustRemoteCode      types.Bool    `tfsdk:"trust_remote_code"`
+	KVCacheDType         types.String  `tfsdk:"kv_cache_dtype"`
+	PrefixCaching        types.Bool    `tfsdk:"enable_prefix_caching"`
+	ToolCallParser       types.String  `tfsdk:"tool_call_parser"`
+	ReasoningParser      types.String  `tfsdk:"reasoning_parser"`
+	LoRAAdapters         types.Map     `tfsdk:"lora_adapters"`
 	Args                 types.List    `tfsdk:"args"`
 	Env                  types.Map     `tfsdk:"env"`
 	Port                 types.Int64   `tfsdk:"port"`
@@ -154,6 +159,12 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 		TensorParallelSize:   int(m.TensorParallelSize.ValueInt64()),
 		PipelineParallelSize: int(m.PipelineParallelSize.ValueInt64()),
 		TrustRemoteCode:      m.TrustRemoteCode.ValueBool(),
+		KVCacheDType:         m.KVCacheDType.ValueString(),
+		PrefixCaching:        m.PrefixCaching.ValueBoolPointer(),
+		ToolCallParser:       m.ToolCallParser.ValueString(),
+		ReasoningParser:      m.ReasoningParser.ValueString(),
+		LoRAAdapters:         texts(ctx, m.LoRAAdapters, &diags),
+		Env:                  texts(ctx, m.Env, &diags),
 		Port:                 int(m.Port.ValueInt64()),
 		Listen:               m.listen(""),
 		APIKey:               s.apiKey,
@@ -168,15 +179,21 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 			}
 		}
 	}
-	if !m.Env.IsNull() && !m.Env.IsUnknown() {
-		env := map[string]types.String{}
-		diags.Append(m.Env.ElementsAs(ctx, &env, false)...)
-		spec.Env = make(map[string]string, len(env))
-		for name, value := range env {
-			spec.Env[name] = value.ValueString()
-		}
-	}
 	return spec, diags
+}
+
+// texts are a map's values, "" where they aren't known, nil of a map that is null or unknown.
+func texts(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]string {
+	if m.IsNull() || m.IsUnknown() {
+		return nil
+	}
+	values := map[string]types.String{}
+	diags.Append(m.ElementsAs(ctx, &values, false)...)
+	all := make(map[string]string, len(values))
+	for name, value := range values {
+		all[name] = value.ValueString()
+	}
+	return all
 }
 
 func (m model) containerOptions(ctx context.Context) (deploy.ContainerOptions, diag.Diagnostics) {

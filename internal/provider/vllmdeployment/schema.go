@@ -26,6 +26,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/effect"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -42,8 +43,31 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A vLLM server on a machine that SSH reaches, rented or not. Creating it succeeds only after the model has" +
 			" given a real completion; when it fails, the error says why, with the server's own words, and nothing is left on the" +
-			" machine. Unless told otherwise the server listens on the machine's loopback only and is reached through SSH.",
+			" machine. Unless told otherwise the server listens on the machine's loopback only and is reached through SSH." +
+			Effects().Markdown(),
 		Attributes: attributes,
+	}
+}
+
+// Effects says what a change of each argument does.
+func Effects() effect.Table {
+	return effect.Table{
+		Arguments: map[effect.Effect][]string{
+			effect.InPlace: {"ssh", "min_vram_gib", "preflight", "ready", "on_failure", "drain_timeout", "timeouts"},
+			effect.Restarts: {
+				"model", "served_model_name", "revision", "quantization", "dtype", "max_model_len", "gpu_memory_utilization",
+				"tensor_parallel_size", "pipeline_parallel_size", "trust_remote_code", "kv_cache_dtype", "enable_prefix_caching",
+				"tool_call_parser", "reasoning_parser", "lora_adapters", "args", "env", "port", "api_key", "api_key_wo_version", "hf_token",
+				"hf_token_wo_version", "runtime", "container", "process", "exposure", "tls",
+			},
+			effect.Replaces: {"session_id"},
+		},
+		Notes: []string{
+			"Without a `session_id`, another `host` or `port` in `ssh` is another machine and replaces the deployment. `pull_policy` and" +
+				" `registry_auth` of `container` and `install` of `process` are changed in place, and so are `process.version` where the" +
+				" server runs that release already and `runtime` where it is run so already. Write-only arguments are used when their" +
+				" `_version` changes.",
+		},
 	}
 }
 
@@ -282,6 +306,20 @@ func serverArguments() map[string]schema.Attribute {
 		"trust_remote_code": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 			MarkdownDescription: "Run Python code that comes with the model.",
+		},
+		"kv_cache_dtype": text("Number format of the key-value cache, such as `fp8`. Default: the model's. A release that probably doesn't" +
+			" know it is a warning in the plan."),
+		"enable_prefix_caching": schema.BoolAttribute{
+			Optional: true, MarkdownDescription: "Share the cache of prompts that begin alike. Default: vLLM's own, which depends on the model.",
+		},
+		"tool_call_parser": text("Parser of the model's tool calls, such as `hermes`; turns on automatic tool choice. A release that" +
+			" probably doesn't know it is a warning in the plan."),
+		"reasoning_parser": text("Parser that tells the model's reasoning from its answer, such as `qwen3`. A release that probably" +
+			" doesn't know it is a warning in the plan."),
+		"lora_adapters": schema.MapAttribute{
+			Optional: true, ElementType: types.StringType,
+			MarkdownDescription: "LoRA adapters: the name that clients ask for, and a path on the machine or a Hugging Face id. `{}` turns" +
+				" LoRA on without any, for adapters that are loaded later.",
 		},
 		"args": schema.ListAttribute{
 			Optional: true, ElementType: types.StringType,

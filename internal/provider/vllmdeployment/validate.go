@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -104,7 +105,9 @@ var fields = map[string]string{
 	"model": "model", "served_model_name": "served_model_name", "revision": "revision", "quantization": "quantization",
 	"dtype": "dtype", "max_model_len": "max_model_len", "gpu_memory_utilization": "gpu_memory_utilization",
 	"tensor_parallel_size": "tensor_parallel_size", "pipeline_parallel_size": "pipeline_parallel_size", "args": "args",
-	"env": "env", "port": "port", "api_key": "api_key", "hf_token": "hf_token",
+	"kv_cache_dtype": "kv_cache_dtype", "tool_call_parser": "tool_call_parser", "reasoning_parser": "reasoning_parser",
+	"lora_adapters": "lora_adapters",
+	"env":           "env", "port": "port", "api_key": "api_key", "hf_token": "hf_token",
 }
 
 // release is the vLLM that will run, "" where that isn't known: by the image's tag or process.version, else, where those
@@ -140,6 +143,15 @@ func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnosti
 	if m.drainTime() > 0 && !m.Drain.IsNull() && !m.Drain.IsUnknown() && !vllm.KnowsFlag(release, vllm.DrainFlag) {
 		diags.AddAttributeWarning(drainPath, m.about("vLLM "+release+" does not drain"), "This release is not known to have the flag "+vllm.DrainFlag+
 			": requests that run when the server is stopped are cut. Use a newer release.")
+	}
+	for flag, value := range map[string]types.String{
+		"kv_cache_dtype": m.KVCacheDType, "tool_call_parser": m.ToolCallParser, "reasoning_parser": m.ReasoningParser,
+	} {
+		warning := vllm.ValueWarning(release, "--"+strings.ReplaceAll(flag, "_", "-"), value.ValueString())
+		if value.ValueString() != "" && warning != "" {
+			diags.AddAttributeWarning(path.Root(flag), m.about(flag+" may be unknown to vLLM "+release), warning+" vLLM ends at once where it"+
+				" doesn't know one.")
+		}
 	}
 	if warnings := vllm.FlagWarnings(release, spec.ExtraArgs); len(warnings) > 0 {
 		diags.AddAttributeWarning(argsPath, m.about("Flag may be unknown to vLLM "+release), strings.Join(warnings, " ")+" vLLM ends at once where it doesn't know a flag."+
