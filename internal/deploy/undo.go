@@ -154,6 +154,9 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	}
 	if e.Cause == "" {
 		e.Cause, e.WayOut = explain(problem.err)
+		if engine, ok := errors.AsType[*container.Error](problem.err); ok {
+			e.OfMachine = e.OfMachine || engine.Kind.OfMachine()
+		}
 	}
 	if ended := l.howItEnded(ctx, problem); interrupted && e.Cause == "" {
 		e.Cause = ended
