@@ -4,7 +4,6 @@ package twin
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	data "github.com/hashicorp/terraform-plugin-framework/datasource/schema"
@@ -86,15 +85,18 @@ func convert(of data.Attribute) schema.Attribute {
 		}
 	case data.BoolAttribute:
 		return schema.BoolAttribute{
-			Required: a.Required, Optional: a.Optional, Computed: a.Computed, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
 		}
 	case data.Int64Attribute:
 		return schema.Int64Attribute{
-			Required: a.Required, Optional: a.Optional, Computed: a.Computed, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
 		}
 	case data.Float64Attribute:
 		return schema.Float64Attribute{
-			Required: a.Required, Optional: a.Optional, Computed: a.Computed, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
 		}
 	case data.SetAttribute:
 		return schema.SetAttribute{
@@ -117,5 +119,5 @@ func convert(of data.Attribute) schema.Attribute {
 			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators, Attributes: attributes(a.Attributes),
 		}
 	}
-	panic(fmt.Sprintf("a data source with a twin has an attribute of type %T", of)) // found by any test: schemas are made at the start
+	return nil // which the framework refuses when it makes the schema
 }
