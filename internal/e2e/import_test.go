@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -60,6 +62,38 @@ func TestE2EImport(t *testing.T) {
 			s.destroy(t)
 			w.accounted(t, []*stack{s})
 		})
+	}
+}
+
+// The configuration that a CLI writes for an import block changes nothing, whoever
+// rented the session.
+func TestE2EImportGenerated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.newStack(t, "s")
+	ours, theirs := w.rent(t, "terraform/a/0123456789abcdef0123456789abcdef", "vastai-1003"), w.rent(t, "somebody-else", "vastai-1004")
+	write := func(provider string) {
+		block := "import {\n  to = shopper_gpu_session.%s\n  id = %q\n  %s\n}\n"
+		s.write(t, fmt.Sprintf(block, "ours", ours, provider), fmt.Sprintf(block, "theirs", theirs, provider))
+	}
+	write("provider = shopper") // Terraform 1.16 looks for hashicorp/shopper without it
+	s.must(t, 2, append(planArgs[:len(planArgs):len(planArgs)], "-generate-config-out=generated.tf")...)
+	write("") // and every CLI refuses it once there is a resource
+	s.adopts(t, 2)
+	w.accounted(t, []*stack{s})
+}
+
+// adopts imports what generated.tf says, which changes nothing, and destroys it.
+func (s *stack) adopts(t *testing.T, sessions int) {
+	t.Helper()
+	_, text := s.run(t, planArgs...)
+	says(t, text, fmt.Sprintf("%d to import, 0 to add, 0 to change, 0 to destroy", sessions))
+	says(t, s.apply(t), fmt.Sprintf("%d imported, 0 added, 0 changed, 0 destroyed", sessions))
+	s.unchanged(t)
+	s.destroy(t)
+	if t.Failed() {
+		generated, err := os.ReadFile(filepath.Join(s.dir, "generated.tf"))
+		t.Logf("generated: %s %v", generated, err)
 	}
 }
 

@@ -87,6 +87,7 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"timeout", sessionType, with(goodSession, values{"timeouts": values{"create": "soon"}}), []string{"timeouts", "soon"}},
 		{"no time", sessionType, with(goodSession, values{"timeouts": values{"delete": "0s"}}), []string{"timeouts.delete", "less than a second"}},
 		{"less than no time", sessionType, with(goodSession, values{"timeouts": values{"create": "-45m"}}), []string{"timeouts.create", "-45m"}},
+		{"no key", sessionType, with(goodSession, values{"retain_private_key": false}), []string{"Missing authorized_keys"}},
 		{"no GPUs", sessionType, needs("gpu_count", 0), []string{"between 1 and 64"}},
 		{"memory", sessionType, needs("min_vram_gb", 4096), []string{"between 1 and 1024"}},
 		{"free", sessionType, needs("max_price_per_hour", 0), []string{"at least 0.0001"}},

@@ -43,7 +43,7 @@ func (d *demo) prepare(ctx context.Context) error {
 
 // program is the Terraform or OpenTofu on PATH, else the one that was built.
 func (d *demo) program(ctx context.Context) (cli.CLI, error) {
-	found, err := cli.Find(ctx, "")
+	found, err := cli.Find(ctx)
 	if err != nil {
 		return cli.CLI{}, err
 	}

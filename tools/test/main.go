@@ -1,6 +1,7 @@
 // Command test runs everything there is to test: all packages with the race
 // detector, then the acceptance and end-to-end tests (TestAcc…, TestE2E…) once
-// on each Terraform and OpenTofu it finds. It is run from the repository's root.
+// on each Terraform and OpenTofu it finds, and what only a new Terraform has
+// (TestTerraform…) on the one that was built. It is run from the repository's root.
 //
 // Tests get a HOME and a TMPDIR of their own, which must be empty at the end,
 // and none of the processes that they started may still run then. A test that
@@ -26,16 +27,21 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// perCLI selects the tests that need a Terraform or OpenTofu.
-const perCLI = "^Test(Acc|E2E)"
+// These select the tests that need a Terraform or OpenTofu, and those of what
+// only a new Terraform has: actions and queries.
+const (
+	perCLI      = "^Test(Acc|E2E)"
+	onTerraform = "^TestTerraform"
+)
 
-// perCLISource finds those tests in a file.
-var perCLISource = regexp.MustCompile(`(?m)^func Test(Acc|E2E)`)
+// cliTests finds all of those in a file.
+var cliTests = regexp.MustCompile(`(?m)^func Test(Acc|E2E|Terraform)`)
 
 func main() {
 	tofu := flag.String("tofu", ".build/bin/tofu", `an OpenTofu built from source, "" for none`)
+	terraform := flag.String("terraform", ".build/bin/terraform", `a new Terraform built from source, "" for none`)
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-tofu FILE] [PACKAGE …]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-tofu FILE] [-terraform FILE] [PACKAGE …]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -45,7 +51,7 @@ func main() {
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ok, err := run(ctx, *tofu, patterns)
+	ok, err := run(ctx, *tofu, *terraform, patterns)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "test:", err)
@@ -57,10 +63,16 @@ func main() {
 
 // run reports whether all went well; an error means that it could not be found
 // out.
-func run(ctx context.Context, tofu string, patterns []string) (bool, error) {
+func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, error) {
 	programs, err := cli.Find(ctx, tofu)
 	if err != nil {
 		return false, err
+	}
+	var newest cli.CLI
+	if terraform != "" {
+		if newest, err = cli.Identify(ctx, terraform); err != nil {
+			return false, err
+		}
 	}
 	withCLI, err := packagesWithCLITests(ctx, patterns)
 	if err != nil {
@@ -75,7 +87,7 @@ func run(ctx context.Context, tofu string, patterns []string) (bool, error) {
 
 	parts := lookAround(ctx)
 	total := &tally{}
-	for _, r := range rounds(programs, withCLI, patterns) {
+	for _, r := range rounds(programs, newest, withCLI, patterns) {
 		fmt.Printf("\n== %s\n", r.name)
 		// One package at a time: tests of real processes and timeouts don't compete with another package's. Several tests
 		// of it at once: they wait more than they work.
@@ -93,7 +105,7 @@ func run(ctx context.Context, tofu string, patterns []string) (bool, error) {
 	for _, f := range total.failures {
 		fmt.Printf("\nFAILED: %s", f)
 	}
-	fmt.Printf("\n%s\n%s\n", summary(programs, len(withCLI) > 0, parts, total), total.counts())
+	fmt.Printf("\n%s\n%s\n", summary(programs, newest, len(withCLI) > 0, parts, total), total.counts())
 	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, context.Cause(ctx)
 }
 
@@ -106,28 +118,36 @@ type round struct {
 }
 
 // rounds says what is run: everything that needs no CLI once, the rest once on
-// each. A second CLI runs the same code, and the race detector would find no more.
-func rounds(programs []cli.CLI, withCLI, patterns []string) []round {
-	list := []round{{name: "all packages", args: append([]string{"-skip=" + perCLI}, patterns...), race: true}}
+// each, and on the newest Terraform ("" for none) what only it has. A second CLI runs
+// the same code, and the race detector would find no more.
+func rounds(programs []cli.CLI, newest cli.CLI, withCLI, patterns []string) []round {
+	list := []round{{name: "all packages", args: append([]string{"-skip=" + perCLI + "|" + onTerraform}, patterns...), race: true}}
 	if len(withCLI) == 0 {
 		return list
 	}
-	for i, program := range programs {
+	on := func(program cli.CLI, tests string) round {
 		r := round{
-			race: i == 0,
 			name: program.String(),
-			args: append([]string{"-run=" + perCLI}, withCLI...),
+			args: append([]string{"-run=" + tests}, withCLI...),
 			env:  []string{"TF_ACC=1", "TF_ACC_TERRAFORM_PATH=" + program.Path},
 		}
 		if program.Product == cli.OpenTofu {
 			r.env = append(r.env, "TF_ACC_PROVIDER_HOST="+program.Registry(), "TF_ACC_PROVIDER_NAMESPACE=hashicorp")
 		}
+		return r
+	}
+	for i, program := range programs {
+		r := on(program, perCLI)
+		r.race = i == 0
 		list = append(list, r)
+	}
+	if newest.Path != "" {
+		list = append(list, on(newest, onTerraform))
 	}
 	return list
 }
 
-// packagesWithCLITests returns the packages that have TestAcc or TestE2E tests.
+// packagesWithCLITests returns the packages that have tests for a CLI.
 func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, error) {
 	const files = `{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}` +
 		`{{range .XTestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}`
@@ -147,7 +167,7 @@ func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, err
 		if err != nil {
 			return nil, err
 		}
-		if perCLISource.Match(text) {
+		if cliTests.Match(text) {
 			found = append(found, importPath)
 		}
 	}

@@ -81,7 +81,7 @@ func firstLine(ctx context.Context, name string, args ...string) string {
 }
 
 // summary says in one line what ran on what, and what was skipped and why.
-func summary(programs []cli.CLI, cliTests bool, p parts, total *tally) string {
+func summary(programs []cli.CLI, newest cli.CLI, cliTests bool, p parts, total *tally) string {
 	names := make([]string, 0, len(programs))
 	for _, program := range programs {
 		names = append(names, program.String())
@@ -92,6 +92,8 @@ func summary(programs []cli.CLI, cliTests bool, p parts, total *tally) string {
 		acceptance = "NO acceptance tests (no terraform, no tofu)"
 	case !cliTests:
 		acceptance = "NO acceptance tests (there are none)"
+	case newest.Path != "":
+		acceptance += ", actions and queries on " + newest.String()
 	}
 	race := "race detector on"
 	if p.noRace != "" {

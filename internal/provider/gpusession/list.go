@@ -118,14 +118,6 @@ func markName(s shopper.Session) string {
 	return mark.Name
 }
 
-// nameOf is that name, or for a session without a mark its id.
-func nameOf(s shopper.Session) string {
-	if name := markName(s); name != "" {
-		return name
-	}
-	return s.ID
-}
-
 // toResult describes a session as import would know it.
 func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list.ListResult {
 	result := req.NewListResult(ctx)
@@ -135,21 +127,14 @@ func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list
 	if !req.IncludeResource {
 		return result
 	}
-	hours := types.Int64Value(int64(s.ReservationHours))
+	result.Diagnostics.Append(describe(ctx, result.Resource, s)...)
 	for name, value := range map[string]attr.Value{
-		"id": types.StringValue(s.ID), "name": types.StringValue(nameOf(s)), "status": types.StringValue(string(s.Status)),
-		"cloud": types.StringValue(s.Cloud), "gpu_type": types.StringValue(s.GPUType),
-		"gpu_count":      types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
+		"id": types.StringValue(s.ID), "status": types.StringValue(string(s.Status)), "cloud": types.StringValue(s.Cloud),
+		"gpu_type": types.StringValue(s.GPUType), "gpu_count": types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
 		"price_per_hour": types.Float64Value(s.PricePerHour), "mark": types.StringValue(s.ConsumerID),
-		"created_at": attrs.Moment(s.CreatedAt), "expires_at": attrs.Moment(s.ExpiresAt), "reservation_hours": hours, "reserved_hours": hours,
-		"workload_type": attrs.Text(string(s.WorkloadType)), "template_hash_id": attrs.Text(s.TemplateHashID),
+		"created_at": attrs.Moment(s.CreatedAt), "expires_at": attrs.Moment(s.ExpiresAt), "reserved_hours": hoursOf(s),
 	} {
 		result.Diagnostics.Append(result.Resource.SetAttribute(ctx, path.Root(name), value)...)
 	}
-	// The least that says what is rented, and that the machine meets.
-	at := path.Root("requirements")
-	result.Diagnostics.Append(result.Resource.SetAttribute(ctx, at.AtName("gpu_types"), []string{s.GPUType})...)
-	result.Diagnostics.Append(result.Resource.SetAttribute(ctx, at.AtName("gpu_count"), int64(rental.GPUs(s.Cloud, s.GPUCount)))...)
-	result.Diagnostics.Append(result.Resource.SetAttribute(ctx, at.AtName("clouds"), []string{s.Cloud})...)
 	return result
 }

@@ -155,10 +155,7 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	m.Mark = types.StringValue(s.ConsumerID)
 	m.CreatedAt = attrs.Moment(s.CreatedAt)
 	m.ExpiresAt = attrs.Moment(s.ExpiresAt)
-	m.ReservedHours = types.Int64Null()
-	if s.ReservationHours > 0 {
-		m.ReservedHours = types.Int64Value(int64(s.ReservationHours))
-	}
+	m.ReservedHours = hoursOf(s)
 	if m.WorkloadType.IsNull() || m.WorkloadType.IsUnknown() {
 		m.WorkloadType = attrs.Text(string(s.WorkloadType))
 	}

@@ -57,7 +57,7 @@ func replacing(ctx context.Context, private privateState, config, state, plan mo
 	} {
 		switch {
 		case a.plan.Equal(a.state), a.config.IsNull() && a.plan.IsUnknown(): // the same, or nobody asks for anything
-		case a.state.IsNull() && imported: // not known, so the configuration's value is adopted
+		case imported && (a.state.IsNull() || a.state.Equal(state.ID)): // not known, so the configuration's value is adopted
 		default:
 			at.Append(path.Root(a.name))
 		}
@@ -142,10 +142,15 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 }
 
-// ValidateConfig warns of requirements that nothing may meet, and of none at all.
+// ValidateConfig refuses a machine that nobody could log in to, and warns of
+// requirements that nothing may meet, and of none at all.
 func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if config.RetainPrivateKey.Equal(types.BoolValue(false)) && config.AuthorizedKeys.IsNull() {
+		resp.Diagnostics.AddAttributeError(path.Root("retain_private_key"), "Missing authorized_keys",
+			"Without the one-time key nobody could log in to the machine. Give authorized_keys, or leave retain_private_key out.")
+	}
 	if resp.Diagnostics.HasError() || config.Requirements.IsNull() || config.Requirements.IsUnknown() {
 		return
 	}

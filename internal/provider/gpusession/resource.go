@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework/attr"
-	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
@@ -156,55 +154,10 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 }
 
-// ImportState takes over a session by its id. Its private key can't be had.
-func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	defer diagnostic.Recover(ctx, &resp.Diagnostics, "importing a session")
-	resource.ImportStatePassthroughWithIdentity(ctx, path.Root("id"), path.Root("id"), req, resp)
-	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
-		return
-	}
-	id := req.ID
-	if id == "" {
-		var identity identityModel
-		resp.Diagnostics.Append(req.Identity.Get(ctx, &identity)...)
-		id = identity.ID.ValueString()
-	}
-	if err := shopper.ValidateID(id); err != nil {
-		resp.Diagnostics.AddError("Invalid session id", err.Error())
-		return
-	}
-	session, err := r.data.Client.Session(ctx, id)
-	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not read session "+id, err))
-		return
-	}
-	if session.Status.Terminal() {
-		resp.Diagnostics.AddError("Session has ended", fmt.Sprintf("Session %s is %s; there is no machine to take over.", id,
-			session.Status))
-		return
-	}
-	if mark, ok := rental.ParseMark(session.ConsumerID); ok { // otherwise the configuration's name is adopted
-		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("name"), mark.Name)...)
-	}
-	for name, value := range map[string]attr.Value{ // else the first plan would set them
-		"max_attempts": types.Int64Value(rental.DefaultAttempts), "on_conflict": types.StringValue(conflictError),
-		"retain_private_key": types.BoolValue(true),
-	} {
-		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root(name), value)...)
-	}
-	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, []byte("true"))...)
-	resp.Diagnostics.AddWarning("Private key is not known",
-		"The shopper tells a session's private key once, to whoever rents it, and keeps no copy: after an import ssh.private_key is"+
-			" null. Deployments and data sources log in with the provider's ssh credentials instead, if the machine knows them.")
-}
-
 // noteSeen tells the journal that the session is in state, and warns of what a
 // crashed run left under its name. Releasing that is the next apply's: a plan
 // releases nothing.
 func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics) {
-	if state.Name.IsNull() { // imported just now
-		return
-	}
 	if err := r.data.Renter.Seen(state.Mark.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/boolvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/resourcevalidator"
@@ -141,8 +140,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		},
 		"retain_private_key": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(true),
-			Validators: []validator.Bool{boolvalidator.AlsoRequires(path.MatchRoot("authorized_keys"))},
-			MarkdownDescription: "Whether the machine's one-time key is kept in state. With false it is removed from the" +
+			MarkdownDescription: "Whether the machine's one-time key is kept in state. With false, which needs `authorized_keys`, it is removed from the" +
 				" machine and from state once a login with the provider's `ssh` credentials has worked; deployments and data sources use" +
 				" those from then on.",
 		},

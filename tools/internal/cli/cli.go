@@ -52,10 +52,10 @@ func (c CLI) Registry() string {
 	return "registry.terraform.io"
 }
 
-// Find returns the terraform and the tofu on PATH and the OpenTofu that was
-// built at the path built ("" for none), each product's version once. One that
-// is on PATH but does not answer is an error.
-func Find(ctx context.Context, built string) ([]CLI, error) {
+// Find returns the terraform and the tofu on PATH and those that were built at
+// the paths built ("" for none), each product's version once. One that is on
+// PATH but does not answer is an error.
+func Find(ctx context.Context, built ...string) ([]CLI, error) {
 	var found []CLI
 	seen := map[string]bool{}
 	add := func(path string, fromSource bool) error {
@@ -82,8 +82,11 @@ func Find(ctx context.Context, built string) ([]CLI, error) {
 			return nil, err
 		}
 	}
-	if built != "" {
-		if err := add(built, true); err != nil {
+	for _, path := range built {
+		if path == "" {
+			continue
+		}
+		if err := add(path, true); err != nil {
 			return nil, err
 		}
 	}
