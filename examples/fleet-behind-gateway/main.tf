@@ -32,7 +32,8 @@ module "qwen" {
     gpu_count          = 1
     min_vram_gb        = 24
     max_price_per_hour = 1.5
-    clouds             = ["bluelobster"]
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 }
 

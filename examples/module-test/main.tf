@@ -42,7 +42,8 @@ resource "shopper_gpu_session" "this" {
   requirements = {
     min_vram_gb        = 24
     max_price_per_hour = var.max_price_per_hour
-    clouds             = ["bluelobster"]
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 }
 
@@ -53,9 +54,7 @@ resource "shopper_vllm_deployment" "this" {
   model         = var.model
   max_model_len = var.max_model_len
 
-  container = {
-    image = "vllm/vllm-openai:v0.33.0"
-  }
+  process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
 data "shopper_vllm_health" "this" {

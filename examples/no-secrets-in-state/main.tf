@@ -46,7 +46,8 @@ resource "shopper_gpu_session" "private" {
   requirements = {
     min_vram_gb        = 24
     max_price_per_hour = 2.5
-    clouds             = ["bluelobster"]
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 
   # The machine's one-time key leaves it, and the state, once yours is proved to
@@ -65,9 +66,7 @@ resource "shopper_vllm_deployment" "private" {
   api_key_wo         = var.api_key
   api_key_wo_version = var.api_key_version
 
-  container = {
-    image = "vllm/vllm-openai:v0.33.0"
-  }
+  process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
 output "tunnel_command" {

@@ -26,7 +26,8 @@ module "qwen" {
     gpu_count          = 1
     min_vram_gb        = ceil(local.needs.per_gpu_gib * 1.1)
     max_price_per_hour = 2.5
-    clouds             = ["bluelobster"]
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 }
 

@@ -15,11 +15,11 @@ resource "shopper_gpu_session" "quickstart" {
   reservation_hours = 1
 
   requirements = {
-    gpu_types          = ["RTX A5000", "RTX A6000", "RTX 4090", "L40S"]
     gpu_count          = 1
     min_vram_gb        = 24
     max_price_per_hour = 2.5
-    clouds             = ["bluelobster"] # its machines have Docker and a recent driver
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 }
 
@@ -31,9 +31,7 @@ resource "shopper_vllm_deployment" "quickstart" {
   model         = "Qwen/Qwen2.5-7B-Instruct"
   max_model_len = 8192
 
-  container = {
-    image = "vllm/vllm-openai:v0.33.0"
-  }
+  process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
 data "shopper_vllm_endpoint" "quickstart" {

@@ -20,7 +20,8 @@ resource "shopper_gpu_session" "qwen" {
   requirements = {
     min_vram_gb        = 24
     max_price_per_hour = 2.5
-    clouds             = ["bluelobster"]
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 }
 
@@ -30,9 +31,7 @@ resource "shopper_vllm_deployment" "qwen" {
   model         = "Qwen/Qwen2.5-7B-Instruct"
   max_model_len = 8192
 
-  container = {
-    image = "vllm/vllm-openai:v0.33.0"
-  }
+  process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
 variable "port" {

@@ -3,14 +3,18 @@ package deploy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"regexp"
 	"strings"
+	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// maxLogLines bounds [LogTail].
-const maxLogLines = 5000
+// MaxLogLines bounds [LogTail].
+const MaxLogLines = 5000
 
 // Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error. The
 // server itself is asked nothing, nor are the GPUs.
@@ -72,7 +76,7 @@ func LogTail(ctx context.Context, machine Machine, ref Ref, lines int) ([]string
 	var log []string
 	err := with(ctx, machine, ref, PhaseInspect, "Server's log could not be read", func(opened runtime) error {
 		var err error
-		log, err = opened.log(ctx, ref, min(max(lines, 1), maxLogLines))
+		log, err = opened.log(ctx, ref, min(max(lines, 1), MaxLogLines))
 		return err
 	})
 	for i := range log {
@@ -80,6 +84,40 @@ func LogTail(ctx context.Context, machine Machine, ref Ref, lines int) ([]string
 	}
 	return log, err
 }
+
+// LogSince leaves out the lines of a server's log that are older, by vLLM's own times and the machine's clock. A line without a
+// time is as old as the one before it.
+func LogSince(ctx context.Context, machine Machine, ref Ref, log []string, age time.Duration) ([]string, error) {
+	const layout = "01-02 15:04:05" // of vLLM's lines (vllm/logging_utils/formatter.py)
+	date := []string{"date", "+%m-%d %H:%M:%S"}
+	if ref.Runtime == Container { // whose clock shows UTC
+		date = []string{"date", "-u", "+%m-%d %H:%M:%S"}
+	}
+	result, err := machine.Run(ctx, host.Command{Args: date})
+	if err != nil {
+		return nil, err
+	}
+	now, err := time.Parse(layout, strings.TrimSpace(result.Stdout))
+	if err != nil {
+		return nil, fmt.Errorf("the machine's date can't be read: %w", err)
+	}
+	for i, line := range log {
+		found := logTime.FindStringSubmatch(line)
+		if found == nil {
+			continue
+		}
+		at, err := time.Parse(layout, found[1])
+		if at.After(now) { // of last year
+			at = at.AddDate(-1, 0, 0)
+		}
+		if err == nil && now.Sub(at) <= age {
+			return log[i:], nil
+		}
+	}
+	return nil, nil
+}
+
+var logTime = regexp.MustCompile(`\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d) `)
 
 // with opens the runtime of a server for one operation and closes it again. The operation must be one that can be done
 // twice: it is, where the connection was lost under it.

@@ -35,6 +35,7 @@ const (
 	codePort          = "port"
 	codeOpenPort      = "open_port"
 	codeDisk          = "disk"
+	codeTools         = "tools"
 	codeHub           = "hub"
 )
 
@@ -58,6 +59,7 @@ var (
 		{codePort, "a port that is taken"},
 		{codeOpenPort, "a release that has one more port open"},
 		{codeDisk, "too little disk"},
+		{codeTools, "no C compiler, or no pip, for a process"},
 		{codeHub, "a model hub that can't be reached"},
 	}
 )

@@ -9,8 +9,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// bare is a virtual machine without an engine, whose first upgrade goes on.
-func bare() machinefs.Facts {
+// noEngine is a virtual machine without an engine, whose first upgrade goes on.
+func noEngine() machinefs.Facts {
 	facts := vm()
 	facts.Docker, facts.Packages, facts.DpkgLockedUntil = false, []string{"ca-certificates", "curl"}, time.Now().Add(2*time.Second)
 	return facts
@@ -25,7 +25,7 @@ func installing() deploy.Request {
 // A machine without an engine gets one, once, with NVIDIA's toolkit, after what else is being installed.
 func TestInstallEngine(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, bare())
+	r := newRig(t, noEngine())
 	status := launch(t, r, installing())
 	if status.Runtime != deploy.Container || len(status.Warnings) > 0 {
 		t.Errorf("status %+v", status)
@@ -51,7 +51,7 @@ func TestInstallEngineGoesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			facts := bare()
+			facts := noEngine()
 			change(&facts)
 			r := newRig(t, facts)
 			wanted := installing()
@@ -71,7 +71,7 @@ func TestInstallEngineGoesOn(t *testing.T) {
 // An installation under which the connection is lost goes on.
 func TestInstallEngineBearsALostConnection(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, bare())
+	r := newRig(t, noEngine())
 	line, wanted := r.line(t), installing()
 	seen := r.dropsAt(t, line, "pull: Reading package lists")
 	wanted.Progress = seen.add
@@ -94,7 +94,7 @@ func TestInstallEngineIsRefused(t *testing.T) {
 	}{
 		"a container": {pod, func(*deploy.Request) {}, []string{"no Docker and no Podman", "a container itself", `runtime = "process"`}},
 		"not asked for": {
-			bare, func(r *deploy.Request) { r.Container.InstallEngine = false },
+			noEngine, func(r *deploy.Request) { r.Container.InstallEngine = false },
 			[]string{"no Docker and no Podman", "container.install_engine = true", `runtime = "process"`},
 		},
 		"no toolkit, not asked for": {
@@ -103,7 +103,7 @@ func TestInstallEngineIsRefused(t *testing.T) {
 			[]string{"neither NVIDIA's runtime", "container.install_engine = true"},
 		},
 		"an old driver": {
-			func() machinefs.Facts { f := bare(); f.DriverVersion = "470.10.1"; return f },
+			func() machinefs.Facts { f := noEngine(); f.DriverVersion = "470.10.1"; return f },
 			func(*deploy.Request) {},
 			[]string{"driver is 470.10.1"},
 		},
@@ -125,7 +125,7 @@ func TestInstallEngineIsRefused(t *testing.T) {
 // An installation that doesn't end in its share of the time is told with what kept it.
 func TestInstallEngineInVain(t *testing.T) {
 	t.Parallel()
-	facts := bare()
+	facts := noEngine()
 	facts.DpkgLockedUntil = time.Now().Add(time.Hour)
 	r := newRig(t, facts)
 	failed := launchFails(t, r, installing(), 8*time.Second)

@@ -15,8 +15,10 @@ import (
 
 const (
 	gib = 1 << 30
-	// imageBytes is about what an image of vLLM, or an installation of it, takes once it is unpacked.
-	imageBytes = 25e9
+	// imageBytes is about what an image of vLLM takes once it is unpacked, and installedBytes what was measured of an
+	// installation of 0.33.0 (199 packages).
+	imageBytes     = 25e9
+	installedBytes = 8.9e9
 	// certainly is by how much an estimate of the weights must exceed a GPU's memory to be taken for certain.
 	certainly = 1.15
 )
@@ -25,8 +27,8 @@ const (
 func (s *survey) judge() []Finding {
 	var findings []Finding
 	for _, rule := range []func() []Finding{
-		s.judgeRuntime, s.judgeDriver, s.judgeRelease, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory, s.judgePort,
-		s.judgeOpenPort, s.judgeDisk, s.judgeHub,
+		s.judgeRuntime, s.judgeTools, s.judgeDriver, s.judgeRelease, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory,
+		s.judgePort, s.judgeOpenPort, s.judgeDisk, s.judgeHub,
 	} {
 		findings = append(findings, rule()...)
 	}
@@ -310,10 +312,7 @@ func (s *survey) judgeDisk() []Finding {
 	if s.runtime == nil {
 		return nil
 	}
-	var image, weights float64
-	if !s.hasImage {
-		image = imageBytes
-	}
+	image, weights := s.installation(), 0.0
 	if need, ok := s.estimate(); ok {
 		weights = need.WeightsGiB * float64(max(need.GPUs, 1)) * gib
 	}
@@ -321,6 +320,18 @@ func (s *survey) judgeDisk() []Finding {
 		return s.judgeRoom(s.imageDisk, image, weights)
 	}
 	return append(s.judgeRoom(s.imageDisk, image, 0), s.judgeRoom(s.weightsDisk, 0, weights)...)
+}
+
+// installation is what vLLM itself will take of the disk, in bytes; 0 where it is there.
+func (s *survey) installation() float64 {
+	r, process := s.runtime.(*processRuntime)
+	switch {
+	case process && r.program.Path == "":
+		return installedBytes
+	case process || s.hasImage:
+		return 0
+	}
+	return imageBytes
 }
 
 // judgeRoom compares a disk with what is to go there, in bytes.
@@ -331,15 +342,19 @@ func (s *survey) judgeRoom(on disk, image, weights float64) []Finding {
 	fact := fmt.Sprintf("The machine's disk at %s has %.1f GB free;", cmp.Or(on.mount, "/"), float64(on.free)/1e9)
 	switch {
 	case weights == 0:
-		fact += fmt.Sprintf(" vLLM takes about %.0f GB.", image/1e9)
+		fact += fmt.Sprintf(" vLLM takes about %.1f GB.", image/1e9)
 	case image == 0:
 		fact += fmt.Sprintf(" the model's weights take about %.1f GB.", weights/1e9)
 	default:
-		fact += fmt.Sprintf(" vLLM takes about %.0f GB and the model's weights about %.1f GB.", image/1e9, weights/1e9)
+		fact += fmt.Sprintf(" vLLM takes about %.1f GB and the model's weights about %.1f GB.", image/1e9, weights/1e9)
 	}
 	// What is there already, such as the weights of an earlier start, needs no room again: that can't be told from here.
 	severity := Warning
-	if len(s.own) == 0 && !s.hasImage && image > 0 && float64(on.free) < max(weights, image/5) {
+	least := image / 5 // of what it takes unpacked
+	if image == installedBytes {
+		least = image
+	}
+	if len(s.own) == 0 && image > 0 && float64(on.free) < max(weights, least) {
 		severity = Blocking
 	}
 	return one(severity, codeDisk, fact, "Rent a machine with a larger disk (disk_gb), or make room.")

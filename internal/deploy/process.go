@@ -19,6 +19,7 @@ type processRuntime struct {
 	options ProcessOptions
 	program process.Program // the vLLM to run: its release is known once the runtime is open, its path once it is ready
 	picked  bool            // the release, where nobody named one and the machine has none
+	tools   process.Tools
 }
 
 func openProcess(ctx context.Context, machine Machine, options ProcessOptions) (*processRuntime, error) {
@@ -40,7 +41,7 @@ func (r *processRuntime) kind() Kind { return Process }
 
 func (r *processRuntime) ready(ctx context.Context, progress func(string)) error {
 	var err error
-	r.program, err = r.host.Program(ctx, r.options, progress)
+	r.program, err = r.host.Program(ctx, r.options, r.tools, progress)
 	return err
 }
 

@@ -16,6 +16,9 @@ func (s *survey) openProcess(ctx context.Context, machine Machine) (*processRunt
 	if err != nil {
 		return nil, err
 	}
+	if r.tools, err = r.host.Tools(ctx, s.request.Spec.Env["CC"]); err != nil {
+		return r, err
+	}
 	if r.program, err = r.host.Installed(ctx, r.options); err != nil || r.program.Path != "" {
 		return r, err
 	}

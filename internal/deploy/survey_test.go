@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -128,28 +129,33 @@ func TestRouteToTheHub(t *testing.T) {
 func TestDisks(t *testing.T) {
 	t.Parallel()
 	const gb = 1e9
+	image, bare := &containerRuntime{}, &processRuntime{}
+	there := &processRuntime{program: process.Program{Path: "/usr/bin/vllm"}}
 	tests := []struct {
 		name           string
 		image, weights disk
-		hasImage       bool
+		runtime        runtime
 		severity       Severity // "" = nothing is found
 		words          []string
 	}{
-		{"room", disk{"/", 60 * gb}, disk{"/", 60 * gb}, false, "", nil},
-		{"tight", disk{"/", 30 * gb}, disk{"/", 30 * gb}, false, Warning, []string{"vLLM takes about 25 GB and the model's weights about 15.2 GB"}},
-		{"tight, but the image is there", disk{"/", 30 * gb}, disk{"/", 30 * gb}, true, "", nil},
-		{"full", disk{"/", 3 * gb}, disk{"/", 3 * gb}, false, Blocking, []string{"3.0 GB", "disk_gb"}},
-		{"weights elsewhere", disk{"/", 26 * gb}, disk{"/data", 100 * gb}, false, "", nil},
-		{"no room there", disk{"/", 26 * gb}, disk{"/data", 10 * gb}, false, Warning, []string{"at /data has 10.0 GB", "weights take about 15.2 GB"}},
-		{"no room here", disk{"/", 4 * gb}, disk{"/data", 100 * gb}, false, Blocking, []string{"at / has 4.0 GB", "vLLM takes about 25 GB"}},
-		{"not told", disk{free: -1}, disk{free: -1}, false, "", nil},
+		{"room", disk{"/", 60 * gb}, disk{"/", 60 * gb}, image, "", nil},
+		{"tight", disk{"/", 30 * gb}, disk{"/", 30 * gb}, image, Warning, []string{"vLLM takes about 25.0 GB and the model's weights about 15.2 GB"}},
+		{"tight, but the image is there", disk{"/", 30 * gb}, disk{"/", 30 * gb}, there, "", nil},
+		{"full", disk{"/", 3 * gb}, disk{"/", 3 * gb}, image, Blocking, []string{"3.0 GB", "disk_gb"}},
+		{"weights elsewhere", disk{"/", 26 * gb}, disk{"/data", 100 * gb}, image, "", nil},
+		{"no room there", disk{"/", 26 * gb}, disk{"/data", 10 * gb}, image, Warning, []string{"at /data has 10.0 GB", "weights take about 15.2 GB"}},
+		{"no room here", disk{"/", 4 * gb}, disk{"/data", 100 * gb}, image, Blocking, []string{"at / has 4.0 GB", "vLLM takes about 25.0 GB"}},
+		{"no room to install", disk{"/", 8 * gb}, disk{"/data", 100 * gb}, bare, Blocking, []string{"vLLM takes about 8.9 GB"}},
+		{"room to install", disk{"/", 9 * gb}, disk{"/data", 100 * gb}, bare, "", nil},
+		{"installed", disk{"/", gb}, disk{"/data", 100 * gb}, there, "", nil},
+		{"not told", disk{free: -1}, disk{free: -1}, bare, "", nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			s := &survey{
-				request: Request{Spec: vllm.Spec{Model: "Qwen/Qwen2.5-7B-Instruct"}}, runtime: &processRuntime{},
-				imageDisk: test.image, weightsDisk: test.weights, hasImage: test.hasImage,
+				request: Request{Spec: vllm.Spec{Model: "Qwen/Qwen2.5-7B-Instruct"}}, runtime: test.runtime,
+				imageDisk: test.image, weightsDisk: test.weights,
 			}
 			found := s.judgeDisk()
 			if test.severity == "" {

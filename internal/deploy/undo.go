@@ -91,7 +91,7 @@ func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, started
 		}
 		refs = nil
 		for _, status := range found {
-			if status.ID == "" || status.ID != l.replaced.ID { // a process has none yet when its start is cut off early
+			if l.replaced.ID == "" || status.ID != l.replaced.ID { // a process that is being started has no id yet
 				refs = append(refs, status.Ref)
 			}
 		}

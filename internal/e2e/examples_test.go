@@ -14,7 +14,13 @@ import (
 // around it, in a world with the sandbox's own market, of machines as they are.
 func example(t *testing.T, folder ...string) (*world, *stack) {
 	t.Helper()
-	w := newWorld(t, "-offers", "", "-speed", "60")
+	return exampleOn(t, "", folder...)
+}
+
+// exampleOn is example with another kind of machines.
+func exampleOn(t *testing.T, machines string, folder ...string) (*world, *stack) {
+	t.Helper()
+	w := newWorld(t, "-offers", "", "-machines", machines, "-speed", "60")
 	s := w.newStack(t, "s")
 	if err := os.CopyFS(filepath.Join(s.dir, "examples"), os.DirFS(filepath.Join("..", "..", "examples"))); err != nil {
 		t.Fatal(err)
@@ -99,7 +105,7 @@ func TestE2EExampleTunnel(t *testing.T) {
 
 func TestE2EExampleOwnMachine(t *testing.T) {
 	t.Parallel()
-	w, s := example(t, "own-machine")
+	w, s := exampleOn(t, "friendly", "own-machine") // has Docker
 	var rented struct {
 		Session struct {
 			ID string `json:"id"`

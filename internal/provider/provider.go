@@ -29,6 +29,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmdeployment"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmendpoint"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmhealth"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmlogs"
 )
 
 // Address is the provider's address in the registries, without a host.
@@ -80,6 +81,7 @@ func (p *Shopper) DataSources(context.Context) []func() datasource.DataSource {
 		templates.NewDataSource,
 		vllmendpoint.NewDataSource,
 		vllmhealth.NewDataSource,
+		vllmlogs.NewDataSource,
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	offersType     = "shopper_gpu_offers"
 	endpointType   = "shopper_vllm_endpoint"
 	healthType     = "shopper_vllm_health"
+	logsType       = "shopper_vllm_logs"
 )
 
 // values are a configuration's arguments; those left out are null. A value is a

@@ -69,7 +69,7 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{"0.32.0/more/tool-server", "bad_flag_value", "--tool-server names", "--tool-server", "ConnectError"},
 	{"0.32.0/more/tp-0", "bad_flag_value", "tensor_parallel_size", "attribute", "1 validation error for ParallelConfig"},
 	{"0.32.0/more/utilization", "bad_flag_value", "gpu_memory_utilization", "attribute", "1 validation error for CacheConfig"},
-	{"0.32.0/more/wrong-shapes", "weights_mismatch", "don't match its config.json", "same checkpoint", "exceeds dimension size"},
+	{"0.32.0/failures/wrong-shapes", "weights_mismatch", "don't match its config.json", "same checkpoint", "exceeds dimension size"},
 	{"0.32.0/more/zero-seqs", "bad_flag_value", "greater than or equal to 1", "attribute", "validation errors for SchedulerConfig"},
 
 	{"0.32.0/runs/engine-killed-ready", "engine_died", "engine died", "more RAM", "engine core exited unexpectedly"},
@@ -79,6 +79,7 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{log: "0.32.0/runs/all-interfaces"},
 	{log: "0.32.0/runs/context-auto"},
 	{log: "0.32.0/runs/dev-mode"},
+	{log: "0.32.0/runs/draining"}, // requests were refused, the server was well
 	{log: "0.32.0/runs/embedding"},
 	{log: "0.32.0/runs/hung-engine"}, // its log has nothing to tell: only a completion does
 	{log: "0.32.0/runs/hung-worker"},
@@ -88,7 +89,9 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{log: "0.32.0/runs/queue-full"},
 	{log: "0.32.0/runs/sigterm-loading"},
 	{log: "0.32.0/runs/sigterm-with-request"},
+	{log: "0.32.0/runs/streams"},
 	{log: "0.32.0/runs/tls"},
+	{log: "0.32.0/runs/two-workers"},
 	{log: "0.19.1/serve"},
 	{log: "0.19.1/serve-eager"},
 	{log: "0.32.0/serve"},

@@ -45,7 +45,7 @@ type stage struct {
 // startSandbox starts the sandbox and returns its URL. Should the demo be killed,
 // the sandbox sees its standard input end and ends too.
 func (s *stage) startSandbox(ctx context.Context, program string) (string, error) {
-	s.sandbox = exec.Command(program, "-listen", "127.0.0.1:0", "-until-stdin-closes", "-machines", "friendly", "-log", "warn") //nolint:noctx // ended by close
+	s.sandbox = exec.Command(program, "-listen", "127.0.0.1:0", "-until-stdin-closes", "-log", "warn") //nolint:noctx // ended by close
 	s.sandbox.SysProcAttr = ownGroup()
 	s.sandbox.Stderr = &s.log
 	stdin, err := s.sandbox.StdinPipe()

@@ -214,6 +214,11 @@ class Server:
         answer.took = round(time.monotonic() - began, 2)
         return answer
 
+    def tree(self):
+        """The server's processes, as ps prints them."""
+        return subprocess.run(["ps", "-o", "pid,ppid,pgid,sid,comm,args", "-s", str(self.process.pid)],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+
     def stop(self):
         began = time.monotonic()
         self.process.terminate()
@@ -302,8 +307,7 @@ def record_start(old, name):
         server.until_ready()
         if name == "serve":
             with open("/dev/null") as nothing, open(os.path.join(OUT, "processes.txt"), "w") as file:
-                tree = subprocess.run(["ps", "-o", "pid,ppid,pgid,sid,comm,args", "-s", str(server.process.pid)],
-                                      stdin=nothing, capture_output=True, text=True, check=True).stdout
+                tree = server.tree()
                 pids = "|".join(f"pid={line.split()[0]}," for line in tree.splitlines()[1:])
                 sockets = subprocess.run(["ss", "-ltnp"], stdin=nothing, capture_output=True, text=True, check=True).stdout
                 listening = [line for number, line in enumerate(sockets.splitlines()) if number == 0 or re.search(pids, line)]
@@ -343,7 +347,7 @@ def requests_of(server, old, name):
         fact = {"request": request}
         try:
             answer = server.ask(method, here(path), body and json.loads(here(json.dumps(body))), timeout=90)
-            fact.update(status=answer.status, headers=answer.kept, body=answer.text[:4000], seconds=answer.took)
+            fact.update(status=answer.status, headers=answer.kept, body=answer.text if name == "streams" else answer.text[:4000], seconds=answer.took)
         except OSError as error:
             fact.update(error=repr(error), seconds=90.1)
         return fact
@@ -381,6 +385,11 @@ def record_run(old, name):
             server.after = f"killed VLLM::{word.removeprefix('VLLM::')}: server exited {server.process.returncode} after {time.monotonic() - began:.1f} s"
         elif name == "sigterm-with-request":
             stop_while_answering(server)
+        elif name == "draining":
+            ask_while_draining(server, load(f"runs/{name}.http.json"))
+        elif name == "two-workers":
+            with open(os.path.join(OUT, "runs/two-workers.processes.txt"), "w") as file:
+                file.write(recorded(server.tree(), server.port))
         elif name == "tls":
             secure = subprocess.run(["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", f"https://127.0.0.1:{server.port}/health"],
                                     capture_output=True, text=True, check=False)
@@ -409,6 +418,31 @@ def stop_while_answering(server):
     stopping.join()
     save("runs/sigterm-with-request.http.json", [fact, {"stopped_after_s": server.stopped, "exit": server.process.returncode}])
     server.after = "2 requests"
+
+
+def ask_while_draining(server, old):
+    """The first request takes long; the others come when TERM was sent and the engine drains."""
+    facts = [{"request": entry["request"]} for entry in old]
+
+    def fill(fact):
+        try:
+            answer = server.ask(*fact["request"])
+            fact.update(status=answer.status, headers=answer.kept, body=answer.text[:4000], seconds=answer.took)
+        except OSError as error:
+            fact.update(error=repr(error))
+
+    long = threading.Thread(target=fill, args=(facts[0],))
+    long.start()
+    server.until(lambda: re.search(r"num_requests_running{.*} [1-9]", server.ask("GET", "/metrics").text))
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    server.until(lambda: "draining in-flight requests" in server.text())
+    for fact in facts[1:]:
+        fill(fact)
+    long.join()
+    stopping.join()
+    save("runs/draining.http.json", facts)
+    server.after = f"{len(facts)} requests"
 
 
 def releases():

@@ -1,14 +1,14 @@
 # A deployment, asked from its machine, on whose loopback it listens.
 resource "shopper_gpu_session" "qwen" {
   name         = "qwen"
-  requirements = { min_vram_gb = 24, clouds = ["bluelobster"] }
+  requirements = { min_vram_gb = 24, clouds = ["vastai"], min_cuda_version = 13 }
 }
 
 resource "shopper_vllm_deployment" "qwen" {
   session_id = shopper_gpu_session.qwen.id
   ssh        = shopper_gpu_session.qwen.ssh
   model      = "Qwen/Qwen2.5-7B-Instruct"
-  container  = { image = "vllm/vllm-openai:v0.33.0" }
+  process    = {}
 }
 
 data "shopper_vllm_endpoint" "qwen" {

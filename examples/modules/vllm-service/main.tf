@@ -24,8 +24,8 @@ resource "shopper_vllm_deployment" "replica" {
   hf_token_wo         = var.hf_token
   hf_token_wo_version = var.hf_token_version
 
-  container = {
-    image = var.image
+  process = {
+    version = var.vllm_version
   }
 }
 

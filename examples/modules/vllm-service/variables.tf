@@ -64,10 +64,10 @@ variable "args" {
   default     = null
 }
 
-variable "image" {
-  description = "vLLM's image, pinned to a tag or a digest."
+variable "vllm_version" {
+  description = "Release of vLLM, such as \"0.33.0\". Default: the machine's own, else the newest that its driver runs."
   type        = string
-  default     = "vllm/vllm-openai:v0.33.0"
+  default     = null
 }
 
 variable "hf_token" {

@@ -8,7 +8,8 @@ resource "shopper_gpu_session" "llama" {
     gpu_count          = 1
     min_vram_gb        = 40
     max_price_per_hour = 1.5
-    clouds             = ["bluelobster"]
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 }
 

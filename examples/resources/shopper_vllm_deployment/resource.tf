@@ -3,7 +3,8 @@ resource "shopper_gpu_session" "llama" {
   requirements = {
     min_vram_gb        = 40
     max_price_per_hour = 1.5
-    clouds             = ["bluelobster"]
+    clouds             = ["vastai"]
+    min_cuda_version   = 13 # what the newest vLLM is built with
   }
 }
 
@@ -25,9 +26,7 @@ resource "shopper_vllm_deployment" "llama" {
   hf_token_wo         = var.hf_token
   hf_token_wo_version = 1
 
-  container = {
-    image = "vllm/vllm-openai:v0.33.0"
-  }
+  process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
 # On your own machine: opens the server's port there.
@@ -35,20 +34,14 @@ output "tunnel_command" {
   value = shopper_vllm_deployment.llama.tunnel_command
 }
 
-# On a machine without Docker, such as Vast.ai's, vLLM runs as a process.
-resource "shopper_gpu_session" "qwen" {
-  name         = "qwen"
-  requirements = { clouds = ["vastai"], min_vram_gb = 24, max_price_per_hour = 0.6 }
+# On a machine of your own that has Docker and NVIDIA's container toolkit.
+resource "shopper_vllm_deployment" "own" {
+  ssh       = { host = "gpu.example.com", user = "ubuntu" }
+  model     = "Qwen/Qwen2.5-7B-Instruct"
+  container = { image = "vllm/vllm-openai:v0.33.0" }
 }
 
-resource "shopper_vllm_deployment" "qwen" {
-  session_id = shopper_gpu_session.qwen.id
-  ssh        = shopper_gpu_session.qwen.ssh
-  model      = "Qwen/Qwen2.5-7B-Instruct"
-  process    = { version = "0.33.0" }
-}
-
-# Open to other machines, over HTTPS with a certificate that the provider makes.
+# Open to other machines, over HTTPS with a certificate that the provider makes. Of Vast.ai's machines only SSH is reachable.
 resource "shopper_gpu_session" "public" {
   name         = "public"
   requirements = { clouds = ["bluelobster"], min_vram_gb = 24 }
@@ -58,7 +51,7 @@ resource "shopper_vllm_deployment" "public" {
   session_id = shopper_gpu_session.public.id
   ssh        = shopper_gpu_session.public.ssh
   model      = "Qwen/Qwen2.5-7B-Instruct"
-  container  = { image = "vllm/vllm-openai:v0.33.0" }
+  process    = {}
   exposure   = "public"
   tls        = {}
 }

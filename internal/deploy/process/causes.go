@@ -43,8 +43,21 @@ var installCauses = []installCause{
 		"The machine can't fetch from ${1} (${2}).", "Check the machine's network and its proxy (HTTPS_PROXY)" + ownInstallation,
 	},
 	{
+		regexp.MustCompile(`DO NOT MATCH THE HASHES`),
+		"The uv that pip was given is not the one that this provider knows.",
+		"Check the package index that the machine's pip is configured with" + ownInstallation,
+	},
+	{
 		regexp.MustCompile(`uv could not be installed`),
-		"The machine can't download uv, which installs vLLM.", "Check the machine's network" + ownInstallation,
+		"The machine's pip can't install uv, which installs vLLM.", "Check the machine's network" + ownInstallation,
+	},
+	{
+		regexp.MustCompile(`(?m)^E: (?:Unable to locate package|Package '?)\s*(\S+)`),
+		"apt-get has no package ${1}.", "Check the machine's /etc/apt and its network, or choose an image that has it.",
+	},
+	{
+		regexp.MustCompile(`apt-get could not install (.*)`),
+		"The packages ${1} could not be installed.", "See the log, and install them on the machine or choose an image that has them.",
 	},
 	{
 		regexp.MustCompile(`No solution found`),

@@ -34,11 +34,17 @@ func (h *Host) Installed(ctx context.Context, options Options) (Program, error) 
 	return program, err
 }
 
-// Program returns a vLLM of the wanted version, installing it where the options allow. An installation that was cut
-// short goes on where it was; one that another deployment has under way is waited for.
-func (h *Host) Program(ctx context.Context, options Options, progress func(string)) (Program, error) {
+// Program returns a vLLM of the wanted version, installing it and the tools that the machine lacks where the options allow. An
+// installation that was cut short goes on where it was; one that another deployment has under way is waited for.
+func (h *Host) Program(ctx context.Context, options Options, tools Tools, progress func(string)) (Program, error) {
 	program, seen, err := h.find(ctx, options.Version)
-	if err != nil || program.Path != "" {
+	if err != nil {
+		return Program{}, err
+	}
+	if program.Path != "" {
+		if missing := tools.Missing(false); len(missing) > 0 && tools.Apt && options.Install != InstallNever {
+			err = h.install(ctx, "tools", missing, nil, progress)
+		}
 		return program, err
 	}
 	wanted := cmp.Or(options.Version, "any version")
@@ -48,7 +54,7 @@ func (h *Host) Program(ctx context.Context, options Options, progress func(strin
 			WayOut: "Install it on the machine, set process.version to what is there, or leave process.install out.",
 		}
 	}
-	if err := h.install(ctx, options.Version, progress); err != nil {
+	if err := h.installRelease(ctx, options.Version, tools, progress); err != nil {
 		return Program{}, err
 	}
 	program, seen, err = h.find(ctx, options.Version)
@@ -94,17 +100,23 @@ func releaseOf(text string) string {
 	return ""
 }
 
-// install runs the installation as a process of its own, so that a lost connection doesn't cut it short, and waits for it.
-// Without a version it installs the newest release that is known here.
-func (h *Host) install(ctx context.Context, version string, progress func(string)) error {
+// installRelease installs a release, and what it takes; without a version the newest that is known here.
+func (h *Host) installRelease(ctx context.Context, version string, tools Tools, progress func(string)) error {
 	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
 	version = cmp.Or(version, newest.Version)
 	until := ""
 	if release, ok := vllm.FindRelease(version); ok && release.Published != "" && release.Published < newest.Published {
 		until = release.Published + "T23:59:59Z"
 	}
-	directory := path.Join(h.base, "install", version)
 	environment := path.Join(h.base, "env", version)
+	return h.install(ctx, version, tools.Missing(true),
+		[]string{environment, version, until, tools.python(), uvVersion, uvRequirement}, progress)
+}
+
+// install runs an installation as a process of its own, so that a lost connection doesn't cut it short, and waits for it. Of
+// two with one name the second waits for the first.
+func (h *Host) install(ctx context.Context, name string, packages, release []string, progress func(string)) error {
+	directory := path.Join(h.base, "install", name)
 	running, err := h.installing(ctx, directory)
 	if err != nil {
 		return err
@@ -116,9 +128,11 @@ func (h *Host) install(ctx context.Context, version string, progress func(string
 				return err
 			}
 		}
-		progress("installing vLLM " + version + " with uv")
-		command := []string{"sh", path.Join(directory, "install.sh"), h.base, environment, version, until}
-		if _, err := h.launch(ctx, directory, nil, command...); err != nil {
+		command := []string{"sh", path.Join(directory, "install.sh"), h.base, strings.Join(packages, " ")}
+		if release == nil {
+			release = make([]string, 6)
+		}
+		if _, err := h.launch(ctx, directory, nil, append(command, release...)...); err != nil {
 			return err
 		}
 	}

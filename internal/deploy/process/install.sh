@@ -1,38 +1,55 @@
-# Installs one release of vLLM into a virtual environment of its own, with uv, as vLLM's documentation says. Run
-# again after it was cut short it goes on where it was: uv keeps what it has downloaded.
+# Installs what a machine lacks, and one release of vLLM into a virtual environment of its own, with uv, as vLLM's documentation
+# says. Run again after it was cut short it goes on where it was: uv keeps what it has downloaded.
 #
-#   install.sh BASE ENVIRONMENT VERSION UNTIL
+#   install.sh BASE PACKAGES ENVIRONMENT VERSION UNTIL PYTHON UV REQUIREMENT
 #
-# UNTIL is the end of the day on which an older release was published, empty for the newest: with packages that came later
-# it doesn't start. The index that --torch-backend chooses doesn't tell when its packages came, so torch is then the one
-# that the release declares.
+# PACKAGES are the distribution's, "" for none; without an ENVIRONMENT nothing else is installed. UNTIL is the end of the day on
+# which an older release was published, empty for the newest: with packages that came later it doesn't start. PYTHON is the machine's
+# own where the release takes it, empty for uv's own, which comes from github.com. UV is the version of uv, and REQUIREMENT its
+# line for pip, with checksums. torch is the one that the release declares, which is made for the release's CUDA.
 set -eu
 umask 077
-base=$1 environment=$2 version=$3 until=$4
+base=$1 packages=$2 environment=$3 version=$4 until=$5 python=$6 uv_version=$7 requirement=$8
+export PIP_NO_INPUT=1
 
-find_uv() {
-	for uv in "$(command -v uv || :)" "$base/uv/uv" "$base/uv-pip/bin/uv" "${HOME:-/root}/.local/bin/uv"; do
-		if [ -n "$uv" ] && [ -x "$uv" ]; then return 0; fi
+apt() {
+	set -- env DEBIAN_FRONTEND=noninteractive apt-get "$@"
+	[ "$(id -u)" = 0 ] || set -- sudo -n "$@"
+	# A machine that has just booted may hold apt's locks for half an hour.
+	until "$@" >"$base/apt.log" 2>&1; do
+		lock=$(grep -m 1 -E 'Could not get lock|Unable to (acquire|lock)' "$base/apt.log") || {
+			cat "$base/apt.log"
+			echo "apt-get could not install $packages"
+			exit 6
+		}
+		echo "waiting for apt's lock: $lock"
+		sleep 2
 	done
-	return 1
 }
 
-if ! find_uv; then
-	echo 'installing uv'
-	mkdir -p "$base/uv"
-	if command -v curl >/dev/null; then
-		curl -LsSf https://astral.sh/uv/install.sh | UV_UNMANAGED_INSTALL="$base/uv" sh || :
-	elif command -v wget >/dev/null; then
-		wget -qO- https://astral.sh/uv/install.sh | UV_UNMANAGED_INSTALL="$base/uv" sh || :
-	fi
-	find_uv || python3 -m pip install --quiet --target "$base/uv-pip" uv || :
-	find_uv || { echo 'uv could not be installed: the machine needs curl, wget or pip, and a way to the internet' >&2; exit 5; }
+if [ -n "$packages" ]; then
+	echo "installing $packages"
+	apt -q update
+	# shellcheck disable=SC2086 # names without spaces
+	apt -q install -y --no-install-recommends $packages
 fi
+[ -n "$environment" ] || exit 0
 
-if [ ! -f "$environment/pyvenv.cfg" ]; then
-	"$uv" venv --python 3.12 --seed --allow-existing "$environment"
+uv=$base/uv-$uv_version
+if [ ! -x "$uv/bin/uv" ]; then
+	echo "installing uv $uv_version"
+	rm -rf -- "$uv.new"
+	printf '%s\n' "$requirement" >"$base/uv.txt"
+	# pip compares the checksum, wherever its index is.
+	python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+		--target="$uv.new" --requirement="$base/uv.txt" || { echo 'uv could not be installed with pip'; exit 5; }
+	mv -f -- "$uv.new" "$uv"
 fi
-if [ -n "$until" ]; then choice=--exclude-newer=$until; else choice=--torch-backend=auto; fi
-"$uv" pip install --python "$environment/bin/python" "$choice" "vllm==$version"
+uv=$uv/bin/uv
+if [ ! -f "$environment/pyvenv.cfg" ]; then
+	if [ -n "$python" ]; then set -- --no-managed-python --python="$python"; else set -- --managed-python --python=3.12; fi
+	"$uv" venv "$@" --seed --allow-existing "$environment"
+fi
+"$uv" pip install --python="$environment/bin/python" ${until:+--exclude-newer="$until"} "vllm==$version"
 : >"$environment/ready"
 echo 'vLLM is installed'

@@ -137,6 +137,13 @@ bound() {
 	done
 }
 
+# toolkit_of PROGRAM prints where the CUDA toolkit of the program's environment is.
+toolkit_of() {
+	for toolkit in "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9]; do
+		[ ! -x "$toolkit/bin/nvcc" ] || { echo "$toolkit"; return; }
+	done
+}
+
 # with_variables NAME… -- PROGRAM ARGUMENT… becomes the program, with the server's variables. It has none of its own, which could be
 # among those.
 with_variables() {
@@ -148,6 +155,12 @@ with_variables() {
 	shift
 	# Programs that vLLM starts are looked up beside it first.
 	case $1 in */bin/*) export PATH="${1%/*}:$PATH" ;; esac
+	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels).
+	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+		set -- "$(toolkit_of "$1")" "$@"
+		[ -z "$1" ] || export CUDA_HOME="$1"
+		shift
+	fi
 	exec "$@"
 }
 

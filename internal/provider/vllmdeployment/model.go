@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/serverattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -110,17 +111,6 @@ type readyModel struct {
 	Timeout    types.String `tfsdk:"timeout"`
 }
 
-// serverModel is what it takes to find the server on its machine again.
-type serverModel struct {
-	Runtime   types.String `tfsdk:"runtime"`
-	ID        types.String `tfsdk:"id"`
-	Name      types.String `tfsdk:"name"`
-	Owner     types.String `tfsdk:"owner"`
-	Port      types.Int64  `tfsdk:"port"`
-	Listen    types.String `tfsdk:"listen"`
-	Directory types.String `tfsdk:"directory"`
-}
-
 type gpuModel struct {
 	Index             types.Int64  `tfsdk:"index"`
 	UUID              types.String `tfsdk:"uuid"`
@@ -128,11 +118,6 @@ type gpuModel struct {
 	MemoryMiB         types.Int64  `tfsdk:"memory_mib"`
 	DriverVersion     types.String `tfsdk:"driver_version"`
 	ComputeCapability types.String `tfsdk:"compute_capability"`
-}
-
-var serverTypes = map[string]attr.Type{
-	"runtime": types.StringType, "id": types.StringType, "name": types.StringType, "owner": types.StringType,
-	"port": types.Int64Type, "listen": types.StringType, "directory": types.StringType,
 }
 
 var gpuTypes = map[string]attr.Type{
@@ -311,16 +296,7 @@ func (m model) sshOf(ctx context.Context) (sshattr.Model, diag.Diagnostics) {
 
 // ref is what the server is found by.
 func (m model) ref(ctx context.Context) (deploy.Ref, diag.Diagnostics) {
-	var s serverModel
-	if m.Server.IsNull() || m.Server.IsUnknown() {
-		return deploy.Ref{}, nil
-	}
-	diags := m.Server.As(ctx, &s, basetypes.ObjectAsOptions{})
-	return deploy.Ref{
-		Runtime: deploy.Kind(s.Runtime.ValueString()), ID: s.ID.ValueString(), Name: s.Name.ValueString(),
-		Owner: s.Owner.ValueString(), Port: int(s.Port.ValueInt64()), Listen: s.Listen.ValueString(),
-		Directory: s.Directory.ValueString(),
-	}, diags
+	return serverattr.Ref(ctx, m.Server)
 }
 
 // setStatus fills in what is known of the server once it has been proved.
@@ -347,11 +323,7 @@ func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr
 }
 
 func (m *model) setServer(ctx context.Context, ref deploy.Ref) diag.Diagnostics {
-	server, diags := types.ObjectValueFrom(ctx, serverTypes, serverModel{
-		Runtime: types.StringValue(string(ref.Runtime)), ID: types.StringValue(ref.ID), Name: types.StringValue(ref.Name),
-		Owner: types.StringValue(ref.Owner), Port: types.Int64Value(int64(ref.Port)), Listen: attrs.Text(ref.Listen),
-		Directory: attrs.Text(ref.Directory),
-	})
+	server, diags := serverattr.Object(ctx, ref)
 	m.Server = server
 	return diags
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/serverattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
 )
 
@@ -265,7 +266,7 @@ func (m *model) forgetResults() {
 	m.ID, m.ImageDigest, m.VLLMVersion = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
 	m.Status, m.StartedAt = types.StringUnknown(), types.StringUnknown()
 	m.ServedMaxModelLen, m.LoadSeconds = types.Int64Unknown(), types.Float64Unknown()
-	m.Server = types.ObjectUnknown(serverTypes)
+	m.Server = types.ObjectUnknown(serverattr.Types)
 	m.GPUs = types.ListUnknown(types.ObjectType{AttrTypes: gpuTypes})
 }
 

@@ -384,7 +384,7 @@ func results() map[string]schema.Attribute {
 		"id": text("The container's id, or a process's id and start time."),
 		"server": schema.SingleNestedAttribute{
 			Computed:            true,
-			MarkdownDescription: "What the server is found by on its machine, for `shopper_vllm_health`.",
+			MarkdownDescription: "What the server is found by on its machine, for `shopper_vllm_health` and `shopper_vllm_logs`.",
 			Attributes: map[string]schema.Attribute{
 				"runtime":   text("How it is run."),
 				"id":        text("The container's id, or a process's id and start time."),

@@ -13,13 +13,12 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/serverattr"
 )
 
 const readTimeout = 2 * time.Minute
@@ -52,21 +51,8 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	attributes := reach.Attributes("The machine. Without it the checks `gpus` and `runtime` are skipped, and the server is reached" +
 		" directly.")
 	for name, attribute := range map[string]schema.Attribute{
-		"server": schema.SingleNestedAttribute{
-			Optional: true,
-			MarkdownDescription: "What the server is found by on its machine: a deployment's `server`. Without it the check `runtime`" +
-				" is skipped.",
-			Attributes: map[string]schema.Attribute{
-				"runtime": schema.StringAttribute{
-					Required: true, MarkdownDescription: "How it is run: `container` or `process`.",
-					Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))},
-				},
-				"id":   schema.StringAttribute{Required: true, MarkdownDescription: "The container's id."},
-				"name": optional("Its name."), "owner": optional("The deployment that it belongs to."),
-				"port":   schema.Int64Attribute{Optional: true, MarkdownDescription: "Its port."},
-				"listen": optional("Its address on the machine."), "directory": optional("Where it keeps its files."),
-			},
-		},
+		"server": serverattr.DataSourceArgument("What the server is found by on its machine: a deployment's `server`. Without it the check"+
+			" `runtime` is skipped.", false),
 		"model": optional("The model to check. Default: the first one that is served."),
 		"completion": schema.BoolAttribute{
 			Optional: true, MarkdownDescription: "Default true; false for models that don't complete, which are asked for an embedding.",
@@ -131,13 +117,9 @@ func (d *DataSource) patient(ctx context.Context, m *model, resp *datasource.Rea
 		completion: m.Completion.IsNull() || m.Completion.ValueBool(), skip: attrs.Strings(ctx, m.Skip, &resp.Diagnostics),
 	}
 	if !m.Server.IsNull() {
-		var s serverModel
-		resp.Diagnostics.Append(m.Server.As(ctx, &s, basetypes.ObjectAsOptions{})...)
-		p.server = &deploy.Ref{
-			Runtime: deploy.Kind(s.Runtime.ValueString()), ID: s.ID.ValueString(), Name: s.Name.ValueString(),
-			Owner: s.Owner.ValueString(), Port: int(s.Port.ValueInt64()), Listen: s.Listen.ValueString(),
-			Directory: s.Directory.ValueString(),
-		}
+		server, d := serverattr.Ref(ctx, m.Server)
+		resp.Diagnostics.Append(d...)
+		p.server = &server
 	}
 	return p
 }

@@ -25,16 +25,6 @@ type model struct {
 	Timeouts      timeouts.Value `tfsdk:"timeouts"`
 }
 
-type serverModel struct {
-	Runtime   types.String `tfsdk:"runtime"`
-	ID        types.String `tfsdk:"id"`
-	Name      types.String `tfsdk:"name"`
-	Owner     types.String `tfsdk:"owner"`
-	Port      types.Int64  `tfsdk:"port"`
-	Listen    types.String `tfsdk:"listen"`
-	Directory types.String `tfsdk:"directory"`
-}
-
 type checksModel struct {
 	GPUs       gpusCheck       `tfsdk:"gpus"`
 	Runtime    runtimeCheck    `tfsdk:"runtime"`

@@ -61,6 +61,7 @@ type Exchange struct {
 		Headers map[string]string `json:"headers"`
 	} `json:"request"`
 	Answer struct {
+		// Status is 0 where no answer came.
 		Status  int               `json:"status"`
 		Headers map[string]string `json:"headers"`
 		Body    json.RawMessage   `json:"body"`
@@ -88,6 +89,44 @@ func Flags(release string) []Flag { return read[[]Flag](release, "flags.json") }
 
 // Exchanges are the requests to a server of the release, with its answers.
 func Exchanges(release string) []Exchange { return read[[]Exchange](release, "http.json") }
+
+// Runs are the names of the servers of [Ended] that were asked something.
+func Runs(release string) []string {
+	var names []string
+	entries, _ := files.ReadDir(path.Join("vllm", release, "runs")) // a release may have none
+	for _, entry := range entries {
+		if name, ok := strings.CutSuffix(entry.Name(), ".http.json"); ok && len(Asked(release, name)) > 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Asked are the requests to such a server, all without a key, with its answers. Of most bodies
+// the first 4,000 characters were kept.
+func Asked(release, name string) []Exchange {
+	var exchanges []Exchange
+	for _, e := range read[[]struct {
+		Request []json.RawMessage `json:"request"` // method, path, body
+		Status  int               `json:"status"`
+		Headers map[string]string `json:"headers"`
+		Body    string            `json:"body"`
+	}](release, path.Join("runs", name+".http.json")) {
+		if len(e.Request) != 3 {
+			continue
+		}
+		var x Exchange
+		_ = json.Unmarshal(e.Request[0], &x.Request.Method) // recorded JSON
+		_ = json.Unmarshal(e.Request[1], &x.Request.Path)
+		x.Request.Body, x.Request.Key = e.Request[2], "none"
+		x.Answer.Status, x.Answer.Headers, x.Answer.Body = e.Status, e.Headers, json.RawMessage(e.Body)
+		if !json.Valid(x.Answer.Body) {
+			x.Answer.Body, _ = json.Marshal(e.Body) // a string
+		}
+		exchanges = append(exchanges, x)
+	}
+	return exchanges
+}
 
 // Start is a start that succeeded, with its end after SIGTERM.
 func Start(release string, eager bool) Run {

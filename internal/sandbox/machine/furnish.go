@@ -53,7 +53,17 @@ func (m *Machine) writeFacts(facts machinefs.Facts) error {
 	if err := linkPrograms(m.root.Bin(), tool.Installed(facts)); err != nil {
 		return fmt.Errorf("changing a sandbox machine: %w", err)
 	}
-	return nil
+	return m.placeVLLM(facts.VLLM.Installed)
+}
+
+// placeVLLM puts the metadata of the machine's vLLM where it lies in an image: in
+// dist-packages, beside the program.
+func (m *Machine) placeVLLM(release string) error {
+	packages := filepath.Join(string(m.root), "lib", "python3.12", "dist-packages")
+	if err := os.RemoveAll(packages); err != nil || release == "" {
+		return err
+	}
+	return os.MkdirAll(filepath.Join(packages, "vllm-"+release+".dist-info"), 0o700)
 }
 
 // linkPrograms leaves the named programs, and no other of package tool, in the

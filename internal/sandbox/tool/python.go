@@ -21,6 +21,10 @@ func python(c *call) int {
 		if !c.hasPackage("python3-pip") {
 			return c.failf(1, "/usr/bin/python3: No module named pip")
 		}
+		if c.args[2] == "--version" {
+			c.printf("pip 22.0.2 from /usr/lib/python3/dist-packages/pip (python %s)\n", version)
+			return 0
+		}
 		return c.pip(c.args[2:])
 	}
 	return c.failf(2, "python3 %s: not part of a sandbox machine", strings.Join(c.args, " "))

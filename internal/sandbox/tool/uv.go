@@ -2,6 +2,7 @@ package tool
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 // vllmserver.VersionEnv, which that package reads.
 const vllmVersionEnv = "SHOPPER_SANDBOX_VLLM_VERSION"
 
-const uvVersion = "uv 0.9.11"
+const uvVersion = "uv 0.13.9"
 
 // venvVersionFile is in a virtual environment and names the installed vLLM release.
 const venvVersionFile = "vllm.version"
@@ -47,7 +48,7 @@ func (b *badOption) uv() string {
 func uvVenv(c *call, args []string) int {
 	dir, python := ".venv", "3.12"
 	known := []string{
-		"--seed", "--clear", "--allow-existing", "-q --quiet", "--no-progress", "--managed-python", "--relocatable", "-p --python=",
+		"--seed", "--clear", "--allow-existing", "-q --quiet", "--no-progress", "--managed-python", "--no-managed-python", "--relocatable", "-p --python=",
 	}
 	dirs, bad := getopt(args, known, func(name, value string) {
 		if name == "-p" {
@@ -183,7 +184,9 @@ func putVLLM(venv, version string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(venv, venvVersionFile), []byte(version), 0o600); err != nil {
+	metadata := filepath.Join(venv, "lib", "python3.12", "site-packages", "vllm-"+version+".dist-info")
+	err = errors.Join(os.MkdirAll(metadata, 0o755), os.WriteFile(filepath.Join(venv, venvVersionFile), []byte(version), 0o600))
+	if err != nil {
 		return err
 	}
 	fresh := filepath.Join(venv, "bin", ".vllm-new-"+strconv.Itoa(os.Getpid()))

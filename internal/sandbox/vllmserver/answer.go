@@ -10,8 +10,8 @@ import (
 )
 
 // tokenPattern is the stand-in's tokenizer: a word or a mark with the blanks
-// before it, longer words in pieces.
-var tokenPattern = regexp.MustCompile(`\s*(?:[\pL\pN]{1,8}|[^\pL\pN\s])|\s+`)
+// before it, longer words in pieces, a turn's marks whole.
+var tokenPattern = regexp.MustCompile(`\s*(?:<\|\w+\|>|[\pL\pN]{1,8}|[^\pL\pN\s])|\s+`)
 
 func tokens(text string) []string { return tokenPattern.FindAllString(text, -1) }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -38,18 +40,44 @@ var processRow = regexp.MustCompile(`(?m)^ *\d+ +\d+ +\d+ +\d+ (\S+) +(.*)$`)
 
 // startChildren starts the processes that the release was recorded to have.
 func (r *run) startChildren() error {
-	main := true
-	for _, row := range processRow.FindAllStringSubmatch(facts.Processes(r.place.version), -1) {
-		if main { // vllm itself
-			main = false
-			continue
+	workers := r.opts.workers()
+	rows := processRow.FindAllStringSubmatch(facts.Processes(r.place.version), -1)[1:] // the first is vllm itself
+	if len(workers) > 1 {
+		rows = slices.DeleteFunc(rows, func(row []string) bool { return row[2] == "VLLM::Worker" })
+		for _, worker := range workers {
+			rows = append(rows, []string{"", "VLLM::" + worker, "VLLM::" + worker})
 		}
+	}
+	for _, row := range rows {
 		if err := r.children.start(row[1], row[2]); err != nil {
 			return fmt.Errorf("starting %s: %w", row[2], err)
 		}
 	}
 	return nil
 }
+
+// workers are the names of the engine's workers, as setup_proc_title_and_log_prefix of 0.32.0's
+// vllm/v1/executor/multiproc_executor.py makes them. Those of two are recorded (runs/two-workers).
+func (o options) workers() []string {
+	tp, pp := o.number("tensor-parallel-size", 1), o.number("pipeline-parallel-size", 1)
+	var names []string
+	for stage := range min(pp, maxWorkers) {
+		for rank := range min(tp, maxWorkers) {
+			name := "Worker"
+			if pp > 1 {
+				name += "_PP" + strconv.Itoa(stage)
+			}
+			if tp > 1 {
+				name += "_TP" + strconv.Itoa(rank)
+			}
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// maxWorkers is more than a machine has GPUs.
+const maxWorkers = 32
 
 func (c *children) start(name, line string) error {
 	cmd := &exec.Cmd{Path: "/bin/sh", Args: []string{line}, Env: os.Environ()}

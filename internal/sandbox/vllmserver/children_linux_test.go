@@ -69,6 +69,45 @@ func TestEngineIsKilled(t *testing.T) {
 	}
 }
 
+// TestTwoWorkers: processes and log of a server with two GPUs are those that were recorded of two workers.
+func TestTwoWorkers(t *testing.T) {
+	t.Parallel()
+	tree, err := os.ReadFile("../facts/vllm/0.32.0/runs/two-workers.processes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := newMachine(t, func(f *machinefs.Facts) { f.GPUs = append(f.GPUs, f.GPUs[0]) })
+	s := &server{t: t, root: root, log: &output{}, done: make(chan struct{})}
+	run, _ := facts.Ended("0.32.0", "two-workers")
+	cmd := program(t, root, s.log, run.Argv...)
+	s.eventually("the start", func() bool { return strings.Contains(s.log.String(), facts.Ready) })
+	for line := range commandLines(root, cmd) {
+		if !strings.Contains(string(tree), " "+line+"\n") {
+			t.Errorf("not recorded: %q", line)
+		}
+	}
+	if lines := commandLines(root, cmd); len(lines) != strings.Count(string(tree), "\n")-2 { // but the heading and vllm itself
+		t.Errorf("processes: %v, recorded:\n%s", lines, tree)
+	}
+	played := shapes(s.log.String())
+	for _, want := range shapes(run.Log) {
+		if !strings.HasPrefix(want, "(Worker") || strings.Contains(want, "Explicitly set (") { // a GPU's memory is measured
+			continue
+		}
+		want, _, _ = strings.Cut(want, " distributed_init_method=") // a path that is random
+		at := slices.IndexFunc(played, func(line string) bool { return strings.HasPrefix(line, want) })
+		if at < 0 {
+			t.Errorf("not played, or too seldom: %s", want)
+			continue
+		}
+		played[at] = ""
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // how it ends is TestTERM's
+}
+
 // TestTERM: a server ends by it as it was recorded, which depends on the time. While it
 // warms up it swallows one.
 func TestTERM(t *testing.T) {

@@ -39,7 +39,7 @@ func played(t *testing.T, release string, run facts.Run, change ...func(*machine
 	t.Helper()
 	env := []string{vllmserver.VersionEnv + "=" + release}
 	for name, value := range run.Env {
-		if value != nil && strings.HasPrefix(name, "VLLM_API") {
+		if value != nil && strings.HasPrefix(name, "VLLM_") {
 			env = append(env, name+"="+*value)
 		}
 	}
@@ -119,14 +119,15 @@ func models(t *testing.T) string {
 		}
 	}
 	const config = `{"architectures": ["%s"], "model_type": "%s", "num_hidden_layers": 2, "num_attention_heads": 4,
-		"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": %d%s}`
-	header := `{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}`
+		"num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 4, "max_position_embeddings": %d%s}`
+	const header = `{"__metadata__": {"format": "pt"}, "model.layers.0.mlp.down_proj.weight": {"dtype": "BF16", "shape": [1, 4], "data_offsets": [0, 8]}}`
 	weights := string(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))) + header + "12345678"
 	for model, parts := range map[string][]any{
 		"long": {"Qwen2ForCausalLM", "qwen2", 8000000, ""}, "truncated": {"Qwen2ForCausalLM", "qwen2", 2048, ""},
 		"badarch": {"FrobnicatorForCausalLM", "qwen2", 2048, ""}, "badtype": {"Qwen2ForCausalLM", "frobnicator", 2048, ""},
 		"remotecode": {"Qwen2ForCausalLM", "qwen2", 2048, `, "auto_map": {"AutoModel": "x.Y"}`}, "whole": {"Qwen2ForCausalLM", "qwen2", 2048, ""},
-		"empty": {"Qwen2ForCausalLM", "qwen2", 2048, ""},
+		"empty": {"Qwen2ForCausalLM", "qwen2", 2048, ""}, "wrongshapes": {"Qwen2ForCausalLM", "qwen2", 2048, `, "intermediate_size": 8`},
+		"nochat": {"Qwen2ForCausalLM", "qwen2", 2048, ""},
 	} {
 		write(model, "config.json", fmt.Sprintf(config, parts...))
 		if model != "empty" {
@@ -135,6 +136,8 @@ func models(t *testing.T) string {
 	}
 	write("truncated", "model.safetensors", weights[:len(weights)-4])
 	write("noconfig", "model.safetensors", weights)
+	write("nochat", "tokenizer_config.json", "{}")
+	write("models/adapter", "adapter_config.json", "{}")
 	return dir
 }
 
@@ -177,7 +180,7 @@ func TestRecordedArgumentsFail(t *testing.T) {
 			}
 		})
 	}
-	for model, want := range map[string]string{"whole": facts.Ready, "empty": "Cannot find any model weights with `empty`"} {
+	for model, want := range map[string]string{"whole": facts.Ready, "wrongshapes": "start (0) + length (8) exceeds dimension size (4)", "empty": "Cannot find any model weights with `empty`"} {
 		s := launch(t, newMachine(t), []string{vllmserver.FilesEnv + "=" + folders}, "serve", model, "--max-model-len", "512")
 		s.eventually("the end of the start", func() bool { return s.ended() || strings.Contains(s.log.String(), facts.Ready) })
 		if !strings.Contains(s.log.String(), want) {

@@ -2,14 +2,14 @@ package vllmserver
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 )
 
 // The routes that speak another API than completions and chats: OpenAI's
-// responses, Anthropic's messages, and tokens in and out. None of them streams
-// here.
+// responses, Anthropic's messages, and tokens in and out.
 
 // answerResponses is OpenAI's newer API.
 func (s *server) answerResponses(w http.ResponseWriter, req *http.Request, data []byte) error {
@@ -21,18 +21,7 @@ func (s *server) answerResponses(w http.ResponseWriter, req *http.Request, data 
 	if err != nil {
 		return err
 	}
-	e := s.like("/v1/responses", "")
-	answer := body(e)
-	answer["id"], answer["created_at"], answer["model"], answer["max_output_tokens"] = newID("resp_"), time.Now().Unix(), text.model(), text.limit
-	message := at(answer, "output", 0)
-	message["id"] = newID("msg_")
-	at(message, "content", 0)["text"] = text.text
-	if text.reason == "stop" {
-		answer["incomplete_details"], answer["status"] = nil, "completed"
-	}
-	usage := at(answer, "usage")
-	usage["input_tokens"], usage["output_tokens"], usage["total_tokens"] = text.promptN, text.produced, text.promptN+text.produced
-	s.answer(w, e, answer)
+	s.say(w, "/v1/responses", text)
 	return nil
 }
 
@@ -46,17 +35,95 @@ func (s *server) answerMessages(w http.ResponseWriter, req *http.Request, data [
 	if err != nil {
 		return err
 	}
-	e := s.like("/v1/messages", "")
-	answer := body(e)
-	answer["id"], answer["model"] = text.id, text.model()
-	at(answer, "content", 0)["text"] = text.text
-	if text.reason == "stop" {
-		answer["stop_reason"] = "end_turn"
-	}
-	usage := at(answer, "usage")
-	usage["input_tokens"], usage["output_tokens"] = text.promptN, text.produced
-	s.answer(w, e, answer)
+	s.say(w, "/v1/messages", text)
 	return nil
+}
+
+// say answers as recorded, whole or as a stream, in which an event that brings text comes for each token.
+func (s *server) say(w http.ResponseWriter, path string, t said) {
+	if t.pieces = tokens(t.text); len(t.pieces) == 0 {
+		t.pieces = []string{""}
+	}
+	if !t.ask.Stream {
+		e := s.like(path, "output_tokens")
+		s.answer(w, e, t.fill("", body(e), t.text))
+		return
+	}
+	e := s.like(path, `"stream": true`)
+	s.header(w, e)
+	w.WriteHeader(e.Answer.Status)
+	number, previous := 0, ""
+	for _, event := range events(e) {
+		kind := fmt.Sprint(event["type"])
+		texts := []string{t.text}
+		switch kind {
+		case previous:
+			continue
+		case "content_block_delta", "response.output_text.delta":
+			texts = t.pieces
+		}
+		previous = kind
+		for _, text := range texts {
+			if _, numbered := event["sequence_number"]; numbered {
+				event["sequence_number"] = number
+			}
+			number++
+			data, _ := json.Marshal(t.fill("", event, text)) // of recorded JSON, strings and numbers
+			if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", kind, data); err != nil || http.NewResponseController(w).Flush() != nil {
+				return
+			}
+		}
+	}
+}
+
+// fill returns a recorded value with what is this answer's.
+func (t said) fill(key string, value any, text string) any {
+	switch value := value.(type) {
+	case object:
+		filled := object{}
+		for k, v := range value {
+			filled[k] = t.fill(k, v, text)
+		}
+		if key == "incomplete_details" && t.reason == "stop" {
+			return nil
+		}
+		return filled
+	case []any:
+		filled := make([]any, 0, len(value))
+		for _, v := range value {
+			filled = append(filled, t.fill(key, v, text))
+		}
+		return filled
+	case float64:
+		known := map[string]int{
+			"created_at": int(t.created), "max_output_tokens": t.limit,
+			"input_tokens": t.promptN, "output_tokens": t.produced, "total_tokens": t.promptN + t.produced,
+		}
+		if n, ok := known[key]; ok && value > 0 {
+			return n
+		}
+	case string:
+		return t.word(key, value, text)
+	}
+	return value
+}
+
+func (t said) word(key, value, text string) string {
+	ended := map[string]string{"max_tokens": "end_turn", "incomplete": "completed"}[value]
+	kind, _, marked := strings.Cut(value, "_")
+	switch {
+	case key == "model":
+		return t.model()
+	case (key == "text" || key == "delta") && value != "":
+		return text
+	case ended != "" && t.reason == "stop":
+		return ended
+	case (key == "id" || key == "item_id") && marked:
+		return kind + "_" + strings.TrimPrefix(t.id, "chatcmpl-")
+	case key == "id":
+		return t.id
+	}
+	return value
 }
 
 // answerTokens is vLLM's own API, without text.
@@ -88,11 +155,12 @@ func (s *server) answerTokens(w http.ResponseWriter, req *http.Request, data []b
 type said struct {
 	generation
 	text, reason string
+	pieces       []string
 }
 
 // dialect reads a request and runs it through the engine.
 func (s *server) dialect(req *http.Request, data []byte, ask any, what func() (json.RawMessage, *int)) (said, error) {
-	t := said{generation: generation{s: s, id: newID("chatcmpl-")}}
+	t := said{generation: generation{s: s, id: newID("chatcmpl-"), created: time.Now().Unix()}}
 	if err := t.read(data); err != nil {
 		return t, err
 	}

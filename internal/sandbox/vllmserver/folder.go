@@ -1,10 +1,13 @@
 package vllmserver
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,6 +29,7 @@ type folder struct {
 		KVHeads       int            `json:"num_key_value_heads"`
 		HeadDim       int            `json:"head_dim"`
 		Hidden        int            `json:"hidden_size"`
+		Intermediate  int            `json:"intermediate_size"`
 		Context       int            `json:"max_position_embeddings"`
 		AutoMap       map[string]any `json:"auto_map"`
 		Quantization  struct {
@@ -97,54 +101,102 @@ func (f *folder) shape() facts.Model {
 	return s
 }
 
+// chats says whether the tokenizer has a chat template. A folder without a tokenizer is taken for one that has.
+func (f *folder) chats() bool {
+	config, err := os.ReadFile(filepath.Join(f.path, "tokenizer_config.json"))
+	if err != nil || bytes.Contains(config, []byte(`"chat_template"`)) {
+		return true
+	}
+	_, err = os.Stat(filepath.Join(f.path, "chat_template.jinja"))
+	return err == nil
+}
+
 func (f *folder) weights() []string {
 	files, _ := filepath.Glob(filepath.Join(f.path, "*.safetensors")) // the pattern is right
 	return files
 }
 
-// checkWeights reads the headers of the weights' files: tensors have to end where
-// the file does.
+// checkWeights reads the headers of the weights' files: tensors have to end where the file does, and to be as large
+// as the configuration says.
 func (f *folder) checkWeights(r *run) error {
 	files := f.weights()
 	if len(files) == 0 {
 		return r.fail("no_weights", "model", r.opts.model())
 	}
 	for _, file := range files {
-		if !whole(file) {
+		tensors, whole := readTensors(file)
+		if !whole {
 			return r.fail("truncated-weights")
+		}
+		for _, name := range slices.Sorted(maps.Keys(tensors)) { // in which vLLM loads them
+			if err := f.checkTensor(r, name, tensors[name].Shape); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// whole says whether a safetensors file has all that its header lists.
-func whole(path string) bool {
+// checkTensor takes each worker's part of a tensor, as the weight loaders of 0.32.0's
+// vllm/model_executor/parameter.py do. What a tensor has too much is not noticed there.
+func (f *folder) checkTensor(r *run, name string, shape []int) error {
+	model := r.plan.shape
+	var want, dimension int
+	shards := r.plan.tp
+	switch layer := strings.TrimSuffix(name, ".weight"); layer[strings.LastIndexByte(layer, '.')+1:] {
+	case "q_proj":
+		want = model.Heads * model.HeadDim
+	case "k_proj", "v_proj":
+		want, shards = model.KVHeads*model.HeadDim, min(shards, model.KVHeads)
+	case "o_proj":
+		want, dimension = model.Heads*model.HeadDim, 1
+	case "gate_proj", "up_proj":
+		want = f.config.Intermediate
+	case "down_proj":
+		want, dimension = f.config.Intermediate, 1
+	}
+	if dimension >= len(shape) {
+		return nil
+	}
+	for part, start := want/shards, 0; start < want; start += part {
+		if start+part > shape[dimension] {
+			return r.fail("wrong-shapes", "part", fmt.Sprintf("start (%d) + length (%d)", start, part), "size", fmt.Sprintf("size (%d)", shape[dimension]))
+		}
+	}
+	return nil
+}
+
+type tensor struct {
+	Shape   []int    `json:"shape"`
+	Offsets [2]int64 `json:"data_offsets"`
+}
+
+// readTensors reads the header of a safetensors file; whole says whether the file has all that it lists.
+func readTensors(path string) (tensors map[string]tensor, whole bool) {
 	file, err := os.Open(path)
 	if err != nil {
-		return false
+		return nil, false
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	var size [8]byte
 	if _, readErr := io.ReadFull(file, size[:]); err != nil || readErr != nil {
-		return false
+		return nil, false
 	}
 	length := binary.LittleEndian.Uint64(size[:])
 	if length > 100<<20 { // safetensors' own bound
-		return false
+		return nil, false
 	}
 	header := make([]byte, length)
-	var tensors map[string]struct {
-		Offsets [2]int64 `json:"data_offsets"`
-	}
 	if _, err := io.ReadFull(file, header); err != nil || json.Unmarshal(header, &tensors) != nil {
-		return false
+		return nil, false
 	}
+	delete(tensors, "__metadata__")
 	end := int64(0)
 	for _, tensor := range tensors {
 		end = max(end, tensor.Offsets[1])
 	}
-	return info.Size() == 8+int64(length)+end
+	return tensors, info.Size() == 8+int64(length)+end
 }
 
 // parsers are the tool-call parsers that the recorded release has.

@@ -84,6 +84,9 @@ func (s *server) answerChat(w http.ResponseWriter, req *http.Request, data []byt
 	}
 	g.prompts = []string{question(messages)}
 	g.promptN = countTokens(chatPrompt(messages))
+	if f := s.run.plan.folder; f != nil && !f.chats() && s.run.opts.text("chat-template") == "" {
+		return s.refuse("default chat template is no longer allowed")
+	}
 	if err := g.fits(chatPrompt(messages), g.promptN, 0); err != nil {
 		return err
 	}
@@ -225,7 +228,11 @@ func (s *server) engine(ctx context.Context, tokens int, run func() (reason stri
 	if s.dead.Load() {
 		return s.engineDead()
 	}
-	end := s.metrics.begin(tokens)
+	end, queued := s.metrics.begin(tokens)
+	if limit := s.run.opts.number("max-num-queued-reqs", queued); queued > limit {
+		end("error", 0)
+		return s.refuse("currently busy")
+	}
 	if !s.waitForEngine(ctx) {
 		end("abort", 0)
 		return errGivenUp

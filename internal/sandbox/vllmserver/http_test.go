@@ -124,6 +124,10 @@ func TestTLS(t *testing.T) {
 	if response.StatusCode != http.StatusOK || !strings.Contains(s.log.String(), "https://") {
 		t.Errorf("health over TLS: %s", response.Status)
 	}
+	if response, err := s.web().Get("http://machine/health"); err == nil { // runs/tls.http.json: curl's 52, no answer
+		_ = response.Body.Close()
+		t.Errorf("plain HTTP was answered: %s", response.Status)
+	}
 	missing := launch(t, newMachine(t), nil, "serve", testModel, "--ssl-certfile", "/nonexistent.pem", "--ssl-keyfile", keyFile)
 	if code := missing.wait(); code != 1 || !strings.Contains(missing.log.String(), "FileNotFoundError") {
 		t.Errorf("a missing certificate: %d\n%s", code, missing.log)

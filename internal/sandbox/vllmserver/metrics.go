@@ -25,10 +25,10 @@ type metrics struct {
 
 func (m *metrics) init() { m.success = map[string]int{} }
 
-// begin counts a request in; the returned function counts it out.
-func (m *metrics) begin(tokens int) (end func(reason string, generated int)) {
+// begin counts a request in, and returns how many there are; end counts it out.
+func (m *metrics) begin(tokens int) (end func(reason string, generated int), running int) {
 	started := time.Now()
-	m.running.Add(1)
+	running = int(m.running.Add(1))
 	m.mu.Lock()
 	m.inCache += tokens
 	m.mu.Unlock()
@@ -45,7 +45,7 @@ func (m *metrics) begin(tokens int) (end func(reason string, generated int)) {
 		m.prompt += tokens
 		m.generation += generated
 		m.latencies = append(m.latencies, took)
-	}
+	}, running
 }
 
 // writeMetrics writes the recorded metrics of a server that has had no request,
@@ -58,8 +58,17 @@ func (s *server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	m := &s.metrics
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var helps string
+	_ = json.Unmarshal(s.like("/metrics", "# HELP vllm:").Answer.Body, &helps) // recorded JSON
 	var out strings.Builder
 	for line := range strings.Lines(text) {
+		if typed, ok := strings.CutPrefix(line, "# TYPE "); ok { // of most answers the help was not kept
+			name, _, _ := strings.Cut(typed, " ")
+			if _, help, known := strings.Cut(helps, "# HELP "+name+" "); known {
+				help, _, _ = strings.Cut(help, "\n")
+				out.WriteString("# HELP " + name + " " + help + "\n")
+			}
+		}
 		sample, _, found := strings.Cut(strings.TrimSuffix(line, "\n"), "} ")
 		name, labels, _ := strings.Cut(sample, "{")
 		if value, counted := s.figure(name, labels); found && counted {

@@ -80,7 +80,7 @@ func (r *run) read(rec facts.Run) []line {
 	for _, m := range process.FindAllStringSubmatch(text, -1) {
 		pids[m[2]] = strconv.Itoa(r.place.pid + map[string]int{"APIServer": 0, "EngineCore": 111}[m[1]])
 		if m[1] != "APIServer" && m[1] != "EngineCore" {
-			pids[m[2]] = strconv.Itoa(r.place.pid + 222)
+			pids[m[2]] = strconv.Itoa(r.place.pid + firstWorker)
 		}
 	}
 	text = regexp.MustCompile(`\b\d{4,6}\b`).ReplaceAllStringFunc(text, func(number string) string {
@@ -99,8 +99,37 @@ func (r *run) read(rec facts.Run) []line {
 			pairs = append(pairs, fmt.Sprintf(form, rec.Argv[1]), quoted)
 		}
 	}
-	return timed(strings.Split(strings.NewReplacer(pairs...).Replace(text), "\n"), rec.Seconds, r.startSeconds())
+	text = strings.NewReplacer(pairs...).Replace(text)
+	const ranked = "is assigned as" // from here on a worker knows its rank
+	if before, after, found := strings.Cut(text, ranked); found {
+		text = before + ranked + strings.ReplaceAll(after, "(Worker pid=", "("+r.opts.workers()[0]+" pid=")
+	}
+	return timed(strings.Split(text, "\n"), rec.Seconds, r.startSeconds())
 }
+
+// others are the lines that further workers have where the first one has this: until they know their ranks all log
+// the same, then all only that they load the model (runs/two-workers).
+func (r *run) others(l line) []line {
+	var lines []line
+	workers := r.opts.workers()
+	for rank, name := range workers[min(1, len(workers)):] {
+		m := process.FindStringSubmatch(l.text)
+		switch {
+		case len(m) == 0, strings.Contains(l.text, "is assigned as"):
+		case m[1] == "Worker", m[1] == workers[0] && strings.Contains(l.text, "Starting to load model"):
+			if m[1] == "Worker" {
+				name = m[1]
+			}
+			prefix := fmt.Sprintf("(%s pid=%d)", name, r.place.pid+firstWorker+rank+1)
+			ranks := fmt.Sprintf("rank=%d local_rank=%[1]d", rank+1)
+			lines = append(lines, line{strings.NewReplacer(m[0], prefix, "rank=0 local_rank=0", ranks).Replace(l.text), l.at})
+		}
+	}
+	return lines
+}
+
+// firstWorker is how far the first worker's pid is from the server's.
+const firstWorker = 222
 
 // timed gives each line the time of its stamp; the last stamp before the end of
 // the start is at seconds. A line without one comes with the line before it.
@@ -154,7 +183,7 @@ func (r *run) script() []line {
 			continue
 		}
 		add(l, func(i int) string { return unrecorded().Start[i].Before })
-		lines = append(lines, l)
+		lines = append(append(lines, l), r.others(l)...)
 		add(l, func(i int) string { return unrecorded().Start[i].After })
 	}
 	return lines
@@ -241,7 +270,9 @@ var measures = []measure{
 	measureOf(`(per request: )[\d.]+`, func(r *run) string {
 		return fmt.Sprintf("%.2f", float64(r.cacheTokens())/float64(r.plan.maxLen))
 	}),
-	measureOf(`()\{engine\}`, func(r *run) string { return "EngineCore pid=" + strconv.Itoa(r.place.pid+111) }),
+	measureOf(`(world_size=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.tp * r.plan.pp) }),
+	measureOf(`(in world size )\d+`, func(r *run) string { return strconv.Itoa(r.plan.tp * r.plan.pp) }),
+	measureOf(`()\{engine\}`, (*run).loader),
 	measureOf(`()\{stamp\}`, func(*run) string { return "01-01 00:00:00" }),
 	measureOf(`()\{model\}`, func(r *run) string { return r.plan.model }),
 	measureOf(`()\{weights\}`, func(r *run) string { return fmt.Sprintf("%.2f", r.plan.weightsGiB) }),
@@ -265,6 +296,14 @@ func (r *run) measured(text string) string {
 		}
 	}
 	return text
+}
+
+// loader is the process that loads the model: the engine's own with one GPU, else its first worker.
+func (r *run) loader() string {
+	if workers := r.opts.workers(); len(workers) > 1 {
+		return workers[0] + " pid=" + strconv.Itoa(r.place.pid+firstWorker)
+	}
+	return "EngineCore pid=" + strconv.Itoa(r.place.pid+111)
 }
 
 // seconds is a share of the start's time.

@@ -96,7 +96,7 @@ func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, tas
 	}
 	entries := make([]object, 0, len(texts))
 	for i, text := range texts {
-		entries = append(entries, pooled(i, text, task))
+		entries = append(entries, pooled(i, text, task, req.URL.Path))
 	}
 	prefix := "pooling-"
 	if task == taskEmbed && req.URL.Path == "/v1/embeddings" {
@@ -112,15 +112,15 @@ func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, tas
 }
 
 // pooled is the entry of an answer for one text.
-func pooled(index int, text, task string) object {
+func pooled(index int, text, task, route string) object {
 	vector := make([]float64, 8)
 	for i := range len(text) {
 		vector[i%len(vector)] += float64(text[i]) / 256 / float64(len(text))
 	}
-	switch task {
-	case taskEmbed:
+	switch {
+	case route == "/v1/embeddings":
 		return object{"index": index, "object": "embedding", "embedding": vector}
-	case taskClassify:
+	case task == taskClassify:
 		return object{"index": index, "label": "LABEL_0", "probs": []float64{0.75, 0.25}, "num_classes": 2}
 	default:
 		return object{"index": index, "object": "pooling", "data": vector}

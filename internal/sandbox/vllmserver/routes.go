@@ -47,6 +47,7 @@ func (s *server) routes() http.Handler {
 	for route, handle := range s.poolingRoutes() {
 		routes[route] = map[string]http.HandlerFunc{http.MethodPost: handle}
 	}
+	maps.Copy(routes, s.runtimeRoutes())
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		methods, ok := routes[req.URL.Path]
 		if !ok {
@@ -70,6 +71,10 @@ func (s *server) routes() http.Handler {
 // posted reads the JSON body that a route wants, and answers its error.
 func (s *server) posted(answer func(http.ResponseWriter, *http.Request, []byte) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
+		if e := s.like(req.URL.Path, "cannot schedule new futures"); s.draining.Load() && e.Answer.Status != 0 {
+			s.answer(w, e, body(e))
+			return
+		}
 		var refused *refusal
 		switch err := s.post(answer, w, req); {
 		case errors.As(err, &refused):
@@ -132,13 +137,22 @@ func (s *server) openapi(w http.ResponseWriter, _ *http.Request) {
 func (s *server) models(w http.ResponseWriter, _ *http.Request) {
 	e := s.like("/v1/models", "modelperm-")
 	cards := []any{}
-	for _, name := range s.run.opts.servedNames() {
+	card := func(name, root string, parent, length any) {
 		card := at(body(e), "data", 0)
-		card["id"], card["created"], card["root"], card["max_model_len"] = name, time.Now().Unix(), s.run.plan.model, s.run.plan.maxLen
+		card["id"], card["created"], card["root"], card["parent"], card["max_model_len"] = name, time.Now().Unix(), root, parent, length
 		permission := at(card, "permission", 0)
 		permission["id"], permission["created"] = newID("modelperm-"), time.Now().Unix()
 		cards = append(cards, card)
 	}
+	names := s.run.opts.servedNames()
+	for _, name := range names {
+		card(name, s.run.plan.model, nil, s.run.plan.maxLen)
+	}
+	s.runtime.mu.Lock()
+	for _, a := range s.runtime.adapters {
+		card(a.Name, a.Path, names[0], nil)
+	}
+	s.runtime.mu.Unlock()
 	s.answer(w, e, object{"object": "list", "data": cards})
 }
 
@@ -210,7 +224,7 @@ func (s *server) scale(w http.ResponseWriter, _ *http.Request, data []byte) erro
 	return nil
 }
 
-func (s *server) serves(model string) bool { return slices.Contains(s.run.opts.servedNames(), model) }
+func (s *server) serves(model string) bool { return slices.Contains(s.served(), model) }
 
 func (s *server) unknownModel(model string) error {
 	return s.refuse("does not exist", "`other`", "`"+model+"`", "demo", strings.Join(s.run.opts.servedNames(), ", "))

@@ -32,7 +32,9 @@ type server struct {
 	root     string // --root-path
 	started  time.Time
 	metrics  metrics
+	runtime  runtime
 	dead     atomic.Bool
+	draining atomic.Bool // what is new is refused
 	// ending is closed when running requests are to be given up.
 	ending <-chan struct{}
 }
@@ -45,20 +47,30 @@ func (r *run) listen(ctx context.Context) int {
 	}
 	engine, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
-	s := &server{run: r, recorded: recorded.Exchanges(r.place.version), started: time.Now(), ending: engine.Done()}
+	s := &server{run: r, recorded: answers(r.place.version), started: time.Now(), ending: engine.Done()}
 	s.root = strings.TrimRight(r.opts.text("root-path"), "/")
 	s.metrics.init()
+	s.runtime.resting = map[string]bool{}
+	for _, given := range r.opts.given["lora-modules"] {
+		if name, path, ok := strings.Cut(given, "="); ok {
+			s.runtime.adapters = append(s.runtime.adapters, adapter{name, path})
+		}
+	}
 	s.keys()
 	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute, ErrorLog: nil}
-	if web.TLSConfig, err = r.tls(); err != nil {
+	secure, err := r.tls()
+	if err != nil {
 		_ = listener.Close()
 		return r.ended(err)
+	}
+	if secure != nil {
+		listener = secureListener{tls.NewListener(listener, secure)}
 	}
 	r.log.plainError(r.web + "INFO:     " + recorded.Ready)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = serveOn(web, listener) // it ends with http.ErrServerClosed
+		_ = web.Serve(listener) // it ends with http.ErrServerClosed
 	}()
 	end := recorded.Start(r.place.version, true)
 	if s.watch(ctx) {
@@ -75,11 +87,13 @@ func (r *run) listen(ctx context.Context) int {
 	return end.Exit
 }
 
-func serveOn(web *http.Server, listener net.Listener) error {
-	if web.TLSConfig != nil {
-		return web.ServeTLS(listener, "", "")
-	}
-	return web.Serve(listener)
+// secureListener hides from net/http that its connections are TLS: uvicorn offers no HTTP/2, and closes on plain
+// HTTP without an answer.
+type secureListener struct{ net.Listener }
+
+func (l secureListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return struct{ net.Conn }{conn}, err
 }
 
 // stop gives running requests a moment to notice that they are given up.
@@ -151,12 +165,13 @@ func (s *server) watch(ctx context.Context) (died bool) {
 	}
 }
 
-// drain lets running requests end, as long as --shutdown-timeout says. The line is 0.32.0's, seen on 2026-11-28.
+// drain lets running requests end, as long as --shutdown-timeout says, and refuses others (runs/draining).
 func (s *server) drain(ctx context.Context) {
 	seconds, running := s.run.opts.number("shutdown-timeout", 0), s.metrics.running.Load()
 	if seconds > 0 && running > 0 {
-		s.run.printAll([]line{{text: fmt.Sprintf("({engine}) INFO {stamp} [core.py:1655] [shutdown] EngineCore: draining in-flight requests"+
-			" count=%d timeout=%ds", running, seconds)}})
+		s.draining.Store(true)
+		s.run.printAll([]line{{text: fmt.Sprintf("(EngineCore pid=%d) INFO {stamp} [core.py:1655] [shutdown] EngineCore: draining in-flight requests"+
+			" count=%d timeout=%ds", s.run.place.pid+111, running, seconds)}})
 	}
 	limit := time.Now().Add(time.Duration(seconds) * time.Second)
 	for s.metrics.running.Load() > 0 && time.Now().Before(limit) {

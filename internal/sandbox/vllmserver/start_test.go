@@ -77,7 +77,7 @@ func TestAsAProcess(t *testing.T) {
 			t.Parallel()
 			root := newMachine(t, func(f *machinefs.Facts) {
 				if !test.ready {
-					f.Speed = 0.1
+					f.Speed = 10
 				}
 			})
 			lifeline, err := net.Listen("unix", root.Lifeline())

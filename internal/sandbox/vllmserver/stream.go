@@ -16,7 +16,7 @@ func events(e recorded.Exchange) []object {
 	var all []object
 	for event := range strings.SplitSeq(text, "\n\n") {
 		var value object
-		if json.Unmarshal([]byte(strings.TrimPrefix(event, "data: ")), &value) == nil {
+		if _, data, found := strings.Cut(event, "data: "); found && json.Unmarshal([]byte(data), &value) == nil {
 			all = append(all, value)
 		}
 	}

@@ -14,6 +14,15 @@ import (
 // object is a JSON object of a recorded answer.
 type object = map[string]any
 
+// answers are all recorded answers of a release: of an ordinary server, and of those to which something was done.
+func answers(release string) []recorded.Exchange {
+	all := recorded.Exchanges(release)
+	for _, name := range recorded.Runs(release) {
+		all = append(all, recorded.Asked(release, name)...)
+	}
+	return all
+}
+
 // like returns the first recorded answer of a route that has a text in its
 // request or its body. Answers are made of it: their keys, nulls, headers and
 // words are those of the release.
@@ -71,6 +80,7 @@ func (s *server) answer(w http.ResponseWriter, e recorded.Exchange, body any) {
 }
 
 func (s *server) header(w http.ResponseWriter, e recorded.Exchange) {
+	w.Header()["Content-Type"] = nil // net/http adds none
 	for name, value := range e.Answer.Headers {
 		switch name {
 		case "connection", "content-length", "transfer-encoding":

@@ -7,7 +7,7 @@ variables {
   model            = "Qwen/Qwen2.5-7B-Instruct"
   requirements = {
     min_vram_gb = 24
-    clouds      = ["bluelobster"]
+    clouds      = ["vastai"]
   }
 }
 
@@ -28,7 +28,7 @@ run "one_replica" {
   }
 
   assert {
-    condition     = output.machines["tested-1"].cloud == "bluelobster" && output.price_per_hour > 0
+    condition     = output.machines["tested-1"].cloud == "vastai" && output.price_per_hour > 0
     error_message = "Not what was asked for: ${jsonencode(output.machines)}"
   }
 

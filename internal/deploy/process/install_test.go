@@ -1,0 +1,241 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+)
+
+// withPath is this computer with a folder of programs first on PATH, and another home.
+type withPath struct {
+	local
+	home, bin string
+}
+
+func (m withPath) Run(ctx context.Context, command host.Command) (host.Result, error) {
+	command.Args = append([]string{"env", "PATH=" + m.bin + ":/usr/bin:/bin", "HOME=" + m.home, "BIN=" + m.bin}, command.Args...)
+	return m.local.Run(ctx, command)
+}
+
+// note has the programs below write down what they were asked.
+func (m withPath) notes(t *testing.T) string {
+	t.Helper()
+	return read(t, filepath.Join(m.bin, "notes"))
+}
+
+// Programs of a machine. uv makes an environment with a vLLM, and dies in the middle of its first installation. dpkg is locked
+// twice, and gcc fails until its package is there.
+const (
+	fakePython = `#!/bin/sh
+echo "python3 $*" >>"$BIN/notes"
+case $* in
+*sysconfig*) cat "$BIN/python" ;;
+*--version) [ -e "$BIN/python3-pip" ] ;;
+*install*)
+	for argument; do case $argument in --target=*) target=${argument#*=} ;; esac; done
+	mkdir -p "$target/bin" && cp "$BIN/uv.txt" "$target/bin/uv"
+	;;
+esac
+`
+	fakeUV = `#!/bin/sh
+echo "uv $*" >>"$BIN/notes"
+case $1 in
+venv) for last; do :; done; mkdir -p "$last/bin"; : >"$last/pyvenv.cfg" ;;
+pip)
+	echo 'Downloading torch' >&2
+	if [ ! -e "$BIN/once" ]; then : >"$BIN/once"; exit 9; fi
+	for argument; do case $argument in --python=*) bin=${argument#*=} bin=${bin%/*} ;; esac; done
+	printf '#!/bin/sh\necho 0.33.0\n' >"$bin/vllm"; chmod 700 "$bin/vllm"
+	mkdir -p "$bin/../lib/python3.12/dist-packages/vllm-0.33.0.dist-info"
+	;;
+esac
+`
+	fakeAptGet = `#!/bin/sh
+echo "$DEBIAN_FRONTEND apt-get $*" >>"$BIN/notes"
+case $* in *install*) ;; *) exit 0 ;; esac
+if [ ! -e "$BIN/locked2" ]; then
+	[ ! -e "$BIN/locked" ] || : >"$BIN/locked2"
+	: >"$BIN/locked"
+	echo 'E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1187 (unattended-upgr)' >&2
+	exit 100
+fi
+for package; do : >"$BIN/$package"; done
+`
+	fakeCompiler = "#!/bin/sh\n[ -e \"$BIN/libc6-dev\" ]\n"
+	works        = "#!/bin/sh\n"
+)
+
+// bare is a machine with these programs, whose python3 is what python says.
+func bare(t *testing.T, python string, programs map[string]string) (withPath, *Host) {
+	t.Helper()
+	needsLinux(t)
+	m := withPath{home: t.TempDir(), bin: t.TempDir()}
+	all := map[string]string{
+		"python": python, "uv.txt": fakeUV, "python3": fakePython, "gcc": works, "clang": "#!/bin/sh\nexit 1\n", "apt-get": fakeAptGet,
+		"sudo": "#!/bin/sh\nshift\nexec \"$@\"\n",
+	}
+	for name, content := range programs {
+		all[name] = content
+	}
+	for name, content := range all {
+		if err := os.WriteFile(filepath.Join(m.bin, name), []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := Connect(within(t), m, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, h
+}
+
+// program looks for the tools, and then for vLLM.
+func program(t *testing.T, h *Host, options Options) (Program, []string, error) {
+	t.Helper()
+	tools, err := h.Tools(within(t), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	found, err := h.Program(within(t), options, tools, func(line string) { said = append(said, line) })
+	return found, said, err
+}
+
+// uv comes from pip with its checksum, once, and an installation that broke off goes on with what is there.
+func TestInstallGetsUVAndGoesOn(t *testing.T) {
+	t.Parallel()
+	m, h := bare(t, "3.10 /usr/include/python3.10", map[string]string{"python3-pip": ""})
+	options := Options{Version: "0.33.0"}
+	_, _, err := program(t, h, options)
+	failed, ok := errors.AsType[*Error](err)
+	if !ok || !slices.Contains(failed.Log, "Downloading torch") || !slices.Contains(failed.Log, "installing uv "+uvVersion) {
+		t.Fatalf("%v with the log %q", err, failed.Log)
+	}
+	found, _, err := program(t, h, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(m.home, DefaultDirectory, "env", "0.33.0", "bin", "vllm"); found.Path != want || found.Release != "0.33.0" {
+		t.Errorf("vLLM is %v, want %s", found, want)
+	}
+	said := m.notes(t)
+	if strings.Count(said, "--require-hashes") != 1 || strings.Count(said, "uv venv --managed-python --python=3.12") != 1 ||
+		strings.Count(said, "uv pip install") != 2 || strings.Contains(said, "--torch-backend") || strings.Contains(said, "apt-get") {
+		t.Errorf("asked:\n%s", said)
+	}
+}
+
+// The machine's own Python is used where every release takes it and its headers are there.
+func TestInstallUsesTheMachinesPython(t *testing.T) {
+	t.Parallel()
+	include := t.TempDir()
+	if err := os.WriteFile(filepath.Join(include, "Python.h"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for python, want := range map[string]string{
+		"3.12 " + include: "--no-managed-python --python=3.12", "3.10 " + include: "--managed-python --python=3.12",
+		"3.12 /nonexistent": "--managed-python --python=3.12", "": "--managed-python --python=3.12",
+	} {
+		m, h := bare(t, python, map[string]string{"python3-pip": "", "once": ""})
+		if _, _, err := program(t, h, Options{Version: "0.19.1"}); err != nil && !strings.Contains(err.Error(), "isn't there") {
+			t.Error(err)
+		}
+		if said := m.notes(t); !strings.Contains(said, "uv venv "+want) || !strings.Contains(said, "--exclude-newer=2026-04-18T23:59:59Z vllm==0.19.1") {
+			t.Errorf("%q: asked:\n%s", python, said)
+		}
+	}
+}
+
+// What is missing is installed, once nobody holds dpkg's lock any more, and the wait is reported.
+func TestInstallsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	m, h := bare(t, "", map[string]string{"gcc": fakeCompiler, "once": ""})
+	found, said, err := program(t, h, Options{Version: "0.33.0"})
+	if err != nil || found.Release != "0.33.0" {
+		t.Fatalf("%v, %v", found, err)
+	}
+	const install = "noninteractive apt-get -q install -y --no-install-recommends gcc libc6-dev ca-certificates python3-pip"
+	if notes := m.notes(t); strings.Count(notes, install) != 3 || strings.Count(notes, "apt-get -q update") != 1 {
+		t.Errorf("asked:\n%s", notes)
+	}
+	if !strings.Contains(strings.Join(said, "\n"), "held by process 1187 (unattended-upgr)") {
+		t.Errorf("reported: %q", said)
+	}
+	tools, err := h.Tools(within(t), "")
+	if err != nil || tools.Compiler != "gcc" || !tools.Pip || len(tools.Missing(true)) > 0 {
+		t.Errorf("%+v, %v", tools, err)
+	}
+}
+
+// A vLLM that is there needs a compiler all the same; with process.install "never" nothing is touched.
+func TestCompilerForAVLLMThatIsThere(t *testing.T) {
+	t.Parallel()
+	for install, want := range map[string]bool{InstallMissing: true, InstallNever: false} {
+		m, h := bare(t, "", map[string]string{"gcc": fakeCompiler, "locked": "", "vllm": "#!" + "/usr/bin/python\n"})
+		found, _, err := program(t, h, Options{Install: install})
+		if _, missing := os.Stat(filepath.Join(m.bin, "libc6-dev")); err != nil || found.Path == "" || (missing == nil) != want {
+			t.Errorf("%s: %v, %v", install, found, err)
+		}
+	}
+}
+
+// What can't be installed is told with what it was.
+func TestInstallWithoutAWay(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		programs map[string]string
+		cause    string
+	}{
+		"pip": {map[string]string{"python3-pip": "", "python3": `#!/bin/sh
+case $* in *install*) echo 'ERROR: No matching distribution found for uv==0.13.9' >&2; exit 1 ;; esac
+`}, "can't install uv"},
+		"checksum": {map[string]string{"python3-pip": "", "python3": `#!/bin/sh
+case $* in *install*) echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.' >&2; exit 1 ;; esac
+`}, "not the one that this provider knows"},
+		"apt-get": {map[string]string{"gcc": "#!/bin/sh\nexit 1\n", "apt-get": `#!/bin/sh
+case $* in *install*) echo 'E: Unable to locate package gcc' >&2; exit 100 ;; esac
+`}, "gcc"},
+	} {
+		_, h := bare(t, "", test.programs)
+		_, _, err := program(t, h, Options{Version: "0.33.0"})
+		if failed, ok := errors.AsType[*Error](err); !ok || !strings.Contains(failed.Cause, test.cause) || failed.WayOut == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The real uv, by the real pip: with its own checksum, and with another's.
+func TestInstallUVForReal(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("SHOPPER_REAL_VLLM") == "" {
+		t.Skip("SKIPPED: SHOPPER_REAL_VLLM is not set, so nothing is downloaded")
+	}
+	for requirement, want := range map[string]string{
+		uvRequirement: "uv " + uvVersion,
+		"uv==" + uvVersion + " --hash=sha256:" + strings.Repeat("0", 64): "DO NOT MATCH THE HASHES",
+	} {
+		base := t.TempDir()
+		script := filepath.Join(base, "install.sh")
+		if err := os.WriteFile(script, []byte(installScript), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// The release doesn't exist: what comes after uv fails.
+		command := exec.CommandContext(within(t), "sh", script, base, "", filepath.Join(base, "env"), "0.0.0.1", "", "3", uvVersion, requirement)
+		command.Env = append(os.Environ(), "HOME="+base)
+		said, _ := command.CombinedOutput()
+		version, _ := exec.CommandContext(within(t), filepath.Join(base, "uv-"+uvVersion, "bin", "uv"), "--version").Output()
+		if text := string(said) + string(version); !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+		if fits := requirement == uvRequirement; fits != strings.Contains(string(said), "there is no version of vllm==0.0.0.1") {
+			t.Errorf("said:\n%s", said)
+		}
+	}
+}
