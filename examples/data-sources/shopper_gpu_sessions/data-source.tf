@@ -6,8 +6,8 @@ variable "known_ids" {
 
 # In a scheduled plan: what was left behind, by a laptop that died or a job that was killed.
 data "shopper_gpu_sessions" "live" {
-  known_ids        = var.known_ids
-  older_than       = "1h"
+  known_ids  = var.known_ids
+  older_than = "1h"
 }
 
 check "nothing_is_left_behind" {
