@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
@@ -67,7 +68,21 @@ func serve(debugging bool) error {
 		_ = provider.Close()
 		os.Exit(1)
 	}()
+	beQuiet()
 	return tf6server.Serve(address, server)
+}
+
+// beQuiet turns off all loggers where Terraform was asked for no log: it would read every line, and throw it away. A crash is
+// told all the same.
+func beQuiet() {
+	for _, variable := range os.Environ() {
+		if strings.HasPrefix(variable, "TF_LOG") {
+			return
+		}
+	}
+	for _, name := range []string{"TF_LOG_PROVIDER_SHOPPER", "TF_LOG_SDK", "TF_LOG_SDK_PROTO", "TF_LOG_SDK_FRAMEWORK"} {
+		_ = os.Setenv(name, "OFF") // terraform-plugin-log would log otherwise: no harm
+	}
 }
 
 // buildVersion is the released version, else the module's as Go recorded it.

@@ -69,6 +69,20 @@ resource "shopper_vllm_deployment" "private" {
   process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
+# The key is asked with as it was given: it is nowhere else.
+ephemeral "shopper_vllm_endpoint" "private" {
+  ssh      = shopper_vllm_deployment.private.ssh
+  base_url = shopper_vllm_deployment.private.base_url
+  api_key  = var.api_key
+
+  lifecycle {
+    postcondition {
+      condition     = self.ready
+      error_message = "Not ready: ${self.message}"
+    }
+  }
+}
+
 output "tunnel_command" {
   value = shopper_vllm_deployment.private.tunnel_command
 }

@@ -33,7 +33,7 @@ func TestLaunchOnBareMachines(t *testing.T) {
 		version, packages string
 		lock              time.Duration
 	}{
-		facts.VastAI:      {version: "0.11.2", packages: "gcc libc6-dev ca-certificates python3-pip"},
+		facts.VastAI:      {version: "0.11.2", packages: "gcc g++ libc6-dev ca-certificates python3-pip"},
 		facts.TensorDock:  {version: "0.33.0", packages: "ca-certificates python3-pip"},
 		facts.BlueLobster: {version: "0.8.5.post1", packages: "ca-certificates python3-pip", lock: 3 * time.Second},
 	} {
@@ -75,5 +75,5 @@ func TestNoCompilerAndNoWayToOne(t *testing.T) {
 	if failed.Phase != deploy.PhasePreflight || !hasFinding(failed.Findings, "tools", deploy.Blocking) {
 		t.Fatalf("got %v with %v", failed, failed.Findings)
 	}
-	contains(t, failed.Description(), "a C compiler", "apt-get install -y --no-install-recommends gcc libc6-dev ca-certificates python3-pip")
+	contains(t, failed.Description(), "a C compiler", "apt-get install -y --no-install-recommends gcc g++ libc6-dev ca-certificates python3-pip")
 }

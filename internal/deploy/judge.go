@@ -60,7 +60,10 @@ func (s *survey) judgeRuntime() []Finding {
 			return nil // not looked at, or to come
 		}
 		cause, wayOut := explain(s.engineErr)
-		return one(Blocking, codeDocker, cause, s.wayToEngine(wayOut))
+		if container.CodeOf(s.engineErr) == container.NoEngine {
+			wayOut = s.wayToEngine(wayOut)
+		}
+		return one(Blocking, codeDocker, cause, wayOut)
 	}
 	r, ok := s.runtime.(*containerRuntime)
 	if !ok {

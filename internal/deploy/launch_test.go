@@ -22,6 +22,9 @@ func TestLaunchContainer(t *testing.T) {
 	if err := answers(t, r, status, "another"); err == nil {
 		t.Error("the deployment answers without its key")
 	}
+	if slices.Contains(r.machine.CommandLog(), "vllm --version") {
+		t.Error("the release was asked of vLLM itself, which takes 20 to 50 seconds")
+	}
 	if status.State != deploy.Running || status.VLLMVersion != "0.33.0" || status.ServedMaxModelLen != 4096 || len(status.GPUs) != 1 ||
 		status.LoadSeconds <= 0 || status.ImageDigest == "" || !status.RestartsItself || status.SpecHash == "" {
 		t.Errorf("status is incomplete: %+v", status)
@@ -50,6 +53,9 @@ func TestLaunchProcess(t *testing.T) {
 	status := launch(t, r, processRequest())
 	if err := answers(t, r, status, testKey); err != nil {
 		t.Errorf("the deployment doesn't answer: %v", err)
+	}
+	if slices.Contains(r.machine.CommandLog(), "vllm --version") {
+		t.Error("the release was asked of vLLM itself, which takes 20 to 50 seconds")
 	}
 	if status.State != deploy.Running || status.VLLMVersion != "0.33.0" || status.ServedMaxModelLen != 4096 || len(status.GPUs) != 1 ||
 		!status.RestartsItself || status.StartedAt.IsZero() {

@@ -18,7 +18,7 @@ func TestJudgeTools(t *testing.T) {
 	}{
 		"all there":           {tools: all},
 		"can be installed":    {tools: process.Tools{Apt: true}},
-		"nothing, no way":     {tools: process.Tools{}, fact: "a C compiler", way: "gcc libc6-dev ca-certificates python3-pip"},
+		"nothing, no way":     {tools: process.Tools{}, fact: "a C compiler", way: "gcc g++ libc6-dev ca-certificates python3-pip"},
 		"no pip":              {tools: process.Tools{Compiler: "gcc"}, fact: "lacks pip", way: "python3-pip\""},
 		"no pip, vLLM there":  {tools: process.Tools{Compiler: "gcc"}, installed: true},
 		"no compiler, there":  {tools: process.Tools{Pip: true}, installed: true, fact: "a C compiler", way: "on_start_cmd = \"apt-get update"},

@@ -91,7 +91,7 @@ func (l *launch) takeBack(ctx context.Context, ref Ref) (remains string, started
 		}
 		refs = nil
 		for _, status := range found {
-			if l.replaced.ID == "" || status.ID != l.replaced.ID { // a process that is being started has no id yet
+			if status.ID == "" || status.ID != l.replaced.ID { // a process has none yet when its start is cut off early
 				refs = append(refs, status.Ref)
 			}
 		}
@@ -154,6 +154,9 @@ func (l *launch) failed(ctx context.Context, problem failure) *Error {
 	}
 	if e.Cause == "" {
 		e.Cause, e.WayOut = explain(problem.err)
+		if engine, ok := errors.AsType[*container.Error](problem.err); ok {
+			e.OfMachine = e.OfMachine || engine.Kind.OfMachine()
+		}
 	}
 	if ended := l.howItEnded(ctx, problem); interrupted && e.Cause == "" {
 		e.Cause = ended

@@ -155,7 +155,11 @@ func TestE2EExampleNoSecrets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for where, text := range map[string]string{"state": string(state), "what was said": said} {
+		file := filepath.Join(s.dir, "secrets.plan")
+		if code, told := s.run(t, "plan", "-input=false", "-no-color", "-out="+file, "-var=api_key_version=2"); code != 0 {
+			t.Fatal(told)
+		}
+		for where, text := range map[string]string{"state": string(state), "what was said": said, "a plan": unzipped(t, file)} {
 			for _, secret := range []string{key, "PRIVATE KEY"} {
 				if strings.Contains(text, secret) {
 					t.Errorf("%s holds %s", where, secret)

@@ -30,9 +30,8 @@ func action(typ, name string, config ...string) string {
 }
 
 // trigger invokes an action at an event in the life of the resource that holds it.
-func trigger(event, action string, arguments ...string) string {
-	arguments = append(arguments, "events = ["+event+"]", "actions = [action."+action+"]")
-	return "action_trigger {\n    " + strings.Join(arguments, "\n    ") + "\n  }"
+func trigger(event, action string) string {
+	return fmt.Sprintf("action_trigger {\n    events  = [%s]\n    actions = [action.%s]\n  }", event, action)
 }
 
 // hours are those that the service has a session reserved for.
@@ -73,24 +72,24 @@ func TestTerraformExtendSession(t *testing.T) {
 	w.accounted(t, []*stack{s})
 }
 
-// An action that fails before a destroy keeps the machine, unless the trigger says
-// to go on.
+// An action that fails stops a replacement before the machine is released, and no
+// destroy.
 func TestTerraformBeforeDestroyFails(t *testing.T) {
 	t.Parallel()
 	newTerraform(t)
 	w := newWorld(t)
 	s := w.newStack(t, "s")
-	write := func(onFailure string) {
-		s.write(t,
-			session("a", "lifecycle {", trigger("before_destroy", "shopper_extend_session.too_long", onFailure), "}"),
-			action("shopper_extend_session", "too_long", "session_id = caller.id", "additional_hours = 12"),
-		)
-	}
-	write("on_failure = halt")
+	s.write(t,
+		session("a", "lifecycle {", trigger("before_destroy", "shopper_extend_session.too_long"), "}"),
+		action("shopper_extend_session", "too_long", "session_id = caller.id", "additional_hours = 12"),
+	)
 	s.apply(t)
-	says(t, s.must(t, 1, destroyArgs...), "Reservation was not extended")
+	id := w.billing(t, "a")
+	says(t, s.must(t, 1, append(applyArgs[:len(applyArgs):len(applyArgs)], "-replace=shopper_gpu_session.a")...), "Reservation was not extended")
 	w.accounted(t, []*stack{s}, "a")
-	write("on_failure = continue")
+	if w.billing(t, "a") != id {
+		t.Error("the machine was replaced")
+	}
 	says(t, s.destroy(t), "Reservation was not extended", "1 destroyed")
 	w.accounted(t, []*stack{s})
 }

@@ -60,7 +60,7 @@ func TestAccDeploymentLife(t *testing.T) {
 					knownvalue.StringRegexp(regexp.MustCompile(`^sk-[A-Za-z0-9_-]{43}$`))),
 				statecheck.ExpectSensitiveValue(deploymentAddress, at("api_key")),
 				statecheck.ExpectKnownValue(endpoint, at("ready"), knownvalue.Bool(true)),
-				statecheck.ExpectKnownValue(endpoint, at("message"), knownvalue.Null()),
+				statecheck.ExpectKnownValue(endpoint, at("message"), knownvalue.StringExact("The model answered.")),
 				statecheck.ExpectKnownValue(endpoint, at("model"), knownvalue.StringExact(qwen)),
 				statecheck.ExpectKnownValue(endpoint, at("context_length"), knownvalue.Int64Exact(32768)),
 				statecheck.ExpectKnownValue(health, at("healthy"), knownvalue.Bool(true)),

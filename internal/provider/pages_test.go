@@ -31,8 +31,8 @@ func TestEveryObjectHasAnExample(t *testing.T) {
 	for name := range schema.ListResourceSchemas {
 		add("list-resources", name, "list-resource.tfquery.hcl")
 	}
-	if len(files) != 17 {
-		t.Errorf("%d objects, want 17: %v", len(files), files)
+	if len(files) != 19 {
+		t.Errorf("%d objects, want 19: %v", len(files), files)
 	}
 	for _, file := range files {
 		if _, err := os.Stat(filepath.Join("..", "..", "examples", file)); err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshtunnel"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/templates"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/twin"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmdeployment"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmendpoint"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmhealth"
@@ -87,7 +88,11 @@ func (p *Shopper) DataSources(context.Context) []func() datasource.DataSource {
 
 // EphemeralResources lists the ephemeral resources.
 func (p *Shopper) EphemeralResources(context.Context) []func() ephemeral.EphemeralResource {
-	return []func() ephemeral.EphemeralResource{sshtunnel.NewResource}
+	return []func() ephemeral.EphemeralResource{
+		sshtunnel.NewResource,
+		twin.Of(vllmendpoint.NewDataSource),
+		twin.Of(vllmhealth.NewDataSource),
+	}
 }
 
 // Functions lists the functions.

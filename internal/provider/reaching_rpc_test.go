@@ -68,7 +68,7 @@ func endpointTells(t *testing.T, c *core, ssh values, key string) {
 	t.Helper()
 	endpoint, diags := c.readData(endpointType, values{"ssh": ssh, "api_key": key}) // base_url is left out
 	expect(t, diags)
-	if !truth(t, endpoint, "ready") || !get(t, endpoint, "problem").IsNull() || !get(t, endpoint, "message").IsNull() {
+	if !truth(t, endpoint, "ready") || !get(t, endpoint, "problem").IsNull() || text(t, endpoint, "message") != "The model answered." {
 		t.Errorf("it is not ready: %s", endpoint)
 	}
 	for name, want := range map[string]string{"base_url": "http://127.0.0.1:8000/v1", "model": qwen, "vllm_version": "0.33.0"} {

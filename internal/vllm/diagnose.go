@@ -55,6 +55,13 @@ const (
 	KindConfigDamaged        Kind = "config_damaged"
 	KindAddress              Kind = "address_unavailable"
 	KindStopped              Kind = "stopped"
+	KindNoCompiler           Kind = "no_compiler"
+	KindPythonHeaders        Kind = "python_headers"
+	KindCUDALibrary          Kind = "cuda_library"
+	KindDriverMismatch       Kind = "driver_mismatch"
+	KindNCCL                 Kind = "nccl"
+	KindKVHeads              Kind = "kv_heads"
+	KindUnknownGPU           Kind = "unknown_gpu"
 )
 
 // OfMachine tells whether the cause lies in the machine, so that another one may not have it.
@@ -98,6 +105,18 @@ func DiagnoseLoop(log []string) (diagnosis Diagnosis, ok bool) {
 	return diagnose(lastStart(lines[:len(lines)-len(last)]))
 }
 
+// DiagnoseEngine finds out what is wrong with the machine from a container engine's error, whose text is all that engines give.
+// ok is false when it tells of no such cause.
+func DiagnoseEngine(text string) (diagnosis Diagnosis, ok bool) {
+	lines := readLog([]string{text})
+	for i := range lines {
+		if diagnosis, ok = causeOf(machineRules, lines, i, specific); ok {
+			return diagnosis, true
+		}
+	}
+	return Diagnosis{}, false
+}
+
 func diagnose(lines []logLine) (diagnosis Diagnosis, ok bool) {
 	// A log without any sign of a new start may still hold several: what follows the end of one is told first.
 	for end := len(lines); end > 0; {
@@ -136,10 +155,10 @@ func firstCause(lines []logLine, begin, end int) (Diagnosis, bool) {
 			break // the engine did not die without a word
 		}
 		for i := begin; i < end; i++ {
-			if lines[i].level == levelInfo || lines[i].level == levelWarning && rank != silent {
+			if lines[i].level == levelInfo || lines[i].level == levelWarning && rank != silent || lines[i].isDump() {
 				continue // settings are repeated there, with the very words that an error would use
 			}
-			if diagnosis, ok := causeAt(lines, i, rank); ok {
+			if diagnosis, ok := causeOf(rules, lines, i, rank); ok {
 				return diagnosis, true
 			}
 		}
@@ -147,8 +166,8 @@ func firstCause(lines []logLine, begin, end int) (Diagnosis, bool) {
 	return Diagnosis{}, false
 }
 
-// causeAt returns the cause of that rank which line i shows.
-func causeAt(lines []logLine, i int, rank rank) (Diagnosis, bool) {
+// causeOf returns the cause of that rank which line i shows, of those that the rules know.
+func causeOf(rules []rule, lines []logLine, i int, rank rank) (Diagnosis, bool) {
 	for _, r := range rules {
 		if r.rank != rank {
 			continue

@@ -155,7 +155,7 @@ var (
 		`During handling of the above exception|The above exception was the direct cause|` +
 		`raise \w|return \w|await \w|self\.|with \w|warnings\.warn\(|` +
 		`usage: |\[launcher\] |\[?--?[a-z]|Route: |For further information visit |\[type=\w+, input_value=|` +
-		`\[?[WI]\d{4} |.*\b(?:User|Future|Deprecation|Runtime)Warning: |.*\[shutdown\] |` +
+		`\[?[WI]\d{4} |Dumping (?:input data|scheduler) |.*\b(?:User|Future|Deprecation|Runtime)Warning: |.*\[shutdown\] |` +
 		`.*[█▄▀▌▐▏▎▍▋▊▉]|.*\d+%(?:\||\s+Completed))`)
 	framePattern = regexp.MustCompile(`^\s*File ".*", line \d+`)
 	// wrapperWords only say that something else failed: vllm/v1/engine/core.py, core_client.py, async_llm.py and
@@ -172,6 +172,9 @@ var (
 
 // isNoise tells whether a line carries nothing but a traceback's frames, a progress bar, a banner, usage text, or a warning.
 func (l logLine) isNoise() bool { return l.level == levelWarning || noisePattern.MatchString(l.text) }
+
+// isDump tells whether a line is of an engine's last words, which repeat all its settings (vllm/logging_utils/dump_input.py).
+func (l logLine) isDump() bool { return strings.HasPrefix(strings.TrimSpace(l.text), "Dumping ") }
 
 // isWrapper tells whether a line only says that something else failed.
 func (l logLine) isWrapper() bool { return wrapperWords.beginIn(l.text, len(l.text)) != nil }

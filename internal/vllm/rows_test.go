@@ -57,6 +57,21 @@ var rows = []struct {
 	{"ValueError: The supplied chat template (/none.jinja) looks like a file path, but it failed to be opened. Reason: [Errno 2] No such file or directory: '/none.jinja'", KindChatTemplate, "--chat-template"},
 	{"ValueError: LoRA rank 64 is greater than max_lora_rank 16.", KindLoRARank, `"--max-lora-rank", "64"`},
 	{"RuntimeError: Cannot find any model weights with `/models/empty`", KindNoWeights, "checkpoint with weights"},
+	{`RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set triton.knobs.build.impl.`, KindNoCompiler, "gcc g++ libc6-dev"},
+	{"torch._inductor.exc.InductorError: InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx: (None, 'g++')", KindNoCompiler, "g++"},
+	{"/tmp/tmp5v/cuda_utils.c:6:10: fatal error: Python.h: No such file or directory", KindPythonHeaders, "python3-dev"},
+	{"ImportError: libcudart.so.12: cannot open shared object file: No such file or directory", KindCUDALibrary, "process.directory"},
+	{"Failed to initialize NVML: Driver/library version mismatch", KindDriverMismatch, "Reboot"},
+	{"pynvml.NVMLError_LibRmVersionMismatch: RM has detected an NVML/RM version mismatch.", KindDriverMismatch, "wait"},
+	{"RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda driver combination", KindDriverMismatch, "Reboot"},
+	{"nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown", KindDriverMismatch, "Reboot"},
+	{"RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)", KindNCCL, "shm_size"},
+	{"torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:77, unhandled cuda error (run with NCCL_DEBUG=INFO for details), NCCL version 2.27.5", KindNCCL, "NCCL_P2P_DISABLE"},
+	{"[rank1]:[E1127 20:45:36.1 ProcessGroupNCCL.cpp:629] [Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2, OpType=ALLREDUCE)", KindNCCL, "shm_size"},
+	{"    assert tp_size % self.total_num_kv_heads == 0", KindKVHeads, "power of two"},
+	{"AssertionError: 10 is not divisible by 4", KindKVHeads, "tensor_parallel_size"},
+	{"nvidia-container-cli: device error: 7: unknown device: unknown", KindUnknownGPU, "container.gpus"},
+	{"torch.AcceleratorError: CUDA error: invalid device ordinal", KindUnknownGPU, "CUDA_VISIBLE_DEVICES"},
 	{"safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge", KindWeightsDamaged, "download it again"},
 	{"RuntimeError: PytorchStreamReader failed reading zip archive: failed finding central directory", KindWeightsDamaged, "download it again"},
 	{"AssertionError: Attempted to load weight (torch.Size([512])) into parameter (torch.Size([256]))", KindWeightsMismatch, "same checkpoint"},
@@ -97,6 +112,24 @@ func TestEveryRowOfTheFailureTable(t *testing.T) {
 				t.Errorf("what shows it is not among the relevant lines: %q", Relevant(log))
 			}
 		})
+	}
+}
+
+// An engine's last words repeat its settings, which are no cause (0.22.0, github.com/vllm-project/vllm/issues: dump_input.py).
+func TestDiagnoseDump(t *testing.T) {
+	t.Parallel()
+	const dump = "(EngineCore pid=101) ERROR 06-03 03:39:03 [dump_input.py:72] Dumping input data for V1 LLM engine (v0.22.0) with config: " +
+		"model='org/m', trust_remote_code=True, Please pass the argument `trust_remote_code=True`, No space left on device, quantization=awq, "
+	log := []string{dump, "(EngineCore pid=101) ERROR 06-03 03:39:03 [dump_input.py:79] Dumping scheduler output for model execution: CUDA out of memory"}
+	if got, ok := Diagnose(log); ok {
+		t.Errorf("%+v", got)
+	}
+	log = append(log, "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported toolchain.")
+	if got, ok := Diagnose(log); !ok || got.Kind != KindDriverTooOld {
+		t.Errorf("%+v", got)
+	}
+	if shown := strings.Join(Relevant(log), "\n"); strings.Contains(shown, "Dumping") {
+		t.Errorf("shown: %s", shown)
 	}
 }
 

@@ -30,7 +30,7 @@ const (
 // argparse, pydantic, uvicorn, Docker and the NVIDIA container toolkit word them. Recordings are of ../sandbox/facts/vllm; a
 // .py file is vLLM's, and was read in the releases 0.10 to 0.32. Where one message contains another's words, the more telling
 // rule stands first.
-var rules = slices.Concat(memoryRules, modelRules, weightRules, machineRules, flagRules, genericRules)
+var rules = slices.Concat(memoryRules, modelRules, weightRules, machineRules, buildRules, flagRules, genericRules)
 
 // memoryRules are about GPU memory, as vLLM's worker and KV cache code measure it.
 var memoryRules = []rule{
@@ -181,6 +181,13 @@ var modelRules = []rule{
 		pattern: oneOf(`attention heads(?: \(\d+\))? must be divisible by tensor parallel size`),
 		explain: explainTensorParallel,
 	},
+	{ // the line of a traceback: models/llama.py and others, Attention.__init__; vllm/distributed/utils.py, ensure_divisibility
+		kind: KindKVHeads,
+		pattern: oneOf(`assert tp_size % (?:self\.)?total_num_kv_heads == 0`, `assert (?:self\.)?total_num_kv_heads % tp_size == 0`,
+			`AssertionError: \d+ is not divisible by \d+`),
+		cause:  "The model's key-value heads can't be shared out evenly among that many GPUs.",
+		wayOut: "Leave tensor_parallel_size out, which chooses a number that fits, or set it to the largest power of two below.",
+	},
 	{ // 0.10.2/failures/old-release-new-transformers.log
 		kind: KindDependencies,
 		pattern: oneOf(`Tokenizer(?:Fast|Base)? has no attribute (\w+)`, `Tokenizer(?:Fast|Base)?' object has no attribute '(\w+)'`,
@@ -246,79 +253,6 @@ var weightRules = []rule{
 		pattern: oneOf(`LoRA rank (\d+) is greater than max_lora_rank:? \(?(\d+)`),
 		cause:   "The LoRA adapter has rank ${1}, and the server allows ${2}.",
 		wayOut:  `Add "--max-lora-rank", "${1}" to args, or the next larger number that this release allows.`,
-	},
-}
-
-// machineRules are about the machine: its GPUs, driver, disk and ports.
-var machineRules = []rule{
-	{
-		kind: KindGPUTooOld,
-		pattern: oneOf(`quantization method \S+ is not supported for the current GPU`,
-			`no kernel image is available for execution`),
-		explain: explainGPUTooOld,
-	},
-	{
-		kind:    KindUnsupportedDType,
-		pattern: oneOf(`Bfloat16 is only supported on GPUs with compute capability`, `bfloat16 is only supported on GPUs with compute capability`),
-		cause:   "The GPU has no bfloat16: that needs compute capability 8.0.",
-		wayOut:  `Set dtype to "half", or use a GPU of compute capability 8.0 or newer (such as A100, L4 or RTX 3090).`,
-	},
-	{
-		kind:    KindUnsupportedDType,
-		pattern: oneOf(`is not supported for quantization method \S+ Supported dtypes`, `model type \S+ does not support float16`),
-		cause:   "The model doesn't work with this dtype.",
-		wayOut:  "Leave dtype out, or set it to one that the log's message names.",
-	},
-	{
-		kind:    KindTooFewGPUs,
-		pattern: oneOf(`larger than the number of available GPUs \(([1-9]\d*)\)`),
-		cause:   "The server is to use more GPUs than the ${1} it sees.",
-		wayOut: "Choose tensor_parallel_size and pipeline_parallel_size so that their product is ${1}, " +
-			"or rent a machine with more GPUs.",
-	},
-	{
-		kind:    KindTooFewGPUs,
-		pattern: oneOf(`larger than the number of available GPUs`),
-		cause:   "The server is to use more GPUs than it sees.",
-		wayOut:  "Lower tensor_parallel_size or pipeline_parallel_size to the machine's GPUs, or rent a machine with more.",
-	},
-	{
-		kind: KindSharedMemoryFull,
-		pattern: oneOf(`No space left on device.*/dev/shm`, `/dev/shm.*No space left on device`,
-			`Error while creating shared memory segment`, `insufficient shared memory`),
-		cause:  "The container's shared memory is full.",
-		wayOut: "Raise the container's shm_size.",
-	},
-	{ // failures/disk-full.log
-		kind:    KindDiskFull,
-		pattern: oneOf(`No space left on device`, `Disk quota exceeded`),
-		cause:   "The machine's disk is full.",
-		wayOut:  "Rent with a larger disk_gb (room for the image and, once more, for the weights), or remove what else lies there.",
-	},
-	{
-		kind: KindDriverTooOld,
-		pattern: oneOf(`unsatisfied condition: cuda`, `driver.{0,100} too old`, `Error 804: forward compatibility`,
-			`forward compatibility was attempted on non supported HW`, `cudaErrorUnsupportedPtxVersion`,
-			`PTX was compiled with an unsupported toolchain`, `CUDA driver version is insufficient`),
-		explain: explainDriver,
-	},
-	{
-		kind: KindContainerToolkit,
-		pattern: oneOf(`could not select device driver`, `unresolvable CDI devices`,
-			`nvidia-container-cli: initialization error`, `exec: "nvidia-container-runtime`),
-		cause:  "Docker on the machine can't hand GPUs to containers: the NVIDIA container toolkit is missing or not set up.",
-		wayOut: "Install the NVIDIA container toolkit and restart Docker, choose a machine that has it, or set runtime to process.",
-	},
-	{ // failures/port-taken.log
-		kind:    KindPortTaken,
-		pattern: oneOf(`address already in use`, `Address already in use`, `port is already allocated`, `EADDRINUSE`),
-		explain: explainPort,
-	},
-	{ // more/address.log
-		kind:    KindAddress,
-		pattern: oneOf(`Cannot assign requested address`, `could not bind on any address`),
-		cause:   "The machine doesn't have the address that the server is to listen on.",
-		wayOut:  "Listen on 0.0.0.0 (exposure = \"public\") or 127.0.0.1 instead: many clouds give a machine an address that it doesn't see itself.",
 	},
 }
 
@@ -442,10 +376,18 @@ var genericRules = []rule{
 	{ // 0.33.0/failures/no-gpu.log
 		kind: KindNoGPU, rank: generic,
 		pattern: oneOf(`No CUDA GPUs are available`, `Failed to infer device type`,
-			`Found no NVIDIA driver on your system`, `libcuda\.so\.1: cannot open`, `invalid device ordinal`),
+			`Found no NVIDIA driver on your system`, `libcuda\.so\.1: cannot open`),
 		cause: "vLLM sees no GPU, or fewer than it is to use.",
 		wayOut: "Check that nvidia-smi works on the machine, that the container is given its GPUs (gpus), " +
 			"and that CUDA_VISIBLE_DEVICES in env names only GPUs that exist.",
+	},
+	{ // PyTorch, torch/csrc/distributed/c10d; distributed/device_communicators/pynccl_wrapper.py (NCCL_CHECK)
+		kind: KindNCCL, rank: generic,
+		pattern: oneOf(`NCCL error.{0,200}unhandled (?:system|cuda) error`, `ncclSystemError`, `ncclUnhandledCudaError`,
+			`Watchdog caught collective operation timeout`),
+		cause: "The GPUs could not talk to each other (NCCL).",
+		wayOut: "Raise shm_size of a container, try NCCL_P2P_DISABLE = \"1\" in env, which is slower, or use one larger GPU" +
+			" (tensor_parallel_size = 1). NCCL_DEBUG = \"INFO\" in env makes the log say more.",
 	},
 	{
 		kind: KindOutOfMemory, rank: generic,

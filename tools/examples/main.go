@@ -1,4 +1,4 @@
-// Command examples checks every configuration under examples/: that it is
+// Command examples checks every configuration under examples/, and README's: that it is
 // formatted, and that each Terraform and OpenTofu on this machine finds it
 // valid with the provider built here. It is run from the repository's root.
 package main
@@ -68,6 +68,9 @@ func run(ctx context.Context, providers string, built ...string) error {
 	// A copy of the whole tree: examples refer to modules beside them.
 	root := filepath.Join(work, examples)
 	if err := os.CopyFS(root, os.DirFS(examples)); err != nil {
+		return err
+	}
+	if err := readme(root); err != nil {
 		return err
 	}
 	var problems []error

@@ -1,3 +1,23 @@
+# A run that leaves no secret in state or plan. Your own key logs in, from SHOPPER_SSH_PRIVATE_KEY or an agent.
+variable "public_key" {
+  description = "Public half of your SSH key."
+  type        = string
+}
+
+variable "api_key" {
+  description = "What clients must present."
+  type        = string
+  sensitive   = true
+  ephemeral   = true
+}
+
+variable "hf_token" {
+  description = "Hugging Face token, for a model whose terms have to be accepted."
+  type        = string
+  sensitive   = true
+  ephemeral   = true
+}
+
 resource "shopper_gpu_session" "llama" {
   name = "llama"
   requirements = {
@@ -6,12 +26,8 @@ resource "shopper_gpu_session" "llama" {
     clouds             = ["vastai"]
     min_cuda_version   = 13 # what the newest vLLM is built with
   }
-}
-
-variable "hf_token" {
-  description = "Hugging Face token, for a model whose terms have to be accepted."
-  type        = string
-  sensitive   = true
+  authorized_keys    = [var.public_key]
+  retain_private_key = false # the one-time key leaves the machine and state
 }
 
 resource "shopper_vllm_deployment" "llama" {
@@ -22,11 +38,25 @@ resource "shopper_vllm_deployment" "llama" {
   served_model_name = "llama"
   max_model_len     = 16384
 
-  # Write-only: neither in state nor in a plan.
+  api_key_wo          = var.api_key
+  api_key_wo_version  = 1
   hf_token_wo         = var.hf_token
   hf_token_wo_version = 1
 
   process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
+}
+
+# Asked in every plan and apply; its key and its answer are kept nowhere.
+ephemeral "shopper_vllm_endpoint" "llama" {
+  ssh     = shopper_vllm_deployment.llama.ssh
+  api_key = var.api_key
+
+  lifecycle {
+    postcondition {
+      condition     = self.ready
+      error_message = "Not ready: ${self.message}"
+    }
+  }
 }
 
 # On your own machine: opens the server's port there.

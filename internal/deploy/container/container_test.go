@@ -19,6 +19,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -180,22 +181,30 @@ func TestKnownCauses(t *testing.T) {
 	tests := []struct {
 		text string
 		want Code
+		kind vllm.Kind
 	}{
-		{`could not select device driver "" with capabilities: [[gpu]]`, NoGPUSupport},
-		{"write /var/lib/docker: no space left on device", NoDisk},
-		{"toomanyrequests: You have reached your pull rate limit", NoImage},
-		{"manifest for vllm/vllm-openai:v9 not found: manifest unknown", NoImage},
-		{"pull access denied for x, repository does not exist", NoImage},
-		{"Get https://registry: dial tcp: lookup registry: no such host", NoImage},
-		{"driver failed programming: port is already allocated", PortTaken},
-		{"something else", ""},
+		{text: `could not select device driver "" with capabilities: [[gpu]]`, kind: vllm.KindContainerToolkit},
+		{text: "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1", kind: vllm.KindContainerToolkit},
+		{text: "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch", kind: vllm.KindDriverMismatch},
+		{text: "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver", kind: vllm.KindDriverTooOld},
+		{text: "nvidia-container-cli: device error: 7: unknown device: unknown", kind: vllm.KindUnknownGPU},
+		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=all", kind: vllm.KindContainerToolkit},
+		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=3", kind: vllm.KindUnknownGPU},
+		{text: "write /var/lib/docker: no space left on device", kind: vllm.KindDiskFull},
+		{text: "driver failed programming: port is already allocated", kind: vllm.KindPortTaken},
+		{text: "toomanyrequests: You have reached your pull rate limit", want: NoImage},
+		{text: "manifest for vllm/vllm-openai:v9 not found: manifest unknown", want: NoImage},
+		{text: "pull access denied for x, repository does not exist", want: NoImage},
+		{text: "Get https://registry: dial tcp: lookup registry: no such host", want: NoImage},
+		{text: "something else"},
 	}
 	for _, test := range tests {
 		err := known(failed(t.Context(), "do it", errors.New(test.text)))
 		if got := CodeOf(err); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.text, got, test.want)
 		}
-		if e, ok := errors.AsType[*Error](err); !ok || (test.want != "" && (e.Cause == "" || e.WayOut == "")) {
+		e, ok := errors.AsType[*Error](err)
+		if known := test.want != "" || test.kind != ""; !ok || e.Kind != test.kind || (known && (e.Cause == "" || e.WayOut == "")) {
 			t.Errorf("%s: %#v", test.text, err)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // Error is what every function of this package returns when it fails. It holds no secret.
@@ -15,6 +17,8 @@ type Error struct {
 	Op string
 	// Code names a cause that callers may want to tell apart; "" otherwise.
 	Code Code
+	// Kind is what is wrong with the machine; "" when that isn't the cause.
+	Kind vllm.Kind
 	// Cause and WayOut are a sentence each; both empty when the cause isn't known.
 	Cause, WayOut string
 	Err           error
@@ -35,12 +39,6 @@ const (
 	NameTaken Code = "name taken"
 	// NoImage: the image can't be had.
 	NoImage Code = "no image"
-	// NoGPUSupport: the engine can't give a container a GPU.
-	NoGPUSupport Code = "no GPU support"
-	// NoDisk: the machine's disk is full.
-	NoDisk Code = "no disk"
-	// PortTaken: the port is in use.
-	PortTaken Code = "port taken"
 	// BadOptions: the options can't be used.
 	BadOptions Code = "invalid options"
 )
@@ -85,6 +83,10 @@ func known(err error) error {
 	if !ok || e.Err == nil || e.Cause != "" {
 		return err
 	}
+	if diagnosis, ok := vllm.DiagnoseEngine(e.Err.Error()); ok {
+		e.Kind, e.Cause, e.WayOut = diagnosis.Kind, diagnosis.Cause, diagnosis.WayOut
+		return err
+	}
 	text := strings.ToLower(e.Err.Error())
 	for _, row := range engineWords {
 		if containsAny(text, row.words) {
@@ -95,24 +97,12 @@ func known(err error) error {
 	return err
 }
 
-// engineWords are what Docker, Podman, containerd and registries say, in lower case.
+// engineWords are what Docker, Podman, containerd and registries say of an image, in lower case.
 var engineWords = []struct {
 	words         []string
 	code          Code
 	cause, wayOut string
 }{
-	{
-		[]string{"could not select device driver", "nvidia-container-cli", "unresolvable cdi devices", "no known gpu vendor"},
-		NoGPUSupport,
-		"The container engine can't give a container a GPU.",
-		"Install NVIDIA's container toolkit on the machine and restart the engine (for Podman: `nvidia-ctk cdi generate" +
-			" --output=/etc/cdi/nvidia.yaml`), or use runtime = \"process\".",
-	},
-	{
-		[]string{"no space left on device"},
-		NoDisk, "The machine's disk is full.",
-		"Rent a machine with a larger disk (disk_gb), or remove images and volumes that are no longer used.",
-	},
 	{
 		[]string{"toomanyrequests", "rate limit"},
 		NoImage, "The registry limits how often this machine may pull.",
@@ -137,11 +127,6 @@ var engineWords = []struct {
 		[]string{"no such host", "i/o timeout", "tls handshake timeout", "connection refused", "network is unreachable"},
 		NoImage,
 		"The engine can't reach the registry.", "Check the machine's network and name resolution, then apply again.",
-	},
-	{
-		[]string{"address already in use", "port is already allocated"},
-		PortTaken, "The port is in use on the machine.",
-		"Choose another port, or stop what listens there.",
 	},
 }
 

@@ -35,8 +35,8 @@ var installCauses = []installCause{
 	},
 	{
 		regexp.MustCompile("Failed to download `https://github\\.com/[^/]*/python-build-standalone"),
-		"The machine has no Python that fits, and uv's own, which comes from github.com, can't be downloaded.",
-		"Check the machine's network, or install a Python that fits" + ownInstallation,
+		"The machine has no Python that fits (3.11 or 3.12, with its headers), and uv's own, which comes from github.com, can't be downloaded.",
+		"Check the machine's network, or install a Python that fits and its python3-dev" + ownInstallation,
 	},
 	{
 		regexp.MustCompile(`(?s)Failed to fetch: .?https?://([^/\s]+)/.*(dns error|Connection refused|timed out)`),

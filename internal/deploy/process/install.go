@@ -42,8 +42,8 @@ func (h *Host) Program(ctx context.Context, options Options, tools Tools, progre
 		return Program{}, err
 	}
 	if program.Path != "" {
-		if missing := tools.Missing(false); len(missing) > 0 && tools.Apt && options.Install != InstallNever {
-			err = h.install(ctx, "tools", missing, nil, progress)
+		if packages := tools.packages(false); len(packages) > 0 && options.Install != InstallNever {
+			err = h.install(ctx, "tools", packages, nil, progress)
 		}
 		return program, err
 	}
@@ -109,7 +109,7 @@ func (h *Host) installRelease(ctx context.Context, version string, tools Tools, 
 		until = release.Published + "T23:59:59Z"
 	}
 	environment := path.Join(h.base, "env", version)
-	return h.install(ctx, version, tools.Missing(true),
+	return h.install(ctx, version, tools.packages(true),
 		[]string{environment, version, until, tools.python(), uvVersion, uvRequirement}, progress)
 }
 

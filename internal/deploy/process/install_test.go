@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -161,7 +162,7 @@ func TestInstallsWhatIsMissing(t *testing.T) {
 	if err != nil || found.Release != "0.33.0" {
 		t.Fatalf("%v, %v", found, err)
 	}
-	const install = "noninteractive apt-get -q install -y --no-install-recommends gcc libc6-dev ca-certificates python3-pip"
+	const install = "noninteractive apt-get -q install -y --no-install-recommends gcc g++ libc6-dev ca-certificates python3-pip"
 	if notes := m.notes(t); strings.Count(notes, install) != 3 || strings.Count(notes, "apt-get -q update") != 1 {
 		t.Errorf("asked:\n%s", notes)
 	}
@@ -236,6 +237,44 @@ func TestInstallUVForReal(t *testing.T) {
 		}
 		if fits := requirement == uvRequirement; fits != strings.Contains(string(said), "there is no version of vllm==0.0.0.1") {
 			t.Errorf("said:\n%s", said)
+		}
+	}
+}
+
+// A server finds the CUDA toolkit that vLLM's packages bring, unless it is told of another.
+func TestToolkitOfThePackages(t *testing.T) {
+	t.Parallel()
+	needsLinux(t)
+	if _, err := exec.LookPath("/usr/local/cuda/bin/nvcc"); err == nil {
+		t.Skip("SKIPPED: this computer has a CUDA toolkit of its own")
+	}
+	base := t.TempDir()
+	toolkit := filepath.Join(base, "lib", "python3.12", "site-packages", "nvidia", "cu13")
+	vllm := filepath.Join(base, "bin", "vllm")
+	for _, file := range []string{filepath.Join(toolkit, "bin", "nvcc"), vllm} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("#!/bin/sh\necho \"$CUDA_HOME\" \"$@\"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for given, want := range map[string]string{"": toolkit, "/opt/cuda": "/opt/cuda"} {
+		h, err := Connect(within(t), local{}, Options{Directory: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		environment := map[string]string{}
+		if given != "" {
+			environment["CUDA_HOME"] = given
+		}
+		ref, err := h.Start(within(t), vllm, server.Wanted{Name: "test", Owner: "o", Arguments: []string{"serve", "a b"}, Environment: environment})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the server's end", func() bool { return inspect(t, h, ref).State == server.Exited })
+		if log, err := h.Log(within(t), ref, 1); err != nil || len(log) != 1 || log[0] != want+" serve a b" {
+			t.Errorf("CUDA_HOME=%s: %q, %v", given, log, err)
 		}
 	}
 }

@@ -155,8 +155,9 @@ with_variables() {
 	shift
 	# Programs that vLLM starts are looked up beside it first.
 	case $1 in */bin/*) export PATH="${1%/*}:$PATH" ;; esac
-	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels).
-	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels). Its
+	# compiler wants g++.
+	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && command -v g++ >/dev/null && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
 		set -- "$(toolkit_of "$1")" "$@"
 		[ -z "$1" ] || export CUDA_HOME="$1"
 		shift

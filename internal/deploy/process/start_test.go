@@ -78,6 +78,10 @@ func TestOrphanedServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the server", func() bool {
+		_, err := os.Stat(filepath.Join(ref.Directory, "server"))
+		return err == nil
+	})
 	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -68,10 +68,18 @@ func (t Tools) python() string {
 func (t Tools) Missing(install bool) []string {
 	var packages []string
 	if t.Compiler == "" {
-		packages = append(packages, "gcc", "libc6-dev")
+		packages = append(packages, "gcc", "g++", "libc6-dev")
 	}
 	if install && !t.Pip {
 		packages = append(packages, "ca-certificates", "python3-pip")
 	}
 	return packages
+}
+
+// packages are those of them that can be installed.
+func (t Tools) packages(install bool) []string {
+	if !t.Apt {
+		return nil // preflight has said so, and was overruled
+	}
+	return t.Missing(install)
 }

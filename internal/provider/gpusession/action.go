@@ -58,8 +58,8 @@ func (a *ExtendAction) Schema(ctx context.Context, _ action.SchemaRequest, resp 
 			" unless its operator has set another. A resource's `reservation_hours` is met by any longer reservation, so nothing has to" +
 			" be changed there. The request that adds hours is sent once, and a lost answer adds nothing twice.\n\n" +
 			"Actions need Terraform 1.14, `caller` in their configuration 1.16. An older Terraform, and OpenTofu, extend a session by a" +
-			" higher `reservation_hours` of its resource. An action that fails at `before_destroy` keeps the machine, which goes on" +
-			" billing, unless its trigger has `on_failure = continue`.",
+			" higher `reservation_hours` of its resource. An action that fails at `before_destroy` stops a replacement, unless its" +
+			" trigger has `on_failure = continue`; it never stops `terraform destroy`.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
 				Required: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},

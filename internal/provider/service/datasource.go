@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
@@ -177,6 +176,7 @@ func ask(ctx context.Context, client *shopper.Client) seen {
 func (m *model) fill(s seen) {
 	m.Reachable = types.BoolValue(s.healthErr == nil || answered(s.healthErr))
 	m.Healthy = types.BoolValue(s.healthErr == nil && s.health.Status == "ok")
+	m.Message = types.StringValue("The shopper is ready.")
 	switch {
 	case s.healthErr != nil:
 		m.Problem, m.Message = types.StringValue(diagnostic.Problem(s.healthErr)), types.StringValue(s.healthErr.Error())
@@ -187,7 +187,7 @@ func (m *model) fill(s seen) {
 		m.Message = types.StringValue("The shopper says that it is " + s.health.Status + ".")
 	}
 	if missing := errors.Join(s.readyErr, s.failsErr); missing != nil && s.healthErr == nil {
-		m.Message = types.StringValue(strings.TrimSpace(m.Message.ValueString() + " Not all is known: " + missing.Error()))
+		m.Message = types.StringValue(m.Message.ValueString() + " Not all is known: " + missing.Error())
 	}
 	if s.readyErr == nil {
 		m.Ready = types.BoolValue(s.ready.Ready)

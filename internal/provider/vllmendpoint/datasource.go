@@ -92,7 +92,7 @@ func results() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"ready":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the model gave an answer."},
 		"problem": text("Which kind of trouble keeps it from being ready, null for none: " + diagnostic.ProblemText),
-		"message": text("The same in words."),
+		"message": text("An explanation for people."),
 		"models": schema.ListNestedAttribute{
 			Computed: true, MarkdownDescription: "What is served, adapters included.",
 			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
@@ -128,6 +128,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 		return
 	}
 	m.BaseURL, m.Models, m.Ready = types.StringValue(target.URL), []modelModel{}, types.BoolValue(false)
+	m.Message = types.StringValue("The model answered.")
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := d.ask(limited, &m, target, &resp.Diagnostics)

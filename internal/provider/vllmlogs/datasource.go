@@ -3,6 +3,7 @@ package vllmlogs
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"time"
@@ -121,7 +122,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 		resp.Diagnostics.Append(diagnostic.Error("Could not read the log", ctx.Err()))
 		return
 	}
-	m.Log = []string{}
+	m.Log, m.Message = []string{}, types.StringValue(fmt.Sprintf("%d lines.", len(log)))
 	if err != nil {
 		m.Problem, m.Message = attrs.Text(diagnostic.Problem(err)), types.StringValue(err.Error())
 	} else if len(log) > 0 {

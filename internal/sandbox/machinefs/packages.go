@@ -8,7 +8,7 @@ import (
 
 // Toolchain is all that an installation of vLLM and its start need of a machine.
 func Toolchain() []string {
-	return []string{"ca-certificates", "curl", "gcc", "libc6-dev", "python3", "python3-dev", "python3-pip", "uv"}
+	return []string{"ca-certificates", "curl", "g++", "gcc", "libc6-dev", "python3", "python3-dev", "python3-pip", "uv"}
 }
 
 func (r Root) packageDir() string { return filepath.Join(string(r), "packages") }

@@ -17,6 +17,7 @@ var packages = map[string][]string{
 	"ca-certificates": nil,
 	"curl":            {"curl"},
 	"docker.io":       {"docker"},
+	"g++":             {"g++"},
 	"gcc":             {"gcc", "cc"},
 	"libc6-dev":       nil,
 	nvidiaToolkit:     {"nvidia-ctk"}, // from NVIDIA's own packages

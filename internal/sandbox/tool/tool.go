@@ -146,6 +146,7 @@ func init() { //nolint:gochecknoinits // breaks an initialisation cycle, does no
 		"dpkg":       dpkg,
 		"gcc":        compiler,
 		"cc":         compiler,
+		"g++":        compiler,
 		"curl":       noInternet,
 		"wget":       noInternet,
 		"python3":    python,
@@ -220,6 +221,6 @@ func Hidden() []string {
 	return []string{
 		VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",
 		"systemd-detect-virt",
-		"gcc", "cc", "clang", "python3", "pip3", "curl", "wget", "uv",
+		"gcc", "cc", "g++", "clang", "python3", "pip3", "curl", "wget", "uv",
 	}
 }

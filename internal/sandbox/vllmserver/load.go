@@ -70,7 +70,7 @@ func (r *run) start(ctx context.Context) error {
 
 // demandedWhole plays the recorded failure that the machine's facts ask for.
 func (r *run) demandedWhole(ctx context.Context) error {
-	name := r.place.latest().VLLM.Fail
+	name := r.place.failure()
 	if name == "" {
 		return nil
 	}
@@ -92,7 +92,7 @@ func (r *run) demandedWhole(ctx context.Context) error {
 
 // demanded returns the failure that the machine's facts ask for at a stage.
 func (r *run) demanded(at stage) error {
-	name := r.place.latest().VLLM.Fail
+	name := r.place.failure()
 	if row, ok := findRow(name); name != "" && ok && row.At == at {
 		return r.fail(name)
 	}

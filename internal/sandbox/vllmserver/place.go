@@ -87,6 +87,17 @@ func (p *place) latest() machinefs.Facts {
 	return p.fixed
 }
 
+// failure is the one that the machine's facts ask for, or that a machine without a C
+// compiler brings by itself. An image has its own compiler.
+func (p *place) failure() string {
+	facts := p.latest()
+	if facts.VLLM.Fail != "" || p.root == "" || p.bridged || facts.Packages == nil ||
+		slices.Contains(slices.Concat(facts.Packages, p.root.Packages()), "gcc") {
+		return facts.VLLM.Fail
+	}
+	return "no_compiler"
+}
+
 // visibleGPUs resolves what the container was given and CUDA_VISIBLE_DEVICES,
 // which counts within that.
 func visibleGPUs(count int, given string, env map[string]string) []int {

@@ -1,0 +1,26 @@
+variable "api_key" {
+  description = "The server's key. Kept nowhere."
+  type        = string
+  sensitive   = true
+  ephemeral   = true
+}
+
+variable "llama" {
+  description = "A deployment, such as shopper_vllm_deployment.llama."
+  type        = any
+}
+
+# Checked in every plan and apply, with a key that neither state nor plan holds.
+ephemeral "shopper_vllm_health" "llama" {
+  ssh      = var.llama.ssh
+  base_url = var.llama.base_url
+  server   = var.llama.server
+  api_key  = var.api_key
+
+  lifecycle {
+    postcondition {
+      condition     = self.healthy
+      error_message = "Unhealthy: ${join("; ", self.failures)}"
+    }
+  }
+}

@@ -1,0 +1,123 @@
+// Package twin makes of a data source an ephemeral resource that reads the same: its arguments may be ephemeral, such as keys that
+// no state or plan holds, and its results are kept nowhere.
+package twin
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	data "github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
+)
+
+// Resource is an ephemeral resource that reads what a data source reads.
+type Resource struct {
+	source datasource.DataSourceWithConfigure
+}
+
+var _ ephemeral.EphemeralResourceWithConfigure = (*Resource)(nil)
+
+// Of returns the constructor of a data source's twin.
+func Of(source func() datasource.DataSource) func() ephemeral.EphemeralResource {
+	return func() ephemeral.EphemeralResource {
+		configured, _ := source().(datasource.DataSourceWithConfigure) // all of the provider's are
+		return &Resource{source: configured}
+	}
+}
+
+// Metadata names the resource as the data source is named.
+func (r *Resource) Metadata(ctx context.Context, req ephemeral.MetadataRequest, resp *ephemeral.MetadataResponse) {
+	var named datasource.MetadataResponse
+	r.source.Metadata(ctx, datasource.MetadataRequest{ProviderTypeName: req.ProviderTypeName}, &named)
+	resp.TypeName = named.TypeName
+}
+
+// Configure takes what the provider's configuration made.
+func (r *Resource) Configure(ctx context.Context, req ephemeral.ConfigureRequest, resp *ephemeral.ConfigureResponse) {
+	var configured datasource.ConfigureResponse
+	r.source.Configure(ctx, datasource.ConfigureRequest{ProviderData: req.ProviderData}, &configured)
+	resp.Diagnostics.Append(configured.Diagnostics...)
+}
+
+func (r *Resource) schema(ctx context.Context) data.Schema {
+	var described datasource.SchemaResponse
+	r.source.Schema(ctx, datasource.SchemaRequest{}, &described)
+	return described.Schema
+}
+
+// Schema describes the same arguments and results.
+func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
+	of := r.schema(ctx)
+	resp.Schema = schema.Schema{
+		MarkdownDescription: of.MarkdownDescription + " As an ephemeral resource it takes ephemeral keys, and neither state nor plan holds what it" +
+			" was given or found. Needs Terraform 1.10 or OpenTofu 1.11.",
+		Attributes: attributes(of.Attributes),
+	}
+}
+
+// Open reads.
+func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ephemeral.OpenResponse) {
+	of := r.schema(ctx)
+	read := datasource.ReadResponse{State: tfsdk.State{Schema: of, Raw: tftypes.NewValue(of.Type().TerraformType(ctx), nil)}}
+	r.source.Read(ctx, datasource.ReadRequest{Config: tfsdk.Config{Schema: of, Raw: req.Config.Raw}}, &read)
+	resp.Diagnostics.Append(read.Diagnostics...)
+	resp.Result.Raw = read.State.Raw
+}
+
+func attributes(of map[string]data.Attribute) map[string]schema.Attribute {
+	all := make(map[string]schema.Attribute, len(of))
+	for name, attribute := range of {
+		all[name] = convert(attribute)
+	}
+	return all
+}
+
+// convert has a case for each kind of attribute that a data source with a twin has.
+func convert(of data.Attribute) schema.Attribute {
+	switch a := of.(type) {
+	case data.StringAttribute:
+		return schema.StringAttribute{
+			CustomType: a.CustomType, Required: a.Required, Optional: a.Optional, Computed: a.Computed, Sensitive: a.Sensitive,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+		}
+	case data.BoolAttribute:
+		return schema.BoolAttribute{
+			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+		}
+	case data.Int64Attribute:
+		return schema.Int64Attribute{
+			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+		}
+	case data.Float64Attribute:
+		return schema.Float64Attribute{
+			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+		}
+	case data.SetAttribute:
+		return schema.SetAttribute{
+			ElementType: a.ElementType, Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+		}
+	case data.ListAttribute:
+		return schema.ListAttribute{
+			ElementType: a.ElementType, Required: a.Required, Optional: a.Optional, Computed: a.Computed,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+		}
+	case data.ListNestedAttribute:
+		return schema.ListNestedAttribute{
+			Required: a.Required, Optional: a.Optional, Computed: a.Computed, MarkdownDescription: a.MarkdownDescription,
+			NestedObject: schema.NestedAttributeObject{Attributes: attributes(a.NestedObject.Attributes)},
+		}
+	case data.SingleNestedAttribute:
+		return schema.SingleNestedAttribute{
+			CustomType: a.CustomType, Required: a.Required, Optional: a.Optional, Computed: a.Computed, Sensitive: a.Sensitive,
+			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators, Attributes: attributes(a.Attributes),
+		}
+	}
+	return nil // which the framework refuses when it makes the schema
+}
