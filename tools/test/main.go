@@ -73,6 +73,7 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 		if newest, err = cli.Identify(ctx, terraform); err != nil {
 			return false, err
 		}
+		newest.Built = true
 	}
 	withCLI, err := packagesWithCLITests(ctx, patterns)
 	if err != nil {

@@ -92,7 +92,8 @@ func summary(programs []cli.CLI, newest cli.CLI, cliTests bool, p parts, total *
 		acceptance = "NO acceptance tests (no terraform, no tofu)"
 	case !cliTests:
 		acceptance = "NO acceptance tests (there are none)"
-	case newest.Path != "":
+	}
+	if cliTests && newest.Path != "" {
 		acceptance += ", actions and queries on " + newest.String()
 	}
 	race := "race detector on"
