@@ -71,17 +71,35 @@ func TestInstallEngineGoesOn(t *testing.T) {
 // An installation under which the connection is lost goes on.
 func TestInstallEngineBearsALostConnection(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, noEngine())
-	line, wanted := r.line(t), installing()
-	seen := r.dropsAt(t, line, "pull: Reading package lists")
+	facts := noEngine()
+	facts.DpkgLockedUntil = time.Now().Add(time.Hour)
+	r := newRig(t, facts)
+	line, wanted, seen := r.line(t), installing(), &events{}
 	wanted.Progress = seen.add
+	unlocked := r.unlocksAt(t, "apt-get", 1, r.machine.DropConnections)
 	status, err := deploy.Launch(within(t, limit), line, wanted)
+	<-unlocked
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, describe(err), seen.text())
 	}
 	contains(t, seen.text(), "logging in again")
 	r.Client = r.dial(t)
 	remove(t, r, status)
+}
+
+// unlocksAt ends the wait for dpkg's lock once a command has been run so many times, and does something before that.
+func (r *rig) unlocksAt(t *testing.T, command string, times int, before func()) (done <-chan struct{}) {
+	t.Helper()
+	unlocked := make(chan struct{})
+	go func() {
+		defer close(unlocked)
+		eventually(t, command, func() bool { return strings.Count(strings.Join(r.machine.CommandLog(), "\n"), command) >= times })
+		before()
+		if err := r.machine.SetFacts(func(f *machinefs.Facts) { f.DpkgLockedUntil = time.Time{} }); err != nil {
+			t.Error(err)
+		}
+	}()
+	return unlocked
 }
 
 // Where nothing can be installed, or something else stands in the way, nothing is.
@@ -128,7 +146,7 @@ func TestInstallEngineInVain(t *testing.T) {
 	facts := noEngine()
 	facts.DpkgLockedUntil = time.Now().Add(time.Hour)
 	r := newRig(t, facts)
-	failed := launchFails(t, r, installing(), 8*time.Second)
+	failed := launchFails(t, r, installing(), 16*time.Second)
 	if failed.Phase != deploy.PhasePull {
 		t.Errorf("phase %s", failed.Phase)
 	}
