@@ -192,6 +192,7 @@ func (e *Engine) turn(handle func(w http.ResponseWriter, req *http.Request, c *c
 	})
 }
 
+// containerDir has a short name: its ports are unix sockets, whose paths the system limits to about a hundred bytes.
 func (e *Engine) containerDir(id string) string {
-	return filepath.Join(string(e.cfg.Root), "containers", id[:12])
+	return filepath.Join(string(e.cfg.Root), "c", id[:12])
 }
