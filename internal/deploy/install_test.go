@@ -140,7 +140,7 @@ func TestInstallEngineIsRefused(t *testing.T) {
 	}
 }
 
-// An installation that doesn't end in its share of the time is told with what kept it.
+// An installation that times out says what kept it.
 func TestInstallEngineInVain(t *testing.T) {
 	t.Parallel()
 	facts := noEngine()

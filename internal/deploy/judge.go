@@ -312,30 +312,31 @@ func (s *survey) judgeDisk() []Finding {
 	if s.runtime == nil {
 		return nil
 	}
-	image, weights := s.installation(), 0.0
+	image, least := s.installation()
+	weights := 0.0
 	if need, ok := s.estimate(); ok {
 		weights = need.WeightsGiB * float64(max(need.GPUs, 1)) * gib
 	}
 	if s.imageDisk.mount == s.weightsDisk.mount {
-		return s.judgeRoom(s.imageDisk, image, weights)
+		return s.judgeRoom(s.imageDisk, image, least, weights)
 	}
-	return append(s.judgeRoom(s.imageDisk, image, 0), s.judgeRoom(s.weightsDisk, 0, weights)...)
+	return append(s.judgeRoom(s.imageDisk, image, least, 0), s.judgeRoom(s.weightsDisk, 0, 0, weights)...)
 }
 
-// installation is what vLLM itself will take of the disk, in bytes; 0 where it is there.
-func (s *survey) installation() float64 {
+// installation is what vLLM itself will take of the disk, and what it takes for certain, in bytes; 0 where it is there.
+func (s *survey) installation() (about, least float64) {
 	r, process := s.runtime.(*processRuntime)
 	switch {
 	case process && r.program.Path == "":
-		return installedBytes
+		return installedBytes, installedBytes
 	case process || s.hasImage:
-		return 0
+		return 0, 0
 	}
-	return imageBytes
+	return imageBytes, imageBytes / 5
 }
 
 // judgeRoom compares a disk with what is to go there, in bytes.
-func (s *survey) judgeRoom(on disk, image, weights float64) []Finding {
+func (s *survey) judgeRoom(on disk, image, least, weights float64) []Finding {
 	if on.free < 0 || float64(on.free) >= image+weights {
 		return nil
 	}
@@ -350,10 +351,6 @@ func (s *survey) judgeRoom(on disk, image, weights float64) []Finding {
 	}
 	// What is there already, such as the weights of an earlier start, needs no room again: that can't be told from here.
 	severity := Warning
-	least := image / 5 // of what it takes unpacked
-	if image == installedBytes {
-		least = image
-	}
 	if len(s.own) == 0 && image > 0 && float64(on.free) < max(weights, least) {
 		severity = Blocking
 	}

@@ -66,7 +66,7 @@ func TestMissingEngineIsNotOverruled(t *testing.T) {
 	contains(t, err.Error(), `"docker" is none of the codes docker_gpu, `, "driver_version", "hub")
 }
 
-// Where nothing was started, nothing is said to have been removed; what is kept is told with the way to remove it.
+// Where nothing was started, nothing is said to have been removed; what is kept comes with the way to remove it.
 func TestWhatIsLeftIsTold(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() deploy.Request) {

@@ -74,7 +74,7 @@ func (l *launch) preflight(ctx context.Context) error {
 			cause: findings[0].Fact, wayOut: findings[0].WayOut, detail: howToOverrule(findings),
 		})
 		e.Findings = findings
-		e.OfMachine = findings[0].Code == codeDriver || findings[0].Code == codeGPU
+		e.OfMachine = findings[0].Code == codeDriver || findings[0].Code == codeGPU && len(survey.allGPUs) == 0
 		return e
 	}
 	l.request.Spec = survey.request.Spec

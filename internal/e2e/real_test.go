@@ -222,7 +222,7 @@ func (r *realServer) processes(t *testing.T, word string) []int {
 }
 
 // listens returns the addresses, as /proc/net/tcp writes them, on which this computer listens for the server: its own
-// processes and, for a container, which has a network of its own, the engine's.
+// processes and, for a container, which has its own network, the engine's.
 func (r *realServer) listens(t *testing.T) []string {
 	t.Helper()
 	sockets := map[string]string{} // by inode

@@ -154,10 +154,17 @@ func TestDeploymentDrift(t *testing.T) {
 // but for the drift.
 func sameBut(t *testing.T, name string, before, after tftypes.Value, drift map[string]any) {
 	t.Helper()
-	for _, argument := range []string{
+	arguments := []string{
 		"model", "container.image", "max_model_len", "gpu_memory_utilization", "args", "env", "api_key", "hf_token", "port", "exposure",
-		"trust_remote_code", "served_model_name", "tensor_parallel_size", "dtype",
-	} {
+		"trust_remote_code", "served_model_name", "tensor_parallel_size", "dtype", "kv_cache_dtype", "enable_prefix_caching",
+		"tool_call_parser", "reasoning_parser", "lora_adapters",
+	}
+	for argument := range drift {
+		if !slices.Contains(arguments, argument) {
+			t.Errorf("%s: nobody compares %s", name, argument)
+		}
+	}
+	for _, argument := range arguments {
 		want := get(t, before, argument)
 		if changed, ok := drift[argument]; ok {
 			want = value(t, want.Type(), changed, argument)

@@ -239,6 +239,8 @@ func TestInputWarnings(t *testing.T) {
 		"WARNING: Requirements that nothing may meet: x", "only vastai", "nothing is rented")
 	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements ask for nothing: x", "misspelt")
 	expect(t, c.validate(sessionType, session(values{"min_vram_gb": unknown})))
+	expect(t, c.validate(deploymentType, with(goodDeployment, values{"lora_adapters": values{"a": unknown}})))
+	expect(t, c.validate(deploymentType, with(goodDeployment, values{"lora_adapters": values{"a": ""}})), "lora_adapters", "needs a name")
 	for name, wrong := range map[string]any{"port": 70000, "dtype": "int3", "max_model_len": 0, "model": "", "pipeline_parallel_size": -1} {
 		if diags := c.validate(deploymentType, with(goodDeployment, values{name: wrong})); len(diags) != 1 {
 			t.Errorf("%s: %s", name, list(diags))

@@ -140,14 +140,17 @@ func set(field any, value string) {
 func (f ownFlag) read(s *Spec, args []string) []string {
 	name, value, inOne := strings.Cut(args[0], "=")
 	args = args[1:]
+	on := f.name == name // else its --no- form
 	switch field := f.field(s).(type) {
 	case *bool:
-		*field = true
+		*field = on
 	case **bool:
-		on := f.name == name
 		*field = &on
 	case *map[string]string:
 		*field = map[string]string{}
+		if inOne {
+			args = append([]string{value}, args...)
+		}
 		for ; len(args) > 0 && !isFlag(args[0]); args = args[1:] {
 			var module loraModule
 			if json.Unmarshal([]byte(args[0]), &module) != nil {

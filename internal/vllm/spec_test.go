@@ -71,6 +71,10 @@ func TestParseCommandLine(t *testing.T) {
 		!slices.Equal(got.ExtraArgs, []string{"--enforce-eager"}) {
 		t.Errorf("got %s", got)
 	}
+	refused := ParseCommandLine([]string{"serve", "m", "--no-trust-remote-code", "--no-enable-lora", "--lora-modules=a=/x", "b=/y"})
+	if refused.TrustRemoteCode || refused.LoRAAdapters["a"] != "/x" || refused.LoRAAdapters["b"] != "/y" {
+		t.Errorf("got %s", refused)
+	}
 	if off := ParseCommandLine(Spec{Model: "m", LoRAAdapters: map[string]string{}}.CommandLine()); off.LoRAAdapters == nil || off.PrefixCaching != nil {
 		t.Errorf("got %s", off)
 	}

@@ -30,8 +30,8 @@ func publish(listen string, port int) (network.PortSet, network.PortMap) {
 	return network.PortSet{inside: {}}, network.PortMap{inside: {{HostIP: address, HostPort: strconv.Itoa(port)}}}
 }
 
-// published returns a server's arguments with the address and port at which its machine publishes it. Containers of earlier
-// releases of this provider have the machine's own network: theirs are the server's.
+// published returns a server's arguments with the address and port at which its machine publishes it. A container that somebody
+// made with the machine's own network publishes nothing: its address is the server's.
 func published(arguments []string, on *container.HostConfig) []string {
 	port := vllm.ParseCommandLine(arguments).Port
 	if on == nil || len(on.PortBindings[tcp(port)]) == 0 {

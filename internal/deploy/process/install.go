@@ -113,7 +113,7 @@ func (h *Host) installRelease(ctx context.Context, version string, tools Tools, 
 		[]string{environment, version, until, tools.python(), uvVersion, uvRequirement}, progress)
 }
 
-// install runs an installation as a process of its own, so that a lost connection doesn't cut it short, and waits for it. Of
+// install runs an installation as a separate process, so that a lost connection doesn't cut it short, and waits for it. Of
 // two with one name the second waits for the first.
 func (h *Host) install(ctx context.Context, name string, packages, release []string, progress func(string)) error {
 	directory := path.Join(h.base, "install", name)

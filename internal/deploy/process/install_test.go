@@ -187,7 +187,7 @@ func TestCompilerForAVLLMThatIsThere(t *testing.T) {
 	}
 }
 
-// What can't be installed is told with what it was.
+// An installation that fails says what could not be installed.
 func TestInstallWithoutAWay(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -11,8 +11,8 @@
 #   stop DIR SECONDS DRAIN        TERM, after SECONDS KILL, until nobody of the session is left; before that, for up to DRAIN
 #                                 seconds, TERM to the server alone, which lets its requests end
 #
-# In DIR: identity (PID STARTTIME of the supervisor), server (the same of what it supervises), boot (when these were given), state, exit (CODE BEGAN ENDED),
-# restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock.
+# In DIR: identity (PID STARTTIME of the supervisor), server (the same of what it supervises), boot (when these were given), state,
+# exit (CODE BEGAN ENDED), restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock.
 set -u
 umask 077
 

@@ -456,7 +456,7 @@ func FuzzEnvironmentThroughAShell(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		if strings.ContainsRune(value, 0) || len(value) > 20000 {
-			t.Skip("no variable is given this")
+			return // no variable is given this
 		}
 		const script = `while IFS= read -r line && [ -n "$line" ]; do
 			value=$(printf '%b.' "${line#*=}")

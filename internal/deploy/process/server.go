@@ -162,7 +162,7 @@ func (h *Host) environment(ctx context.Context, ref server.Ref, names []string) 
 	if err != nil {
 		return nil, err
 	}
-	environment := variablesOf(output, names, "") // as the server itself has them, and launchers of earlier releases had
+	environment := variablesOf(output, names, "") // as the server itself has them, which alone is left of an orphan
 	maps.Copy(environment, variablesOf(output, names, variablePrefix))
 	if missing := len(names) - len(environment); missing > 0 {
 		return nil, &Error{Op: op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),

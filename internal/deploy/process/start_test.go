@@ -60,8 +60,8 @@ func TestVariablesAreTheServersAlone(t *testing.T) {
 	check("the restored one's start")
 }
 
-// A server that a launcher of an earlier release started has its variables under their own names.
-func TestVariablesOfAnEarlierLauncher(t *testing.T) {
+// The server itself has its variables under their own names, and no prefix is taken for one.
+func TestVariablesUnderTheirOwnNames(t *testing.T) {
 	t.Parallel()
 	names := []string{"PATH", "VLLM_API_KEY"}
 	if got := variablesOf("HOME=/root\x00PATH=/bin\x00VLLM_API_KEY=k=1\x00SERVER_PATH=/usr\x00", names, ""); len(got) != 2 || got["VLLM_API_KEY"] != "k=1" {

@@ -99,7 +99,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		"workload_type": schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(string(shopper.WorkloadLLMVLLM)),
 			Validators: []validator.String{stringvalidator.OneOf(workloadTypes()...)},
-			MarkdownDescription: "What the shopper is told that the machine is for: `llm_vllm` leaves the machine as it" +
+			MarkdownDescription: "What the machine is for: `llm_vllm` leaves the machine as it" +
 				" is; `llm` makes the shopper install Ollama on it.",
 		},
 		"disk_gb": schema.Int64Attribute{

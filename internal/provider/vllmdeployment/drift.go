@@ -114,7 +114,7 @@ func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *di
 	if was, is := types.BoolPointerValue(before.PrefixCaching), types.BoolPointerValue(after.PrefixCaching); !was.Equal(is) {
 		m.PrefixCaching = is
 	}
-	if !maps.Equal(before.LoRAAdapters, after.LoRAAdapters) {
+	if (before.LoRAAdapters == nil) != (after.LoRAAdapters == nil) || !maps.Equal(before.LoRAAdapters, after.LoRAAdapters) {
 		adapters, d := types.MapValueFrom(ctx, types.StringType, after.LoRAAdapters)
 		diags.Append(d...)
 		m.LoRAAdapters = adapters

@@ -148,8 +148,8 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 		PrefixCaching:        m.PrefixCaching.ValueBoolPointer(),
 		ToolCallParser:       m.ToolCallParser.ValueString(),
 		ReasoningParser:      m.ReasoningParser.ValueString(),
-		LoRAAdapters:         texts(ctx, m.LoRAAdapters, &diags),
-		Env:                  texts(ctx, m.Env, &diags),
+		LoRAAdapters:         texts(ctx, m.LoRAAdapters, notKnown, &diags),
+		Env:                  texts(ctx, m.Env, "", &diags),
 		Port:                 int(m.Port.ValueInt64()),
 		Listen:               m.listen(""),
 		APIKey:               s.apiKey,
@@ -167,8 +167,11 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 	return spec, diags
 }
 
-// texts are a map's values, "" where they aren't known, nil of a map that is null or unknown.
-func texts(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]string {
+// notKnown stands for a path or an id that only the apply will know.
+const notKnown = "not/known"
+
+// texts are a map's values, with a stand-in for those that aren't known, nil of a map that is null or unknown.
+func texts(ctx context.Context, m types.Map, unknown string, diags *diag.Diagnostics) map[string]string {
 	if m.IsNull() || m.IsUnknown() {
 		return nil
 	}
@@ -177,6 +180,9 @@ func texts(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string
 	all := make(map[string]string, len(values))
 	for name, value := range values {
 		all[name] = value.ValueString()
+		if value.IsUnknown() {
+			all[name] = unknown
+		}
 	}
 	return all
 }

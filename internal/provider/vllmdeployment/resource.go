@@ -103,8 +103,8 @@ func (m model) stillRented(summary string, err error) diag.Diagnostic {
 	}
 	advice := "apply again, or destroy it."
 	if e, ok := deploy.AsError(err); ok && e.OfMachine {
-		advice = "the fault is the machine's. To rent another one, add the session's offer_id to exclude_offers in its requirements" +
-			" and apply again."
+		advice = "another machine may not have this fault. To rent one, add the session's offer_id to exclude_offers in its" +
+			" requirements and apply again."
 	}
 	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and goes on costing money: %s", d.Detail(), id, advice))
 }

@@ -63,8 +63,8 @@ func Effects() effect.Table {
 			effect.Replaces: {"session_id"},
 		},
 		Notes: []string{
-			"Without a `session_id`, another `host` or `port` in `ssh` is another machine and replaces the deployment. `pull_policy` and" +
-				" `registry_auth` of `container` and `install` of `process` are changed in place, and so are `process.version` where the" +
+			"Without a `session_id`, another `host` or `port` in `ssh` is another machine and replaces the deployment. `pull_policy`," +
+				" `registry_auth` and `install_engine` of `container` and `install` of `process` are changed in place, and so are `process.version` where the" +
 				" server runs that release already and `runtime` where it is run so already. Write-only arguments are used when their" +
 				" `_version` changes.",
 		},
@@ -161,7 +161,7 @@ func processAttribute() schema.SingleNestedAttribute {
 			"install": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("missing"),
 				Validators: []validator.String{stringvalidator.OneOf("missing", "never")},
-				MarkdownDescription: "`missing` installs that release with uv, into a directory of its own, unless the machine has it;" +
+				MarkdownDescription: "`missing` installs that release with uv, into a separate directory, unless the machine has it;" +
 					" `never` makes that an error.",
 			},
 			"directory": schema.StringAttribute{

@@ -38,7 +38,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 		spec.HFToken = config.HFToken.ValueString()
 	}
 	if config.Model.IsUnknown() {
-		spec.Model = "not/known"
+		spec.Model = notKnown
 	}
 	spec.TensorParallelSize = max(spec.TensorParallelSize, 0) // the attribute's validator refuses less
 	if problems, ok := errors.AsType[*vllm.SpecError](spec.Validate()); ok {
