@@ -17,7 +17,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/orphan"
 )
 
 // version is set by the build; see buildVersion.
@@ -54,7 +53,7 @@ func serve(debugging bool) error {
 	if debugging {
 		// A signal ends the context of calls under way without waiting for them. A
 		// second signal ends the process.
-		defer orphan.Finish()
+		defer provider.Finish()
 		return tf6server.Serve(address, server, tf6server.WithManagedDebug(),
 			tf6server.WithManagedDebugStopSignals([]os.Signal{os.Interrupt, syscall.SIGTERM}))
 	}
@@ -64,7 +63,7 @@ func serve(debugging bool) error {
 	// works as Ctrl-C does.
 	signal.Ignore(syscall.SIGTERM)
 	go func() {
-		orphan.Wait()
+		provider.WaitForOrphan()
 		_ = provider.Close()
 		os.Exit(1)
 	}()

@@ -49,7 +49,7 @@ var findings = []struct {
 	{"QA1-008", "cancellation and failure are told apart", []string{
 		"internal/deploy TestCancelAndTimeoutAreToldApart",
 		"internal/host TestCancellationIsNotFailure",
-		"internal/provider/diagnostic TestCancelIsNoFailure",
+		"internal/provider/internal/diagnostic TestCancelIsNoFailure",
 		"internal/rental TestCancelIsNotAFailure",
 		"internal/shopper TestEndedContextSendsNothing",
 	}},

@@ -3,8 +3,8 @@ package provider_test
 import (
 	"testing"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/effect"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusession"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/effect"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmdeployment"
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	ours "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusession"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )

@@ -18,15 +18,18 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/costs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/estimatevram"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/extendsession"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpuoffers"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusession"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/gpusessions"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/orphan"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/twin"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/restartvllm"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/service"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshtunnel"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/templates"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/tunnelcommand"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/twin"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmdeployment"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmendpoint"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/vllmhealth"
@@ -102,7 +105,7 @@ func (p *Shopper) Functions(context.Context) []func() function.Function {
 
 // Actions lists the actions.
 func (p *Shopper) Actions(context.Context) []func() action.Action {
-	return []func() action.Action{gpusession.NewExtendAction, vllmdeployment.NewRestartAction}
+	return []func() action.Action{extendsession.New, restartvllm.New}
 }
 
 // ListResources lists the resources that can be listed.
@@ -115,3 +118,9 @@ func (p *Shopper) ListResources(context.Context) []func() list.ListResource {
 func Close() error {
 	return errors.Join(sshtunnel.CloseAll(), providerdata.CloseMachines())
 }
+
+// WaitForOrphan returns once the process that started this one has ended and no rental or release is under way.
+func WaitForOrphan() { orphan.Wait() }
+
+// Finish returns once no rental or release is under way.
+func Finish() { orphan.Finish() }

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sessionview"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )

@@ -14,9 +14,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 )
 
 // keysTimeout bounds the changes to a machine's authorized keys.

@@ -16,11 +16,11 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sessionview"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -123,8 +123,8 @@ func markName(s shopper.Session) string {
 // toResult describes a session as import would know it.
 func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list.ListResult {
 	result := req.NewListResult(ctx)
-	result.DisplayName = fmt.Sprintf("%s (%d × %s at %s, %s an hour, until %s)", nameOf(s), rental.GPUs(s.Cloud, s.GPUCount), s.GPUType,
-		s.Cloud, price(s), attrs.Moment(s.ExpiresAt).ValueString())
+	result.DisplayName = fmt.Sprintf("%s (%d × %s at %s, $%.2f an hour, until %s)", nameOf(s), rental.GPUs(s.Cloud, s.GPUCount), s.GPUType,
+		s.Cloud, s.PricePerHour, attrs.Moment(s.ExpiresAt).ValueString())
 	result.Diagnostics.Append(result.Identity.Set(ctx, identityModel{ID: types.StringValue(s.ID)})...)
 	if !req.IncludeResource {
 		return result

@@ -8,9 +8,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )

@@ -17,11 +17,11 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sessionview"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sessionview"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )

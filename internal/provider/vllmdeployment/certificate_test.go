@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
 )
 
 func TestNewCertificate(t *testing.T) {

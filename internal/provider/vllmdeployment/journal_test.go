@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 )
 
 // An entry is there from before a launch until it has returned; what is there

@@ -13,9 +13,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/serverattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/serverattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 

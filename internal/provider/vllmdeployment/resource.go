@@ -19,8 +19,8 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 

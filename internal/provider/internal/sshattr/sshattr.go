@@ -19,8 +19,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 )
 
 // Keys is the attribute's value where it is a session's result.
@@ -42,9 +43,7 @@ type Model struct {
 const (
 	hostText    = "Name or address of the machine."
 	portText    = "Port of its SSH server."
-	defaultPort = " Default 22."
 	userText    = "User to log in as. Root, or a user with passwordless sudo."
-	keyText     = "Private key in PEM or OpenSSH form, without a passphrase. Kept in memory only."
 	hostKeyText = "The machine's public host key, such as `ssh-ed25519 AAAA…`. A machine that presents another one is refused."
 	// Text describes the attribute where it is an argument.
 	Text = "How to log in to the machine; normally `shopper_gpu_session.NAME.ssh`."
@@ -77,141 +76,56 @@ func Computed(text string) resource.SingleNestedAttribute {
 	}
 }
 
-// field is one argument, for all the schema packages that it is written in.
-type field struct {
-	name      string
-	required  bool
-	sensitive bool
-	text      string
-	strings   []validator.String
-}
-
-func fields() []field {
-	return []field{
-		{name: "host", required: true, text: hostText, strings: hostValidators()},
-		{name: "user", required: true, text: userText, strings: []validator.String{validate.NotEmpty()}},
-		{
-			name: "private_key", sensitive: true, strings: keyValidators(),
-			text: keyText + " When left out, the provider's `ssh` credentials are used.",
-		},
-		{
-			name: "certificate", strings: []validator.String{validate.NotEmpty()},
-			text: "OpenSSH user certificate for the private key, as `ssh-keygen -s` writes it into `KEY-cert.pub`.",
-		},
-		{
-			name: "host_key", strings: hostKeyValidators(),
-			text: hostKeyText + " When left out, the key seen at first contact is trusted, and kept where there is a state to keep it in.",
-		},
-	}
-}
-
-func bastionFields() []field {
-	return []field{
-		{name: "host", required: true, text: "Name or address of the jump host.", strings: hostValidators()},
-		{name: "user", required: true, text: "User to log in as.", strings: []validator.String{validate.NotEmpty()}},
-		{
-			name: "private_key", sensitive: true, strings: keyValidators(),
-			text: keyText + " When left out, the provider's `ssh` credentials are used, else the machine's own key.",
-		},
-		{
-			name: "host_key", strings: hostKeyValidators(),
-			text: "The jump host's public host key. When left out, the key seen at first contact is trusted, and kept where there is a" +
-				" state to keep it in.",
-		},
-	}
-}
-
-const bastionText = "Jump host through which the machine is reached."
-
-// Argument is the attribute as a resource's argument.
-func Argument() resource.SingleNestedAttribute {
-	attributes := func(fields []field) map[string]resource.Attribute {
-		all := map[string]resource.Attribute{
-			"port": resource.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
-		}
-		for _, f := range fields {
-			all[f.name] = resource.StringAttribute{
-				Required: f.required, Optional: !f.required, Sensitive: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
-			}
-		}
-		return all
-	}
-	all := attributes(fields())
-	all["bastion"] = resource.SingleNestedAttribute{
-		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
-	}
-	return resource.SingleNestedAttribute{MarkdownDescription: Text, Required: true, Attributes: all}
-}
-
 // DataSourceArgument is the attribute as a data source's argument.
 func DataSourceArgument(text string, required bool) datasource.SingleNestedAttribute {
-	attributes := func(fields []field) map[string]datasource.Attribute {
-		all := map[string]datasource.Attribute{
-			"port": datasource.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
-		}
-		for _, f := range fields {
-			all[f.name] = datasource.StringAttribute{
-				Required: f.required, Optional: !f.required, Sensitive: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
-			}
-		}
-		return all
+	const keyText = "Private key in PEM or OpenSSH form, without a passphrase. Kept in memory only. When left out, the provider's `ssh`" +
+		" credentials are used"
+	all := login(hostText, userText, keyText+".", hostKeyText)
+	all["certificate"] = datasource.StringAttribute{
+		Optional: true, Validators: []validator.String{validate.NotEmpty()},
+		MarkdownDescription: "OpenSSH user certificate for the private key, as `ssh-keygen -s` writes it into `KEY-cert.pub`.",
 	}
-	all := attributes(fields())
 	all["bastion"] = datasource.SingleNestedAttribute{
-		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
+		Optional: true, MarkdownDescription: "Jump host through which the machine is reached.",
+		Attributes: login("Name or address of the jump host.", "User to log in as.", keyText+", else the machine's own key.",
+			"The jump host's public host key."),
 	}
 	return datasource.SingleNestedAttribute{MarkdownDescription: text, Required: required, Optional: !required, Attributes: all}
 }
 
+// login is what it takes to log in to a machine. The texts describe its arguments.
+func login(address, user, key, hostKey string) map[string]datasource.Attribute {
+	return map[string]datasource.Attribute{
+		"host": datasource.StringAttribute{
+			Required: true, MarkdownDescription: address,
+			Validators: []validator.String{validate.NotEmpty(), validate.String("must be a name or an address", checkHost)},
+		},
+		"port": datasource.Int64Attribute{
+			Optional: true, MarkdownDescription: portText + " Default 22.", Validators: []validator.Int64{int64validator.Between(1, 65535)},
+		},
+		"user": datasource.StringAttribute{
+			Required: true, MarkdownDescription: user, Validators: []validator.String{validate.NotEmpty()},
+		},
+		"private_key": datasource.StringAttribute{
+			Optional: true, Sensitive: true, MarkdownDescription: key,
+			Validators: []validator.String{validate.String("must be an unencrypted private key", host.ParsePrivateKey)},
+		},
+		"host_key": datasource.StringAttribute{
+			Optional: true, Validators: []validator.String{validate.String("must be a public host key", host.ParseHostKey)},
+			MarkdownDescription: hostKey + " When left out, the key seen at first contact is trusted, and kept where there is a state to" +
+				" keep it in.",
+		},
+	}
+}
+
+// Argument is the attribute as a resource's argument.
+func Argument() resource.Attribute { return forms.Resource(DataSourceArgument(Text, true)) }
+
 // EphemeralArgument is the attribute as an ephemeral resource's argument.
-func EphemeralArgument() ephemeral.SingleNestedAttribute {
-	attributes := func(fields []field) map[string]ephemeral.Attribute {
-		all := map[string]ephemeral.Attribute{
-			"port": ephemeral.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
-		}
-		for _, f := range fields {
-			all[f.name] = ephemeral.StringAttribute{
-				Required: f.required, Optional: !f.required, Sensitive: f.sensitive, MarkdownDescription: f.text, Validators: f.strings,
-			}
-		}
-		return all
-	}
-	all := attributes(fields())
-	all["bastion"] = ephemeral.SingleNestedAttribute{
-		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
-	}
-	return ephemeral.SingleNestedAttribute{MarkdownDescription: Text, Required: true, Attributes: all}
-}
+func EphemeralArgument() ephemeral.Attribute { return forms.Ephemeral(DataSourceArgument(Text, true)) }
 
-// ActionArgument is the attribute as an action's argument. Actions have no
-// sensitive attributes, and the framework refuses values of write-only ones;
-// Terraform shows none of their arguments.
-func ActionArgument() action.SingleNestedAttribute {
-	attributes := func(fields []field) map[string]action.Attribute {
-		all := map[string]action.Attribute{
-			"port": action.Int64Attribute{Optional: true, MarkdownDescription: portText + defaultPort, Validators: portValidators()},
-		}
-		for _, f := range fields {
-			all[f.name] = action.StringAttribute{
-				Required: f.required, Optional: !f.required, MarkdownDescription: f.text, Validators: f.strings,
-			}
-		}
-		return all
-	}
-	all := attributes(fields())
-	all["bastion"] = action.SingleNestedAttribute{
-		Optional: true, MarkdownDescription: bastionText, Attributes: attributes(bastionFields()),
-	}
-	return action.SingleNestedAttribute{MarkdownDescription: Text, Required: true, Attributes: all}
-}
-
-func portValidators() []validator.Int64 {
-	return []validator.Int64{int64validator.Between(1, 65535)}
-}
-
-func hostValidators() []validator.String {
-	return []validator.String{validate.NotEmpty(), validate.String("must be a name or an address", checkHost)}
-}
+// ActionArgument is the attribute as an action's argument.
+func ActionArgument() action.Attribute { return forms.Action(DataSourceArgument(Text, true)) }
 
 // checkHost says what is wrong with s as the name or the address of a machine.
 // What can be a name is let through.
@@ -230,14 +144,6 @@ func checkHost(s string) error {
 		return errors.New("it is neither a name nor an address")
 	}
 	return nil
-}
-
-func keyValidators() []validator.String {
-	return []validator.String{validate.String("must be an unencrypted private key", host.ParsePrivateKey)}
-}
-
-func hostKeyValidators() []validator.String {
-	return []validator.String{validate.String("must be a public host key", host.ParseHostKey)}
 }
 
 // Known reports whether everything that it takes to log in is known.

@@ -4,7 +4,9 @@ package serverattr
 import (
 	"context"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	action "github.com/hashicorp/terraform-plugin-framework/action/schema"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -13,7 +15,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 )
 
 type model struct {
@@ -54,22 +58,32 @@ func Object(ctx context.Context, ref deploy.Ref) (types.Object, diag.Diagnostics
 	})
 }
 
-// DataSourceArgument is the attribute as an argument.
+// DataSourceArgument is the attribute as a data source's argument.
 func DataSourceArgument(text string, required bool) schema.SingleNestedAttribute {
-	optional := func(s string) schema.StringAttribute {
-		return schema.StringAttribute{Optional: true, MarkdownDescription: s}
+	argument := func(required bool, text string) schema.StringAttribute {
+		return schema.StringAttribute{
+			Required: required, Optional: !required, MarkdownDescription: text, Validators: []validator.String{validate.NotEmpty()},
+		}
 	}
+	runtime := argument(true, "How it is run: `container` or `process`.")
+	runtime.Validators = []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))}
 	return schema.SingleNestedAttribute{
 		Required: required, Optional: !required, MarkdownDescription: text,
 		Attributes: map[string]schema.Attribute{
-			"runtime": schema.StringAttribute{
-				Required: true, MarkdownDescription: "How it is run: `container` or `process`.",
-				Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))},
+			"runtime": runtime,
+			"id":      argument(true, "The container's id, or the process's."),
+			"name":    argument(false, "Its name."),
+			"owner":   argument(false, "The deployment that it belongs to."),
+			"port": schema.Int64Attribute{
+				Optional: true, MarkdownDescription: "Its port.", Validators: []validator.Int64{int64validator.Between(1, 65535)},
 			},
-			"id":   schema.StringAttribute{Required: true, MarkdownDescription: "The container's id."},
-			"name": optional("Its name."), "owner": optional("The deployment that it belongs to."),
-			"port":   schema.Int64Attribute{Optional: true, MarkdownDescription: "Its port."},
-			"listen": optional("Its address on the machine."), "directory": optional("Where it keeps its files."),
+			"listen":    argument(false, "Its address on the machine."),
+			"directory": argument(false, "Where it keeps its files."),
 		},
 	}
+}
+
+// ActionArgument is the attribute as an action's argument.
+func ActionArgument(text string) action.Attribute {
+	return forms.Action(DataSourceArgument(text, true))
 }

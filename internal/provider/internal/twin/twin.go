@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
 )
 
 // Resource is an ephemeral resource that reads what a data source reads.
@@ -54,7 +56,7 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 	resp.Schema = schema.Schema{
 		MarkdownDescription: of.MarkdownDescription + " As an ephemeral resource it takes ephemeral keys, and neither state nor plan holds what it" +
 			" was given or found. Needs Terraform 1.10 or OpenTofu 1.11.",
-		Attributes: attributes(of.Attributes),
+		Attributes: forms.Ephemerals(of.Attributes),
 	}
 }
 
@@ -65,59 +67,4 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 	r.source.Read(ctx, datasource.ReadRequest{Config: tfsdk.Config{Schema: of, Raw: req.Config.Raw}}, &read)
 	resp.Diagnostics.Append(read.Diagnostics...)
 	resp.Result.Raw = read.State.Raw
-}
-
-func attributes(of map[string]data.Attribute) map[string]schema.Attribute {
-	all := make(map[string]schema.Attribute, len(of))
-	for name, attribute := range of {
-		all[name] = convert(attribute)
-	}
-	return all
-}
-
-// convert has a case for each kind of attribute that a data source with a twin has.
-func convert(of data.Attribute) schema.Attribute {
-	switch a := of.(type) {
-	case data.StringAttribute:
-		return schema.StringAttribute{
-			CustomType: a.CustomType, Required: a.Required, Optional: a.Optional, Computed: a.Computed, Sensitive: a.Sensitive,
-			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
-		}
-	case data.BoolAttribute:
-		return schema.BoolAttribute{
-			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
-			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
-		}
-	case data.Int64Attribute:
-		return schema.Int64Attribute{
-			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
-			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
-		}
-	case data.Float64Attribute:
-		return schema.Float64Attribute{
-			Required: a.Required, Optional: a.Optional, Computed: a.Computed,
-			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
-		}
-	case data.SetAttribute:
-		return schema.SetAttribute{
-			ElementType: a.ElementType, Required: a.Required, Optional: a.Optional, Computed: a.Computed,
-			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
-		}
-	case data.ListAttribute:
-		return schema.ListAttribute{
-			ElementType: a.ElementType, Required: a.Required, Optional: a.Optional, Computed: a.Computed,
-			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
-		}
-	case data.ListNestedAttribute:
-		return schema.ListNestedAttribute{
-			Required: a.Required, Optional: a.Optional, Computed: a.Computed, MarkdownDescription: a.MarkdownDescription,
-			NestedObject: schema.NestedAttributeObject{Attributes: attributes(a.NestedObject.Attributes)},
-		}
-	case data.SingleNestedAttribute:
-		return schema.SingleNestedAttribute{
-			CustomType: a.CustomType, Required: a.Required, Optional: a.Optional, Computed: a.Computed, Sensitive: a.Sensitive,
-			MarkdownDescription: a.MarkdownDescription, Validators: a.Validators, Attributes: attributes(a.Attributes),
-		}
-	}
-	return nil // another kind: whoever asks for the schema fails, as every test does
 }

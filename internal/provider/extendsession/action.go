@@ -1,4 +1,5 @@
-package gpusession
+// Package extendsession is the action shopper_extend_session.
+package extendsession
 
 import (
 	"context"
@@ -14,27 +15,30 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// ExtendAction is the action shopper_extend_session.
-type ExtendAction struct {
+// defaultTimeout bounds an extension, as an update of the resource.
+const defaultTimeout = 10 * time.Minute
+
+// Action is the action shopper_extend_session.
+type Action struct {
 	data *providerdata.Data
 }
 
 var (
-	_ action.ActionWithConfigure        = (*ExtendAction)(nil)
-	_ action.ActionWithConfigValidators = (*ExtendAction)(nil)
+	_ action.ActionWithConfigure        = (*Action)(nil)
+	_ action.ActionWithConfigValidators = (*Action)(nil)
 )
 
-// NewExtendAction returns the action.
-func NewExtendAction() action.Action { return &ExtendAction{} }
+// New returns the action.
+func New() action.Action { return &Action{} }
 
-type extendModel struct {
+type model struct {
 	SessionID        types.String   `tfsdk:"session_id"`
 	ReservationHours types.Int64    `tfsdk:"reservation_hours"`
 	AdditionalHours  types.Int64    `tfsdk:"additional_hours"`
@@ -42,17 +46,17 @@ type extendModel struct {
 }
 
 // Metadata names the action.
-func (a *ExtendAction) Metadata(_ context.Context, req action.MetadataRequest, resp *action.MetadataResponse) {
+func (a *Action) Metadata(_ context.Context, req action.MetadataRequest, resp *action.MetadataResponse) {
 	resp.TypeName = req.ProviderTypeName + "_extend_session"
 }
 
 // Configure takes what the provider's configuration made.
-func (a *ExtendAction) Configure(_ context.Context, req action.ConfigureRequest, resp *action.ConfigureResponse) {
+func (a *Action) Configure(_ context.Context, req action.ConfigureRequest, resp *action.ConfigureResponse) {
 	a.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
 }
 
 // Schema describes the action.
-func (a *ExtendAction) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
+func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Extends a session's reservation, as far as the shopper's own limit allows: twelve hours from its start," +
 			" unless its operator has set another. A resource's `reservation_hours` is met by any longer reservation, so nothing has to" +
@@ -80,19 +84,19 @@ func (a *ExtendAction) Schema(ctx context.Context, _ action.SchemaRequest, resp 
 }
 
 // ConfigValidators refuse an extension by nothing or by two figures.
-func (a *ExtendAction) ConfigValidators(context.Context) []action.ConfigValidator {
+func (a *Action) ConfigValidators(context.Context) []action.ConfigValidator {
 	return []action.ConfigValidator{actionvalidator.ExactlyOneOf(path.MatchRoot("reservation_hours"), path.MatchRoot("additional_hours"))}
 }
 
 // Invoke extends the reservation.
-func (a *ExtendAction) Invoke(ctx context.Context, req action.InvokeRequest, resp *action.InvokeResponse) {
+func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *action.InvokeResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "extending a session")
-	var m extendModel
+	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() || !a.data.Ready(&resp.Diagnostics) {
 		return
 	}
-	timeout, diags := m.Timeouts.Invoke(ctx, updateTimeout)
+	timeout, diags := m.Timeouts.Invoke(ctx, defaultTimeout)
 	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -115,7 +119,7 @@ func (a *ExtendAction) Invoke(ctx context.Context, req action.InvokeRequest, res
 		say("It is reserved for %d hours already, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
 		return
 	}
-	say("Extending it from %d to %d hours, at %s an hour", before.ReservationHours, wanted, price(before))
+	say("Extending it from %d to %d hours, at $%.2f an hour", before.ReservationHours, wanted, before.PricePerHour)
 	after, err := a.data.Renter.Extend(ctx, rental.Known{ID: id}, wanted)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not extend session "+id, err))
@@ -123,5 +127,3 @@ func (a *ExtendAction) Invoke(ctx context.Context, req action.InvokeRequest, res
 	}
 	say("It is reserved for %d hours now, until %s", after.ReservationHours, after.ExpiresAt.UTC().Format(time.RFC3339))
 }
-
-func price(s shopper.Session) string { return fmt.Sprintf("$%.2f", s.PricePerHour) }

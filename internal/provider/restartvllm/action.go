@@ -1,4 +1,5 @@
-package vllmdeployment
+// Package restartvllm is the action shopper_restart_vllm.
+package restartvllm
 
 import (
 	"context"
@@ -6,8 +7,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/action/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/action"
 	"github.com/hashicorp/terraform-plugin-framework/action/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
@@ -16,28 +15,29 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/reach"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/sshattr"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/validate"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/serverattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// restartTimeout bounds a restart: the model is loaded again, and not downloaded.
-const restartTimeout = 30 * time.Minute
+// defaultTimeout bounds a restart: the model is loaded again, and not downloaded.
+const defaultTimeout = 30 * time.Minute
 
-// RestartAction is the action shopper_restart_vllm.
-type RestartAction struct {
+// Action is the action shopper_restart_vllm.
+type Action struct {
 	data *providerdata.Data
 }
 
-var _ action.ActionWithConfigure = (*RestartAction)(nil)
+var _ action.ActionWithConfigure = (*Action)(nil)
 
-// NewRestartAction returns the action.
-func NewRestartAction() action.Action { return &RestartAction{} }
+// New returns the action.
+func New() action.Action { return &Action{} }
 
-type restartModel struct {
+type model struct {
 	SSH           types.Object   `tfsdk:"ssh"`
 	Server        types.Object   `tfsdk:"server"`
 	APIKey        types.String   `tfsdk:"api_key"`
@@ -48,44 +48,29 @@ type restartModel struct {
 }
 
 // Metadata names the action.
-func (a *RestartAction) Metadata(_ context.Context, req action.MetadataRequest, resp *action.MetadataResponse) {
+func (a *Action) Metadata(_ context.Context, req action.MetadataRequest, resp *action.MetadataResponse) {
 	resp.TypeName = req.ProviderTypeName + "_restart_vllm"
 }
 
 // Configure takes what the provider's configuration made.
-func (a *RestartAction) Configure(_ context.Context, req action.ConfigureRequest, resp *action.ConfigureResponse) {
+func (a *Action) Configure(_ context.Context, req action.ConfigureRequest, resp *action.ConfigureResponse) {
 	a.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
 }
 
 // Schema describes the action.
-func (a *RestartAction) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
+func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
 	part := func(required bool, text string) schema.StringAttribute {
 		return schema.StringAttribute{
 			Required: required, Optional: !required, MarkdownDescription: text, Validators: []validator.String{validate.NotEmpty()},
 		}
 	}
-	runtime := part(true, "How it is run.")
-	runtime.Validators = []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Starts a deployment's server again as it is, and is done when its model has answered. A server that doesn't" +
 			" come back is left for the next apply to see, and its log is in the error.\n\n" +
 			"Actions need Terraform 1.14. An older Terraform, and OpenTofu, start a new server by `-replace` of its deployment.",
 		Attributes: map[string]schema.Attribute{
-			"ssh": sshattr.ActionArgument(),
-			"server": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "What the server is found by on its machine: a deployment's `server`.",
-				Attributes: map[string]schema.Attribute{
-					"runtime":   runtime,
-					"id":        part(true, "The container's id."),
-					"name":      part(false, "Its name."),
-					"owner":     part(false, "The deployment that it belongs to."),
-					"listen":    part(false, "Its address on the machine."),
-					"directory": part(false, "Where it keeps its files."),
-					"port": schema.Int64Attribute{
-						Required: true, MarkdownDescription: "Its port.", Validators: []validator.Int64{int64validator.Between(1, 65535)},
-					},
-				},
-			},
+			"ssh":            sshattr.ActionArgument(),
+			"server":         serverattr.ActionArgument("What the server is found by on its machine: a deployment's `server`."),
 			"api_key":        part(false, "The server's API key."),
 			"ca_certificate": part(false, "What is trusted of a server with TLS, in PEM form: a deployment's `ca_certificate`."),
 			"model":          part(true, "The model's name as it is served, which is asked: a deployment's `served_model_name`, else its `model`."),
@@ -99,18 +84,18 @@ func (a *RestartAction) Schema(ctx context.Context, _ action.SchemaRequest, resp
 }
 
 // Invoke restarts the server.
-func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, resp *action.InvokeResponse) {
+func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *action.InvokeResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "restarting a server")
-	var m restartModel
+	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	var ssh sshattr.Model
 	resp.Diagnostics.Append(m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})...)
-	server, diags := model{Server: m.Server}.ref(ctx)
+	server, diags := serverattr.Ref(ctx, m.Server)
 	resp.Diagnostics.Append(diags...)
-	timeout, diags := m.Timeouts.Invoke(ctx, restartTimeout)
+	timeout, diags := m.Timeouts.Invoke(ctx, defaultTimeout)
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -127,11 +112,11 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 		return
 	}
 	machine := host.NewLine(client, login)
-	defer closeMachine(machine)
+	defer func() { _ = machine.Close() }()
 	status, err := deploy.Restart(ctx, machine, server, deploy.Request{
 		Name:      server.Name,
 		Spec:      vllm.Spec{Model: m.Model.ValueString(), ServedModelName: m.Model.ValueString(), APIKey: m.APIKey.ValueString()},
-		TLS:       restartTLS(m.CACertificate.ValueString()),
+		TLS:       verification(m.CACertificate.ValueString()),
 		Embedding: !m.Completion.IsNull() && !m.Completion.ValueBool(),
 		Progress:  func(event deploy.Event) { say(event.Message) },
 	})
@@ -145,8 +130,8 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 	say("The model has answered")
 }
 
-// restartTLS is how a server is verified, nil for one without TLS.
-func restartTLS(ca string) *deploy.TLS {
+// verification is how a server is verified, nil for one without TLS.
+func verification(ca string) *deploy.TLS {
 	if ca == "" {
 		return nil
 	}
