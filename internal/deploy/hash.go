@@ -13,11 +13,16 @@ import (
 // [Status.HFTokenPrint]. It is "" for an empty secret.
 func Fingerprint(owner, secret string) string { return server.Fingerprint(owner, secret) }
 
+// SameSecret tells whether a fingerprint is that of a secret.
+func SameSecret(fingerprint, owner, secret string) bool {
+	return server.Same(fingerprint, owner, secret)
+}
+
 // wanted turns a request into what a runtime starts.
 func (l *launch) wanted() (server.Wanted, error) {
 	spec := l.request.Spec
 	w := server.Wanted{
-		Name: l.request.Name, Owner: l.request.Owner, Provider: l.request.Provider,
+		Name: l.request.Name, Owner: l.request.Owner, Provider: l.request.Provider, Note: l.request.Note,
 		Port: spec.ListenPort(), Listen: spec.ListenAddress(),
 		APIKeyPrint:  Fingerprint(l.request.Owner, spec.APIKey),
 		HFTokenPrint: Fingerprint(l.request.Owner, spec.HFToken),

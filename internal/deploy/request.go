@@ -56,7 +56,9 @@ type Request struct {
 	Owner string
 	// Provider is the version of the program, for the server's label.
 	Provider string
-	Spec     vllm.Spec
+	// Note is kept on the machine with the server, for [Named] to return. It holds no secret.
+	Note string
+	Spec vllm.Spec
 	// Runtime is Container, Process or Auto ("" = Auto).
 	Runtime   Kind
 	Container ContainerOptions

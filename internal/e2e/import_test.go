@@ -97,6 +97,67 @@ func (s *stack) adopts(t *testing.T, sessions int) {
 	}
 }
 
+// A deployment whose state was lost is taken over from its machine, without a start of its server: by a string id with its own
+// configuration, and with one that the CLI writes.
+func TestE2EImportDeployment(t *testing.T) {
+	t.Parallel()
+	const address = "shopper_vllm_deployment.m"
+	w := servingWorld(t, 0)
+	s := w.newStack(t, "s")
+	own := s.newPair(t, "own")
+	s.settings = fmt.Sprintf("ssh = { private_key = file(%q) }", own.file)
+	rented := session("m", `offer_id = "bluelobster-1x-a5000"`, fmt.Sprintf("authorized_keys = [%q]", own.public))
+	server := fmt.Sprintf(`
+resource "shopper_vllm_deployment" "m" {
+  session_id = shopper_gpu_session.m.id
+  ssh = {
+    host = shopper_gpu_session.m.ssh.host
+    port = shopper_gpu_session.m.ssh.port
+    user = shopper_gpu_session.m.ssh.user
+  }
+  model                  = %q
+  gpu_memory_utilization = 0.8
+  env                    = { NOTE = "it's mine" }
+  container              = { image = %q }
+}`, servedModel, servedImage)
+	s.write(t, rented, server)
+	s.apply(t)
+	id := s.deploymentID(t)
+	sessionID := s.attributes(t, "m")["id"]
+	for _, test := range []struct{ name, config, block string }{
+		{"written", server, "import {\n to = %s\n id = \"%s/vllm-8000\"\n}\n"},
+		{"generated", "", "import {\n to = %s\n provider = shopper\n id = \"%s/vllm-8000\"\n}\n"},
+	} {
+		s.must(t, 0, "state", "rm", address)
+		block := fmt.Sprintf(test.block, address, sessionID)
+		if test.config == "" {
+			s.write(t, rented, block)
+			s.must(t, 2, append(planArgs[:len(planArgs):len(planArgs)], "-generate-config-out=generated.tf")...)
+			block = strings.Replace(block, "provider = shopper", "", 1)
+		}
+		s.write(t, rented, test.config, block)
+		says(t, s.apply(t), "1 imported, 0 added, 0 changed, 0 destroyed")
+		s.unchanged(t)
+		if s.deploymentID(t) != id {
+			t.Errorf("%s: the server was started again", test.name)
+		}
+	}
+	s.destroy(t)
+	w.accounted(t, []*stack{s})
+}
+
+// deploymentID is the id of the one deployment in state.
+func (s *stack) deploymentID(t *testing.T) any {
+	t.Helper()
+	for _, r := range s.state(t).Resources {
+		if r.Type == "shopper_vllm_deployment" && len(r.Instances) == 1 {
+			return r.Instances[0].Attributes["id"]
+		}
+	}
+	t.Fatal("there is no deployment in state")
+	return nil
+}
+
 // knowsIdentity tells a CLI that refuses the attribute from one that takes it.
 func knowsIdentity(text string) bool {
 	return !strings.Contains(text, "Unsupported argument") && !strings.Contains(text, `argument "id" is required`)

@@ -195,6 +195,19 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 	if err := asked(t, server.state); err != nil {
 		t.Error(err)
 	}
+	importer := newCore(t)
+	expect(t, importer.configure(values{
+		"journal_directory": "", "url": "http://127.0.0.1:1", "ssh": values{"private_key": login["private_key"]},
+	}))
+	imported, diags := importer.importIdentity(deploymentType, values{
+		"host": login["host"], "port": login["port"], "user": login["user"], "name": fmt.Sprintf("vllm-%d", port),
+		"directory": filepath.Join(directory, "vllm"),
+	})
+	expect(t, diags)
+	known := with(secured, values{"ssh": with(login, values{"private_key": nil})})
+	if p := importer.plan(deploymentType, imported, known); !p.value.Equal(imported.state) {
+		t.Errorf("the import's plan changes\n%s\nto\n%s", imported.state, p.value)
+	}
 	for _, end := range []struct {
 		alone   int // 1 for the supervisor, -1 for its whole group
 		warning string

@@ -231,13 +231,27 @@ func (c *core) read(name string, o object) (object, []*tfprotov6.Diagnostic) {
 // importID imports a resource and refreshes it, as core does.
 func (c *core) importID(name, id string) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
-	resp, err := c.server.ImportResourceState(c.ctx, &tfprotov6.ImportResourceStateRequest{TypeName: name, ID: id})
+	return c.imported(&tfprotov6.ImportResourceStateRequest{TypeName: name, ID: id})
+}
+
+// importIdentity does so by its identity.
+func (c *core) importIdentity(name string, identity values) (object, []*tfprotov6.Diagnostic) {
+	c.t.Helper()
+	schemas, err := c.server.GetResourceIdentitySchemas(c.ctx, &tfprotov6.GetResourceIdentitySchemasRequest{})
+	c.check(err)
+	data := c.encode(schemas.IdentitySchemas[name].ValueType(), identity)
+	return c.imported(&tfprotov6.ImportResourceStateRequest{TypeName: name, Identity: &tfprotov6.ResourceIdentityData{IdentityData: data}})
+}
+
+func (c *core) imported(req *tfprotov6.ImportResourceStateRequest) (object, []*tfprotov6.Diagnostic) {
+	c.t.Helper()
+	resp, err := c.server.ImportResourceState(c.ctx, req)
 	c.check(err)
 	if failed(resp.Diagnostics) || len(resp.ImportedResources) == 0 {
 		return object{}, resp.Diagnostics
 	}
 	imported := resp.ImportedResources[0]
-	read, diags := c.read(name, object{c.decode(c.resource(name), imported.State), imported.Private})
+	read, diags := c.read(req.TypeName, object{c.decode(c.resource(req.TypeName), imported.State), imported.Private})
 	return read, append(resp.Diagnostics, diags...)
 }
 

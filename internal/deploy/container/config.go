@@ -19,6 +19,7 @@ const (
 	LabelName     = "terraform-provider-shopper.deployment"
 	LabelSpec     = "terraform-provider-shopper.spec"
 	LabelProvider = "terraform-provider-shopper.version"
+	LabelNote     = "terraform-provider-shopper.note"
 )
 
 // Where a server's certificate is inside its container.
@@ -52,6 +53,7 @@ func (e *Engine) settings(options Options, wanted server.Wanted) (*container.Con
 		User:         options.User,
 		Labels: map[string]string{
 			LabelOwner: wanted.Owner, LabelName: wanted.Name, LabelSpec: wanted.Hash, LabelProvider: wanted.Provider,
+			LabelNote: wanted.Note,
 		},
 	}
 	hostConfig := &container.HostConfig{

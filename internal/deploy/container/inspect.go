@@ -94,6 +94,27 @@ func (e *Engine) Find(ctx context.Context, owner string) ([]server.Status, error
 	return statuses, nil
 }
 
+// Named is the container of a name, running or not, with its owner. One that this provider didn't make is [server.Gone].
+func (e *Engine) Named(ctx context.Context, name string) (server.Status, error) {
+	found, err := e.inspect(ctx, name)
+	if isNotFound(err) || (err == nil && (found.Config == nil || found.Config.Labels[LabelOwner] == "")) {
+		return server.Status{State: server.Gone}, nil
+	}
+	if err != nil {
+		return server.Status{}, failed(ctx, "look for the container "+name, err)
+	}
+	return e.Inspect(ctx, server.Ref{Runtime: server.Container, ID: found.ID, Owner: found.Config.Labels[LabelOwner]})
+}
+
+// Variable is a variable of a container's environment, "" where it has none.
+func (e *Engine) Variable(ctx context.Context, ref server.Ref, name string) (string, error) {
+	found, err := e.inspect(ctx, ref.ID)
+	if err != nil || found.Config == nil {
+		return "", failed(ctx, "look at the container "+ref.Name, err)
+	}
+	return variable(found.Config.Env, name), nil
+}
+
 func (e *Engine) list(ctx context.Context, owner string) ([]container.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -114,7 +135,7 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 	if config := found.Config; config != nil {
 		status.Image = config.Image
 		status.Arguments = arguments(found)
-		status.SpecHash = config.Labels[LabelSpec]
+		status.SpecHash, status.Note = config.Labels[LabelSpec], config.Labels[LabelNote]
 		status.Environment = withoutSecrets(config.Env)
 	}
 	if found.HostConfig != nil {

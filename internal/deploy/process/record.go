@@ -18,6 +18,7 @@ import (
 // record is what is kept beside a server, to recognise it later. It holds no secret.
 type record struct {
 	Name, Owner, Provider string
+	Note                  string
 	Program               string
 	Arguments             []string
 	// Environment is without secrets; Names are the names of all variables, secrets included, by which they are
@@ -35,7 +36,7 @@ type record struct {
 
 func newRecord(wanted server.Wanted, program string) record {
 	r := record{
-		Name: wanted.Name, Owner: wanted.Owner, Provider: wanted.Provider, Program: program, Arguments: wanted.Arguments,
+		Name: wanted.Name, Owner: wanted.Owner, Provider: wanted.Provider, Note: wanted.Note, Program: program, Arguments: wanted.Arguments,
 		Environment: maps.Clone(wanted.Environment), Names: slices.Sorted(maps.Keys(wanted.Environment)),
 		Port: wanted.Port, Listen: wanted.Listen, Hash: wanted.Hash,
 		APIKeyPrint: wanted.APIKeyPrint, HFTokenPrint: wanted.HFTokenPrint, HeldBefore: wanted.HeldBefore,
@@ -173,7 +174,7 @@ func (o observed) status(ref server.Ref) server.Status {
 		Ref: ref, ExitCode: o.exitCode, RestartCount: o.restarts, RestartLoop: o.quick >= loopRestarts,
 		StartedAt: o.started, Arguments: o.record.Arguments, Environment: o.record.Environment,
 		SpecHash: o.record.Hash, APIKeyPrint: o.record.APIKeyPrint, HFTokenPrint: o.record.HFTokenPrint,
-		RestartsItself: o.settled, HeldBefore: o.record.HeldBefore, State: server.Unknown,
+		RestartsItself: o.settled, Note: o.record.Note, HeldBefore: o.record.HeldBefore, State: server.Unknown,
 	}
 	known := []server.State{server.Running, server.Restarting, server.Orphaned, server.Exited, server.Gone}
 	if state := server.State(o.state); slices.Contains(known, state) {

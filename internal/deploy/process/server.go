@@ -82,13 +82,32 @@ func (h *Host) Inspect(ctx context.Context, ref server.Ref) (server.Status, erro
 
 // Find lists the owner's servers, running or not.
 func (h *Host) Find(ctx context.Context, owner string) ([]server.Status, error) {
+	return h.list(ctx, func(r record) bool { return r.Owner == owner })
+}
+
+// Named is the server of a name, the one that runs where there are several, with its owner; [server.Gone] where there is none.
+func (h *Host) Named(ctx context.Context, name string) (server.Status, error) {
+	found, err := h.list(ctx, func(r record) bool { return r.Name == name })
+	if err != nil || len(found) == 0 {
+		return server.Status{State: server.Gone}, err
+	}
+	return found[max(0, slices.IndexFunc(found, func(s server.Status) bool { return s.State.Alive() }))], nil
+}
+
+// Variable is a variable of a running server's environment, "" where it has none.
+func (h *Host) Variable(ctx context.Context, ref server.Ref, name string) (string, error) {
+	variables, err := h.environment(ctx, ref, []string{name})
+	return variables[name], err
+}
+
+func (h *Host) list(ctx context.Context, matches func(record) bool) ([]server.Status, error) {
 	output, err := h.run(ctx, "look for servers", launcherScript, "list", h.base)
 	if err != nil {
 		return nil, err
 	}
 	var found []server.Status
 	for _, seen := range parseList(h.base, output) {
-		if seen.record.Owner == owner {
+		if matches(seen.record) {
 			found = append(found, seen.status(server.Ref{ID: seen.id, Directory: seen.directory}))
 		}
 	}

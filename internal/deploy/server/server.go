@@ -118,6 +118,8 @@ type Status struct {
 	// APIKeyPrint and HFTokenPrint are the fingerprints of the secrets that the server really has; "" for none.
 	APIKeyPrint  string
 	HFTokenPrint string
+	// Note is [Wanted.Note] of the launch that made the server.
+	Note string
 	// RestartsItself is set once the runtime starts the server again when it dies, or after a reboot.
 	RestartsItself bool
 
@@ -160,6 +162,8 @@ type Wanted struct {
 	Environment map[string]string
 	Port        int
 	Listen      string
+	// Note is kept with the server for whoever started it, as it is. It holds no secret.
+	Note string
 	// Hash identifies everything that a restart would be needed for, but the secrets.
 	Hash         string
 	APIKeyPrint  string

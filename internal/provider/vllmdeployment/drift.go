@@ -46,8 +46,8 @@ type privateWriter interface {
 	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
 }
 
-func keepLaunched(ctx context.Context, write privateWriter, status deploy.Status) diag.Diagnostics {
-	value, err := json.Marshal(launchedFrom(status))
+func (l launched) keep(ctx context.Context, write privateWriter) diag.Diagnostics {
+	value, err := json.Marshal(l)
 	if err != nil {
 		return diag.Diagnostics{diag.NewErrorDiagnostic("The provider has a defect", err.Error())}
 	}

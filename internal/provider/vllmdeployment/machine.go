@@ -98,6 +98,26 @@ func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Dia
 	return ended
 }
 
+// whileRented is ctx until the connection is lost and the machine's session has ended. Where no reference in the configuration makes
+// the deployment depend on its session, Terraform destroys both at once.
+func (r *Resource) whileRented(ctx context.Context, state model, machine *host.Line) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+				if machine.Err() != nil && r.machineGone(ctx, state, &diag.Diagnostics{}) {
+					cancel()
+				}
+			}
+		}
+	}()
+	return ctx, cancel
+}
+
 // starts are the owners of the servers that are being started in this process, and
 // of those that have been.
 var starts = struct {

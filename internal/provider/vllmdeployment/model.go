@@ -128,6 +128,7 @@ var gpuTypes = map[string]attr.Type{
 // secrets are the secret values of a deployment, wherever they come from.
 type secrets struct {
 	apiKey, hfToken, tlsKey string
+	keyMade                 bool // the API key is the provider's
 }
 
 // spec turns the arguments into what vLLM is told. Unknown values are left out.
@@ -313,18 +314,22 @@ func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr
 	m.VLLMVersion = attrs.Text(status.VLLMVersion)
 	m.ServedMaxModelLen = attrs.Number(status.ServedMaxModelLen)
 	m.LoadSeconds = types.Float64Value(float64(int(status.LoadSeconds*10)) / 10)
-	gpus := make([]gpuModel, 0, len(status.GPUs))
-	for _, gpu := range status.GPUs {
-		gpus = append(gpus, gpuModel{
+	diags.Append(m.setGPUs(ctx, status.GPUs)...)
+	diags.Append(m.setReach(ctx, ssh)...)
+	return diags
+}
+
+func (m *model) setGPUs(ctx context.Context, gpus []deploy.GPU) diag.Diagnostics {
+	all := make([]gpuModel, 0, len(gpus))
+	for _, gpu := range gpus {
+		all = append(all, gpuModel{
 			Index: types.Int64Value(int64(gpu.Index)), UUID: attrs.Text(gpu.UUID), Name: attrs.Text(gpu.Name),
 			MemoryMiB:     attrs.Number(gpu.MemoryMiB),
 			DriverVersion: attrs.Text(gpu.DriverVersion), ComputeCapability: attrs.Text(gpu.ComputeCapability),
 		})
 	}
-	list, d := types.ListValueFrom(ctx, types.ObjectType{AttrTypes: gpuTypes}, gpus)
-	diags.Append(d...)
+	list, diags := types.ListValueFrom(ctx, types.ObjectType{AttrTypes: gpuTypes}, all)
 	m.GPUs = list
-	diags.Append(m.setReach(ctx, ssh)...)
 	return diags
 }
 

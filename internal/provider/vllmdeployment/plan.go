@@ -41,7 +41,8 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	ssh, diags := plan.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
 	plan.planHostKeys(ssh, state)
-	starts := creates || restarts(ctx, state, plan, &resp.Diagnostics)
+	was, _ := readLaunched(ctx, req.Private)
+	starts := creates || restarts(ctx, state, plan, &resp.Diagnostics) || rekeys(ctx, state, plan, config, was, &resp.Diagnostics)
 	if !creates && movesAway(ctx, state, plan, &resp.Diagnostics) {
 		resp.RequiresReplace = append(resp.RequiresReplace, sshattr.Path()) // core plans a creation next
 	}
@@ -186,10 +187,6 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 		{state.LoRAAdapters, plan.LoRAAdapters},
 		{state.Args, plan.Args},
 		{state.Env, plan.Env},
-		{state.APIKey, plan.APIKey},
-		{state.APIKeyWOVersion, plan.APIKeyWOVersion},
-		{state.HFToken, plan.HFToken},
-		{state.HFTokenWOVersion, plan.HFTokenWOVersion},
 		{state.TrustRemoteCode, plan.TrustRemoteCode},
 		{state.Port, plan.Port},
 		{state.Exposure, plan.Exposure},
@@ -199,6 +196,23 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 		}
 	}
 	return runsOtherwise(ctx, state, plan, diags) || certifiesOtherwise(ctx, state, plan, diags)
+}
+
+// rekeys reports whether the plan gives the server another secret. One that state doesn't have, as after an import, is compared by
+// its fingerprint.
+func rekeys(ctx context.Context, state, plan, config model, was launched, diags *diag.Diagnostics) bool {
+	ref, d := state.ref(ctx)
+	diags.Append(d...)
+	same := func(before, after types.String, version, next types.Int64, written types.String, fingerprint string) bool {
+		given := after
+		if !written.IsNull() {
+			given = written
+		}
+		return (before.Equal(after) && version.Equal(next)) ||
+			(!given.IsUnknown() && deploy.SameSecret(fingerprint, ref.Owner, given.ValueString()))
+	}
+	return !same(state.APIKey, plan.APIKey, state.APIKeyWOVersion, plan.APIKeyWOVersion, config.APIKeyWO, was.APIKeyPrint) ||
+		!same(state.HFToken, plan.HFToken, state.HFTokenWOVersion, plan.HFTokenWOVersion, config.HFTokenWO, was.HFPrint)
 }
 
 // runsOtherwise compares the ways in which the server is run.
@@ -248,7 +262,7 @@ func certifiesOtherwise(ctx context.Context, state, plan model, diags *diag.Diag
 	diags.Append(d...)
 	will, d := plan.tlsOf(ctx)
 	diags.Append(d...)
-	if was != will {
+	if !was.Certificate.Equal(will.Certificate) { // the key goes with it
 		return true
 	}
 	if !will.generated() {

@@ -42,6 +42,8 @@ var (
 	_ resource.ResourceWithConfigure      = (*Resource)(nil)
 	_ resource.ResourceWithModifyPlan     = (*Resource)(nil)
 	_ resource.ResourceWithValidateConfig = (*Resource)(nil)
+	_ resource.ResourceWithImportState    = (*Resource)(nil)
+	_ resource.ResourceWithIdentity       = (*Resource)(nil)
 )
 
 // NewResource returns the resource.
@@ -50,6 +52,7 @@ func NewResource() resource.Resource { return &Resource{} }
 // Metadata names the resource.
 func (r *Resource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
 	resp.TypeName = req.ProviderTypeName + "_vllm_deployment"
+	resp.ResourceBehavior.MutableIdentity = true // a change of its name, or of the user, keeps the deployment
 }
 
 // Configure takes what the provider's configuration made.
@@ -91,7 +94,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		return
 	}
 	r.finish(ctx, &plan, status, resp.Private, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
 // stillRented is the error of a server that doesn't run, with what its rented machine goes on costing, and how to get another
@@ -135,7 +138,7 @@ func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status
 	ssh, d := plan.sshOf(ctx)
 	diags.Append(d...)
 	diags.Append(plan.setStatus(ctx, status, ssh)...)
-	diags.Append(keepLaunched(ctx, write, status)...)
+	diags.Append(launchedFrom(status).keep(ctx, write)...)
 	if len(status.Warnings) > 0 {
 		diags.AddWarning(plan.about("Server runs, with a warning"), strings.Join(status.Warnings, "\n\n"))
 	}
@@ -160,7 +163,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 			}
 		}
 		resp.Diagnostics.Append(plan.setReach(ctx, ssh)...)
-		resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+		plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 		return
 	}
 	r.replace(ctx, &plan, state, req, resp)
@@ -196,12 +199,12 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be replaced", err))
 		if status.ID != "" { // the old one runs again
 			resp.Diagnostics.Append(state.restored(ctx, status)...)
-			resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+			state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 		}
 		return
 	}
 	r.finish(ctx, plan, status, resp.Private, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
+	plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
 // restored notes that the server of before runs again. A process has another
@@ -247,8 +250,12 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	resp.Diagnostics.Append(state.setServer(ctx, status.Ref)...)
 	if launched {
 		resp.Diagnostics.Append(state.showDrift(ctx, was, status)...)
+		if was.APIKeyPrint != status.APIKeyPrint || was.HFPrint != status.HFTokenPrint {
+			was.APIKeyPrint, was.HFPrint = status.APIKeyPrint, status.HFTokenPrint // what the next plan compares secrets with
+			resp.Diagnostics.Append(was.keep(ctx, resp.Private)...)
+		}
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+	state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
 // inspect looks at the server, and at what has taken its place where its own id is
@@ -330,8 +337,8 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	waiting, stop := context.WithTimeout(limited, state.removalLimit())
-	defer stop()
+	waiting, end := context.WithTimeout(limited, state.removalLimit())
+	defer end()
 	machine, err := r.connectOnce(waiting, &state)
 	if host.KindOf(err) == host.Unreachable && !r.machineGone(waiting, state, &resp.Diagnostics) {
 		machine, err = r.connect(waiting, &state)
@@ -342,10 +349,12 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	defer closeMachine(machine)
 	tflog.Info(ctx, "removing the server "+ref.Name, map[string]any{"phase": string(deploy.PhaseRemove)})
-	warning, err := deploy.Remove(limited, machine, ref, deploy.Request{
+	rented, stop := r.whileRented(limited, state, machine)
+	defer stop()
+	warning, err := deploy.Remove(rented, machine, ref, deploy.Request{
 		DrainTimeout: state.drainTimeout(), TLS: state.trusted(ctx, &resp.Diagnostics), Progress: progress(ctx),
 	})
-	if err != nil {
+	if err != nil && !r.machineGone(ctx, state, &resp.Diagnostics) {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be removed", err))
 		return
 	}
@@ -434,6 +443,7 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 		DrainTimeout: plan.drainTimeout(),
 		Progress:     progress(ctx),
 	}
+	request.Note = r.note(ctx, *plan, s.keyMade, diags)
 	if plan.isPublic() {
 		request.Public = plan.url(ssh, t)
 	}
@@ -481,6 +491,7 @@ func (r *Resource) secrets(ctx context.Context, plan *model, config tfsdk.Config
 		diags.AddAttributeError(path.Root("api_key_wo"), "API key is missing", "api_key_wo was not known when this was planned, and turned"+
 			" out to be null. Leave it out to have a key made, or give one.")
 	default:
+		s.keyMade = written.APIKey.IsNull()
 		if plan.APIKey.IsUnknown() {
 			plan.APIKey = types.StringValue(newAPIKey())
 		}

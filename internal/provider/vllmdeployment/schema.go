@@ -34,17 +34,25 @@ import (
 
 // Schema describes the resource.
 func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = r.schema(ctx)
+}
+
+func (r *Resource) schema(ctx context.Context) schema.Schema {
 	attributes := map[string]schema.Attribute{}
 	for _, group := range []map[string]schema.Attribute{placeArguments(ctx), serverArguments(), secretArguments(), results()} {
 		for name, attribute := range group {
 			attributes[name] = attribute
 		}
 	}
-	resp.Schema = schema.Schema{
+	return schema.Schema{
 		MarkdownDescription: "A vLLM server on a machine that SSH reaches, rented or not. Creating it succeeds only after the model has" +
 			" given a real completion; when it fails, the error says why, with the server's own words, and nothing is left on the" +
 			" machine. Unless told otherwise the server listens on the machine's loopback only and is reached through SSH." +
-			Effects().Markdown(),
+			Effects().Markdown() +
+			"\nA deployment is imported from its machine, which keeps its arguments with the server, but no secret and no `ssh`. Login is" +
+			" with the provider's `ssh` credentials. The plan after the import changes `ssh` where the configuration gives keys, and sets" +
+			" `api_key` and `hf_token`; the server is started again only for a key that it doesn't have. A key that the provider made is" +
+			" read back from the server. `vllm_version`, `served_max_model_len` and `load_seconds` are null until the next start.\n",
 		Attributes: attributes,
 	}
 }

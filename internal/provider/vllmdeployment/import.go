@@ -1,0 +1,268 @@
+package vllmdeployment
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strconv"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+)
+
+// identity is what a deployment is imported by: its name, and its session or else its machine.
+type identity struct {
+	SessionID types.String `tfsdk:"session_id"`
+	Host      types.String `tfsdk:"host"`
+	Port      types.Int64  `tfsdk:"port"`
+	User      types.String `tfsdk:"user"`
+	Name      types.String `tfsdk:"name"`
+	Directory types.String `tfsdk:"directory"`
+}
+
+// IdentitySchema describes what identifies a deployment.
+func (r *Resource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
+	text := func(description string) identityschema.StringAttribute {
+		return identityschema.StringAttribute{OptionalForImport: true, Description: description}
+	}
+	resp.IdentitySchema = identityschema.Schema{Attributes: map[string]identityschema.Attribute{
+		"session_id": text("Id of the machine's session. Either this or host."),
+		"host":       text("Name or address of a machine that isn't rented."),
+		"port":       identityschema.Int64Attribute{OptionalForImport: true, Description: "Port of its SSH server. Default 22."},
+		"user":       text("User to log in to it as. Default root."),
+		"name":       identityschema.StringAttribute{RequiredForImport: true, Description: "The server's name on the machine: server.name."},
+		"directory":  text("The deployment's process.directory, where it has one."),
+	}}
+}
+
+// identity is the deployment's identity.
+func (m model) identity(ctx context.Context) (identity, diag.Diagnostics) {
+	ref, diags := m.ref(ctx)
+	options, d := m.processOptions(ctx)
+	diags.Append(d...)
+	id := identity{SessionID: m.SessionID, Name: types.StringValue(ref.Name), Directory: attrs.Text(options.Directory)}
+	if m.SessionID.IsNull() {
+		ssh, d := m.sshOf(ctx)
+		diags.Append(d...)
+		id.Host, id.Port, id.User = ssh.Host, ssh.Port, ssh.User
+	}
+	return id, diags
+}
+
+// importID is SESSION/NAME or USER@HOST[:PORT]/NAME.
+var importID = regexp.MustCompile(`^(?:([^@/]+)@(\[[^]/]+\]|[^:/@]+)(?::([0-9]{1,5}))?|([^@/]+))/([^/]+)$`)
+
+func parseImportID(text string) (identity, error) {
+	found := importID.FindStringSubmatch(text)
+	if found == nil {
+		return identity{}, errors.New("a deployment is imported by SESSION_ID/NAME, or by USER@HOST:PORT/NAME where its machine isn't" +
+			" rented; NAME is its server's name on the machine, such as vllm-8000")
+	}
+	id := identity{User: attrs.Text(found[1]), Host: attrs.Text(found[2]), SessionID: attrs.Text(found[4]), Name: attrs.Text(found[5])}
+	if found[3] != "" {
+		port, err := strconv.ParseUint(found[3], 10, 16)
+		if err != nil || port == 0 {
+			return identity{}, fmt.Errorf("%s is no port", found[3])
+		}
+		id.Port = types.Int64Value(int64(port))
+	}
+	return id, nil
+}
+
+// check says what an identity lacks.
+func (id identity) check() error {
+	switch {
+	case id.Name.ValueString() == "":
+		return errors.New("name is missing")
+	case id.SessionID.IsNull() == id.Host.IsNull():
+		return errors.New("either session_id or host must be given")
+	}
+	return nil
+}
+
+// ImportState takes over a server that a deployment has started, by what its machine keeps with it. Login is by the provider's
+// ssh credentials.
+func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "importing a deployment")
+	var id identity
+	var err error
+	if req.ID == "" {
+		resp.Diagnostics.Append(req.Identity.Get(ctx, &id)...)
+		err = id.check()
+	} else {
+		id, err = parseImportID(req.ID)
+	}
+	if err != nil {
+		resp.Diagnostics.AddError("Deployment can't be imported", "The identity isn't complete: "+err.Error()+".")
+	}
+	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
+		return
+	}
+	place := r.locate(ctx, id, &resp.Diagnostics)
+	at := r.decode(ctx, place, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	machine, err := r.connectOnce(ctx, &at)
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
+		return
+	}
+	defer closeMachine(machine)
+	status, err := deploy.Named(ctx, machine, id.Name.ValueString(), id.Directory.ValueString())
+	if err != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Deployment can't be imported", err))
+		return
+	}
+	m := r.adopt(ctx, machine, place, status, &resp.Diagnostics)
+	m.HostKey = at.HostKey
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	login, diags := m.sshOf(ctx)
+	resp.Diagnostics.Append(diags...)
+	resp.Diagnostics.Append(m.setReach(ctx, login)...)
+	resp.Diagnostics.Append(launchedFrom(status).keep(ctx, resp.Private)...)
+	m.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// locate is how the machine is logged in to, as arguments.
+func (r *Resource) locate(ctx context.Context, id identity, diags *diag.Diagnostics) map[string]any {
+	session := id.SessionID.ValueString()
+	if session == "" {
+		ssh := map[string]any{"host": id.Host.ValueString(), "user": cmp.Or(id.User.ValueString(), "root")}
+		if !id.Port.IsNull() {
+			ssh["port"] = id.Port.ValueInt64()
+		}
+		return map[string]any{"ssh": ssh}
+	}
+	found, err := r.data.Client.Session(ctx, session)
+	switch {
+	case err != nil:
+		diags.Append(diagnostic.Error("Could not read session "+session, err))
+		return nil
+	case found.Status.Terminal():
+		diags.AddError("Session has ended", fmt.Sprintf("Session %s is %s: its machine is gone, and the server with it.", session, found.Status))
+	case found.SSHHost == "":
+		diags.AddError("Session has no machine yet", fmt.Sprintf("The shopper reports no address for session %s.", session))
+	}
+	return map[string]any{
+		"session_id": session, "ssh": map[string]any{"host": found.SSHHost, "port": found.SSHPort, "user": found.SSHUser},
+	}
+}
+
+// configured is what is kept with a server for an import: how it was configured, without secrets and without its place.
+type configured struct {
+	Arguments map[string]any
+	// KeyMade is set where the provider made the API key.
+	KeyMade bool
+}
+
+// note describes the plan for a later import.
+func (r *Resource) note(ctx context.Context, plan model, keyMade bool, diags *diag.Diagnostics) string {
+	described := r.schema(ctx)
+	state := tfsdk.State{Schema: described, Raw: tftypes.NewValue(described.Type().TerraformType(ctx), nil)}
+	diags.Append(state.Set(ctx, &plan)...)
+	kept, err := arguments(described.Attributes, state.Raw)
+	delete(kept, "session_id")
+	delete(kept, "ssh")
+	kept["ca_certificate"] = plan.CACertificate.ValueStringPointer() // of a certificate that the provider made
+	text, marshalErr := json.Marshal(configured{Arguments: kept, KeyMade: keyMade})
+	if err := errors.Join(err, marshalErr); err != nil {
+		diags.AddError("The provider has a defect", err.Error())
+	}
+	return string(text)
+}
+
+// arguments are what a configuration may set and state may show, as JSON has it.
+func arguments(of map[string]schema.Attribute, value tftypes.Value) (map[string]any, error) {
+	fields, all := map[string]tftypes.Value{}, map[string]any{}
+	if err := value.As(&fields); err != nil {
+		return all, err
+	}
+	for name, attribute := range of {
+		if attribute.IsSensitive() || (!attribute.IsRequired() && !attribute.IsOptional()) {
+			continue
+		}
+		var content any
+		var err error
+		if nested, ok := attribute.(schema.SingleNestedAttribute); ok && !fields[name].IsNull() {
+			content, err = arguments(nested.Attributes, fields[name])
+		} else {
+			content, err = attrs.Plain(fields[name])
+		}
+		if err != nil {
+			return all, err
+		}
+		all[name] = content
+	}
+	return all, nil
+}
+
+// decode makes arguments a model; what they lack is null, and what the schema doesn't know is left out.
+func (r *Resource) decode(ctx context.Context, arguments map[string]any, diags *diag.Diagnostics) model {
+	var m model
+	described := r.schema(ctx)
+	text, err := json.Marshal(arguments)
+	if err == nil {
+		var raw tftypes.Value
+		raw, err = tftypes.ValueFromJSONWithOpts(text, described.Type().TerraformType(ctx),
+			tftypes.ValueFromJSONOpts{IgnoreUndefinedAttributes: true}) // of another version
+		diags.Append((&tfsdk.State{Schema: described, Raw: raw}).Get(ctx, &m)...)
+	}
+	if err != nil {
+		diags.AddError("Deployment can't be imported", "What its machine keeps of its configuration can't be read: "+err.Error()+".")
+	}
+	return m
+}
+
+// adopt is the state of a server that was found.
+func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[string]any, status deploy.Status,
+	diags *diag.Diagnostics,
+) model {
+	var kept configured
+	if err := json.Unmarshal([]byte(status.Note), &kept); err != nil || kept.Arguments == nil {
+		diags.AddError("Deployment can't be imported", fmt.Sprintf("The machine keeps no configuration with the server %s, so it wasn't started"+
+			" by a deployment of this provider.", status.Name))
+		return model{}
+	}
+	maps.Copy(kept.Arguments, place)
+	m := r.decode(ctx, kept.Arguments, diags)
+	gpus, err := deploy.GPUs(ctx, machine)
+	if err != nil {
+		diags.Append(m.warning("Could not list the GPUs", err))
+	}
+	diags.Append(m.setGPUs(ctx, gpus)...)
+	m.setInspected(status)
+	diags.Append(m.setServer(ctx, status.Ref)...)
+	if !kept.KeyMade {
+		return m
+	}
+	key, err := deploy.APIKey(ctx, machine, status.Ref)
+	if err != nil {
+		diags.Append(m.warning("Could not read the API key", fmt.Errorf("the next apply makes a new one and restarts the server: %w", err)))
+	}
+	m.APIKey = attrs.Text(key)
+	return m
+}
+
+// store puts the deployment into state, and what identifies it beside it.
+func (m model) store(ctx context.Context, state *tfsdk.State, identity *tfsdk.ResourceIdentity, diags *diag.Diagnostics) {
+	known, d := m.identity(ctx)
+	diags.Append(d...)
+	diags.Append(state.Set(ctx, &m)...)
+	diags.Append(identity.Set(ctx, known)...)
+}
