@@ -4,9 +4,56 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// Error is what every function of this package returns when it fails. No part of it holds a secret.
+// Phase is a part of an operation.
+type Phase string
+
+// The phases, in their order. The last three are not of a launch.
+const (
+	PhasePreflight  Phase = "preflight"
+	PhasePull       Phase = "pull" // or install, for a process
+	PhaseStart      Phase = "start"
+	PhaseLoad       Phase = "load"
+	PhaseCompletion Phase = "completion"
+	PhaseStop       Phase = "stop"
+	PhaseRemove     Phase = "remove"
+	PhaseInspect    Phase = "inspect"
+)
+
+// Severity says how much a [Finding] matters.
+type Severity string
+
+// The severities.
+const (
+	// Blocking findings mean that the server can't work: [Launch] starts nothing.
+	Blocking Severity = "error"
+	// Warning findings are worth telling and stop nothing.
+	Warning Severity = "warning"
+)
+
+// Finding is one thing that preflight found, with its way out.
+type Finding struct {
+	Severity Severity
+	// Code names the sort of finding: one of [Codes], or "docker", which nobody can overrule.
+	Code string
+	// Fact is a sentence that says what is so, WayOut one that says what to do.
+	Fact   string
+	WayOut string
+}
+
+// String is the finding as one line.
+func (f Finding) String() string {
+	text := f.Fact
+	if f.WayOut != "" {
+		text += " " + f.WayOut
+	}
+	return text
+}
+
+// Error is what every function of package lifecycle returns when it fails. No part of it holds a secret.
 type Error struct {
 	// Phase is where it failed.
 	Phase Phase
@@ -28,8 +75,8 @@ type Error struct {
 	Started bool
 	// Remains says what is left on the machine and how to reach it; "" when nothing is.
 	Remains string
-	// stuck is set when what remains may be a running server that nobody asked to keep.
-	stuck bool
+	// MayRun is set when what remains may be a running server that nobody asked to keep.
+	MayRun bool
 	// Err is the cause; a context's error stays recognisable in it.
 	Err error
 }
@@ -58,7 +105,7 @@ func (e *Error) Description() string {
 		}
 	}
 	if e.Cause == "" && e.Err != nil {
-		add(sentence(e.Err.Error()))
+		add(Sentence(e.Err.Error()))
 	}
 	add(e.Cause)
 	add(e.WayOut)
@@ -73,7 +120,7 @@ func (e *Error) Description() string {
 		add("Preflight found besides:\n" + strings.Join(more, "\n"))
 	}
 	if e.LogErr != nil {
-		add(fmt.Sprintf("The server's log could not be read: %s.", brief(e.LogErr)))
+		add(fmt.Sprintf("The server's log could not be read: %s.", Brief(e.LogErr)))
 	}
 	if len(e.Log) > 0 {
 		add("The log's last relevant lines:\n  " + strings.Join(e.Log, "\n  "))
@@ -87,12 +134,20 @@ func (e *Error) Description() string {
 	return strings.Join(parts, "\n\n")
 }
 
-// sentence capitalises and ends an error's text, which Go writes as a fragment.
-func sentence(text string) string {
+// Sentence capitalises and ends an error's text, which Go writes as a fragment.
+func Sentence(text string) string {
 	if text == "" || strings.Contains(text, "\n") {
 		return text
 	}
 	return strings.ToUpper(text[:1]) + strings.TrimSuffix(text[1:], ".") + "."
+}
+
+// Brief says of a lost connection no more than that, where it has been said already what it means.
+func Brief(err error) string {
+	if host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
+		return "the connection is lost"
+	}
+	return err.Error()
 }
 
 // AsError returns the first [*Error] in err's chain.

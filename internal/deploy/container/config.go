@@ -9,7 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -24,8 +24,8 @@ const (
 // Where a server's certificate is inside its container.
 const (
 	tlsDirectory       = "/etc/vllm-tls"
-	TLSCertificatePath = tlsDirectory + "/server.crt"
-	TLSKeyPath         = tlsDirectory + "/server.key"
+	tlsCertificatePath = tlsDirectory + "/server.crt"
+	tlsKeyPath         = tlsDirectory + "/server.key"
 )
 
 // Homes of the users that vLLM's image is documented for (root, and 2000:0).
@@ -36,7 +36,8 @@ const (
 
 // settings are the container that runs what is wanted. The entry point is spelled out, because images before
 // v0.11 had another one.
-func (e *Engine) settings(options Options, wanted server.Wanted) (*container.Config, *container.HostConfig, error) {
+func (e *Engine) settings(wanted deploy.Wanted) (*container.Config, *container.HostConfig, error) {
+	options := e.options
 	choice, err := parseGPUs(options.GPUs)
 	if err != nil {
 		return nil, nil, err

@@ -17,7 +17,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"go.uber.org/goleak"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -88,13 +88,13 @@ func TestGPUSupport(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	e := &Engine{facts: Facts{GPUs: ByCapability}}
-	wanted := server.Wanted{
+	e := &Engine{options: Options{Image: "i:1"}, facts: Facts{GPUs: ByCapability}}
+	wanted := deploy.Wanted{
 		Name: "chat", Owner: "o", Provider: "1.0.0", Hash: "h", Port: 8000, Listen: "127.0.0.1",
 		Arguments:   []string{"serve", "m", "--host", "127.0.0.1", "--port", "8000"},
 		Environment: map[string]string{"B": "2", "A": "1"},
 	}
-	config, hostConfig, err := e.settings(Options{Image: "i:1"}, wanted)
+	config, hostConfig, err := e.settings(wanted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,8 @@ func TestSettings(t *testing.T) {
 		t.Error(diff)
 	}
 
-	config, hostConfig, err = e.settings(Options{Image: "i:1", User: "2000:0", Cache: "/data/cache", ShmSize: 1 << 30}, wanted)
+	e.options = Options{Image: "i:1", User: "2000:0", Cache: "/data/cache", ShmSize: 1 << 30}
+	config, hostConfig, err = e.settings(wanted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,14 +216,14 @@ func TestIdsAreValidated(t *testing.T) {
 	t.Parallel()
 	e := &Engine{}
 	for _, id := range []string{"", "a", "../containers/x", "a/b", "a?force=1", "a b", strings.Repeat("a", 12) + "\n"} {
-		ref := server.Ref{ID: id}
+		ref := deploy.Ref{ID: id}
 		if _, err := e.Inspect(t.Context(), ref); CodeOf(err) != BadOptions && !isBadOptions(err) {
 			t.Errorf("inspecting %q: %v", id, err)
 		}
 		if _, err := e.Log(t.Context(), ref, 1); !isBadOptions(err) {
 			t.Errorf("reading the log of %q: %v", id, err)
 		}
-		if err := e.Remove(t.Context(), ref, server.Stop{Force: true}); !isBadOptions(err) {
+		if _, err := e.Remove(t.Context(), ref, deploy.Stop{Force: true}); !isBadOptions(err) {
 			t.Errorf("removing %q: %v", id, err)
 		}
 	}
@@ -302,7 +303,7 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			machine := &shell{says: test.says}
-			_, err := Connect(t.Context(), machine)
+			_, err := Connect(t.Context(), machine, Options{})
 			if err == nil || CodeOf(err) != test.code {
 				t.Fatalf("got %v with code %q, want %q", err, CodeOf(err), test.code)
 			}
@@ -349,7 +350,7 @@ func TestRestartLoop(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			status := describe(server.Ref{}, container.InspectResponse{
+			status := describe(deploy.Ref{}, container.InspectResponse{
 				RestartCount: test.restarts, State: &container.State{Status: test.state, StartedAt: test.started.Format(time.RFC3339Nano)},
 			})
 			if status.RestartLoop != test.want {
@@ -362,10 +363,10 @@ func TestRestartLoop(t *testing.T) {
 // A word that this version doesn't know is a state of its own, and no error.
 func TestUnknownStateWord(t *testing.T) {
 	t.Parallel()
-	for word, want := range map[container.ContainerState]server.State{
-		"running": server.Running, "paused": server.Running, "created": server.Starting, "restarting": server.Restarting,
-		"exited": server.Exited, "dead": server.Exited, "removing": server.Exited, "stopped": server.Exited,
-		"hibernating": server.Unknown, "": server.Unknown,
+	for word, want := range map[container.ContainerState]deploy.State{
+		"running": deploy.Running, "paused": deploy.Running, "created": deploy.Starting, "restarting": deploy.Restarting,
+		"exited": deploy.Exited, "dead": deploy.Exited, "removing": deploy.Exited, "stopped": deploy.Exited,
+		"hibernating": deploy.Unknown, "": deploy.Unknown,
 	} {
 		if got := stateOf(word); got != want {
 			t.Errorf("%q is %s, want %s", word, got, want)

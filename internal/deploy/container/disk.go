@@ -7,7 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/system"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -17,11 +17,11 @@ echo "${root:-/var/lib/containerd}"`
 
 // ImageDirectory is where the engine keeps images. With containerd's image store, the default of fresh installations since
 // Docker 29, containerd does that, wherever Docker keeps the rest (https://docs.docker.com/engine/storage/containerd/).
-func (e *Engine) ImageDirectory(ctx context.Context, machine server.Machine) (string, error) {
+func (e *Engine) ImageDirectory(ctx context.Context, machine deploy.Machine) (string, error) {
 	if !e.facts.containerdImages {
 		return e.facts.Directory, nil
 	}
-	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", containerdScript}, MaxOutput: maxPodmanAnswer})
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", containerdScript}})
 	if err != nil {
 		return "", failed(ctx, "look for containerd's directory", err)
 	}

@@ -12,8 +12,9 @@ import (
 
 	"github.com/moby/moby/client"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // Limits of one exchange with the engine. A caller's context may end it sooner.
@@ -36,10 +37,13 @@ var ways = [][]string{
 // podman is [Facts.Name] of Podman.
 const podman = "Podman"
 
-// Engine is a machine's container engine. Whoever connected closes it.
+var _ deploy.Runtime = (*Engine)(nil)
+
+// Engine is a machine's container engine: the runtime of containers with some options. Whoever connected closes it.
 type Engine struct {
-	api *client.Client
-	via []string
+	api     *client.Client
+	via     []string
+	options Options
 	// facts are read once, by Connect.
 	facts Facts
 }
@@ -62,7 +66,7 @@ type Facts struct {
 
 // Connect finds the machine's engine and a way to its API. Its errors have the code [NoEngine] when the machine has
 // none and [EngineUnreachable] when there is one that doesn't answer.
-func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
+func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Engine, error) {
 	var attempts []error
 	absent := map[string]bool{}
 	for _, way := range ways {
@@ -72,8 +76,8 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 		}
 		engine, err := connect(ctx, machine, way)
 		if err == nil {
-			err = engine.ask(ctx, machine)
-			return engine, err
+			engine.options = options
+			return engine, engine.ask(ctx, machine)
 		}
 		if ctx.Err() != nil || isConnection(err) {
 			return nil, failed(ctx, "reach the container engine", err)
@@ -113,7 +117,7 @@ func isAbsent(err error) bool {
 	return strings.Contains(text, "not found") || strings.Contains(text, "status 127")
 }
 
-func connect(ctx context.Context, machine server.Machine, way []string) (*Engine, error) {
+func connect(ctx context.Context, machine deploy.Machine, way []string) (*Engine, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	pipes := &pipes{machine: machine, way: way}
@@ -141,6 +145,25 @@ func connect(ctx context.Context, machine server.Machine, way []string) (*Engine
 	return nil, errors.Join(pipes.failure(), err, closeErr)
 }
 
+// Kind returns [deploy.Container].
+func (e *Engine) Kind() deploy.Kind { return deploy.Container }
+
+// Release is that of the image, "" for an image of somebody's own.
+func (e *Engine) Release() string {
+	release, _ := vllm.ImageVersion(e.options.Image)
+	return release
+}
+
+// TLSFiles are paths in the container.
+func (e *Engine) TLSFiles() (certificate, key string) { return tlsCertificatePath, tlsKeyPath }
+
+// Reach implements [deploy.Runtime].
+func (e *Engine) Reach(ref deploy.Ref) string {
+	program := e.Program()
+	return fmt.Sprintf("the container %s (id %.12s); on the machine, `%s logs %.12[2]s` shows its log and %[4]s removes it",
+		ref.Name, ref.ID, program, ref.Removal(program))
+}
+
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.api.Close() }
 
@@ -149,7 +172,7 @@ func (e *Engine) Facts() Facts { return e.facts }
 
 // pipes makes connections out of a command's standard input and output, and keeps how the last one failed.
 type pipes struct {
-	machine server.Machine
+	machine deploy.Machine
 	way     []string
 
 	mu   sync.Mutex
@@ -208,7 +231,7 @@ func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
 }
 
 // ask asks the machine for what the engine doesn't tell.
-func (e *Engine) ask(ctx context.Context, machine server.Machine) error {
+func (e *Engine) ask(ctx context.Context, machine deploy.Machine) error {
 	if e.facts.Name == podman {
 		return e.askPodmansMachine(ctx, machine)
 	}
@@ -217,7 +240,7 @@ func (e *Engine) ask(ctx context.Context, machine server.Machine) error {
 
 // lookForHook looks for NVIDIA's hook where the engine lists no NVIDIA runtime: Docker uses it for requests by
 // capability all the same.
-func (e *Engine) lookForHook(ctx context.Context, machine server.Machine) error {
+func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error {
 	if e.facts.GPUs != NoGPUs {
 		return nil
 	}

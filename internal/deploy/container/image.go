@@ -20,20 +20,21 @@ const (
 )
 
 // HasImage tells whether the machine has the image already.
-func (e *Engine) HasImage(ctx context.Context, image string) (bool, error) {
+func (e *Engine) HasImage(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	_, err := e.api.ImageInspect(ctx, image)
+	_, err := e.api.ImageInspect(ctx, e.options.Image)
 	if isNotFound(err) {
 		return false, nil
 	}
-	return err == nil, failed(ctx, "look for the image "+image, err)
+	return err == nil, failed(ctx, "look for the image "+e.options.Image, err)
 }
 
-// EnsureImage pulls the image where the policy says so. Progress is told in sentences, often.
-func (e *Engine) EnsureImage(ctx context.Context, options Options, progress func(string)) error {
+// Ready pulls the image where the policy says so. Progress is told in sentences, often.
+func (e *Engine) Ready(ctx context.Context, progress func(string)) error {
+	options := e.options
 	if options.PullPolicy != PullAlways {
-		found, err := e.HasImage(ctx, options.Image)
+		found, err := e.HasImage(ctx)
 		if err != nil || found {
 			return err
 		}
@@ -44,10 +45,11 @@ func (e *Engine) EnsureImage(ctx context.Context, options Options, progress func
 			}
 		}
 	}
-	return known(e.pull(ctx, options, progress))
+	return known(e.pull(ctx, progress))
 }
 
-func (e *Engine) pull(ctx context.Context, options Options, progress func(string)) error {
+func (e *Engine) pull(ctx context.Context, progress func(string)) error {
+	options := e.options
 	op := "pull the image " + options.Image
 	credentials, err := options.RegistryAuth.header()
 	if err != nil {
@@ -71,7 +73,7 @@ func (e *Engine) pull(ctx context.Context, options Options, progress func(string
 		}
 	}
 	// The stream's end says nothing of success; older engines report some failures only by the image's absence.
-	found, err := e.HasImage(ctx, options.Image)
+	found, err := e.HasImage(ctx)
 	if err == nil && !found {
 		err = &Error{Op: op, Code: NoImage, Cause: "The pull ended without an error and without the image."}
 	}

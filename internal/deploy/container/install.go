@@ -8,7 +8,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -20,14 +20,14 @@ const asRoot = `if [ "$(id -u)" = 0 ]; then exec sh -eus -- "$1"; else exec sudo
 
 // CanInstall tells whether [Install] may work: not where the machine is itself a container, such as Vast.ai's, or has no
 // systemd to start an engine.
-func CanInstall(ctx context.Context, machine server.Machine) (bool, error) {
-	result, err := machine.Run(ctx, host.Command{Args: []string{"systemd-detect-virt", "--container"}, MaxOutput: maxPodmanAnswer})
+func CanInstall(ctx context.Context, machine deploy.Machine) (bool, error) {
+	result, err := machine.Run(ctx, host.Command{Args: []string{"systemd-detect-virt", "--container"}})
 	return strings.TrimSpace(result.Stdout) == "none", err // printed for a machine that is no container
 }
 
 // Install installs Docker and, for GPUs, NVIDIA's container toolkit, where they are missing, and starts Docker again. It waits for
 // other installations until ctx ends. One that was cut short goes on where it was. progress gets what the installation prints.
-func Install(ctx context.Context, machine server.Machine, gpus bool, progress func(string)) error {
+func Install(ctx context.Context, machine deploy.Machine, gpus bool, progress func(string)) error {
 	argument := ""
 	if gpus {
 		argument = "gpus"

@@ -8,7 +8,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // A server's port is published where the server is to listen, and what is read back of its container is that again.
@@ -22,9 +22,9 @@ func TestPublishedPort(t *testing.T) {
 		"0.0.0.0":   {"", "0.0.0.0"},
 		"::":        {"", "0.0.0.0"}, // both families
 	} {
-		e := &Engine{}
+		e := &Engine{options: Options{Image: "i:1"}}
 		arguments := []string{"serve", "m", "--host", listen, "--port", "8123", "--dtype", "half"}
-		config, host, err := e.settings(Options{Image: "i:1"}, server.Wanted{Port: 8123, Listen: listen, Arguments: arguments})
+		config, host, err := e.settings(deploy.Wanted{Port: 8123, Listen: listen, Arguments: arguments})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestPublishedPort(t *testing.T) {
 		if inside := config.Cmd[3]; inside != "0.0.0.0" || arguments[3] != listen {
 			t.Errorf("%s listens on %q in the container", listen, inside)
 		}
-		status := describe(server.Ref{}, container.InspectResponse{Config: config, HostConfig: host})
+		status := describe(deploy.Ref{}, container.InspectResponse{Config: config, HostConfig: host})
 		if status.Port != 8123 || status.Listen != want.read || status.Arguments[3] != want.read {
 			t.Errorf("%s is read as %+v", listen, status)
 		}
@@ -65,7 +65,7 @@ func TestReadAddress(t *testing.T) {
 		"a port of the engine's choice": {network.PortMap{port: {{}}}, []string{"--host", "0.0.0.0", "--port", ""}, 0},
 	} {
 		config := &container.Config{Entrypoint: []string{"vllm"}, Cmd: []string{"--host", "0.0.0.0", "--port", "8000"}}
-		status := describe(server.Ref{}, container.InspectResponse{Config: config, HostConfig: &container.HostConfig{PortBindings: test.bindings}})
+		status := describe(deploy.Ref{}, container.InspectResponse{Config: config, HostConfig: &container.HostConfig{PortBindings: test.bindings}})
 		if !slices.Equal(status.Arguments, test.want) || status.Port != test.port {
 			t.Errorf("%s: %q, port %d", name, status.Arguments, status.Port)
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -22,9 +22,9 @@ exit 0
 `
 
 // askPodmansMachine completes the facts of a Podman.
-func (e *Engine) askPodmansMachine(ctx context.Context, machine server.Machine) error {
+func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
 	result, err := machine.Run(ctx, host.Command{
-		Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript), MaxOutput: maxPodmanAnswer,
+		Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript),
 	})
 	if err != nil {
 		return errors.Join(failed(ctx, "look for CDI devices", err), e.Close())
@@ -43,6 +43,3 @@ func (e *Engine) askPodmansMachine(ctx context.Context, machine server.Machine) 
 	}
 	return nil
 }
-
-// maxPodmanAnswer bounds what is read of the script's output, in bytes.
-const maxPodmanAnswer = 64 << 10

@@ -7,7 +7,7 @@ import (
 
 	"github.com/moby/moby/client"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // removeTimeout is how long a container may take to disappear: a process in an uninterruptible call to the driver
@@ -17,11 +17,11 @@ const removeTimeout = 2 * time.Minute
 var errStillThere = errors.New("it is still there")
 
 // Remove stops and removes a container by its id and checks that it is gone. Gone already is a success. With
-// [server.Stop.Force] the server isn't given time to end by itself.
-func (e *Engine) Remove(ctx context.Context, ref server.Ref, stop server.Stop) error {
+// [deploy.Stop.Force] the server isn't given time to end by itself.
+func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	op := "remove the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
-		return &Error{Op: op, Code: BadOptions, Cause: "It has no id."}
+		return "", &Error{Op: op, Code: BadOptions, Cause: "It has no id."}
 	}
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout+stopGrace+stop.Drain)
 	defer cancel()
@@ -30,11 +30,11 @@ func (e *Engine) Remove(ctx context.Context, ref server.Ref, stop server.Stop) e
 		stopErr = e.stop(ctx, ref, stop)
 	}
 	_, removeErr := e.api.ContainerRemove(ctx, ref.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-	err := e.waitGone(ctx, ref.ID)
+	err = e.waitGone(ctx, ref.ID)
 	if err == nil {
-		return nil
+		return "", nil
 	}
-	return known(failed(ctx, op, errors.Join(err, removeErr, stopErr)))
+	return "", known(failed(ctx, op, errors.Join(err, removeErr, stopErr)))
 }
 
 // waitGone looks until the engine knows the container no longer. Only that counts: an engine answers a removal that

@@ -13,19 +13,19 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // Start makes and starts a container. Where it fails after the container was made, the reference is returned with
 // the error, so that it can be removed. A container of the same name that isn't the owner's is an error
 // with the code [NameTaken], and is not touched.
-func (e *Engine) Start(ctx context.Context, options Options, wanted server.Wanted) (server.Ref, error) {
-	name := options.name(wanted.Name)
-	ref := server.Ref{Runtime: server.Container, Name: name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
+func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, error) {
+	name := e.options.name(wanted.Name)
+	ref := deploy.Ref{Runtime: deploy.Container, Name: name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
 	if err := e.nameIsFree(ctx, name, wanted.Owner); err != nil {
 		return ref, err
 	}
-	config, hostConfig, err := e.settings(options, wanted)
+	config, hostConfig, err := e.settings(wanted)
 	if err != nil {
 		return ref, &Error{Op: "describe the container", Code: BadOptions, Err: err}
 	}
@@ -37,7 +37,7 @@ func (e *Engine) Start(ctx context.Context, options Options, wanted server.Wante
 	}
 	ref.ID = created.ID
 	if wanted.Certificate != "" {
-		if err := e.copyCertificate(ctx, ref.ID, options.User, wanted); err != nil {
+		if err := e.copyCertificate(ctx, ref.ID, wanted); err != nil {
 			return ref, err
 		}
 	}
@@ -78,8 +78,8 @@ func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	}
 }
 
-func (e *Engine) copyCertificate(ctx context.Context, id, user string, wanted server.Wanted) error {
-	archive, err := certificateArchive(user, wanted)
+func (e *Engine) copyCertificate(ctx context.Context, id string, wanted deploy.Wanted) error {
+	archive, err := certificateArchive(e.options.User, wanted)
 	if err == nil {
 		_, err = e.api.CopyToContainer(ctx, id, client.CopyToContainerOptions{
 			DestinationPath: "/", Content: bytes.NewReader(archive), // owned as the archive says
@@ -89,7 +89,7 @@ func (e *Engine) copyCertificate(ctx context.Context, id, user string, wanted se
 }
 
 // certificateArchive holds the certificate and its key, the key readable by the server's user only.
-func certificateArchive(user string, wanted server.Wanted) ([]byte, error) {
+func certificateArchive(user string, wanted deploy.Wanted) ([]byte, error) {
 	uid, gid := numericUser(user)
 	var buffer bytes.Buffer
 	writer := tar.NewWriter(&buffer)
@@ -100,8 +100,8 @@ func certificateArchive(user string, wanted server.Wanted) ([]byte, error) {
 		body   string
 	}{
 		{tar.Header{Typeflag: tar.TypeDir, Name: directory, Mode: 0o755}, ""},
-		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(TLSCertificatePath, "/"), Mode: 0o644}, wanted.Certificate},
-		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(TLSKeyPath, "/"), Mode: 0o440}, wanted.Key},
+		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(tlsCertificatePath, "/"), Mode: 0o644}, wanted.Certificate},
+		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(tlsKeyPath, "/"), Mode: 0o440}, wanted.Key},
 	}
 	for _, entry := range headers {
 		entry.header.Uid, entry.header.Gid, entry.header.ModTime = uid, gid, now
@@ -125,7 +125,7 @@ func numericUser(user string) (uid, gid int) {
 }
 
 // Settle lets the engine start the server again when it dies and after a reboot. It is called once the model has answered.
-func (e *Engine) Settle(ctx context.Context, ref server.Ref) error {
+func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	policy := container.RestartPolicyUnlessStopped
@@ -144,35 +144,35 @@ func (e *Engine) Settle(ctx context.Context, ref server.Ref) error {
 }
 
 // Restart stops and starts the container as it is.
-func (e *Engine) Restart(ctx context.Context, ref server.Ref, stop server.Stop) error {
+func (e *Engine) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Ref, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
 	defer cancel()
 	grace := int((stopGrace + stop.Drain).Seconds())
 	_, err := e.api.ContainerRestart(ctx, ref.ID, client.ContainerRestartOptions{Timeout: &grace})
-	return known(failed(ctx, "restart the container "+ref.Name, err))
+	return ref, known(failed(ctx, "restart the container "+ref.Name, err))
 }
 
 // stop lets a container end by itself, and kills it after the time that it is given.
-func (e *Engine) stop(ctx context.Context, ref server.Ref, stop server.Stop) error {
+func (e *Engine) stop(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error {
 	grace := int((stopGrace + stop.Drain).Seconds())
 	_, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace})
 	return err
 }
 
-// SetAside stops a server to make room for another, and frees its name. [server.Aside.Restore] brings it back; it stops
+// SetAside stops a server to make room for another, and frees its name. [deploy.Aside.Restore] brings it back; it stops
 // the server first where it still runs or is about to end, because a stop goes on in the engine when its caller is lost.
-func (e *Engine) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (server.Aside, error) {
+func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
-		return server.Aside{}, failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Aside{}, failed(ctx, "look at the container "+ref.Name, err)
 	}
 	name := strings.TrimPrefix(found.Name, "/")
-	aside := server.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
+	aside := deploy.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
 	if found.Config != nil {
 		aside.APIKey = variable(found.Config.Env, apiKeyVariable)
 		aside.Arguments = arguments(found)
 	}
-	aside.Restore = func(ctx context.Context) (server.Ref, error) { return ref, e.bringBack(ctx, ref, name) }
+	aside.Restore = func(ctx context.Context) (deploy.Ref, error) { return ref, e.bringBack(ctx, ref, name) }
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
 	defer cancel()
 	if err := e.stop(ctx, ref, stop); err != nil {
@@ -188,10 +188,10 @@ func (e *Engine) SetAside(ctx context.Context, ref server.Ref, stop server.Stop)
 	return aside, nil
 }
 
-func (e *Engine) bringBack(ctx context.Context, ref server.Ref, name string) error {
+func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
 	defer cancel()
-	if err := e.stop(ctx, ref, server.Stop{}); err != nil {
+	if err := e.stop(ctx, ref, deploy.Stop{}); err != nil {
 		return failed(ctx, "stop the container "+name, err)
 	}
 	if original, _, cut := strings.Cut(name, "-replaced-"); cut {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -21,22 +21,30 @@ var (
 	findScript string
 )
 
+var _ deploy.Runtime = (*Host)(nil)
+
 // Host is where servers are run as processes: one directory of a machine.
 type Host struct {
-	machine server.Machine
+	Options Options
+	// Program is the vLLM to run and Tools what the machine has for it, once [Host.Look] has looked. Its path is "" until
+	// it is installed.
+	Program Program
+	Tools   Tools
+
+	machine deploy.Machine
 	base    string
 	disk    string
 }
 
 // Connect finds the directory. It changes nothing on the machine, and there is nothing to close.
-func Connect(ctx context.Context, machine server.Machine, options Options) (*Host, error) {
+func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Host, error) {
 	const script = `
 base=${1:-$HOME/$2}
 disk=$base
 while [ ! -d "$disk" ] && [ "$disk" != / ] && [ "$disk" != . ]; do disk=$(dirname -- "$disk"); done
 printf 'shopper\t%s\t%s\n' "$base" "$disk"
 `
-	h := &Host{machine: machine}
+	h := &Host{Options: options, machine: machine}
 	output, err := h.run(ctx, "find a directory for vLLM", script, options.Directory, DefaultDirectory)
 	if err != nil {
 		return nil, err
@@ -54,6 +62,25 @@ printf 'shopper\t%s\t%s\n' "$base" "$disk"
 		WayOut: "Set process.directory to an absolute path that the user may write to.",
 	}
 }
+
+// Kind returns [deploy.Process].
+func (h *Host) Kind() deploy.Kind { return deploy.Process }
+
+// Release implements [deploy.Runtime].
+func (h *Host) Release() string { return h.Program.Release }
+
+// TLSFiles stand for files of a directory whose name isn't known before the start.
+func (h *Host) TLSFiles() (certificate, key string) { return tlsCertificatePath, tlsKeyPath }
+
+// Reach implements [deploy.Runtime].
+func (h *Host) Reach(ref deploy.Ref) string {
+	pid, _, _ := strings.Cut(ref.ID, "-")
+	return fmt.Sprintf("the process %s and its session (pid %s); on the machine, its log is %s and %s removes it",
+		ref.Name, pid, path.Join(ref.Directory, "log"), ref.Removal(""))
+}
+
+// Close does nothing: there is nothing to close.
+func (h *Host) Close() error { return nil }
 
 // Disk is an existing directory on the disk that will be used.
 func (h *Host) Disk() string { return h.disk }

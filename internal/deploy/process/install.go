@@ -28,40 +28,45 @@ type Program struct {
 	Release string
 }
 
-// Installed returns the vLLM that [Host.Program] would take without installing one, the zero value for none.
-func (h *Host) Installed(ctx context.Context, options Options) (Program, error) {
-	program, _, err := h.find(ctx, options.Version)
-	return program, err
+// Look finds out which tools the machine has and whether it has a vLLM of the requested version. cc is the compiler that the
+// server's environment names, "" for none.
+func (h *Host) Look(ctx context.Context, cc string) error {
+	var err error
+	if h.Tools, err = h.lookForTools(ctx, cc); err == nil {
+		h.Program, _, err = h.find(ctx, h.Options.Version)
+	}
+	return err
 }
 
-// Program returns a vLLM of the wanted version, installing it and the tools that the machine lacks where the options allow. An
+// Ready finds a vLLM of the requested version, and installs it and the tools that the machine lacks where the options allow. An
 // installation that was cut short goes on where it was; one that another deployment has under way is waited for.
-func (h *Host) Program(ctx context.Context, options Options, tools Tools, progress func(string)) (Program, error) {
-	program, seen, err := h.find(ctx, options.Version)
+func (h *Host) Ready(ctx context.Context, progress func(string)) error {
+	program, seen, err := h.find(ctx, h.Options.Version)
 	if err != nil {
-		return Program{}, err
+		return err
 	}
+	h.Program = program
 	if program.Path != "" {
-		if packages := tools.packages(false); len(packages) > 0 && options.Install != InstallNever {
+		if packages := h.Tools.packages(false); len(packages) > 0 && h.Options.Install != InstallNever {
 			err = h.install(ctx, "tools", packages, nil, progress)
 		}
-		return program, err
+		return err
 	}
-	wanted := cmp.Or(options.Version, "any version")
-	if options.Install == InstallNever {
-		return Program{}, &Error{
+	wanted := cmp.Or(h.Options.Version, "any version")
+	if h.Options.Install == InstallNever {
+		return &Error{
 			Op: "find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
 			WayOut: "Install it on the machine, set process.version to what is there, or leave process.install out.",
 		}
 	}
-	if err := h.installRelease(ctx, options.Version, tools, progress); err != nil {
-		return Program{}, err
+	if err := h.installRelease(ctx, progress); err != nil {
+		return err
 	}
-	program, seen, err = h.find(ctx, options.Version)
-	if err == nil && program.Path == "" {
+	h.Program, seen, err = h.find(ctx, h.Options.Version)
+	if err == nil && h.Program.Path == "" {
 		err = &Error{Op: "install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
 	}
-	return program, err
+	return err
 }
 
 // find looks for a version ("" = any) and says what is there.
@@ -101,16 +106,16 @@ func releaseOf(text string) string {
 }
 
 // installRelease installs a release, and what it takes; without a version the newest that is known here.
-func (h *Host) installRelease(ctx context.Context, version string, tools Tools, progress func(string)) error {
+func (h *Host) installRelease(ctx context.Context, progress func(string)) error {
 	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
-	version = cmp.Or(version, newest.Version)
+	version := cmp.Or(h.Options.Version, newest.Version)
 	until := ""
 	if release, ok := vllm.FindRelease(version); ok && release.Published != "" && release.Published < newest.Published {
 		until = release.Published + "T23:59:59Z"
 	}
 	environment := path.Join(h.base, "env", version)
-	return h.install(ctx, version, tools.packages(true),
-		[]string{environment, version, until, tools.python(), uvVersion, uvRequirement}, progress)
+	return h.install(ctx, version, h.Tools.packages(true),
+		[]string{environment, version, until, h.Tools.python(), uvVersion, uvRequirement}, progress)
 }
 
 // install runs an installation as a separate process, so that a lost connection doesn't cut it short, and waits for it. Of

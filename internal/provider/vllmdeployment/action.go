@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/providerdata"
@@ -128,12 +129,12 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 	}
 	machine := host.NewLine(client, login)
 	defer closeMachine(machine)
-	status, err := deploy.Restart(ctx, machine, server, deploy.Request{
+	status, err := lifecycle.Restart(ctx, machine, server, lifecycle.Request{
 		Name:      server.Name,
 		Spec:      vllm.Spec{Model: m.Model.ValueString(), ServedModelName: m.Model.ValueString(), APIKey: m.APIKey.ValueString()},
 		TLS:       restartTLS(m.CACertificate.ValueString()),
 		Embedding: !m.Completion.IsNull() && !m.Completion.ValueBool(),
-		Progress:  func(event deploy.Event) { say(event.Message) },
+		Progress:  func(event lifecycle.Event) { say(event.Message) },
 	})
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be restarted", err))
@@ -146,9 +147,9 @@ func (a *RestartAction) Invoke(ctx context.Context, req action.InvokeRequest, re
 }
 
 // restartTLS is how a server is verified, nil for one without TLS.
-func restartTLS(ca string) *deploy.TLS {
+func restartTLS(ca string) *lifecycle.TLS {
 	if ca == "" {
 		return nil
 	}
-	return &deploy.TLS{CA: ca, ServerName: reach.ServerName(ca, vllm.DefaultListen)}
+	return &lifecycle.TLS{CA: ca, ServerName: reach.ServerName(ca, vllm.DefaultListen)}
 }

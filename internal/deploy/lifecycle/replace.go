@@ -1,0 +1,272 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// restoreTimeout is how long an old server may take to come back: it loads its model again.
+const restoreTimeout = 20 * time.Minute
+
+// Replace stops the old server, starts the new one and proves it. When that fails, policy says what happens; the error
+// says which of the two now runs. With [Rollback] and the old one running again, the returned status is the old one's
+// (a process has a new ID by then) together with the error; without, it is zero.
+//
+// Everything that can be done before the old server stops is: preflight, and getting the image. An old server that
+// is gone, or has died, is no obstacle.
+func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, request Request, policy Policy) (deploy.Status, error) {
+	request.KeepFailed = policy == Keep
+	l := newLaunch(ctx, machine, request)
+	l.replaced = old
+	defer l.close()
+	wanted, err := l.prepare(ctx)
+	if err != nil {
+		return deploy.Status{}, untouched(err)
+	}
+	r := replacement{launch: l, old: old}
+	defer r.close()
+	if err := r.open(ctx); err != nil {
+		return deploy.Status{}, untouched(l.failed(ctx, failure{phase: deploy.PhaseStop, summary: "Old server could not be examined", err: err}))
+	}
+	if problem := r.stopOld(ctx); problem != nil {
+		return r.bringBack(ctx, policy, l.failed(ctx, *problem))
+	}
+	status, err := l.bringUp(ctx, wanted)
+	if err != nil {
+		return r.bringBack(ctx, policy, err)
+	}
+	if err := r.removeOld(ctx); err != nil {
+		status.Warnings = append(status.Warnings, fmt.Sprintf("The new server runs, but the old one could not be removed: %v", err))
+	}
+	return status, nil
+}
+
+// untouched adds to an error that the old server wasn't touched.
+func untouched(err error) error {
+	if e, ok := deploy.AsError(err); ok {
+		e.Detail = joined(e.Detail, "The old server was not touched.")
+	}
+	return err
+}
+
+func joined(text, more string) string {
+	if text == "" {
+		return more
+	}
+	return text + " " + more
+}
+
+// replacement is a launch that makes room for itself first.
+type replacement struct {
+	*launch
+	old      deploy.Ref
+	previous deploy.Runtime // the old server's
+	found    bool           // there is an old server
+	aside    deploy.Aside
+}
+
+func (r *replacement) open(ctx context.Context) error {
+	r.previous = r.runtime
+	if r.old.Runtime != r.runtime.Kind() {
+		opened, err := openRuntime(ctx, r.machine, r.old)
+		if err != nil {
+			return err
+		}
+		r.previous = opened
+	}
+	return r.again(ctx, deploy.PhaseStop, func() error {
+		status, err := r.previous.State(ctx, r.old)
+		r.found = err == nil && status.State != deploy.Gone
+		return err
+	})
+}
+
+func (r *replacement) close() {
+	if r.previous != nil && r.previous != r.runtime {
+		_ = r.previous.Close() // only idle connections are left to close
+	}
+}
+
+func (r *replacement) stopOld(ctx context.Context) *failure {
+	if !r.found {
+		return nil
+	}
+	r.progress.report(deploy.PhaseStop, "stopping the old server")
+	status, _ := r.previous.Inspect(ctx, r.old) // what can't be inspected may still be stopped
+	end := drain(ctx, r.machine, r.oldTLS(status.Arguments), status, r.request.Drain())
+	r.progress.report(deploy.PhaseStop, end.plan())
+	r.schedule.delay(deploy.PhaseStart, end.Drain)
+	phase, cancel := r.schedule.enter(ctx, deploy.PhaseStart)
+	defer cancel()
+	aside := func() (err error) {
+		r.aside, err = r.previous.SetAside(phase, r.old, end.Stop)
+		return err
+	}
+	err := aside()
+	if r.aside.Restore == nil && phase.Err() == nil && r.bears(deploy.PhaseStop, err) { // it was only looked at
+		err = aside()
+	}
+	if err != nil {
+		return &failure{phase: deploy.PhaseStop, summary: "Old server could not be stopped", err: err}
+	}
+	if note := end.note(); note != "" {
+		r.warn(note)
+	}
+	return nil
+}
+
+func (r *replacement) removeOld(ctx context.Context) error {
+	if !r.found {
+		return nil
+	}
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	return r.again(after, deploy.PhaseRemove, func() error {
+		_, err := r.previous.Remove(after, r.old, deploy.Stop{Force: true})
+		return err
+	})
+}
+
+// bringBack deals with a new server that failed; the launch has removed it already unless it is to be kept.
+func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error) (deploy.Status, error) {
+	e, ok := deploy.AsError(failed)
+	if !ok {
+		return deploy.Status{}, failed
+	}
+	switch {
+	case r.found && r.aside.Restore == nil:
+		return deploy.Status{}, untouched(e) // it could not even be looked at
+	case !r.found || !r.aside.WasRunning:
+		e.Detail = joined(e.Detail, "Neither the old nor the new server runs: the old one wasn't running before.")
+		return deploy.Status{}, e
+	case e.MayRun:
+		e.Detail = joined(e.Detail, "The old server is stopped. It was not started again, because the new one may still run and hold the GPU.")
+		e.Remains = joined(e.Remains+".", "The old server, stopped: "+r.previous.Reach(r.aside.Ref))
+		return deploy.Status{}, e
+	case policy == Keep:
+		e.Detail = joined(e.Detail, "The old server is stopped and kept, and the failed new one was left for debugging.")
+		return deploy.Status{}, e
+	}
+	status, err := r.restore(ctx)
+	if err != nil {
+		e.Detail = joined(e.Detail, fmt.Sprintf("The old server could not be brought back: %v.", masked(err, r.secrets())))
+		if e.Remains != "" {
+			e.Remains += ". "
+		}
+		e.Remains += "The old server: " + r.previous.Reach(r.aside.Ref)
+		return status, e
+	}
+	if ctx.Err() != nil {
+		e.Detail = joined(e.Detail, "The old server was started again; because the operation was cut short, it has not been proved yet.")
+		return status, e
+	}
+	e.Detail = joined(e.Detail, "The old server runs again and has answered.")
+	return status, e
+}
+
+func (r *replacement) secrets() []string {
+	return append(r.request.secrets(), r.aside.APIKey)
+}
+
+// restore starts the old server again and proves it. After a cancel it is started only: the caller waits.
+func (r *replacement) restore(ctx context.Context) (deploy.Status, error) {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
+	defer cancel()
+	r.progress.report(deploy.PhaseStart, "bringing the old server back")
+	var ref deploy.Ref
+	err := r.again(after, deploy.PhaseStart, func() (err error) { // it is stopped before it is started, so that it can't run twice
+		ref, err = r.aside.Restore(after)
+		return err
+	})
+	if err != nil {
+		return deploy.Status{}, err
+	}
+	old := r.proof(after, ref)
+	if ctx.Err() != nil {
+		var status deploy.Status
+		err = r.again(after, deploy.PhaseStart, func() (err error) {
+			if err = r.previous.Settle(after, ref); err == nil {
+				status, err = r.previous.Inspect(after, ref)
+			}
+			return err
+		})
+		return status, err
+	}
+	status, problem := old.prove(after, ref, newClient(r.machine, r.oldTLS(r.aside.Arguments), ref.Listen, ref.Port, r.aside.APIKey))
+	if problem == nil {
+		return status, nil
+	}
+	status, inspectErr := r.previous.Inspect(after, ref)
+	return status, errors.Join(fmt.Errorf("%s: %w", problem.summary, problem.err), inspectErr)
+}
+
+// proof is a launch that proves the old server, which may have served under another name.
+func (r *replacement) proof(ctx context.Context, ref deploy.Ref) *launch {
+	request := r.request
+	request.KeepFailed = true // a restored server is never removed, whatever it does
+	request.Public = ""       // it may not have been public
+	request.Spec.Port, request.Spec.Listen = ref.Port, ref.Listen
+	request.Spec.APIKey = r.aside.APIKey
+	served := vllm.ParseCommandLine(r.aside.Arguments)
+	request.Spec.Model, request.Spec.ServedModelName = served.Model, served.ServedModelName
+	proof := newLaunch(ctx, r.machine, request)
+	proof.runtime, proof.facts = r.previous, r.facts
+	proof.progress = r.progress
+	proof.progress.secrets = r.secrets()
+	return proof
+}
+
+// oldTLS is how the certificate of the old server is verified, which has these arguments.
+func (r *replacement) oldTLS(arguments []string) *TLS {
+	switch {
+	case vllm.ParseCommandLine(arguments).TLSCertFile == "":
+		return nil
+	case r.request.PreviousTLS != nil:
+		return r.request.PreviousTLS
+	}
+	return r.request.TLS
+}
+
+// Restart starts a server again as it is and proves it with the request's key and names; nothing else of the request is
+// used but its phases and progress. A server that fails is left as it is, and its log is in the error. A process has
+// a new ID afterwards.
+func Restart(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request Request) (deploy.Status, error) {
+	request.KeepFailed = true
+	request.Owner = ref.Owner
+	request.Spec.Port, request.Spec.Listen = ref.Port, ref.Listen
+	l := newLaunch(ctx, machine, request)
+	defer l.close()
+	opened, err := openRuntime(ctx, machine, ref)
+	if err != nil {
+		return deploy.Status{}, l.failed(ctx, failure{phase: deploy.PhaseStop, summary: "Server could not be restarted", err: err})
+	}
+	l.runtime = opened
+	l.progress.report(deploy.PhaseStop, "restarting the server")
+	if gpus, err := deploy.QueryGPUs(ctx, machine); err == nil {
+		l.facts.GPUs = gpus
+	}
+	begun := time.Now()
+	l.kills = CountKills(ctx, machine)
+	running, _ := l.runtime.Inspect(ctx, ref) // what can't be inspected may still be restarted
+	end := drain(ctx, machine, request.TLS, running, asServed)
+	l.progress.report(deploy.PhaseStop, end.plan())
+	err = l.again(ctx, deploy.PhaseStop, func() (err error) {
+		ref, err = l.runtime.Restart(ctx, ref, end.Stop)
+		return err
+	})
+	if err != nil {
+		return deploy.Status{}, l.undo(ctx, ref, failure{phase: deploy.PhaseStart, summary: "Server could not be restarted", err: err})
+	}
+	api := newClient(machine, request.TLS, ref.Listen, ref.Port, request.Spec.APIKey)
+	status, problem := l.prove(ctx, ref, api)
+	if problem != nil {
+		return deploy.Status{}, l.undo(ctx, ref, *problem)
+	}
+	status.LoadSeconds = time.Since(begun).Seconds()
+	return status, nil
+}
