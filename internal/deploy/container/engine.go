@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
@@ -273,3 +275,62 @@ func (e *Engine) isPodman(ctx context.Context) bool {
 
 // Program is the command line that a person would use to look at the engine's containers.
 func (e *Engine) Program() string { return strings.Join(e.via[:len(e.via)-2], " ") }
+
+// podmanScript prints what Podman's API doesn't tell: the CDI devices for GPUs, by NVIDIA's toolkit and by the
+// descriptions where Podman looks for them, and whether its containers are started after a boot. A user's own Podman
+// is started by a service of the user's.
+const podmanScript = `
+nvidia-ctk cdi list 2>/dev/null
+grep -hos 'nvidia\.com/gpu' /etc/cdi/* /var/run/cdi/*
+scope=--system
+[ "$1" = sudo ] || [ "$(id -u)" = 0 ] || scope=--user
+systemctl "$scope" --quiet is-enabled podman-restart.service >/dev/null 2>&1 && echo starts at boot
+exit 0
+`
+
+// askPodmansMachine completes the facts of a Podman.
+func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript),
+	})
+	if err != nil {
+		return errors.Join(failed(ctx, "look for CDI devices", err), e.Close())
+	}
+	e.facts.GPUs, e.facts.NotAtBoot = NoGPUs, true
+	for line := range strings.Lines(result.Stdout) {
+		switch line = strings.TrimSpace(line); {
+		case line == "starts at boot":
+			e.facts.NotAtBoot = false
+		case strings.HasPrefix(line, cdiVendor):
+			e.facts.GPUs = ByCDI
+			if strings.HasPrefix(line, cdiVendor+"=") {
+				e.facts.Devices = append(e.facts.Devices, line)
+			}
+		}
+	}
+	return nil
+}
+
+// containerdScript prints where containerd keeps its data.
+const containerdScript = `root=$(sed -n "s/^root *= *[\"']\(.*\)[\"']/\1/p" /etc/containerd/config.toml 2>/dev/null)
+echo "${root:-/var/lib/containerd}"`
+
+// ImageDirectory is where the engine keeps images. With containerd's image store, the default of fresh installations since
+// Docker 29, containerd does that, wherever Docker keeps the rest (https://docs.docker.com/engine/storage/containerd/).
+func (e *Engine) ImageDirectory(ctx context.Context, machine deploy.Machine) (string, error) {
+	if !e.facts.containerdImages {
+		return e.facts.Directory, nil
+	}
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", containerdScript}})
+	if err != nil {
+		return "", failed(ctx, "look for containerd's directory", err)
+	}
+	return strings.TrimSpace(result.Stdout), nil
+}
+
+// inContainerd tells whether images are kept by a containerd that isn't Docker's own part, which shares Docker's directory. Its
+// way of saying so is seen in github.com/google/cadvisor/issues/3643.
+func inContainerd(info system.Info) bool {
+	own := info.Containerd != nil && strings.Contains(info.Containerd.Address, "/docker/")
+	return !own && slices.Contains(info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
+}

@@ -5,9 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // usable are the GPUs that the server will see: those that the container is given, and of them those that

@@ -6,10 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // listed are that many GPUs, with UUIDs GPU-a0…, GPU-b1…, GPU-c2…

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // defaultTime is how long an operation may take whose context has no deadline.
@@ -86,4 +87,67 @@ func (s schedule) ready(now time.Time, limit time.Duration) {
 // limit is how long the phase could take if all before it had taken none.
 func (s schedule) limit(phase deploy.Phase) time.Duration {
 	return s.ends[phase].Sub(s.begin)
+}
+
+// progressPause is how far apart messages are that come often.
+const progressPause = time.Second
+
+// progress passes messages on to whoever asked for them, masked, and remembers the last.
+type progress struct {
+	tell    func(Event)
+	secrets []string
+	last    string
+	at      time.Time
+}
+
+// report passes a message on.
+func (p *progress) report(phase deploy.Phase, message string) {
+	message = vllm.MaskSecrets(message, p.secrets...)
+	if message == "" || message == p.last {
+		return
+	}
+	p.last, p.at = message, time.Now()
+	if p.tell != nil {
+		p.tell(Event{Phase: phase, Message: message})
+	}
+}
+
+// often passes a message on unless the last one is too fresh.
+func (p *progress) often(phase deploy.Phase, message string) {
+	if time.Since(p.at) >= progressPause {
+		p.report(phase, message)
+	}
+}
+
+const (
+	// maxLosses is how many lost connections an operation bears without goodService in between. A machine that isn't
+	// logged in to again by itself, as a [host.Line] is, fails at the next command anyway.
+	maxLosses   = 3
+	goodService = time.Minute
+)
+
+// bears tells whether err is about a lost connection that the operation can go on after.
+func (l *launch) bears(phase deploy.Phase, err error) bool {
+	if err == nil || !deploy.Lost(l.machine, err) {
+		return false
+	}
+	if time.Since(l.lost) >= goodService {
+		l.losses = 0
+	}
+	if l.losses == maxLosses {
+		return false
+	}
+	l.losses++
+	l.lost = time.Now()
+	l.progress.report(phase, "the connection to the machine was lost; logging in again")
+	return true
+}
+
+// again does once more what can be done twice without harm, where the connection was lost under it.
+func (l *launch) again(ctx context.Context, phase deploy.Phase, do func() error) error {
+	err := do()
+	if ctx.Err() == nil && l.bears(phase, err) {
+		err = do()
+	}
+	return err
 }

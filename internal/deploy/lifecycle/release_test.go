@@ -4,10 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
-
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // machineWith is the survey of a machine with one GPU.

@@ -14,6 +14,14 @@
 package lifecycle
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
@@ -100,3 +108,115 @@ const (
 	// Keep leaves the failed new server for debugging, and the old one stopped.
 	Keep Policy = "keep"
 )
+
+// maxOwner keeps an owner short enough for a label and a file.
+const maxOwner = 512
+
+// ownerPattern is printable ASCII: it is compared, sent in a filter and shown.
+var ownerPattern = regexp.MustCompile(`^[\x20-\x7e]+$`)
+
+// Validate says everything that is wrong with the request; nil when nothing is. It needs no machine.
+func (r Request) Validate() error {
+	var problems []error
+	problems = append(problems, r.Spec.Validate())
+	if len(r.Owner) > maxOwner || !ownerPattern.MatchString(r.Owner) {
+		problems = append(problems, fmt.Errorf("the owner must be 1 to %d printable characters", maxOwner))
+	}
+	if r.TLS != nil && (r.TLS.Certificate == "" || r.TLS.Key == "") {
+		problems = append(problems, errors.New("tls needs both a certificate and its key"))
+	}
+	for _, code := range r.Ignore {
+		if !slices.Contains(Codes(), code) {
+			problems = append(problems, fmt.Errorf("preflight.ignore: %q is none of the codes %s", code, strings.Join(Codes(), ", ")))
+		}
+	}
+	switch r.Runtime {
+	case deploy.Container:
+		problems = append(problems, r.Container.Validate(r.Name))
+	case deploy.Process:
+		problems = append(problems, r.Process.Validate(r.Name))
+	case deploy.Auto, "":
+		problems = append(problems, r.Container.Validate(r.Name), r.Process.Validate(r.Name))
+	default:
+		problems = append(problems, fmt.Errorf("runtime must be container, process or auto; got %q", r.Runtime))
+	}
+	return errors.Join(problems...)
+}
+
+// secrets are all secret values of the request, for masking.
+func (r Request) secrets() []string {
+	secrets := append(r.Spec.Secrets(), r.Container.RegistryAuth.Secrets()...)
+	if r.TLS != nil {
+		secrets = append(secrets, r.TLS.Key)
+	}
+	return secrets
+}
+
+// wanted turns a request into what a runtime starts.
+func (l *launch) wanted() (deploy.Wanted, error) {
+	spec := l.request.Spec
+	w := deploy.Wanted{
+		Name: l.request.Name, Owner: l.request.Owner, Provider: l.request.Provider,
+		Port: spec.ListenPort(), Listen: spec.ListenAddress(),
+		APIKeyPrint:  deploy.Fingerprint(l.request.Owner, spec.APIKey),
+		HFTokenPrint: deploy.Fingerprint(l.request.Owner, spec.HFToken),
+	}
+	w.HeldBefore = l.heldBefore()
+	if tls := l.request.TLS; tls != nil {
+		w.Certificate, w.Key = tls.Certificate, tls.Key
+		spec.TLSCertFile, spec.TLSKeyFile = l.runtime.TLSFiles()
+	}
+	spec.DrainSeconds = l.drainSeconds()
+	w.Arguments, w.Environment = spec.CommandLine(), spec.Environment()
+	var err error
+	w.Hash, err = specHash(l.runtime.Kind(), l.request, w)
+	return w, err
+}
+
+// heldBefore is what the GPUs hold before the start, without what a server of the deployment holds that makes room first.
+func (l *launch) heldBefore() []int {
+	for _, own := range l.facts.Own {
+		if own.State.Alive() && len(own.HeldBefore) > 0 {
+			return own.HeldBefore
+		}
+	}
+	held := make([]int, 0, len(l.facts.GPUs))
+	for _, gpu := range l.facts.GPUs {
+		held = append(held, gpu.UsedMiB)
+	}
+	return held
+}
+
+// specHash identifies everything that a restart would be needed for, but the secrets: those have fingerprints.
+func specHash(kind deploy.Kind, request Request, wanted deploy.Wanted) (string, error) {
+	environment := map[string]string{}
+	for name, value := range wanted.Environment {
+		if name != vllm.EnvAPIKey && name != vllm.EnvHFToken {
+			environment[name] = value
+		}
+	}
+	content := struct {
+		Runtime     deploy.Kind
+		Arguments   []string
+		Environment map[string]string
+		Certificate string
+		Container   *container.Options `json:",omitempty"`
+		Process     *process.Options   `json:",omitempty"`
+	}{Runtime: kind, Arguments: wanted.Arguments, Environment: environment, Certificate: wanted.Certificate}
+	switch kind {
+	case deploy.Container:
+		options := request.Container
+		options.RegistryAuth, options.PullPolicy, options.InstallEngine = nil, "", false // how it comes there doesn't change it
+		content.Container = &options
+	default:
+		options := request.Process
+		options.Install = ""
+		content.Process = &options
+	}
+	text, err := json.Marshal(content) // maps are written in the order of their keys
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}

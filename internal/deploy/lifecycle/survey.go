@@ -14,12 +14,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
-
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // survey is what was seen of a machine, before it is judged. A part that wasn't looked at, or couldn't be had, is zero.

@@ -10,9 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // The last pause of a wait ends with its deadline, however long it would have been.

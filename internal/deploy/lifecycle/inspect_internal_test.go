@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
 // clock is a machine whose clock shows a time.

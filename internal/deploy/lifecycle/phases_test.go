@@ -7,9 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
 // broken is a machine whose connection has ended.
