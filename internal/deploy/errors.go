@@ -1,11 +1,14 @@
 package deploy
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // Phase is a part of an operation.
@@ -53,13 +56,13 @@ func (f Finding) String() string {
 	return text
 }
 
-// Error is what every function of package lifecycle returns when it fails. No part of it holds a secret.
+// Error is what every function of this package and of those below it returns when it fails. No part of it holds a secret.
 type Error struct {
-	// Phase is where it failed.
+	// Phase is where an operation failed; "" in the error of a runtime.
 	Phase Phase
-	// Summary says what failed in about five words, capitalised.
+	// Summary says what failed, an operation's in about five words, capitalised.
 	Summary string
-	// Detail says what happened; one or more sentences. It may be empty.
+	// Detail says what happened besides; one or more sentences. It may be empty.
 	Detail string
 	// Cause and WayOut are a sentence each; both empty when the cause isn't known.
 	Cause, WayOut string
@@ -67,7 +70,7 @@ type Error struct {
 	OfMachine bool
 	// Findings are what preflight found; set when Phase is PhasePreflight.
 	Findings []Finding
-	// Log are the server's last lines that say something, masked.
+	// Log are the last lines of the server, or of an installation, that say something, masked.
 	Log []string
 	// LogErr is why the log could not be read.
 	LogErr error
@@ -81,16 +84,55 @@ type Error struct {
 	Err error
 }
 
-// Error says which phase failed and why, in one line.
-func (e *Error) Error() string {
-	text := string(e.Phase) + ": " + e.Summary
-	switch {
-	case e.Cause != "":
-		text += ": " + e.Cause
-	case e.Err != nil:
-		text += ": " + e.Err.Error()
+// Failed is the error of a runtime that could not do something; nil for nil. It keeps ctx's error in the chain, which not every
+// library does.
+func Failed(ctx context.Context, what string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return text
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		err = fmt.Errorf("%w: %w", ended, err)
+	}
+	return &Error{Summary: "could not " + what, Err: err}
+}
+
+// Rule is a cause that a text shows.
+type Rule struct {
+	pattern       *regexp.Regexp
+	cause, wayOut string
+}
+
+// NewRule makes a rule. The cause may hold the pattern's groups, as ${1} and so on.
+func NewRule(pattern, cause, wayOut string) Rule {
+	return Rule{regexp.MustCompile(pattern), cause, wayOut}
+}
+
+// Explain adds the cause that a text shows: one of the machine's, or that of the first rule that matches.
+func (e *Error) Explain(text string, rules []Rule) {
+	if diagnosis, ok := vllm.DiagnoseMachine(text); ok {
+		e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
+		return
+	}
+	for _, rule := range rules {
+		if found := rule.pattern.FindStringSubmatchIndex(text); found != nil {
+			e.Cause, e.WayOut = string(rule.pattern.ExpandString(nil, rule.cause, text, found)), rule.wayOut
+			return
+		}
+	}
+}
+
+// Error says what failed and why, in one line.
+func (e *Error) Error() string {
+	var parts []string
+	for _, part := range []string{string(e.Phase), e.Summary, e.Cause} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if e.Err != nil && (e.Phase == "" || e.Cause == "") { // an operation's cause is mostly that of its Err
+		parts = append(parts, e.Err.Error())
+	}
+	return strings.Join(parts, ": ")
 }
 
 // Unwrap returns the cause.

@@ -198,5 +198,5 @@ func (e *Engine) HasNetwork(ctx context.Context) (bool, error) {
 	if isNotFound(err) {
 		return false, nil
 	}
-	return err == nil, failed(ctx, "look for the bridge network", err)
+	return err == nil, deploy.Failed(ctx, "look for the bridge network", err)
 }

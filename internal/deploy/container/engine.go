@@ -82,24 +82,24 @@ func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Eng
 			return engine, engine.ask(ctx, machine)
 		}
 		if ctx.Err() != nil || isConnection(err) {
-			return nil, failed(ctx, "reach the container engine", err)
+			return nil, deploy.Failed(ctx, "reach the container engine", err)
 		}
 		absent[program] = isAbsent(err)
 		attempts = append(attempts, fmt.Errorf("%s: %w", strings.Join(way, " "), err))
 	}
 	if absent["docker"] && absent["podman"] {
-		return nil, &Error{
-			Op: "reach a container engine", Code: NoEngine, Cause: "This machine has no Docker and no Podman.",
+		return nil, &deploy.Error{
+			Summary: "could not reach a container engine", Cause: "This machine has no Docker and no Podman.",
 			WayOut: "Use runtime = \"process\", or a machine of a cloud that rents whole virtual machines, with Docker installed.",
-			Err:    errors.Join(attempts...),
+			Err:    errors.Join(append(attempts, ErrNoEngine)...),
 		}
 	}
-	return nil, &Error{
-		Op: "reach the container engine", Code: EngineUnreachable,
-		Cause: "The machine has a container engine that doesn't answer this user.",
+	return nil, &deploy.Error{
+		Summary: "could not reach the container engine",
+		Cause:   "The machine has a container engine that doesn't answer this user.",
 		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or let the user reach it: membership in the" +
 			" group docker, or sudo without a password.",
-		Err: errors.Join(attempts...),
+		Err: errors.Join(append(attempts, ErrUnreachable)...),
 	}
 }
 
@@ -248,7 +248,7 @@ func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error 
 	}
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", "command -v nvidia-container-runtime-hook"}})
 	if err != nil {
-		return errors.Join(failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
+		return errors.Join(deploy.Failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
 	}
 	if result.ExitCode == 0 {
 		e.facts.GPUs = ByCapability
@@ -294,7 +294,7 @@ func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) 
 		Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript),
 	})
 	if err != nil {
-		return errors.Join(failed(ctx, "look for CDI devices", err), e.Close())
+		return errors.Join(deploy.Failed(ctx, "look for CDI devices", err), e.Close())
 	}
 	e.facts.GPUs, e.facts.NotAtBoot = NoGPUs, true
 	for line := range strings.Lines(result.Stdout) {
@@ -323,7 +323,7 @@ func (e *Engine) ImageDirectory(ctx context.Context, machine deploy.Machine) (st
 	}
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", containerdScript}})
 	if err != nil {
-		return "", failed(ctx, "look for containerd's directory", err)
+		return "", deploy.Failed(ctx, "look for containerd's directory", err)
 	}
 	return strings.TrimSpace(result.Stdout), nil
 }

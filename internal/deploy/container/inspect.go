@@ -37,7 +37,7 @@ func (e *Engine) inspect(ctx context.Context, idOrName string) (container.Inspec
 	defer cancel()
 	// The client puts it into a URL's path as it is.
 	if !idPattern.MatchString(idOrName) && !NamePattern.MatchString(idOrName) {
-		return container.InspectResponse{}, &Error{Op: "look for a container", Code: BadOptions, Cause: "Its id is neither an id nor a name."}
+		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "Its id is neither an id nor a name."}
 	}
 	found, err := e.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})
 	return found.Container, err
@@ -50,7 +50,7 @@ func (e *Engine) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, er
 		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
 	}
 	if err != nil {
-		return deploy.Status{}, failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Status{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
 	status := describe(ref, found)
 	if found.Config != nil {
@@ -69,7 +69,7 @@ func (e *Engine) State(ctx context.Context, ref deploy.Ref) (deploy.Status, erro
 		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
 	}
 	if err != nil {
-		return deploy.Status{}, failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Status{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
 	return describe(ref, found), nil
 }
@@ -101,7 +101,7 @@ func (e *Engine) list(ctx context.Context, owner string) ([]container.Summary, e
 		All: true, Filters: client.Filters{}.Add("label", LabelOwner+"="+owner),
 	})
 	if err != nil {
-		return nil, failed(ctx, "list containers", err)
+		return nil, deploy.Failed(ctx, "list containers", err)
 	}
 	// The label is compared again here: what carries it may be removed.
 	owned := slices.DeleteFunc(list.Items, func(item container.Summary) bool { return item.Labels[LabelOwner] != owner })
@@ -254,27 +254,27 @@ const startSlack = 100 * time.Millisecond
 func (e *Engine) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, error) {
 	op := "read the log of the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
-		return nil, &Error{Op: op, Code: BadOptions, Cause: "It has no id."}
+		return nil, &deploy.Error{Summary: "could not " + op, Cause: "It has no id."}
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(max(lines, 1))}
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
-		return nil, failed(ctx, op, err)
+		return nil, deploy.Failed(ctx, op, err)
 	}
 	if status := describe(ref, found); !status.StartedAt.IsZero() && !status.RestartLoop {
 		options.Since = status.StartedAt.Add(-startSlack).Format(time.RFC3339Nano)
 	}
 	stream, err := e.api.ContainerLogs(ctx, ref.ID, options)
 	if err != nil {
-		return nil, failed(ctx, op, err)
+		return nil, deploy.Failed(ctx, op, err)
 	}
 	defer stream.Close() // a log that was read, or given up, has nothing left to say
 	var text bytes.Buffer
 	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(stream, maxLogBytes))
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return splitLines(text.String(), lines), failed(ctx, op, err)
+		return splitLines(text.String(), lines), deploy.Failed(ctx, op, err)
 	}
 	return splitLines(text.String(), lines), nil
 }

@@ -9,6 +9,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // Options say how a container is run.
@@ -87,7 +89,7 @@ func (o Options) Validate(name string) error {
 		problems = append(problems, fmt.Errorf("pull_policy must be missing, always or never; got %q", o.PullPolicy))
 	}
 	if err := errors.Join(problems...); err != nil {
-		return &Error{Op: "use the container options", Code: BadOptions, Err: err}
+		return &deploy.Error{Summary: "could not use the container options", Err: err}
 	}
 	return nil
 }

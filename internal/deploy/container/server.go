@@ -28,13 +28,13 @@ func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, e
 	}
 	config, hostConfig, err := e.settings(wanted)
 	if err != nil {
-		return ref, &Error{Op: "describe the container", Code: BadOptions, Err: err}
+		return ref, &deploy.Error{Summary: "could not describe the container", Err: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	created, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{Config: config, HostConfig: hostConfig, Name: name})
 	if err != nil {
-		return ref, known(failed(ctx, "create the container "+name, err))
+		return ref, known(deploy.Failed(ctx, "create the container "+name, err))
 	}
 	ref.ID = created.ID
 	if wanted.Certificate != "" {
@@ -43,7 +43,7 @@ func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, e
 		}
 	}
 	if _, err := e.api.ContainerStart(ctx, ref.ID, client.ContainerStartOptions{}); err != nil {
-		return ref, known(failed(ctx, "start the container "+name, err))
+		return ref, known(deploy.Failed(ctx, "start the container "+name, err))
 	}
 	return ref, nil
 }
@@ -51,14 +51,14 @@ func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, e
 // nameIsFree refuses a name that another's container has.
 func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	if err := ValidateName(name); err != nil {
-		return &Error{Op: "use the container's name", Code: BadOptions, Err: err}
+		return &deploy.Error{Summary: "could not use the container's name", Err: err}
 	}
 	found, err := e.inspect(ctx, name)
 	if isNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return failed(ctx, "look for a container named "+name, err)
+		return deploy.Failed(ctx, "look for a container named "+name, err)
 	}
 	// An engine also finds containers by the beginning of their id.
 	if strings.TrimPrefix(found.Name, "/") != name {
@@ -72,10 +72,10 @@ func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	if found.Config != nil {
 		image = " of image " + found.Config.Image
 	}
-	return &Error{
-		Op: "use the container's name", Code: NameTaken,
-		Cause:  fmt.Sprintf("The machine already has a container named %s (id %.12s%s), which %s.", name, found.ID, image, whose),
-		WayOut: "Choose another container.name, or remove that container yourself; it was not touched.",
+	return &deploy.Error{
+		Summary: "could not use the container's name",
+		Cause:   fmt.Sprintf("The machine already has a container named %s (id %.12s%s), which %s.", name, found.ID, image, whose),
+		WayOut:  "Choose another container.name, or remove that container yourself; it was not touched.",
 	}
 }
 
@@ -86,7 +86,7 @@ func (e *Engine) copyCertificate(ctx context.Context, id string, wanted deploy.W
 			DestinationPath: "/", Content: bytes.NewReader(archive), // owned as the archive says
 		})
 	}
-	return failed(ctx, "put the certificate into the container", err)
+	return deploy.Failed(ctx, "put the certificate into the container", err)
 }
 
 // certificateArchive holds the certificate and its key, the key readable by the server's user only.
@@ -134,10 +134,10 @@ func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 		policy = container.RestartPolicyAlways // the one that its service looks for after a boot, in all releases
 	}
 	_, err := e.api.ContainerUpdate(ctx, ref.ID, client.ContainerUpdateOptions{RestartPolicy: &container.RestartPolicy{Name: policy}})
-	err = failed(ctx, "set the container's restart policy", err)
+	err = deploy.Failed(ctx, "set the container's restart policy", err)
 	if e.facts.Name == podman && isNotFound(err) {
-		err = &Error{
-			Op: "set the container's restart policy", Cause: "Podman " + e.facts.Version + " can't change it; 5.1 and newer can.",
+		err = &deploy.Error{
+			Summary: "could not set the container's restart policy", Cause: "Podman " + e.facts.Version + " can't change it; 5.1 and newer can.",
 			WayOut: "Use a newer Podman, or Docker.",
 		}
 	}
@@ -150,7 +150,7 @@ func (e *Engine) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) 
 	defer cancel()
 	grace := int((stopGrace + stop.Drain).Seconds())
 	_, err := e.api.ContainerRestart(ctx, ref.ID, client.ContainerRestartOptions{Timeout: &grace})
-	return ref, known(failed(ctx, "restart the container "+ref.Name, err))
+	return ref, known(deploy.Failed(ctx, "restart the container "+ref.Name, err))
 }
 
 // stop lets a container end by itself, and kills it after the time that it is given.
@@ -165,7 +165,7 @@ func (e *Engine) stop(ctx context.Context, ref deploy.Ref, stop deploy.Stop) err
 func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
-		return deploy.Aside{}, failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Aside{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
 	name := strings.TrimPrefix(found.Name, "/")
 	aside := deploy.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
@@ -177,14 +177,14 @@ func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop)
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
 	defer cancel()
 	if err := e.stop(ctx, ref, stop); err != nil {
-		return aside, failed(ctx, "stop the container "+name, err)
+		return aside, deploy.Failed(ctx, "stop the container "+name, err)
 	}
 	asideName := fmt.Sprintf("%s-replaced-%.12s", name, ref.ID)
 	if strings.HasSuffix(name, asideName[len(name):]) || strings.Contains(name, "-replaced-") {
 		return aside, nil // set aside by an earlier attempt that was killed
 	}
 	if _, err := e.api.ContainerRename(ctx, ref.ID, client.ContainerRenameOptions{NewName: asideName}); err != nil {
-		return aside, failed(ctx, "rename the container "+name, err)
+		return aside, deploy.Failed(ctx, "rename the container "+name, err)
 	}
 	return aside, nil
 }
@@ -193,7 +193,7 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
 	defer cancel()
 	if err := e.stop(ctx, ref, deploy.Stop{}); err != nil {
-		return failed(ctx, "stop the container "+name, err)
+		return deploy.Failed(ctx, "stop the container "+name, err)
 	}
 	if original, _, cut := strings.Cut(name, "-replaced-"); cut {
 		name = original
@@ -202,11 +202,11 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 	if err != nil && !errdefs.IsConflict(err) {
 		found, inspectErr := e.inspect(ctx, ref.ID)
 		if inspectErr != nil || strings.TrimPrefix(found.Name, "/") != name {
-			return failed(ctx, "give the container its name back", err)
+			return deploy.Failed(ctx, "give the container its name back", err)
 		}
 	}
 	_, err = e.api.ContainerStart(ctx, ref.ID, client.ContainerStartOptions{})
-	return known(failed(ctx, "start the container "+name+" again", err))
+	return known(deploy.Failed(ctx, "start the container "+name+" again", err))
 }
 
 // removeTimeout is how long a container may take to disappear: a process in an uninterruptible call to the driver
@@ -220,7 +220,7 @@ var errStillThere = errors.New("it is still there")
 func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	op := "remove the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
-		return "", &Error{Op: op, Code: BadOptions, Cause: "It has no id."}
+		return "", &deploy.Error{Summary: "could not " + op, Cause: "It has no id."}
 	}
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout+stopGrace+stop.Drain)
 	defer cancel()
@@ -233,7 +233,7 @@ func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 	if err == nil {
 		return "", nil
 	}
-	return "", known(failed(ctx, op, errors.Join(err, removeErr, stopErr)))
+	return "", known(deploy.Failed(ctx, op, errors.Join(err, removeErr, stopErr)))
 }
 
 // waitGone looks until the engine knows the container no longer. Only that counts: an engine answers a removal that

@@ -138,8 +138,8 @@ func with(ctx context.Context, machine deploy.Machine, ref deploy.Ref, phase dep
 	if err == nil {
 		return nil
 	}
-	e := &deploy.Error{Phase: phase, Summary: summary, Err: err}
-	e.Cause, e.WayOut = explain(err)
+	e := failure(phase, summary, err)
+	explain(e)
 	if phase == deploy.PhaseRemove {
 		e.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still run and hold GPU memory"
 	}

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -61,11 +62,12 @@ func (s *survey) judgeRuntime() []deploy.Finding {
 		if s.engineErr == nil || s.lacksEngine {
 			return nil // not looked at, or to come
 		}
-		cause, wayOut := explain(s.engineErr)
-		if container.CodeOf(s.engineErr) == container.NoEngine {
-			wayOut = s.wayToEngine(wayOut)
+		e := &deploy.Error{Err: s.engineErr}
+		explain(e)
+		if errors.Is(e, container.ErrNoEngine) {
+			e.WayOut = s.wayToEngine(e.WayOut)
 		}
-		return one(deploy.Blocking, codeDocker, cause, wayOut)
+		return one(deploy.Blocking, codeDocker, e.Cause, e.WayOut)
 	}
 	r, ok := s.runtime.(*container.Engine)
 	if !ok {

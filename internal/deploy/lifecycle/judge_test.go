@@ -264,9 +264,9 @@ func TestRequestIsValidated(t *testing.T) {
 func TestErrorMasksSecrets(t *testing.T) {
 	t.Parallel()
 	l := newLaunch(t.Context(), nil, Request{Spec: vllm.Spec{APIKey: "planted-key"}, Container: container.Options{RegistryAuth: &container.RegistryAuth{Password: "planted-password"}}})
-	e := l.failed(t.Context(), failure{
-		phase: deploy.PhasePull, summary: "x", detail: "planted-key", cause: "planted-password", wayOut: "planted-key",
-		err: context.Canceled, log: []string{"ERROR planted-key in a log"}, remains: "",
+	e := l.failed(t.Context(), &deploy.Error{
+		Phase: deploy.PhasePull, Summary: "x", Detail: "planted-key", Cause: "planted-password", WayOut: "planted-key",
+		Err: context.Canceled, Log: []string{"ERROR planted-key in a log"}, Remains: "",
 	})
 	e.Err = masked(&deploy.Error{Summary: "planted-password"}, l.request.secrets())
 	if text := e.Error() + e.Description(); strings.Contains(text, "planted") {

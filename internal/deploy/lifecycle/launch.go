@@ -26,6 +26,10 @@ type launch struct {
 	replaced deploy.Ref
 	// kills are the kernel's counters before the start.
 	kills deploy.Kills
+	// dead is the server where it has died, killsAfter the counters then, seen the last progress before the failure was dealt with.
+	dead       deploy.Status
+	killsAfter deploy.Kills
+	seen       string
 	// losses counts the lost connections that were borne, lost is when the last one was.
 	losses int
 	lost   time.Time
@@ -62,7 +66,7 @@ func (l *launch) close() {
 // prepare does all that can be done before anything is started or stopped.
 func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 	if err := l.request.Validate(); err != nil {
-		return deploy.Wanted{}, l.failed(ctx, failure{phase: deploy.PhasePreflight, summary: "Deployment can't be used as described", err: err})
+		return deploy.Wanted{}, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment can't be used as described", err))
 	}
 	if err := l.preflight(ctx); err != nil {
 		return deploy.Wanted{}, err
@@ -78,11 +82,11 @@ func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 		if l.runtime.Kind() == deploy.Process {
 			summary = "vLLM could not be installed"
 		}
-		return deploy.Wanted{}, l.failed(ctx, failure{phase: deploy.PhasePull, summary: summary, err: err})
+		return deploy.Wanted{}, l.failed(ctx, failure(deploy.PhasePull, summary, err))
 	}
 	wanted, err := l.wanted()
 	if err != nil {
-		return wanted, l.failed(ctx, failure{phase: deploy.PhaseStart, summary: "Deployment can't be used as described", err: err})
+		return wanted, l.failed(ctx, failure(deploy.PhaseStart, "Deployment can't be used as described", err))
 	}
 	return wanted, nil
 }
@@ -101,7 +105,7 @@ func (l *launch) bringUp(ctx context.Context, wanted deploy.Wanted) (deploy.Stat
 		l.progress.report(deploy.PhaseStart, "starting the server")
 		l.kills = CountKills(phase, l.machine)
 		if ref, err = l.runtime.Start(phase, wanted); err != nil {
-			return deploy.Status{}, l.undo(ctx, ref, failure{phase: deploy.PhaseStart, summary: "Server could not be started", err: err})
+			return deploy.Status{}, l.undo(ctx, ref, failure(deploy.PhaseStart, "Server could not be started", err))
 		}
 	} else if !adopted.StartedAt.IsZero() {
 		begun = adopted.StartedAt
@@ -109,14 +113,14 @@ func (l *launch) bringUp(ctx context.Context, wanted deploy.Wanted) (deploy.Stat
 	l.schedule.ready(time.Now(), l.request.ReadyTimeout)
 	status, problem := l.prove(ctx, ref, l.client(wanted))
 	if problem != nil {
-		return deploy.Status{}, l.undo(ctx, ref, *problem)
+		return deploy.Status{}, l.undo(ctx, ref, problem)
 	}
 	status.LoadSeconds = max(0, time.Since(begun).Seconds()) // an adopted server was begun by the machine's clock
 	return status, nil
 }
 
 // prove waits until the server answers a real request, and lets its runtime keep it running from then on.
-func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (deploy.Status, *failure) {
+func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (deploy.Status, *deploy.Error) {
 	if problem := l.load(ctx, ref, api); problem != nil {
 		return deploy.Status{}, problem
 	}
@@ -127,7 +131,7 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	defer cancel()
 	if err := l.again(phase, deploy.PhaseCompletion, func() error { return l.runtime.Settle(phase, ref) }); err != nil {
 		if ctx.Err() != nil {
-			return deploy.Status{}, &failure{phase: deploy.PhaseCompletion, summary: "Server could not be kept running", err: err}
+			return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be kept running", err)
 		}
 		l.warn(fmt.Sprintf("The server answers, but it will not be started again by itself: %v", err))
 	}
@@ -137,7 +141,7 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 		return err
 	})
 	if err != nil {
-		return deploy.Status{}, &failure{phase: deploy.PhaseCompletion, summary: "Server could not be inspected", err: err}
+		return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be inspected", err)
 	}
 	return status, nil
 }
@@ -180,13 +184,13 @@ func (e *inUseError) Error() string {
 
 // obstacle explains why what was there already could not be cleared away. A server that has answered once and is kept
 // running may be another deployment's that was given the same port and name: it is never removed for a new one's sake.
-func (l *launch) obstacle(err error) failure {
-	problem := failure{phase: deploy.PhaseStart, summary: "Leftover server could not be removed", err: err}
+func (l *launch) obstacle(err error) *deploy.Error {
+	problem := failure(deploy.PhaseStart, "Leftover server could not be removed", err)
 	if inUse, ok := errors.AsType[*inUseError](err); ok {
-		problem.summary = "Another server is in its place"
-		problem.cause = fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
+		problem.Summary = "Another server is in its place"
+		problem.Cause = fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
 			" %s (id %.12s).", inUse.found.Runtime, inUse.found.Name, inUse.found.ID)
-		problem.wayOut = "If it is another deployment's, give this one a port of its own. If nothing uses it, such as after state was lost," +
+		problem.WayOut = "If it is another deployment's, give this one a port of its own. If nothing uses it, such as after state was lost," +
 			" remove it from the machine: " + l.removal(inUse.found) + "."
 	}
 	return problem

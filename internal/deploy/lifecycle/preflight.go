@@ -20,13 +20,13 @@ import (
 func Preflight(ctx context.Context, machine deploy.Machine, request Request) (Facts, []deploy.Finding, error) {
 	l := newLaunch(ctx, machine, request)
 	if err := request.Validate(); err != nil {
-		return Facts{}, nil, l.failed(ctx, failure{phase: deploy.PhasePreflight, summary: "Deployment can't be used as described", err: err})
+		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment can't be used as described", err))
 	}
 	phase, cancel := l.schedule.enter(ctx, deploy.PhasePreflight)
 	defer cancel()
 	survey, err := l.look(phase)
 	if err != nil {
-		return Facts{}, nil, l.failed(ctx, failure{phase: deploy.PhasePreflight, summary: "Machine could not be examined", err: err})
+		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
 	}
 	defer survey.close()
 	return survey.facts(), survey.judge(), nil
@@ -55,7 +55,7 @@ func (l *launch) preflight(ctx context.Context) error {
 		survey, err = l.examine(ctx)
 	}
 	if err != nil {
-		return l.failed(ctx, failure{phase: deploy.PhasePreflight, summary: "Machine could not be examined", err: err})
+		return l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
 	}
 	l.runtime, l.facts = survey.runtime, survey.facts()
 	if survey.engine != nil {
@@ -71,9 +71,9 @@ func (l *launch) preflight(ctx context.Context) error {
 		}
 	}
 	if blocks(findings) {
-		e := l.failed(ctx, failure{
-			phase: deploy.PhasePreflight, summary: "Machine can't run this deployment", err: errBlocked,
-			cause: findings[0].Fact, wayOut: findings[0].WayOut, detail: howToOverrule(findings),
+		e := l.failed(ctx, &deploy.Error{
+			Phase: deploy.PhasePreflight, Summary: "Machine can't run this deployment", Err: errBlocked,
+			Cause: findings[0].Fact, WayOut: findings[0].WayOut, Detail: howToOverrule(findings),
 		})
 		e.Findings = findings
 		e.OfMachine = findings[0].Code == codeDriver || findings[0].Code == codeGPU && len(survey.allGPUs) == 0
@@ -112,7 +112,7 @@ func (l *launch) installEngine(ctx context.Context) error {
 		err = install()
 	}
 	if err != nil {
-		return l.failed(ctx, failure{phase: deploy.PhasePull, summary: "Container engine could not be installed", err: err})
+		return l.failed(ctx, failure(deploy.PhasePull, "Container engine could not be installed", err))
 	}
 	l.schedule.delay(deploy.PhasePreflight, time.Since(begun))
 	l.installed = true

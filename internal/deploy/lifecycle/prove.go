@@ -64,7 +64,7 @@ func reachable(listen string) string {
 }
 
 // load waits until the server says that it is up, and ends as soon as it has died.
-func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *failure {
+func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *deploy.Error {
 	l.progress.report(deploy.PhaseLoad, "waiting for the model to load")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseLoad)
 	defer cancel()
@@ -78,11 +78,11 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *fa
 			return nil
 		}
 		if phase.Err() == nil && !vllm.IsNotReady(err) {
-			return &failure{phase: deploy.PhaseLoad, summary: "Server answers, but not as vLLM", err: err}
+			return failure(deploy.PhaseLoad, "Server answers, but not as vLLM", err)
 		}
 		l.tellLoad(phase, ref)
 		if err := pace.Wait(phase); err != nil {
-			return &failure{phase: deploy.PhaseLoad, summary: "Model did not load in time", err: err}
+			return failure(deploy.PhaseLoad, "Model did not load in time", err)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func health(ctx context.Context, api *vllm.Client) error {
 var errSlow = errors.New("no answer in time")
 
 // alive tells why the server isn't running any more, nil while it is.
-func (l *launch) alive(ctx context.Context, ref deploy.Ref, phase deploy.Phase) *failure {
+func (l *launch) alive(ctx context.Context, ref deploy.Ref, phase deploy.Phase) *deploy.Error {
 	status, err := l.runtime.State(ctx, ref)
 	if ctx.Err() == nil && l.bears(phase, err) {
 		return nil // as far as is known; the next look logs in again
@@ -110,13 +110,13 @@ func (l *launch) alive(ctx context.Context, ref deploy.Ref, phase deploy.Phase) 
 		if ctx.Err() != nil {
 			summary = lateSummary(phase)
 		}
-		return &failure{phase: phase, summary: summary, err: err}
+		return failure(phase, summary, err)
 	}
 	if status.State == deploy.Running && status.RestartCount == 0 {
 		return nil
 	}
-	problem := &failure{phase: phase, summary: diedSummary(phase), err: errDied, detail: epitaph(status)}
-	problem.dead = status
+	problem := &deploy.Error{Phase: phase, Summary: diedSummary(phase), Err: errDied, Detail: epitaph(status)}
+	l.dead = status
 	return problem
 }
 
@@ -175,7 +175,7 @@ func (l *launch) tellLoad(ctx context.Context, ref deploy.Ref) {
 }
 
 // complete asks for real output until it comes: /health says yes for a hung engine, too.
-func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client) *failure {
+func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client) *deploy.Error {
 	l.progress.report(deploy.PhaseCompletion, "asking the model for an answer")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
 	defer cancel()
@@ -199,21 +199,21 @@ func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 			return refusedProof(err, l.request.Embedding)
 		}
 		if waitErr := pace.Wait(phase); waitErr != nil {
-			return &failure{
-				phase: deploy.PhaseCompletion, summary: lateSummary(deploy.PhaseCompletion), err: waitErr,
-				detail: "The server said that it is healthy, but the model gave no answer.",
+			return &deploy.Error{
+				Phase: deploy.PhaseCompletion, Summary: lateSummary(deploy.PhaseCompletion), Err: waitErr,
+				Detail: "The server said that it is healthy, but the model gave no answer.",
 			}
 		}
 	}
 }
 
 // hung is the failure of a server that is healthy by its own word and gives no token. late is set when the phase's time is over too.
-func hung(err, late error) *failure {
-	problem := &failure{phase: deploy.PhaseCompletion, summary: "Engine hangs", err: errors.Join(err, late), ofMachine: true}
+func hung(err, late error) *deploy.Error {
+	problem := &deploy.Error{Phase: deploy.PhaseCompletion, Summary: "Engine hangs", Err: errors.Join(err, late), OfMachine: true}
 	if e, ok := errors.AsType[*vllm.Error](err); ok {
-		problem.cause = deploy.Sentence(e.Err.Error())
+		problem.Cause = deploy.Sentence(e.Err.Error())
 	}
-	problem.wayOut = "Apply again. Where it happens again, look for errors of the GPU in the machine's kernel log (dmesg, \"Xid\"), or rent" +
+	problem.WayOut = "Apply again. Where it happens again, look for errors of the GPU in the machine's kernel log (dmesg, \"Xid\"), or rent" +
 		" another machine; if the model's first answer takes longer than that, raise ready.timeout."
 	return problem
 }
@@ -222,7 +222,7 @@ func hung(err, late error) *failure {
 const publicTries = 5
 
 // reachPublic asks the model for an answer where clients do, when that isn't through the machine.
-func (l *launch) reachPublic(ctx context.Context) *failure {
+func (l *launch) reachPublic(ctx context.Context) *deploy.Error {
 	url := l.request.Public
 	if url == "" {
 		return nil
@@ -240,30 +240,30 @@ func (l *launch) reachPublic(ctx context.Context) *failure {
 			break
 		}
 	}
-	return &failure{
-		phase: deploy.PhaseCompletion, summary: "Server can't be reached publicly", err: err,
-		cause: fmt.Sprintf("The server answers on its machine, but not at %s, as seen from here: %v.", url, err),
-		wayOut: "Open the port in the cloud's and the machine's firewall, choose a port that is open, or set exposure = \"private\" and go" +
+	return &deploy.Error{
+		Phase: deploy.PhaseCompletion, Summary: "Server can't be reached publicly", Err: err,
+		Cause: fmt.Sprintf("The server answers on its machine, but not at %s, as seen from here: %v.", url, err),
+		WayOut: "Open the port in the cloud's and the machine's firewall, choose a port that is open, or set exposure = \"private\" and go" +
 			" through SSH.",
 	}
 }
 
 // refusedProof explains an answer that is a refusal.
-func refusedProof(err error, embedding bool) *failure {
-	problem := &failure{phase: deploy.PhaseCompletion, summary: "Model did not answer", err: err}
+func refusedProof(err error, embedding bool) *deploy.Error {
+	problem := failure(deploy.PhaseCompletion, "Model did not answer", err)
 	switch {
 	case vllm.IsUnauthorized(err):
-		problem.cause = "The server refuses the deployment's own key."
-		problem.wayOut = "Something else may be listening on the port: choose another port, or look at the machine."
+		problem.Cause = "The server refuses the deployment's own key."
+		problem.WayOut = "Something else may be listening on the port: choose another port, or look at the machine."
 	case vllm.IsUnsupported(err) && !embedding:
-		problem.cause = "The model doesn't complete text."
-		problem.wayOut = "For embedding and reward models set ready = { completion = false }."
+		problem.Cause = "The model doesn't complete text."
+		problem.WayOut = "For embedding and reward models set ready = { completion = false }."
 	case vllm.IsUnsupported(err):
-		problem.cause = "The model neither embeds nor pools text."
-		problem.wayOut = "Set ready = { completion = true } for a model that completes text."
+		problem.Cause = "The model neither embeds nor pools text."
+		problem.WayOut = "Set ready = { completion = true } for a model that completes text."
 	case vllm.IsNotFound(err):
-		problem.cause = "The server on this port serves another model."
-		problem.wayOut = "Choose another port, or look at what listens on the machine."
+		problem.Cause = "The server on this port serves another model."
+		problem.WayOut = "Choose another port, or look at what listens on the machine."
 	}
 	return problem
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
@@ -32,10 +33,10 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 	r := replacement{launch: l, old: old}
 	defer r.close()
 	if err := r.open(ctx); err != nil {
-		return deploy.Status{}, untouched(l.failed(ctx, failure{phase: deploy.PhaseStop, summary: "Old server could not be examined", err: err}))
+		return deploy.Status{}, untouched(l.failed(ctx, failure(deploy.PhaseStop, "Old server could not be examined", err)))
 	}
 	if problem := r.stopOld(ctx); problem != nil {
-		return r.bringBack(ctx, policy, l.failed(ctx, *problem))
+		return r.bringBack(ctx, policy, l.failed(ctx, problem))
 	}
 	status, err := l.bringUp(ctx, wanted)
 	if err != nil {
@@ -55,12 +56,7 @@ func untouched(err error) error {
 	return err
 }
 
-func joined(text, more string) string {
-	if text == "" {
-		return more
-	}
-	return text + " " + more
-}
+func joined(text, more string) string { return strings.TrimSpace(text + " " + more) }
 
 // replacement is a launch that makes room for itself first.
 type replacement struct {
@@ -93,7 +89,7 @@ func (r *replacement) close() {
 	}
 }
 
-func (r *replacement) stopOld(ctx context.Context) *failure {
+func (r *replacement) stopOld(ctx context.Context) *deploy.Error {
 	if !r.found {
 		return nil
 	}
@@ -113,7 +109,7 @@ func (r *replacement) stopOld(ctx context.Context) *failure {
 		err = aside()
 	}
 	if err != nil {
-		return &failure{phase: deploy.PhaseStop, summary: "Old server could not be stopped", err: err}
+		return failure(deploy.PhaseStop, "Old server could not be stopped", err)
 	}
 	if note := end.note(); note != "" {
 		r.warn(note)
@@ -203,7 +199,7 @@ func (r *replacement) restore(ctx context.Context) (deploy.Status, error) {
 		return status, nil
 	}
 	status, inspectErr := r.previous.Inspect(after, ref)
-	return status, errors.Join(fmt.Errorf("%s: %w", problem.summary, problem.err), inspectErr)
+	return status, errors.Join(fmt.Errorf("%s: %w", problem.Summary, problem.Err), inspectErr)
 }
 
 // proof is a launch that proves the old server, which may have served under another name.
@@ -244,7 +240,7 @@ func Restart(ctx context.Context, machine deploy.Machine, ref deploy.Ref, reques
 	defer l.close()
 	opened, err := openRuntime(ctx, machine, ref)
 	if err != nil {
-		return deploy.Status{}, l.failed(ctx, failure{phase: deploy.PhaseStop, summary: "Server could not be restarted", err: err})
+		return deploy.Status{}, l.failed(ctx, failure(deploy.PhaseStop, "Server could not be restarted", err))
 	}
 	l.runtime = opened
 	l.progress.report(deploy.PhaseStop, "restarting the server")
@@ -261,12 +257,12 @@ func Restart(ctx context.Context, machine deploy.Machine, ref deploy.Ref, reques
 		return err
 	})
 	if err != nil {
-		return deploy.Status{}, l.undo(ctx, ref, failure{phase: deploy.PhaseStart, summary: "Server could not be restarted", err: err})
+		return deploy.Status{}, l.undo(ctx, ref, failure(deploy.PhaseStart, "Server could not be restarted", err))
 	}
 	api := newClient(machine, request.TLS, ref.Listen, ref.Port, request.Spec.APIKey)
 	status, problem := l.prove(ctx, ref, api)
 	if problem != nil {
-		return deploy.Status{}, l.undo(ctx, ref, *problem)
+		return deploy.Status{}, l.undo(ctx, ref, problem)
 	}
 	status.LoadSeconds = time.Since(begun).Seconds()
 	return status, nil

@@ -134,13 +134,11 @@ func (s *survey) lookForEngine(ctx context.Context, machine deploy.Machine) erro
 	}
 	engine, err := container.Connect(ctx, machine, s.request.Container)
 	if err != nil {
-		switch container.CodeOf(err) {
-		case container.NoEngine, container.EngineUnreachable:
-			s.engineErr = err
-			return s.lookForInstaller(ctx, machine)
-		default:
+		if !errors.Is(err, container.ErrNoEngine) && !errors.Is(err, container.ErrUnreachable) {
 			return err
 		}
+		s.engineErr = err
+		return s.lookForInstaller(ctx, machine)
 	}
 	s.engine = engine
 	if facts := engine.Facts(); s.wantsGPUs() && facts.GPUs == container.NoGPUs && facts.Name == "Docker" {
@@ -358,7 +356,7 @@ func (s *survey) better() (deploy.Kind, string) {
 	switch {
 	case s.lacksEngine:
 		return deploy.Container, "a container engine is installed"
-	case s.engine == nil && container.CodeOf(s.engineErr) == container.NoEngine:
+	case s.engine == nil && errors.Is(s.engineErr, container.ErrNoEngine):
 		return deploy.Process, "the machine has no container engine"
 	case s.engine == nil:
 		return deploy.Process, "the machine's container engine can't be reached"

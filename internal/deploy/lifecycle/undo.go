@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -25,49 +23,33 @@ const (
 	shownLines = 25
 )
 
-// failure is what is known at the place where something failed.
-type failure struct {
-	phase         deploy.Phase
-	summary       string
-	detail        string
-	cause, wayOut string
-	dead          deploy.Status // the server, where it has died
-	err           error
-	log           []string
-	logErr        error
-	remains       string
-	started       bool         // there was something to remove
-	stuck         bool         // what remains may be a running server
-	kills         deploy.Kills // after it
-	ofMachine     bool
-	// seen is the last progress before the failure was dealt with; "" = the last of all.
-	seen string
+// failure is what is known at the place where something failed; [launch.failed] adds the rest.
+func failure(phase deploy.Phase, summary string, err error) *deploy.Error {
+	return &deploy.Error{Phase: phase, Summary: summary, Err: err}
 }
 
 // undo takes back what the launch started: it reads the log, removes the server by its id and checks that it is gone. It
 // goes on after ctx has ended, within a deadline of its own.
-func (l *launch) undo(ctx context.Context, ref deploy.Ref, problem failure) *deploy.Error {
+func (l *launch) undo(ctx context.Context, ref deploy.Ref, problem *deploy.Error) *deploy.Error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	problem.seen, problem.started = l.progress.last, ref.ID != ""
+	l.seen, problem.Started = l.progress.last, ref.ID != ""
 	if ref.ID != "" {
-		problem.log, problem.logErr = l.readLog(after, ref)
-		problem.kills = CountKills(after, l.machine)
-		if len(problem.log) == 0 && problem.logErr == nil {
-			problem.detail = joined(problem.detail, "Its log is empty.")
+		problem.Log, problem.LogErr = l.readLog(after, ref)
+		l.killsAfter = CountKills(after, l.machine)
+		if len(problem.Log) == 0 && problem.LogErr == nil {
+			problem.Detail = joined(problem.Detail, "Its log is empty.")
 		}
 	}
 	switch {
 	case l.request.KeepFailed && ref.ID != "":
-		l.progress.report(problem.phase, "leaving the failed server for debugging")
-		problem.remains = l.runtime.Reach(ref) + ". It was left for debugging and may hold GPU memory"
+		l.progress.report(problem.Phase, "leaving the failed server for debugging")
+		problem.Remains = l.runtime.Reach(ref) + ". It was left for debugging and may hold GPU memory"
 	default:
-		l.progress.report(problem.phase, "removing what was started")
-		problem.remains, problem.started, problem.stuck = l.takeBack(after, ref)
+		l.progress.report(problem.Phase, "removing what was started")
+		problem.Remains, problem.Started, problem.MayRun = l.takeBack(after, ref)
 	}
-	e := l.failed(ctx, problem)
-	e.Started, e.MayRun = problem.started, problem.stuck
-	return e
+	return l.failed(ctx, problem)
 }
 
 func (l *launch) readLog(ctx context.Context, ref deploy.Ref) ([]string, error) {
@@ -118,68 +100,64 @@ func (l *launch) leftBehind(what string, err error) string {
 		"the next apply of this deployment finds it by its owner's mark and takes it over or removes it", what, deploy.Brief(err)), l.request.secrets()...)
 }
 
-// failed makes the error that the caller gets: masked, with a diagnosis where there is one.
-func (l *launch) failed(ctx context.Context, problem failure) *deploy.Error {
-	secrets := l.request.secrets()
-	mask := func(text string) string { return vllm.MaskSecrets(text, secrets...) }
-	e := &deploy.Error{
-		Phase: problem.phase, Summary: problem.summary, Detail: problem.detail,
-		Cause: problem.cause, WayOut: problem.wayOut, Remains: problem.remains, OfMachine: problem.ofMachine,
-		LogErr: masked(problem.logErr, secrets), Err: masked(problem.err, secrets),
-	}
-	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(problem.err, context.Canceled)
+// failed completes the error that the caller gets: with a diagnosis where there is one, and masked.
+func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
+	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(e.Err, context.Canceled)
 	if interrupted { // whatever that made fail
-		e.Summary = "Interrupted in the phase " + string(problem.phase)
+		e.Summary = "Interrupted in the phase " + string(e.Phase)
 	}
-	installation, installing := errors.AsType[*process.Error](problem.err)
-	if installing = installing && len(problem.log) == 0; installing {
-		problem.log = installation.Log
-	}
-	diagnosis, ok := vllm.Diagnose(problem.log)
-	if killed := problem.dead.ExitCode == exitKilled || problem.dead.OOMKilled; !ok && killed {
-		diagnosis, ok = vllm.Diagnosis{Kind: vllm.KindKilled}, true
-	}
-	if ok && e.Cause == "" && !installing {
-		diagnosis = ExplainDeath(diagnosis, problem.dead, l.kills, problem.kills)
-		e.Cause, e.WayOut = diagnosis.Cause, diagnosis.WayOut
-		e.OfMachine = diagnosis.Kind.OfMachine()
-	}
-	if e.Cause == "" {
-		e.Cause, e.WayOut = explain(problem.err)
-		if engine, ok := errors.AsType[*container.Error](problem.err); ok {
-			e.OfMachine = e.OfMachine || engine.Kind.OfMachine()
-		}
-	}
-	if ended := l.howItEnded(ctx, problem); interrupted && e.Cause == "" {
+	l.diagnose(e)
+	if ended := l.howItEnded(ctx, e); interrupted && e.Cause == "" {
 		e.Cause = ended
 	} else {
-		e.Detail = strings.TrimSpace(e.Detail + " " + ended)
+		e.Detail = joined(e.Detail, ended)
 	}
-	relevant := vllm.Relevant(problem.log)
-	for _, line := range relevant[max(0, len(relevant)-shownLines):] {
-		e.Log = append(e.Log, mask(line))
+	e.Log = vllm.Relevant(e.Log)
+	e.Log = e.Log[max(0, len(e.Log)-shownLines):]
+	secrets := l.request.secrets()
+	for _, text := range []*string{&e.Detail, &e.Cause, &e.WayOut} {
+		*text = vllm.MaskSecrets(*text, secrets...)
 	}
-	e.Detail, e.Cause, e.WayOut = mask(e.Detail), mask(e.Cause), mask(e.WayOut)
+	for i := range e.Log {
+		e.Log[i] = vllm.MaskSecrets(e.Log[i], secrets...)
+	}
+	e.LogErr, e.Err = masked(e.LogErr, secrets), masked(e.Err, secrets)
 	return e
 }
 
-// explain finds the cause that a lower package knows.
-func explain(err error) (cause, wayOut string) {
-	if e, ok := errors.AsType[*container.Error](err); ok && e.Cause != "" {
-		return e.Cause, e.WayOut
+// diagnose adds the cause, where it isn't known yet: by the server's log and its end, else by what a runtime says.
+func (l *launch) diagnose(e *deploy.Error) {
+	diagnosis, known := vllm.Diagnose(e.Log)
+	if killed := l.dead.ExitCode == exitKilled || l.dead.OOMKilled; !known && killed {
+		diagnosis, known = vllm.Diagnosis{Kind: vllm.KindKilled}, true
 	}
-	if e, ok := errors.AsType[*process.Error](err); ok && e.Cause != "" {
-		return e.Cause, e.WayOut
+	switch {
+	case e.Cause != "":
+	case known:
+		diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
+		e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
+	default:
+		explain(e)
 	}
-	if host.KindOf(err) == host.Interrupted {
-		return "", "" // howItEnded says more
+}
+
+// explain adds what a runtime, or the connection to the machine, says of the cause.
+func explain(e *deploy.Error) {
+	inner, ok := deploy.AsError(e.Err)
+	switch {
+	case ok && inner.Cause != "":
+		e.Cause, e.WayOut, e.OfMachine = inner.Cause, inner.WayOut, e.OfMachine || inner.OfMachine
+	case host.KindOf(e.Err) != host.Interrupted: // of which howItEnded says more
+		e.WayOut = host.DetailOf(e.Err)
 	}
-	return "", host.DetailOf(err)
+	if ok && len(e.Log) == 0 {
+		e.Log = inner.Log // of an installation
+	}
 }
 
 // howItEnded tells a cancellation, the end of all time and the end of a phase apart.
-func (l *launch) howItEnded(ctx context.Context, problem failure) string {
-	last := cmp.Or(problem.seen, l.progress.last)
+func (l *launch) howItEnded(ctx context.Context, problem *deploy.Error) string {
+	last := cmp.Or(l.seen, l.progress.last)
 	if last != "" {
 		last = " Last seen: " + strings.TrimSuffix(last, ".") + "."
 	}
@@ -187,14 +165,14 @@ func (l *launch) howItEnded(ctx context.Context, problem failure) string {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return "The operation was cancelled." + last
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Sprintf("The operation timed out in the phase %s. Raise the timeout in timeouts.", problem.phase) + last
-	case errors.Is(problem.err, context.DeadlineExceeded):
+		return fmt.Sprintf("The operation timed out in the phase %s. Raise the timeout in timeouts.", problem.Phase) + last
+	case errors.Is(problem.Err, context.DeadlineExceeded):
 		setting := "the timeout in timeouts, of which each phase has its share"
-		if problem.phase == deploy.PhaseLoad || problem.phase == deploy.PhaseCompletion {
+		if problem.Phase == deploy.PhaseLoad || problem.Phase == deploy.PhaseCompletion {
 			setting = "ready.timeout"
 		}
-		return fmt.Sprintf("The phase %s timed out after %s. Raise %s.", problem.phase,
-			l.schedule.limit(problem.phase).Round(time.Second), setting) + last
+		return fmt.Sprintf("The phase %s timed out after %s. Raise %s.", problem.Phase,
+			l.schedule.limit(problem.Phase).Round(time.Second), setting) + last
 	}
 	return ""
 }

@@ -78,12 +78,12 @@ func TestUnexpectedAnswersAreNotTriedAgain(t *testing.T) {
 				try = l.complete
 			}
 			problem := try(t.Context(), deploy.Ref{}, api)
-			if problem == nil || problem.summary != test.want || asked > 2 {
+			if problem == nil || problem.Summary != test.want || asked > 2 {
 				t.Errorf("asked %d times: %+v", asked, problem)
 			}
 			ended, cancel := context.WithCancel(t.Context())
 			cancel()
-			if problem := try(ended, deploy.Ref{}, api); problem == nil || !errors.Is(problem.err, context.Canceled) {
+			if problem := try(ended, deploy.Ref{}, api); problem == nil || !errors.Is(problem.Err, context.Canceled) {
 				t.Errorf("a cancel is told as %+v", problem)
 			}
 		})

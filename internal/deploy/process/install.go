@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -55,8 +55,8 @@ func (h *Host) Ready(ctx context.Context, progress func(string)) error {
 	}
 	wanted := cmp.Or(h.Options.Version, "any version")
 	if h.Options.Install == InstallNever {
-		return &Error{
-			Op: "find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
+		return &deploy.Error{
+			Summary: "could not find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
 			WayOut: "Install it on the machine, set process.version to what is there, or leave process.install out.",
 		}
 	}
@@ -65,7 +65,7 @@ func (h *Host) Ready(ctx context.Context, progress func(string)) error {
 	}
 	h.Program, seen, err = h.find(ctx, h.Options.Version)
 	if err == nil && h.Program.Path == "" {
-		err = &Error{Op: "install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
+		err = &deploy.Error{Summary: "could not install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
 	}
 	return err
 }
@@ -166,12 +166,12 @@ func (h *Host) watchInstall(ctx context.Context, directory string, progress func
 	for {
 		select {
 		case <-ctx.Done():
-			return &Error{Op: op, Log: log, Err: ctx.Err()}
+			return &deploy.Error{Summary: "could not " + op, Log: log, Err: ctx.Err()}
 		case <-timer.C:
 		}
 		output, err := h.run(ctx, op, launcherScript, "status", directory)
 		if err != nil {
-			return &Error{Op: op, Log: log, Err: err}
+			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
 		}
 		lines, logErr := h.tail(ctx, path.Join(directory, "log"), shownLines)
 		if len(lines) > 0 {
@@ -190,78 +190,36 @@ func installEnd(state observed, log []string, logErr error) error {
 	if state.state == "exited" && state.exitCode == 0 {
 		return nil
 	}
-	e := &Error{Op: "install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", state.exitCode), logErr)}
-	e.Cause, e.WayOut = explainInstall(log)
+	e := &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", state.exitCode), logErr)}
+	e.Explain(strings.Join(log, "\n"), installRules)
 	return e
-}
-
-// installCause is why an installation failed, found by what uv 0.13.9 was recorded to say.
-type installCause struct {
-	pattern *regexp.Regexp
-	// cause may hold the pattern's groups, as ${1} and so on.
-	cause, wayOut string
 }
 
 const ownInstallation = ", or install vLLM on the machine in another way and set process.install = \"never\"."
 
-// installCauses are in their order: the first that matches is told.
-var installCauses = []installCause{
-	{
-		regexp.MustCompile(`No space left on device`),
-		"The machine's disk is full.", "Rent a machine with a larger disk (disk_gb), or make room.",
-	},
-	{
-		regexp.MustCompile(`current Python version \(([\d.]+)\) does not satisfy Python(\S+?) and (\S+) depends`),
+// installRules are why installations failed, by what uv 0.13.9 was recorded to say.
+var installRules = []deploy.Rule{
+	deploy.NewRule(`current Python version \(([\d.]+)\) does not satisfy Python(\S+?) and (\S+) depends`,
 		"The machine's Python is ${1}, and ${3} needs ${2}.",
-		"Install a Python that fits, choose a release that runs on this one with process.version" + ownInstallation,
-	},
-	{
-		regexp.MustCompile(`there is no version of (vllm\S*)`),
-		"There is no release ${1}.", "Check process.version.",
-	},
-	{
-		regexp.MustCompile(`No interpreter found for Python (\S+)`),
-		"The machine has no Python ${1}.", "Install it on the machine" + ownInstallation,
-	},
-	{
-		regexp.MustCompile("Failed to download `https://github\\.com/[^/]*/python-build-standalone"),
+		"Install a Python that fits, choose a release that runs on this one with process.version"+ownInstallation),
+	deploy.NewRule(`there is no version of (vllm\S*)`,
+		"There is no release ${1}.", "Check process.version."),
+	deploy.NewRule(`No interpreter found for Python (\S+)`,
+		"The machine has no Python ${1}.", "Install it on the machine"+ownInstallation),
+	deploy.NewRule("Failed to download `https://github\\.com/[^/]*/python-build-standalone",
 		"The machine has no Python that fits (3.11 or 3.12, with its headers), and uv's own, which comes from github.com, can't be downloaded.",
-		"Check the machine's network, or install a Python that fits and its python3-dev" + ownInstallation,
-	},
-	{
-		regexp.MustCompile(`(?s)Failed to fetch: .?https?://([^/\s]+)/.*(dns error|Connection refused|timed out)`),
-		"The machine can't fetch from ${1} (${2}).", "Check the machine's network and its proxy (HTTPS_PROXY)" + ownInstallation,
-	},
-	{
-		regexp.MustCompile(`DO NOT MATCH THE HASHES`),
+		"Check the machine's network, or install a Python that fits and its python3-dev"+ownInstallation),
+	deploy.NewRule(`(?s)Failed to fetch: .?https?://([^/\s]+)/.*(dns error|Connection refused|timed out)`,
+		"The machine can't fetch from ${1} (${2}).", "Check the machine's network and its proxy (HTTPS_PROXY)"+ownInstallation),
+	deploy.NewRule(`DO NOT MATCH THE HASHES`,
 		"The uv that pip was given is not the one that this provider knows.",
-		"Check the package index that the machine's pip is configured with" + ownInstallation,
-	},
-	{
-		regexp.MustCompile(`uv could not be installed`),
-		"The machine's pip can't install uv, which installs vLLM.", "Check the machine's network" + ownInstallation,
-	},
-	{
-		regexp.MustCompile(`(?m)^E: (?:Unable to locate package|Package '?)\s*(\S+)`),
-		"apt-get has no package ${1}.", "Check the machine's /etc/apt and its network, or choose an image that has it.",
-	},
-	{
-		regexp.MustCompile(`apt-get could not install (.*)`),
-		"The packages ${1} could not be installed.", "See the log, and install them on the machine or choose an image that has them.",
-	},
-	{
-		regexp.MustCompile(`No solution found`),
-		"The release and what it depends on can't be installed together on this machine.", "Check process.version.",
-	},
-}
-
-// explainInstall returns the cause and the way out that an installation's log tells, "" for none.
-func explainInstall(log []string) (cause, wayOut string) {
-	text := strings.Join(log, "\n")
-	for _, row := range installCauses {
-		if found := row.pattern.FindStringSubmatchIndex(text); found != nil {
-			return string(row.pattern.ExpandString(nil, row.cause, text, found)), row.wayOut
-		}
-	}
-	return "", ""
+		"Check the package index that the machine's pip is configured with"+ownInstallation),
+	deploy.NewRule(`uv could not be installed`,
+		"The machine's pip can't install uv, which installs vLLM.", "Check the machine's network"+ownInstallation),
+	deploy.NewRule(`(?m)^E: (?:Unable to locate package|Package '?)\s*(\S+)`,
+		"apt-get has no package ${1}.", "Check the machine's /etc/apt and its network, or choose an image that has it."),
+	deploy.NewRule(`apt-get could not install (.*)`,
+		"The packages ${1} could not be installed.", "See the log, and install them on the machine or choose an image that has them."),
+	deploy.NewRule(`No solution found`,
+		"The release and what it depends on can't be installed together on this machine.", "Check process.version."),
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // What uv was recorded to say is told as what it is.
@@ -32,7 +34,9 @@ func TestRecordedInstallations(t *testing.T) {
 		}
 		name := strings.TrimSuffix(filepath.Base(file), ".log")
 		want, known := wants[name]
-		cause, wayOut := explainInstall(strings.Split(string(data), "\n"))
+		var e deploy.Error
+		e.Explain(string(data), installRules)
+		cause, wayOut := e.Cause, e.WayOut
 		if !known || !strings.Contains(cause, want[0]) || !strings.Contains(wayOut, want[1]) || (want[0] == "" && cause != "") {
 			t.Errorf("%s: %q, %q", name, cause, wayOut)
 		}

@@ -115,7 +115,7 @@ func TestInstallGetsUVAndGoesOn(t *testing.T) {
 	m, h := bare(t, "3.10 /usr/include/python3.10", map[string]string{"python3-pip": ""})
 	options := Options{Version: "0.33.0"}
 	_, _, err := program(t, h, options)
-	failed, ok := errors.AsType[*Error](err)
+	failed, ok := errors.AsType[*deploy.Error](err)
 	if !ok || !slices.Contains(failed.Log, "Downloading torch") || !slices.Contains(failed.Log, "installing uv "+uvVersion) {
 		t.Fatalf("%v with the log %q", err, failed.Log)
 	}
@@ -206,7 +206,7 @@ case $* in *install*) echo 'E: Unable to locate package gcc' >&2; exit 100 ;; es
 	} {
 		_, h := bare(t, "", test.programs)
 		_, _, err := program(t, h, Options{Version: "0.33.0"})
-		if failed, ok := errors.AsType[*Error](err); !ok || !strings.Contains(failed.Cause, test.cause) || failed.WayOut == "" {
+		if failed, ok := errors.AsType[*deploy.Error](err); !ok || !strings.Contains(failed.Cause, test.cause) || failed.WayOut == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -43,13 +43,13 @@ func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, err
 	ref := deploy.Ref{Runtime: deploy.Process, Name: wanted.Name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
 	attempt := make([]byte, 4)
 	if _, err := rand.Read(attempt); err != nil {
-		return ref, &Error{Op: "name the server's directory", Err: err}
+		return ref, &deploy.Error{Summary: "could not name the server's directory", Err: err}
 	}
 	ref.Directory = path.Join(h.base, "servers", wanted.Name+"."+hex.EncodeToString(attempt))
 	wanted.Arguments = withPaths(wanted.Arguments, ref.Directory)
 	text, err := newRecord(wanted, h.Program.Path).text()
 	if err != nil {
-		return ref, &Error{Op: "write the server's record", Err: err}
+		return ref, &deploy.Error{Summary: "could not write the server's record", Err: err}
 	}
 	// From the record on, the server is found by its owner, whatever happens to this connection.
 	files := [][2]string{{"record.json", text}, {"launcher.sh", launcherScript}}
@@ -78,7 +78,7 @@ func (h *Host) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, erro
 	}
 	seen := parseStatus(output)
 	if seen.state == "" {
-		return deploy.Status{}, &Error{Op: "look at the server " + ref.Name, Cause: "The machine's answer can't be read.", Err: fmt.Errorf("%.200q", output)}
+		return deploy.Status{}, &deploy.Error{Summary: "could not look at the server " + ref.Name, Cause: "The machine's answer can't be read.", Err: fmt.Errorf("%.200q", output)}
 	}
 	if seen.state == "gone" || (ref.ID != "" && seen.id != ref.ID) {
 		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
@@ -116,7 +116,7 @@ func (h *Host) Settle(ctx context.Context, ref deploy.Ref) error {
 // success. While it drains, TERM goes to the server alone: its workers would end at once (seen with vLLM 0.32.0).
 func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error {
 	if ref.Directory == "" {
-		return &Error{Op: "end the server " + ref.Name, Cause: "Its directory isn't known."}
+		return &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory isn't known."}
 	}
 	grace := stopGrace
 	if stop.Force {
@@ -175,7 +175,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 	}
 	aside.Restore = func(ctx context.Context) (deploy.Ref, error) {
 		if !aside.WasRunning {
-			return ref, &Error{Op: "start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
+			return ref, &deploy.Error{Summary: "could not start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
 		}
 		// Stopped again first: a stop, or an earlier start, may have been cut off from this side and not on the machine.
 		if err := h.end(ctx, ref, deploy.Stop{}); err != nil {
@@ -203,7 +203,7 @@ func (h *Host) environment(ctx context.Context, ref deploy.Ref, names []string) 
 	environment := variablesOf(output, names, "") // as the server itself has them, which alone is left of an orphan
 	maps.Copy(environment, variablesOf(output, names, variablePrefix))
 	if missing := len(names) - len(environment); missing > 0 {
-		return nil, &Error{Op: op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
+		return nil, &deploy.Error{Summary: "could not " + op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
 			strings.Join(missingNames(names, environment), ", "))}
 	}
 	return environment, nil
