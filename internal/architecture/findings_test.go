@@ -14,13 +14,13 @@ var findings = []struct {
 	tests     []string // none where the finding can't apply
 }{
 	{"QA1-001", "a cancel stops what runs, and releases what was rented or started", []string{
-		"internal/deploy TestCancelLeavesNothing",
+		"internal/deploy/lifecycle TestCancelLeavesNothing",
 		"internal/provider TestCancelLeavesNothing",
 		"internal/rental TestCancelReleasesWhatWasRented",
 		"internal/rental TestReleaseGoesOnAndSaysSo",
 	}},
 	{"QA1-002", "a clean-up that fails is an error with the session, its price and the way out", []string{
-		"internal/deploy TestRemovalThatFailsIsAnError",
+		"internal/deploy/lifecycle TestRemovalThatFailsIsAnError",
 		"internal/provider TestDeploymentMachineThatIsAway",
 		"internal/provider TestSessionNotReleased",
 		"internal/rental TestFailedReleaseIsTold",
@@ -47,7 +47,7 @@ var findings = []struct {
 	}},
 	{"QA1-007", "not applicable: there is no websocket, and JSON is decoded once, into types", nil},
 	{"QA1-008", "cancellation and failure are told apart", []string{
-		"internal/deploy TestCancelAndTimeoutAreToldApart",
+		"internal/deploy/lifecycle TestCancelAndTimeoutAreToldApart",
 		"internal/host TestCancellationIsNotFailure",
 		"internal/provider/internal/diagnostic TestCancelIsNoFailure",
 		"internal/rental TestCancelIsNotAFailure",
@@ -60,7 +60,7 @@ var findings = []struct {
 		"internal/rental TestNoLockIsHeldWhileTheServiceHangs",
 	}},
 	{"QA1-011", "every list has a bound", []string{
-		"internal/deploy TestLogHasABound",
+		"internal/deploy/lifecycle TestLogHasABound",
 		"internal/host TestPoolKeepsFew",
 		"internal/rental TestEverythingIsBounded",
 		"internal/shopper TestListsAreBounded",
@@ -73,13 +73,13 @@ var findings = []struct {
 		"internal/shopper TestNetworkFailuresAreTyped",
 	}},
 	{"QA2-003", "a wait ends at its deadline", []string{
-		"internal/deploy TestWaitEndsAtItsDeadline",
+		"internal/deploy/lifecycle TestWaitEndsAtItsDeadline",
 		"internal/host TestDialUntilEndsWithItsContext",
 		"internal/rental TestWaitsEndAtTheirDeadline",
 		"internal/shopper TestRetriesEndByTheDeadline",
 	}},
 	{"QA2-004", "a context error is returned as it is, and the unexpected is never retried", []string{
-		"internal/deploy TestUnexpectedAnswersAreNotTriedAgain",
+		"internal/deploy/lifecycle TestUnexpectedAnswersAreNotTriedAgain",
 		"internal/host TestDialUntilGivesUpOnARefusedLogin",
 		"internal/rental TestUnexpectedErrorsAreNotRetried",
 		"internal/shopper TestContextErrorsComeBackAsTheyAre",
@@ -113,7 +113,7 @@ var findings = []struct {
 	}},
 	{"QA2-011", "not applicable: Go exports, and interfaces are asserted when it is compiled", nil},
 	{"QA3-001", "no value of a user reaches a shell unquoted", []string{
-		"internal/deploy TestHostileValuesStayData",
+		"internal/deploy/lifecycle TestHostileValuesStayData",
 		"internal/host TestHostileValuesStayData",
 		"internal/provider TestAccDeploymentHostileModel",
 		"internal/sandbox/machine TestHostileCommandLinesStayWithinTheShell",
@@ -121,28 +121,28 @@ var findings = []struct {
 		"internal/vllm TestHostileValuesStayData",
 	}},
 	{"QA3-002", "no secret is in a process list", []string{
-		"internal/deploy TestRegistryCredentials",
-		"internal/deploy TestSecretsOutOfProcessLists",
+		"internal/deploy/lifecycle TestRegistryCredentials",
+		"internal/deploy/lifecycle TestSecretsOutOfProcessLists",
 		"internal/provider TestAccDeploymentSecrets",
 		"internal/vllm TestNoSecretInArguments",
 		"internal/e2e TestE2EDeploymentSecrets",
 	}},
 	{"QA3-003", "health checks send the key inside the tunnel", []string{
-		"internal/deploy TestHealthChecksRunNoCommand",
+		"internal/deploy/lifecycle TestHealthChecksRunNoCommand",
 		"internal/provider TestHealthKeyIsOnNoCommandLine",
 		"internal/vllm TestKeyIsSentAndNeverShown",
 	}},
 	{"QA3-004", "a launch that fails collects the log, then removes its container", []string{
-		"internal/deploy TestFailedLaunchIsExplainedAndRemoved",
+		"internal/deploy/lifecycle TestFailedLaunchIsExplainedAndRemoved",
 		"internal/provider TestAccDeploymentFails",
 	}},
 	{"QA3-005", "a process that fails is ended with its group", []string{
-		"internal/deploy TestHungProcessIsKilledWithItsGroup",
+		"internal/deploy/lifecycle TestHungProcessIsKilledWithItsGroup",
 		"internal/deploy/process TestWholeGroupIsKilled",
 	}},
 	{"QA3-006", "a process is identified by pid and start time, a container by id and restarts", []string{
-		"internal/deploy TestAnotherProcessWithThePIDIsNotTheServer",
-		"internal/deploy TestRestartLoopIsRecognised",
+		"internal/deploy/lifecycle TestAnotherProcessWithThePIDIsNotTheServer",
+		"internal/deploy/lifecycle TestRestartLoopIsRecognised",
 		"internal/deploy/process TestSupervisorRestartsAndCounts",
 		"internal/sandbox/engine TestARestartLoopIsCounted",
 	}},
@@ -159,18 +159,18 @@ var findings = []struct {
 		"internal/provider/sshtunnel TestTunnelCloses",
 	}},
 	{"QA3-010", "a log that could not be collected is reported", []string{
-		"internal/deploy TestUnreadableLogIsSaid",
+		"internal/deploy/lifecycle TestUnreadableLogIsSaid",
 	}},
 	{"QA3-011", "remote paths are quoted", []string{
 		"internal/host TestRemotePathsAreQuoted",
 	}},
 	{"QA3-012", "container names are Docker's own", []string{
-		"internal/deploy TestRequestIsValidated",
+		"internal/deploy/lifecycle TestRequestIsValidated",
 		"internal/deploy/container TestIdsAreValidated",
 		"internal/vllm TestImageIsValidated",
 	}},
 	{"QA3-013", "figures that nvidia-smi leaves out neither crash nor divide", []string{
-		"internal/deploy TestFiguresThatAreNotTold",
+		"internal/deploy/lifecycle TestFiguresThatAreNotTold",
 	}},
 	{"QA3-014", "host keys are pinned, and a change is an error", []string{
 		"internal/host TestHostKeyIsPinned",
@@ -180,12 +180,12 @@ var findings = []struct {
 		"internal/provider TestTunnelKeepsToItsMachine",
 	}},
 	{"QA3-015", "a lost connection is made again, a bounded number of times", []string{
-		"internal/deploy TestInspectAndRemoveBearALostConnection",
-		"internal/deploy TestLaunchBearsALostConnection",
-		"internal/deploy TestLaunchTakesBackWhatALostStartMade",
-		"internal/deploy TestReplaceBearsALossInTheMiddle",
-		"internal/deploy TestReplaceBearsALostConnection",
-		"internal/deploy TestRestartBearsALostConnection",
+		"internal/deploy/lifecycle TestInspectAndRemoveBearALostConnection",
+		"internal/deploy/lifecycle TestLaunchBearsALostConnection",
+		"internal/deploy/lifecycle TestLaunchTakesBackWhatALostStartMade",
+		"internal/deploy/lifecycle TestReplaceBearsALossInTheMiddle",
+		"internal/deploy/lifecycle TestReplaceBearsALostConnection",
+		"internal/deploy/lifecycle TestRestartBearsALostConnection",
 		"internal/host TestLineGivesUp",
 		"internal/host TestLineLogsInAgain",
 		"internal/host TestPoolRedialsWhatBroke",

@@ -1,113 +1,174 @@
 package deploy
 
 import (
+	"context"
+	"encoding/csv"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// usable are the GPUs that the server will see: those that the container is given, and of them those that
-// CUDA_VISIBLE_DEVICES names.
-func (s *survey) usable(gpus []GPU) []GPU {
-	if s.request.Runtime != Process {
-		gpus = given(gpus, s.request.Container.GPUs)
+// smiTimeout is for one answer of nvidia-smi, which hangs where the driver does.
+const smiTimeout = 30 * time.Second
+
+// gpuFields are asked of nvidia-smi, in this order. Drivers before R470 don't know compute_cap, and are asked for what stands
+// before it only.
+var gpuFields = []string{"index", "uuid", "memory.total", "memory.used", "driver_version", "name", "compute_cap", "temperature.gpu"}
+
+// basicGPUFields is how many of them every driver knows.
+const basicGPUFields = 6
+
+// Exit statuses of a command that couldn't be run at all, by POSIX.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+// DriverError is nvidia-smi that doesn't work.
+type DriverError struct {
+	// Missing: there is no nvidia-smi. Otherwise it is there and can't talk to the driver.
+	Missing bool
+	said    string
+}
+
+func (e *DriverError) Error() string {
+	if e.Missing {
+		return "the machine has no nvidia-smi"
 	}
-	if list, set := s.request.Spec.Env[visibleDevices]; set {
-		return visible(gpus, list)
+	return "nvidia-smi fails: " + e.said
+}
+
+// QueryGPUs lists a machine's GPUs. A driver that doesn't work is a [DriverError].
+func QueryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
+	fields := gpuFields
+	output, err := nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields, ","))
+	if failed, ok := errors.AsType[*DriverError](err); ok && strings.Contains(failed.said, "not a valid field") {
+		output, err = nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields[:basicGPUFields], ","))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseGPUs(output), nil
+}
+
+func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, error) {
+	limited, cancel := context.WithTimeout(ctx, smiTimeout)
+	defer cancel()
+	result, err := machine.Run(limited, host.Command{
+		Args: []string{"nvidia-smi", query, "--format=csv,noheader,nounits"},
+	})
+	switch {
+	case err != nil && limited.Err() != nil && ctx.Err() == nil:
+		return "", &DriverError{said: fmt.Sprintf("it did not answer in %s", smiTimeout)}
+	case err != nil:
+		return "", err
+	}
+	switch result.ExitCode {
+	case 0:
+		return result.Stdout, nil
+	case exitNotFound, exitNotExecutable:
+		return "", &DriverError{Missing: true}
+	}
+	// nvidia-smi writes its errors to standard output.
+	said := strings.TrimSpace(result.Stdout + "\n" + result.Stderr)
+	if len(said) > 400 {
+		said = said[:400]
+	}
+	return "", &DriverError{said: strings.Join(strings.Fields(said), " ")}
+}
+
+// maxGPUs bounds the list.
+const maxGPUs = 256
+
+// parseGPUs reads what nvidia-smi lists. A figure that it doesn't tell ("[N/A]", "[Not Supported]", nothing) is zero; a line that
+// is no GPU is left out.
+func parseGPUs(output string) []GPU {
+	var gpus []GPU
+	for _, fields := range rows(output) {
+		index, err := strconv.Atoi(fields[0])
+		if err != nil || index < 0 || len(fields) < basicGPUFields || len(gpus) == maxGPUs {
+			continue
+		}
+		gpu := GPU{
+			Index: index, UUID: told(fields[1]), MemoryMiB: figure(fields[2]), UsedMiB: figure(fields[3]),
+			DriverVersion: told(fields[4]), Name: told(fields[5]),
+		}
+		if len(fields) > basicGPUFields {
+			gpu.ComputeCapability = told(fields[basicGPUFields])
+		}
+		if len(fields) >= len(gpuFields) {
+			gpu.TemperatureC = figure(fields[basicGPUFields+1])
+		}
+		gpus = append(gpus, gpu)
 	}
 	return gpus
 }
 
-// given are the GPUs of the container's option.
-func given(gpus []GPU, choice string) []GPU {
-	if choice == "" || choice == "all" {
-		return gpus
+// rows are the lines of nvidia-smi's answer. It quotes nothing, whatever a field holds.
+func rows(output string) [][]string {
+	reader := csv.NewReader(strings.NewReader(output))
+	reader.FieldsPerRecord, reader.LazyQuotes, reader.TrimLeadingSpace = -1, true, true
+	lines, _ := reader.ReadAll() // with lazy quotes and any number of fields there is no mistake to make
+	return lines
+}
+
+// told is a field's value, "" for the ways in which nvidia-smi says that it has none.
+func told(field string) string {
+	if strings.HasPrefix(field, "[") || field == "N/A" {
+		return ""
 	}
-	if count, err := strconv.Atoi(choice); err == nil {
-		return gpus[:min(max(count, 0), len(gpus))]
+	return field
+}
+
+// figure is a field's number, zero when it is none. Units are tolerated.
+func figure(field string) int {
+	number, _, _ := strings.Cut(field, " ")
+	value, err := strconv.ParseFloat(number, 64)
+	if err != nil || value < 0 || value > 1<<30 {
+		return 0
 	}
-	var chosen []GPU
-	names := strings.Split(strings.TrimPrefix(choice, "device="), ",")
-	for _, gpu := range gpus {
-		for _, name := range names {
-			if name = strings.TrimSpace(name); name == strconv.Itoa(gpu.Index) || name == gpu.UUID {
-				chosen = append(chosen, gpu)
-			}
+	return int(value)
+}
+
+// GPUUser is a process that holds GPU memory.
+type GPUUser struct {
+	PID, MiB int
+	GPU      string // UUID
+	Name     string
+}
+
+func (u GPUUser) String() string {
+	if u.MiB == 0 {
+		return fmt.Sprintf("%s (pid %d)", u.Name, u.PID)
+	}
+	return fmt.Sprintf("%s (pid %d, %d MiB)", u.Name, u.PID, u.MiB)
+}
+
+// QueryGPUUsers lists the processes that hold GPU memory. Inside a container nvidia-smi doesn't see those outside.
+func QueryGPUUsers(ctx context.Context, machine Machine) ([]GPUUser, error) {
+	output, err := nvidiaSMI(ctx, machine, "--query-compute-apps=pid,used_memory,gpu_uuid,process_name")
+	if err != nil {
+		return nil, err
+	}
+	return parseGPUUsers(output), nil
+}
+
+func parseGPUUsers(output string) []GPUUser {
+	var users []GPUUser
+	for _, fields := range rows(output) {
+		pid, err := strconv.Atoi(fields[0])
+		if err != nil || len(fields) < 4 || len(users) == maxGPUs {
+			continue
 		}
-	}
-	return chosen
-}
-
-// visibleDevices is the variable by which CUDA hides GPUs from a program.
-const visibleDevices = "CUDA_VISIBLE_DEVICES"
-
-// visible are the GPUs that CUDA shows a program with that list, as CUDA's programming guide says: indices, counted among
-// the GPUs that there are, or UUIDs, of which a beginning suffices; the first name that is none ends the list. Parts of
-// a GPU (MIG) aren't told apart.
-func visible(gpus []GPU, list string) []GPU {
-	if strings.Contains(list, "MIG-") {
-		return gpus
-	}
-	var chosen []GPU
-	for name := range strings.SplitSeq(list, ",") {
-		position := named(gpus, strings.TrimSpace(name))
-		if position < 0 {
-			break
+		name := told(strings.TrimSpace(strings.Join(fields[3:], ", ")))
+		if name == "" {
+			name = "another process"
 		}
-		chosen = append(chosen, gpus[position])
+		users = append(users, GPUUser{PID: pid, MiB: figure(fields[1]), GPU: fields[2], Name: name})
 	}
-	return chosen
-}
-
-// named is the position of the GPU with that index or beginning of a UUID, -1 for none.
-func named(gpus []GPU, name string) int {
-	if position, err := strconv.Atoi(name); err == nil && position >= 0 && position < len(gpus) {
-		return position
-	}
-	for i, gpu := range gpus {
-		if strings.HasPrefix(name, "GPU-") && strings.HasPrefix(gpu.UUID, name) {
-			return i
-		}
-	}
-	return -1
-}
-
-// useAllGPUs spreads the model over as many GPUs as vLLM can share it among, when the request doesn't say how many.
-func (s *survey) useAllGPUs() {
-	spec := &s.request.Spec
-	if spec.TensorParallelSize != 0 || len(s.gpus) < 2 || s.replicates() {
-		return
-	}
-	shape, _ := vllm.Lookup(spec.Model)
-	if size := vllm.LargestTensorParallel(shape, len(s.gpus)/max(1, spec.PipelineParallelSize)); size > 1 {
-		spec.TensorParallelSize = size
-	}
-}
-
-// replicates tells whether the user's own flags spread replicas of the model over GPUs.
-func (s *survey) replicates() bool { return s.hasFlag("--data-parallel-size", "-dp") }
-
-// judgeIdle tells about GPUs that are paid for and not used, and what would use them.
-func (s *survey) judgeIdle() []Finding {
-	used, all := s.gpusNeeded(), len(s.gpus)
-	if !s.wantsGPUs() || used >= all || s.replicates() {
-		return nil
-	}
-	spec := s.request.Spec
-	shape, _ := vllm.Lookup(spec.Model)
-	size := vllm.LargestTensorParallel(shape, all)
-	for all%size != 0 {
-		size /= 2
-	}
-	// Where none of it fits, a smaller machine is the way.
-	way := fmt.Sprintf("Rent a machine with %d, or use all: tensor_parallel_size = %d with pipeline_parallel_size = %d, or,"+
-		" where one GPU's share fits, %d replicas (args = [\"--data-parallel-size\", \"%d\"] with tensor_parallel_size = %d).",
-		used, size, all/size, all/size, all/size, size)
-	if size == all {
-		way = fmt.Sprintf("Rent a machine with %d, or set tensor_parallel_size = %d.", used, size)
-	}
-	return one(Warning, codeGPUsIdle, fmt.Sprintf("%d of %d GPUs stay idle: tensor_parallel_size times pipeline_parallel_size is %d.",
-		all-used, all, used), way+" Hide them with "+visibleDevices+" in env if they are for something else.")
+	return users
 }

@@ -2,138 +2,138 @@ package deploy
 
 import (
 	"context"
-	"fmt"
+	"net"
+	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// runtime runs servers on one machine in one way. Every method ends with its context.
-type runtime interface {
-	kind() Kind
-	// ready gets what a start needs: an image, or a vLLM.
-	ready(ctx context.Context, progress func(string)) error
-	// release is the vLLM release that ready has got, "" where that isn't known.
-	release() string
-	// tlsFiles are the paths where start puts a certificate and its key.
-	tlsFiles() (certificate, key string)
-	observer
-	starter
-	close() error
+// Machine is a machine that SSH reaches; *host.Client is one.
+type Machine interface {
+	// Run runs a command; a non-zero exit status is no error.
+	Run(ctx context.Context, cmd host.Command) (host.Result, error)
+	// Pipe runs a command and returns its standard input and output as a connection.
+	Pipe(ctx context.Context, args ...string) (net.Conn, error)
+	// DialContext opens a connection from the machine.
+	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// observer is the part of a runtime that changes nothing.
-type observer interface {
-	// find lists the owner's servers, running or not.
-	find(ctx context.Context, owner string) ([]Status, error)
-	// state is inspect for a loop that waits.
-	state(ctx context.Context, ref Ref) (Status, error)
-	inspect(ctx context.Context, ref Ref) (Status, error)
-	log(ctx context.Context, ref Ref, lines int) ([]string, error)
-	// reach tells a person how to get at the server's log, and how to remove the server.
-	reach(ref Ref) string
+// Runtime runs servers on one machine in one way. Every method ends with its context.
+type Runtime interface {
+	Kind() Kind
+	// Ready gets what a start needs: an image, or a vLLM.
+	Ready(ctx context.Context, progress func(string)) error
+	// Release is the vLLM release that Start runs, "" where that isn't known.
+	Release() string
+	// TLSFiles are the paths where Start puts a certificate and its key.
+	TLSFiles() (certificate, key string)
+
+	// Find lists the owner's servers, running or not.
+	Find(ctx context.Context, owner string) ([]Status, error)
+	// Named is the server of a deployment's name, with its owner; [Gone] where there is none that this provider started.
+	Named(ctx context.Context, name string) (Status, error)
+	Inspect(ctx context.Context, ref Ref) (Status, error)
+	// State is Inspect for a loop that waits.
+	State(ctx context.Context, ref Ref) (Status, error)
+	// Log returns the last lines of a server's log.
+	Log(ctx context.Context, ref Ref, lines int) ([]string, error)
+	// APIKey is the key that a running server has, "" for none. It is a secret.
+	APIKey(ctx context.Context, ref Ref) (string, error)
+	// Reach tells a person how to get at the server's log, and how to remove the server.
+	Reach(ref Ref) string
+
+	// Start returns a reference with an ID, also together with an error, as soon as there is something to remove.
+	Start(ctx context.Context, wanted Wanted) (Ref, error)
+	// Settle lets the runtime start the server again by itself from now on.
+	Settle(ctx context.Context, ref Ref) error
+	// Restart starts a server again as it is. A process has a new ID afterwards.
+	Restart(ctx context.Context, ref Ref, stop Stop) (Ref, error)
+	// SetAside stops a server so that it can be brought back.
+	SetAside(ctx context.Context, ref Ref, stop Stop) (Aside, error)
+	// Remove stops and removes the server and checks that it is gone; one that is gone already is a success. It returns what is
+	// worth knowing although it is gone.
+	Remove(ctx context.Context, ref Ref, stop Stop) (note string, err error)
+
+	Close() error
 }
 
-// starter is the part of a runtime that starts and ends servers.
-type starter interface {
-	// start returns a reference with an ID, also together with an error, as soon as there is something to remove.
-	start(ctx context.Context, wanted server.Wanted) (Ref, error)
-	// settle lets the runtime start the server again by itself from now on.
-	settle(ctx context.Context, ref Ref) error
-	restart(ctx context.Context, ref Ref, stop server.Stop) (Ref, error)
-	// setAside stops a server so that it can be brought back.
-	setAside(ctx context.Context, ref Ref, stop server.Stop) (server.Aside, error)
-	// remove stops and removes the server and checks that it is gone. It returns what is worth knowing although it is gone.
-	remove(ctx context.Context, ref Ref, stop server.Stop) (note string, err error)
+// Wanted is a server to be started.
+type Wanted struct {
+	Name  string
+	Owner string
+	// Provider is the version of the program that asks for it.
+	Provider string
+	// Arguments come after "vllm". They hold no secret.
+	Arguments []string
+	// Environment holds the secrets too: it must not be logged or written down.
+	Environment map[string]string
+	Port        int
+	Listen      string
+	// Note is kept with the server as it is, for [Status]. It holds no secret.
+	Note string
+	// Hash identifies everything that a restart would be needed for, but the secrets.
+	Hash         string
+	APIKeyPrint  string
+	HFTokenPrint string
+	// HeldBefore is the GPU memory in MiB that is in use before the start, by GPU.
+	HeldBefore []int
+	// Certificate and Key are PEM for the runtime's TLSFiles; "" for none.
+	Certificate string
+	Key         string
 }
 
-var (
-	_ runtime = (*containerRuntime)(nil)
-	_ runtime = (*processRuntime)(nil)
+// Stop says how much time a server is given to end by itself.
+type Stop struct {
+	// Force gives it next to none: it has failed, or nobody uses it.
+	Force bool
+	// Drain is how long running requests may go on before the server has to end. A server that doesn't drain, or has no
+	// request, ends at once.
+	Drain time.Duration
+}
+
+// Aside is a server that was stopped to make room and can be started again.
+type Aside struct {
+	Ref Ref
+	// WasRunning is false for a server that had died before: there is nothing to go back to.
+	WasRunning bool
+	// APIKey and ServedName are what it takes to prove it once it is back. Arguments are its own.
+	APIKey    string
+	Arguments []string
+	// Restore starts the server again as it was and returns its new reference.
+	Restore func(ctx context.Context) (Ref, error)
+}
+
+// Lost tells whether something failed because the connection was lost: not every library keeps that in its error.
+func Lost(machine Machine, err error) bool {
+	if kind := host.KindOf(err); kind != "" {
+		return kind == host.Lost
+	}
+	connection, ok := machine.(interface{ Err() error })
+	return ok && host.KindOf(connection.Err()) == host.Lost
+}
+
+// Pauses between two looks at something that is being waited for: short at first, so that what is quick stays
+// quick.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 2 * time.Second
 )
 
-// containerRuntime is a machine's container engine.
-type containerRuntime struct {
-	engine  *container.Engine
-	options ContainerOptions
-}
+// Pace paces a loop that waits.
+type Pace struct{ pause time.Duration }
 
-func (r *containerRuntime) kind() Kind { return Container }
-
-func (r *containerRuntime) ready(ctx context.Context, progress func(string)) error {
-	return r.engine.EnsureImage(ctx, r.options, progress)
-}
-
-func (r *containerRuntime) release() string {
-	release, _ := vllm.ImageVersion(r.options.Image) // "" of an image of somebody's own
-	return release
-}
-
-func (r *containerRuntime) find(ctx context.Context, owner string) ([]Status, error) {
-	return r.engine.Find(ctx, owner)
-}
-
-func (r *containerRuntime) start(ctx context.Context, wanted server.Wanted) (Ref, error) {
-	return r.engine.Start(ctx, r.options, wanted)
-}
-
-func (r *containerRuntime) state(ctx context.Context, ref Ref) (Status, error) {
-	return r.engine.State(ctx, ref)
-}
-
-func (r *containerRuntime) inspect(ctx context.Context, ref Ref) (Status, error) {
-	return r.engine.Inspect(ctx, ref)
-}
-
-func (r *containerRuntime) log(ctx context.Context, ref Ref, lines int) ([]string, error) {
-	return r.engine.Log(ctx, ref, lines)
-}
-
-func (r *containerRuntime) settle(ctx context.Context, ref Ref) error {
-	return r.engine.Settle(ctx, ref)
-}
-
-func (r *containerRuntime) restart(ctx context.Context, ref Ref, stop server.Stop) (Ref, error) {
-	return ref, r.engine.Restart(ctx, ref, stop)
-}
-
-func (r *containerRuntime) setAside(ctx context.Context, ref Ref, stop server.Stop) (server.Aside, error) {
-	return r.engine.SetAside(ctx, ref, stop)
-}
-
-func (r *containerRuntime) remove(ctx context.Context, ref Ref, stop server.Stop) (string, error) {
-	return "", r.engine.Remove(ctx, ref, stop)
-}
-
-func (r *containerRuntime) reach(ref Ref) string {
-	engine := r.engine.Program()
-	return fmt.Sprintf("the container %s (id %.12s); on the machine, `%s logs %.12[2]s` shows its log and %[4]s removes it",
-		ref.Name, ref.ID, engine, removal(ref, engine))
-}
-
-func (r *containerRuntime) tlsFiles() (certificate, key string) {
-	return container.TLSCertificatePath, container.TLSKeyPath
-}
-
-func (r *containerRuntime) close() error { return r.engine.Close() }
-
-// openRuntime opens the runtime that a server was made with.
-func openRuntime(ctx context.Context, machine Machine, request Request, kind Kind) (runtime, error) {
-	switch kind {
-	case Container:
-		engine, err := container.Connect(ctx, machine)
-		if err != nil {
-			return nil, err
-		}
-		return &containerRuntime{engine: engine, options: request.Container}, nil
-	case Process:
-		opened, err := openProcess(ctx, machine, request.Process)
-		if err != nil {
-			return nil, err
-		}
-		return opened, nil
-	default:
-		return nil, fmt.Errorf("a server is run as %q or %q, not as %q", Container, Process, kind)
+// Wait pauses, longer each time, and returns ctx's error when that ends first. The last pause ends with ctx.
+func (w *Pace) Wait(ctx context.Context) error {
+	if w.pause == 0 {
+		w.pause = firstPause
+	}
+	timer := time.NewTimer(w.pause)
+	defer timer.Stop()
+	w.pause = min(w.pause*3/2, lastPause)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }

@@ -105,9 +105,9 @@ func DiagnoseLoop(log []string) (diagnosis Diagnosis, ok bool) {
 	return diagnose(lastStart(lines[:len(lines)-len(last)]))
 }
 
-// DiagnoseEngine finds out what is wrong with the machine from a container engine's error, whose text is all that engines give.
+// DiagnoseMachine finds out what is wrong with the machine from the text of an error, such as a container engine's.
 // ok is false when it tells of no such cause.
-func DiagnoseEngine(text string) (diagnosis Diagnosis, ok bool) {
+func DiagnoseMachine(text string) (diagnosis Diagnosis, ok bool) {
 	lines := readLog([]string{text})
 	for i := range lines {
 		if diagnosis, ok = causeOf(machineRules, lines, i, specific); ok {

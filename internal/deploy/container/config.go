@@ -2,14 +2,19 @@ package container
 
 import (
 	"cmp"
+	"context"
+	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -25,8 +30,8 @@ const (
 // Where a server's certificate is inside its container.
 const (
 	tlsDirectory       = "/etc/vllm-tls"
-	TLSCertificatePath = tlsDirectory + "/server.crt"
-	TLSKeyPath         = tlsDirectory + "/server.key"
+	tlsCertificatePath = tlsDirectory + "/server.crt"
+	tlsKeyPath         = tlsDirectory + "/server.key"
 )
 
 // Homes of the users that vLLM's image is documented for (root, and 2000:0).
@@ -37,7 +42,8 @@ const (
 
 // settings are the container that runs what is wanted. The entry point is spelled out, because images before
 // v0.11 had another one.
-func (e *Engine) settings(options Options, wanted server.Wanted) (*container.Config, *container.HostConfig, error) {
+func (e *Engine) settings(wanted deploy.Wanted) (*container.Config, *container.HostConfig, error) {
+	options := e.options
 	choice, err := parseGPUs(options.GPUs)
 	if err != nil {
 		return nil, nil, err
@@ -132,4 +138,67 @@ func (o Options) CacheWarning() string {
 		return ""
 	}
 	return "The image's caches are writable by group 0 only, and user " + o.User + " is not in it: the server may fail on its cache."
+}
+
+// insideAddress is where a server listens within its container, whose loopback no published port leads to.
+const insideAddress = "0.0.0.0"
+
+// publish describes a server's port, which has one number on the machine and in the container. Unless the server is to listen
+// on loopback, it is published on all addresses of the machine.
+func publish(listen string, port int) (network.PortSet, network.PortMap) {
+	inside := tcp(port)
+	address, err := netip.ParseAddr(listen)
+	if err != nil { // localhost
+		address = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if address.IsUnspecified() {
+		address = netip.Addr{} // of both families
+	}
+	return network.PortSet{inside: {}}, network.PortMap{inside: {{HostIP: address, HostPort: strconv.Itoa(port)}}}
+}
+
+// published returns a server's arguments with the address and port at which its machine publishes it. A container that somebody
+// made with the machine's own network publishes nothing: its address is the server's.
+func published(arguments []string, on *container.HostConfig) []string {
+	port := vllm.ParseCommandLine(arguments).Port
+	if on == nil || len(on.PortBindings[tcp(port)]) == 0 {
+		return arguments
+	}
+	bindings := on.PortBindings[tcp(port)]
+	widest := slices.IndexFunc(bindings, func(b network.PortBinding) bool { return !b.HostIP.IsLoopback() })
+	binding := bindings[max(widest, 0)]
+	listen := insideAddress
+	if binding.HostIP.IsValid() {
+		listen = binding.HostIP.String()
+	}
+	return withFlag(withFlag(arguments, "--host", listen), "--port", binding.HostPort)
+}
+
+func tcp(port int) network.Port {
+	named, _ := network.PortFrom(uint16(port), network.TCP)
+	return named
+}
+
+// withFlag replaces the value of a flag that is given.
+func withFlag(arguments []string, flag, value string) []string {
+	arguments = slices.Clone(arguments)
+	if at := slices.Index(arguments, flag); at >= 0 && at+1 < len(arguments) {
+		arguments[at+1] = value
+	}
+	return arguments
+}
+
+// HasNetwork tells whether containers can be published. With its bridge turned off (dockerd --bridge none) Docker starts
+// them all the same, without a network.
+func (e *Engine) HasNetwork(ctx context.Context) (bool, error) {
+	if e.facts.Name == podman { // whose default network is made when it is needed
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	_, err := e.api.NetworkInspect(ctx, network.NetworkBridge, client.NetworkInspectOptions{})
+	if isNotFound(err) {
+		return false, nil
+	}
+	return err == nil, deploy.Failed(ctx, "look for the bridge network", err)
 }

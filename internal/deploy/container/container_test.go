@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -14,12 +15,12 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	"go.uber.org/goleak"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -88,13 +89,13 @@ func TestGPUSupport(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	e := &Engine{facts: Facts{GPUs: ByCapability}}
-	wanted := server.Wanted{
+	e := &Engine{options: Options{Image: "i:1"}, facts: Facts{GPUs: ByCapability}}
+	wanted := deploy.Wanted{
 		Name: "chat", Owner: "o", Provider: "1.0.0", Hash: "h", Port: 8000, Listen: "127.0.0.1",
 		Arguments:   []string{"serve", "m", "--host", "127.0.0.1", "--port", "8000"},
 		Environment: map[string]string{"B": "2", "A": "1"},
 	}
-	config, hostConfig, err := e.settings(Options{Image: "i:1"}, wanted)
+	config, hostConfig, err := e.settings(wanted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,8 @@ func TestSettings(t *testing.T) {
 		t.Error(diff)
 	}
 
-	config, hostConfig, err = e.settings(Options{Image: "i:1", User: "2000:0", Cache: "/data/cache", ShmSize: 1 << 30}, wanted)
+	e.options = Options{Image: "i:1", User: "2000:0", Cache: "/data/cache", ShmSize: 1 << 30}
+	config, hostConfig, err = e.settings(wanted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,31 +182,27 @@ func TestKnownCauses(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		text string
-		want Code
-		kind vllm.Kind
+		want string
 	}{
-		{text: `could not select device driver "" with capabilities: [[gpu]]`, kind: vllm.KindContainerToolkit},
-		{text: "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1", kind: vllm.KindContainerToolkit},
-		{text: "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch", kind: vllm.KindDriverMismatch},
-		{text: "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver", kind: vllm.KindDriverTooOld},
-		{text: "nvidia-container-cli: device error: 7: unknown device: unknown", kind: vllm.KindUnknownGPU},
-		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=all", kind: vllm.KindContainerToolkit},
-		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=3", kind: vllm.KindUnknownGPU},
-		{text: "write /var/lib/docker: no space left on device", kind: vllm.KindDiskFull},
-		{text: "driver failed programming: port is already allocated", kind: vllm.KindPortTaken},
-		{text: "toomanyrequests: You have reached your pull rate limit", want: NoImage},
-		{text: "manifest for vllm/vllm-openai:v9 not found: manifest unknown", want: NoImage},
-		{text: "pull access denied for x, repository does not exist", want: NoImage},
-		{text: "Get https://registry: dial tcp: lookup registry: no such host", want: NoImage},
+		{text: `could not select device driver "" with capabilities: [[gpu]]`, want: "can't give a container a GPU"},
+		{text: "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1", want: "can't give a container a GPU"},
+		{text: "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch", want: "driver was updated"},
+		{text: "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver", want: "driver"},
+		{text: "nvidia-container-cli: device error: 7: unknown device: unknown", want: "a GPU that the machine doesn't have"},
+		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=all", want: "can't give a container a GPU"},
+		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=3", want: "a GPU that the machine doesn't have"},
+		{text: "write /var/lib/docker: no space left on device", want: "disk is full"},
+		{text: "driver failed programming: port is already allocated", want: "port"},
+		{text: "toomanyrequests: You have reached your pull rate limit", want: "limits how often"},
+		{text: "manifest for vllm/vllm-openai:v9 not found: manifest unknown", want: "no such tag"},
+		{text: "pull access denied for x, repository does not exist", want: "refuses the image"},
+		{text: "Get https://registry: dial tcp: lookup registry: no such host", want: "reach the registry"},
 		{text: "something else"},
 	}
 	for _, test := range tests {
-		err := known(failed(t.Context(), "do it", errors.New(test.text)))
-		if got := CodeOf(err); got != test.want {
-			t.Errorf("%s: got %q, want %q", test.text, got, test.want)
-		}
-		e, ok := errors.AsType[*Error](err)
-		if known := test.want != "" || test.kind != ""; !ok || e.Kind != test.kind || (known && (e.Cause == "" || e.WayOut == "")) {
+		err := known(deploy.Failed(t.Context(), "do it", errors.New(test.text)))
+		e, ok := errors.AsType[*deploy.Error](err)
+		if !ok || !strings.Contains(e.Cause, test.want) || (test.want == "") != (e.Cause == "") || (e.Cause == "") != (e.WayOut == "") {
 			t.Errorf("%s: %#v", test.text, err)
 		}
 	}
@@ -215,28 +213,17 @@ func TestIdsAreValidated(t *testing.T) {
 	t.Parallel()
 	e := &Engine{}
 	for _, id := range []string{"", "a", "../containers/x", "a/b", "a?force=1", "a b", strings.Repeat("a", 12) + "\n"} {
-		ref := server.Ref{ID: id}
-		if _, err := e.Inspect(t.Context(), ref); CodeOf(err) != BadOptions && !isBadOptions(err) {
+		ref := deploy.Ref{ID: id}
+		if _, err := e.Inspect(t.Context(), ref); err == nil || !strings.Contains(err.Error(), "neither an id nor a name") {
 			t.Errorf("inspecting %q: %v", id, err)
 		}
-		if _, err := e.Log(t.Context(), ref, 1); !isBadOptions(err) {
+		if _, err := e.Log(t.Context(), ref, 1); err == nil || !strings.Contains(err.Error(), "It has no id.") {
 			t.Errorf("reading the log of %q: %v", id, err)
 		}
-		if err := e.Remove(t.Context(), ref, server.Stop{Force: true}); !isBadOptions(err) {
+		if _, err := e.Remove(t.Context(), ref, deploy.Stop{Force: true}); err == nil || !strings.Contains(err.Error(), "It has no id.") {
 			t.Errorf("removing %q: %v", id, err)
 		}
 	}
-}
-
-// isBadOptions looks through the whole chain.
-func isBadOptions(err error) bool {
-	for err != nil {
-		if e, ok := err.(*Error); ok && e.Code == BadOptions { //nolint:errorlint // each level is looked at
-			return true
-		}
-		err = errors.Unwrap(err)
-	}
-	return false
 }
 
 // shell is a machine whose commands behind pipes fail with what is said.
@@ -282,11 +269,11 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 	tests := []struct {
 		name  string
 		says  func(args []string) error
-		code  Code
+		is    error
 		words []string
 		tries int
 	}{
-		{"nothing", func(args []string) error { return missing(args[0]) }, NoEngine, []string{"no Docker and no Podman"}, 0},
+		{"nothing", func(args []string) error { return missing(args[0]) }, ErrNoEngine, []string{"no Docker and no Podman"}, 0},
 		{"not for this user", func(args []string) error {
 			switch args[0] {
 			case "sudo":
@@ -295,16 +282,16 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 				return denied
 			}
 			return missing(args[0])
-		}, EngineUnreachable, []string{"permission denied", "password is required"}, 0},
-		{"connection lost", func([]string) error { return lost }, "", []string{"connection lost"}, 1},
+		}, ErrUnreachable, []string{"permission denied", "password is required"}, 0},
+		{"connection lost", func([]string) error { return lost }, lost, []string{"connection lost"}, 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			machine := &shell{says: test.says}
-			_, err := Connect(t.Context(), machine)
-			if err == nil || CodeOf(err) != test.code {
-				t.Fatalf("got %v with code %q, want %q", err, CodeOf(err), test.code)
+			_, err := Connect(t.Context(), machine, Options{})
+			if !errors.Is(err, test.is) {
+				t.Fatalf("got %v, want %v", err, test.is)
 			}
 			for _, word := range test.words {
 				if !strings.Contains(err.Error(), word) {
@@ -349,7 +336,7 @@ func TestRestartLoop(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			status := describe(server.Ref{}, container.InspectResponse{
+			status := describe(deploy.Ref{}, container.InspectResponse{
 				RestartCount: test.restarts, State: &container.State{Status: test.state, StartedAt: test.started.Format(time.RFC3339Nano)},
 			})
 			if status.RestartLoop != test.want {
@@ -362,13 +349,92 @@ func TestRestartLoop(t *testing.T) {
 // A word that this version doesn't know is a state of its own, and no error.
 func TestUnknownStateWord(t *testing.T) {
 	t.Parallel()
-	for word, want := range map[container.ContainerState]server.State{
-		"running": server.Running, "paused": server.Running, "created": server.Starting, "restarting": server.Restarting,
-		"exited": server.Exited, "dead": server.Exited, "removing": server.Exited, "stopped": server.Exited,
-		"hibernating": server.Unknown, "": server.Unknown,
+	for word, want := range map[container.ContainerState]deploy.State{
+		"running": deploy.Running, "paused": deploy.Running, "created": deploy.Starting, "restarting": deploy.Restarting,
+		"exited": deploy.Exited, "dead": deploy.Exited, "removing": deploy.Exited, "stopped": deploy.Exited,
+		"hibernating": deploy.Unknown, "": deploy.Unknown,
 	} {
 		if got := stateOf(word); got != want {
 			t.Errorf("%q is %s, want %s", word, got, want)
+		}
+	}
+}
+
+func TestInContainerd(t *testing.T) {
+	t.Parallel()
+	store := [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
+	for name, test := range map[string]struct {
+		info system.Info
+		want bool
+	}{
+		"overlay2":            {system.Info{DriverStatus: [][2]string{{"Backing Filesystem", "extfs"}}}, false},
+		"containerd":          {system.Info{DriverStatus: store, Containerd: &system.ContainerdInfo{Address: "/run/containerd/containerd.sock"}}, true},
+		"an address not told": {system.Info{DriverStatus: store}, true},
+		"Docker's containerd": {system.Info{DriverStatus: store, Containerd: &system.ContainerdInfo{Address: "/var/run/docker/containerd/containerd.sock"}}, false},
+	} {
+		if got := inContainerd(test.info); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// A server's port is published where the server is to listen, and what is read back of its container is that again.
+func TestPublishedPort(t *testing.T) {
+	t.Parallel()
+	port := network.MustParsePort("8123/tcp")
+	for listen, want := range map[string]struct{ published, read string }{
+		"127.0.0.1": {"127.0.0.1", "127.0.0.1"},
+		"localhost": {"127.0.0.1", "127.0.0.1"},
+		"::1":       {"::1", "::1"},
+		"0.0.0.0":   {"", "0.0.0.0"},
+		"::":        {"", "0.0.0.0"}, // both families
+	} {
+		e := &Engine{options: Options{Image: "i:1"}}
+		arguments := []string{"serve", "m", "--host", listen, "--port", "8123", "--dtype", "half"}
+		config, host, err := e.settings(deploy.Wanted{Port: 8123, Listen: listen, Arguments: arguments})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bindings := host.PortBindings[port]
+		if _, exposed := config.ExposedPorts[port]; !exposed || len(bindings) != 1 || bindings[0].HostPort != "8123" {
+			t.Fatalf("%s: exposed %v, published %v", listen, config.ExposedPorts, host.PortBindings)
+		}
+		if at := bindings[0].HostIP; (want.published == "") == at.IsValid() || (at.IsValid() && at.String() != want.published) {
+			t.Errorf("%s is published at %q, want %q", listen, at, want.published)
+		}
+		if inside := config.Cmd[3]; inside != "0.0.0.0" || arguments[3] != listen {
+			t.Errorf("%s listens on %q in the container", listen, inside)
+		}
+		status := describe(deploy.Ref{}, container.InspectResponse{Config: config, HostConfig: host})
+		if status.Port != 8123 || status.Listen != want.read || status.Arguments[3] != want.read {
+			t.Errorf("%s is read as %+v", listen, status)
+		}
+	}
+}
+
+// What others made of a container is read as it is, and so is a container of the machine's own network.
+func TestReadAddress(t *testing.T) {
+	t.Parallel()
+	port := network.MustParsePort("8000/tcp")
+	loopback, all := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("0.0.0.0")
+	for name, test := range map[string]struct {
+		bindings network.PortMap
+		want     []string
+		port     int
+	}{
+		"the machine's network": {nil, []string{"--host", "0.0.0.0", "--port", "8000"}, 8000},
+		"another port":          {network.PortMap{port: {{HostIP: loopback, HostPort: "9000"}}}, []string{"--host", "127.0.0.1", "--port", "9000"}, 9000},
+		"also outside": {
+			network.PortMap{port: {{HostIP: loopback, HostPort: "8000"}, {HostIP: all, HostPort: "8000"}}},
+			[]string{"--host", "0.0.0.0", "--port", "8000"},
+			8000,
+		},
+		"a port of the engine's choice": {network.PortMap{port: {{}}}, []string{"--host", "0.0.0.0", "--port", ""}, 0},
+	} {
+		config := &container.Config{Entrypoint: []string{"vllm"}, Cmd: []string{"--host", "0.0.0.0", "--port", "8000"}}
+		status := describe(deploy.Ref{}, container.InspectResponse{Config: config, HostConfig: &container.HostConfig{PortBindings: test.bindings}})
+		if !slices.Equal(status.Arguments, test.want) || status.Port != test.port {
+			t.Errorf("%s: %q, port %d", name, status.Arguments, status.Port)
 		}
 	}
 }

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // Limits of one exchange with the engine. A caller's context may end it sooner.
@@ -36,10 +39,13 @@ var ways = [][]string{
 // podman is [Facts.Name] of Podman.
 const podman = "Podman"
 
-// Engine is a machine's container engine. Whoever connected closes it.
+var _ deploy.Runtime = (*Engine)(nil)
+
+// Engine is a machine's container engine: the runtime of containers with some options. Whoever connected closes it.
 type Engine struct {
-	api *client.Client
-	via []string
+	api     *client.Client
+	via     []string
+	options Options
 	// facts are read once, by Connect.
 	facts Facts
 }
@@ -62,7 +68,7 @@ type Facts struct {
 
 // Connect finds the machine's engine and a way to its API. Its errors have the code [NoEngine] when the machine has
 // none and [EngineUnreachable] when there is one that doesn't answer.
-func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
+func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Engine, error) {
 	var attempts []error
 	absent := map[string]bool{}
 	for _, way := range ways {
@@ -72,28 +78,28 @@ func Connect(ctx context.Context, machine server.Machine) (*Engine, error) {
 		}
 		engine, err := connect(ctx, machine, way)
 		if err == nil {
-			err = engine.ask(ctx, machine)
-			return engine, err
+			engine.options = options
+			return engine, engine.ask(ctx, machine)
 		}
 		if ctx.Err() != nil || isConnection(err) {
-			return nil, failed(ctx, "reach the container engine", err)
+			return nil, deploy.Failed(ctx, "reach the container engine", err)
 		}
 		absent[program] = isAbsent(err)
 		attempts = append(attempts, fmt.Errorf("%s: %w", strings.Join(way, " "), err))
 	}
 	if absent["docker"] && absent["podman"] {
-		return nil, &Error{
-			Op: "reach a container engine", Code: NoEngine, Cause: "This machine has no Docker and no Podman.",
+		return nil, &deploy.Error{
+			Summary: "could not reach a container engine", Cause: "This machine has no Docker and no Podman.",
 			WayOut: "Use runtime = \"process\", or a machine of a cloud that rents whole virtual machines, with Docker installed.",
-			Err:    errors.Join(attempts...),
+			Err:    errors.Join(append(attempts, ErrNoEngine)...),
 		}
 	}
-	return nil, &Error{
-		Op: "reach the container engine", Code: EngineUnreachable,
-		Cause: "The machine has a container engine that doesn't answer this user.",
+	return nil, &deploy.Error{
+		Summary: "could not reach the container engine",
+		Cause:   "The machine has a container engine that doesn't answer this user.",
 		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or let the user reach it: membership in the" +
 			" group docker, or sudo without a password.",
-		Err: errors.Join(attempts...),
+		Err: errors.Join(append(attempts, ErrUnreachable)...),
 	}
 }
 
@@ -113,7 +119,7 @@ func isAbsent(err error) bool {
 	return strings.Contains(text, "not found") || strings.Contains(text, "status 127")
 }
 
-func connect(ctx context.Context, machine server.Machine, way []string) (*Engine, error) {
+func connect(ctx context.Context, machine deploy.Machine, way []string) (*Engine, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	pipes := &pipes{machine: machine, way: way}
@@ -141,6 +147,25 @@ func connect(ctx context.Context, machine server.Machine, way []string) (*Engine
 	return nil, errors.Join(pipes.failure(), err, closeErr)
 }
 
+// Kind returns [deploy.Container].
+func (e *Engine) Kind() deploy.Kind { return deploy.Container }
+
+// Release is that of the image, "" for an image of somebody's own.
+func (e *Engine) Release() string {
+	release, _ := vllm.ImageVersion(e.options.Image)
+	return release
+}
+
+// TLSFiles are paths in the container.
+func (e *Engine) TLSFiles() (certificate, key string) { return tlsCertificatePath, tlsKeyPath }
+
+// Reach implements [deploy.Runtime].
+func (e *Engine) Reach(ref deploy.Ref) string {
+	program := e.Program()
+	return fmt.Sprintf("the container %s (id %.12s); on the machine, `%s logs %.12[2]s` shows its log and %[4]s removes it",
+		ref.Name, ref.ID, program, ref.Removal(program))
+}
+
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.api.Close() }
 
@@ -149,7 +174,7 @@ func (e *Engine) Facts() Facts { return e.facts }
 
 // pipes makes connections out of a command's standard input and output, and keeps how the last one failed.
 type pipes struct {
-	machine server.Machine
+	machine deploy.Machine
 	way     []string
 
 	mu   sync.Mutex
@@ -208,7 +233,7 @@ func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
 }
 
 // ask asks the machine for what the engine doesn't tell.
-func (e *Engine) ask(ctx context.Context, machine server.Machine) error {
+func (e *Engine) ask(ctx context.Context, machine deploy.Machine) error {
 	if e.facts.Name == podman {
 		return e.askPodmansMachine(ctx, machine)
 	}
@@ -217,13 +242,13 @@ func (e *Engine) ask(ctx context.Context, machine server.Machine) error {
 
 // lookForHook looks for NVIDIA's hook where the engine lists no NVIDIA runtime: Docker uses it for requests by
 // capability all the same.
-func (e *Engine) lookForHook(ctx context.Context, machine server.Machine) error {
+func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error {
 	if e.facts.GPUs != NoGPUs {
 		return nil
 	}
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", "command -v nvidia-container-runtime-hook"}})
 	if err != nil {
-		return errors.Join(failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
+		return errors.Join(deploy.Failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
 	}
 	if result.ExitCode == 0 {
 		e.facts.GPUs = ByCapability
@@ -250,3 +275,62 @@ func (e *Engine) isPodman(ctx context.Context) bool {
 
 // Program is the command line that a person would use to look at the engine's containers.
 func (e *Engine) Program() string { return strings.Join(e.via[:len(e.via)-2], " ") }
+
+// podmanScript prints what Podman's API doesn't tell: the CDI devices for GPUs, by NVIDIA's toolkit and by the
+// descriptions where Podman looks for them, and whether its containers are started after a boot. A user's own Podman
+// is started by a service of the user's.
+const podmanScript = `
+nvidia-ctk cdi list 2>/dev/null
+grep -hos 'nvidia\.com/gpu' /etc/cdi/* /var/run/cdi/*
+scope=--system
+[ "$1" = sudo ] || [ "$(id -u)" = 0 ] || scope=--user
+systemctl "$scope" --quiet is-enabled podman-restart.service >/dev/null 2>&1 && echo starts at boot
+exit 0
+`
+
+// askPodmansMachine completes the facts of a Podman.
+func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript),
+	})
+	if err != nil {
+		return errors.Join(deploy.Failed(ctx, "look for CDI devices", err), e.Close())
+	}
+	e.facts.GPUs, e.facts.NotAtBoot = NoGPUs, true
+	for line := range strings.Lines(result.Stdout) {
+		switch line = strings.TrimSpace(line); {
+		case line == "starts at boot":
+			e.facts.NotAtBoot = false
+		case strings.HasPrefix(line, cdiVendor):
+			e.facts.GPUs = ByCDI
+			if strings.HasPrefix(line, cdiVendor+"=") {
+				e.facts.Devices = append(e.facts.Devices, line)
+			}
+		}
+	}
+	return nil
+}
+
+// containerdScript prints where containerd keeps its data.
+const containerdScript = `root=$(sed -n "s/^root *= *[\"']\(.*\)[\"']/\1/p" /etc/containerd/config.toml 2>/dev/null)
+echo "${root:-/var/lib/containerd}"`
+
+// ImageDirectory is where the engine keeps images. With containerd's image store, the default of fresh installations since
+// Docker 29, containerd does that, wherever Docker keeps the rest (https://docs.docker.com/engine/storage/containerd/).
+func (e *Engine) ImageDirectory(ctx context.Context, machine deploy.Machine) (string, error) {
+	if !e.facts.containerdImages {
+		return e.facts.Directory, nil
+	}
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", containerdScript}})
+	if err != nil {
+		return "", deploy.Failed(ctx, "look for containerd's directory", err)
+	}
+	return strings.TrimSpace(result.Stdout), nil
+}
+
+// inContainerd tells whether images are kept by a containerd that isn't Docker's own part, which shares Docker's directory. Its
+// way of saying so is seen in github.com/google/cadvisor/issues/3643.
+func inContainerd(info system.Info) bool {
+	own := info.Containerd != nil && strings.Contains(info.Containerd.Address, "/docker/")
+	return !own && slices.Contains(info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
+}

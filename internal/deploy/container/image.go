@@ -10,6 +10,8 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // The pull policies.
@@ -20,60 +22,62 @@ const (
 )
 
 // HasImage tells whether the machine has the image already.
-func (e *Engine) HasImage(ctx context.Context, image string) (bool, error) {
+func (e *Engine) HasImage(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	_, err := e.api.ImageInspect(ctx, image)
+	_, err := e.api.ImageInspect(ctx, e.options.Image)
 	if isNotFound(err) {
 		return false, nil
 	}
-	return err == nil, failed(ctx, "look for the image "+image, err)
+	return err == nil, deploy.Failed(ctx, "look for the image "+e.options.Image, err)
 }
 
-// EnsureImage pulls the image where the policy says so. Progress is told in sentences, often.
-func (e *Engine) EnsureImage(ctx context.Context, options Options, progress func(string)) error {
+// Ready pulls the image where the policy says so. Progress is told in sentences, often.
+func (e *Engine) Ready(ctx context.Context, progress func(string)) error {
+	options := e.options
 	if options.PullPolicy != PullAlways {
-		found, err := e.HasImage(ctx, options.Image)
+		found, err := e.HasImage(ctx)
 		if err != nil || found {
 			return err
 		}
 		if options.PullPolicy == PullNever {
-			return &Error{
-				Op: "use the image " + options.Image, Code: NoImage, Cause: "The machine doesn't have the image, and pull_policy is \"never\".",
+			return &deploy.Error{
+				Summary: "could not use the image " + options.Image, Cause: "The machine doesn't have the image, and pull_policy is \"never\".",
 				WayOut: "Load the image on the machine first, or set pull_policy = \"missing\".",
 			}
 		}
 	}
-	return known(e.pull(ctx, options, progress))
+	return known(e.pull(ctx, progress))
 }
 
-func (e *Engine) pull(ctx context.Context, options Options, progress func(string)) error {
+func (e *Engine) pull(ctx context.Context, progress func(string)) error {
+	options := e.options
 	op := "pull the image " + options.Image
 	credentials, err := options.RegistryAuth.header()
 	if err != nil {
-		return failed(ctx, op, err)
+		return deploy.Failed(ctx, op, err)
 	}
 	stream, err := e.api.ImagePull(ctx, options.Image, client.ImagePullOptions{RegistryAuth: credentials})
 	if err != nil {
-		return failed(ctx, op, err)
+		return deploy.Failed(ctx, op, err)
 	}
 	defer stream.Close() // what ended the stream has been seen by then
 	layers := layers{}
 	for message, err := range stream.JSONMessages(ctx) {
 		if err != nil {
-			return failed(ctx, op, err)
+			return deploy.Failed(ctx, op, err)
 		}
 		if message.Error != nil {
-			return failed(ctx, op, errors.New(message.Error.Message))
+			return deploy.Failed(ctx, op, errors.New(message.Error.Message))
 		}
 		if text := layers.add(message); text != "" {
 			progress(text)
 		}
 	}
 	// The stream's end says nothing of success; older engines report some failures only by the image's absence.
-	found, err := e.HasImage(ctx, options.Image)
+	found, err := e.HasImage(ctx)
 	if err == nil && !found {
-		err = &Error{Op: op, Code: NoImage, Cause: "The pull ended without an error and without the image."}
+		err = &deploy.Error{Summary: "could not " + op, Cause: "The pull ended without an error and without the image."}
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -37,82 +37,82 @@ func (e *Engine) inspect(ctx context.Context, idOrName string) (container.Inspec
 	defer cancel()
 	// The client puts it into a URL's path as it is.
 	if !idPattern.MatchString(idOrName) && !NamePattern.MatchString(idOrName) {
-		return container.InspectResponse{}, &Error{Op: "look for a container", Code: BadOptions, Cause: "Its id is neither an id nor a name."}
+		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "Its id is neither an id nor a name."}
 	}
 	found, err := e.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})
 	return found.Container, err
 }
 
-// Inspect says what a container is doing; one that isn't there is [server.Gone].
-func (e *Engine) Inspect(ctx context.Context, ref server.Ref) (server.Status, error) {
+// Inspect says what a container is doing; one that isn't there is [deploy.Gone].
+func (e *Engine) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if isNotFound(err) {
-		return server.Status{Ref: ref, State: server.Gone}, nil
+		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
 	}
 	if err != nil {
-		return server.Status{}, failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Status{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
 	status := describe(ref, found)
 	if found.Config != nil {
 		// Made to be slow, so not in describe, which loops use.
-		status.APIKeyPrint = server.Fingerprint(ref.Owner, variable(found.Config.Env, apiKeyVariable))
-		status.HFTokenPrint = server.Fingerprint(ref.Owner, variable(found.Config.Env, hfTokenVariable))
+		status.APIKeyPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, apiKeyVariable))
+		status.HFTokenPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, hfTokenVariable))
 	}
 	e.addImage(ctx, &status, found)
 	return status, nil
 }
 
 // State is Inspect for a loop that waits: one request, and no more than it needs.
-func (e *Engine) State(ctx context.Context, ref server.Ref) (server.Status, error) {
+func (e *Engine) State(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if isNotFound(err) {
-		return server.Status{Ref: ref, State: server.Gone}, nil
+		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
 	}
 	if err != nil {
-		return server.Status{}, failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Status{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
 	return describe(ref, found), nil
 }
 
 // Find lists the containers that carry the owner's label, running or not.
-func (e *Engine) Find(ctx context.Context, owner string) ([]server.Status, error) {
+func (e *Engine) Find(ctx context.Context, owner string) ([]deploy.Status, error) {
 	list, err := e.list(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
-	statuses := make([]server.Status, 0, len(list))
+	statuses := make([]deploy.Status, 0, len(list))
 	for _, item := range list {
-		ref := server.Ref{Runtime: server.Container, ID: item.ID, Owner: owner}
+		ref := deploy.Ref{Runtime: deploy.Container, ID: item.ID, Owner: owner}
 		status, err := e.Inspect(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
-		if status.State != server.Gone {
+		if status.State != deploy.Gone {
 			statuses = append(statuses, status)
 		}
 	}
 	return statuses, nil
 }
 
-// Named is the container of a name, running or not, with its owner. One that this provider didn't make is [server.Gone].
-func (e *Engine) Named(ctx context.Context, name string) (server.Status, error) {
+// Named is the container of a name, running or not, with its owner. One that this provider didn't make is [deploy.Gone].
+func (e *Engine) Named(ctx context.Context, name string) (deploy.Status, error) {
 	found, err := e.inspect(ctx, name)
 	if isNotFound(err) || (err == nil && (found.Config == nil || found.Config.Labels[LabelOwner] == "")) {
-		return server.Status{State: server.Gone}, nil
+		return deploy.Status{State: deploy.Gone}, nil
 	}
 	if err != nil {
-		return server.Status{}, failed(ctx, "look for the container "+name, err)
+		return deploy.Status{}, deploy.Failed(ctx, "look for the container "+name, err)
 	}
-	return e.Inspect(ctx, server.Ref{Runtime: server.Container, ID: found.ID, Owner: found.Config.Labels[LabelOwner]})
+	return e.Inspect(ctx, deploy.Ref{Runtime: deploy.Container, ID: found.ID, Owner: found.Config.Labels[LabelOwner]})
 }
 
-// Variable is a variable of a container's environment, "" where it has none.
-func (e *Engine) Variable(ctx context.Context, ref server.Ref, name string) (string, error) {
+// APIKey is the key in a container's environment, "" for none.
+func (e *Engine) APIKey(ctx context.Context, ref deploy.Ref) (string, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil || found.Config == nil {
-		return "", failed(ctx, "look at the container "+ref.Name, err)
+		return "", deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
-	return variable(found.Config.Env, name), nil
+	return variable(found.Config.Env, apiKeyVariable), nil
 }
 
 func (e *Engine) list(ctx context.Context, owner string) ([]container.Summary, error) {
@@ -122,16 +122,16 @@ func (e *Engine) list(ctx context.Context, owner string) ([]container.Summary, e
 		All: true, Filters: client.Filters{}.Add("label", LabelOwner+"="+owner),
 	})
 	if err != nil {
-		return nil, failed(ctx, "list containers", err)
+		return nil, deploy.Failed(ctx, "list containers", err)
 	}
 	// The label is compared again here: what carries it may be removed.
 	owned := slices.DeleteFunc(list.Items, func(item container.Summary) bool { return item.Labels[LabelOwner] != owner })
 	return owned[:min(len(owned), maxOwned)], nil
 }
 
-func describe(ref server.Ref, found container.InspectResponse) server.Status {
+func describe(ref deploy.Ref, found container.InspectResponse) deploy.Status {
 	ref.Name = strings.TrimPrefix(found.Name, "/")
-	status := server.Status{Ref: ref, State: server.Unknown, RestartCount: found.RestartCount}
+	status := deploy.Status{Ref: ref, State: deploy.Unknown, RestartCount: found.RestartCount}
 	if config := found.Config; config != nil {
 		status.Image = config.Image
 		status.Arguments = arguments(found)
@@ -152,28 +152,28 @@ func describe(ref server.Ref, found container.InspectResponse) server.Status {
 		if status.OOMKilled = state.OOMKilled; state.OOMKilled {
 			status.Reason = "the kernel killed it: out of memory (RAM, not GPU memory)"
 		}
-		if status.State == server.Unknown && status.Reason == "" {
+		if status.State == deploy.Unknown && status.Reason == "" {
 			status.Reason = fmt.Sprintf("its engine calls it %q", state.Status)
 		}
 		status.StartedAt = parseTime(state.StartedAt)
 	}
 	status.RestartLoop = found.RestartCount >= loopRestarts &&
-		(status.State == server.Restarting || time.Since(status.StartedAt) < loopWindow)
+		(status.State == deploy.Restarting || time.Since(status.StartedAt) < loopWindow)
 	return status
 }
 
-func stateOf(word container.ContainerState) server.State {
+func stateOf(word container.ContainerState) deploy.State {
 	switch word {
 	case container.StateRunning, container.StatePaused:
-		return server.Running
+		return deploy.Running
 	case container.StateCreated:
-		return server.Starting
+		return deploy.Starting
 	case container.StateRestarting:
-		return server.Restarting
+		return deploy.Restarting
 	case container.StateExited, container.StateDead, container.StateRemoving, "stopped":
-		return server.Exited
+		return deploy.Exited
 	default:
-		return server.Unknown
+		return deploy.Unknown
 	}
 }
 
@@ -220,7 +220,7 @@ func withoutSecrets(lines []string) map[string]string {
 
 // addImage adds the digest, and takes the image's own variables out of the environment. An image that was removed
 // since is no error.
-func (e *Engine) addImage(ctx context.Context, status *server.Status, found container.InspectResponse) {
+func (e *Engine) addImage(ctx context.Context, status *deploy.Status, found container.InspectResponse) {
 	if found.Image == "" || !strings.HasPrefix(found.Image, "sha256:") {
 		return
 	}
@@ -272,30 +272,30 @@ const startSlack = 100 * time.Millisecond
 
 // Log returns the last lines of a container's log, both streams in the order in which they were written: those of its last start,
 // or of all in a loop of restarts, whose last start has often nothing to tell yet.
-func (e *Engine) Log(ctx context.Context, ref server.Ref, lines int) ([]string, error) {
+func (e *Engine) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, error) {
 	op := "read the log of the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
-		return nil, &Error{Op: op, Code: BadOptions, Cause: "It has no id."}
+		return nil, &deploy.Error{Summary: "could not " + op, Cause: "It has no id."}
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(max(lines, 1))}
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
-		return nil, failed(ctx, op, err)
+		return nil, deploy.Failed(ctx, op, err)
 	}
 	if status := describe(ref, found); !status.StartedAt.IsZero() && !status.RestartLoop {
 		options.Since = status.StartedAt.Add(-startSlack).Format(time.RFC3339Nano)
 	}
 	stream, err := e.api.ContainerLogs(ctx, ref.ID, options)
 	if err != nil {
-		return nil, failed(ctx, op, err)
+		return nil, deploy.Failed(ctx, op, err)
 	}
 	defer stream.Close() // a log that was read, or given up, has nothing left to say
 	var text bytes.Buffer
 	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(stream, maxLogBytes))
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return splitLines(text.String(), lines), failed(ctx, op, err)
+		return splitLines(text.String(), lines), deploy.Failed(ctx, op, err)
 	}
 	return splitLines(text.String(), lines), nil
 }

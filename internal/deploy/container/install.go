@@ -2,13 +2,14 @@ package container
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	_ "embed" // the script
 	"errors"
 	"io"
 	"strings"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -20,14 +21,14 @@ const asRoot = `if [ "$(id -u)" = 0 ]; then exec sh -eus -- "$1"; else exec sudo
 
 // CanInstall tells whether [Install] may work: not where the machine is itself a container, such as Vast.ai's, or has no
 // systemd to start an engine.
-func CanInstall(ctx context.Context, machine server.Machine) (bool, error) {
-	result, err := machine.Run(ctx, host.Command{Args: []string{"systemd-detect-virt", "--container"}, MaxOutput: maxPodmanAnswer})
+func CanInstall(ctx context.Context, machine deploy.Machine) (bool, error) {
+	result, err := machine.Run(ctx, host.Command{Args: []string{"systemd-detect-virt", "--container"}})
 	return strings.TrimSpace(result.Stdout) == "none", err // printed for a machine that is no container
 }
 
 // Install installs Docker and, for GPUs, NVIDIA's container toolkit, where they are missing, and starts Docker again. It waits for
 // other installations until ctx ends. One that was cut short goes on where it was. progress gets what the installation prints.
-func Install(ctx context.Context, machine server.Machine, gpus bool, progress func(string)) error {
+func Install(ctx context.Context, machine deploy.Machine, gpus bool, progress func(string)) error {
 	argument := ""
 	if gpus {
 		argument = "gpus"
@@ -35,7 +36,7 @@ func Install(ctx context.Context, machine server.Machine, gpus bool, progress fu
 	const op = "install a container engine"
 	conn, err := machine.Pipe(ctx, "sh", "-c", asRoot, "sh", argument)
 	if err != nil {
-		return failed(ctx, op, err)
+		return deploy.Failed(ctx, op, err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // which ends the installation
 	_, err = io.WriteString(conn, installScript)                // what ended before it had read all says why
@@ -61,25 +62,19 @@ const shownLines = 10
 
 // installFailed explains a failure by what apt-get, sudo and curl say.
 func installFailed(err error) error {
-	e := &Error{
-		Op: "install a container engine", Code: NoInstall, Err: err,
-		WayOut: "Apply again to go on, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\".",
-	}
-	text := err.Error()
-	for _, row := range []struct{ words, cause string }{
-		{"no apt-get", "The machine is neither a Debian nor an Ubuntu."},
-		{"a password is required", "An installation needs root, and sudo asks for a password."},
-		{"sudo: not found", "An installation needs root, and the machine has no sudo."},
-		{"Unable to locate package", "The machine's package servers don't have what is needed."},
-		{"Could not resolve", "The machine can't reach the package servers."},
-		{"Failed to fetch", "The machine can't reach the package servers."},
-		{"waiting for another installation", "Another installation, such as the machine's first upgrade, kept dpkg locked."},
-		{"Waiting for cache lock", "Another installation, such as the machine's first upgrade, kept dpkg locked."},
-	} {
-		if strings.Contains(text, row.words) {
-			e.Cause = row.cause
-			break
-		}
-	}
+	e := &deploy.Error{Summary: "could not install a container engine", Err: err}
+	e.Explain(err.Error(), installRules)
+	e.WayOut = cmp.Or(e.WayOut,
+		"Apply again to go on, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\".")
 	return e
+}
+
+var installRules = []deploy.Rule{
+	deploy.NewRule(`no apt-get`, "The machine is neither a Debian nor an Ubuntu.", ""),
+	deploy.NewRule(`a password is required`, "An installation needs root, and sudo asks for a password.", ""),
+	deploy.NewRule(`sudo: not found`, "An installation needs root, and the machine has no sudo.", ""),
+	deploy.NewRule(`Unable to locate package`, "The machine's package servers don't have what is needed.", ""),
+	deploy.NewRule(`Could not resolve|Failed to fetch`, "The machine can't reach the package servers.", ""),
+	deploy.NewRule(`waiting for another installation|Waiting for cache lock`,
+		"Another installation, such as the machine's first upgrade, kept dpkg locked.", ""),
 }

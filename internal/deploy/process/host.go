@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // the scripts
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -21,22 +22,30 @@ var (
 	findScript string
 )
 
+var _ deploy.Runtime = (*Host)(nil)
+
 // Host is where servers are run as processes: one directory of a machine.
 type Host struct {
-	machine server.Machine
+	Options Options
+	// Program is the vLLM to run and Tools what the machine has for it, once [Host.Look] has looked. Its path is "" until
+	// it is installed.
+	Program Program
+	Tools   Tools
+
+	machine deploy.Machine
 	base    string
 	disk    string
 }
 
 // Connect finds the directory. It changes nothing on the machine, and there is nothing to close.
-func Connect(ctx context.Context, machine server.Machine, options Options) (*Host, error) {
+func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Host, error) {
 	const script = `
 base=${1:-$HOME/$2}
 disk=$base
 while [ ! -d "$disk" ] && [ "$disk" != / ] && [ "$disk" != . ]; do disk=$(dirname -- "$disk"); done
 printf 'shopper\t%s\t%s\n' "$base" "$disk"
 `
-	h := &Host{machine: machine}
+	h := &Host{Options: options, machine: machine}
 	output, err := h.run(ctx, "find a directory for vLLM", script, options.Directory, DefaultDirectory)
 	if err != nil {
 		return nil, err
@@ -49,65 +58,83 @@ printf 'shopper\t%s\t%s\n' "$base" "$disk"
 			return h, nil
 		}
 	}
-	return nil, &Error{
-		Op: "find a directory for vLLM", Cause: "The user has no home directory on the machine.",
+	return nil, &deploy.Error{
+		Summary: "could not find a directory for vLLM", Cause: "The user has no home directory on the machine.",
 		WayOut: "Set process.directory to an absolute path that the user may write to.",
 	}
 }
+
+// Kind returns [deploy.Process].
+func (h *Host) Kind() deploy.Kind { return deploy.Process }
+
+// Release implements [deploy.Runtime].
+func (h *Host) Release() string { return h.Program.Release }
+
+// TLSFiles stand for files of a directory whose name isn't known before the start.
+func (h *Host) TLSFiles() (certificate, key string) { return tlsCertificatePath, tlsKeyPath }
+
+// Reach implements [deploy.Runtime].
+func (h *Host) Reach(ref deploy.Ref) string {
+	pid, _, _ := strings.Cut(ref.ID, "-")
+	return fmt.Sprintf("the process %s and its session (pid %s); on the machine, its log is %s and %s removes it",
+		ref.Name, pid, path.Join(ref.Directory, "log"), ref.Removal(""))
+}
+
+// Close does nothing: there is nothing to close.
+func (h *Host) Close() error { return nil }
 
 // Disk is an existing directory on the disk that will be used.
 func (h *Host) Disk() string { return h.disk }
 
 // run runs a script that needs no standard input of its own, with arguments, and returns what it printed.
 func (h *Host) run(ctx context.Context, op, script string, args ...string) (string, error) {
-	command := append([]string{"sh", "-s", "--"}, args...)
-	result, err := h.machine.Run(ctx, host.Command{Args: command, Stdin: strings.NewReader(script)})
-	if err == nil && result.ExitCode != 0 {
-		err = exitError(result)
-	}
-	if err != nil {
-		return result.Stdout, &Error{Op: op, Err: err}
-	}
-	return result.Stdout, nil
+	return h.command(ctx, op, host.Command{Args: append([]string{"sh", "-s", "--"}, args...), Stdin: strings.NewReader(script)})
 }
+
+// command runs a command, for which another exit status than 0 is an error, and returns what it printed.
+func (h *Host) command(ctx context.Context, op string, command host.Command) (string, error) {
+	result, err := h.machine.Run(ctx, command)
+	if err != nil || result.ExitCode == 0 {
+		return result.Stdout, deploy.Failed(ctx, op, err)
+	}
+	said := cmp.Or(strings.TrimSpace(result.Stderr), strings.TrimSpace(result.Stdout))
+	said = said[max(0, len(said)-maxSaid):]
+	e := &deploy.Error{Summary: "could not " + op, Err: fmt.Errorf("exit status %d: %s", result.ExitCode, said)}
+	if result.Signal != "" {
+		e.Err = fmt.Errorf("ended by signal %s: %s", result.Signal, said)
+	}
+	e.Explain(said, nil)
+	return result.Stdout, e
+}
+
+// maxSaid is how much is told of what a failed command printed, in bytes.
+const maxSaid = 500
 
 // put writes a file of a directory of ours at once, readable by nobody else.
 func (h *Host) put(ctx context.Context, directory, name, content string) error {
 	const script = `umask 077; mkdir -p -- "$1" && cat >"$1/$2.new" && mv -f -- "$1/$2.new" "$1/$2"`
-	op := fmt.Sprintf("write %s on the machine", path.Join(directory, name))
-	result, err := h.machine.Run(ctx, host.Command{
+	_, err := h.command(ctx, fmt.Sprintf("write %s on the machine", path.Join(directory, name)), host.Command{
 		Args: []string{"sh", "-c", script, "sh", directory, name}, Stdin: strings.NewReader(content),
 	})
-	if err == nil && result.ExitCode != 0 {
-		err = exitError(result)
-	}
-	if err != nil {
-		e := &Error{Op: op, Err: err}
-		if strings.Contains(err.Error(), "No space left") {
-			e.Cause, e.WayOut = "The machine's disk is full.", "Rent a machine with a larger disk (disk_gb), or make room."
-		}
-		return e
-	}
-	return nil
+	return err
 }
 
 // launch starts a program under the launcher, in a directory that has it, and returns its supervisor's identity.
 func (h *Host) launch(ctx context.Context, directory string, environment map[string]string, command ...string) (string, error) {
 	const op = "start a process"
-	args := append([]string{"sh", path.Join(directory, "launcher.sh"), "start", directory}, command...)
-	result, err := h.machine.Run(ctx, host.Command{Args: args, Stdin: strings.NewReader(encodeEnvironment(environment) + "\n")})
-	if err == nil && result.ExitCode != 0 {
-		err = exitError(result)
-	}
+	output, err := h.command(ctx, op, host.Command{
+		Args:  append([]string{"sh", path.Join(directory, "launcher.sh"), "start", directory}, command...),
+		Stdin: strings.NewReader(encodeEnvironment(environment) + "\n"),
+	})
 	if err != nil {
-		return "", &Error{Op: op, Err: err}
+		return "", err
 	}
-	for line := range strings.Lines(result.Stdout) {
+	for line := range strings.Lines(output) {
 		if id, ok := parseIdentity(line); ok {
 			return id, nil
 		}
 	}
-	return "", &Error{Op: op, Cause: "The launcher didn't tell the process's identity."}
+	return "", &deploy.Error{Summary: "could not " + op, Cause: "The launcher didn't tell the process's identity."}
 }
 
 // stop ends all processes of a directory's session and checks that they are gone.
@@ -121,7 +148,7 @@ func (h *Host) stop(ctx context.Context, directory string, graceSeconds int, dra
 func (h *Host) remove(ctx context.Context, directory string) error {
 	const script = `[ ! -e "$1" ] || rm -rf -- "$1"`
 	if path.Dir(path.Dir(directory)) != h.base || !namePattern.MatchString(path.Base(directory)) {
-		return &Error{Op: "remove " + directory, Cause: "It isn't a directory of ours."}
+		return &deploy.Error{Summary: "could not remove " + directory, Cause: "It isn't a directory of ours."}
 	}
 	_, err := h.run(ctx, "remove "+directory, script, directory)
 	return err
@@ -129,20 +156,13 @@ func (h *Host) remove(ctx context.Context, directory string) error {
 
 // tail returns the last lines of a file.
 func (h *Host) tail(ctx context.Context, file string, lines int) ([]string, error) {
-	result, err := h.machine.Run(ctx, host.Command{
+	output, err := h.command(ctx, "read the log "+file, host.Command{
 		Args: []string{"tail", "-n", fmt.Sprint(max(lines, 1)), "--", file}, MaxOutput: maxLogBytes,
 	})
-	if err == nil && result.ExitCode != 0 {
-		err = exitError(result)
+	if output = strings.TrimRight(output, "\n"); err != nil || output == "" {
+		return nil, err
 	}
-	if err != nil {
-		return nil, &Error{Op: "read the log " + file, Err: err}
-	}
-	text := strings.TrimRight(result.Stdout, "\n")
-	if text == "" {
-		return nil, nil
-	}
-	return strings.Split(text, "\n"), nil
+	return strings.Split(output, "\n"), nil
 }
 
 // maxLogBytes bounds what is read of a log, whatever the number of lines asked for.

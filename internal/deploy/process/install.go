@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -28,40 +29,45 @@ type Program struct {
 	Release string
 }
 
-// Installed returns the vLLM that [Host.Program] would take without installing one, the zero value for none.
-func (h *Host) Installed(ctx context.Context, options Options) (Program, error) {
-	program, _, err := h.find(ctx, options.Version)
-	return program, err
+// Look finds out which tools the machine has and whether it has a vLLM of the requested version. cc is the compiler that the
+// server's environment names, "" for none.
+func (h *Host) Look(ctx context.Context, cc string) error {
+	var err error
+	if h.Tools, err = h.lookForTools(ctx, cc); err == nil {
+		h.Program, _, err = h.find(ctx, h.Options.Version)
+	}
+	return err
 }
 
-// Program returns a vLLM of the wanted version, installing it and the tools that the machine lacks where the options allow. An
+// Ready finds a vLLM of the requested version, and installs it and the tools that the machine lacks where the options allow. An
 // installation that was cut short goes on where it was; one that another deployment has under way is waited for.
-func (h *Host) Program(ctx context.Context, options Options, tools Tools, progress func(string)) (Program, error) {
-	program, seen, err := h.find(ctx, options.Version)
+func (h *Host) Ready(ctx context.Context, progress func(string)) error {
+	program, seen, err := h.find(ctx, h.Options.Version)
 	if err != nil {
-		return Program{}, err
+		return err
 	}
+	h.Program = program
 	if program.Path != "" {
-		if packages := tools.packages(false); len(packages) > 0 && options.Install != InstallNever {
+		if packages := h.Tools.packages(false); len(packages) > 0 && h.Options.Install != InstallNever {
 			err = h.install(ctx, "tools", packages, nil, progress)
 		}
-		return program, err
+		return err
 	}
-	wanted := cmp.Or(options.Version, "any version")
-	if options.Install == InstallNever {
-		return Program{}, &Error{
-			Op: "find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
+	wanted := cmp.Or(h.Options.Version, "any version")
+	if h.Options.Install == InstallNever {
+		return &deploy.Error{
+			Summary: "could not find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
 			WayOut: "Install it on the machine, set process.version to what is there, or leave process.install out.",
 		}
 	}
-	if err := h.installRelease(ctx, options.Version, tools, progress); err != nil {
-		return Program{}, err
+	if err := h.installRelease(ctx, progress); err != nil {
+		return err
 	}
-	program, seen, err = h.find(ctx, options.Version)
-	if err == nil && program.Path == "" {
-		err = &Error{Op: "install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
+	h.Program, seen, err = h.find(ctx, h.Options.Version)
+	if err == nil && h.Program.Path == "" {
+		err = &deploy.Error{Summary: "could not install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
 	}
-	return program, err
+	return err
 }
 
 // find looks for a version ("" = any) and says what is there.
@@ -101,16 +107,16 @@ func releaseOf(text string) string {
 }
 
 // installRelease installs a release, and what it takes; without a version the newest that is known here.
-func (h *Host) installRelease(ctx context.Context, version string, tools Tools, progress func(string)) error {
+func (h *Host) installRelease(ctx context.Context, progress func(string)) error {
 	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
-	version = cmp.Or(version, newest.Version)
+	version := cmp.Or(h.Options.Version, newest.Version)
 	until := ""
 	if release, ok := vllm.FindRelease(version); ok && release.Published != "" && release.Published < newest.Published {
 		until = release.Published + "T23:59:59Z"
 	}
 	environment := path.Join(h.base, "env", version)
-	return h.install(ctx, version, tools.packages(true),
-		[]string{environment, version, until, tools.python(), uvVersion, uvRequirement}, progress)
+	return h.install(ctx, version, h.Tools.packages(true),
+		[]string{environment, version, until, h.Tools.python(), uvVersion, uvRequirement}, progress)
 }
 
 // install runs an installation as a separate process, so that a lost connection doesn't cut it short, and waits for it. Of
@@ -160,12 +166,12 @@ func (h *Host) watchInstall(ctx context.Context, directory string, progress func
 	for {
 		select {
 		case <-ctx.Done():
-			return &Error{Op: op, Log: log, Err: ctx.Err()}
+			return &deploy.Error{Summary: "could not " + op, Log: log, Err: ctx.Err()}
 		case <-timer.C:
 		}
 		output, err := h.run(ctx, op, launcherScript, "status", directory)
 		if err != nil {
-			return &Error{Op: op, Log: log, Err: err}
+			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
 		}
 		lines, logErr := h.tail(ctx, path.Join(directory, "log"), shownLines)
 		if len(lines) > 0 {
@@ -184,7 +190,36 @@ func installEnd(state observed, log []string, logErr error) error {
 	if state.state == "exited" && state.exitCode == 0 {
 		return nil
 	}
-	e := &Error{Op: "install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", state.exitCode), logErr)}
-	e.Cause, e.WayOut = explainInstall(log)
+	e := &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", state.exitCode), logErr)}
+	e.Explain(strings.Join(log, "\n"), installRules)
 	return e
+}
+
+const ownInstallation = ", or install vLLM on the machine in another way and set process.install = \"never\"."
+
+// installRules are why installations failed, by what uv 0.13.9 was recorded to say.
+var installRules = []deploy.Rule{
+	deploy.NewRule(`current Python version \(([\d.]+)\) does not satisfy Python(\S+?) and (\S+) depends`,
+		"The machine's Python is ${1}, and ${3} needs ${2}.",
+		"Install a Python that fits, choose a release that runs on this one with process.version"+ownInstallation),
+	deploy.NewRule(`there is no version of (vllm\S*)`,
+		"There is no release ${1}.", "Check process.version."),
+	deploy.NewRule(`No interpreter found for Python (\S+)`,
+		"The machine has no Python ${1}.", "Install it on the machine"+ownInstallation),
+	deploy.NewRule("Failed to download `https://github\\.com/[^/]*/python-build-standalone",
+		"The machine has no Python that fits (3.11 or 3.12, with its headers), and uv's own, which comes from github.com, can't be downloaded.",
+		"Check the machine's network, or install a Python that fits and its python3-dev"+ownInstallation),
+	deploy.NewRule(`(?s)Failed to fetch: .?https?://([^/\s]+)/.*(dns error|Connection refused|timed out)`,
+		"The machine can't fetch from ${1} (${2}).", "Check the machine's network and its proxy (HTTPS_PROXY)"+ownInstallation),
+	deploy.NewRule(`DO NOT MATCH THE HASHES`,
+		"The uv that pip was given is not the one that this provider knows.",
+		"Check the package index that the machine's pip is configured with"+ownInstallation),
+	deploy.NewRule(`uv could not be installed`,
+		"The machine's pip can't install uv, which installs vLLM.", "Check the machine's network"+ownInstallation),
+	deploy.NewRule(`(?m)^E: (?:Unable to locate package|Package '?)\s*(\S+)`,
+		"apt-get has no package ${1}.", "Check the machine's /etc/apt and its network, or choose an image that has it."),
+	deploy.NewRule(`apt-get could not install (.*)`,
+		"The packages ${1} could not be installed.", "See the log, and install them on the machine or choose an image that has them."),
+	deploy.NewRule(`No solution found`,
+		"The release and what it depends on can't be installed together on this machine.", "Check process.version."),
 }

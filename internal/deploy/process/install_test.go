@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
@@ -100,13 +100,13 @@ func bare(t *testing.T, python string, programs map[string]string) (withPath, *H
 // program looks for the tools, and then for vLLM.
 func program(t *testing.T, h *Host, options Options) (Program, []string, error) {
 	t.Helper()
-	tools, err := h.Tools(within(t), "")
-	if err != nil {
+	h.Options = options
+	if err := h.Look(within(t), ""); err != nil {
 		t.Fatal(err)
 	}
 	var said []string
-	found, err := h.Program(within(t), options, tools, func(line string) { said = append(said, line) })
-	return found, said, err
+	err := h.Ready(within(t), func(line string) { said = append(said, line) })
+	return h.Program, said, err
 }
 
 // uv comes from pip with its checksum, once, and an installation that broke off goes on with what is there.
@@ -115,7 +115,7 @@ func TestInstallGetsUVAndGoesOn(t *testing.T) {
 	m, h := bare(t, "3.10 /usr/include/python3.10", map[string]string{"python3-pip": ""})
 	options := Options{Version: "0.33.0"}
 	_, _, err := program(t, h, options)
-	failed, ok := errors.AsType[*Error](err)
+	failed, ok := errors.AsType[*deploy.Error](err)
 	if !ok || !slices.Contains(failed.Log, "Downloading torch") || !slices.Contains(failed.Log, "installing uv "+uvVersion) {
 		t.Fatalf("%v with the log %q", err, failed.Log)
 	}
@@ -169,7 +169,7 @@ func TestInstallsWhatIsMissing(t *testing.T) {
 	if !strings.Contains(strings.Join(said, "\n"), "held by process 1187 (unattended-upgr)") {
 		t.Errorf("reported: %q", said)
 	}
-	tools, err := h.Tools(within(t), "")
+	tools, err := h.lookForTools(within(t), "")
 	if err != nil || tools.Compiler != "gcc" || !tools.Pip || len(tools.Missing(true)) > 0 {
 		t.Errorf("%+v, %v", tools, err)
 	}
@@ -206,7 +206,7 @@ case $* in *install*) echo 'E: Unable to locate package gcc' >&2; exit 100 ;; es
 	} {
 		_, h := bare(t, "", test.programs)
 		_, _, err := program(t, h, Options{Version: "0.33.0"})
-		if failed, ok := errors.AsType[*Error](err); !ok || !strings.Contains(failed.Cause, test.cause) || failed.WayOut == "" {
+		if failed, ok := errors.AsType[*deploy.Error](err); !ok || !strings.Contains(failed.Cause, test.cause) || failed.WayOut == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -268,11 +268,12 @@ func TestToolkitOfThePackages(t *testing.T) {
 		if given != "" {
 			environment["CUDA_HOME"] = given
 		}
-		ref, err := h.Start(within(t), vllm, server.Wanted{Name: "test", Owner: "o", Arguments: []string{"serve", "a b"}, Environment: environment})
+		h.Program.Path = vllm
+		ref, err := h.Start(within(t), deploy.Wanted{Name: "test", Owner: "o", Arguments: []string{"serve", "a b"}, Environment: environment})
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the server's end", func() bool { return inspect(t, h, ref).State == server.Exited })
+		eventually(t, "the server's end", func() bool { return inspect(t, h, ref).State == deploy.Exited })
 		if log, err := h.Log(within(t), ref, 1); err != nil || len(log) != 1 || log[0] != want+" serve a b" {
 			t.Errorf("CUDA_HOME=%s: %q, %v", given, log, err)
 		}

@@ -9,6 +9,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // Options say how vLLM is found or installed.
@@ -54,7 +56,7 @@ func (o Options) Validate(name string) error {
 		problems = append(problems, fmt.Errorf("process.directory must be a clean absolute path; got %q", d))
 	}
 	if err := errors.Join(problems...); err != nil {
-		return &Error{Op: "use the process options", Err: err}
+		return &deploy.Error{Summary: "could not use the process options", Err: err}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
@@ -63,7 +63,7 @@ func needsLinux(t *testing.T) {
 }
 
 // start starts a script as a server, and makes sure that it ends.
-func start(t *testing.T, script string, environment map[string]string, arguments ...string) (*Host, server.Ref) {
+func start(t *testing.T, script string, environment map[string]string, arguments ...string) (*Host, deploy.Ref) {
 	t.Helper()
 	needsLinux(t)
 	base := t.TempDir()
@@ -75,11 +75,12 @@ func start(t *testing.T, script string, environment map[string]string, arguments
 	if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	ref, err := h.Start(within(t), program, server.Wanted{Name: "test", Owner: "o", Arguments: arguments, Environment: environment})
+	h.Program.Path = program
+	ref, err := h.Start(within(t), deploy.Wanted{Name: "test", Owner: "o", Arguments: arguments, Environment: environment})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 		defer cancel()
-		if err := h.Stop(ctx, ref, server.Stop{Force: true}); err != nil {
+		if err := h.end(ctx, ref, deploy.Stop{Force: true}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -103,7 +104,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-func inspect(t *testing.T, h *Host, ref server.Ref) server.Status {
+func inspect(t *testing.T, h *Host, ref deploy.Ref) deploy.Status {
 	t.Helper()
 	status, err := h.Inspect(within(t), ref)
 	if err != nil {
@@ -126,26 +127,26 @@ while :; do sleep 0.2; done
 		log, err := h.Log(within(t), ref, 5)
 		return err == nil && len(log) > 0
 	})
-	if status := inspect(t, h, ref); status.State != server.Running {
+	if status := inspect(t, h, ref); status.State != deploy.Running {
 		t.Fatalf("state %s", status.State)
 	}
 	pid, _, _ := strings.Cut(ref.ID, "-")
-	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
+	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if status := inspect(t, h, ref); status.State != server.Exited {
+	if status := inspect(t, h, ref); status.State != deploy.Exited {
 		t.Errorf("state %s", status.State)
 	}
-	if err := h.Delete(within(t), ref); err != nil {
+	if err := h.remove(within(t), ref.Directory); err != nil {
 		t.Fatal(err)
 	}
-	if status := inspect(t, h, ref); status.State != server.Gone {
+	if status := inspect(t, h, ref); status.State != deploy.Gone {
 		t.Errorf("state %s", status.State)
 	}
-	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
+	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Errorf("stopping what is gone: %v", err)
 	}
 }
@@ -170,7 +171,7 @@ func session(t *testing.T, pid string) []string {
 func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 600\n", nil)
-	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
+	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	// A daemon, as daemons used to be: the leader of its session has ended.
@@ -195,15 +196,15 @@ func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	place("identity", leader+" 1\n")
 	place("boot", "00000000-0000-0000-0000-000000000000 1\n")
 	ref.ID = leader + "-1"
-	if status := inspect(t, h, ref); status.State != server.Exited {
+	if status := inspect(t, h, ref); status.State != deploy.Exited {
 		t.Errorf("state %s", status.State)
 	}
-	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil || !running() {
+	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || !running() {
 		t.Fatalf("stopped with %v; another's process runs: %t", err, running())
 	}
 	// In the same boot the same numbers are the server's own.
 	place("boot", ours)
-	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil || running() {
+	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || running() {
 		t.Errorf("stopped with %v; the session is left: %t", err, running())
 	}
 }
@@ -217,13 +218,13 @@ func TestAfterARebootTheServerHasEnded(t *testing.T) {
 	if err := os.WriteFile(path, []byte("another 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if status := inspect(t, h, ref); status.State != server.Exited {
+	if status := inspect(t, h, ref); status.State != deploy.Exited {
 		t.Errorf("state %s", status.State)
 	}
 	if err := os.WriteFile(path, []byte(ours), 0o600); err != nil { // for the one that does run
 		t.Fatal(err)
 	}
-	if status := inspect(t, h, ref); status.State != server.Running {
+	if status := inspect(t, h, ref); status.State != deploy.Running {
 		t.Errorf("state %s", status.State)
 	}
 }
@@ -273,7 +274,7 @@ func TestServerMayEndByItself(t *testing.T) {
 		return err == nil && slices.Contains(log, word)
 	}
 	eventually(t, "the server's start", func() bool { return said("ready") })
-	if err := h.Stop(within(t), ref, server.Stop{}); err != nil {
+	if err := h.end(within(t), ref, deploy.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if !said("bye") {
@@ -284,7 +285,7 @@ func TestServerMayEndByItself(t *testing.T) {
 func TestExitCodeIsTold(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "echo 'last words'\nexit 42\n", nil)
-	eventually(t, "the end", func() bool { return inspect(t, h, ref).State == server.Exited })
+	eventually(t, "the end", func() bool { return inspect(t, h, ref).State == deploy.Exited })
 	status := inspect(t, h, ref)
 	if status.ExitCode != 42 || status.RestartCount != 0 || status.RestartLoop {
 		t.Errorf("status %+v", status)
@@ -308,7 +309,7 @@ func TestSupervisorRestartsAndCounts(t *testing.T) {
 		t.Errorf("status %+v", status)
 	}
 	pid, _, _ := strings.Cut(ref.ID, "-")
-	if err := h.Stop(within(t), ref, server.Stop{}); err != nil {
+	if err := h.end(within(t), ref, deploy.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
@@ -327,7 +328,7 @@ func TestSetAsideAndRestore(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(ref.Directory, "log"), []byte("INFO:     Application startup complete.\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	aside, err := h.SetAside(within(t), ref, server.Stop{})
+	aside, err := h.SetAside(within(t), ref, deploy.Stop{})
 	if err != nil || !aside.WasRunning || aside.APIKey != "planted-key" {
 		t.Fatalf("aside %+v, %v", aside, err)
 	}
@@ -383,7 +384,7 @@ while :; do sleep 0.05; done`
 			out := filepath.Join(h.base, "program.out")
 			eventually(t, "the worker", func() bool { return read(t, out) == "up\n" })
 			begun := time.Now()
-			if err := h.Stop(within(t), ref, server.Stop{Drain: test.drain}); err != nil {
+			if err := h.end(within(t), ref, deploy.Stop{Drain: test.drain}); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(begun); took > 15*time.Second {
@@ -411,7 +412,7 @@ func TestCutOffEnvironmentStartsNothing(t *testing.T) {
 	h, ref := start(t, `echo started >>"$0.out"; exec sleep 600`, nil)
 	out := filepath.Join(h.base, "program.out")
 	eventually(t, "the first start", func() bool { return read(t, out) != "" })
-	if err := h.Stop(within(t), ref, server.Stop{Force: true}); err != nil {
+	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	result, err := local{}.Run(within(t), host.Command{
@@ -430,7 +431,7 @@ func TestDeleteKeepsToItsDirectory(t *testing.T) {
 	t.Parallel()
 	h := &Host{machine: local{}, base: "/nowhere/base"}
 	for _, directory := range []string{"", "/", "/nowhere", "/nowhere/base/servers", "/nowhere/base/servers/..", "/etc/x/y", "/nowhere/base/servers/-rf"} {
-		if err := h.Delete(within(t), server.Ref{Directory: directory}); err == nil {
+		if err := h.remove(within(t), directory); err == nil {
 			t.Errorf("removed %q", directory)
 		}
 	}
@@ -479,7 +480,7 @@ func FuzzParseStatus(f *testing.F) {
 	f.Add("identity 12 345\nstate running\nexit 1 2 3\nrestarts 2 1\nsettled yes\nrecord {\"Name\":\"x\"}\n")
 	f.Add("server a.1\nstate gone\nserver ../x\nstate running\n")
 	f.Fuzz(func(t *testing.T, output string) {
-		status := parseStatus(output).status(server.Ref{})
+		status := parseStatus(output).status(deploy.Ref{})
 		if status.RestartLoop && status.State == "" {
 			t.Error("no state")
 		}
@@ -494,10 +495,10 @@ func FuzzParseStatus(f *testing.F) {
 // A word that this version doesn't know is a state of its own, and no error.
 func TestUnknownStateWord(t *testing.T) {
 	t.Parallel()
-	for word, want := range map[string]server.State{
-		"running": server.Running, "restarting": server.Restarting, "exited": server.Exited, "orphaned": server.Orphaned, "hibernating": server.Unknown,
+	for word, want := range map[string]deploy.State{
+		"running": deploy.Running, "restarting": deploy.Restarting, "exited": deploy.Exited, "orphaned": deploy.Orphaned, "hibernating": deploy.Unknown,
 	} {
-		if got := parseStatus("identity 12 345\nstate " + word + "\nnews of a later version\n").status(server.Ref{}).State; got != want {
+		if got := parseStatus("identity 12 345\nstate " + word + "\nnews of a later version\n").status(deploy.Ref{}).State; got != want {
 			t.Errorf("%q is %s, want %s", word, got, want)
 		}
 	}

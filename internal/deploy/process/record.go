@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -34,7 +34,7 @@ type record struct {
 	HeldBefore []int
 }
 
-func newRecord(wanted server.Wanted, program string) record {
+func newRecord(wanted deploy.Wanted, program string) record {
 	r := record{
 		Name: wanted.Name, Owner: wanted.Owner, Provider: wanted.Provider, Note: wanted.Note, Program: program, Arguments: wanted.Arguments,
 		Environment: maps.Clone(wanted.Environment), Names: slices.Sorted(maps.Keys(wanted.Environment)),
@@ -166,18 +166,18 @@ const (
 )
 
 // status puts facts into the shared form.
-func (o observed) status(ref server.Ref) server.Status {
+func (o observed) status(ref deploy.Ref) deploy.Status {
 	ref.Name, ref.Owner = o.record.Name, o.record.Owner
 	ref.Port, ref.Listen = o.record.Port, o.record.Listen
-	ref.Runtime = server.Process
-	s := server.Status{
+	ref.Runtime = deploy.Process
+	s := deploy.Status{
 		Ref: ref, ExitCode: o.exitCode, RestartCount: o.restarts, RestartLoop: o.quick >= loopRestarts,
 		StartedAt: o.started, Arguments: o.record.Arguments, Environment: o.record.Environment,
 		SpecHash: o.record.Hash, APIKeyPrint: o.record.APIKeyPrint, HFTokenPrint: o.record.HFTokenPrint,
-		RestartsItself: o.settled, Note: o.record.Note, HeldBefore: o.record.HeldBefore, State: server.Unknown,
+		RestartsItself: o.settled, Note: o.record.Note, HeldBefore: o.record.HeldBefore, State: deploy.Unknown,
 	}
-	known := []server.State{server.Running, server.Restarting, server.Orphaned, server.Exited, server.Gone}
-	if state := server.State(o.state); slices.Contains(known, state) {
+	known := []deploy.State{deploy.Running, deploy.Restarting, deploy.Orphaned, deploy.Exited, deploy.Gone}
+	if state := deploy.State(o.state); slices.Contains(known, state) {
 		s.State = state
 	}
 	return s

@@ -4,13 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -20,115 +22,120 @@ const stopGrace = 20
 // Where a server's certificate and its key are: arguments that are exactly these become files of the server's
 // own directory, whose name is not known before.
 const (
-	TLSCertificatePath = "{directory}/server.crt"
-	TLSKeyPath         = "{directory}/server.key"
+	tlsCertificatePath = "{directory}/server.crt"
+	tlsKeyPath         = "{directory}/server.key"
 )
 
 // withPaths puts the server's directory into its arguments.
 func withPaths(arguments []string, directory string) []string {
 	arguments = slices.Clone(arguments)
 	for i, argument := range arguments {
-		if argument == TLSCertificatePath || argument == TLSKeyPath {
+		if argument == tlsCertificatePath || argument == tlsKeyPath {
 			arguments[i] = path.Join(directory, path.Base(argument))
 		}
 	}
 	return arguments
 }
 
-// Start starts a server with the vLLM program given. Where it fails after something was written, the reference is returned
+// Start starts a server with the host's vLLM. Where it fails after something was written, the reference is returned
 // with the error.
-func (h *Host) Start(ctx context.Context, program string, wanted server.Wanted) (server.Ref, error) {
-	ref := server.Ref{Runtime: server.Process, Name: wanted.Name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
+func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, error) {
+	ref := deploy.Ref{Runtime: deploy.Process, Name: wanted.Name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
 	attempt := make([]byte, 4)
 	if _, err := rand.Read(attempt); err != nil {
-		return ref, &Error{Op: "name the server's directory", Err: err}
+		return ref, &deploy.Error{Summary: "could not name the server's directory", Err: err}
 	}
 	ref.Directory = path.Join(h.base, "servers", wanted.Name+"."+hex.EncodeToString(attempt))
 	wanted.Arguments = withPaths(wanted.Arguments, ref.Directory)
-	text, err := newRecord(wanted, program).text()
+	text, err := newRecord(wanted, h.Program.Path).text()
 	if err != nil {
-		return ref, &Error{Op: "write the server's record", Err: err}
+		return ref, &deploy.Error{Summary: "could not write the server's record", Err: err}
 	}
 	// From the record on, the server is found by its owner, whatever happens to this connection.
 	files := [][2]string{{"record.json", text}, {"launcher.sh", launcherScript}}
 	if wanted.Certificate != "" {
-		files = append(files, [2]string{path.Base(TLSCertificatePath), wanted.Certificate}, [2]string{path.Base(TLSKeyPath), wanted.Key})
+		files = append(files, [2]string{path.Base(tlsCertificatePath), wanted.Certificate}, [2]string{path.Base(tlsKeyPath), wanted.Key})
 	}
 	for _, file := range files {
 		if err := h.put(ctx, ref.Directory, file[0], file[1]); err != nil {
 			return ref, err
 		}
 	}
-	ref.ID, err = h.launch(ctx, ref.Directory, wanted.Environment, append([]string{program}, wanted.Arguments...)...)
+	ref.ID, err = h.launch(ctx, ref.Directory, wanted.Environment, append([]string{h.Program.Path}, wanted.Arguments...)...)
 	return ref, err
 }
 
-// Inspect says what a server is doing. One whose directory, or whose identity, is another's or nobody's is [server.Gone].
-func (h *Host) Inspect(ctx context.Context, ref server.Ref) (server.Status, error) {
+// State is Inspect: a status is one command.
+func (h *Host) State(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
+	return h.Inspect(ctx, ref)
+}
+
+// Inspect says what a server is doing. One whose directory, or whose identity, is another's or nobody's is [deploy.Gone].
+func (h *Host) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
 	output, err := h.run(ctx, "look at the server "+ref.Name, launcherScript, "status", ref.Directory)
 	if err != nil {
-		return server.Status{}, err
+		return deploy.Status{}, err
 	}
 	seen := parseStatus(output)
 	if seen.state == "" {
-		return server.Status{}, &Error{Op: "look at the server " + ref.Name, Cause: "The machine's answer can't be read.", Err: fmt.Errorf("%.200q", output)}
+		return deploy.Status{}, &deploy.Error{Summary: "could not look at the server " + ref.Name, Cause: "The machine's answer can't be read.", Err: fmt.Errorf("%.200q", output)}
 	}
 	if seen.state == "gone" || (ref.ID != "" && seen.id != ref.ID) {
-		return server.Status{Ref: ref, State: server.Gone}, nil
+		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
 	}
 	ref.ID = seen.id
 	return seen.status(ref), nil
 }
 
 // Find lists the owner's servers, running or not.
-func (h *Host) Find(ctx context.Context, owner string) ([]server.Status, error) {
+func (h *Host) Find(ctx context.Context, owner string) ([]deploy.Status, error) {
 	return h.list(ctx, func(r record) bool { return r.Owner == owner })
 }
 
-// Named is the server of a name, the one that runs where there are several, with its owner; [server.Gone] where there is none.
-func (h *Host) Named(ctx context.Context, name string) (server.Status, error) {
+// Named is the server of a name, the one that runs where there are several, with its owner; [deploy.Gone] where there is none.
+func (h *Host) Named(ctx context.Context, name string) (deploy.Status, error) {
 	found, err := h.list(ctx, func(r record) bool { return r.Name == name })
 	if err != nil || len(found) == 0 {
-		return server.Status{State: server.Gone}, err
+		return deploy.Status{State: deploy.Gone}, err
 	}
-	return found[max(0, slices.IndexFunc(found, func(s server.Status) bool { return s.State.Alive() }))], nil
+	return found[max(0, slices.IndexFunc(found, func(s deploy.Status) bool { return s.State.Alive() }))], nil
 }
 
-// Variable is a variable of a running server's environment, "" where it has none.
-func (h *Host) Variable(ctx context.Context, ref server.Ref, name string) (string, error) {
-	variables, err := h.environment(ctx, ref, []string{name})
-	return variables[name], err
+// APIKey is the key in a running server's environment, "" for none.
+func (h *Host) APIKey(ctx context.Context, ref deploy.Ref) (string, error) {
+	environment, err := h.environment(ctx, ref, []string{vllm.EnvAPIKey})
+	return environment[vllm.EnvAPIKey], err
 }
 
-func (h *Host) list(ctx context.Context, matches func(record) bool) ([]server.Status, error) {
+func (h *Host) list(ctx context.Context, matches func(record) bool) ([]deploy.Status, error) {
 	output, err := h.run(ctx, "look for servers", launcherScript, "list", h.base)
 	if err != nil {
 		return nil, err
 	}
-	var found []server.Status
+	var found []deploy.Status
 	for _, seen := range parseList(h.base, output) {
 		if matches(seen.record) {
-			found = append(found, seen.status(server.Ref{ID: seen.id, Directory: seen.directory}))
+			found = append(found, seen.status(deploy.Ref{ID: seen.id, Directory: seen.directory}))
 		}
 	}
 	return found, nil
 }
 
 // Log returns the last lines of a server's log.
-func (h *Host) Log(ctx context.Context, ref server.Ref, lines int) ([]string, error) {
+func (h *Host) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, error) {
 	return h.tail(ctx, path.Join(ref.Directory, "log"), lines)
 }
 
 // Settle lets the supervisor start the server again when it dies.
-func (h *Host) Settle(ctx context.Context, ref server.Ref) error {
+func (h *Host) Settle(ctx context.Context, ref deploy.Ref) error {
 	return h.put(ctx, ref.Directory, "settled", "")
 }
 
-// Stop ends a server's whole session, with TERM and then KILL, and checks that nobody of it is left. Having ended already is a
+// end ends a server's whole session, with TERM and then KILL, and checks that nobody of it is left. Having ended already is a
 // success. While it drains, TERM goes to the server alone: its workers would end at once (seen with vLLM 0.32.0).
-func (h *Host) Stop(ctx context.Context, ref server.Ref, stop server.Stop) error {
+func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error {
 	if ref.Directory == "" {
-		return &Error{Op: "end the server " + ref.Name, Cause: "Its directory isn't known."}
+		return &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory isn't known."}
 	}
 	grace := stopGrace
 	if stop.Force {
@@ -137,20 +144,47 @@ func (h *Host) Stop(ctx context.Context, ref server.Ref, stop server.Stop) error
 	return h.stop(ctx, ref.Directory, grace, stop.Drain)
 }
 
-// Delete removes what is kept beside a server that has ended.
-func (h *Host) Delete(ctx context.Context, ref server.Ref) error {
-	return h.remove(ctx, ref.Directory)
+// Remove ends the whole session of the server, waits for its GPU memory, and removes what was kept beside it. Memory that
+// doesn't come back is no error, because nothing of the server is left that could be ended: it is in the note.
+func (h *Host) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
+	status, inspectErr := h.Inspect(ctx, ref)
+	if inspectErr == nil && status.State == deploy.Gone {
+		return "", nil
+	}
+	if err := h.end(ctx, ref, stop); err != nil {
+		return "", errors.Join(err, inspectErr)
+	}
+	if status.State.Alive() {
+		note = h.awaitMemory(ctx, status.HeldBefore)
+	}
+	return note, h.remove(ctx, ref.Directory)
 }
 
-// SetAside stops a server and keeps in memory what it takes to start it again: its secrets are nowhere else.
-func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (server.Aside, error) {
+// Restart sets the server aside and restores it.
+func (h *Host) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Ref, error) {
+	aside, err := h.SetAside(ctx, ref, stop)
+	if aside.Restore == nil || (err != nil && !deploy.Lost(h.machine, err)) {
+		return ref, err
+	}
+	// Where the answer to the stop was lost, the server is as good as stopped: its secrets are only here by now.
+	restored, err := aside.Restore(ctx)
+	if err != nil && ctx.Err() == nil && deploy.Lost(h.machine, err) {
+		restored, err = aside.Restore(ctx)
+	}
+	return restored, err
+}
+
+// SetAside stops a server and keeps in memory what it takes to start it again: its secrets are nowhere else. It waits for the
+// GPU memory, too: the next server is about to ask for it.
+func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
 	output, err := h.run(ctx, "look at the server "+ref.Name, launcherScript, "status", ref.Directory)
 	if err != nil {
-		return server.Aside{}, err
+		return deploy.Aside{}, err
 	}
 	seen := parseStatus(output)
-	runs := seen.state == "running" || seen.state == "orphaned"
-	aside := server.Aside{Ref: ref, WasRunning: runs && seen.id == ref.ID, Arguments: seen.record.Arguments}
+	state := deploy.State(seen.state)
+	runs := state == deploy.Running || state == deploy.Orphaned
+	aside := deploy.Aside{Ref: ref, WasRunning: runs && seen.id == ref.ID, Arguments: seen.record.Arguments}
 	var environment map[string]string
 	if aside.WasRunning {
 		if environment, err = h.environment(ctx, ref, seen.record.Names); err != nil {
@@ -158,12 +192,12 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (
 		}
 		aside.APIKey = environment[vllm.EnvAPIKey]
 	}
-	aside.Restore = func(ctx context.Context) (server.Ref, error) {
+	aside.Restore = func(ctx context.Context) (deploy.Ref, error) {
 		if !aside.WasRunning {
-			return ref, &Error{Op: "start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
+			return ref, &deploy.Error{Summary: "could not start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
 		}
 		// Stopped again first: a stop, or an earlier start, may have been cut off from this side and not on the machine.
-		if err := h.Stop(ctx, ref, server.Stop{}); err != nil {
+		if err := h.end(ctx, ref, deploy.Stop{}); err != nil {
 			return ref, err
 		}
 		restored := ref
@@ -171,11 +205,15 @@ func (h *Host) SetAside(ctx context.Context, ref server.Ref, stop server.Stop) (
 		restored.ID, err = h.launch(ctx, ref.Directory, environment, append([]string{seen.record.Program}, seen.record.Arguments...)...)
 		return restored, err
 	}
-	return aside, h.Stop(ctx, ref, stop)
+	err = h.end(ctx, ref, stop)
+	if err == nil && state.Alive() && seen.id == ref.ID {
+		_ = h.awaitMemory(ctx, seen.record.HeldBefore) // if it doesn't come back, the next server's log says so
+	}
+	return aside, err
 }
 
 // environment reads a running server's variables from the kernel, which shows them to its own user only.
-func (h *Host) environment(ctx context.Context, ref server.Ref, names []string) (map[string]string, error) {
+func (h *Host) environment(ctx context.Context, ref deploy.Ref, names []string) (map[string]string, error) {
 	op := "read the environment of the server " + ref.Name
 	output, err := h.run(ctx, op, launcherScript, "environment", ref.Directory)
 	if err != nil {
@@ -184,7 +222,7 @@ func (h *Host) environment(ctx context.Context, ref server.Ref, names []string) 
 	environment := variablesOf(output, names, "") // as the server itself has them, which alone is left of an orphan
 	maps.Copy(environment, variablesOf(output, names, variablePrefix))
 	if missing := len(names) - len(environment); missing > 0 {
-		return nil, &Error{Op: op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
+		return nil, &deploy.Error{Summary: "could not " + op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
 			strings.Join(missingNames(names, environment), ", "))}
 	}
 	return environment, nil
@@ -206,4 +244,66 @@ func missingNames(names []string, environment map[string]string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		return slices.Contains(slices.Collect(maps.Keys(environment)), name)
 	})
+}
+
+const (
+	// memoryTime is how long a GPU may take to return the memory of a process that has ended.
+	memoryTime = 20 * time.Second
+	// memorySlackMiB is what a driver's own figures may differ by.
+	memorySlackMiB = 512
+)
+
+// awaitMemory waits until the GPUs hold no more than before the start, but for what living processes hold by now, and
+// returns what is wrong with that, "" for nothing. Figures that nvidia-smi doesn't tell are not waited for.
+func (h *Host) awaitMemory(ctx context.Context, before []int) string {
+	ctx, cancel := context.WithTimeout(ctx, memoryTime)
+	defer cancel()
+	var pace deploy.Pace
+	for {
+		gpus, err := deploy.QueryGPUs(ctx, h.machine)
+		if err != nil {
+			return ""
+		}
+		held := heldSince(gpus, before)
+		if held != "" {
+			held = heldSince(withoutUsers(gpus, h.users(ctx)), before)
+		}
+		if held == "" {
+			return ""
+		}
+		if pace.Wait(ctx) != nil {
+			return "no process of it, but GPU memory that has not come back: " + held
+		}
+	}
+}
+
+// users are the processes that nvidia-smi shows; inside a container it may show none.
+func (h *Host) users(ctx context.Context) []deploy.GPUUser {
+	users, err := deploy.QueryGPUUsers(ctx, h.machine)
+	if err != nil {
+		return nil
+	}
+	return users
+}
+
+// withoutUsers are the GPUs with what nobody among the users holds.
+func withoutUsers(gpus []deploy.GPU, users []deploy.GPUUser) []deploy.GPU {
+	for i := range gpus {
+		for _, user := range users {
+			if user.GPU == gpus[i].UUID {
+				gpus[i].UsedMiB -= user.MiB
+			}
+		}
+	}
+	return gpus
+}
+
+func heldSince(gpus []deploy.GPU, before []int) string {
+	var held []string
+	for i, gpu := range gpus {
+		if i < len(before) && gpu.UsedMiB > before[i]+memorySlackMiB {
+			held = append(held, fmt.Sprintf("GPU %d holds %d MiB, %d before the start", gpu.Index, gpu.UsedMiB, before[i]))
+		}
+	}
+	return strings.Join(held, ", ")
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/server"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // Of two starts in one directory, such as one that was cut off and its repetition, the first is the server.
@@ -47,7 +47,7 @@ func TestVariablesAreTheServersAlone(t *testing.T) {
 		}
 	}
 	check("the start")
-	aside, err := h.SetAside(within(t), ref, server.Stop{})
+	aside, err := h.SetAside(within(t), ref, deploy.Stop{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,19 +85,19 @@ func TestOrphanedServer(t *testing.T) {
 	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "an orphan", func() bool { return inspect(t, h, ref).State == server.Orphaned })
+	eventually(t, "an orphan", func() bool { return inspect(t, h, ref).State == deploy.Orphaned })
 	if status := inspect(t, h, ref); status.ID != ref.ID || status.ExitCode != 0 {
 		t.Errorf("status %+v", status)
 	}
-	aside, err := h.SetAside(within(t), ref, server.Stop{})
+	aside, err := h.SetAside(within(t), ref, deploy.Stop{})
 	if err != nil || !aside.WasRunning || aside.APIKey != "planted-key" {
 		t.Fatalf("aside %+v, %v", aside, err)
 	}
-	if left := session(t, pid); len(left) > 0 || inspect(t, h, ref).State != server.Exited {
+	if left := session(t, pid); len(left) > 0 || inspect(t, h, ref).State != deploy.Exited {
 		t.Errorf("left: %v; %s", left, inspect(t, h, ref).State)
 	}
 	restored, err := aside.Restore(within(t))
-	if err != nil || inspect(t, h, restored).State != server.Running {
+	if err != nil || inspect(t, h, restored).State != deploy.Running {
 		t.Errorf("restored as %s, %v", restored.ID, err)
 	}
 }

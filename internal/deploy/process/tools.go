@@ -22,8 +22,7 @@ type Tools struct {
 	Apt bool
 }
 
-// Tools looks for them; cc is the compiler that the server's environment names, "" for none.
-func (h *Host) Tools(ctx context.Context, cc string) (Tools, error) {
+func (h *Host) lookForTools(ctx context.Context, cc string) (Tools, error) {
 	output, err := h.run(ctx, "look for a C compiler", toolsScript, cc)
 	var t Tools
 	for line := range strings.Lines(output) {

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
@@ -113,12 +113,12 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 	}
 	machine := host.NewLine(client, login)
 	defer func() { _ = machine.Close() }()
-	status, err := deploy.Restart(ctx, machine, server, deploy.Request{
+	status, err := lifecycle.Restart(ctx, machine, server, lifecycle.Request{
 		Name:      server.Name,
 		Spec:      vllm.Spec{Model: m.Model.ValueString(), ServedModelName: m.Model.ValueString(), APIKey: m.APIKey.ValueString()},
 		TLS:       verification(m.CACertificate.ValueString()),
 		Embedding: !m.Completion.IsNull() && !m.Completion.ValueBool(),
-		Progress:  func(event deploy.Event) { say(event.Message) },
+		Progress:  func(event lifecycle.Event) { say(event.Message) },
 	})
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be restarted", err))
@@ -131,9 +131,9 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 }
 
 // verification is how a server is verified, nil for one without TLS.
-func verification(ca string) *deploy.TLS {
+func verification(ca string) *lifecycle.TLS {
 	if ca == "" {
 		return nil
 	}
-	return &deploy.TLS{CA: ca, ServerName: reach.ServerName(ca, vllm.DefaultListen)}
+	return &lifecycle.TLS{CA: ca, ServerName: reach.ServerName(ca, vllm.DefaultListen)}
 }

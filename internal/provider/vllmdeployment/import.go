@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 )
@@ -122,7 +123,7 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		return
 	}
 	defer closeMachine(machine)
-	status, err := deploy.Named(ctx, machine, id.Name.ValueString(), id.Directory.ValueString())
+	status, err := lifecycle.Named(ctx, machine, id.Name.ValueString(), id.Directory.ValueString())
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Deployment can't be imported", err))
 		return
@@ -241,7 +242,7 @@ func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[
 	}
 	maps.Copy(kept.Arguments, place)
 	m := r.decode(ctx, kept.Arguments, diags)
-	gpus, err := deploy.GPUs(ctx, machine)
+	gpus, err := lifecycle.GPUs(ctx, machine)
 	if err != nil {
 		diags.Append(m.warning("Could not list the GPUs", err))
 	}
@@ -251,7 +252,7 @@ func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[
 	if !kept.KeyMade {
 		return m
 	}
-	key, err := deploy.APIKey(ctx, machine, status.Ref)
+	key, err := lifecycle.APIKey(ctx, machine, status.Ref)
 	if err != nil {
 		diags.Append(m.warning("Could not read the API key", fmt.Errorf("the next apply makes a new one and restarts the server: %w", err)))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
@@ -128,7 +129,7 @@ var starts = struct {
 
 // claim keeps two deployments of one run from taking each other's server for a
 // leftover of their own. The second one gets an error.
-func claim(request deploy.Request, port int, diags *diag.Diagnostics) (release func()) {
+func claim(request lifecycle.Request, port int, diags *diag.Diagnostics) (release func()) {
 	starts.mu.Lock()
 	defer starts.mu.Unlock()
 	if starts.under[request.Owner] {
@@ -161,14 +162,14 @@ func note(owner string, made bool) {
 	}
 }
 
-// launch is deploy.Launch, with an entry in the journal.
-func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request deploy.Request) (deploy.Status, error) {
+// launch is lifecycle.Launch, with an entry in the journal.
+func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request lifecycle.Request) (deploy.Status, error) {
 	left, err := r.begin(request.Owner)
 	if err != nil {
 		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
 	}
 	request.Takeover = left && !madeHere(request.Owner)
-	status, err := deploy.Launch(ctx, machine, request)
+	status, err := lifecycle.Launch(ctx, machine, request)
 	failed, ok := deploy.AsError(err)
 	switch {
 	case err == nil:

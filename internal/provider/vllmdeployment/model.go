@@ -13,6 +13,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/serverattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
@@ -188,14 +191,14 @@ func texts(ctx context.Context, m types.Map, unknown string, diags *diag.Diagnos
 	return all
 }
 
-func (m model) containerOptions(ctx context.Context) (deploy.ContainerOptions, diag.Diagnostics) {
+func (m model) containerOptions(ctx context.Context) (container.Options, diag.Diagnostics) {
 	var c containerModel
 	var diags diag.Diagnostics
 	if m.Container.IsNull() || m.Container.IsUnknown() {
-		return deploy.ContainerOptions{}, diags
+		return container.Options{}, diags
 	}
 	diags.Append(m.Container.As(ctx, &c, basetypes.ObjectAsOptions{})...)
-	options := deploy.ContainerOptions{
+	options := container.Options{
 		Image:      c.Image.ValueString(),
 		Name:       c.Name.ValueString(),
 		GPUs:       c.GPUs.ValueString(),
@@ -211,20 +214,20 @@ func (m model) containerOptions(ctx context.Context) (deploy.ContainerOptions, d
 	if !c.RegistryAuth.IsNull() && !c.RegistryAuth.IsUnknown() {
 		var auth registryAuthModel
 		diags.Append(c.RegistryAuth.As(ctx, &auth, basetypes.ObjectAsOptions{})...)
-		options.RegistryAuth = &deploy.RegistryAuth{
+		options.RegistryAuth = &container.RegistryAuth{
 			Username: auth.Username.ValueString(), Password: auth.Password.ValueString(), IdentityToken: auth.IdentityToken.ValueString(),
 		}
 	}
 	return options, diags
 }
 
-func (m model) processOptions(ctx context.Context) (deploy.ProcessOptions, diag.Diagnostics) {
+func (m model) processOptions(ctx context.Context) (process.Options, diag.Diagnostics) {
 	var p processModel
 	if m.Process.IsNull() || m.Process.IsUnknown() {
-		return deploy.ProcessOptions{}, nil
+		return process.Options{}, nil
 	}
 	diags := m.Process.As(ctx, &p, basetypes.ObjectAsOptions{})
-	return deploy.ProcessOptions{
+	return process.Options{
 		Version: p.Version.ValueString(), Install: p.Install.ValueString(), Directory: p.Directory.ValueString(),
 	}, diags
 }
@@ -274,11 +277,11 @@ func (m model) drainTimeout() *time.Duration {
 
 // drainTime is the longest that a stop of the server waits for requests.
 func (m model) drainTime() time.Duration {
-	return deploy.Request{DrainTimeout: m.drainTimeout()}.Drain()
+	return lifecycle.Request{DrainTimeout: m.drainTimeout()}.Drain()
 }
 
 // serverName is the server's name on its machine.
-func (m model) serverName(options deploy.ContainerOptions) string {
+func (m model) serverName(options container.Options) string {
 	if options.Name != "" {
 		return options.Name
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 )
 
 func preflightAttribute() schema.SingleNestedAttribute {
@@ -21,9 +21,9 @@ func preflightAttribute() schema.SingleNestedAttribute {
 		Attributes: map[string]schema.Attribute{
 			"ignore": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
-				Validators: []validator.Set{setvalidator.ValueStringsAre(stringvalidator.OneOf(deploy.Codes()...))},
+				Validators: []validator.Set{setvalidator.ValueStringsAre(stringvalidator.OneOf(lifecycle.Codes()...))},
 				MarkdownDescription: "Findings that become warnings instead of errors, for whoever knows better. A change starts no other" +
-					" server. The codes are " + deploy.DescribeCodes() + ".",
+					" server. The codes are " + lifecycle.DescribeCodes() + ".",
 			},
 		},
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
@@ -108,14 +108,14 @@ func (m *model) setReach(ctx context.Context, ssh sshattr.Model) diag.Diagnostic
 
 // certify returns the server's certificate, making it where the configuration
 // doesn't give one, and notes what clients trust.
-func (m *model) certify(ctx context.Context, ssh sshattr.Model, key string, diags *diag.Diagnostics) *deploy.TLS {
+func (m *model) certify(ctx context.Context, ssh sshattr.Model, key string, diags *diag.Diagnostics) *lifecycle.TLS {
 	m.CACertificate = types.StringNull()
 	if !m.isTLS() {
 		return nil
 	}
 	t, d := m.tlsOf(ctx)
 	diags.Append(d...)
-	settings := &deploy.TLS{Certificate: t.Certificate.ValueString(), Key: key, ServerName: m.certifiedName(ssh, t)}
+	settings := &lifecycle.TLS{Certificate: t.Certificate.ValueString(), Key: key, ServerName: m.certifiedName(ssh, t)}
 	if t.generated() {
 		made, err := newCertificate(time.Now(), strings.Trim(ssh.Host.ValueString(), "[]"), vllm.DefaultListen, "::1", "localhost")
 		if err != nil {
@@ -134,7 +134,7 @@ func (m *model) certify(ctx context.Context, ssh sshattr.Model, key string, diag
 }
 
 // trusted is how the server in state is verified.
-func (m model) trusted(ctx context.Context, diags *diag.Diagnostics) *deploy.TLS {
+func (m model) trusted(ctx context.Context, diags *diag.Diagnostics) *lifecycle.TLS {
 	if m.CACertificate.IsNull() {
 		return nil
 	}
@@ -142,7 +142,7 @@ func (m model) trusted(ctx context.Context, diags *diag.Diagnostics) *deploy.TLS
 	diags.Append(d...)
 	t, d := m.tlsOf(ctx)
 	diags.Append(d...)
-	return &deploy.TLS{CA: m.CACertificate.ValueString(), ServerName: m.certifiedName(ssh, t)}
+	return &lifecycle.TLS{CA: m.CACertificate.ValueString(), ServerName: m.certifiedName(ssh, t)}
 }
 
 // checkPublic refuses a public server on a machine whose ports the cloud keeps

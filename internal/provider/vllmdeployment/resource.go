@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
@@ -194,7 +195,7 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 		return
 	}
 	defer closeMachine(machine)
-	status, err := deploy.Replace(ctx, machine, old, request, deploy.Policy(plan.OnFailure.ValueString()))
+	status, err := lifecycle.Replace(ctx, machine, old, request, lifecycle.Policy(plan.OnFailure.ValueString()))
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be replaced", err))
 		if status.ID != "" { // the old one runs again
@@ -227,6 +228,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics) // a CLI that doesn't know identities sends none
 	r.seen(ctx, ref.Owner)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -268,7 +270,7 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 		return deploy.Status{}, err
 	}
 	defer closeMachine(machine)
-	status, err := deploy.Inspect(ctx, machine, ref)
+	status, err := lifecycle.Inspect(ctx, machine, ref)
 	if err == nil && status.State == deploy.Gone {
 		status, err = successor(ctx, machine, ref)
 	}
@@ -289,10 +291,10 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 	if status.RestartLoop {
 		diagnose = vllm.DiagnoseLoop
 	}
-	if log, err := deploy.LogTail(ctx, machine, status.Ref, logLines); err != nil {
+	if log, err := lifecycle.LogTail(ctx, machine, status.Ref, logLines); err != nil {
 		text += " Its log could not be read: " + err.Error() + "."
 	} else if diagnosis, ok := diagnose(log); ok {
-		diagnosis = deploy.ExplainDeath(diagnosis, status, before, deploy.CountKills(ctx, machine))
+		diagnosis = lifecycle.ExplainDeath(diagnosis, status, before, lifecycle.CountKills(ctx, machine))
 		text += " " + diagnosis.Cause + " " + diagnosis.WayOut
 	}
 	diags.AddWarning(state.about("Server is not running"), text+" The next apply starts it again.")
@@ -305,7 +307,7 @@ const logLines = 400
 // successor is what carries the deployment's mark in place of the server whose id
 // is gone: a process that was started again, or a container that some tool replaced.
 func successor(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Status, error) {
-	found, err := deploy.Find(ctx, machine, ref)
+	found, err := lifecycle.Find(ctx, machine, ref)
 	if err != nil {
 		return deploy.Status{}, err
 	}
@@ -318,7 +320,7 @@ func successor(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (dep
 	if best.State == deploy.Gone {
 		return best, nil
 	}
-	return deploy.Inspect(ctx, machine, best.Ref)
+	return lifecycle.Inspect(ctx, machine, best.Ref)
 }
 
 // Delete removes the server. A machine that is proved to be gone has taken it
@@ -351,7 +353,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	tflog.Info(ctx, "removing the server "+ref.Name, map[string]any{"phase": string(deploy.PhaseRemove)})
 	rented, stop := r.whileRented(limited, state, machine)
 	defer stop()
-	warning, err := deploy.Remove(rented, machine, ref, deploy.Request{
+	warning, err := lifecycle.Remove(rented, machine, ref, lifecycle.Request{
 		DrainTimeout: state.drainTimeout(), TLS: state.trusted(ctx, &resp.Diagnostics), Progress: progress(ctx),
 	})
 	if err != nil && !r.machineGone(ctx, state, &resp.Diagnostics) {
@@ -405,7 +407,7 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 
 // request says what is to be brought about, and notes in the plan what clients
 // need to know of it.
-func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *diag.Diagnostics) deploy.Request {
+func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *diag.Diagnostics) lifecycle.Request {
 	spec, d := plan.spec(ctx, s)
 	diags.Append(d...)
 	container, d := plan.containerOptions(ctx)
@@ -426,7 +428,7 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 	if place == "" {
 		place = fmt.Sprintf("%s:%d", ssh.Host.ValueString(), ssh.Port.ValueInt64())
 	}
-	request := deploy.Request{
+	request := lifecycle.Request{
 		Name:         name,
 		Owner:        r.consumer() + "/" + place + "/" + name,
 		Provider:     r.version(),
@@ -439,7 +441,7 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 		TLS:          plan.certify(ctx, ssh, s.tlsKey, diags),
 		Embedding:    !ready.completion,
 		ReadyTimeout: ready.timeout,
-		KeepFailed:   plan.OnFailure.ValueString() == string(deploy.Keep),
+		KeepFailed:   plan.OnFailure.ValueString() == string(lifecycle.Keep),
 		DrainTimeout: plan.drainTimeout(),
 		Progress:     progress(ctx),
 	}
@@ -451,8 +453,8 @@ func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *d
 }
 
 // progress writes what happens into Terraform's log.
-func progress(ctx context.Context) func(deploy.Event) {
-	return func(event deploy.Event) {
+func progress(ctx context.Context) func(lifecycle.Event) {
+	return func(event lifecycle.Event) {
 		tflog.Info(ctx, event.Message, map[string]any{"phase": string(event.Phase)})
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/effect"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
@@ -112,8 +113,8 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 		"preflight": preflightAttribute(),
 		"ready":     readyAttribute(),
 		"on_failure": schema.StringAttribute{
-			Optional: true, Computed: true, Default: stringdefault.StaticString(string(deploy.Rollback)),
-			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Rollback), string(deploy.Keep))},
+			Optional: true, Computed: true, Default: stringdefault.StaticString(string(lifecycle.Rollback)),
+			Validators: []validator.String{stringvalidator.OneOf(string(lifecycle.Rollback), string(lifecycle.Keep))},
 			MarkdownDescription: "What happens to a server that fails: `rollback` removes it, and on an update starts the old" +
 				" one again; `keep` leaves it for debugging, and the error says how to reach it.",
 		},

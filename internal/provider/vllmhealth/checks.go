@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
@@ -125,7 +126,7 @@ func (c *checksModel) failures() []string {
 }
 
 func (c *gpusCheck) run(ctx context.Context, route *reach.Route) (string, error) {
-	gpus, err := deploy.GPUs(ctx, route.Machine)
+	gpus, err := lifecycle.GPUs(ctx, route.Machine)
 	if err != nil {
 		return "", err
 	}
@@ -146,7 +147,7 @@ func (c *gpusCheck) run(ctx context.Context, route *reach.Route) (string, error)
 }
 
 func (c *runtimeCheck) run(ctx context.Context, route *reach.Route, server deploy.Ref) (string, error) {
-	seen, err := deploy.Inspect(ctx, route.Machine, server)
+	seen, err := lifecycle.Inspect(ctx, route.Machine, server)
 	if err != nil {
 		return "", err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
@@ -75,7 +76,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			"ssh":    sshattr.DataSourceArgument("The machine.", true),
 			"server": serverattr.DataSourceArgument("What the server is found by on its machine: a deployment's `server`.", true),
 			"lines": schema.Int64Attribute{
-				Optional: true, Validators: []validator.Int64{int64validator.Between(1, deploy.MaxLogLines)},
+				Optional: true, Validators: []validator.Int64{int64validator.Between(1, lifecycle.MaxLogLines)},
 				MarkdownDescription: "How many of the last lines are read. Default 200.",
 			},
 			"since": schema.StringAttribute{
@@ -141,9 +142,9 @@ func (d *DataSource) read(ctx context.Context, ssh sshattr.Model, ref deploy.Ref
 	if !m.Lines.IsNull() {
 		lines = int(m.Lines.ValueInt64())
 	}
-	log, err := deploy.LogTail(ctx, machine, ref, lines)
+	log, err := lifecycle.LogTail(ctx, machine, ref, lines)
 	if err == nil && !m.Since.IsNull() {
-		log, err = deploy.LogSince(ctx, machine, ref, log, validate.Span(m.Since.ValueString()))
+		log, err = lifecycle.LogSince(ctx, machine, ref, log, validate.Span(m.Since.ValueString()))
 	}
 	if err != nil || m.Filter.IsNull() {
 		return log, err

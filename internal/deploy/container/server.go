@@ -1,0 +1,263 @@
+package container
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+)
+
+// Start makes and starts a container. Where it fails after the container was made, the reference is returned with
+// the error, so that it can be removed. A container of the same name that isn't the owner's is an error
+// with the code [NameTaken], and is not touched.
+func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, error) {
+	name := e.options.name(wanted.Name)
+	ref := deploy.Ref{Runtime: deploy.Container, Name: name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
+	if err := e.nameIsFree(ctx, name, wanted.Owner); err != nil {
+		return ref, err
+	}
+	config, hostConfig, err := e.settings(wanted)
+	if err != nil {
+		return ref, &deploy.Error{Summary: "could not describe the container", Err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	created, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{Config: config, HostConfig: hostConfig, Name: name})
+	if err != nil {
+		return ref, known(deploy.Failed(ctx, "create the container "+name, err))
+	}
+	ref.ID = created.ID
+	if wanted.Certificate != "" {
+		if err := e.copyCertificate(ctx, ref.ID, wanted); err != nil {
+			return ref, err
+		}
+	}
+	if _, err := e.api.ContainerStart(ctx, ref.ID, client.ContainerStartOptions{}); err != nil {
+		return ref, known(deploy.Failed(ctx, "start the container "+name, err))
+	}
+	return ref, nil
+}
+
+// nameIsFree refuses a name that another's container has.
+func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
+	if err := ValidateName(name); err != nil {
+		return &deploy.Error{Summary: "could not use the container's name", Err: err}
+	}
+	found, err := e.inspect(ctx, name)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return deploy.Failed(ctx, "look for a container named "+name, err)
+	}
+	// An engine also finds containers by the beginning of their id.
+	if strings.TrimPrefix(found.Name, "/") != name {
+		return nil
+	}
+	whose := "isn't this deployment's"
+	if found.Config != nil && found.Config.Labels[LabelOwner] == owner {
+		whose = "is an earlier one of this deployment"
+	}
+	image := ""
+	if found.Config != nil {
+		image = " of image " + found.Config.Image
+	}
+	return &deploy.Error{
+		Summary: "could not use the container's name",
+		Cause:   fmt.Sprintf("The machine already has a container named %s (id %.12s%s), which %s.", name, found.ID, image, whose),
+		WayOut:  "Choose another container.name, or remove that container yourself; it was not touched.",
+	}
+}
+
+func (e *Engine) copyCertificate(ctx context.Context, id string, wanted deploy.Wanted) error {
+	archive, err := certificateArchive(e.options.User, wanted)
+	if err == nil {
+		_, err = e.api.CopyToContainer(ctx, id, client.CopyToContainerOptions{
+			DestinationPath: "/", Content: bytes.NewReader(archive), // owned as the archive says
+		})
+	}
+	return deploy.Failed(ctx, "put the certificate into the container", err)
+}
+
+// certificateArchive holds the certificate and its key, the key readable by the server's user only.
+func certificateArchive(user string, wanted deploy.Wanted) ([]byte, error) {
+	uid, gid := numericUser(user)
+	var buffer bytes.Buffer
+	writer := tar.NewWriter(&buffer)
+	now := time.Now()
+	directory := strings.TrimPrefix(tlsDirectory, "/") + "/"
+	headers := []struct {
+		header tar.Header
+		body   string
+	}{
+		{tar.Header{Typeflag: tar.TypeDir, Name: directory, Mode: 0o755}, ""},
+		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(tlsCertificatePath, "/"), Mode: 0o644}, wanted.Certificate},
+		{tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(tlsKeyPath, "/"), Mode: 0o440}, wanted.Key},
+	}
+	for _, entry := range headers {
+		entry.header.Uid, entry.header.Gid, entry.header.ModTime = uid, gid, now
+		entry.header.Size = int64(len(entry.body))
+		if err := writer.WriteHeader(&entry.header); err != nil {
+			return nil, err
+		}
+		if _, err := writer.Write([]byte(entry.body)); err != nil {
+			return nil, err
+		}
+	}
+	return buffer.Bytes(), writer.Close()
+}
+
+// numericUser is who owns the key: names are known only inside the image, so a named user must be in group 0.
+func numericUser(user string) (uid, gid int) {
+	name, group, _ := strings.Cut(user, ":")
+	uid, _ = strconv.Atoi(name)  // a name: root owns the key
+	gid, _ = strconv.Atoi(group) // the same
+	return uid, gid
+}
+
+// Settle lets the engine start the server again when it dies and after a reboot. It is called once the model has answered.
+func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	policy := container.RestartPolicyUnlessStopped
+	if e.facts.Name == podman {
+		policy = container.RestartPolicyAlways // the one that its service looks for after a boot, in all releases
+	}
+	_, err := e.api.ContainerUpdate(ctx, ref.ID, client.ContainerUpdateOptions{RestartPolicy: &container.RestartPolicy{Name: policy}})
+	err = deploy.Failed(ctx, "set the container's restart policy", err)
+	if e.facts.Name == podman && isNotFound(err) {
+		err = &deploy.Error{
+			Summary: "could not set the container's restart policy", Cause: "Podman " + e.facts.Version + " can't change it; 5.1 and newer can.",
+			WayOut: "Use a newer Podman, or Docker.",
+		}
+	}
+	return err
+}
+
+// Restart stops and starts the container as it is.
+func (e *Engine) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Ref, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
+	defer cancel()
+	grace := int((stopGrace + stop.Drain).Seconds())
+	_, err := e.api.ContainerRestart(ctx, ref.ID, client.ContainerRestartOptions{Timeout: &grace})
+	return ref, known(deploy.Failed(ctx, "restart the container "+ref.Name, err))
+}
+
+// stop lets a container end by itself, and kills it after the time that it is given.
+func (e *Engine) stop(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error {
+	grace := int((stopGrace + stop.Drain).Seconds())
+	_, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace})
+	return err
+}
+
+// SetAside stops a server to make room for another, and frees its name. [deploy.Aside.Restore] brings it back; it stops
+// the server first where it still runs or is about to end, because a stop goes on in the engine when its caller is lost.
+func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
+	found, err := e.inspect(ctx, ref.ID)
+	if err != nil {
+		return deploy.Aside{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
+	}
+	name := strings.TrimPrefix(found.Name, "/")
+	aside := deploy.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
+	if found.Config != nil {
+		aside.APIKey = variable(found.Config.Env, apiKeyVariable)
+		aside.Arguments = arguments(found)
+	}
+	aside.Restore = func(ctx context.Context) (deploy.Ref, error) { return ref, e.bringBack(ctx, ref, name) }
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
+	defer cancel()
+	if err := e.stop(ctx, ref, stop); err != nil {
+		return aside, deploy.Failed(ctx, "stop the container "+name, err)
+	}
+	asideName := fmt.Sprintf("%s-replaced-%.12s", name, ref.ID)
+	if strings.HasSuffix(name, asideName[len(name):]) || strings.Contains(name, "-replaced-") {
+		return aside, nil // set aside by an earlier attempt that was killed
+	}
+	if _, err := e.api.ContainerRename(ctx, ref.ID, client.ContainerRenameOptions{NewName: asideName}); err != nil {
+		return aside, deploy.Failed(ctx, "rename the container "+name, err)
+	}
+	return aside, nil
+}
+
+func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace)
+	defer cancel()
+	if err := e.stop(ctx, ref, deploy.Stop{}); err != nil {
+		return deploy.Failed(ctx, "stop the container "+name, err)
+	}
+	if original, _, cut := strings.Cut(name, "-replaced-"); cut {
+		name = original
+	}
+	_, err := e.api.ContainerRename(ctx, ref.ID, client.ContainerRenameOptions{NewName: name})
+	if err != nil && !errdefs.IsConflict(err) {
+		found, inspectErr := e.inspect(ctx, ref.ID)
+		if inspectErr != nil || strings.TrimPrefix(found.Name, "/") != name {
+			return deploy.Failed(ctx, "give the container its name back", err)
+		}
+	}
+	_, err = e.api.ContainerStart(ctx, ref.ID, client.ContainerStartOptions{})
+	return known(deploy.Failed(ctx, "start the container "+name+" again", err))
+}
+
+// removeTimeout is how long a container may take to disappear: a process in an uninterruptible call to the driver
+// holds it.
+const removeTimeout = 2 * time.Minute
+
+var errStillThere = errors.New("it is still there")
+
+// Remove stops and removes a container by its id and checks that it is gone. Gone already is a success. With
+// [deploy.Stop.Force] the server isn't given time to end by itself.
+func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
+	op := "remove the container " + ref.Name
+	if !idPattern.MatchString(ref.ID) {
+		return "", &deploy.Error{Summary: "could not " + op, Cause: "It has no id."}
+	}
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout+stopGrace+stop.Drain)
+	defer cancel()
+	var stopErr error
+	if !stop.Force {
+		stopErr = e.stop(ctx, ref, stop)
+	}
+	_, removeErr := e.api.ContainerRemove(ctx, ref.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	err = e.waitGone(ctx, ref.ID)
+	if err == nil {
+		return "", nil
+	}
+	return "", known(deploy.Failed(ctx, op, errors.Join(err, removeErr, stopErr)))
+}
+
+// waitGone looks until the engine knows the container no longer. Only that counts: an engine answers a removal that
+// is under way with an error, and one that it has begun with success.
+func (e *Engine) waitGone(ctx context.Context, id string) error {
+	const tries = 20
+	pause := 50 * time.Millisecond
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for range tries {
+		select {
+		case <-ctx.Done():
+			return errors.Join(errStillThere, ctx.Err())
+		case <-timer.C:
+		}
+		_, err := e.inspect(ctx, id)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		timer.Reset(pause)
+		pause = min(pause*2, 2*time.Second)
+	}
+	return errStillThere
+}

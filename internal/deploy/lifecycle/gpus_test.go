@@ -1,0 +1,116 @@
+package lifecycle
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// listed are that many GPUs, with UUIDs GPU-a0…, GPU-b1…, GPU-c2…
+func listed(count int) []deploy.GPU {
+	gpus := make([]deploy.GPU, count)
+	for i := range gpus {
+		gpus[i] = deploy.GPU{
+			Index: i, UUID: fmt.Sprintf("GPU-%c%d000000-0000", 'a'+i, i), Name: "NVIDIA H100", MemoryMiB: 81559,
+			DriverVersion: "580.95.05", ComputeCapability: "9.0",
+		}
+	}
+	return gpus
+}
+
+func indices(gpus []deploy.GPU) []int {
+	var found []int
+	for _, gpu := range gpus {
+		found = append(found, gpu.Index)
+	}
+	return found
+}
+
+// A server sees what its container is given, less what CUDA_VISIBLE_DEVICES hides.
+func TestUsableGPUs(t *testing.T) {
+	t.Parallel()
+	const unset = "unset"
+	for _, test := range []struct {
+		runtime       deploy.Kind
+		gpus, visible string
+		want          []int
+	}{
+		{deploy.Container, "", unset, []int{0, 1, 2, 3}},
+		{deploy.Container, "all", unset, []int{0, 1, 2, 3}},
+		{deploy.Container, "2", unset, []int{0, 1}},
+		{deploy.Container, "device=1,3", unset, []int{1, 3}},
+		{deploy.Container, "GPU-b1000000-0000", unset, []int{1}},
+		{deploy.Container, "all", "2,0", []int{2, 0}},
+		{deploy.Container, "device=1,3", "1", []int{3}}, // counted within the container
+		{deploy.Container, "device=1,3", "2", nil},
+		{deploy.Process, "device=1", "3", []int{3}}, // there is no container
+		{deploy.Process, "", "GPU-c2,GPU-a0000000-0000", []int{2, 0}},
+		{deploy.Process, "", " 0 , 1 ", []int{0, 1}},
+		{deploy.Process, "", "0,9,1", []int{0}}, // the first that is none ends the list
+		{deploy.Process, "", "GPU-x", nil},
+		{deploy.Process, "", "-1", nil},
+		{deploy.Process, "", "", nil},
+		{deploy.Process, "", "MIG-1234", []int{0, 1, 2, 3}},
+	} {
+		request := Request{Runtime: test.runtime, Container: container.Options{GPUs: test.gpus}}
+		if test.visible != unset {
+			request.Spec.Env = map[string]string{visibleDevices: test.visible}
+		}
+		s := &survey{request: request}
+		if got := indices(s.usable(listed(4))); !slices.Equal(got, test.want) {
+			t.Errorf("%s, gpus %q, visible %q: %v, want %v", test.runtime, test.gpus, test.visible, got, test.want)
+		}
+	}
+}
+
+// The model is spread over as many GPUs as vLLM can share it among; those left over are told, with what would use them.
+func TestAllGPUsAreUsedOrTold(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		model      string
+		gpus       int
+		change     func(*vllm.Spec)
+		size, idle int
+		words      []string
+	}{
+		{"Qwen/Qwen2.5-7B-Instruct", 8, nil, 4, 4, []string{"4 of 8 GPUs", "tensor_parallel_size = 4 with pipeline_parallel_size = 2", `"--data-parallel-size", "2"`}},
+		{"microsoft/phi-4", 4, nil, 2, 2, []string{"tensor_parallel_size = 2 with pipeline_parallel_size = 2", visibleDevices}},
+		{"meta-llama/Llama-3.2-3B-Instruct", 3, nil, 2, 1, []string{"1 of 3 GPUs", "tensor_parallel_size = 1 with pipeline_parallel_size = 3"}},
+		{"Qwen/Qwen2.5-14B-Instruct", 6, nil, 4, 2, []string{"tensor_parallel_size = 2 with pipeline_parallel_size = 3"}},
+		{"Qwen/Qwen2.5-0.5B-Instruct", 8, nil, 2, 6, []string{"6 of 8 GPUs"}},
+		{"someone/else", 6, nil, 4, 2, []string{"2 of 6 GPUs"}},
+		{"meta-llama/Llama-3.3-70B-Instruct", 8, nil, 8, 0, nil},
+		{"Qwen/Qwen2.5-7B-Instruct", 1, nil, 0, 0, nil},
+		{"Qwen/Qwen2.5-7B-Instruct", 8, func(s *vllm.Spec) { s.PipelineParallelSize = 2 }, 4, 0, nil},
+		{"Qwen/Qwen2.5-7B-Instruct", 4, func(s *vllm.Spec) { s.TensorParallelSize = 2 }, 2, 2, []string{"set tensor_parallel_size = 4"}},
+		{"Qwen/Qwen2.5-7B-Instruct", 8, func(s *vllm.Spec) { s.ExtraArgs = []string{"--data-parallel-size=2"} }, 0, 0, nil},
+		{"Qwen/Qwen2.5-7B-Instruct", 8, func(s *vllm.Spec) { s.Env = map[string]string{visibleDevices: "0,1,2"} }, 2, 1, []string{"1 of 3 GPUs"}},
+	} {
+		s := &survey{request: Request{Spec: vllm.Spec{Model: test.model}}}
+		if test.change != nil {
+			test.change(&s.request.Spec)
+		}
+		s.gpus = s.usable(listed(test.gpus))
+		s.useAllGPUs()
+		found := s.judgeIdle()
+		if got := s.request.Spec.TensorParallelSize; got != test.size || (test.idle > 0) != (len(found) == 1) {
+			t.Errorf("%s on %d GPUs: tensor parallel size %d, want %d; found %v", test.model, test.gpus, got, test.size, found)
+			continue
+		}
+		for _, finding := range found {
+			for _, word := range append(test.words, fmt.Sprintf("%d of ", test.idle)) {
+				if finding.Severity != deploy.Warning || !strings.Contains(finding.String(), word) {
+					t.Errorf("%s on %d GPUs: %q is missing in %s", test.model, test.gpus, word, finding)
+				}
+			}
+		}
+		if err := s.request.Spec.Validate(); err != nil {
+			t.Errorf("%s on %d GPUs: %v", test.model, test.gpus, err)
+		}
+	}
+}

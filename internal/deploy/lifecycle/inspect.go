@@ -1,0 +1,195 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// MaxLogLines bounds [LogTail].
+const MaxLogLines = 5000
+
+// Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error. The
+// server itself is asked nothing, nor are the GPUs.
+func Inspect(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Status, error) {
+	var status deploy.Status
+	err := with(ctx, machine, ref, deploy.PhaseInspect, "Server could not be inspected", func(opened deploy.Runtime) error {
+		var err error
+		status, err = opened.Inspect(ctx, ref)
+		return err
+	})
+	return status, err
+}
+
+// Find lists the servers that carry the reference's owner, running or not: what somebody else made of a server whose own
+// id is gone, such as a tool that updates containers by replacing them.
+func Find(ctx context.Context, machine deploy.Machine, ref deploy.Ref) ([]deploy.Status, error) {
+	var found []deploy.Status
+	err := with(ctx, machine, ref, deploy.PhaseInspect, "Servers could not be listed", func(opened deploy.Runtime) error {
+		var err error
+		found, err = opened.Find(ctx, ref.Owner)
+		return err
+	})
+	return found, err
+}
+
+// Named is the server of a deployment whose name is all that is known, with its owner and its [Request.Note], whichever runtime
+// it has. Processes are looked for in a directory; "" = [process.DefaultDirectory] in the user's home.
+func Named(ctx context.Context, machine deploy.Machine, name, directory string) (deploy.Status, error) {
+	var problems error
+	for _, connect := range []func() (deploy.Runtime, error){
+		func() (deploy.Runtime, error) { return container.Connect(ctx, machine, container.Options{}) },
+		func() (deploy.Runtime, error) {
+			return process.Connect(ctx, machine, process.Options{Directory: directory})
+		},
+	} {
+		opened, err := connect()
+		if err == nil {
+			var status deploy.Status
+			if status, err = opened.Named(ctx, name); err == nil && status.State != deploy.Gone {
+				return status, opened.Close()
+			}
+			err = errors.Join(err, opened.Close())
+		}
+		problems = errors.Join(problems, err) // such as of a machine without containers
+	}
+	return deploy.Status{}, &deploy.Error{
+		Phase: deploy.PhaseInspect, Summary: "Server was not found",
+		Cause:  fmt.Sprintf("The machine has no container or process %q that a deployment started.", name),
+		WayOut: "Look for its name on the machine with `docker ps -a` or in ~/" + process.DefaultDirectory + "/servers.", Err: problems,
+	}
+}
+
+// APIKey is the key that a running server has, "" for none. It is a secret.
+func APIKey(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (key string, err error) {
+	err = with(ctx, machine, ref, deploy.PhaseInspect, "Server's API key could not be read", func(opened deploy.Runtime) error {
+		key, err = opened.APIKey(ctx, ref)
+		return err
+	})
+	return key, err
+}
+
+// Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. So it
+// does with whatever else its owner has there that isn't a finished server in somebody's use: one that an update has
+// left for debugging, or has set aside and could not remove. The warning, mostly "", is about what has not come back
+// although nothing of the server is left, and about requests that were cut. Of the request it uses DrainTimeout, TLS
+// (the server's CA and ServerName) and Progress.
+func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request Request) (warning string, err error) {
+	report := progress{tell: request.Progress}
+	err = with(ctx, machine, ref, deploy.PhaseRemove, "Server could not be removed", func(opened deploy.Runtime) error {
+		status, _ := opened.Inspect(ctx, ref) // what can't be inspected may still be removed
+		end := drain(ctx, machine, request.TLS, status, request.Drain())
+		report.report(deploy.PhaseStop, end.plan())
+		note, err := opened.Remove(ctx, ref, end.Stop)
+		if note != "" {
+			note = "The server " + ref.Name + " is removed; on the machine is " + note + "."
+		}
+		warning = strings.TrimSpace(end.note() + " " + note)
+		if err != nil || ref.Owner == "" {
+			return err
+		}
+		found, err := opened.Find(ctx, ref.Owner)
+		for _, status := range found {
+			inUse := status.RestartsItself && status.State.Alive()
+			if err == nil && !inUse {
+				_, err = opened.Remove(ctx, status.Ref, deploy.Stop{Force: true})
+			}
+		}
+		return err
+	})
+	return warning, err
+}
+
+// LogTail returns the last lines of a server's log, at most 5000, with secrets of known shape masked.
+func LogTail(ctx context.Context, machine deploy.Machine, ref deploy.Ref, lines int) ([]string, error) {
+	var log []string
+	err := with(ctx, machine, ref, deploy.PhaseInspect, "Server's log could not be read", func(opened deploy.Runtime) error {
+		var err error
+		log, err = opened.Log(ctx, ref, min(max(lines, 1), MaxLogLines))
+		return err
+	})
+	for i := range log {
+		log[i] = vllm.MaskSecrets(log[i])
+	}
+	return log, err
+}
+
+// LogSince leaves out the lines of a server's log that are older, by vLLM's own times and the machine's clock. A line without a
+// time is as old as the one before it.
+func LogSince(ctx context.Context, machine deploy.Machine, ref deploy.Ref, log []string, age time.Duration) ([]string, error) {
+	const layout = "01-02 15:04:05" // of vLLM's lines (vllm/logging_utils/formatter.py)
+	date := []string{"date", "+%m-%d %H:%M:%S"}
+	if ref.Runtime == deploy.Container { // whose clock shows UTC
+		date = []string{"date", "-u", "+%m-%d %H:%M:%S"}
+	}
+	result, err := machine.Run(ctx, host.Command{Args: date})
+	if err != nil {
+		return nil, err
+	}
+	now, err := time.Parse(layout, strings.TrimSpace(result.Stdout))
+	if err != nil {
+		return nil, fmt.Errorf("the machine's date can't be read: %w", err)
+	}
+	for i, line := range log {
+		found := logTime.FindStringSubmatch(line)
+		if found == nil {
+			continue
+		}
+		at, err := time.Parse(layout, found[1])
+		if at.After(now) { // of last year
+			at = at.AddDate(-1, 0, 0)
+		}
+		if err == nil && now.Sub(at) <= age {
+			return log[i:], nil
+		}
+	}
+	return nil, nil
+}
+
+var logTime = regexp.MustCompile(`\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d) `)
+
+// with opens the runtime of a server for one operation and closes it again. The operation must be one that can be done
+// twice: it is, where the connection was lost under it.
+func with(ctx context.Context, machine deploy.Machine, ref deploy.Ref, phase deploy.Phase, summary string, do func(deploy.Runtime) error) error {
+	once := func() error {
+		opened, err := openRuntime(ctx, machine, ref)
+		if err == nil {
+			err = errors.Join(do(opened), opened.Close())
+		}
+		return err
+	}
+	err := once()
+	if ctx.Err() == nil && err != nil && deploy.Lost(machine, err) {
+		err = once()
+	}
+	if err == nil {
+		return nil
+	}
+	e := failure(phase, summary, err)
+	explain(e)
+	if phase == deploy.PhaseRemove {
+		e.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still run and hold GPU memory"
+	}
+	return e
+}
+
+// openRuntime opens the runtime that a server was made with.
+func openRuntime(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Runtime, error) {
+	switch ref.Runtime {
+	case deploy.Container:
+		return container.Connect(ctx, machine, container.Options{})
+	case deploy.Process:
+		return process.Connect(ctx, machine, process.Options{Directory: ref.Base()})
+	default:
+		return nil, fmt.Errorf("a server is run as %q or %q, not as %q", deploy.Container, deploy.Process, ref.Runtime)
+	}
+}

@@ -1,0 +1,264 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// launch is one operation that ends with a proven server. It is used by one goroutine.
+type launch struct {
+	machine  deploy.Machine
+	request  Request
+	schedule schedule
+	runtime  deploy.Runtime
+	facts    Facts
+	warnings []string
+	progress progress
+	// installed is set once a container engine was.
+	installed bool
+	// replaced is the server that [Replace] is to replace; it isn't taken for a leftover.
+	replaced deploy.Ref
+	// kills are the kernel's counters before the start.
+	kills deploy.Kills
+	// dead is the server where it has died, killsAfter the counters then, seen the last progress before the failure was dealt with.
+	dead       deploy.Status
+	killsAfter deploy.Kills
+	seen       string
+	// losses counts the lost connections that were borne, lost is when the last one was.
+	losses int
+	lost   time.Time
+}
+
+// Launch starts a server and returns when it has answered a real request. On failure, and when ctx is cancelled,
+// what it started is removed again, within a deadline of its own, unless [Request.KeepFailed] says otherwise.
+// A server that an earlier launch of the same owner left behind is adopted when it is what is wanted. Otherwise it is
+// removed, unless that launch was finished (the server starts again by itself): then it may be in use, and is an error.
+func Launch(ctx context.Context, machine deploy.Machine, request Request) (deploy.Status, error) {
+	l := newLaunch(ctx, machine, request)
+	defer l.close()
+	wanted, err := l.prepare(ctx)
+	if err != nil {
+		return deploy.Status{}, err
+	}
+	return l.bringUp(ctx, wanted)
+}
+
+func newLaunch(ctx context.Context, machine deploy.Machine, request Request) *launch {
+	return &launch{
+		machine: machine, request: request,
+		schedule: newSchedule(ctx, time.Now(), request.Phases),
+		progress: progress{tell: request.Progress, secrets: request.secrets()},
+	}
+}
+
+func (l *launch) close() {
+	if l.runtime != nil {
+		_ = l.runtime.Close() // only idle connections are left to close
+	}
+}
+
+// prepare does all that can be done before anything is started or stopped.
+func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
+	if err := l.request.Validate(); err != nil {
+		return deploy.Wanted{}, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment can't be used as described", err))
+	}
+	if err := l.preflight(ctx); err != nil {
+		return deploy.Wanted{}, err
+	}
+	l.progress.report(deploy.PhasePull, "getting what the server needs")
+	phase, cancel := l.schedule.enter(ctx, deploy.PhasePull)
+	defer cancel()
+	err := l.again(phase, deploy.PhasePull, func() error {
+		return l.runtime.Ready(phase, func(text string) { l.progress.often(deploy.PhasePull, text) })
+	})
+	if err != nil {
+		summary := "Image could not be pulled"
+		if l.runtime.Kind() == deploy.Process {
+			summary = "vLLM could not be installed"
+		}
+		return deploy.Wanted{}, l.failed(ctx, failure(deploy.PhasePull, summary, err))
+	}
+	wanted, err := l.wanted()
+	if err != nil {
+		return wanted, l.failed(ctx, failure(deploy.PhaseStart, "Deployment can't be used as described", err))
+	}
+	return wanted, nil
+}
+
+// bringUp starts the wanted server, or adopts the one that is there already, and proves it.
+func (l *launch) bringUp(ctx context.Context, wanted deploy.Wanted) (deploy.Status, error) {
+	phase, cancel := l.schedule.enter(ctx, deploy.PhaseStart)
+	defer cancel()
+	adopted, err := l.clear(phase, wanted)
+	if err != nil {
+		return deploy.Status{}, l.failed(ctx, l.obstacle(err))
+	}
+	begun := time.Now()
+	ref := adopted.Ref
+	if adopted.State == "" {
+		l.progress.report(deploy.PhaseStart, "starting the server")
+		l.kills = CountKills(phase, l.machine)
+		if ref, err = l.runtime.Start(phase, wanted); err != nil {
+			return deploy.Status{}, l.undo(ctx, ref, failure(deploy.PhaseStart, "Server could not be started", err))
+		}
+	} else if !adopted.StartedAt.IsZero() {
+		begun = adopted.StartedAt
+	}
+	l.schedule.ready(time.Now(), l.request.ReadyTimeout)
+	status, problem := l.prove(ctx, ref, l.client(wanted))
+	if problem != nil {
+		return deploy.Status{}, l.undo(ctx, ref, problem)
+	}
+	status.LoadSeconds = max(0, time.Since(begun).Seconds()) // an adopted server was begun by the machine's clock
+	return status, nil
+}
+
+// prove waits until the server answers a real request, and lets its runtime keep it running from then on.
+func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (deploy.Status, *deploy.Error) {
+	if problem := l.load(ctx, ref, api); problem != nil {
+		return deploy.Status{}, problem
+	}
+	if problem := l.complete(ctx, ref, api); problem != nil {
+		return deploy.Status{}, problem
+	}
+	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
+	defer cancel()
+	if err := l.again(phase, deploy.PhaseCompletion, func() error { return l.runtime.Settle(phase, ref) }); err != nil {
+		if ctx.Err() != nil {
+			return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be kept running", err)
+		}
+		l.warn(fmt.Sprintf("The server answers, but it will not be started again by itself: %v", err))
+	}
+	var status deploy.Status
+	err := l.again(phase, deploy.PhaseCompletion, func() (err error) {
+		status, err = l.describe(phase, ref, api)
+		return err
+	})
+	if err != nil {
+		return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be inspected", err)
+	}
+	return status, nil
+}
+
+// clear removes what earlier launches of the owner left behind, so that no two servers compete for a GPU. One that runs exactly what
+// is wanted is returned instead: its model may have been loading for a long time.
+func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status, error) {
+	var adopted deploy.Status
+	for _, found := range l.facts.Own {
+		if found.ID == l.replaced.ID && l.replaced.ID != "" {
+			continue
+		}
+		if adopted.State == "" && l.replaced.ID == "" && fits(found, wanted) && found.Runtime == l.runtime.Kind() {
+			l.progress.report(deploy.PhaseStart, "taking over the server that an earlier run left: "+found.Name)
+			adopted = found
+			continue
+		}
+		if found.RestartsItself && l.replaced.ID == "" && !l.request.Takeover {
+			return deploy.Status{}, errInUse(found)
+		}
+		l.progress.report(deploy.PhaseStart, "removing the server that an earlier run left: "+found.Name)
+		if err := l.removeFound(ctx, found.Ref); err != nil {
+			return deploy.Status{}, err
+		}
+	}
+	if adopted.State != "" {
+		adopted.Port, adopted.Listen = wanted.Port, wanted.Listen
+	}
+	return adopted, nil
+}
+
+// inUseError is about a server of the same owner that was finished, and so is probably in somebody's use.
+type inUseError struct{ found deploy.Status }
+
+func errInUse(found deploy.Status) error { return &inUseError{found: found} }
+
+func (e *inUseError) Error() string {
+	return fmt.Sprintf("the %s %s (id %.12s) serves already", e.found.Runtime, e.found.Name, e.found.ID)
+}
+
+// obstacle explains why what was there already could not be cleared away. A server that has answered once and is kept
+// running may be another deployment's that was given the same port and name: it is never removed for a new one's sake.
+func (l *launch) obstacle(err error) *deploy.Error {
+	problem := failure(deploy.PhaseStart, "Leftover server could not be removed", err)
+	if inUse, ok := errors.AsType[*inUseError](err); ok {
+		problem.Summary = "Another server is in its place"
+		problem.Cause = fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
+			" %s (id %.12s).", inUse.found.Runtime, inUse.found.Name, inUse.found.ID)
+		problem.WayOut = "If it is another deployment's, give this one a port of its own. If nothing uses it, such as after state was lost," +
+			" remove it from the machine: " + l.removal(inUse.found) + "."
+	}
+	return problem
+}
+
+// removal tells a person how to remove a server.
+func (l *launch) removal(found deploy.Status) string {
+	if engine, ok := l.runtime.(*container.Engine); ok {
+		return found.Removal(engine.Program())
+	}
+	return found.Removal("docker")
+}
+
+func (l *launch) removeFound(ctx context.Context, ref deploy.Ref) error {
+	if ref.Runtime == l.runtime.Kind() {
+		_, err := l.runtime.Remove(ctx, ref, deploy.Stop{})
+		return err
+	}
+	other, err := openRuntime(ctx, l.machine, ref)
+	if err != nil {
+		return err
+	}
+	_, err = other.Remove(ctx, ref, deploy.Stop{})
+	return errors.Join(err, other.Close())
+}
+
+// fits tells whether a server that is there already is the wanted one, with the same secrets.
+func fits(found deploy.Status, wanted deploy.Wanted) bool {
+	return found.State == deploy.Running && !found.RestartLoop &&
+		found.SpecHash == wanted.Hash && found.APIKeyPrint == wanted.APIKeyPrint && found.HFTokenPrint == wanted.HFTokenPrint
+}
+
+// describe looks at a proven server.
+func (l *launch) describe(ctx context.Context, ref deploy.Ref, api *vllm.Client) (deploy.Status, error) {
+	status, err := l.runtime.Inspect(ctx, ref)
+	if err != nil {
+		return deploy.Status{}, err
+	}
+	if status.State != deploy.Running {
+		return deploy.Status{}, fmt.Errorf("the server answered, and then was %s", status.State)
+	}
+	status.Port, status.Listen = ref.Port, ref.Listen
+	status.GPUs = l.facts.GPUs
+	status.VLLMVersion, status.ServedMaxModelLen = l.ask(ctx, api)
+	status.Warnings, status.Kills = l.warnings, l.kills
+	return status, nil
+}
+
+// ask reads what the server tells about itself. Not telling is no failure: the model has answered already.
+func (l *launch) ask(ctx context.Context, api *vllm.Client) (version string, maxModelLen int) {
+	version, err := api.Version(ctx)
+	if err != nil {
+		l.warn(fmt.Sprintf("The server doesn't tell its version: %v", err))
+	}
+	models, err := api.Models(ctx)
+	if err != nil {
+		l.warn(fmt.Sprintf("The server doesn't list its models: %v", err))
+	}
+	for _, model := range models {
+		if model.ID == l.request.Spec.ServedName() {
+			return version, model.MaxModelLen
+		}
+	}
+	return version, 0
+}
+
+func (l *launch) warn(text string) {
+	text = vllm.MaskSecrets(text, l.request.secrets()...)
+	l.warnings = append(l.warnings, text)
+	l.progress.report(deploy.PhaseCompletion, text)
+}

@@ -1,0 +1,259 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// Preflight looks at a machine before anything heavy is done, and changes nothing on it. It waits for a driver that is still being
+// built until its phase's share of ctx's time is used up. Its error is about the connection; what is wrong
+// with the machine is in the findings.
+func Preflight(ctx context.Context, machine deploy.Machine, request Request) (Facts, []deploy.Finding, error) {
+	l := newLaunch(ctx, machine, request)
+	if err := request.Validate(); err != nil {
+		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment can't be used as described", err))
+	}
+	phase, cancel := l.schedule.enter(ctx, deploy.PhasePreflight)
+	defer cancel()
+	survey, err := l.look(phase)
+	if err != nil {
+		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
+	}
+	defer survey.close()
+	return survey.facts(), survey.judge(), nil
+}
+
+// GPUs lists a machine's GPUs. It doesn't wait for a driver.
+func GPUs(ctx context.Context, machine deploy.Machine) ([]deploy.GPU, error) {
+	gpus, err := deploy.QueryGPUs(ctx, machine)
+	if err != nil {
+		return nil, &deploy.Error{Phase: deploy.PhaseInspect, Summary: "GPUs could not be listed", WayOut: host.DetailOf(err), Err: err}
+	}
+	return gpus, nil
+}
+
+// errBlocked is the cause of a launch that preflight stopped.
+var errBlocked = errors.New("the machine can't run this deployment as it is")
+
+// preflight examines the machine and opens the runtime; findings that block end the launch.
+func (l *launch) preflight(ctx context.Context) error {
+	survey, err := l.examine(ctx)
+	if err == nil && survey.lacksEngine && !blocks(survey.judge()) {
+		survey.close()
+		if err := l.installEngine(ctx); err != nil {
+			return err
+		}
+		survey, err = l.examine(ctx)
+	}
+	if err != nil {
+		return l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
+	}
+	l.runtime, l.facts = survey.runtime, survey.facts()
+	if survey.engine != nil {
+		_ = survey.engine.Close() // it isn't used; only idle connections are left to close
+	}
+	findings := survey.judge()
+	for _, finding := range findings {
+		if finding.Severity == deploy.Warning {
+			l.progress.report(deploy.PhasePreflight, finding.String())
+			if slices.Contains(lasting, finding.Code) {
+				l.warnings = append(l.warnings, vllm.MaskSecrets(finding.String(), l.request.secrets()...))
+			}
+		}
+	}
+	if blocks(findings) {
+		e := l.failed(ctx, &deploy.Error{
+			Phase: deploy.PhasePreflight, Summary: "Machine can't run this deployment", Err: errBlocked,
+			Cause: findings[0].Fact, WayOut: findings[0].WayOut, Detail: howToOverrule(findings),
+		})
+		e.Findings = findings
+		e.OfMachine = findings[0].Code == codeDriver || findings[0].Code == codeGPU && len(survey.allGPUs) == 0
+		return e
+	}
+	l.request.Spec = survey.request.Spec
+	l.progress.report(deploy.PhasePreflight, l.facts.String())
+	return nil
+}
+
+// examine looks at the machine within preflight's time.
+func (l *launch) examine(ctx context.Context) (survey *survey, err error) {
+	l.progress.report(deploy.PhasePreflight, "examining the machine")
+	phase, cancel := l.schedule.enter(ctx, deploy.PhasePreflight)
+	defer cancel()
+	err = l.again(phase, deploy.PhasePreflight, func() (err error) {
+		survey, err = l.look(phase)
+		return err
+	})
+	return survey, err
+}
+
+// installEngine installs what the machine lacks for containers. It may take the pull's share of the time, and leaves preflight
+// its own. It is done once: after it, an engine that is missing still is a finding.
+func (l *launch) installEngine(ctx context.Context) error {
+	l.progress.report(deploy.PhasePull, "installing a container engine")
+	begun := time.Now()
+	phase, cancel := l.schedule.enter(ctx, deploy.PhasePull)
+	defer cancel()
+	tell := func(line string) { l.progress.often(deploy.PhasePull, line) }
+	install := func() error {
+		return container.Install(phase, l.machine, l.request.Container.GPUs != "none", tell)
+	}
+	err := install()
+	for phase.Err() == nil && l.bears(deploy.PhasePull, err) {
+		err = install()
+	}
+	if err != nil {
+		return l.failed(ctx, failure(deploy.PhasePull, "Container engine could not be installed", err))
+	}
+	l.schedule.delay(deploy.PhasePreflight, time.Since(begun))
+	l.installed = true
+	return nil
+}
+
+func (s *survey) facts() Facts {
+	facts := Facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: max(s.imageDisk.free, 0), Own: s.own}
+	if s.runtime != nil {
+		facts.Runtime = s.runtime.Kind()
+	}
+	if r, ok := s.runtime.(*container.Engine); ok {
+		engine := r.Facts()
+		facts.Engine, facts.EngineVia = engine.Name+" "+engine.Version, engine.Via
+	}
+	return facts
+}
+
+// String is the facts in one line, for a log.
+func (f Facts) String() string {
+	text := fmt.Sprintf("the machine has %d GPUs", len(f.GPUs))
+	if len(f.GPUs) > 0 {
+		text = fmt.Sprintf("%s (%s, driver %s)", text, f.GPUs[0].Name, f.GPUs[0].DriverVersion)
+	}
+	text += fmt.Sprintf(", %.0f GB of disk free; the server will be a %s", float64(f.DiskFreeBytes)/1e9, f.Runtime)
+	if f.Engine != "" {
+		text += " of " + f.Engine
+	}
+	if f.Reason != "" {
+		text += ": " + f.Reason
+	}
+	return text
+}
+
+// The codes of findings.
+const (
+	codeDocker        = "docker" // there is no engine to start a container with
+	codeDockerGPU     = "docker_gpu"
+	codeBoot          = "boot"
+	codeUser          = "user"
+	codeDriver        = "driver"
+	codeDriverVersion = "driver_version"
+	codeVLLMVersion   = "vllm_version"
+	codeGPU           = "gpu"
+	codeGPUCount      = "gpu_count"
+	codeGPUsIdle      = "gpus_idle"
+	codeCapability    = "gpu_capability"
+	codeMemory        = "gpu_memory"
+	codeMemoryHeld    = "gpu_memory_held"
+	codePort          = "port"
+	codeOpenPort      = "open_port"
+	codeDisk          = "disk"
+	codeTools         = "tools"
+	codeHub           = "hub"
+)
+
+// codes are those that a request can overrule, and what they find. Those of lasting are worth telling although the server has
+// answered; the others only foretell why it may not.
+var (
+	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion, codeOpenPort}
+	codes   = []struct{ code, finds string }{
+		{codeDockerGPU, "an engine that gives containers no GPU"},
+		{codeBoot, "an engine that starts no container at boot"},
+		{codeUser, "a container's user outside group 0"},
+		{codeDriver, "an NVIDIA driver that doesn't work"},
+		{codeDriverVersion, "a driver that is too old for the release"},
+		{codeVLLMVersion, "an older release, taken for an old driver or GPU"},
+		{codeGPU, "no GPU that can be used"},
+		{codeGPUCount, "fewer GPUs than requested"},
+		{codeGPUsIdle, "GPUs that stay idle"},
+		{codeCapability, "a GPU that the release or `dtype` doesn't support"},
+		{codeMemory, "too little GPU memory for the model"},
+		{codeMemoryHeld, "GPU memory that something else holds"},
+		{codePort, "a port that is taken"},
+		{codeOpenPort, "a release that has one more port open"},
+		{codeDisk, "too little disk"},
+		{codeTools, "no C compiler, or no pip, for a process"},
+		{codeHub, "a model hub that can't be reached"},
+	}
+)
+
+// Codes lists the codes of findings that [Request.Ignore] takes.
+func Codes() []string {
+	list := make([]string, len(codes))
+	for i, c := range codes {
+		list[i] = c.code
+	}
+	return list
+}
+
+// DescribeCodes says what each of [Codes] finds, for a page, in Markdown.
+func DescribeCodes() string {
+	list := make([]string, len(codes))
+	for i, c := range codes {
+		list[i] = fmt.Sprintf("%#q (%s)", c.code, c.finds)
+	}
+	return strings.Join(list, ", ")
+}
+
+// Facts are what preflight saw of a machine. A figure that could not be had is zero.
+type Facts struct {
+	// Runtime is the one that will be used, and Reason why, where the request left the choice.
+	Runtime deploy.Kind
+	Reason  string
+	GPUs    []deploy.GPU
+	// Engine is the container engine and its version, and how it was reached; "" when none was.
+	Engine    string
+	EngineVia string
+	// DiskFreeBytes is what is free where images and weights go.
+	DiskFreeBytes int64
+	// Own are servers of the same owner that are there already, such as those of a launch that was killed.
+	Own []deploy.Status
+}
+
+// overrule makes warnings of the errors that the request ignores.
+func (r Request) overrule(findings []deploy.Finding) {
+	for i, finding := range findings {
+		if finding.Severity == deploy.Blocking && r.ignores(finding.Code) {
+			findings[i].Severity = deploy.Warning
+			findings[i].WayOut = "The server is started all the same, as preflight.ignore says. If that fails: " + finding.WayOut
+		}
+	}
+}
+
+// ignores tells whether the request overrules findings with that code. Without an engine no container can be started.
+func (r Request) ignores(code string) bool {
+	return code != codeDocker && slices.Contains(r.Ignore, code)
+}
+
+// howToOverrule says how to start all the same; "" where that can't be done.
+func howToOverrule(findings []deploy.Finding) string {
+	var list []string
+	for _, finding := range findings {
+		name := fmt.Sprintf("%q", finding.Code)
+		switch {
+		case finding.Severity != deploy.Blocking || slices.Contains(list, name):
+		case finding.Code == codeDocker:
+			return ""
+		default:
+			list = append(list, name)
+		}
+	}
+	return fmt.Sprintf("If you know better, preflight = { ignore = [%s] } starts the server all the same.", strings.Join(list, ", "))
+}

@@ -1,0 +1,158 @@
+package lifecycle
+
+import (
+	"context"
+	_ "embed" // the script
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// disk is a file system of the machine.
+type disk struct {
+	mount string // where it is mounted, "" when that could not be had
+	free  int64  // bytes; -1 when that could not be had
+}
+
+// diskOf is the disk that a directory is on, or will be.
+func diskOf(ctx context.Context, machine deploy.Machine, directory string) (disk, error) {
+	const script = `p=$1; while [ ! -e "$p" ] && [ "${p%/*}" != "$p" ]; do p=${p%/*}; done; df -Pk -- "${p:-/}"`
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", script, "sh", directory}})
+	if err != nil {
+		return disk{free: -1}, err
+	}
+	return parseDF(result.Stdout), nil
+}
+
+// parseDF reads POSIX df output: a header, then device, size, used, available, capacity, mount point.
+func parseDF(output string) disk {
+	unknown := disk{free: -1}
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	if len(lines) < 2 {
+		return unknown
+	}
+	fields := strings.Fields(lines[len(lines)-1])
+	at := slices.IndexFunc(fields, func(field string) bool { return strings.HasSuffix(field, "%") })
+	if at < 1 {
+		return unknown
+	}
+	available, err := strconv.ParseInt(fields[at-1], 10, 64)
+	if err != nil || available < 0 || available > 1<<50 {
+		return unknown
+	}
+	return disk{mount: strings.Join(fields[at+1:], " "), free: available * 1024}
+}
+
+// killsScript prints one counter a line, and the kernel's own last word.
+//
+//go:embed kills.sh
+var killsScript string
+
+// killsTimeout bounds the reading of what only explains something.
+const killsTimeout = 15 * time.Second
+
+// CountKills reads the machine's counters. What can't be read is left out.
+func CountKills(ctx context.Context, machine deploy.Machine) deploy.Kills {
+	ctx, cancel := context.WithTimeout(ctx, killsTimeout)
+	defer cancel()
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh"}, Stdin: strings.NewReader(killsScript)})
+	if err != nil {
+		return deploy.Kills{}
+	}
+	return parseKills(result.Stdout)
+}
+
+func parseKills(output string) deploy.Kills {
+	var kills deploy.Kills
+	for line := range strings.Lines(output) {
+		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name == "line" {
+			kills.Line = text
+		}
+		count, err := strconv.Atoi(text)
+		if err != nil {
+			continue
+		}
+		switch name {
+		case "cgroup2":
+			kills.Own, kills.OwnOnly = &count, true
+		case "cgroup1":
+			kills.Own = &count
+		case "kernel":
+			kills.Kernel = &count
+		}
+	}
+	return kills
+}
+
+// since is by how much a counter has grown, false where it can't be told: it wasn't read, or the machine has booted between.
+func since(before, after *int) (int, bool) {
+	if before == nil || after == nil || *after < *before {
+		return 0, false
+	}
+	return *after - *before, true
+}
+
+// verdict says whether the kernel has killed a part of the server, by its counters before and after.
+func verdict(status deploy.Status, before, after deploy.Kills) (vllm.Kill, string) {
+	own, ownKnown := since(before.Own, after.Own)
+	kernel, kernelKnown := since(before.Kernel, after.Kernel)
+	line := after.Line
+	if line == before.Line {
+		line = "" // an older one
+	}
+	switch {
+	case status.OOMKilled || ownKnown && own > 0:
+		return vllm.KilledByKernel, line
+	case ownKnown && after.OwnOnly, kernelKnown && kernel == 0:
+		return vllm.KilledByOther, ""
+	case kernelKnown && vllm.IsPartOf(line):
+		return vllm.KilledByKernel, line
+	case kernelKnown:
+		return vllm.KilledPerhaps, line
+	}
+	return vllm.KilledUnknown, ""
+}
+
+// ExplainDeath puts what is proved in place of a diagnosis that only says that a part of vLLM died; any other one, whose
+// log says more, is returned as it is. Before are the counters from before the start.
+func ExplainDeath(diagnosis vllm.Diagnosis, status deploy.Status, before, after deploy.Kills) vllm.Diagnosis {
+	if diagnosis.Kind == vllm.KindEngineDied || diagnosis.Kind == vllm.KindKilled {
+		diagnosis.Cause, diagnosis.WayOut = vllm.ExplainKilled(verdict(status, before, after))
+	}
+	return diagnosis
+}
+
+// driverBeingBuilt tells whether something on the machine is installing software, a driver perhaps. It is a fixed
+// script without arguments.
+func driverBeingBuilt(ctx context.Context, machine deploy.Machine) (bool, error) {
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-s"}, Stdin: strings.NewReader(buildingScript),
+	})
+	if err != nil {
+		return false, err
+	}
+	return result.ExitCode == 0 && strings.TrimSpace(result.Stdout) != "", nil
+}
+
+// buildingScript prints the name of a running program that installs or builds drivers. It looks only where an NVIDIA device is
+// on the bus, by NVIDIA's PCI vendor id.
+const buildingScript = `
+found=
+for vendor in /sys/bus/pci/devices/*/vendor; do
+	[ -r "$vendor" ] && read -r id < "$vendor" && [ "$id" = 0x10de ] && found=yes
+done
+[ -n "$found" ] || exit 1
+for name in /proc/[0-9]*/comm; do
+	[ -r "$name" ] && read -r program < "$name" || continue
+	case $program in
+	dkms|apt|apt-get|dpkg|nvidia-installe*|cloud-init|unattended-upgr*) echo "$program"; exit 0 ;;
+	esac
+done 2>/dev/null
+exit 1
+`

@@ -1,0 +1,269 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+const (
+	// healthTimeout is for one answer of /health, which a living server gives at once.
+	healthTimeout = 10 * time.Second
+	// answerTimeout is for the first token of a healthy server, whose engine may still compile kernels for it.
+	answerTimeout = 5 * time.Minute
+	// progressLines are read of the log while waiting.
+	progressLines = 60
+)
+
+// client talks to the server through the machine: the key goes inside the SSH connection, from this process.
+func (l *launch) client(wanted deploy.Wanted) *vllm.Client {
+	return newClient(l.machine, l.request.TLS, wanted.Listen, wanted.Port, l.request.Spec.APIKey)
+}
+
+func newClient(machine deploy.Machine, settings *TLS, listen string, port int, key string) *vllm.Client {
+	scheme := "http"
+	if settings != nil {
+		scheme = "https"
+	}
+	url := scheme + "://" + net.JoinHostPort(reachable(listen), strconv.Itoa(port))
+	return vllm.NewClient(transport(machine.DialContext, settings), url, key)
+}
+
+// transport keeps no connection: the client has no Close, and the few requests that are made are far apart.
+func transport(dial func(context.Context, string, string) (net.Conn, error), settings *TLS) *http.Transport {
+	t := &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSHandshakeTimeout: healthTimeout}
+	if settings != nil {
+		pool := x509.NewCertPool()
+		trusted := settings.CA
+		if trusted == "" {
+			trusted = settings.Certificate
+		}
+		pool.AppendCertsFromPEM([]byte(trusted))
+		t.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: settings.ServerName, MinVersion: tls.VersionTLS12}
+	}
+	return t
+}
+
+// reachable is the address at which the machine reaches a server that listens on listen.
+func reachable(listen string) string {
+	if address, err := netip.ParseAddr(listen); err == nil && !address.IsUnspecified() {
+		return listen
+	}
+	return vllm.DefaultListen
+}
+
+// load waits until the server says that it is up, and ends as soon as it has died.
+func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *deploy.Error {
+	l.progress.report(deploy.PhaseLoad, "waiting for the model to load")
+	phase, cancel := l.schedule.enter(ctx, deploy.PhaseLoad)
+	defer cancel()
+	var pace deploy.Pace
+	for {
+		if problem := l.alive(phase, ref, deploy.PhaseLoad); problem != nil {
+			return problem
+		}
+		err := health(phase, api)
+		if err == nil {
+			return nil
+		}
+		if phase.Err() == nil && !vllm.IsNotReady(err) {
+			return failure(deploy.PhaseLoad, "Server answers, but not as vLLM", err)
+		}
+		l.tellLoad(phase, ref)
+		if err := pace.Wait(phase); err != nil {
+			return failure(deploy.PhaseLoad, "Model did not load in time", err)
+		}
+	}
+}
+
+func health(ctx context.Context, api *vllm.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	err := api.Health(ctx)
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		return &vllm.Error{Op: "check health", Err: errSlow}
+	}
+	return err
+}
+
+var errSlow = errors.New("no answer in time")
+
+// alive tells why the server isn't running any more, nil while it is.
+func (l *launch) alive(ctx context.Context, ref deploy.Ref, phase deploy.Phase) *deploy.Error {
+	status, err := l.runtime.State(ctx, ref)
+	if ctx.Err() == nil && l.bears(phase, err) {
+		return nil // as far as is known; the next look logs in again
+	}
+	if err != nil {
+		summary := "Server could not be watched"
+		if ctx.Err() != nil {
+			summary = lateSummary(phase)
+		}
+		return failure(phase, summary, err)
+	}
+	if status.State == deploy.Running && status.RestartCount == 0 {
+		return nil
+	}
+	problem := &deploy.Error{Phase: phase, Summary: diedSummary(phase), Err: errDied, Detail: epitaph(status)}
+	l.dead = status
+	return problem
+}
+
+// exitKilled is how engines and shells tell an end by SIGKILL.
+const exitKilled = 137
+
+var errDied = errors.New("the server ended")
+
+func diedSummary(phase deploy.Phase) string {
+	if phase == deploy.PhaseLoad {
+		return "vLLM ended while loading"
+	}
+	return "vLLM ended before it answered"
+}
+
+func lateSummary(phase deploy.Phase) string {
+	if phase == deploy.PhaseLoad {
+		return "Model did not load in time"
+	}
+	return "Model did not answer in time"
+}
+
+// epitaph says how a server ended. Exit code 0 is left out: the API server ends with it when its engine has died
+// (runs/engine-killed-ready.json of 0.32.0), which is no good end.
+func epitaph(status deploy.Status) string {
+	if status.State == deploy.Gone {
+		return "The server was removed by somebody else."
+	}
+	if status.State == deploy.Orphaned {
+		return "The supervisor of its process was killed."
+	}
+	text, code := "The server ended", " with exit code %d"
+	if status.RestartCount > 0 {
+		text, code = fmt.Sprintf("The server died and was started again %d times", status.RestartCount), "; its last exit code was %d"
+	}
+	if status.ExitCode != 0 {
+		text += fmt.Sprintf(code, status.ExitCode)
+	}
+	text += "."
+	if status.Reason != "" {
+		text += " Its runtime says: " + status.Reason + "."
+	}
+	return text
+}
+
+// tellLoad reports how far the load is, by the server's own log. A log that can't be read now is read when it matters.
+func (l *launch) tellLoad(ctx context.Context, ref deploy.Ref) {
+	if time.Since(l.progress.at) < progressPause {
+		return
+	}
+	lines, err := l.runtime.Log(ctx, ref, progressLines)
+	if err != nil {
+		return
+	}
+	l.progress.report(deploy.PhaseLoad, cmp.Or(vllm.Progress(lines), vllm.PhaseImporting))
+}
+
+// complete asks for real output until it comes: /health says yes for a hung engine, too.
+func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client) *deploy.Error {
+	l.progress.report(deploy.PhaseCompletion, "asking the model for an answer")
+	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
+	defer cancel()
+	var pace deploy.Pace
+	for {
+		proof, err := api.ProbeWithin(phase, l.request.Spec.ServedName(), !l.request.Embedding, answerTimeout)
+		if phase.Err() == nil {
+			if problem := l.alive(phase, ref, deploy.PhaseCompletion); problem != nil {
+				return problem
+			}
+		}
+		if err == nil {
+			took := proof.Duration.Round(time.Millisecond)
+			l.progress.report(deploy.PhaseCompletion, fmt.Sprintf("the model answered in %s (%s)", took, proof.Call))
+			return l.reachPublic(phase)
+		}
+		if errors.Is(err, vllm.ErrHung) {
+			return hung(err, phase.Err())
+		}
+		if phase.Err() == nil && !vllm.IsNotReady(err) {
+			return refusedProof(err, l.request.Embedding)
+		}
+		if waitErr := pace.Wait(phase); waitErr != nil {
+			return &deploy.Error{
+				Phase: deploy.PhaseCompletion, Summary: lateSummary(deploy.PhaseCompletion), Err: waitErr,
+				Detail: "The server said that it is healthy, but the model gave no answer.",
+			}
+		}
+	}
+}
+
+// hung is the failure of a server that is healthy by its own word and gives no token. late is set when the phase's time is over too.
+func hung(err, late error) *deploy.Error {
+	problem := &deploy.Error{Phase: deploy.PhaseCompletion, Summary: "Engine hangs", Err: errors.Join(err, late), OfMachine: true}
+	if e, ok := errors.AsType[*vllm.Error](err); ok {
+		problem.Cause = deploy.Sentence(e.Err.Error())
+	}
+	problem.WayOut = "Apply again. Where it happens again, look for errors of the GPU in the machine's kernel log (dmesg, \"Xid\"), or rent" +
+		" another machine; if the model's first answer takes longer than that, raise ready.timeout."
+	return problem
+}
+
+// publicTries is how often a server that answers on its machine is asked at its public address before it counts as closed.
+const publicTries = 5
+
+// reachPublic asks the model for an answer where clients do, when that isn't through the machine.
+func (l *launch) reachPublic(ctx context.Context) *deploy.Error {
+	url := l.request.Public
+	if url == "" {
+		return nil
+	}
+	l.progress.report(deploy.PhaseCompletion, "asking the model at "+url)
+	dialer := &net.Dialer{Timeout: healthTimeout}
+	api := vllm.NewClient(transport(dialer.DialContext, l.request.TLS), url, l.request.Spec.APIKey)
+	var err error
+	var pace deploy.Pace
+	for range publicTries {
+		if _, err = api.Probe(ctx, l.request.Spec.ServedName(), !l.request.Embedding); err == nil {
+			return nil
+		}
+		if waitErr := pace.Wait(ctx); waitErr != nil {
+			break
+		}
+	}
+	return &deploy.Error{
+		Phase: deploy.PhaseCompletion, Summary: "Server can't be reached publicly", Err: err,
+		Cause: fmt.Sprintf("The server answers on its machine, but not at %s, as seen from here: %v.", url, err),
+		WayOut: "Open the port in the cloud's and the machine's firewall, choose a port that is open, or set exposure = \"private\" and go" +
+			" through SSH.",
+	}
+}
+
+// refusedProof explains an answer that is a refusal.
+func refusedProof(err error, embedding bool) *deploy.Error {
+	problem := failure(deploy.PhaseCompletion, "Model did not answer", err)
+	switch {
+	case vllm.IsUnauthorized(err):
+		problem.Cause = "The server refuses the deployment's own key."
+		problem.WayOut = "Something else may be listening on the port: choose another port, or look at the machine."
+	case vllm.IsUnsupported(err) && !embedding:
+		problem.Cause = "The model doesn't complete text."
+		problem.WayOut = "For embedding and reward models set ready = { completion = false }."
+	case vllm.IsUnsupported(err):
+		problem.Cause = "The model neither embeds nor pools text."
+		problem.WayOut = "Set ready = { completion = true } for a model that completes text."
+	case vllm.IsNotFound(err):
+		problem.Cause = "The server on this port serves another model."
+		problem.WayOut = "Choose another port, or look at what listens on the machine."
+	}
+	return problem
+}

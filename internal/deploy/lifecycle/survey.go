@@ -1,0 +1,455 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// survey is what was seen of a machine, before it is judged. A part that wasn't looked at, or couldn't be had, is zero.
+type survey struct {
+	request Request
+	runtime deploy.Runtime // nil when none can be used
+	// replaced is the server that is to make room; zero when there is none.
+	replaced deploy.Ref
+
+	engine    *container.Engine
+	engineErr error // why there is none
+	// lacksEngine is set where the engine, or its way to GPUs, is to be installed; installable where that can be done.
+	lacksEngine, installable bool
+	installed                bool // by this launch
+	hasImage                 bool
+	noNetwork                bool // the engine's containers can't be reached
+	own                      []deploy.Status
+
+	home      string
+	gpus      []deploy.GPU // those that the deployment may use
+	allGPUs   []deploy.GPU
+	driverErr error
+	// waited is how long a driver that is being built was waited for in vain.
+	waited time.Duration
+	users  []deploy.GPUUser
+
+	portBusy   bool
+	portHolder string
+	// imageDisk is where the image, or the installation, goes; weightsDisk where the model goes.
+	imageDisk, weightsDisk disk
+	hubErr                 error
+	reason                 string
+	picked                 bool // the release to install: nobody named one
+}
+
+const (
+	// portTimeout and hubTimeout are for a connection from the machine.
+	portTimeout = 10 * time.Second
+	hubTimeout  = 5 * time.Second
+	// releaseTime is how long GPU memory of a process that has just ended may take to come back.
+	releaseTime = 10 * time.Second
+)
+
+// look looks at the machine, several things at once. Its error is about the connection or ctx; what is wrong with
+// the machine is in the survey.
+func (l *launch) look(ctx context.Context) (*survey, error) {
+	s := &survey{request: l.request, replaced: l.replaced, installed: l.installed, imageDisk: disk{free: -1}, weightsDisk: disk{free: -1}}
+	if err := s.shell(ctx, l.machine); err != nil {
+		return s, err
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.lookForEngine(gctx, l.machine) })
+	group.Go(func() error { return s.lookForPort(gctx, l.machine) })
+	group.Go(func() error { return s.lookForHub(gctx, l.machine) })
+	if s.wantsGPUs() {
+		group.Go(func() error {
+			return s.lookForGPUs(gctx, l.machine, func(text string) { l.progress.often(deploy.PhasePreflight, text) })
+		})
+	}
+	if err := group.Wait(); err != nil {
+		s.close()
+		return s, err
+	}
+	if s.driverErr != nil && !s.request.ignores(codeDriver) {
+		return s, nil // a finding: it decides, and may have taken all the time there was
+	}
+	s.useAllGPUs()
+	for _, more := range []func(context.Context, deploy.Machine) error{s.choose, s.lookForReplaced, s.lookCloser, s.reconsider} {
+		if err := more(ctx, l.machine); err != nil {
+			s.close()
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+func (s *survey) close() {
+	if s.runtime != nil {
+		_ = s.runtime.Close() // only idle connections are left to close
+	}
+	if s.engine != nil {
+		_ = s.engine.Close() // the same
+	}
+}
+
+// wantsGPUs is false for images that run on the CPU.
+func (s *survey) wantsGPUs() bool {
+	return s.request.Runtime == deploy.Process || s.request.Container.GPUs != "none"
+}
+
+// shell proves that commands run, and finds the user's home.
+func (s *survey) shell(ctx context.Context, machine deploy.Machine) error {
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`},
+	})
+	if err != nil {
+		return err
+	}
+	// Some machines greet before they run a command.
+	_, home, answers := strings.Cut(result.Stdout, "shell answers\n")
+	if result.ExitCode != 0 || !answers {
+		return fmt.Errorf("the machine's shell doesn't run commands: exit status %d, it said %q",
+			result.ExitCode, strings.TrimSpace(result.Stdout+result.Stderr))
+	}
+	s.home = strings.TrimSpace(home)
+	return nil
+}
+
+// lookForEngine connects to the engine and reads what it has, unless a process is wanted.
+func (s *survey) lookForEngine(ctx context.Context, machine deploy.Machine) error {
+	if s.request.Runtime == deploy.Process {
+		return nil
+	}
+	engine, err := container.Connect(ctx, machine, s.request.Container)
+	if err != nil {
+		if !errors.Is(err, container.ErrNoEngine) && !errors.Is(err, container.ErrUnreachable) {
+			return err
+		}
+		s.engineErr = err
+		return s.lookForInstaller(ctx, machine)
+	}
+	s.engine = engine
+	if facts := engine.Facts(); s.wantsGPUs() && facts.GPUs == container.NoGPUs && facts.Name == "Docker" {
+		if err := s.lookForInstaller(ctx, machine); err != nil {
+			return err
+		}
+	}
+	if s.hasImage, err = engine.HasImage(ctx); err != nil {
+		return err
+	}
+	hasNetwork, err := engine.HasNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	s.noNetwork = !hasNetwork
+	s.own, err = engine.Find(ctx, s.request.Owner)
+	return err
+}
+
+// lookForInstaller finds out whether what the machine lacks can be installed, and is to be.
+func (s *survey) lookForInstaller(ctx context.Context, machine deploy.Machine) (err error) {
+	s.installable, err = container.CanInstall(ctx, machine)
+	s.lacksEngine = s.installable && s.request.Container.InstallEngine && !s.installed
+	return err
+}
+
+// lookForPort opens a connection to the port: refused means free.
+func (s *survey) lookForPort(ctx context.Context, machine deploy.Machine) error {
+	dial, cancel := context.WithTimeout(ctx, portTimeout)
+	defer cancel()
+	port := s.request.Spec.ListenPort()
+	conn, err := machine.DialContext(dial, "tcp", net.JoinHostPort(reachable(s.request.Spec.ListenAddress()), strconv.Itoa(port)))
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch host.KindOf(err) {
+		case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed, host.Prohibited:
+			return err
+		default:
+			return nil
+		}
+	}
+	_ = conn.Close() // nothing was sent
+	s.portBusy = true
+	for _, way := range [][]string{nil, {"sudo", "-n"}} { // only root sees others' programs
+		result, err := machine.Run(ctx, host.Command{
+			Args: append(way, "ss", "-ltnpH", fmt.Sprintf("sport = :%d", port)),
+		})
+		if err != nil {
+			return err
+		}
+		if s.portHolder = portHolder(result.Stdout); s.portHolder != "" {
+			return nil
+		}
+	}
+	return nil
+}
+
+var holderPattern = regexp.MustCompile(`users:\(\("([^"]+)",pid=(\d+)`)
+
+// portHolder reads the program from what ss prints; "" when it doesn't tell, as for other users' programs.
+func portHolder(output string) string {
+	found := holderPattern.FindStringSubmatch(output)
+	if found == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (pid %s)", found[1], found[2])
+}
+
+// driverShare of the time that is left may be spent on waiting for a driver; the rest is for looking at the machine.
+const driverShare = 0.9
+
+// lookForGPUs waits for a driver that is still being built.
+func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell func(string)) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(float64(time.Until(deadline))*driverShare))
+		defer cancel()
+	}
+	var pace deploy.Pace
+	begun := time.Now()
+	defer func() {
+		if s.driverErr != nil && ctx.Err() != nil {
+			s.waited = time.Since(begun)
+		}
+	}()
+	for {
+		gpus, err := deploy.QueryGPUs(ctx, machine)
+		if err == nil {
+			s.allGPUs, s.gpus, s.driverErr = gpus, s.usable(gpus), nil
+			return s.lookForUsers(ctx, machine)
+		}
+		waits, err := s.driverMayCome(ctx, machine, err)
+		if err != nil || !waits {
+			return err
+		}
+		tell("waiting for the NVIDIA driver: " + s.driverErr.Error())
+		if err := pace.Wait(ctx); err != nil {
+			return unlessLate(err)
+		}
+	}
+}
+
+// driverMayCome judges a failure of nvidia-smi: is it worth waiting?
+func (s *survey) driverMayCome(ctx context.Context, machine deploy.Machine, err error) (bool, error) {
+	failed, ok := errors.AsType[*deploy.DriverError](err)
+	switch {
+	case !ok && s.driverErr != nil:
+		return false, unlessLate(err)
+	case !ok:
+		return false, err
+	}
+	s.driverErr = failed
+	switch {
+	case s.request.ignores(codeDriver):
+		return false, nil
+	case !failed.Missing:
+		return true, nil
+	}
+	return driverBeingBuilt(ctx, machine)
+}
+
+// unlessLate leaves out that time ran out while waiting for a driver: the finding says more.
+func unlessLate(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// lookForUsers reads who holds GPU memory, and gives a process that has just ended time to return it.
+func (s *survey) lookForUsers(ctx context.Context, machine deploy.Machine) error {
+	if len(s.gpus) == 0 || !s.memoryHeld() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
+	defer cancel()
+	var pace deploy.Pace
+	for {
+		users, err := deploy.QueryGPUUsers(ctx, machine)
+		if err == nil {
+			s.users = users
+		}
+		if len(users) > 0 || pace.Wait(ctx) != nil {
+			return nil
+		}
+		if gpus, err := deploy.QueryGPUs(ctx, machine); err == nil {
+			s.allGPUs, s.gpus = gpus, s.usable(gpus)
+		}
+		if !s.memoryHeld() {
+			return nil
+		}
+	}
+}
+
+// hasFlag tells whether one of the flags is among the request's own arguments.
+func (s *survey) hasFlag(names ...string) bool {
+	_, given := s.request.Spec.Extra(names...)
+	return given
+}
+
+// choose opens the runtime: the one asked for, or the first that can work.
+func (s *survey) choose(ctx context.Context, machine deploy.Machine) error {
+	kind := s.request.Runtime
+	if kind == deploy.Auto || kind == "" {
+		kind, s.reason = s.better()
+	}
+	if kind == deploy.Container {
+		if s.engine != nil {
+			s.runtime, s.engine = s.engine, nil
+		}
+		return s.lookForProcesses(ctx, machine)
+	}
+	opened, err := s.openProcess(ctx, machine)
+	if err != nil {
+		return err
+	}
+	s.runtime = opened
+	own, err := opened.Find(ctx, s.request.Owner)
+	s.own = append(s.own, own...)
+	return err
+}
+
+// lookForProcesses finds servers of the deployment that an earlier launch ran as processes.
+func (s *survey) lookForProcesses(ctx context.Context, machine deploy.Machine) error {
+	other, err := process.Connect(ctx, machine, s.request.Process)
+	if err != nil {
+		return nil //nolint:nilerr // a user without a home has no processes there
+	}
+	own, err := other.Find(ctx, s.request.Owner)
+	s.own = append(s.own, own...)
+	return err
+}
+
+// lookForReplaced adds the server that is to make room, where it wasn't found with the others.
+func (s *survey) lookForReplaced(ctx context.Context, machine deploy.Machine) error {
+	known := slices.ContainsFunc(s.own, func(own deploy.Status) bool { return own.ID == s.replaced.ID })
+	if s.replaced.ID == "" || known {
+		return nil
+	}
+	other, err := openRuntime(ctx, machine, s.replaced)
+	if err != nil {
+		return err
+	}
+	status, err := other.State(ctx, s.replaced)
+	if err == nil && status.State != deploy.Gone {
+		s.own = append(s.own, status)
+	}
+	return errors.Join(err, other.Close())
+}
+
+// better decides for whoever left the choice.
+func (s *survey) better() (deploy.Kind, string) {
+	switch {
+	case s.lacksEngine:
+		return deploy.Container, "a container engine is installed"
+	case s.engine == nil && errors.Is(s.engineErr, container.ErrNoEngine):
+		return deploy.Process, "the machine has no container engine"
+	case s.engine == nil:
+		return deploy.Process, "the machine's container engine can't be reached"
+	case s.wantsGPUs() && s.engine.Facts().GPUs == container.NoGPUs:
+		return deploy.Process, "the machine's container engine can't give a container a GPU"
+	}
+	return deploy.Container, "the machine has a container engine that gives containers its GPUs"
+}
+
+// reconsider takes a process where the choice was left, a container can't work here, and a process can.
+func (s *survey) reconsider(ctx context.Context, machine deploy.Machine) error {
+	found := s.judge()
+	if s.request.Runtime == deploy.Container || s.lacksEngine || s.runtime == nil || s.runtime.Kind() != deploy.Container || !blocks(found) {
+		return nil
+	}
+	other := *s
+	opened, err := other.openProcess(ctx, machine)
+	if err != nil {
+		return nil //nolint:nilerr // a user without a home: the container's findings stand
+	}
+	other.runtime = opened
+	if err := other.lookCloser(ctx, machine); err != nil {
+		return errors.Join(err, opened.Close())
+	}
+	if blocks(other.judge()) {
+		return opened.Close()
+	}
+	_ = s.runtime.Close() // only idle connections are left to close
+	*s = other
+	s.reason = "a container can't run here: " + found[0].Fact
+	return nil
+}
+
+// lookCloser looks at what depends on the choice of runtime.
+func (s *survey) lookCloser(ctx context.Context, machine deploy.Machine) error {
+	image := s.home
+	cache := s.home + "/.cache/huggingface"
+	if given := s.request.Spec.Env["HF_HOME"]; given != "" {
+		cache = given
+	}
+	var err error
+	switch r := s.runtime.(type) {
+	case *container.Engine:
+		if image, err = r.ImageDirectory(ctx, machine); err != nil {
+			return err
+		}
+		if cache = s.request.Container.Cache; !path.IsAbs(cache) {
+			cache = r.Facts().Directory // a volume
+		}
+	case *process.Host:
+		image = r.Disk()
+	}
+	if s.imageDisk, err = diskOf(ctx, machine, image); err != nil {
+		return err
+	}
+	s.weightsDisk, err = diskOf(ctx, machine, cache)
+	return err
+}
+
+// lookForHub opens a connection to the model hub, where the weights come from, unless they don't.
+func (s *survey) lookForHub(ctx context.Context, machine deploy.Machine) error {
+	address := hubAddress(s.request.Spec)
+	if address == "" {
+		return nil
+	}
+	dial, cancel := context.WithTimeout(ctx, hubTimeout)
+	defer cancel()
+	conn, err := machine.DialContext(dial, "tcp", address)
+	if err == nil {
+		_ = conn.Close() // nothing was sent
+		return nil
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed:
+		return err
+	case host.KindOf(err) == host.Prohibited:
+		return nil // the SSH server forbids asking, which says nothing of the machine's own ways
+	}
+	s.hubErr = fmt.Errorf("%s: %w", address, err)
+	return nil
+}
+
+// hubAddress is where the server gets the model from; "" when that isn't a hub, or can't be told.
+func hubAddress(spec vllm.Spec) string {
+	if strings.HasPrefix(spec.Model, "/") || strings.HasPrefix(spec.Model, ".") || spec.Env["HF_HUB_OFFLINE"] == "1" {
+		return ""
+	}
+	for _, name := range []string{"HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "VLLM_USE_MODELSCOPE"} {
+		if spec.Env[name] != "" {
+			return ""
+		}
+	}
+	return "huggingface.co:443"
+}

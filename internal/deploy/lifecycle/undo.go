@@ -1,0 +1,199 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+const (
+	// undoTimeout bounds all that is done after a failure, logTimeout the part that only explains it.
+	undoTimeout = 150 * time.Second
+	logTimeout  = 30 * time.Second
+	// logLines are read after a failure: a root cause stands well before the last line.
+	logLines = 400
+	// shownLines of the log are repeated in an error.
+	shownLines = 25
+)
+
+// failure is what is known at the place where something failed; [launch.failed] adds the rest.
+func failure(phase deploy.Phase, summary string, err error) *deploy.Error {
+	return &deploy.Error{Phase: phase, Summary: summary, Err: err}
+}
+
+// undo takes back what the launch started: it reads the log, removes the server by its id and checks that it is gone. It
+// goes on after ctx has ended, within a deadline of its own.
+func (l *launch) undo(ctx context.Context, ref deploy.Ref, problem *deploy.Error) *deploy.Error {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	l.seen, problem.Started = l.progress.last, ref.ID != ""
+	if ref.ID != "" {
+		problem.Log, problem.LogErr = l.readLog(after, ref)
+		l.killsAfter = CountKills(after, l.machine)
+		if len(problem.Log) == 0 && problem.LogErr == nil {
+			problem.Detail = joined(problem.Detail, "Its log is empty.")
+		}
+	}
+	switch {
+	case l.request.KeepFailed && ref.ID != "":
+		l.progress.report(problem.Phase, "leaving the failed server for debugging")
+		problem.Remains = l.runtime.Reach(ref) + ". It was left for debugging and may hold GPU memory"
+	default:
+		l.progress.report(problem.Phase, "removing what was started")
+		problem.Remains, problem.Started, problem.MayRun = l.takeBack(after, ref)
+	}
+	return l.failed(ctx, problem)
+}
+
+func (l *launch) readLog(ctx context.Context, ref deploy.Ref) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, logTimeout)
+	defer cancel()
+	return l.runtime.Log(ctx, ref, logLines)
+}
+
+// takeBack removes the server and returns what is left of it, "" for nothing, whether there was one, and whether it may still run.
+// A server whose id isn't known, because the answer that would have told it was lost, is found by its owner's mark.
+func (l *launch) takeBack(ctx context.Context, ref deploy.Ref) (remains string, started, stuck bool) {
+	refs := []deploy.Ref{ref}
+	if ref.ID == "" {
+		var found []deploy.Status
+		err := l.again(ctx, deploy.PhaseRemove, func() (err error) {
+			found, err = l.runtime.Find(ctx, l.request.Owner)
+			return err
+		})
+		if err != nil {
+			return l.leftBehind("perhaps a server, if the request to start it took effect", err), true, true
+		}
+		refs = nil
+		for _, status := range found {
+			if status.ID == "" || status.ID != l.replaced.ID { // a process has none yet when its start is cut off early
+				refs = append(refs, status.Ref)
+			}
+		}
+	}
+	var notes []string
+	for _, ref := range refs {
+		var note string
+		err := l.again(ctx, deploy.PhaseRemove, func() (err error) {
+			note, err = l.runtime.Remove(ctx, ref, deploy.Stop{Force: true})
+			return err
+		})
+		if err != nil {
+			note, stuck = l.leftBehind(l.runtime.Reach(ref), err), true
+		}
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return strings.Join(notes, "; "), len(refs) > 0, stuck
+}
+
+func (l *launch) leftBehind(what string, err error) string {
+	return vllm.MaskSecrets(fmt.Sprintf("%s. It could not be removed (%v), may still run and hold GPU memory; "+
+		"the next apply of this deployment finds it by its owner's mark and takes it over or removes it", what, deploy.Brief(err)), l.request.secrets()...)
+}
+
+// failed completes the error that the caller gets: with a diagnosis where there is one, and masked.
+func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
+	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(e.Err, context.Canceled)
+	if interrupted { // whatever that made fail
+		e.Summary = "Interrupted in the phase " + string(e.Phase)
+	}
+	l.diagnose(e)
+	if ended := l.howItEnded(ctx, e); interrupted && e.Cause == "" {
+		e.Cause = ended
+	} else {
+		e.Detail = joined(e.Detail, ended)
+	}
+	e.Log = vllm.Relevant(e.Log)
+	e.Log = e.Log[max(0, len(e.Log)-shownLines):]
+	secrets := l.request.secrets()
+	for _, text := range []*string{&e.Detail, &e.Cause, &e.WayOut} {
+		*text = vllm.MaskSecrets(*text, secrets...)
+	}
+	for i := range e.Log {
+		e.Log[i] = vllm.MaskSecrets(e.Log[i], secrets...)
+	}
+	e.LogErr, e.Err = masked(e.LogErr, secrets), masked(e.Err, secrets)
+	return e
+}
+
+// diagnose adds the cause, where it isn't known yet: by the server's log and its end, else by what a runtime says.
+func (l *launch) diagnose(e *deploy.Error) {
+	diagnosis, known := vllm.Diagnose(e.Log)
+	if killed := l.dead.ExitCode == exitKilled || l.dead.OOMKilled; !known && killed {
+		diagnosis, known = vllm.Diagnosis{Kind: vllm.KindKilled}, true
+	}
+	switch {
+	case e.Cause != "":
+	case known:
+		diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
+		e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
+	default:
+		explain(e)
+	}
+}
+
+// explain adds what a runtime, or the connection to the machine, says of the cause.
+func explain(e *deploy.Error) {
+	inner, ok := deploy.AsError(e.Err)
+	switch {
+	case ok && inner.Cause != "":
+		e.Cause, e.WayOut, e.OfMachine = inner.Cause, inner.WayOut, e.OfMachine || inner.OfMachine
+	case host.KindOf(e.Err) != host.Interrupted: // of which howItEnded says more
+		e.WayOut = host.DetailOf(e.Err)
+	}
+	if ok && len(e.Log) == 0 {
+		e.Log = inner.Log // of an installation
+	}
+}
+
+// howItEnded tells a cancellation, the end of all time and the end of a phase apart.
+func (l *launch) howItEnded(ctx context.Context, problem *deploy.Error) string {
+	last := cmp.Or(l.seen, l.progress.last)
+	if last != "" {
+		last = " Last seen: " + strings.TrimSuffix(last, ".") + "."
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return "The operation was cancelled." + last
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Sprintf("The operation timed out in the phase %s. Raise the timeout in timeouts.", problem.Phase) + last
+	case errors.Is(problem.Err, context.DeadlineExceeded):
+		setting := "the timeout in timeouts, of which each phase has its share"
+		if problem.Phase == deploy.PhaseLoad || problem.Phase == deploy.PhaseCompletion {
+			setting = "ready.timeout"
+		}
+		return fmt.Sprintf("The phase %s timed out after %s. Raise %s.", problem.Phase,
+			l.schedule.limit(problem.Phase).Round(time.Second), setting) + last
+	}
+	return ""
+}
+
+// masked is err without secrets in its text; errors.Is and errors.As see through it.
+func masked(err error, secrets []string) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if clean := vllm.MaskSecrets(text, secrets...); clean != text {
+		return &maskedError{text: clean, err: err}
+	}
+	return err
+}
+
+type maskedError struct {
+	text string
+	err  error
+}
+
+func (e *maskedError) Error() string { return e.text }
+
+func (e *maskedError) Unwrap() error { return e.err }

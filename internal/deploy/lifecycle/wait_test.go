@@ -1,0 +1,91 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
+)
+
+// The last pause of a wait ends with its deadline, however long it would have been.
+func TestWaitEndsAtItsDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 7*time.Second + 300*time.Millisecond
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		begun := time.Now()
+		var pace deploy.Pace
+		var err error
+		for turns := 0; err == nil; turns++ {
+			if turns > 100 {
+				t.Fatal("it waits for ever")
+			}
+			err = pace.Wait(ctx)
+		}
+		if took := time.Since(begun); took != limit || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ended after %s with %v", took, err)
+		}
+	})
+}
+
+// alwaysRuns is a runtime whose server runs, and of which nothing else is asked.
+type alwaysRuns struct{ deploy.Runtime }
+
+func (alwaysRuns) State(context.Context, deploy.Ref) (deploy.Status, error) {
+	return deploy.Status{State: deploy.Running}, nil
+}
+
+func (alwaysRuns) Log(context.Context, deploy.Ref, int) ([]string, error) { return nil, nil }
+
+// What isn't expected ends a wait at once instead of being tried again until the time is up; a context's end is
+// told as that.
+func TestUnexpectedAnswersAreNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		status int
+		proves bool
+		want   string
+	}{
+		"another service on the port":  {http.StatusNotFound, false, "Server answers, but not as vLLM"},
+		"a key that is refused":        {http.StatusUnauthorized, true, "Model did not answer"},
+		"a redirection":                {http.StatusFound, true, "Model did not answer"},
+		"an answer that isn't vLLM's":  {http.StatusTeapot, true, "Model did not answer"},
+		"an engine that has failed":    {http.StatusInternalServerError, true, "Model did not answer"},
+		"a model that isn't there yet": {http.StatusNotFound, true, "Model did not answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				asked++
+				w.WriteHeader(test.status)
+			}))
+			defer server.Close()
+			l := newLaunch(t.Context(), nil, Request{Spec: vllm.Spec{Model: "m/m"}})
+			l.runtime = alwaysRuns{}
+			dialer := net.Dialer{}
+			api := vllm.NewClient(transport(dialer.DialContext, nil), server.URL, "key")
+			try := l.load
+			if test.proves {
+				try = l.complete
+			}
+			problem := try(t.Context(), deploy.Ref{}, api)
+			if problem == nil || problem.Summary != test.want || asked > 2 {
+				t.Errorf("asked %d times: %+v", asked, problem)
+			}
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if problem := try(ended, deploy.Ref{}, api); problem == nil || !errors.Is(problem.Err, context.Canceled) {
+				t.Errorf("a cancel is told as %+v", problem)
+			}
+		})
+	}
+}
