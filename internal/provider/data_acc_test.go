@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
@@ -115,7 +116,7 @@ func TestAccHealthIsAValue(t *testing.T) {
 func TestAccManyMachinesOneSilent(t *testing.T) {
 	w := acceptance(t)
 	logins, _ := fleet(t, 11)
-	logins = append(logins, with(logins[0], values{"port": silent(t)}))
+	logins = append(logins, with(logins[0], values{"port": silent(t, 3*time.Second+atMost)}))
 	text, err := json.Marshal(logins)
 	if err != nil {
 		t.Fatal(err)

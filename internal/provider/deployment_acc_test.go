@@ -178,10 +178,15 @@ func TestAccDeploymentSecrets(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		served := false
 		for _, line := range m.CommandLog() {
+			served = served || strings.Contains(line, "serve "+qwen)
 			if strings.Contains(line, "planted") {
 				return fmt.Errorf("a command line on the machine: %s", line)
 			}
+		}
+		if !served {
+			return fmt.Errorf("the server's own command line was not recorded:\n%s", strings.Join(m.CommandLog(), "\n"))
 		}
 		return nil
 	}
