@@ -266,7 +266,7 @@ func TestSessionTimeout(t *testing.T) {
 	made, diags := c.apply(sessionType, c.plan(sessionType, object{}, values{
 		"name": "test", "offer_id": a5000, "timeouts": values{"create": "3s"},
 	}))
-	expect(t, diags, "ERROR: Machine could not be used", "released|given back")
+	expect(t, diags, "ERROR: Machine could not be used", "it was not running in time", "It has been released")
 	if !made.state.IsNull() {
 		t.Error("it is in state")
 	}

@@ -259,13 +259,12 @@ func TestAccDeploymentRefused(t *testing.T) {
 	vastai := w.session(`offer_id = "` + vast + `"`)
 	w.run(t,
 		resource.TestStep{
-			Config: vastai + deployment(), // a container has no Docker in it
-			// What it is, and the ways out: a machine with Docker, or a server without a container.
-			ExpectError: words("Docker", "tensordock|bluelobster|virtual machine|process"),
+			Config:      vastai + deployment(), // a container has no Docker in it
+			ExpectError: words("has no Docker and no Podman", `Use runtime = "process"`, "still rented"),
 		},
 		resource.TestStep{
 			Config:      vastai + onMachine(`"`+otherKey+`"`),
-			ExpectError: words("Host key has changed"),
+			ExpectError: words("Host key has changed", "Nothing was sent to it"),
 		},
 		resource.TestStep{Config: vastai},
 	)
