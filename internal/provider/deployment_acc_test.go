@@ -42,6 +42,12 @@ func TestAccDeploymentLife(t *testing.T) {
 	first := statecheck.CompareValue(compare.ValuesDiffer())
 	second := statecheck.CompareValue(compare.ValuesSame())
 	key := statecheck.CompareValue(compare.ValuesSame())
+	some := knownvalue.Float64Func(func(v float64) error {
+		if v <= 0 {
+			return fmt.Errorf("it is %v", v)
+		}
+		return nil
+	})
 	w.run(t,
 		resource.TestStep{
 			Config: w.session() + deployment() + reads,
@@ -65,6 +71,8 @@ func TestAccDeploymentLife(t *testing.T) {
 				statecheck.ExpectKnownValue(endpoint, at("context_length"), knownvalue.Int64Exact(32768)),
 				statecheck.ExpectKnownValue(health, at("healthy"), knownvalue.Bool(true)),
 				statecheck.ExpectKnownValue(health, at("checks"), checks("passed", "passed", "passed", "passed", "passed")),
+				statecheck.ExpectKnownValue(health, at("checks", "health", "prompt_tokens"), some),
+				statecheck.ExpectKnownValue(health, at("checks", "health", "generation_tokens"), some),
 				session.AddStateValue(sessionAddress, at("id")),
 				first.AddStateValue(deploymentAddress, at("id")),
 				key.AddStateValue(deploymentAddress, at("api_key")),
