@@ -238,24 +238,25 @@ func (s *stack) killed(t *testing.T, when string) {
 // hang lets the servers that start from now on be healthy without ever answering.
 func (w *world) hang(t *testing.T, on bool) {
 	t.Helper()
-	if on {
-		w.faults(t, sandbox.Rule{Route: sandbox.EventContainer, Fault: sandbox.Hang})
-	} else {
-		w.faults(t)
-	}
+	var rules []sandbox.Rule
 	for _, root := range w.roots(t) {
 		facts, err := root.ReadFacts()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if facts.Docker {
-			continue // the rule's
+			rules = []sandbox.Rule{{Route: sandbox.EventContainer, Fault: sandbox.Hang}}
+			continue
 		}
 		facts.VLLM.Hang = on
 		if err := root.WriteFacts(facts); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if !on {
+		rules = nil
+	}
+	w.faults(t, rules...)
 }
 
 // recovers applies again, after which one server runs and nothing is left to do.

@@ -75,7 +75,11 @@ func TestE2EDestroyIsNotRefused(t *testing.T) {
 		},
 		{
 			name: "servers without a key", before: []string{session("a")},
-			after: []string{session("a"), keyless("endpoint"), keyless("health")},
+			after: []string{
+				session("a"), keyless("endpoint"), keyless("health"),
+				`output "problems" { value = [data.shopper_vllm_endpoint.a.problem, data.shopper_vllm_health.a.checks.gpus.problem] }`,
+			},
+			planned: 2, says: []string{`problems = [ + "credentials", + "credentials", ]`},
 		},
 		{
 			name: "a tunnel to a machine that doesn't answer", before: []string{session("a")},

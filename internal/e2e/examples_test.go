@@ -1,13 +1,17 @@
 package e2e
 
 import (
-	"net"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // example is a stack whose directory is one of the examples, with all others
@@ -82,22 +86,40 @@ func TestE2EExampleFleet(t *testing.T) {
 	})
 }
 
+// What Prometheus is configured with leads to the public server's figures, with the authority that is in it and without a key.
+func TestE2EExamplePrometheus(t *testing.T) {
+	t.Parallel()
+	_, s := example(t, "prometheus")
+	port := fmt.Sprint(freePort(t))
+	s.env = append(s.env, "TF_VAR_port="+port)
+	s.applied(t, func(said string) {
+		says(t, said, "ssh -N -L 127.0.0.1:8000:127.0.0.1:8000")
+		output := s.start(t, "output", "-raw", "-no-color", "prometheus_yml")
+		output.wait(t)
+		config := strings.ReplaceAll(output.out.String(), "\n      ", "\n") // the certificate is indented
+		says(t, config, `- "127.0.0.1:8000"`, `"scheme": "https"`, `- "127.0.0.1:`+port+`"`)
+		authority := x509.NewCertPool()
+		if !authority.AppendCertsFromPEM([]byte(config)) {
+			t.Fatalf("no authority in\n%s", config)
+		}
+		client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority, MinVersion: tls.VersionTLS12}}}
+		defer client.CloseIdleConnections()
+		answer, err := client.Get("https://127.0.0.1:" + port + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		if figures, err := vllm.ParseMetrics(answer.Body); err != nil || figures.RequestsSucceeded == nil || *figures.RequestsSucceeded < 1 {
+			t.Errorf("%s: %+v, %v", answer.Status, figures, err)
+		}
+	})
+}
+
 // Another provider's data source reads /v1/models through the tunnel.
 func TestE2EExampleTunnel(t *testing.T) {
 	t.Parallel()
 	_, s := example(t, "ssh-tunnel")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := listener.Close(); err != nil { // it was only to find a free port
-		t.Fatal(err)
-	}
-	s.env = append(s.env, "TF_VAR_port="+port)
+	s.env = append(s.env, fmt.Sprint("TF_VAR_port=", freePort(t)))
 	s.applied(t, func(said string) {
 		says(t, said, `models = [ "Qwen/Qwen2.5-7B-Instruct", ]`)
 	})

@@ -102,7 +102,8 @@ func TestE2EKeys(t *testing.T) {
 	s := w.newStack(t, "s")
 	own, other := s.newPair(t, "own"), s.newPair(t, "other")
 	s.settings = fmt.Sprintf("ssh = { private_key = file(%q) }", own.file)
-	hostile := own.public + ` $(touch /tmp/x) '; touch "$HOME/x"; ` + "`id`"
+	planted := filepath.Join(w.dir, "planted")
+	hostile := own.public + fmt.Sprintf(" $(touch %[1]s) '$(touch %[1]s)' `touch %[1]s`; touch %[1]s", planted)
 
 	s.write(t, session("a", keysArguments(true, hostile, own.public+" again")...))
 	s.apply(t)
@@ -110,6 +111,13 @@ func TestE2EKeys(t *testing.T) {
 	oneTime := s.oneTimeKey(t, "a")
 	if oneTime == "" || !s.logsIn(t, "a", oneTime) || !s.logsIn(t, "a", own.private) {
 		t.Error("both keys should log in")
+	}
+	installed, err := os.ReadFile(filepath.Join(w.roots(t)[0].Home(), ".ssh", "authorized_keys"))
+	if err != nil || !strings.Contains(string(installed), hostile) {
+		t.Errorf("the comment is not on the machine as it was given: %s, %v", installed, err)
+	}
+	if _, err := os.Stat(planted); err == nil {
+		t.Error("a shell has run the comment")
 	}
 	s.unchanged(t)
 

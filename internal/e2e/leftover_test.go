@@ -180,10 +180,7 @@ func TestE2EOrphan(t *testing.T) {
 	s := w.newStack(t, "s")
 	s.env = []string{"TF_LOG=trace"}
 	s.write(t, session("a"))
-	w.faults(t,
-		sandbox.Rule{Route: sandbox.EventBoot, Fault: sandbox.BootsLate, Value: "10m"},
-		sandbox.Rule{Route: sandbox.EventDestroy, Nth: 99, Fault: sandbox.DestroySlow},
-	)
+	w.faults(t, sandbox.Rule{Route: sandbox.EventBoot, Fault: sandbox.BootsLate, Value: "10m"})
 	e := s.start(t, applyArgs...)
 	eventually(t, func() error {
 		if n := w.rentals(t, "a"); n != 1 {

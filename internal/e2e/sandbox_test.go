@@ -124,6 +124,9 @@ func (w *world) close(t *testing.T) {
 		if billing := w.ledger(t).Billing; len(billing) > 0 {
 			t.Errorf("still billing at the end: %v", billing)
 		}
+		if err := w.idle(t); err != nil {
+			t.Error(err)
+		}
 	}
 	w.endProcesses(t)
 	_ = w.stdin.Close()
@@ -181,28 +184,35 @@ func (w *world) ledger(t *testing.T) sandbox.Ledger {
 	return ledger
 }
 
-// faults puts rules in force instead of those before.
+// faults puts rules in force instead of those before, each of which must have struck.
 func (w *world) faults(t *testing.T, rules ...sandbox.Rule) {
 	t.Helper()
+	if err := w.idle(t); err != nil {
+		t.Error(err)
+	}
 	if rules == nil {
 		rules = []sandbox.Rule{}
 	}
 	w.ask(t, http.MethodPut, "/sandbox/faults", rules, nil)
 }
 
-// struck waits until every rule in force has been met.
-func (w *world) struck(t *testing.T) {
+// idle is an error for a rule in force that has not struck.
+func (w *world) idle(t *testing.T) error {
 	t.Helper()
 	var rules []sandbox.RuleCount
-	eventually(t, func() error {
-		w.ask(t, http.MethodGet, "/sandbox/faults", nil, &rules)
-		for _, rule := range rules {
-			if rule.Matched == 0 {
-				return fmt.Errorf("%s of %s has not been met", rule.Route, rule.Consumer)
-			}
+	w.ask(t, http.MethodGet, "/sandbox/faults", nil, &rules)
+	for _, rule := range rules {
+		if rule.Struck == 0 {
+			return fmt.Errorf("%s at %s %s has not struck; it matched %d times", rule.Fault, rule.Route, rule.Consumer, rule.Matched)
 		}
-		return nil
-	})
+	}
+	return nil
+}
+
+// struck waits until every rule in force has struck.
+func (w *world) struck(t *testing.T) {
+	t.Helper()
+	eventually(t, func() error { return w.idle(t) })
 }
 
 // advance moves the sandbox's clock.

@@ -72,14 +72,17 @@ func unzipped(t *testing.T, file string) string {
 			t.Fatal(err)
 		}
 	}
+	if !strings.Contains(all.String(), "shopper_vllm_deployment") {
+		t.Fatalf("a plan of %d bytes without the deployment", all.Len())
+	}
 	return all.String()
 }
 
 // watchCommandLines reads the command line of every process of this computer again
-// and again, until the returned function is called.
+// and again, until the returned function is called. It must have met the server's.
 func (w *world) watchCommandLines(t *testing.T, secrets map[string]string) (stop func()) {
 	t.Helper()
-	ending := make(chan struct{})
+	ending, served := make(chan struct{}), false
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		tick := time.NewTicker(20 * time.Millisecond)
@@ -100,6 +103,7 @@ func (w *world) watchCommandLines(t *testing.T, secrets map[string]string) (stop
 				if err != nil {
 					continue // it has ended
 				}
+				served = served || bytes.Contains(line, []byte("serve\x00"+servedModel))
 				for name, secret := range secrets {
 					if bytes.Contains(line, []byte(secret)) {
 						t.Errorf("%s is in a process's command line: %.300q", name, line)
@@ -114,6 +118,9 @@ func (w *world) watchCommandLines(t *testing.T, secrets map[string]string) (stop
 		once.Do(func() {
 			close(ending)
 			watching.Wait()
+			if !served {
+				t.Error("the server's command line was not among those that were looked at")
+			}
 		})
 	}
 }

@@ -46,16 +46,22 @@ func TestSchemaIsDescribed(t *testing.T) {
 		}
 	}
 	look("provider", c.schema.Provider.Block.Attributes)
-	for name, schema := range c.schema.ResourceSchemas {
-		look(name, schema.Block.Attributes)
-		if schema.Block.Description == "" || len(schema.Block.BlockTypes) > 0 {
-			t.Errorf("%s has no description, or has blocks", name)
-		}
+	kinds := map[string]map[string]*tfprotov6.Schema{
+		"resource": c.schema.ResourceSchemas, "data source": c.schema.DataSourceSchemas,
+		"ephemeral resource": c.schema.EphemeralResourceSchemas, "list": c.schema.ListResourceSchemas, "action": {},
 	}
-	for name, schema := range c.schema.DataSourceSchemas {
-		look(name, schema.Block.Attributes)
-		if schema.Block.Description == "" || len(schema.Block.BlockTypes) > 0 {
-			t.Errorf("%s has no description, or has blocks", name)
+	for name, action := range c.schema.ActionSchemas {
+		kinds["action"][name] = action.Schema
+	}
+	for kind, schemas := range kinds {
+		if len(schemas) == 0 {
+			t.Errorf("there is no %s", kind)
+		}
+		for name, schema := range schemas {
+			look(name, schema.Block.Attributes)
+			if schema.Block.Description == "" || len(schema.Block.BlockTypes) > 0 {
+				t.Errorf("%s %s has no description, or has blocks", kind, name)
+			}
 		}
 	}
 }
@@ -266,7 +272,7 @@ func TestSessionTimeout(t *testing.T) {
 	made, diags := c.apply(sessionType, c.plan(sessionType, object{}, values{
 		"name": "test", "offer_id": a5000, "timeouts": values{"create": "3s"},
 	}))
-	expect(t, diags, "ERROR: Machine could not be used", "released|given back")
+	expect(t, diags, "ERROR: Machine could not be used", "it was not running in time", "It has been released")
 	if !made.state.IsNull() {
 		t.Error("it is in state")
 	}

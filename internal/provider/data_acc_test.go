@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
@@ -88,12 +89,13 @@ func TestAccHealthIsAValue(t *testing.T) {
 				statecheck.ExpectKnownValue(at2("health", "refused"), at("healthy"), knownvalue.Bool(false)),
 				statecheck.ExpectKnownValue(at2("health", "refused"), at("checks"), checks("passed", "passed", "passed", "failed", "failed")),
 				statecheck.ExpectKnownValue(at2("endpoint", "refused"), at("ready"), knownvalue.Bool(false)),
-				statecheck.ExpectKnownValue(at2("endpoint", "refused"), at("message"), knownvalue.StringRegexp(words("401|key"))),
+				statecheck.ExpectKnownValue(at2("endpoint", "refused"), at("message"), knownvalue.StringRegexp(words("401 Unauthorized"))),
 				statecheck.ExpectKnownValue(at2("health", "unreachable"), at("healthy"), knownvalue.Bool(false)),
 				statecheck.ExpectKnownValue(at2("health", "unreachable"), at("checks"),
 					checks("failed", "failed", "failed", "failed", "failed")),
-				statecheck.ExpectKnownValue(at2("endpoint", "unreachable"), at("message"), knownvalue.NotNull()),
+				statecheck.ExpectKnownValue(at2("endpoint", "unreachable"), at("problem"), knownvalue.StringExact("unreachable")),
 				statecheck.ExpectKnownValue(at2("health", "locked"), at("healthy"), knownvalue.Bool(false)),
+				statecheck.ExpectKnownValue(at2("endpoint", "locked"), at("problem"), knownvalue.StringExact("credentials")),
 			},
 		},
 		resource.TestStep{ // the server dies: still no error
@@ -115,7 +117,7 @@ func TestAccHealthIsAValue(t *testing.T) {
 func TestAccManyMachinesOneSilent(t *testing.T) {
 	w := acceptance(t)
 	logins, _ := fleet(t, 11)
-	logins = append(logins, with(logins[0], values{"port": silent(t)}))
+	logins = append(logins, with(logins[0], values{"port": silent(t, 3*time.Second+atMost)}))
 	text, err := json.Marshal(logins)
 	if err != nil {
 		t.Fatal(err)

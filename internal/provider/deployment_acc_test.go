@@ -42,6 +42,12 @@ func TestAccDeploymentLife(t *testing.T) {
 	first := statecheck.CompareValue(compare.ValuesDiffer())
 	second := statecheck.CompareValue(compare.ValuesSame())
 	key := statecheck.CompareValue(compare.ValuesSame())
+	some := knownvalue.Float64Func(func(v float64) error {
+		if v <= 0 {
+			return fmt.Errorf("it is %v", v)
+		}
+		return nil
+	})
 	w.run(t,
 		resource.TestStep{
 			Config: w.session() + deployment() + reads,
@@ -65,6 +71,8 @@ func TestAccDeploymentLife(t *testing.T) {
 				statecheck.ExpectKnownValue(endpoint, at("context_length"), knownvalue.Int64Exact(32768)),
 				statecheck.ExpectKnownValue(health, at("healthy"), knownvalue.Bool(true)),
 				statecheck.ExpectKnownValue(health, at("checks"), checks("passed", "passed", "passed", "passed", "passed")),
+				statecheck.ExpectKnownValue(health, at("checks", "health", "prompt_tokens"), some),
+				statecheck.ExpectKnownValue(health, at("checks", "health", "generation_tokens"), some),
 				session.AddStateValue(sessionAddress, at("id")),
 				first.AddStateValue(deploymentAddress, at("id")),
 				key.AddStateValue(deploymentAddress, at("api_key")),
@@ -178,10 +186,15 @@ func TestAccDeploymentSecrets(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		served := false
 		for _, line := range m.CommandLog() {
+			served = served || strings.Contains(line, "serve "+qwen)
 			if strings.Contains(line, "planted") {
 				return fmt.Errorf("a command line on the machine: %s", line)
 			}
+		}
+		if !served {
+			return fmt.Errorf("the server's own command line was not recorded:\n%s", strings.Join(m.CommandLog(), "\n"))
 		}
 		return nil
 	}
@@ -254,13 +267,12 @@ func TestAccDeploymentRefused(t *testing.T) {
 	vastai := w.session(`offer_id = "` + vast + `"`)
 	w.run(t,
 		resource.TestStep{
-			Config: vastai + deployment(), // a container has no Docker in it
-			// What it is, and the ways out: a machine with Docker, or a server without a container.
-			ExpectError: words("Docker", "tensordock|bluelobster|virtual machine|process"),
+			Config:      vastai + deployment(), // a container has no Docker in it
+			ExpectError: words("has no Docker and no Podman", `Use runtime = "process"`, "still rented"),
 		},
 		resource.TestStep{
 			Config:      vastai + onMachine(`"`+otherKey+`"`),
-			ExpectError: words("Host key has changed"),
+			ExpectError: words("Host key has changed", "Nothing was sent to it"),
 		},
 		resource.TestStep{Config: vastai},
 	)

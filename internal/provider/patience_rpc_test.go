@@ -23,8 +23,9 @@ import (
 // atMost is how much longer than its own timeout a read may take on a busy computer.
 const atMost = 10 * time.Second
 
-// silent is a port that takes connections and never says a word.
-func silent(t *testing.T) int {
+// silent is a port that takes connections and never says a word. A connection that is not given up
+// in the time fails the test.
+func silent(t *testing.T, within time.Duration) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,8 +39,12 @@ func silent(t *testing.T) int {
 				return
 			}
 			work.Go(func() { // until the other side has enough of it
+				begun := time.Now()
 				_, _ = io.Copy(io.Discard, conn)
 				_ = conn.Close()
+				if took := time.Since(begun); took > within {
+					t.Errorf("a silent address was given up after %s, want %s", took, within)
+				}
 			})
 		}
 	})
@@ -135,7 +140,7 @@ func TestSlowMachinesHoldUpNobody(t *testing.T) {
 	nobody := func(port int) values {
 		return values{"host": "127.0.0.1", "port": port, "user": "x", "private_key": private}
 	}
-	logins[1], logins[2] = nobody(silent(t)), nobody(blackhole(t))
+	logins[1], logins[2] = nobody(silent(t, own+atMost)), nobody(blackhole(t))
 
 	c := newCore(t)
 	expect(t, c.configure(values{"url": "http://127.0.0.1:1", "journal_directory": ""}))
@@ -267,7 +272,7 @@ func count(t *testing.T, target string) *counter {
 func TestDataSourcesEndInTime(t *testing.T) {
 	t.Parallel()
 	const own = "1s"
-	for what, port := range map[string]int{"silent": silent(t), "blackholed": blackhole(t)} {
+	for what, port := range map[string]int{"silent": silent(t, time.Second+atMost), "blackholed": blackhole(t)} {
 		url := fmt.Sprintf("http://127.0.0.1:%d", port)
 		c := newCore(t)
 		expect(t, c.configure(values{"url": url, "journal_directory": ""}))

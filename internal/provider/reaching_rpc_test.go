@@ -194,6 +194,11 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 	if number(t, gpu, "temperature_c") == 0 || get(t, gpu, "memory_used_mib").IsNull() || get(t, all["health"], "kv_cache_usage").IsNull() {
 		t.Errorf("figures are missing: %s %s", all["gpus"], all["health"])
 	}
+	for _, figure := range []string{"requests_succeeded", "prompt_tokens", "generation_tokens", "first_token_seconds"} {
+		if number(t, all["health"], figure) <= 0 {
+			t.Errorf("%s: %s", figure, all["health"])
+		}
+	}
 	// Each check can be left out, and then nothing is asked.
 	for _, name := range []string{"gpus", "runtime", "health", "model", "completion"} {
 		if left := check(values{"ssh": ssh, "server": server, "api_key": key, "skip": []any{name}}); text(t, left[name], "status") != "skipped" {

@@ -175,16 +175,22 @@ func TestAccSessionGone(t *testing.T) {
 func TestAccSessionNextOffer(t *testing.T) {
 	w := acceptance(t)
 	if err := w.SetFaults(
-		sandbox.Rule{Route: sandbox.EventCreate, Nth: 1, Fault: sandbox.OffersGone},
+		sandbox.Rule{Route: sandbox.EventCreate, Offer: a5000, Fault: sandbox.OffersGone},
+		sandbox.Rule{Route: sandbox.EventBoot, Offer: docked, Fault: sandbox.RefuseKey},
 	); err != nil {
 		t.Fatal(err)
 	}
 	w.run(t, resource.TestStep{
-		Config: w.session(),
+		Config: w.session(`requirements = { clouds = ["bluelobster", "tensordock"] }`, `ssh_timeout = "2m"`),
 		ConfigStateChecks: []statecheck.StateCheck{
 			statecheck.ExpectKnownValue(sessionAddress, at("offer_id"), knownvalue.StringExact(a6000)),
 		},
 	})
+	rentals := w.Ledger().Rentals
+	if len(rentals) != 2 || rentals[0].OfferID != docked || rentals[1].OfferID != a6000 ||
+		rentals[0].ReleasedAt == nil || rentals[0].ReleasedAt.After(rentals[1].RentedAt) {
+		t.Errorf("want %s, and when that was released %s:\n%s", docked, a6000, w.Ledger())
+	}
 }
 
 func TestAccSessionRefusals(t *testing.T) {

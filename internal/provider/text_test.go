@@ -12,7 +12,7 @@ func words(parts ...string) *regexp.Regexp {
 	parts = slices.Clone(parts)
 	const space = `[\s│|]+`
 	for i, part := range parts {
-		parts[i] = strings.Join(strings.Fields(part), space)
+		parts[i] = "(?:" + strings.Join(strings.Fields(part), space) + ")" // an alternative ends with its part
 	}
 	return regexp.MustCompile(`(?s)` + strings.Join(parts, `.*?`))
 }

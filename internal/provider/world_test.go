@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -105,7 +106,7 @@ func newWorld(t *testing.T, change ...func(*sandbox.Options)) *world {
 	}
 	w := &world{Sandbox: s, journal: t.TempDir()}
 	t.Cleanup(func() {
-		if err := w.nothingBills(nil); err != nil && !t.Failed() {
+		if err := errors.Join(w.nothingBills(nil), w.idle()); err != nil && !t.Failed() {
 			t.Error(err)
 		}
 		if err := s.Close(); err != nil {
@@ -113,6 +114,21 @@ func newWorld(t *testing.T, change ...func(*sandbox.Options)) *world {
 		}
 	})
 	return w
+}
+
+// SetFaults puts rules in force instead of those before, each of which must have struck.
+func (w *world) SetFaults(rules ...sandbox.Rule) error {
+	return errors.Join(w.idle(), w.Sandbox.SetFaults(rules...))
+}
+
+// idle is an error for a rule in force that has not struck.
+func (w *world) idle() error {
+	for _, rule := range w.Faults() {
+		if rule.Struck == 0 {
+			return fmt.Errorf("%s at %s has not struck; it matched %d times", rule.Fault, rule.Route, rule.Matched)
+		}
+	}
+	return nil
 }
 
 // nothingBills asks the clouds' books, and not the state, what is still rented.

@@ -174,7 +174,6 @@ type chance struct {
 
 	mu     sync.Mutex
 	random *rand.Rand
-	deaths int
 }
 
 func (c *chance) below(n int) int {
@@ -213,9 +212,6 @@ func (c *chance) verdict(op string) verdict {
 		return verdict{delay: time.Duration(c.below(300)) * time.Millisecond}
 	}
 	if c.mortal && c.one(25) {
-		c.mu.Lock()
-		c.deaths++
-		c.mu.Unlock()
 		return verdict{crash: true}
 	}
 	switch op {

@@ -87,6 +87,16 @@ func (s *stand) known() {
 	}
 }
 
+// allStruck checks that every rule in force has struck.
+func (s *stand) allStruck() {
+	s.t.Helper()
+	for _, rule := range s.s.Faults() {
+		if rule.Struck == 0 {
+			s.t.Errorf("the fault %s on %s never struck", rule.Fault, rule.Route)
+		}
+	}
+}
+
 // destroy releases a rental, after which nothing may bill.
 func (s *stand) destroy(rental *Rental) {
 	s.t.Helper()
@@ -175,11 +185,7 @@ func TestSandboxFaults(t *testing.T) {
 					}
 				}
 			}
-			for _, rule := range s.s.Faults() {
-				if rule.Struck == 0 {
-					t.Errorf("the fault %s on %s never struck", rule.Fault, rule.Route)
-				}
-			}
+			s.allStruck()
 		})
 	}
 }
@@ -290,6 +296,7 @@ func TestSandboxExtend(t *testing.T) {
 	if err != nil || got.ReservationHours != 4 {
 		t.Errorf("lost after effect: %d hours, %v", got.ReservationHours, err)
 	}
+	s.allStruck()
 	ok(t, s.s.SetFaults(sandbox.Rule{Route: extendRoute, Nth: 1, Fault: sandbox.Status, Value: 429}))
 	fails[*ExtendError](t, errOf(r.Extend(t.Context(), Known{ID: rental.Session.ID}, 6)), "reserved for 4")
 	s.s.Advance(90 * time.Minute)
@@ -303,19 +310,24 @@ func TestSandboxExtend(t *testing.T) {
 
 func TestSandboxReplacementOfAutoRetry(t *testing.T) {
 	t.Parallel()
-	s := newStand(t)
-	body := `{"consumer_id":"somebody","offer_id":"vastai-2410055","workload_type":"llm_vllm","reservation_hours":1,"auto_retry":true}`
+	s := newStand(t, sandbox.Rule{Route: sandbox.EventBoot, Nth: 1, Fault: sandbox.NeverBoots})
+	body := `{"consumer_id":"somebody","offer_id":"vastai-2410055","workload_type":"llm_vllm","reservation_hours":1,
+		"auto_retry":true,"retry_scope":"any","ssh_timeout_minutes":2}`
 	resp, err := http.Post(s.url+"/api/v1/sessions", "application/json", strings.NewReader(body))
 	ok(t, err)
 	_ = resp.Body.Close()
 	r := s.process()
-	rows, err := r.service.Sessions(t.Context(), shopper.SessionFilter{ConsumerID: "somebody"})
-	if err != nil || len(rows) != 1 {
-		t.Fatalf("the sessions are %v, %v", rows, err)
+	parent := s.s.Ledger().Rentals[0].SessionID
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for seen := (shopper.Session{}); seen.RetryChildID == "" || seen.Status != shopper.Stopped; {
+		ok(t, nap(ctx, 20*time.Millisecond))
+		seen, err = r.service.Session(ctx, parent)
+		ok(t, err)
 	}
-	ok(t, errOf3(r.Release(t.Context(), Known{ID: rows[0].ID})))
-	if left := s.s.Ledger().Billing; len(left) > 0 {
-		t.Errorf("still billing: %v", left)
+	ok(t, errOf3(r.Release(t.Context(), Known{ID: parent})))
+	if ledger := s.s.Ledger(); len(ledger.Rentals) != 2 || len(ledger.Billing) > 0 {
+		t.Errorf("want two rentals, and nothing billing:\n%s", ledger)
 	}
 }
 

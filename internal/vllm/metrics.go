@@ -1,11 +1,13 @@
 package vllm
 
 import (
-	"bufio"
+	"cmp"
 	"io"
 	"math"
-	"strconv"
-	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 )
 
 // Metrics are a server's figures, summed over its engines and label values unless said otherwise. nil means that the
@@ -22,108 +24,52 @@ type Metrics struct {
 	FirstTokenSeconds *float64
 }
 
-const maxMetricLine = 64 << 10
-
-// ParseMetrics reads Prometheus' text format. Lines that it doesn't know or can't read are passed over: a server may
-// tell more than we ask. The error is the reader's.
+// ParseMetrics reads Prometheus' text format. The error is the reader's, or names the line that is not in the format.
 func ParseMetrics(r io.Reader) (Metrics, error) {
-	var metrics Metrics
-	var firstTokenSum, firstTokenCount *float64
-	sums := map[string]**float64{
-		"vllm:num_requests_running":              &metrics.RequestsRunning,
-		"vllm:num_requests_waiting":              &metrics.RequestsWaiting,
-		"vllm:prompt_tokens_total":               &metrics.PromptTokens,
-		"vllm:generation_tokens_total":           &metrics.GenerationTokens,
-		"vllm:request_success_total":             &metrics.RequestsSucceeded,
-		"vllm:time_to_first_token_seconds_sum":   &firstTokenSum,
-		"vllm:time_to_first_token_seconds_count": &firstTokenCount,
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(r)
+	if err != nil {
+		return Metrics{}, err
 	}
-	lines := bufio.NewReaderSize(r, maxMetricLine)
-	for {
-		raw, long, err := lines.ReadLine()
-		for long && err == nil {
-			raw = nil // longer than any line of ours
-			_, long, err = lines.ReadLine()
+	fold := func(name string, by func(a, b float64) float64) *float64 {
+		var result *float64
+		for _, m := range families[name].GetMetric() {
+			value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue() // it has one of them
+			if result != nil {
+				value = by(*result, value)
+			}
+			result = &value
 		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return Metrics{}, err
-		}
-		name, value, ok := parseSample(string(raw))
-		if !ok {
-			continue
-		}
-		if name == "vllm:kv_cache_usage_perc" || name == "vllm:gpu_cache_usage_perc" {
-			metrics.KVCacheUsage = highest(metrics.KVCacheUsage, value)
-		} else if sum, known := sums[name]; known {
-			*sum = added(*sum, value)
-		}
+		return finite(result)
 	}
-	if firstTokenSum != nil && firstTokenCount != nil && *firstTokenCount > 0 {
-		mean := *firstTokenSum / *firstTokenCount
-		metrics.FirstTokenSeconds = &mean
-	}
-	return metrics, nil
+	sum := func(name string) *float64 { return fold(name, func(a, b float64) float64 { return a + b }) }
+	highest := func(name string) *float64 { return fold(name, func(a, b float64) float64 { return max(a, b) }) }
+	return Metrics{
+		RequestsRunning:   sum("vllm:num_requests_running"),
+		RequestsWaiting:   sum("vllm:num_requests_waiting"),
+		KVCacheUsage:      cmp.Or(highest("vllm:kv_cache_usage_perc"), highest("vllm:gpu_cache_usage_perc")),
+		PromptTokens:      sum("vllm:prompt_tokens_total"),
+		GenerationTokens:  sum("vllm:generation_tokens_total"),
+		RequestsSucceeded: sum("vllm:request_success_total"),
+		FirstTokenSeconds: mean(families["vllm:time_to_first_token_seconds"]),
+	}, nil
 }
 
-// parseSample reads `name{label="value",…} 1.5 [timestamp]`. Figures that aren't numbers are not ok.
-func parseSample(line string) (name string, value float64, ok bool) {
-	line = strings.TrimSpace(line)
-	if line == "" || line[0] == '#' {
-		return "", 0, false
+// mean is that of all observations in a histogram, nil before the first one.
+func mean(histogram *dto.MetricFamily) *float64 {
+	var sum, count float64
+	for _, m := range histogram.GetMetric() {
+		sum += m.GetHistogram().GetSampleSum()
+		count += float64(m.GetHistogram().GetSampleCount())
 	}
-	end := strings.IndexAny(line, "{ \t")
-	if end <= 0 {
-		return "", 0, false
-	}
-	name, rest := line[:end], line[end:]
-	if rest[0] == '{' {
-		closing := endOfLabels(rest)
-		if closing < 0 {
-			return "", 0, false
-		}
-		rest = rest[closing+1:]
-	}
-	fields := strings.Fields(rest)
-	if len(fields) == 0 {
-		return "", 0, false
-	}
-	value, err := strconv.ParseFloat(fields[0], 64)
-	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
-		return "", 0, false
-	}
-	return name, value, true
+	of := sum / count
+	return finite(&of)
 }
 
-// endOfLabels is the index of the brace that closes the labels, or -1. Label values may contain braces and, escaped,
-// quotes.
-func endOfLabels(text string) int {
-	quoted := false
-	for i := 0; i < len(text); i++ {
-		switch {
-		case quoted && text[i] == '\\':
-			i++
-		case text[i] == '"':
-			quoted = !quoted
-		case text[i] == '}' && !quoted:
-			return i
-		}
+// finite is nil for what Terraform has no number for.
+func finite(value *float64) *float64 {
+	if value == nil || math.IsNaN(*value) || math.IsInf(*value, 0) {
+		return nil
 	}
-	return -1
-}
-
-func added(sum *float64, value float64) *float64 {
-	if sum != nil {
-		value += *sum
-	}
-	return &value
-}
-
-func highest(known *float64, value float64) *float64 {
-	if known != nil {
-		value = max(value, *known)
-	}
-	return &value
+	return value
 }

@@ -53,7 +53,7 @@ const (
 	atAnswer     = "completion: the model answered"
 	atStop       = "stop: stopping"
 	atRollback   = "start: bringing the old server back"
-	atRemoval    = "start: removing what was started"
+	atRemoval    = "load: removing what was started"
 )
 
 // A connection that is lost while something is only looked at is made again, and the launch goes on. What was
@@ -70,6 +70,7 @@ func TestLaunchBearsALostConnection(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s\n%s", when, err, describe(err), seen.text())
 			}
+			contains(t, seen.text(), when)
 			if n := r.servers(t); n != 1 {
 				t.Errorf("%s: %d servers run, want 1", when, n)
 			}
@@ -145,6 +146,7 @@ func TestReplaceBearsALostConnection(t *testing.T) {
 			seen := r.dropsAt(t, line, test.when)
 			wanted.Progress = seen.add
 			status, err := lifecycle.Replace(within(t, limit), line, first.Ref, wanted, lifecycle.Rollback)
+			contains(t, seen.text(), test.when)
 			if err != nil {
 				contains(t, describe(err), "The old server runs again and has answered")
 			}

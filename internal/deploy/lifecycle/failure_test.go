@@ -62,9 +62,10 @@ func TestCancelLeavesNothing(t *testing.T) {
 // What a user can set travels as data, through the SSH server's real shell too.
 func TestHostileValuesStayData(t *testing.T) {
 	t.Parallel()
-	const hostile = "a'b\"c $(touch pwned1) `touch pwned2`; touch pwned3 & \\ | > pwned4 *~!#%{}[]é"
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
 		t.Helper()
+		planted := t.TempDir()
+		hostile := strings.ReplaceAll("a'b\"c $(touch pwned1) `touch pwned2`; touch pwned3 & \\ | > pwned4 *~!#%{}[]é", "pwned", planted+"/")
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.AnyModel = true })
 		wanted := request()
 		wanted.Spec.Model = "org/" + hostile
@@ -72,7 +73,7 @@ func TestHostileValuesStayData(t *testing.T) {
 		wanted.Spec.Revision = hostile
 		wanted.Spec.ExtraArgs = []string{"--chat-template", "line one\nline two " + hostile}
 		wanted.Spec.Env = map[string]string{"HOSTILE": hostile + "\nsecond line\n\n", "EMPTY": "", "PERCENT": `%s\n\0101`}
-		wanted.Owner = "o'wner $(touch pwned5)"
+		wanted.Owner = "o'wner $(touch " + planted + "/5)"
 		status := launch(t, r, wanted)
 		for _, value := range []string{wanted.Spec.Model, wanted.Spec.ServedModelName, hostile, wanted.Spec.ExtraArgs[1]} {
 			if !slices.Contains(status.Arguments, value) {
@@ -92,12 +93,9 @@ func TestHostileValuesStayData(t *testing.T) {
 			}
 		}
 		remove(t, r, status)
-		_ = filepath.WalkDir(string(r.machine.Root()), func(path string, _ os.DirEntry, _ error) error {
-			if strings.HasPrefix(filepath.Base(path), "pwned") {
-				t.Errorf("a value was run as a command: %s exists", path)
-			}
-			return nil
-		})
+		if made, err := os.ReadDir(planted); err != nil || len(made) > 0 {
+			t.Errorf("values were run as commands: %v, %v", made, err)
+		}
 	})
 }
 
@@ -130,17 +128,25 @@ func TestSecretsOutOfProcessLists(t *testing.T) {
 			t.Error("the server doesn't have its secrets")
 		}
 		noSecrets(t, r)
+		if r.starts() == 0 {
+			t.Errorf("the server's command was not recorded:\n%q", r.machine.CommandLog())
+		}
 		// Nor is one in a file, but the engine's own record of a container's environment.
+		files := 0
 		_ = filepath.WalkDir(string(r.machine.Root()), func(path string, entry os.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() {
 				return nil //nolint:nilerr // gone since the directory was read
 			}
+			files++
 			data, err := os.ReadFile(path)
 			if err == nil && (strings.Contains(string(data), testKey) || strings.Contains(string(data), testToken)) {
 				t.Errorf("a secret is in the file %s", path)
 			}
 			return nil
 		})
+		if files < 5 {
+			t.Errorf("the machine has %d files", files)
+		}
 		remove(t, r, status)
 	})
 }
@@ -157,6 +163,9 @@ func TestHealthChecksRunNoCommand(t *testing.T) {
 					t.Errorf("a command asks the server: %q", line)
 				}
 			}
+		}
+		if r.starts() == 0 {
+			t.Errorf("the server's command was not recorded:\n%q", r.machine.CommandLog())
 		}
 		remove(t, r, status)
 	})

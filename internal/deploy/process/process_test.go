@@ -113,7 +113,7 @@ func inspect(t *testing.T, h *Host, ref deploy.Ref) deploy.Status {
 	return status
 }
 
-// Processes that ignore TERM, and those that made sessions or groups of their own, end too.
+// A server that ignores TERM ends, and what it started with it.
 func TestWholeGroupIsKilled(t *testing.T) {
 	t.Parallel()
 	const script = `
@@ -131,6 +131,9 @@ while :; do sleep 0.2; done
 		t.Fatalf("state %s", status.State)
 	}
 	pid, _, _ := strings.Cut(ref.ID, "-")
+	if members := session(t, pid); len(members) < 3 {
+		t.Fatalf("supervisor, server and child should run: %v", members)
+	}
 	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}

@@ -178,6 +178,8 @@ func (c *healthCheck) run(ctx context.Context, route *reach.Route) (string, erro
 	c.RequestsRunning = types.Float64PointerValue(metrics.RequestsRunning)
 	c.RequestsWaiting = types.Float64PointerValue(metrics.RequestsWaiting)
 	c.RequestsSucceeded = types.Float64PointerValue(metrics.RequestsSucceeded)
+	c.PromptTokens = types.Float64PointerValue(metrics.PromptTokens)
+	c.GenerationTokens = types.Float64PointerValue(metrics.GenerationTokens)
 	c.KVCacheUsage = types.Float64PointerValue(metrics.KVCacheUsage)
 	c.FirstTokenSeconds = types.Float64PointerValue(metrics.FirstTokenSeconds)
 	return "The engine is alive.", nil

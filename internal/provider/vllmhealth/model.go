@@ -71,6 +71,8 @@ type healthCheck struct {
 	RequestsRunning   types.Float64 `tfsdk:"requests_running"`
 	RequestsWaiting   types.Float64 `tfsdk:"requests_waiting"`
 	RequestsSucceeded types.Float64 `tfsdk:"requests_succeeded"`
+	PromptTokens      types.Float64 `tfsdk:"prompt_tokens"`
+	GenerationTokens  types.Float64 `tfsdk:"generation_tokens"`
 	KVCacheUsage      types.Float64 `tfsdk:"kv_cache_usage"`
 	FirstTokenSeconds types.Float64 `tfsdk:"first_token_seconds"`
 }
@@ -128,10 +130,12 @@ func checksAttribute() schema.SingleNestedAttribute {
 				"state": computed("Its state."), "restarts": number("How often it was started again by itself."),
 				"exit_code": number("The exit code of its last end, unless that was 0."),
 			}),
-			"health": of("Whether the engine is alive, with its figures.", map[string]schema.Attribute{
+			"health": of("Whether the engine is alive, with the figures of its `/metrics`.", map[string]schema.Attribute{
 				"requests_running": decimal("Requests that are being answered."), "requests_waiting": decimal("Requests that wait for their turn."),
 				"requests_succeeded":  decimal("Requests answered since the server started."),
-				"kv_cache_usage":      decimal("Share of the key-value cache in use, from 0 to 1."),
+				"prompt_tokens":       decimal("Tokens of prompts since the server started."),
+				"generation_tokens":   decimal("Tokens generated since the server started."),
+				"kv_cache_usage":      decimal("Share of the key-value cache in use, from 0 to 1, of the engine that has the least left."),
 				"first_token_seconds": decimal("Mean time to the first token since the server started."),
 			}),
 			"model": of("Whether the model is served.", map[string]schema.Attribute{
