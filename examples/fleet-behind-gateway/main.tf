@@ -38,10 +38,11 @@ module "qwen" {
 }
 
 # The servers listen on their machines' loopback. The gateway's host opens each
-# one on a port of its own, through SSH.
+# one on a separate port, through SSH: fleet-1 on 18001, fleet-2 on 18002, however
+# many others come and go.
 locals {
   first_port = 18000
-  ports      = { for i, name in sort(keys(module.qwen.machines)) : name => local.first_port + i }
+  ports      = { for name in keys(module.qwen.machines) : name => local.first_port + tonumber(regex("[0-9]+$", name)) }
 }
 
 # Configuration of a LiteLLM proxy that spreads requests over the replicas.

@@ -59,6 +59,6 @@ output "tunnel_command" {
   value = shopper_vllm_deployment.own.tunnel_command
 }
 
-output "gpu_temperature" {
-  value = data.shopper_vllm_health.own.checks.gpus.devices[*].temperature_c
+output "gpus" {
+  value = data.shopper_vllm_health.own.checks.gpus.devices[*].name
 }

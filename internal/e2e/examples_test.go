@@ -47,7 +47,7 @@ func exampleOn(t *testing.T, machines string, folder ...string) (*world, *stack)
 func TestE2EExampleModule(t *testing.T) {
 	t.Parallel()
 	w, s := example(t, "modules", "vllm-service")
-	says(t, s.must(t, 0, "test", "-no-color"), "4 passed, 0 failed")
+	says(t, s.must(t, 0, "test", "-no-color"), "5 passed, 0 failed")
 	// The second replica is another machine, and the first one stays.
 	if rented := len(w.ledger(t).Rentals); rented != 2 {
 		t.Errorf("%d machines were rented, want 2:\n%s", rented, w.ledger(t))
@@ -80,8 +80,8 @@ func TestE2EExampleFleet(t *testing.T) {
 	_, s := example(t, "fleet-behind-gateway")
 	s.applied(t, func(string) {
 		config := s.must(t, 0, "output", "-raw", "-no-color", "gateway_config")
-		says(t, config, "127.0.0.1:18000/v1", "127.0.0.1:18001/v1", `"model_name": "qwen"`, `"api_key": "sk-`)
-		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 18000:127.0.0.1:8000 -p ", "-L 18001:127.0.0.1:8000 -p ")
+		says(t, config, "127.0.0.1:18001/v1", "127.0.0.1:18002/v1", `"model_name": "qwen"`, `"api_key": "sk-`)
+		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 18001:127.0.0.1:8000 -p ", "-L 18002:127.0.0.1:8000 -p ")
 		says(t, s.apply(t, "-var=replicas=1"), "2 destroyed")
 	})
 }
@@ -162,7 +162,7 @@ func TestE2EExampleOwnMachine(t *testing.T) {
 	})
 	s.env = append(s.env, "SHOPPER_URL=http://127.0.0.1:1", "SHOPPER_SSH_PRIVATE_KEY="+rented.Key,
 		`TF_VAR_machine={ host = "`+machine.Host+`", port = `+strconv.Itoa(machine.Port)+`, user = "`+machine.User+`" }`)
-	s.applied(t, func(said string) { says(t, said, "gpu_temperature = ") })
+	s.applied(t, func(said string) { says(t, said, "gpus = ") })
 	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+rented.Session.ID, nil, nil)
 }
 

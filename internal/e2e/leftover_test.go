@@ -12,12 +12,12 @@ import (
 )
 
 // crashWaiting applies the configuration and kills everything while the machine
-// of this name boots. It returns the id of the session that is left.
+// whose name begins so boots. It returns the id of the session that is left.
 func (s *stack) crashWaiting(t *testing.T, name string) string {
 	t.Helper()
 	w := s.world
 	w.faults(t, sandbox.Rule{
-		Route: sandbox.EventBoot, Consumer: "terraform/" + name + "/", Fault: sandbox.BootsLate, Value: "4m",
+		Route: sandbox.EventBoot, Consumer: "terraform/" + name, Fault: sandbox.BootsLate, Value: "4m",
 	})
 	e := s.start(t, applyArgs...)
 	w.struck(t)
@@ -35,7 +35,7 @@ func (s *stack) crashWaiting(t *testing.T, name string) string {
 	w.faults(t)
 	for _, r := range w.ledger(t).Billing {
 		known := strings.Join(s.sessions(t), " ")
-		if strings.Split(r.ConsumerID, "/")[1] == name && !strings.Contains(known, r.SessionID) {
+		if strings.HasPrefix(r.ConsumerID, "terraform/"+name) && !strings.Contains(known, r.SessionID) {
 			return r.SessionID
 		}
 	}

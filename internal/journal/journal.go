@@ -238,6 +238,23 @@ func (n *Name) Entries() (found []Entry, problems []error) {
 	return found, problems
 }
 
+// All returns what is written down under every name. It locks none, so that any
+// entry may be another's, or gone already; what can't be read is left out.
+func (j *Journal) All() (found []Entry, err error) {
+	if j == nil {
+		return nil, nil
+	}
+	names, err := os.ReadDir(j.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Dir: j.dir, Err: err}
+	}
+	for _, name := range names {
+		entries, _ := (&Name{dir: filepath.Join(j.dir, name.Name()), root: j.dir}).Entries()
+		found = append(found, entries...)
+	}
+	return found, nil
+}
+
 func read(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {

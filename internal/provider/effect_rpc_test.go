@@ -34,7 +34,7 @@ func TestEffectsAreAsThePagesSay(t *testing.T) {
 			"drain_timeout": "5m", "timeouts": values{"read": "1m"},
 		}},
 		{sessionType, session, values{"name": "test", "offer_id": text(t, session.state, "offer_id")}, gpusession.Effects(), values{
-			"name": "other", "offer_id": a6000, "requirements": values{"min_vram_gb": 1}, "max_attempts": 5, "reservation_hours": 2,
+			"name": "other", "name_prefix": "other-", "offer_id": a6000, "requirements": values{"min_vram_gb": 1}, "max_attempts": 5, "reservation_hours": 2,
 			"workload_type": "llm", "disk_gb": 10, "template_hash_id": "ab12", "on_start_cmd": "true", "ssh_timeout": "9m",
 			"on_conflict": "replace", "authorized_keys": []any{key}, "retain_private_key": true, "timeouts": values{"read": "1m"},
 		}},

@@ -76,6 +76,13 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"neither", sessionType, with(goodSession, values{"requirements": nil}), []string{"offer_id,requirements"}},
 		{"slash in name", sessionType, with(goodSession, values{"name": "a/b"}), []string{"name", "letters, digits"}},
 		{"empty name", sessionType, with(goodSession, values{"name": ""}), []string{"name", "letters, digits"}},
+		{"name and prefix", sessionType, with(goodSession, values{"name_prefix": "a-"}), []string{"name,name_prefix"}},
+		{"no name", sessionType, with(goodSession, values{"name": nil}), []string{"name,name_prefix"}},
+		{"slash in prefix", sessionType, with(goodSession, values{"name": nil, "name_prefix": "a/"}), []string{"name_prefix", "1 to 51 letters"}},
+		{
+			"machines in use", sessionType, with(goodSession, values{"name": nil, "name_prefix": "a-", "on_conflict": "replace"}),
+			[]string{"on_conflict", "none is released"},
+		},
 		{"offer with a path", sessionType, values{"name": "x", "offer_id": "../sessions"}, []string{"offer_id"}},
 		{"empty offer", sessionType, values{"name": "x", "offer_id": ""}, []string{"offer_id"}},
 		{"workload", sessionType, with(goodSession, values{"workload_type": "games"}), []string{"workload_type", "llm_vllm"}},
@@ -188,6 +195,8 @@ func TestInputIsLetThrough(t *testing.T) {
 	}{
 		{"session", sessionType, goodSession},
 		{"offer", sessionType, values{"name": "x", "offer_id": a5000}},
+		{"prefix", sessionType, values{"name_prefix": "x-", "offer_id": a5000}},
+		{"name or prefix unknown", sessionType, values{"name_prefix": unknown, "offer_id": a5000, "on_conflict": unknown}},
 		{"offer or requirements unknown", sessionType, values{"name": "x", "offer_id": unknown}},
 		{"requirements unknown", sessionType, values{"name": unknown, "requirements": unknown, "reservation_hours": unknown}},
 		{"requirement unknown", sessionType, values{"name": "x", "requirements": values{

@@ -3,6 +3,9 @@ package provider_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -39,4 +42,36 @@ func TestEveryObjectHasAnExample(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+var (
+	declaredPattern = regexp.MustCompile(`(?m)^variable "(\w+)"`)
+	rowPattern      = regexp.MustCompile("(?m)^\\| (`[^|]*`) \\|")
+)
+
+// The module's README has a row for each of its inputs, and no other.
+func TestModuleInputsAreInItsREADME(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join("..", "..", "examples", "modules", "vllm-service")
+	var declared, told []string
+	for _, match := range declaredPattern.FindAllStringSubmatch(read(t, filepath.Join(folder, "variables.tf")), -1) {
+		declared = append(declared, match[1])
+	}
+	for _, match := range rowPattern.FindAllStringSubmatch(read(t, filepath.Join(folder, "README.md")), -1) {
+		told = append(told, strings.Split(strings.Trim(match[1], "`"), "`, `")...)
+	}
+	slices.Sort(declared)
+	slices.Sort(told)
+	if len(declared) == 0 || !slices.Equal(declared, told) {
+		t.Errorf("the README tells of %v, the module has %v", told, declared)
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }

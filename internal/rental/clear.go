@@ -98,7 +98,8 @@ func (r *run) waitReady(ctx context.Context) error {
 // releaseLeftovers releases what the journal proves to be left over from a run
 // that never handed it to Terraform.
 func (r *run) releaseLeftovers(ctx context.Context) error {
-	left, err := r.shared.settleLeftovers(ctx, r.known.lock)
+	left, err := r.shared.Settle(ctx, Names{Prefix: r.order.Prefix}) // not under the name, which this run has locked
+	err = errors.Join(err, r.shared.settleLeftovers(ctx, r.known.lock, &left))
 	for _, id := range left.Released {
 		r.warnf("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
 	}
@@ -115,6 +116,9 @@ func (r *run) clearName(ctx context.Context) error {
 		return err
 	}
 	r.known.live = live
+	if r.order.Prefix != "" {
+		return r.checkPrefix(live)
+	}
 	active := slices.DeleteFunc(slices.Clone(live), func(s shopper.Session) bool { return !r.named(s) })
 	if len(active) == 0 {
 		return nil
@@ -138,6 +142,32 @@ func (r *run) clearName(ctx context.Context) error {
 		r.warn(d.remarks...)
 	}
 	r.known.live = slices.DeleteFunc(live, r.named)
+	return nil
+}
+
+// checkPrefix looks for machines in no state under the other names made of the
+// prefix, and releases none: with create_before_destroy one of them is the machine
+// that is to be replaced.
+func (r *run) checkPrefix(live []shopper.Session) error {
+	entries, _ := r.shared.madeOf(r.order.Prefix) // the problem has been told
+	var lost []shopper.Session
+	for _, s := range live {
+		mark, marked := ParseMark(s.ConsumerID)
+		e := entries[s.ConsumerID]
+		_, here := r.shared.made.Load(s.ConsumerID)
+		switch {
+		case !marked || !r.shared.isMadeOf(r.order.Prefix, mark) || here:
+		case e == nil || e.Computer != r.shared.computer:
+			r.warnf("Session %s (%s, $%.4g/h, since %s) was rented under the same prefix, and the journal doesn't know whether it is in any"+
+				" state. If it is in none, import it or release it: it costs money.", s.ID, mark.Name, s.PricePerHour,
+				s.CreatedAt.UTC().Format(time.RFC3339))
+		case e.HandedOver && !e.InState && e.Run != r.shared.journal.Run(): // others are in state, or at work
+			lost = append(lost, s)
+		}
+	}
+	if len(lost) > 0 {
+		return &ConflictError{Name: r.order.Prefix, Sessions: lost, Unseen: true}
+	}
 	return nil
 }
 

@@ -15,16 +15,16 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// TestCrash lets a process die at every step; the next plain apply must find and
-// release what it rented. A panic is the same: nothing but locks is let go.
-func TestCrash(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name   string
-		script func(w *world, o *Order)
-		run    func(w *world, r *Renter, o Order)
-		plan   int // sessions that a plan warns of
-	}{
+// death is a step of Rent at which a process dies. run replaces the call of Rent.
+type death struct {
+	name   string
+	script func(w *world, o *Order)
+	run    func(w *world, r *Renter, o Order)
+	plan   int // sessions that a plan warns of
+}
+
+func deaths() []death {
+	return []death{
 		{name: "before anything", script: func(w *world, _ *Order) { w.f.fault("offers", 1, verdict{crash: true}) }},
 		{name: "before the request", script: func(_ *world, o *Order) {
 			o.Progress = func(format string, _ ...any) {
@@ -65,7 +65,13 @@ func TestCrash(t *testing.T) {
 			rental.lock.Unlock() // what the system does when the process ends
 		}, plan: 1},
 	}
-	for _, test := range tests {
+}
+
+// TestCrash lets a process die at every step; the next plain apply must find and
+// release what it rented. A panic is the same: nothing but locks is let go.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	for _, test := range deaths() {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -87,7 +93,7 @@ func TestCrash(t *testing.T) {
 				}
 				w.f.clear()
 				synctest.Wait() // until the service has the request
-				left, err := w.process().Leftovers(t.Context(), "box")
+				left, err := w.process().Leftovers(t.Context(), Names{Name: "box"})
 				if err != nil || len(left) != test.plan {
 					t.Errorf("a plan tells of %q, %v; want %d", left, err, test.plan)
 				}
@@ -120,19 +126,19 @@ func TestCrashIsSettledByOtherCalls(t *testing.T) {
 				}
 				w.f.set(live.ID, func(r *row) { r.Status = shopper.Running })
 				r := w.process()
-				ok(t, r.Seen(live.ConsumerID))
+				ok(t, r.Seen(live.ConsumerID, ""))
 				if call == "Release" {
 					ok(t, w.destroy(t.Context(), r, "box"))
 					w.later(0)
 					return
 				}
-				left, err := r.Settle(t.Context(), "box")
+				left, err := r.Settle(t.Context(), Names{Name: "box"})
 				if err != nil || len(left.Released) != 1 || left.Released[0] == live.ID {
 					t.Errorf("Settle released %v, %v", left.Released, err)
 				}
 				w.known()
 				calls := w.f.count("list") + w.f.count("get")
-				if left, err = r.Settle(t.Context(), "box"); err != nil || len(left.Released) > 0 {
+				if left, err = r.Settle(t.Context(), Names{Name: "box"}); err != nil || len(left.Released) > 0 {
 					t.Errorf("the second time it released %v, %v", left.Released, err)
 				}
 				if w.f.count("list")+w.f.count("get") != calls {
@@ -182,10 +188,10 @@ func TestTwoStacks(t *testing.T) {
 		w.dir = t.TempDir()
 		theirs := w.process()
 		fails[*ConflictError](t, errOf2(theirs.Rent(t.Context(), order("box"))))
-		if left, err := theirs.Settle(t.Context(), "box"); err != nil || len(left.Released) > 0 {
+		if left, err := theirs.Settle(t.Context(), Names{Name: "box"}); err != nil || len(left.Released) > 0 {
 			t.Errorf("the other stack released %v, %v", left.Released, err)
 		}
-		if left, err := theirs.Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
+		if left, err := theirs.Leftovers(t.Context(), Names{Name: "box"}); err != nil || len(left) > 0 {
 			t.Errorf("the other stack calls %v leftovers, %v", left, err)
 		}
 		w.dir = mine
@@ -223,10 +229,10 @@ func TestLiveRunIsLeftAlone(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- w.apply(t.Context(), w.process(), order("box")) }()
 		_ = nap(t.Context(), time.Minute)
-		if left, err := w.process().Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
+		if left, err := w.process().Leftovers(t.Context(), Names{Name: "box"}); err != nil || len(left) > 0 {
 			t.Errorf("a live run's machine is called a leftover: %v, %v", left, err)
 		}
-		if left, err := w.process().Settle(t.Context(), "box"); err != nil || len(left.Released) > 0 {
+		if left, err := w.process().Settle(t.Context(), Names{Name: "box"}); err != nil || len(left.Released) > 0 {
 			t.Errorf("a live run's machine was released: %v, %v", left.Released, err)
 		}
 		fails[*ConflictError](t, errOf2(w.process().Rent(t.Context(), order("box")))) // which waits for it
@@ -336,7 +342,7 @@ func TestJournalInTrouble(t *testing.T) {
 				} else {
 					ok(t, test.spoil(w.entries()))
 				}
-				if _, err := w.process().Leftovers(t.Context(), "box"); err == nil {
+				if _, err := w.process().Leftovers(t.Context(), Names{Name: "box"}); err == nil {
 					t.Error("a plan says nothing of it")
 				} else {
 					fails[*journal.Error](t, err, w.dir)
@@ -399,11 +405,11 @@ func TestHandOverThatCantBeWritten(t *testing.T) {
 		ok(t, os.MkdirAll(path, 0o700))
 		ok(t, rental.HandOver())
 		ok(t, rental.HandOver()) // again, for nothing
-		if left, err := w.process().Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
+		if left, err := w.process().Leftovers(t.Context(), Names{Name: "box"}); err != nil || len(left) > 0 {
 			t.Errorf("it is called a leftover: %v, %v", left, err)
 		}
 		w.state["box"] = rental
-		if _, err := w.process().Settle(t.Context(), "box"); err != nil {
+		if _, err := w.process().Settle(t.Context(), Names{Name: "box"}); err != nil {
 			t.Error(err)
 		}
 		w.known()
@@ -424,11 +430,11 @@ func TestInStateIsNoLeftoverEvenIfTheJournalCantBeTold(t *testing.T) {
 		ok(t, os.Remove(unlockable))
 		ok(t, os.MkdirAll(unlockable, 0o700))
 		var trouble *journal.Error
-		if err := r.Seen(rental.Session.ConsumerID); !errors.As(err, &trouble) {
+		if err := r.Seen(rental.Session.ConsumerID, ""); !errors.As(err, &trouble) {
 			t.Errorf("telling the journal says %v", err)
 		}
 		ok(t, os.Remove(unlockable))
-		if left, err := r.Settle(t.Context(), "box"); err != nil || len(left.Released) > 0 {
+		if left, err := r.Settle(t.Context(), Names{Name: "box"}); err != nil || len(left.Released) > 0 {
 			t.Errorf("it released %v, %v", left.Released, err)
 		}
 		w.known()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
@@ -31,6 +32,8 @@ type entry struct {
 	SessionID string `json:"session_id,omitempty"`
 	// HandedOver is true once Create has returned the rental to Terraform.
 	HandedOver bool `json:"handed_over,omitempty"`
+	// InState is true in the note of a rental that a refresh has seen in state.
+	InState bool `json:"in_state,omitempty"`
 
 	name *journal.Name // nil where nothing is written down
 }
@@ -52,33 +55,77 @@ func (r *Renter) key(mark Mark) string {
 func (r *Renter) entries(name *journal.Name) (found []*entry, problems []error) {
 	files, problems := name.Entries()
 	for _, file := range files {
-		e := &entry{name: name}
-		err := file.Decode(e)
-		mark, marked := ParseMark(e.Mark)
-		switch {
-		case err == nil && e.Version != entryVersion:
-			err = fmt.Errorf("it has version %d and was written by another version of the provider", e.Version)
-		case err == nil && (!marked || mark.Token != file.ID):
-			err = fmt.Errorf("it names no rental of its own")
-		}
+		e, err := decode(file)
 		if err != nil {
 			problems = append(problems, &journal.Error{Dir: r.journal.Dir(), Err: fmt.Errorf("the entry %s: %w", file.ID, err)})
 			continue
 		}
+		e.name = name
 		found = append(found, e)
 	}
 	return found, problems
 }
 
-// Seen tells the journal that the rental is in Terraform's state, so that it needs
-// to be remembered no longer.
-func (r *Renter) Seen(consumerID string) error {
+func decode(file journal.Entry) (*entry, error) {
+	e := &entry{}
+	err := file.Decode(e)
+	mark, marked := ParseMark(e.Mark)
+	switch {
+	case err == nil && e.Version != entryVersion:
+		err = fmt.Errorf("it has version %d and was written by another version of the provider", e.Version)
+	case err == nil && (!marked || mark.Token != file.ID):
+		err = fmt.Errorf("it names no rental of its own")
+	}
+	return e, err
+}
+
+// madeOf reads what is written down under all names that are made of the prefix, by
+// their marks, whoever has locked them.
+func (r *Renter) madeOf(prefix string) (map[string]*entry, error) {
+	files, err := r.journal.All()
+	found := map[string]*entry{}
+	for _, file := range files {
+		e, err := decode(file)
+		if mark := e.mark(); err == nil && e.Service == r.service.URL() && r.isMadeOf(prefix, mark) {
+			found[e.Mark] = e
+		}
+	}
+	return found, err
+}
+
+func (r *Renter) isMadeOf(prefix string, mark Mark) bool {
+	return mark.Consumer == r.consumer && MadeOf(prefix, mark.Name)
+}
+
+// keys are the journal's names for those names under which anything may be written
+// down.
+func (r *Renter) keys(names Names) ([]string, error) {
+	var keys []string
+	if key := r.key(r.Mark(names.Name)); names.Name != "" && r.journal.Knows(key) {
+		keys = append(keys, key)
+	}
+	if names.Prefix == "" {
+		return keys, nil
+	}
+	entries, err := r.madeOf(names.Prefix)
+	for _, e := range entries {
+		if key := r.key(e.mark()); !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, err
+}
+
+// Seen tells the journal that the rental is in Terraform's state, or has ended there,
+// so that it needs to be remembered no longer. With a prefix, of which its name was
+// made, a note remains that tells it from what is in no state.
+func (r *Renter) Seen(consumerID, prefix string) error {
 	mark, ok := ParseMark(consumerID)
 	if !ok {
 		return nil
 	}
 	r.inState.Store(mark.String(), true) // even if the journal can't be told
-	if !r.journal.Knows(r.key(mark)) {
+	if prefix == "" && !r.journal.Knows(r.key(mark)) {
 		return nil
 	}
 	name, err := r.journal.TryLock(r.key(mark))
@@ -86,25 +133,37 @@ func (r *Renter) Seen(consumerID string) error {
 		return ignoreLocked(err) // a run at work tells the next one
 	}
 	defer name.Unlock()
-	return name.Remove(mark.Token)
+	if prefix == "" {
+		return name.Remove(mark.Token)
+	}
+	return (&entry{
+		Version: entryVersion, Mark: mark.String(), Service: r.service.URL(), Computer: r.computer, Run: r.journal.Run(),
+		HandedOver: true, InState: true, name: name,
+	}).save()
 }
 
-// Leftovers says what is left over under the name, which the next Rent, Settle or
+// Leftovers says what is left over under the names, which the next Rent, Settle or
 // Release there releases. It makes no request where the journal knows of nothing,
 // and releases nothing. With an error, which is about the journal alone, the answer
 // may be incomplete.
-func (r *Renter) Leftovers(ctx context.Context, name string) ([]string, error) {
-	key := r.key(r.Mark(name))
-	if !r.journal.Knows(key) {
-		return nil, nil
+func (r *Renter) Leftovers(ctx context.Context, names Names) ([]string, error) {
+	keys, err := r.keys(names)
+	problems := []error{err}
+	var found []string
+	for _, key := range keys {
+		left, err := r.leftUnder(ctx, key)
+		found, problems = append(found, left...), append(problems, err)
 	}
+	return found, errors.Join(problems...)
+}
+
+func (r *Renter) leftUnder(ctx context.Context, key string) (found []string, err error) {
 	locked, err := r.journal.TryLock(key)
 	if err != nil {
 		return nil, ignoreLocked(err) // a run at work: what it rents is no leftover
 	}
 	defer locked.Unlock()
 	entries, problems := r.entries(locked)
-	var found []string
 	for _, e := range entries {
 		if !r.isLeftover(e) {
 			continue

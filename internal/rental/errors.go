@@ -216,6 +216,9 @@ type ConflictError struct {
 	// Here is true where this run of Terraform has rented under the name, or is doing
 	// so: then there may be no sessions yet.
 	Here bool
+	// Unseen is true where the name is a prefix, and an earlier run has handed over the
+	// sessions, which no refresh has seen in state since.
+	Unseen bool
 	// Released is the id of our own session, which is younger than the other and has
 	// been released.
 	Released string
@@ -231,7 +234,11 @@ func (e *ConflictError) Error() string {
 		return fmt.Sprintf("%s under the name %q, so nothing was rented for this one. %s", who, e.Name, ownName)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Something is already rented under the name %q:\n", e.Name)
+	what := "name"
+	if e.Unseen {
+		what = "prefix"
+	}
+	fmt.Fprintf(&b, "Something is already rented under the %s %q:\n", what, e.Name)
 	for _, s := range e.Sessions {
 		fmt.Fprintf(&b, "  session %s, %s, %d × %s on %s, $%.4g/h, since %s\n", s.ID, s.Status, s.GPUCount, s.GPUType, s.Cloud,
 			s.PricePerHour, s.CreatedAt.UTC().Format(time.RFC3339))
@@ -239,13 +246,16 @@ func (e *ConflictError) Error() string {
 	switch {
 	case e.Here:
 		return b.String() + "\nThis run has rented it for another resource of this configuration. " + ownName
+	case e.Unseen:
+		return b.String() + "\nAn earlier run handed it to Terraform, and no refresh has seen it in state since. If it is in state, apply" +
+			" with a refresh. If it is not, that run ended before the state was written: take it over with an import, or release it yourself."
 	case e.Released != "":
 		return b.String() + fmt.Sprintf("\nAnother run rented it while this one rented session %s. The younger one gives way: %s has been"+
 			" released and no longer costs anything. %s", e.Released, e.Released, ownName)
 	}
 	b.WriteString("\nNothing here proves that it is a leftover: it may belong to another stack. Take it over with an import," +
 		" choose another name, release it yourself, or set on_conflict = \"replace\" to have it released. With" +
-		" create_before_destroy the machine that is to be replaced still has the name: let the name change too.")
+		" create_before_destroy the machine that is to be replaced still has the name: use name_prefix instead of name.")
 	if e.Journal == "" {
 		b.WriteString(" (The journal is turned off, so leftovers of a crashed run can't be told from other sessions.)")
 	}

@@ -98,10 +98,10 @@ func TestRenterIsSafeSideBySide(t *testing.T) {
 					if err := w.apply(t.Context(), r, order(name)); err != nil {
 						t.Error(err)
 					}
-					if _, err := r.Leftovers(t.Context(), name); err != nil {
+					if _, err := r.Leftovers(t.Context(), Names{Name: name}); err != nil {
 						t.Error(err)
 					}
-					if _, err := r.Settle(t.Context(), name); err != nil {
+					if _, err := r.Settle(t.Context(), Names{Name: name}); err != nil {
 						t.Error(err)
 					}
 					if err := w.destroy(t.Context(), r, name); err != nil {

@@ -96,7 +96,7 @@ func TestEntryIsWrittenBeforeTheRequest(t *testing.T) {
 		if !looked {
 			t.Error("nobody looked")
 		}
-		ok(t, w.process().Seen(rental.Session.ConsumerID))
+		ok(t, w.process().Seen(rental.Session.ConsumerID, ""))
 		if files, _ := os.ReadDir(w.dir); len(files) != 0 {
 			t.Errorf("what is in state is still remembered: %v", files)
 		}
@@ -152,7 +152,7 @@ func TestEntryOfAnotherProcess(t *testing.T) {
 	r.askLimit = -time.Hour // what was asked for is over
 	for want := 1; want <= 3; want++ {
 		cmd := start(t, dir)
-		if left, err := r.Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
+		if left, err := r.Leftovers(t.Context(), Names{Name: "box"}); err != nil || len(left) > 0 {
 			t.Fatalf("while another process is at work the leftovers are %q, %v", left, err)
 		}
 		ok(t, cmd.Process.Kill())
@@ -165,7 +165,7 @@ func TestEntryOfAnotherProcess(t *testing.T) {
 		name.Unlock()
 	}
 	// Nothing is there of them, and nothing can come: they are forgotten.
-	if left, err := r.Leftovers(t.Context(), "box"); err != nil || len(left) > 0 || r.journal.Knows(r.key(r.Mark("box"))) {
+	if left, err := r.Leftovers(t.Context(), Names{Name: "box"}); err != nil || len(left) > 0 || r.journal.Knows(r.key(r.Mark("box"))) {
 		t.Errorf("the leftovers are %q, %v", left, err)
 	}
 }
@@ -228,7 +228,7 @@ func TestTamperedEntryReleasesNobodyElsesSession(t *testing.T) {
 						e.SessionID = strings.ReplaceAll(id, "theirs", w.state["other"].Session.ID)
 					}
 				})
-				left, err := w.process().Settle(t.Context(), "box")
+				left, err := w.process().Settle(t.Context(), Names{Name: "box"})
 				if err != nil || len(left.Released) != 1 || left.Released[0] != w.f.row(t, "box").ID {
 					t.Errorf("released %v, %v", left.Released, err)
 				}

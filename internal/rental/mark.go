@@ -18,6 +18,42 @@ type Mark struct {
 // namePattern leaves out the slash that separates the parts of a mark.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
+// Names are those under which a resource rents: Name, and where Prefix isn't "" every
+// name that NewName makes of it. One of the two may be "".
+type Names struct {
+	Name, Prefix string
+}
+
+// String is what all of them have in common.
+func (n Names) String() string {
+	if n.Prefix != "" {
+		return n.Prefix
+	}
+	return n.Name
+}
+
+// suffix is how many hexadecimal digits NewName adds.
+const suffix = 12
+
+var suffixPattern = regexp.MustCompile(fmt.Sprintf("^[0-9a-f]{%d}$", suffix))
+
+// NewName returns a name that begins with the prefix and that no other rental has.
+func NewName(prefix string) string { return prefix + randomHex(suffix/2) }
+
+// MadeOf reports whether NewName has made the name of the prefix.
+func MadeOf(prefix, name string) bool {
+	rest, begins := strings.CutPrefix(name, prefix)
+	return begins && suffixPattern.MatchString(rest)
+}
+
+// ValidatePrefix says what is wrong with s as the beginning of names.
+func ValidatePrefix(s string) error {
+	if err := ValidateName(s); err != nil || len(s)+suffix > 63 {
+		return fmt.Errorf("%q is not a valid prefix: use 1 to %d letters, digits, '.', '_' or '-', beginning with a letter or a digit", s, 63-suffix)
+	}
+	return nil
+}
+
 // tokenPattern is what newMark makes.
 var tokenPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
@@ -32,9 +68,13 @@ func ValidateName(s string) error {
 }
 
 func newMark(consumer, name string) Mark {
-	token := make([]byte, 16)
-	_, _ = rand.Read(token) // never fails: crypto/rand ends the program instead
-	return Mark{Consumer: consumer, Name: name, Token: hex.EncodeToString(token)}
+	return Mark{Consumer: consumer, Name: name, Token: randomHex(16)}
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
+	return hex.EncodeToString(b)
 }
 
 // ParseMark reads a session's consumer_id. It reports false for sessions that

@@ -60,3 +60,22 @@ func FuzzParseMark(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesMadeOfAPrefix(t *testing.T) {
+	t.Parallel()
+	longest := strings.Repeat("a", 51)
+	for _, prefix := range []string{"a", "web-", longest} {
+		name := NewName(prefix)
+		if ValidatePrefix(prefix) != nil || ValidateName(name) != nil || !MadeOf(prefix, name) || name == NewName(prefix) {
+			t.Errorf("%q makes %q", prefix, name)
+		}
+		if MadeOf(prefix[:len(prefix)-1], name) && len(prefix) > 1 || MadeOf(prefix+"0", name) || MadeOf(prefix, prefix) || MadeOf(prefix, prefix+"fixed") {
+			t.Errorf("%q is taken for another prefix's", name)
+		}
+	}
+	for _, prefix := range []string{"", "-web", "web/", longest + "a"} {
+		if ValidatePrefix(prefix) == nil {
+			t.Errorf("%q is taken for a prefix", prefix)
+		}
+	}
+}

@@ -155,14 +155,14 @@ func TestEntriesOfOtherNamesAreNotRead(t *testing.T) {
 		defer w.nothing()
 		ok(t, w.apply(t.Context(), w.process(), order("other")))
 		ok(t, write(w.entries(), token('a')+".json", "{"))
-		if left, err := w.process().Leftovers(t.Context(), "box"); err != nil || len(left) > 0 {
+		if left, err := w.process().Leftovers(t.Context(), Names{Name: "box"}); err != nil || len(left) > 0 {
 			t.Errorf("the leftovers are %v, %v", left, err)
 		}
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		if warnings := w.state["box"].Warnings; len(warnings) > 0 {
 			t.Errorf("the warnings are %q", warnings)
 		}
-		if _, err := w.process().Leftovers(t.Context(), "other"); err == nil {
+		if _, err := w.process().Leftovers(t.Context(), Names{Name: "other"}); err == nil {
 			t.Error("nothing is said of the bad entry")
 		}
 	})

@@ -127,8 +127,8 @@ func (w *world) refresh(ctx context.Context, c *chance, r *Renter, name string) 
 			w.mu.Unlock()
 			return
 		}
-		_ = r.Seen(rental.Session.ConsumerID)
-		_, _ = r.Settle(ctx, name)
+		_ = r.Seen(rental.Session.ConsumerID, "")
+		_, _ = r.Settle(ctx, Names{Name: name})
 		if c.one(2) {
 			_, _ = r.Extend(ctx, Known{ID: rental.Session.ID}, 3)
 			return
@@ -145,13 +145,13 @@ func (w *world) recover(name string) {
 	if rental := w.state[name]; rental != nil {
 		s, ended, err := r.Inspect(w.t.Context(), rental.known())
 		ok(w.t, err)
-		ok(w.t, r.Seen(rental.Session.ConsumerID))
+		ok(w.t, r.Seen(rental.Session.ConsumerID, ""))
 		if s.ReservationHours > 3 {
 			w.t.Errorf("%s is reserved for %d hours: extended twice", name, s.ReservationHours)
 		}
 		if !ended && s.Status == shopper.Running && rental.PrivateKey != "" {
 			rental.Session = s
-			_, err := r.Settle(w.t.Context(), name)
+			_, err := r.Settle(w.t.Context(), Names{Name: name})
 			ok(w.t, err)
 			return
 		}

@@ -42,10 +42,10 @@ func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, e
 	}
 	r.budget.drop(mark)
 	warnings = d.remarks
-	if err := r.Seen(mark.String()); err != nil {
+	if err := r.Seen(mark.String(), ""); err != nil {
 		warnings = append(warnings, err.Error())
 	}
-	left, err := r.Settle(ctx, mark.Name)
+	left, err := r.Settle(ctx, Names{mark.Name, known.Prefix})
 	return append(warnings, left.Warnings...), err
 }
 

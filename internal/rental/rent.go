@@ -43,7 +43,6 @@ func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
 	if rental == nil {
 		return nil, run.explain(err)
 	}
-	r.made.Store(rental.Mark.String(), true)
 	rental.Warnings = append(rental.Warnings, run.known.warnings...)
 	return rental, err
 }
@@ -87,6 +86,7 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
 		offer.PricePerHour)
 	asked := time.Now()
+	r.shared.made.Store(mark.String(), true)
 	created, err := r.ask(ctx, offer, mark) // M2
 	r.known.asked = r.known.asked || err == nil || !notSent(err)
 	rental = &Rental{Session: created.Session, Offer: offer, PrivateKey: created.PrivateKey, Mark: mark, Service: e.Service, entry: e}
@@ -195,7 +195,7 @@ func (r *run) settleDoubts(ctx context.Context) {
 				" with this consumer_id in a few minutes, and release it.%s", d.mark, trouble(err))
 		case err != nil:
 			r.warnf("It could not be made sure that the request marked %s rented nothing. The next apply or destroy of %q looks"+
-				" for it again.%s", d.mark, r.order.Name, trouble(err))
+				" for it again.%s", d.mark, r.order.Names, trouble(err))
 		}
 	}
 }

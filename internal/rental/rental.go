@@ -104,7 +104,7 @@ type Renter struct {
 	// inState are the marks that this process knows to be in Terraform's state.
 	inState sync.Map
 	// names are those that this process is renting under, made the marks that it has
-	// rented.
+	// asked for.
 	names, made sync.Map
 
 	askLimit, listPatience time.Duration // the constants; shorter in tests on a real clock
@@ -127,8 +127,11 @@ func New(service Service, cfg Config) *Renter {
 
 // Order says what to rent and how.
 type Order struct {
-	// Name is the second part of the mark; see ValidateName.
-	Name string
+	// Names has the second part of the mark as its Name; see ValidateName. A Prefix says
+	// of what NewName has made it: leftovers are those of all such names, and other
+	// machines under them are no conflict, unless no refresh has seen one that an earlier
+	// run of this journal's has handed over.
+	Names
 	// OfferID rents this offer and no other. Otherwise Requirements choose.
 	OfferID      string
 	Requirements Requirements
@@ -140,7 +143,8 @@ type Order struct {
 	WorkloadType, TemplateHashID, OnStartCmd string
 	DiskGB, SSHTimeoutMinutes                int
 	// ReplaceConflicting releases active sessions of this name that are not proved
-	// to be leftovers of our own; otherwise they are a *ConflictError.
+	// to be leftovers of our own; otherwise they are a *ConflictError. Sessions of
+	// other names are never released for it.
 	ReplaceConflicting bool
 
 	// Login proves that the machine can be logged in to; nil takes the service's word.
@@ -201,6 +205,8 @@ type Known struct {
 	ID string
 	// ConsumerID is the mark, or what somebody else's session has in its place.
 	ConsumerID string
+	// Prefix is what its name was made of, "" where it was not.
+	Prefix string
 	// Service is the address of the shopper that rented it, "" where that isn't known.
 	// A 404 from any other proves nothing.
 	Service string

@@ -63,7 +63,7 @@ func (s *stand) process() *Renter {
 
 func (s *stand) order(name string) Order {
 	return Order{
-		Name: name, Hours: 2, WorkloadType: "llm_vllm", MaxAttempts: 4,
+		Names: Names{Name: name}, Hours: 2, WorkloadType: "llm_vllm", MaxAttempts: 4,
 		Requirements: Requirements{Clouds: []string{vastAI}, MaxPricePerHour: 2},
 	}
 }

@@ -188,36 +188,43 @@ type Settled struct {
 
 func (s *Settled) warn(problem error) { s.Warnings = append(s.Warnings, problem.Error()) }
 
-// Settle releases what the journal proves to be left over under the name, if no
-// other run is at work there. It makes no request when the journal knows of
+// Settle releases what the journal proves to be left over under the names, where no
+// other run is at work. It makes no request when the journal knows of
 // nothing. Its error says that a machine may be left.
-func (r *Renter) Settle(ctx context.Context, name string) (Settled, error) {
-	key := r.key(r.Mark(name))
-	if !r.journal.Knows(key) {
-		return Settled{}, nil
+func (r *Renter) Settle(ctx context.Context, names Names) (settled Settled, err error) {
+	keys, err := r.keys(names)
+	if err != nil {
+		settled.warn(err)
 	}
+	var errs []error
+	for _, key := range keys {
+		errs = append(errs, r.settleUnder(ctx, key, &settled))
+	}
+	return settled, errors.Join(errs...)
+}
+
+func (r *Renter) settleUnder(ctx context.Context, key string, settled *Settled) error {
 	locked, err := r.journal.TryLock(key)
 	if err != nil {
-		var settled Settled
 		if err := ignoreLocked(err); err != nil {
 			settled.warn(err)
 		}
-		return settled, nil
+		return nil
 	}
 	defer locked.Unlock()
-	return r.settleLeftovers(ctx, locked)
+	return r.settleLeftovers(ctx, locked, settled)
 }
 
 // settleLeftovers settles the entries under a name that is locked, and forgets
 // those whose rental has ended.
-func (r *Renter) settleLeftovers(ctx context.Context, name *journal.Name) (settled Settled, err error) {
+func (r *Renter) settleLeftovers(ctx context.Context, name *journal.Name, settled *Settled) error {
 	entries, problems := r.entries(name)
 	for _, problem := range problems {
 		settled.warn(problem)
 	}
 	var errs []error
 	for _, e := range entries {
-		over, err := r.settleEntry(ctx, e, &settled)
+		over, err := r.settleEntry(ctx, e, settled)
 		errs = append(errs, err)
 		if err == nil && over {
 			if err := e.remove(); err != nil {
@@ -225,12 +232,12 @@ func (r *Renter) settleLeftovers(ctx context.Context, name *journal.Name) (settl
 			}
 		}
 	}
-	return settled, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // settleEntry reports whether an entry needs to be remembered no longer.
 func (r *Renter) settleEntry(ctx context.Context, e *entry, settled *Settled) (bool, error) {
-	if _, inState := r.inState.Load(e.Mark); inState {
+	if _, inState := r.inState.Load(e.Mark); inState || e.InState {
 		return false, nil
 	}
 	if !r.isLeftover(e) {

@@ -52,7 +52,7 @@ var runs atomic.Int64
 func nextRun() string { return fmt.Sprint("run ", runs.Add(1)) }
 
 func order(name string) Order {
-	return Order{Name: name, Hours: 2, WorkloadType: "llm_vllm", MaxAttempts: 3}
+	return Order{Names: Names{Name: name}, Hours: 2, WorkloadType: "llm_vllm", MaxAttempts: 3}
 }
 
 // apply does what Terraform and the resource do to create the session.
@@ -110,7 +110,7 @@ func (w *world) destroy(ctx context.Context, r *Renter, name string) error {
 	if rental == nil {
 		return nil
 	}
-	if err := r.Seen(rental.Session.ConsumerID); err != nil {
+	if err := r.Seen(rental.Session.ConsumerID, ""); err != nil {
 		w.t.Errorf("telling the journal: %v", err)
 	}
 	_, err := r.Release(ctx, rental.known())

@@ -3,6 +3,6 @@ data "shopper_gpu_session" "llama" {
   name = "llama"
 }
 
-output "left" {
-  value = "${data.shopper_gpu_session.llama.hours_left} hours, $${data.shopper_gpu_session.llama.cost} so far"
+output "llama" {
+  value = "$${data.shopper_gpu_session.llama.price_per_hour} an hour until ${data.shopper_gpu_session.llama.expires_at}"
 }

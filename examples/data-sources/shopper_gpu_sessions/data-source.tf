@@ -14,7 +14,7 @@ check "nothing_is_left_behind" {
   assert {
     condition = length(data.shopper_gpu_sessions.live.stray_ids) == 0
     error_message = "Left behind: ${join(", ", [
-      for s in data.shopper_gpu_sessions.live.sessions : "${s.id} (${s.mark}, ${s.hours_left} hours left)" if s.stray
+      for s in data.shopper_gpu_sessions.live.sessions : "${s.id} (${s.mark}, until ${s.expires_at})" if s.stray
     ])}"
   }
 }

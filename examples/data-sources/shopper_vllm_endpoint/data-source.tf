@@ -19,9 +19,9 @@ data "shopper_vllm_endpoint" "qwen" {
 
 output "qwen" {
   value = {
-    model           = data.shopper_vllm_endpoint.qwen.model
-    context_length  = data.shopper_vllm_endpoint.qwen.context_length
-    latency_seconds = data.shopper_vllm_endpoint.qwen.latency_seconds
+    model          = data.shopper_vllm_endpoint.qwen.model
+    context_length = data.shopper_vllm_endpoint.qwen.context_length
+    vllm_version   = data.shopper_vllm_endpoint.qwen.vllm_version
   }
 }
 

@@ -10,12 +10,12 @@ variable "ssh" {
   sensitive = true
 }
 
+data "shopper_vllm_health" "server" {
+  ssh = var.ssh
+}
+
 # Judged in a check block: an unhealthy server is a warning of the plan, and stops nothing.
 check "server" {
-  data "shopper_vllm_health" "server" {
-    ssh = var.ssh
-  }
-
   assert {
     condition     = data.shopper_vllm_health.server.healthy
     error_message = "Unhealthy: ${join("; ", data.shopper_vllm_health.server.failures)}"

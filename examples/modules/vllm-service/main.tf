@@ -8,6 +8,8 @@ resource "shopper_gpu_session" "replica" {
   name              = each.key
   requirements      = var.requirements
   reservation_hours = var.reservation_hours
+  authorized_keys   = var.authorized_keys
+  timeouts          = var.session_timeouts
 }
 
 resource "shopper_vllm_deployment" "replica" {
@@ -20,22 +22,25 @@ resource "shopper_vllm_deployment" "replica" {
   served_model_name = var.served_model_name
   max_model_len     = var.max_model_len
   args              = var.args
+  exposure          = var.exposure
+  tls               = var.tls
+  process           = var.process
+  timeouts          = var.deployment_timeouts
 
+  api_key             = var.api_key
   hf_token_wo         = var.hf_token
   hf_token_wo_version = var.hf_token_version
-
-  process = {
-    version = var.vllm_version
-  }
 }
 
 data "shopper_vllm_health" "replica" {
   for_each = local.replicas
 
-  ssh      = shopper_gpu_session.replica[each.key].ssh
-  base_url = shopper_vllm_deployment.replica[each.key].base_url
-  api_key  = shopper_vllm_deployment.replica[each.key].api_key
-  server   = shopper_vllm_deployment.replica[each.key].server
+  # Asked from its own machine, be the server public or not.
+  ssh            = shopper_gpu_session.replica[each.key].ssh
+  base_url       = "${nonsensitive(var.tls == null) ? "http" : "https"}://127.0.0.1:${shopper_vllm_deployment.replica[each.key].port}/v1"
+  ca_certificate = shopper_vllm_deployment.replica[each.key].ca_certificate
+  api_key        = shopper_vllm_deployment.replica[each.key].api_key
+  server         = shopper_vllm_deployment.replica[each.key].server
 }
 
 # A warning of each plan and apply, which stops nothing: what is down is started

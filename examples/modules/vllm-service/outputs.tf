@@ -4,12 +4,13 @@ output "model" {
 }
 
 output "endpoints" {
-  description = "By replica: how its server is reached. base_url is as seen on the machine; tunnel_command opens it here."
+  description = "By replica: how its server is reached. base_url of a private one is as seen on the machine; tunnel_command opens it on this computer."
   sensitive   = true
   value = {
     for name in local.replicas : name => {
       base_url       = shopper_vllm_deployment.replica[name].base_url
       api_key        = shopper_vllm_deployment.replica[name].api_key
+      ca_certificate = shopper_vllm_deployment.replica[name].ca_certificate
       tunnel_command = shopper_vllm_deployment.replica[name].tunnel_command
       ssh            = shopper_gpu_session.replica[name].ssh
     }

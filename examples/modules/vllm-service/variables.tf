@@ -64,10 +64,66 @@ variable "args" {
   default     = null
 }
 
-variable "vllm_version" {
-  description = "Release of vLLM, such as \"0.33.0\". Default: the machine's own, else the newest that its driver runs."
+variable "process" {
+  description = "How vLLM is found or installed: the process of shopper_vllm_deployment."
+  type = object({
+    version   = optional(string)
+    install   = optional(string)
+    directory = optional(string)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "exposure" {
+  description = "private (on the machine's loopback) or public. Of Vast.ai's machines only SSH is reachable."
+  type        = string
+  default     = "private"
+}
+
+variable "tls" {
+  description = "Serve HTTPS: {} has a certificate made for each machine, which endpoints hold as ca_certificate."
+  type = object({
+    certificate = optional(string)
+    private_key = optional(string)
+  })
+  default   = null
+  sensitive = true
+}
+
+variable "api_key" {
+  description = "Key that clients must present to every replica, kept in state. Default: one for each, made by the provider."
   type        = string
   default     = null
+  sensitive   = true
+}
+
+variable "authorized_keys" {
+  description = "Public keys of yours to install on the machines."
+  type        = set(string)
+  default     = null
+}
+
+variable "session_timeouts" {
+  description = "The timeouts of shopper_gpu_session, such as { create = \"30m\" }."
+  type = object({
+    create = optional(string)
+    read   = optional(string)
+    update = optional(string)
+    delete = optional(string)
+  })
+  default = null
+}
+
+variable "deployment_timeouts" {
+  description = "The timeouts of shopper_vllm_deployment, such as { create = \"90m\" } for a large model."
+  type = object({
+    create = optional(string)
+    read   = optional(string)
+    update = optional(string)
+    delete = optional(string)
+  })
+  default = null
 }
 
 variable "hf_token" {

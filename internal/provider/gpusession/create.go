@@ -1,6 +1,7 @@
 package gpusession
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -38,6 +39,9 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 	timeout, diags := plan.Timeouts.Create(ctx, createTimeout)
 	resp.Diagnostics.Append(diags...)
+	if plan.Name.IsUnknown() {
+		plan.Name = types.StringValue(rental.NewName(plan.NamePrefix.ValueString()))
+	}
 	order, diags := plan.order(ctx)
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
@@ -67,7 +71,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		if err != nil {
 			summary = "Before the machine was given up"
 		}
-		resp.Diagnostics.AddWarning(about(summary, plan.Name), strings.Join(rented.Warnings, "\n\n"))
+		resp.Diagnostics.AddWarning(about(summary, plan.names()), strings.Join(rented.Warnings, "\n\n"))
 	}
 	if err := rented.HandOver(); err != nil {
 		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be written", err))
@@ -88,7 +92,7 @@ func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *renta
 	})
 	if err != nil {
 		wanted, _ := c.plan.authorizedKeys(ctx)
-		c.resp.Diagnostics.Append(keysProblem(c.plan.Name, err))
+		c.resp.Diagnostics.Append(keysProblem(c.plan.names(), err))
 		c.resp.Diagnostics.Append(c.resp.Private.SetKey(ctx, pendingKey, installed{}.after(wanted).note())...)
 	}
 	rented.PrivateKey = key.ValueString()
@@ -150,7 +154,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	r.releaseLeftovers(ctx, state.Name, &resp.Diagnostics)
+	r.releaseLeftovers(ctx, state.names(), &resp.Diagnostics)
 	keys, diags := state.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
 	session, err := r.data.Renter.Extend(ctx, r.known(state, keys), plan.hours())
@@ -166,7 +170,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	keys.PrivateKey, err = r.settleKeys(ctx, before, plan, keys)
 	if err != nil {
 		wanted, _ := plan.authorizedKeys(ctx)
-		resp.Diagnostics.Append(keysProblem(plan.Name, err))
+		resp.Diagnostics.Append(keysProblem(plan.names(), err))
 		left = before.after(wanted).note()
 	}
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingKey, left)...)
@@ -176,8 +180,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, nil)...)
 }
 
-// about is the summary of a warning about the session of this name. Terraform
+// about is the summary of a warning about the session of these names. Terraform
 // shows only the first of several warnings with the same summary.
-func about(summary string, name types.String) string {
-	return summary + ": " + name.ValueString()
+func about(summary string, names rental.Names) string {
+	return summary + ": " + cmp.Or(names.Name, names.Prefix)
 }

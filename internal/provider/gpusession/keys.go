@@ -17,6 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 )
 
 // keysTimeout bounds the changes to a machine's authorized keys.
@@ -129,8 +130,8 @@ func (r *Resource) settleKeys(ctx context.Context, before installed, plan model,
 }
 
 // keysProblem is the warning that keys are not as they should be.
-func keysProblem(name types.String, err error) diag.Diagnostic {
-	return diag.NewWarningDiagnostic(about("Machine is fine, its keys are not", name), diagnostic.Warning("", err).Detail())
+func keysProblem(names rental.Names, err error) diag.Diagnostic {
+	return diag.NewWarningDiagnostic(about("Machine is fine, its keys are not", names), diagnostic.Warning("", err).Detail())
 }
 
 // missing returns the keys of all that are not among known.

@@ -17,6 +17,7 @@ import (
 
 type model struct {
 	Name             types.String `tfsdk:"name"`
+	NamePrefix       types.String `tfsdk:"name_prefix"`
 	OfferID          types.String `tfsdk:"offer_id"`
 	Requirements     types.Object `tfsdk:"requirements"`
 	MaxAttempts      types.Int64  `tfsdk:"max_attempts"`
@@ -107,11 +108,25 @@ func requirements(ctx context.Context, value types.Object) (rental.Requirements,
 	}, diags
 }
 
+// names are those under which machines of this resource are rented.
+func (m model) names() rental.Names {
+	return rental.Names{Name: m.Name.ValueString(), Prefix: m.NamePrefix.ValueString()}
+}
+
+// prefixAfter is the prefix that a machine rented as m has been named by, once the
+// plan says what that is: no change to one that its name was made of needs another.
+func (m model) prefixAfter(plan types.String) types.String {
+	if plan.IsNull() || rental.MadeOf(plan.ValueString(), m.Name.ValueString()) {
+		return plan
+	}
+	return m.NamePrefix
+}
+
 // order says what the plan wants to be rented.
 func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
 	needs, diags := requirements(ctx, m.Requirements)
 	order := rental.Order{
-		Name:               m.Name.ValueString(),
+		Names:              m.names(),
 		Requirements:       needs,
 		MaxAttempts:        int(m.MaxAttempts.ValueInt64()),
 		Hours:              max(m.hours(), defaultHours),

@@ -49,6 +49,7 @@ func replacing(ctx context.Context, private privateState, config, state, plan mo
 		config, plan, state attr.Value
 	}{
 		{"name", config.Name, plan.Name, state.Name},
+		{"name_prefix", config.NamePrefix, plan.NamePrefix, state.prefixAfter(plan.NamePrefix)},
 		{"offer_id", config.OfferID, plan.OfferID, state.OfferID},
 		{"workload_type", config.WorkloadType, plan.WorkloadType, state.WorkloadType},
 		{"disk_gb", config.DiskGB, plan.DiskGB, state.DiskGB},
@@ -81,7 +82,7 @@ func unmet(ctx context.Context, state model, needs types.Object, diags *diag.Dia
 	}
 	// Only the apply knows the rest, and it can't turn an update into a replacement any more.
 	if value, err := needs.ToTerraformValue(ctx); err == nil && !value.IsFullyKnown() {
-		diags.AddAttributeWarning(at, about("Requirements are not known yet", state.Name),
+		diags.AddAttributeWarning(at, about("Requirements are not known yet", state.names()),
 			fmt.Sprintf("They depend on something that only the apply will know. Session %s is kept if it meets them. If it doesn't, the"+
 				" apply stops with \"Provider produced inconsistent final plan\" and changes nothing about the session; the next plan knows"+
 				" them, and replaces it. To have that decided before anything is applied, apply what they depend on first (-target).",
@@ -131,7 +132,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	planHours(ctx, state, plan, resp)
-	if r.data != nil && r.data.Renter != nil && warnLeftovers(ctx, r.data.Renter, state.Name.ValueString(), new(diag.Diagnostics)) {
+	if r.data != nil && r.data.Renter != nil && warnLeftovers(ctx, r.data.Renter, state.names(), new(diag.Diagnostics)) {
 		// Read has warned of it. A plan releases nothing, and an apply that changes nothing
 		// is not called.
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("status"), types.StringUnknown())...)
@@ -151,6 +152,10 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 		resp.Diagnostics.AddAttributeError(path.Root("retain_private_key"), "Missing authorized_keys",
 			"Without the one-time key nobody could log in to the machine. Give authorized_keys, or leave retain_private_key out.")
 	}
+	if !config.NamePrefix.IsNull() && config.OnConflict.ValueString() == conflictReplace {
+		resp.Diagnostics.AddAttributeError(path.Root("on_conflict"), "Conflict with name_prefix",
+			"Other machines under the prefix may be in use, so none is released for a new one. Leave on_conflict out, or give a name.")
+	}
 	if resp.Diagnostics.HasError() || config.Requirements.IsNull() || config.Requirements.IsUnknown() {
 		return
 	}
@@ -158,12 +163,12 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	resp.Diagnostics.Append(diags...)
 	at := path.Root("requirements")
 	if doubts := needs.Doubts(); len(doubts) > 0 {
-		resp.Diagnostics.AddAttributeWarning(at, about("Requirements that nothing may meet", config.Name),
+		resp.Diagnostics.AddAttributeWarning(at, about("Requirements that nothing may meet", config.names()),
 			strings.Join(doubts, "\n")+"\n\nWithout an offer that meets all of them nothing is rented.")
 	}
 	asked := func(value attr.Value) bool { return !value.IsNull() }
 	if !slices.ContainsFunc(slices.Collect(maps.Values(config.Requirements.Attributes())), asked) {
-		resp.Diagnostics.AddAttributeWarning(at, about("Requirements ask for nothing", config.Name),
+		resp.Diagnostics.AddAttributeWarning(at, about("Requirements ask for nothing", config.names()),
 			"The cheapest machine of any kind will be rented. Terraform ignores a misspelt name in requirements without a word: is there one?")
 	}
 }
@@ -176,10 +181,9 @@ func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.Mo
 			fmt.Sprintf("The shopper rents a machine for at most %d hours, and may extend that later. Begin with %d, and raise"+
 				" reservation_hours once it is rented.", shopper.MaxReservationHours, shopper.MaxReservationHours))
 	}
-	if r.data == nil || r.data.Renter == nil || plan.Name.IsUnknown() {
-		return
+	if r.data != nil && r.data.Renter != nil {
+		warnLeftovers(ctx, r.data.Renter, plan.names(), &resp.Diagnostics) // an unknown name is "", under which nothing is rented
 	}
-	warnLeftovers(ctx, r.data.Renter, plan.Name.ValueString(), &resp.Diagnostics)
 }
 
 // planHours plans an extension where more hours are requested than are reserved.
@@ -190,7 +194,7 @@ func planHours(ctx context.Context, state, plan model, resp *resource.ModifyPlan
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("reserved_hours"), types.Int64Unknown())...)
 	case max(plan.hours(), defaultHours) < state.hours():
-		resp.Diagnostics.AddAttributeWarning(path.Root("reservation_hours"), about("Reservation is not shortened", state.Name),
+		resp.Diagnostics.AddAttributeWarning(path.Root("reservation_hours"), about("Reservation is not shortened", state.names()),
 			fmt.Sprintf("The shopper can't shorten a reservation. Session %s stays reserved for %d hours and is paid for until %s. To stop"+
 				" paying earlier, destroy it.", state.ID.ValueString(), state.reserved(), state.ExpiresAt.ValueString()))
 	}

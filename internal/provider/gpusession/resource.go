@@ -84,18 +84,21 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		return
 	}
 	if ended {
-		resp.Diagnostics.AddWarning(about("Session has ended", state.Name), ending(state, session))
+		resp.Diagnostics.AddWarning(about("Session has ended", state.names()), ending(state, session))
 		resp.State.RemoveResource(ctx)
+		if err := r.data.Renter.Seen(state.Mark.ValueString(), ""); err != nil {
+			resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be written", err))
+		}
 		return
 	}
 	r.noteSeen(ctx, state, &resp.Diagnostics)
 	switch session.Status {
 	case shopper.Failed:
-		resp.Diagnostics.AddWarning(about("Session has failed", state.Name),
+		resp.Diagnostics.AddWarning(about("Session has failed", state.names()),
 			fmt.Sprintf("Session %s has failed: %s. Whether its machine is gone is not proved, so it stays in state and may be costing"+
 				" money. Destroying or replacing it (-replace=ADDRESS) releases it.", id, session.Error))
 	case shopper.Stopped: // and yet not gone
-		resp.Diagnostics.AddWarning(about("Session has been replaced", state.Name),
+		resp.Diagnostics.AddWarning(about("Session has been replaced", state.names()),
 			fmt.Sprintf("Session %s has ended, and the shopper has rented session %s in its place, which costs money and whose private"+
 				" key nobody has. Destroying or replacing the resource (-replace=ADDRESS) releases it.", id, session.RetryChildID))
 	default:
@@ -144,7 +147,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		if err != nil {
 			summary = "While the machine was to be released"
 		}
-		resp.Diagnostics.AddWarning(about(summary, state.Name), strings.Join(warnings, "\n\n"))
+		resp.Diagnostics.AddWarning(about(summary, state.names()), strings.Join(warnings, "\n\n"))
 	}
 	if err != nil {
 		if kept, ok := errors.AsType[*rental.NotReleasedError](err); ok && kept.Last.ID == "" && kept.SessionID == state.ID.ValueString() {
@@ -158,39 +161,39 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 // crashed run left under its name. Releasing that is the next apply's: a plan
 // releases nothing.
 func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics) {
-	if err := r.data.Renter.Seen(state.Mark.ValueString()); err != nil {
+	if err := r.data.Renter.Seen(state.Mark.ValueString(), state.NamePrefix.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
 	}
-	warnLeftovers(ctx, r.data.Renter, state.Name.ValueString(), diags)
+	warnLeftovers(ctx, r.data.Renter, state.names(), diags)
 }
 
-// warnLeftovers tells what a crashed run left behind under the name, and reports
+// warnLeftovers tells what a crashed run left behind under the names, and reports
 // whether there is something.
-func warnLeftovers(ctx context.Context, renter *rental.Renter, name string, diags *diagnostics) bool {
-	left, err := renter.Leftovers(ctx, name)
+func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Names, diags *diagnostics) bool {
+	left, err := renter.Leftovers(ctx, names)
 	if err != nil {
 		diags.Append(diagnostic.Warning("Rental journal can't be read", err))
 	}
 	if len(left) > 0 {
-		diags.AddWarning("A rental was left over: "+name, fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was"+
+		diags.AddWarning("A rental was left over: "+names.String(), fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was"+
 			" renting, %s. The next apply or destroy of %q releases it, which takes up to seven minutes where an answer was lost. Until then"+
-			" it may be costing money.", strings.Join(left, " and "), name))
+			" it may be costing money.", strings.Join(left, " and "), names))
 	}
 	return len(left) > 0
 }
 
-// releaseLeftovers releases what a crashed run left under the name.
-func (r *Resource) releaseLeftovers(ctx context.Context, name types.String, diags *diagnostics) {
-	settled, err := r.data.Renter.Settle(ctx, name.ValueString())
+// releaseLeftovers releases what a crashed run left under the names.
+func (r *Resource) releaseLeftovers(ctx context.Context, names rental.Names, diags *diagnostics) {
+	settled, err := r.data.Renter.Settle(ctx, names)
 	if err != nil {
-		diags.Append(diagnostic.Warning(about("A leftover could not be released", name), err))
+		diags.Append(diagnostic.Warning("A leftover could not be released: "+names.String(), err))
 	}
 	if len(settled.Released) > 0 {
-		diags.AddWarning(about("A leftover was released", name), fmt.Sprintf("Session %s, rented under the name %q by a run that"+
-			" ended before Terraform knew of it, has been released.", strings.Join(settled.Released, " and "), name.ValueString()))
+		diags.AddWarning("A leftover was released: "+names.String(), fmt.Sprintf("Session %s, rented under the name %q by a run that"+
+			" ended before Terraform knew of it, has been released.", strings.Join(settled.Released, " and "), names))
 	}
 	for _, warning := range settled.Warnings {
-		diags.AddWarning(about("While a leftover was released", name), warning)
+		diags.AddWarning("While a leftover was released: "+names.String(), warning)
 	}
 }
 
@@ -200,7 +203,8 @@ const answerTimeout = 20 * time.Second
 // known is what state holds of the session.
 func (r *Resource) known(state model, ssh sshattr.Keys) rental.Known {
 	return rental.Known{
-		ID: state.ID.ValueString(), ConsumerID: state.Mark.ValueString(), Service: state.ShopperURL.ValueString(),
+		ID: state.ID.ValueString(), ConsumerID: state.Mark.ValueString(), Prefix: state.NamePrefix.ValueString(),
+		Service: state.ShopperURL.ValueString(),
 		Answers: func(ctx context.Context) bool {
 			if ssh.Host.IsNull() || ssh.HostKey.IsNull() {
 				return false

@@ -60,7 +60,7 @@ func Effects() effect.Table {
 				"requirements", "max_attempts", "reservation_hours", "ssh_timeout", "on_conflict", "authorized_keys", "retain_private_key",
 				"timeouts",
 			},
-			effect.Replaces: {"name", "offer_id", "workload_type", "disk_gb", "template_hash_id", "on_start_cmd"},
+			effect.Replaces: {"name", "name_prefix", "offer_id", "workload_type", "disk_gb", "template_hash_id", "on_start_cmd"},
 		},
 		Notes: []string{
 			"`requirements` that the rented machine doesn't meet replace it. More `reservation_hours` than are reserved extend the" +
@@ -72,10 +72,18 @@ func Effects() effect.Table {
 func arguments(ctx context.Context) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"name": schema.StringAttribute{
-			Required:   true,
-			Validators: []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
-			MarkdownDescription: "Name of the rental, one of its own among the sessions of the provider's `consumer_id`: by it a machine" +
-				" is found again after a crash. Changing it replaces the machine.",
+			Optional: true, Computed: true,
+			PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+			Validators:    []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
+			MarkdownDescription: "Name of the rental, unique among the sessions of the provider's `consumer_id`: by it a machine" +
+				" is found again after a crash. Changing it replaces the machine. Either this or `name_prefix`.",
+		},
+		"name_prefix": schema.StringAttribute{
+			Optional:   true,
+			Validators: []validator.String{validate.String("must be the beginning of a name without a slash", rental.ValidatePrefix)},
+			MarkdownDescription: "Beginning of the name, to which every new machine adds a unique end: with `create_before_destroy` two" +
+				" machines exist for a while. By it, too, a machine is found again after a crash. Changing it replaces the machine, unless" +
+				" the machine's name fits.",
 		},
 		"offer_id": schema.StringAttribute{
 			Optional: true, Computed: true,
@@ -127,7 +135,8 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: stringdefault.StaticString(conflictError),
 			Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
 			MarkdownDescription: "What creating does with an active session of this name that is not in state and not provably a leftover" +
-				" of this configuration: `error` stops and names it, `replace` releases it first.",
+				" of this configuration: `error` stops and names it, `replace` releases it first. Not with `name_prefix`, whose other" +
+				" machines may be in use.",
 		},
 		"authorized_keys": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
@@ -254,6 +263,7 @@ func workloadTypes() []string {
 // ConfigValidators refuse configurations whose attributes don't go together.
 func (r *Resource) ConfigValidators(context.Context) []resource.ConfigValidator {
 	return []resource.ConfigValidator{
+		resourcevalidator.ExactlyOneOf(path.MatchRoot("name"), path.MatchRoot("name_prefix")),
 		resourcevalidator.ExactlyOneOf(path.MatchRoot("offer_id"), path.MatchRoot("requirements")),
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/ephemeral/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
 	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
@@ -80,6 +81,7 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 			" tunnel open while it is read. Otherwise each run, and plan and apply each, gets a port of its own. A connection to" +
 			" the machine that drops is made again, six attempts in a row at most; connections through the tunnel break when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
 			" A machine that can't be logged in to is a warning, so that it can be destroyed; what connects is then disconnected." +
+			" So is a port at which nothing listens when the tunnel is opened; each connection that is refused later is logged." +
 			" Needs Terraform 1.10 or OpenTofu 1.11.",
 		Attributes: map[string]schema.Attribute{
 			"ssh": sshattr.EphemeralArgument(),
@@ -127,16 +129,12 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 		resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", err))
 		return
 	}
-	if _, _, lost := t.state(); lost != nil {
-		if ctx.Err() != nil {
-			_ = t.close()
-			resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", lost))
-			return
-		}
-		// No error: a destroy plans first, which opens tunnels, and would keep the machine.
-		d := diagnostic.Warning("Could not open the tunnel", lost)
-		resp.Diagnostics.AddWarning(d.Summary(), d.Detail()+"\n\nWhatever connects to this side's port is disconnected at once.")
+	if _, _, lost := t.state(); lost != nil && ctx.Err() != nil {
+		_ = t.close()
+		resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", lost))
+		return
 	}
+	resp.Diagnostics.Append(t.warnings(limited)...)
 	key := open.add(t)
 	m.setReach(t.port())
 	resp.Diagnostics.Append(resp.Result.Set(ctx, &m)...)
@@ -149,6 +147,23 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 		return
 	}
 	tflog.Info(ctx, "a tunnel is open", map[string]any{"address": m.Address.ValueString(), "remote": m.remote()})
+}
+
+// warnings say why nothing that connects is answered. They are no errors: a destroy
+// plans first, which opens tunnels, and would keep the machine; and a server may be
+// started later.
+func (t *tunnel) warnings(ctx context.Context) diag.Diagnostics {
+	_, _, lost := t.state()
+	what, err, then := "Could not open the tunnel", lost, "Whatever connects to this computer's port is disconnected at once."
+	if lost == nil {
+		what, err = "Nothing answers at "+t.remote, t.probe(ctx)
+		then = "The tunnel is open. What connects is disconnected until a server listens at " + t.remote + " on the machine."
+	}
+	if err == nil {
+		return nil
+	}
+	d := diagnostic.Warning(what, err)
+	return diag.Diagnostics{diag.NewWarningDiagnostic(d.Summary(), d.Detail()+"\n\n"+then)}
 }
 
 // dialer logs in over a connection that the run may share, and at first waits for a

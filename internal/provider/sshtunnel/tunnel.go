@@ -24,6 +24,8 @@ const (
 	// openLimit bounds the opening of one connection through the machine, the wait for
 	// a redial included.
 	openLimit = 45 * time.Second
+	// probeLimit bounds the look whether anything listens at the other end.
+	probeLimit = 10 * time.Second
 	// closeLimit bounds Close.
 	closeLimit = 5 * time.Second
 	// maxStreams is how many connections go through one tunnel at a time; more wait.
@@ -175,9 +177,12 @@ func (t *tunnel) accept() {
 // pass carries one connection to its end.
 func (t *tunnel) pass(near net.Conn) {
 	defer func() { _ = near.Close() }()
-	far, err := t.open()
+	far, err := t.open(t.ctx)
 	if err != nil {
-		return // the closed connection is all that can be said here
+		if t.ctx.Err() == nil { // who connects sees the connection closed, and no more
+			tflog.Warn(t.ctx, "a connection through a tunnel was refused", map[string]any{"remote": t.remote, "error": err.Error()})
+		}
+		return
 	}
 	defer func() { _ = far.Close() }()
 	if !t.track(near, far) {
@@ -188,6 +193,17 @@ func (t *tunnel) pass(near net.Conn) {
 	both.Go(func() { copyStream(far, near) })
 	copyStream(near, far)
 	both.Wait()
+}
+
+// probe reports why a connection to the other end can't be opened.
+func (t *tunnel) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	far, err := t.open(ctx)
+	if err == nil {
+		_ = far.Close()
+	}
+	return err
 }
 
 // copyStream copies one direction and passes its end on, so that the other
@@ -203,8 +219,8 @@ func copyStream(to, from net.Conn) {
 
 // open opens the other side. A connection that drops meanwhile is waited for, once:
 // nothing has been sent, so that trying again repeats nothing.
-func (t *tunnel) open() (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(t.ctx, openLimit)
+func (t *tunnel) open(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()
 	var err error
 	for range 2 {

@@ -1,6 +1,7 @@
 package sshtunnel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 	"go.uber.org/goleak"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -148,6 +150,40 @@ func TestTunnel_Loopback(t *testing.T) {
 	}
 }
 
+// That nothing listens at the other end is said when the tunnel is opened, and logged
+// for each connection that is refused.
+func TestTunnelToNothing(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, remote, warns string
+		logged              int
+	}{
+		{"a server", upper(t), "", 0},
+		{"nothing", "127.0.0.1:1", "Nothing answers at 127.0.0.1:1", 2},
+	} {
+		var log bytes.Buffer
+		tun, err := start(tflogtest.RootLogger(t.Context(), &log), func(context.Context) (login, error) { return newLogin(), nil }, 0, test.remote)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := tun.warnings(t.Context())
+		if said.HasError() || len(said) != min(1, len(test.warns)) || len(said) == 1 && said[0].Summary() != test.warns {
+			t.Errorf("%s: %v", test.name, said)
+		}
+		for range 2 {
+			if _, err := ask(t, tun.port(), "x"); (err == nil) != (test.logged == 0) {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+		if err := tun.close(); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), "a connection through a tunnel was refused"); n != test.logged {
+			t.Errorf("%s: %d are logged: %s", test.name, n, &log)
+		}
+	}
+}
+
 // A dropped connection is made again, also while somebody waits for it.
 func TestTunnelSurvivesADrop(t *testing.T) {
 	t.Parallel()
@@ -244,7 +280,7 @@ func TestTunnel_RefusesOnceGivenUp(t *testing.T) {
 			t.Fatal("the tunnel was not given up")
 		}
 	}
-	if _, err := tun.open(); host.KindOf(err) != host.HostKeyChanged {
+	if _, err := tun.open(t.Context()); host.KindOf(err) != host.HostKeyChanged {
 		t.Errorf("got %v", err)
 	}
 }

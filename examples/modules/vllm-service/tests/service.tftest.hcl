@@ -60,6 +60,32 @@ run "another_replica_joins" {
   }
 }
 
+run "with_a_key_and_a_certificate" {
+  variables {
+    replicas            = 2
+    served_model_name   = "qwen"
+    tls                 = {}
+    api_key             = "sk-sharedByBoth"
+    authorized_keys     = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBIXgHmlk9FPWPb3rWg8ENjhT51bEQBWdTPX7N6fvzMC"]
+    process             = { install = "missing" }
+    session_timeouts    = { create = "40m" }
+    deployment_timeouts = { create = "50m" }
+  }
+
+  assert {
+    condition     = alltrue(values(output.healthy))
+    error_message = "Not both are healthy: ${jsonencode(output.healthy)}"
+  }
+
+  assert {
+    condition = alltrue([
+      for endpoint in values(output.endpoints) :
+      endpoint.base_url == "https://127.0.0.1:8000/v1" && endpoint.api_key == "sk-sharedByBoth" && endpoint.ca_certificate != null
+    ])
+    error_message = "Not both are reached with the shared key over HTTPS."
+  }
+}
+
 run "and_leaves" {
   variables {
     served_model_name = "qwen"
