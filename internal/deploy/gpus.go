@@ -58,9 +58,7 @@ func QueryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
 func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, error) {
 	limited, cancel := context.WithTimeout(ctx, smiTimeout)
 	defer cancel()
-	result, err := machine.Run(limited, host.Command{
-		Args: []string{"nvidia-smi", query, "--format=csv,noheader,nounits"},
-	})
+	result, err := machine.Run(limited, host.Command{Args: []string{"nvidia-smi", query, "--format=csv,noheader,nounits"}})
 	switch {
 	case err != nil && limited.Err() != nil && ctx.Err() == nil:
 		return "", &DriverError{said: fmt.Sprintf("it did not answer in %s", smiTimeout)}

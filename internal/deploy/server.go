@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path"
+	"sync"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -159,6 +160,9 @@ func SameSecret(fingerprint, owner, secret string) bool {
 	return secret != "" && fingerprint != unavailable && fingerprint == Fingerprint(owner, secret)
 }
 
+// fingerprints are those that were made already, by the SHA-256 of owner and secret.
+var fingerprints sync.Map
+
 // Fingerprint identifies a secret of a deployment without telling it. The same secret has
 // different fingerprints in different deployments. It is "" for an empty secret.
 func Fingerprint(owner, secret string) string {
@@ -166,10 +170,16 @@ func Fingerprint(owner, secret string) string {
 		return ""
 	}
 	salt := sha256.Sum256([]byte("terraform-provider-shopper deployment\x00" + owner))
+	id := sha256.Sum256(append(salt[:], secret...))
+	known, _ := fingerprints.Load(id)
+	if text, ok := known.(string); ok {
+		return text
+	}
 	key, err := pbkdf2.Key(sha256.New, secret, salt[:], fingerprintRounds, 16)
 	if err != nil {
 		// Only a FIPS-only build refuses such a key. Then nothing is said about the secret, and drift of it isn't seen.
 		return unavailable
 	}
+	fingerprints.Store(id, hex.EncodeToString(key))
 	return hex.EncodeToString(key)
 }

@@ -71,13 +71,13 @@ func (e *Engine) settings(wanted deploy.Wanted) (*container.Config, *container.H
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
 		// Bounded, and readable through the API whatever the engine's default is.
 		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "64m", "max-file": "2"}},
-		Resources: container.Resources{DeviceRequests: deviceRequests(choice, e.facts.GPUs)},
+		Resources: container.Resources{DeviceRequests: deviceRequests(choice, e.Facts.GPUs)},
 		// A private namespace ends with the container, and with it what a killed server leaves in /dev/shm: in the
 		// machine's, a real vLLM left up to 250 MB each time.
 		IpcMode: container.IPCModePrivate,
 		ShmSize: cmp.Or(options.ShmSize, DefaultShmSize),
 	}
-	if e.facts.Name != podman { // whose init may not be installed
+	if e.Facts.Name != podman { // whose init may not be installed
 		// The kernel ignores a TERM to process 1 that has no handler for it, as vLLM while it is importing.
 		hostConfig.Init = new(true)
 	}
@@ -191,7 +191,7 @@ func withFlag(arguments []string, flag, value string) []string {
 // HasNetwork tells whether containers can be published. With its bridge turned off (dockerd --bridge none) Docker starts
 // them all the same, without a network.
 func (e *Engine) HasNetwork(ctx context.Context) (bool, error) {
-	if e.facts.Name == podman { // whose default network is made when it is needed
+	if e.Facts.Name == podman { // whose default network is made when it is needed
 		return true, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)

@@ -80,7 +80,7 @@ func TestGPUSupport(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if got, _ := gpuSupport(test.info); got != test.want {
+			if got := gpuSupport(test.info); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
@@ -89,7 +89,7 @@ func TestGPUSupport(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	e := &Engine{options: Options{Image: "i:1"}, facts: Facts{GPUs: ByCapability}}
+	e := &Engine{options: Options{Image: "i:1"}, Facts: Facts{GPUs: ByCapability}}
 	wanted := deploy.Wanted{
 		Name: "chat", Owner: "o", Provider: "1.0.0", Hash: "h", Port: 8000, Listen: "127.0.0.1",
 		Arguments:   []string{"serve", "m", "--host", "127.0.0.1", "--port", "8000"},
@@ -391,13 +391,13 @@ func TestPublishedPort(t *testing.T) {
 	} {
 		e := &Engine{options: Options{Image: "i:1"}}
 		arguments := []string{"serve", "m", "--host", listen, "--port", "8123", "--dtype", "half"}
-		config, host, err := e.settings(deploy.Wanted{Port: 8123, Listen: listen, Arguments: arguments})
+		config, hostConfig, err := e.settings(deploy.Wanted{Port: 8123, Listen: listen, Arguments: arguments})
 		if err != nil {
 			t.Fatal(err)
 		}
-		bindings := host.PortBindings[port]
+		bindings := hostConfig.PortBindings[port]
 		if _, exposed := config.ExposedPorts[port]; !exposed || len(bindings) != 1 || bindings[0].HostPort != "8123" {
-			t.Fatalf("%s: exposed %v, published %v", listen, config.ExposedPorts, host.PortBindings)
+			t.Fatalf("%s: exposed %v, published %v", listen, config.ExposedPorts, hostConfig.PortBindings)
 		}
 		if at := bindings[0].HostIP; (want.published == "") == at.IsValid() || (at.IsValid() && at.String() != want.published) {
 			t.Errorf("%s is published at %q, want %q", listen, at, want.published)
@@ -405,7 +405,7 @@ func TestPublishedPort(t *testing.T) {
 		if inside := config.Cmd[3]; inside != "0.0.0.0" || arguments[3] != listen {
 			t.Errorf("%s listens on %q in the container", listen, inside)
 		}
-		status := describe(deploy.Ref{}, container.InspectResponse{Config: config, HostConfig: host})
+		status := describe(deploy.Ref{}, container.InspectResponse{Config: config, HostConfig: hostConfig})
 		if status.Port != 8123 || status.Listen != want.read || status.Arguments[3] != want.read {
 			t.Errorf("%s is read as %+v", listen, status)
 		}

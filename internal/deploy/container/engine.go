@@ -46,8 +46,8 @@ type Engine struct {
 	api     *client.Client
 	via     []string
 	options Options
-	// facts are read once, by Connect.
-	facts Facts
+	// Facts are read once, by [Connect].
+	Facts Facts
 }
 
 // Facts describe an engine.
@@ -60,8 +60,6 @@ type Facts struct {
 	Directory        string
 	containerdImages bool
 	GPUs             GPUSupport
-	// Devices are the CDI devices for GPUs that it has found.
-	Devices []string
 	// NotAtBoot is set for an engine that doesn't start its containers when the machine boots.
 	NotAtBoot bool
 }
@@ -79,7 +77,8 @@ func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Eng
 		engine, err := connect(ctx, machine, way)
 		if err == nil {
 			engine.options = options
-			return engine, engine.ask(ctx, machine)
+			err = engine.ask(ctx, machine)
+			return engine, err
 		}
 		if ctx.Err() != nil || isConnection(err) {
 			return nil, deploy.Failed(ctx, "reach the container engine", err)
@@ -137,7 +136,7 @@ func connect(ctx context.Context, machine deploy.Machine, way []string) (*Engine
 	}
 	engine := &Engine{api: api, via: way}
 	if _, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err == nil {
-		engine.facts, err = engine.readFacts(ctx)
+		engine.Facts, err = engine.readFacts(ctx)
 	}
 	if err == nil {
 		return engine, nil
@@ -168,9 +167,6 @@ func (e *Engine) Reach(ref deploy.Ref) string {
 
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.api.Close() }
-
-// Facts are what is known of the engine.
-func (e *Engine) Facts() Facts { return e.facts }
 
 // pipes makes connections out of a command's standard input and output, and keeps how the last one failed.
 type pipes struct {
@@ -228,13 +224,13 @@ func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
 	if e.isPodman(ctx) {
 		facts.Name = podman
 	}
-	facts.GPUs, facts.Devices = gpuSupport(info.Info)
+	facts.GPUs = gpuSupport(info.Info)
 	return facts, nil
 }
 
 // ask asks the machine for what the engine doesn't tell.
 func (e *Engine) ask(ctx context.Context, machine deploy.Machine) error {
-	if e.facts.Name == podman {
+	if e.Facts.Name == podman {
 		return e.askPodmansMachine(ctx, machine)
 	}
 	return e.lookForHook(ctx, machine)
@@ -243,7 +239,7 @@ func (e *Engine) ask(ctx context.Context, machine deploy.Machine) error {
 // lookForHook looks for NVIDIA's hook where the engine lists no NVIDIA runtime: Docker uses it for requests by
 // capability all the same.
 func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error {
-	if e.facts.GPUs != NoGPUs {
+	if e.Facts.GPUs != NoGPUs {
 		return nil
 	}
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", "command -v nvidia-container-runtime-hook"}})
@@ -251,7 +247,7 @@ func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error 
 		return errors.Join(deploy.Failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
 	}
 	if result.ExitCode == 0 {
-		e.facts.GPUs = ByCapability
+		e.Facts.GPUs = ByCapability
 	}
 	return nil
 }
@@ -290,22 +286,17 @@ exit 0
 
 // askPodmansMachine completes the facts of a Podman.
 func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
-	result, err := machine.Run(ctx, host.Command{
-		Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript),
-	})
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript)})
 	if err != nil {
 		return errors.Join(deploy.Failed(ctx, "look for CDI devices", err), e.Close())
 	}
-	e.facts.GPUs, e.facts.NotAtBoot = NoGPUs, true
+	e.Facts.GPUs, e.Facts.NotAtBoot = NoGPUs, true
 	for line := range strings.Lines(result.Stdout) {
 		switch line = strings.TrimSpace(line); {
 		case line == "starts at boot":
-			e.facts.NotAtBoot = false
+			e.Facts.NotAtBoot = false
 		case strings.HasPrefix(line, cdiVendor):
-			e.facts.GPUs = ByCDI
-			if strings.HasPrefix(line, cdiVendor+"=") {
-				e.facts.Devices = append(e.facts.Devices, line)
-			}
+			e.Facts.GPUs = ByCDI
 		}
 	}
 	return nil
@@ -318,8 +309,8 @@ echo "${root:-/var/lib/containerd}"`
 // ImageDirectory is where the engine keeps images. With containerd's image store, the default of fresh installations since
 // Docker 29, containerd does that, wherever Docker keeps the rest (https://docs.docker.com/engine/storage/containerd/).
 func (e *Engine) ImageDirectory(ctx context.Context, machine deploy.Machine) (string, error) {
-	if !e.facts.containerdImages {
-		return e.facts.Directory, nil
+	if !e.Facts.containerdImages {
+		return e.Facts.Directory, nil
 	}
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", containerdScript}})
 	if err != nil {

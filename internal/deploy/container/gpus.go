@@ -3,11 +3,14 @@ package container
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/system"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
 // GPUSupport says how an engine gives GPUs to containers.
@@ -29,23 +32,20 @@ const (
 const cdiVendor = "nvidia.com/gpu"
 
 // gpuSupport judges by what Docker says of itself: it lists its runtimes, and since 28 the CDI devices it has found.
-func gpuSupport(info system.Info) (GPUSupport, []string) {
-	var devices []string
-	for _, device := range info.DiscoveredDevices {
-		if device.Source == "cdi" && strings.HasPrefix(device.ID, cdiVendor+"=") {
-			devices = append(devices, device.ID)
-		}
-	}
+func gpuSupport(info system.Info) GPUSupport {
 	_, nvidia := info.Runtimes["nvidia"]
+	found := slices.ContainsFunc(info.DiscoveredDevices, func(device system.DeviceInfo) bool {
+		return device.Source == "cdi" && strings.HasPrefix(device.ID, cdiVendor+"=")
+	})
 	switch {
 	case nvidia:
-		return ByCapability, devices
-	case len(devices) > 0, cdiByHand(info):
-		return ByCDI, devices
+		return ByCapability
+	case found, cdiByHand(info):
+		return ByCDI
 	case len(info.Runtimes) > 0:
-		return NoGPUs, nil
+		return NoGPUs
 	}
-	return Untold, nil
+	return Untold
 }
 
 // cdiByHand tells whether somebody has turned CDI on: before release 28, which has it always and lists the devices, an
@@ -88,6 +88,20 @@ func parseGPUs(text string) (gpuChoice, error) {
 		}
 	}
 	return gpuChoice{ids: ids}, nil
+}
+
+// Given are those of the machine's GPUs that a container with the options is given.
+func (o Options) Given(gpus []deploy.GPU) []deploy.GPU {
+	choice, _ := parseGPUs(o.GPUs) // validated before; of a wrong one no GPU is chosen
+	switch {
+	case choice.all:
+		return gpus
+	case choice.count > 0:
+		return gpus[:min(choice.count, len(gpus))]
+	}
+	return slices.DeleteFunc(slices.Clone(gpus), func(gpu deploy.GPU) bool {
+		return !slices.Contains(choice.ids, strconv.Itoa(gpu.Index)) && !slices.Contains(choice.ids, gpu.UUID)
+	})
 }
 
 // deviceRequests asks the engine for the chosen GPUs in the way it understands.

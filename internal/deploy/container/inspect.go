@@ -20,9 +20,6 @@ import (
 )
 
 const (
-	apiKeyVariable  = vllm.EnvAPIKey
-	hfTokenVariable = vllm.EnvHFToken
-
 	// maxLogBytes bounds what is read of a log, whatever the number of lines asked for.
 	maxLogBytes = 4 << 20
 	// maxOwned bounds how many containers of one owner are looked at.
@@ -45,33 +42,31 @@ func (e *Engine) inspect(ctx context.Context, idOrName string) (container.Inspec
 
 // Inspect says what a container is doing; one that isn't there is [deploy.Gone].
 func (e *Engine) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
-	found, err := e.inspect(ctx, ref.ID)
-	if isNotFound(err) {
-		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
-	}
-	if err != nil {
-		return deploy.Status{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
-	}
-	status := describe(ref, found)
+	status, found, err := e.look(ctx, ref)
 	if found.Config != nil {
-		// Made to be slow, so not in describe, which loops use.
-		status.APIKeyPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, apiKeyVariable))
-		status.HFTokenPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, hfTokenVariable))
+		// Made to be slow, so not in look, which loops use.
+		status.APIKeyPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, vllm.EnvAPIKey))
+		status.HFTokenPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, vllm.EnvHFToken))
 	}
 	e.addImage(ctx, &status, found)
-	return status, nil
+	return status, err
 }
 
 // State is Inspect for a loop that waits: one request, and no more than it needs.
 func (e *Engine) State(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
+	status, _, err := e.look(ctx, ref)
+	return status, err
+}
+
+func (e *Engine) look(ctx context.Context, ref deploy.Ref) (deploy.Status, container.InspectResponse, error) {
 	found, err := e.inspect(ctx, ref.ID)
-	if isNotFound(err) {
-		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
+	switch {
+	case isNotFound(err):
+		return deploy.Status{Ref: ref, State: deploy.Gone}, found, nil
+	case err != nil:
+		return deploy.Status{}, found, deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
-	if err != nil {
-		return deploy.Status{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
-	}
-	return describe(ref, found), nil
+	return describe(ref, found), found, nil
 }
 
 // Find lists the containers that carry the owner's label, running or not.
@@ -112,7 +107,7 @@ func (e *Engine) APIKey(ctx context.Context, ref deploy.Ref) (string, error) {
 	if err != nil || found.Config == nil {
 		return "", deploy.Failed(ctx, "look at the container "+ref.Name, err)
 	}
-	return variable(found.Config.Env, apiKeyVariable), nil
+	return variable(found.Config.Env, vllm.EnvAPIKey), nil
 }
 
 func (e *Engine) list(ctx context.Context, owner string) ([]container.Summary, error) {
@@ -210,7 +205,7 @@ func withoutSecrets(lines []string) map[string]string {
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, "=")
 		switch name {
-		case apiKeyVariable, hfTokenVariable, "HUGGING_FACE_HUB_TOKEN":
+		case vllm.EnvAPIKey, vllm.EnvHFToken, "HUGGING_FACE_HUB_TOKEN":
 		default:
 			variables[name] = value
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // Start makes and starts a container. Where it fails after the container was made, the reference is returned with
@@ -130,14 +131,14 @@ func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	policy := container.RestartPolicyUnlessStopped
-	if e.facts.Name == podman {
+	if e.Facts.Name == podman {
 		policy = container.RestartPolicyAlways // the one that its service looks for after a boot, in all releases
 	}
 	_, err := e.api.ContainerUpdate(ctx, ref.ID, client.ContainerUpdateOptions{RestartPolicy: &container.RestartPolicy{Name: policy}})
 	err = deploy.Failed(ctx, "set the container's restart policy", err)
-	if e.facts.Name == podman && isNotFound(err) {
+	if e.Facts.Name == podman && isNotFound(err) {
 		err = &deploy.Error{
-			Summary: "could not set the container's restart policy", Cause: "Podman " + e.facts.Version + " can't change it; 5.1 and newer can.",
+			Summary: "could not set the container's restart policy", Cause: "Podman " + e.Facts.Version + " can't change it; 5.1 and newer can.",
 			WayOut: "Use a newer Podman, or Docker.",
 		}
 	}
@@ -170,7 +171,7 @@ func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop)
 	name := strings.TrimPrefix(found.Name, "/")
 	aside := deploy.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
 	if found.Config != nil {
-		aside.APIKey = variable(found.Config.Env, apiKeyVariable)
+		aside.APIKey = variable(found.Config.Env, vllm.EnvAPIKey)
 		aside.Arguments = arguments(found)
 	}
 	aside.Restore = func(ctx context.Context) (deploy.Ref, error) { return ref, e.bringBack(ctx, ref, name) }
@@ -239,25 +240,18 @@ func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 // waitGone looks until the engine knows the container no longer. Only that counts: an engine answers a removal that
 // is under way with an error, and one that it has begun with success.
 func (e *Engine) waitGone(ctx context.Context, id string) error {
-	const tries = 20
-	pause := 50 * time.Millisecond
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for range tries {
-		select {
-		case <-ctx.Done():
-			return errors.Join(errStillThere, ctx.Err())
-		case <-timer.C:
-		}
+	var pace deploy.Pace
+	for range 20 {
 		_, err := e.inspect(ctx, id)
-		if isNotFound(err) {
+		switch {
+		case isNotFound(err):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
-		timer.Reset(pause)
-		pause = min(pause*2, 2*time.Second)
+		if err := pace.Wait(ctx); err != nil {
+			return errors.Join(errStillThere, err)
+		}
 	}
 	return errStillThere
 }

@@ -13,32 +13,12 @@ import (
 // CUDA_VISIBLE_DEVICES names.
 func (s *survey) usable(gpus []deploy.GPU) []deploy.GPU {
 	if s.request.Runtime != deploy.Process {
-		gpus = given(gpus, s.request.Container.GPUs)
+		gpus = s.request.Container.Given(gpus)
 	}
 	if list, set := s.request.Spec.Env[visibleDevices]; set {
 		return visible(gpus, list)
 	}
 	return gpus
-}
-
-// given are the GPUs of the container's option.
-func given(gpus []deploy.GPU, choice string) []deploy.GPU {
-	if choice == "" || choice == "all" {
-		return gpus
-	}
-	if count, err := strconv.Atoi(choice); err == nil {
-		return gpus[:min(max(count, 0), len(gpus))]
-	}
-	var chosen []deploy.GPU
-	names := strings.Split(strings.TrimPrefix(choice, "device="), ",")
-	for _, gpu := range gpus {
-		for _, name := range names {
-			if name = strings.TrimSpace(name); name == strconv.Itoa(gpu.Index) || name == gpu.UUID {
-				chosen = append(chosen, gpu)
-			}
-		}
-	}
-	return chosen
 }
 
 // visibleDevices is the variable by which CUDA hides GPUs from a program.

@@ -21,25 +21,24 @@ const MaxLogLines = 5000
 // Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error. The
 // server itself is asked nothing, nor are the GPUs.
 func Inspect(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Status, error) {
-	var status deploy.Status
-	err := with(ctx, machine, ref, deploy.PhaseInspect, "Server could not be inspected", func(opened deploy.Runtime) error {
-		var err error
-		status, err = opened.Inspect(ctx, ref)
-		return err
-	})
-	return status, err
+	return with(ctx, machine, ref, failure(deploy.PhaseInspect, "Server could not be inspected", nil),
+		func(opened deploy.Runtime) (deploy.Status, error) { return opened.Inspect(ctx, ref) })
 }
 
 // Find lists the servers that carry the reference's owner, running or not: what somebody else made of a server whose own
 // id is gone, such as a tool that updates containers by replacing them.
 func Find(ctx context.Context, machine deploy.Machine, ref deploy.Ref) ([]deploy.Status, error) {
-	var found []deploy.Status
-	err := with(ctx, machine, ref, deploy.PhaseInspect, "Servers could not be listed", func(opened deploy.Runtime) error {
-		var err error
-		found, err = opened.Find(ctx, ref.Owner)
-		return err
-	})
-	return found, err
+	return with(ctx, machine, ref, failure(deploy.PhaseInspect, "Servers could not be listed", nil),
+		func(opened deploy.Runtime) ([]deploy.Status, error) { return opened.Find(ctx, ref.Owner) })
+}
+
+// GPUs lists a machine's GPUs. It doesn't wait for a driver.
+func GPUs(ctx context.Context, machine deploy.Machine) ([]deploy.GPU, error) {
+	gpus, err := deploy.QueryGPUs(ctx, machine)
+	if err != nil {
+		return nil, explained(failure(deploy.PhaseInspect, "GPUs could not be listed", err))
+	}
+	return gpus, nil
 }
 
 // Named is the server of a deployment whose name is all that is known, with its owner and its [Request.Note], whichever runtime
@@ -70,12 +69,9 @@ func Named(ctx context.Context, machine deploy.Machine, name, directory string) 
 }
 
 // APIKey is the key that a running server has, "" for none. It is a secret.
-func APIKey(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (key string, err error) {
-	err = with(ctx, machine, ref, deploy.PhaseInspect, "Server's API key could not be read", func(opened deploy.Runtime) error {
-		key, err = opened.APIKey(ctx, ref)
-		return err
-	})
-	return key, err
+func APIKey(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (string, error) {
+	return with(ctx, machine, ref, failure(deploy.PhaseInspect, "Server's API key could not be read", nil),
+		func(opened deploy.Runtime) (string, error) { return opened.APIKey(ctx, ref) })
 }
 
 // Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. So it
@@ -85,7 +81,9 @@ func APIKey(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (key st
 // (the server's CA and ServerName) and Progress.
 func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request Request) (warning string, err error) {
 	report := progress{tell: request.Progress}
-	err = with(ctx, machine, ref, deploy.PhaseRemove, "Server could not be removed", func(opened deploy.Runtime) error {
+	failed := failure(deploy.PhaseRemove, "Server could not be removed", nil)
+	failed.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still run and hold GPU memory"
+	return with(ctx, machine, ref, failed, func(opened deploy.Runtime) (warning string, err error) {
 		status, _ := opened.Inspect(ctx, ref) // what can't be inspected may still be removed
 		end := drain(ctx, machine, request.TLS, status, request.Drain())
 		report.report(deploy.PhaseStop, end.plan())
@@ -95,7 +93,7 @@ func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request
 		}
 		warning = strings.TrimSpace(end.note() + " " + note)
 		if err != nil || ref.Owner == "" {
-			return err
+			return warning, err
 		}
 		found, err := opened.Find(ctx, ref.Owner)
 		for _, status := range found {
@@ -104,19 +102,16 @@ func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request
 				_, err = opened.Remove(ctx, status.Ref, deploy.Stop{Force: true})
 			}
 		}
-		return err
+		return warning, err
 	})
-	return warning, err
 }
 
 // LogTail returns the last lines of a server's log, at most 5000, with secrets of known shape masked.
 func LogTail(ctx context.Context, machine deploy.Machine, ref deploy.Ref, lines int) ([]string, error) {
-	var log []string
-	err := with(ctx, machine, ref, deploy.PhaseInspect, "Server's log could not be read", func(opened deploy.Runtime) error {
-		var err error
-		log, err = opened.Log(ctx, ref, min(max(lines, 1), MaxLogLines))
-		return err
-	})
+	log, err := with(ctx, machine, ref, failure(deploy.PhaseInspect, "Server's log could not be read", nil),
+		func(opened deploy.Runtime) ([]string, error) {
+			return opened.Log(ctx, ref, min(max(lines, 1), MaxLogLines))
+		})
 	for i := range log {
 		log[i] = vllm.MaskSecrets(log[i])
 	}
@@ -158,28 +153,25 @@ func LogSince(ctx context.Context, machine deploy.Machine, ref deploy.Ref, log [
 var logTime = regexp.MustCompile(`\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d) `)
 
 // with opens the runtime of a server for one operation and closes it again. The operation must be one that can be done
-// twice: it is, where the connection was lost under it.
-func with(ctx context.Context, machine deploy.Machine, ref deploy.Ref, phase deploy.Phase, summary string, do func(deploy.Runtime) error) error {
+// twice: it is, where the connection was lost under it. Its error is failed, completed.
+func with[T any](ctx context.Context, machine deploy.Machine, ref deploy.Ref, failed *deploy.Error,
+	do func(deploy.Runtime) (T, error),
+) (answer T, err error) {
 	once := func() error {
 		opened, err := openRuntime(ctx, machine, ref)
-		if err == nil {
-			err = errors.Join(do(opened), opened.Close())
+		if err != nil {
+			return err
 		}
-		return err
+		answer, err = do(opened)
+		return errors.Join(err, opened.Close())
 	}
-	err := once()
-	if ctx.Err() == nil && err != nil && deploy.Lost(machine, err) {
+	if err = once(); err != nil && ctx.Err() == nil && deploy.Lost(machine, err) {
 		err = once()
 	}
-	if err == nil {
-		return nil
+	if failed.Err = err; err != nil {
+		err = explained(failed)
 	}
-	e := failure(phase, summary, err)
-	explain(e)
-	if phase == deploy.PhaseRemove {
-		e.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still run and hold GPU memory"
-	}
-	return e
+	return answer, err
 }
 
 // openRuntime opens the runtime that a server was made with.

@@ -62,8 +62,7 @@ func (s *survey) judgeRuntime() []deploy.Finding {
 		if s.engineErr == nil || s.lacksEngine {
 			return nil // not looked at, or to come
 		}
-		e := &deploy.Error{Err: s.engineErr}
-		explain(e)
+		e := explained(&deploy.Error{Err: s.engineErr})
 		if errors.Is(e, container.ErrNoEngine) {
 			e.WayOut = s.wayToEngine(e.WayOut)
 		}
@@ -74,7 +73,7 @@ func (s *survey) judgeRuntime() []deploy.Finding {
 		return nil
 	}
 	var findings []deploy.Finding
-	facts := r.Facts()
+	facts := r.Facts
 	if s.noNetwork {
 		findings = one(deploy.Blocking, codeDocker, "The container engine's bridge network is turned off, so that nothing reaches a container.",
 			"Start dockerd without `--bridge none` (in /etc/docker/daemon.json: without \"bridge\": \"none\"), or use runtime = \"process\".")

@@ -132,7 +132,7 @@ func TestSchedule(t *testing.T) {
 	now := time.Now()
 	ctx, cancel := context.WithDeadline(t.Context(), now.Add(100*time.Second))
 	defer cancel()
-	s := newSchedule(ctx, now, Phases{Preflight: 1, Pull: 2, Start: 1, Load: 5, Completion: 1})
+	s := newSchedule(ctx, now, Phases{deploy.PhasePreflight: 1, deploy.PhasePull: 2, deploy.PhaseStart: 1, deploy.PhaseLoad: 5, deploy.PhaseCompletion: 1})
 	want := map[deploy.Phase]time.Duration{
 		deploy.PhasePreflight: 10 * time.Second, deploy.PhasePull: 30 * time.Second, deploy.PhaseStart: 40 * time.Second,
 		deploy.PhaseLoad: 90 * time.Second, deploy.PhaseCompletion: 100 * time.Second,

@@ -17,7 +17,7 @@ type launch struct {
 	request  Request
 	schedule schedule
 	runtime  deploy.Runtime
-	facts    Facts
+	facts    facts
 	warnings []string
 	progress progress
 	// installed is set once a container engine was.
@@ -95,15 +95,15 @@ func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 func (l *launch) bringUp(ctx context.Context, wanted deploy.Wanted) (deploy.Status, error) {
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseStart)
 	defer cancel()
-	adopted, err := l.clear(phase, wanted)
-	if err != nil {
-		return deploy.Status{}, l.failed(ctx, l.obstacle(err))
+	adopted, problem := l.clear(phase, wanted)
+	if problem != nil {
+		return deploy.Status{}, l.failed(ctx, problem)
 	}
-	begun := time.Now()
-	ref := adopted.Ref
+	begun, ref := time.Now(), adopted.Ref
 	if adopted.State == "" {
 		l.progress.report(deploy.PhaseStart, "starting the server")
 		l.kills = CountKills(phase, l.machine)
+		var err error
 		if ref, err = l.runtime.Start(phase, wanted); err != nil {
 			return deploy.Status{}, l.undo(ctx, ref, failure(deploy.PhaseStart, "Server could not be started", err))
 		}
@@ -148,7 +148,7 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 
 // clear removes what earlier launches of the owner left behind, so that no two servers compete for a GPU. One that runs exactly what
 // is wanted is returned instead: its model may have been loading for a long time.
-func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status, error) {
+func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status, *deploy.Error) {
 	var adopted deploy.Status
 	for _, found := range l.facts.Own {
 		if found.ID == l.replaced.ID && l.replaced.ID != "" {
@@ -160,11 +160,11 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 			continue
 		}
 		if found.RestartsItself && l.replaced.ID == "" && !l.request.Takeover {
-			return deploy.Status{}, errInUse(found)
+			return deploy.Status{}, l.inUse(found)
 		}
 		l.progress.report(deploy.PhaseStart, "removing the server that an earlier run left: "+found.Name)
 		if err := l.removeFound(ctx, found.Ref); err != nil {
-			return deploy.Status{}, err
+			return deploy.Status{}, failure(deploy.PhaseStart, "Leftover server could not be removed", err)
 		}
 	}
 	if adopted.State != "" {
@@ -173,27 +173,16 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 	return adopted, nil
 }
 
-// inUseError is about a server of the same owner that was finished, and so is probably in somebody's use.
-type inUseError struct{ found deploy.Status }
-
-func errInUse(found deploy.Status) error { return &inUseError{found: found} }
-
-func (e *inUseError) Error() string {
-	return fmt.Sprintf("the %s %s (id %.12s) serves already", e.found.Runtime, e.found.Name, e.found.ID)
-}
-
-// obstacle explains why what was there already could not be cleared away. A server that has answered once and is kept
-// running may be another deployment's that was given the same port and name: it is never removed for a new one's sake.
-func (l *launch) obstacle(err error) *deploy.Error {
-	problem := failure(deploy.PhaseStart, "Leftover server could not be removed", err)
-	if inUse, ok := errors.AsType[*inUseError](err); ok {
-		problem.Summary = "Another server is in its place"
-		problem.Cause = fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
-			" %s (id %.12s).", inUse.found.Runtime, inUse.found.Name, inUse.found.ID)
-		problem.WayOut = "If it is another deployment's, give this one a port of its own. If nothing uses it, such as after state was lost," +
-			" remove it from the machine: " + l.removal(inUse.found) + "."
+// inUse is about a server that has answered once and is kept running: it may be another deployment's that was given the same port
+// and name, and is never removed for a new one's sake.
+func (l *launch) inUse(found deploy.Status) *deploy.Error {
+	return &deploy.Error{
+		Phase: deploy.PhaseStart, Summary: "Another server is in its place",
+		Cause: fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
+			" %s (id %.12s).", found.Runtime, found.Name, found.ID),
+		WayOut: "If it is another deployment's, give this one a port of its own. If nothing uses it, such as after state was lost," +
+			" remove it from the machine: " + l.removal(found) + ".",
 	}
-	return problem
 }
 
 // removal tells a person how to remove a server.

@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +37,8 @@ import (
 
 func TestMain(m *testing.M) {
 	tool.Main(map[string]tool.Program{tool.VLLM: vllmserver.Main})
+	// The tests wait for servers and machines most of their time, so that more of them run at once than there are processors.
+	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))) // a flag that every test has
 	goleak.VerifyTestMain(m)
 }
 

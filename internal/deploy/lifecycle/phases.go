@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -13,7 +14,16 @@ const defaultTime = time.Hour
 
 // defaultPhases suit both an hour and the few seconds of a stand-in. Preflight's is long because some
 // machines build their NVIDIA driver for up to 25 minutes after they have booted; what it leaves over is the others'.
-var defaultPhases = Phases{Preflight: 0.40, Pull: 0.25, Start: 0.05, Load: 0.25, Completion: 0.05}
+var defaultPhases = []struct {
+	phase deploy.Phase
+	share float64
+}{
+	{deploy.PhasePreflight, 0.40},
+	{deploy.PhasePull, 0.25},
+	{deploy.PhaseStart, 0.05},
+	{deploy.PhaseLoad, 0.25},
+	{deploy.PhaseCompletion, 0.05},
+}
 
 // schedule gives each phase its end.
 type schedule struct {
@@ -28,27 +38,13 @@ func newSchedule(ctx context.Context, now time.Time, shares Phases) schedule {
 	if deadline, ok := ctx.Deadline(); ok {
 		s.end = deadline
 	}
-	list := []struct {
-		phase          deploy.Phase
-		share, without float64
-	}{
-		{deploy.PhasePreflight, shares.Preflight, defaultPhases.Preflight},
-		{deploy.PhasePull, shares.Pull, defaultPhases.Pull},
-		{deploy.PhaseStart, shares.Start, defaultPhases.Start},
-		{deploy.PhaseLoad, shares.Load, defaultPhases.Load},
-		{deploy.PhaseCompletion, shares.Completion, defaultPhases.Completion},
+	sum, used := 0.0, 0.0
+	for _, d := range defaultPhases {
+		sum += cmp.Or(shares[d.phase], d.share)
 	}
-	sum := 0.0
-	for i := range list {
-		if list[i].share <= 0 {
-			list[i].share = list[i].without
-		}
-		sum += list[i].share
-	}
-	used := 0.0
-	for _, entry := range list {
-		used += entry.share
-		s.ends[entry.phase] = now.Add(time.Duration(float64(s.end.Sub(now)) * used / sum))
+	for _, d := range defaultPhases {
+		used += cmp.Or(shares[d.phase], d.share)
+		s.ends[d.phase] = now.Add(time.Duration(float64(s.end.Sub(now)) * used / sum))
 	}
 	return s
 }

@@ -10,36 +10,8 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
-
-// Preflight looks at a machine before anything heavy is done, and changes nothing on it. It waits for a driver that is still being
-// built until its phase's share of ctx's time is used up. Its error is about the connection; what is wrong
-// with the machine is in the findings.
-func Preflight(ctx context.Context, machine deploy.Machine, request Request) (Facts, []deploy.Finding, error) {
-	l := newLaunch(ctx, machine, request)
-	if err := request.Validate(); err != nil {
-		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment can't be used as described", err))
-	}
-	phase, cancel := l.schedule.enter(ctx, deploy.PhasePreflight)
-	defer cancel()
-	survey, err := l.look(phase)
-	if err != nil {
-		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
-	}
-	defer survey.close()
-	return survey.facts(), survey.judge(), nil
-}
-
-// GPUs lists a machine's GPUs. It doesn't wait for a driver.
-func GPUs(ctx context.Context, machine deploy.Machine) ([]deploy.GPU, error) {
-	gpus, err := deploy.QueryGPUs(ctx, machine)
-	if err != nil {
-		return nil, &deploy.Error{Phase: deploy.PhaseInspect, Summary: "GPUs could not be listed", WayOut: host.DetailOf(err), Err: err}
-	}
-	return gpus, nil
-}
 
 // errBlocked is the cause of a launch that preflight stopped.
 var errBlocked = errors.New("the machine can't run this deployment as it is")
@@ -119,20 +91,20 @@ func (l *launch) installEngine(ctx context.Context) error {
 	return nil
 }
 
-func (s *survey) facts() Facts {
-	facts := Facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: max(s.imageDisk.free, 0), Own: s.own}
+func (s *survey) facts() facts {
+	f := facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: max(s.imageDisk.free, 0), Own: s.own}
 	if s.runtime != nil {
-		facts.Runtime = s.runtime.Kind()
+		f.Runtime = s.runtime.Kind()
 	}
 	if r, ok := s.runtime.(*container.Engine); ok {
-		engine := r.Facts()
-		facts.Engine, facts.EngineVia = engine.Name+" "+engine.Version, engine.Via
+		engine := r.Facts
+		f.Engine, f.EngineVia = engine.Name+" "+engine.Version, engine.Via
 	}
-	return facts
+	return f
 }
 
 // String is the facts in one line, for a log.
-func (f Facts) String() string {
+func (f facts) String() string {
 	text := fmt.Sprintf("the machine has %d GPUs", len(f.GPUs))
 	if len(f.GPUs) > 0 {
 		text = fmt.Sprintf("%s (%s, driver %s)", text, f.GPUs[0].Name, f.GPUs[0].DriverVersion)
@@ -147,52 +119,38 @@ func (f Facts) String() string {
 	return text
 }
 
-// The codes of findings.
-const (
-	codeDocker        = "docker" // there is no engine to start a container with
-	codeDockerGPU     = "docker_gpu"
-	codeBoot          = "boot"
-	codeUser          = "user"
-	codeDriver        = "driver"
-	codeDriverVersion = "driver_version"
-	codeVLLMVersion   = "vllm_version"
-	codeGPU           = "gpu"
-	codeGPUCount      = "gpu_count"
-	codeGPUsIdle      = "gpus_idle"
-	codeCapability    = "gpu_capability"
-	codeMemory        = "gpu_memory"
-	codeMemoryHeld    = "gpu_memory_held"
-	codePort          = "port"
-	codeOpenPort      = "open_port"
-	codeDisk          = "disk"
-	codeTools         = "tools"
-	codeHub           = "hub"
+// The codes of findings. Those of lasting are worth telling although the server has answered; the others only foretell why it
+// may not.
+var (
+	codes   []struct{ code, finds string } // that a request can overrule
+	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion, codeOpenPort}
+
+	codeDockerGPU     = newCode("docker_gpu", "an engine that gives containers no GPU")
+	codeBoot          = newCode("boot", "an engine that starts no container at boot")
+	codeUser          = newCode("user", "a container's user outside group 0")
+	codeDriver        = newCode("driver", "an NVIDIA driver that doesn't work")
+	codeDriverVersion = newCode("driver_version", "a driver that is too old for the release")
+	codeVLLMVersion   = newCode("vllm_version", "an older release, taken for an old driver or GPU")
+	codeGPU           = newCode("gpu", "no GPU that can be used")
+	codeGPUCount      = newCode("gpu_count", "fewer GPUs than requested")
+	codeGPUsIdle      = newCode("gpus_idle", "GPUs that stay idle")
+	codeCapability    = newCode("gpu_capability", "a GPU that the release or `dtype` doesn't support")
+	codeMemory        = newCode("gpu_memory", "too little GPU memory for the model")
+	codeMemoryHeld    = newCode("gpu_memory_held", "GPU memory that something else holds")
+	codePort          = newCode("port", "a port that is taken")
+	codeOpenPort      = newCode("open_port", "a release that has one more port open")
+	codeDisk          = newCode("disk", "too little disk")
+	codeTools         = newCode("tools", "no C compiler, or no pip, for a process")
+	codeHub           = newCode("hub", "a model hub that can't be reached")
 )
 
-// codes are those that a request can overrule, and what they find. Those of lasting are worth telling although the server has
-// answered; the others only foretell why it may not.
-var (
-	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion, codeOpenPort}
-	codes   = []struct{ code, finds string }{
-		{codeDockerGPU, "an engine that gives containers no GPU"},
-		{codeBoot, "an engine that starts no container at boot"},
-		{codeUser, "a container's user outside group 0"},
-		{codeDriver, "an NVIDIA driver that doesn't work"},
-		{codeDriverVersion, "a driver that is too old for the release"},
-		{codeVLLMVersion, "an older release, taken for an old driver or GPU"},
-		{codeGPU, "no GPU that can be used"},
-		{codeGPUCount, "fewer GPUs than requested"},
-		{codeGPUsIdle, "GPUs that stay idle"},
-		{codeCapability, "a GPU that the release or `dtype` doesn't support"},
-		{codeMemory, "too little GPU memory for the model"},
-		{codeMemoryHeld, "GPU memory that something else holds"},
-		{codePort, "a port that is taken"},
-		{codeOpenPort, "a release that has one more port open"},
-		{codeDisk, "too little disk"},
-		{codeTools, "no C compiler, or no pip, for a process"},
-		{codeHub, "a model hub that can't be reached"},
-	}
-)
+// codeDocker can't be overruled: there is no engine to start a container with.
+const codeDocker = "docker"
+
+func newCode(code, finds string) string {
+	codes = append(codes, struct{ code, finds string }{code, finds})
+	return code
+}
 
 // Codes lists the codes of findings that [Request.Ignore] takes.
 func Codes() []string {
@@ -212,8 +170,8 @@ func DescribeCodes() string {
 	return strings.Join(list, ", ")
 }
 
-// Facts are what preflight saw of a machine. A figure that could not be had is zero.
-type Facts struct {
+// facts are what preflight saw of a machine. A figure that could not be had is zero.
+type facts struct {
 	// Runtime is the one that will be used, and Reason why, where the request left the choice.
 	Runtime deploy.Kind
 	Reason  string

@@ -266,7 +266,7 @@ func TestPreflightDriverThatIsNeverReady(t *testing.T) {
 	facts.Driver, facts.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(time.Hour)
 	r := newRig(t, facts)
 	wanted := request()
-	wanted.Phases = lifecycle.Phases{Preflight: 0.2, Pull: 0.2, Start: 0.2, Load: 0.2, Completion: 0.2}
+	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.2, deploy.PhasePull: 0.2, deploy.PhaseStart: 0.2, deploy.PhaseLoad: 0.2, deploy.PhaseCompletion: 0.2}
 	failed := launchFails(t, r, wanted, 25*time.Second)
 	if failed.Phase != deploy.PhasePreflight || !hasFinding(failed.Findings, "driver", deploy.Blocking) {
 		t.Errorf("got %v with %v", failed, failed.Findings)
@@ -411,7 +411,7 @@ func TestInstallThatTakesTooLong(t *testing.T) {
 	facts.VLLM.Installed, facts.Speed = "", 1 // forty seconds to install
 	r := newRig(t, facts)
 	wanted := processRequest()
-	wanted.Phases = lifecycle.Phases{Preflight: 0.1, Pull: 0.1, Start: 0.3, Load: 0.3, Completion: 0.2}
+	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.1, deploy.PhasePull: 0.1, deploy.PhaseStart: 0.3, deploy.PhaseLoad: 0.3, deploy.PhaseCompletion: 0.2}
 	failed := launchFails(t, r, wanted, limit/2)
 	if failed.Phase != deploy.PhasePull || !errors.Is(failed, context.DeadlineExceeded) || len(failed.Log) == 0 {
 		t.Errorf("failed in %s with %v and the log %q", failed.Phase, failed.Err, failed.Log)
@@ -509,7 +509,7 @@ func TestPullThatTakesTooLong(t *testing.T) {
 	r := newRig(t, vm())
 	r.engine.SlowPull(30 * time.Second)
 	wanted := request()
-	wanted.Phases = lifecycle.Phases{Preflight: 0.2, Pull: 0.1, Start: 0.3, Load: 0.2, Completion: 0.2}
+	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.2, deploy.PhasePull: 0.1, deploy.PhaseStart: 0.3, deploy.PhaseLoad: 0.2, deploy.PhaseCompletion: 0.2}
 	seen := &events{}
 	wanted.Progress = seen.add
 	failed := launchFails(t, r, wanted, limit/4)
@@ -534,7 +534,7 @@ func TestStartThatTakesTooLong(t *testing.T) {
 		}
 	}}
 	wanted := request()
-	wanted.Phases = lifecycle.Phases{Preflight: 0.2, Pull: 0.1, Start: 0.05, Load: 0.4, Completion: 0.25}
+	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.2, deploy.PhasePull: 0.1, deploy.PhaseStart: 0.05, deploy.PhaseLoad: 0.4, deploy.PhaseCompletion: 0.25}
 	wanted.Progress = seen.add
 	begun := time.Now()
 	failed := launchFails(t, r, wanted, limit/3)

@@ -131,9 +131,7 @@ func ExplainDeath(diagnosis vllm.Diagnosis, status deploy.Status, before, after 
 // driverBeingBuilt tells whether something on the machine is installing software, a driver perhaps. It is a fixed
 // script without arguments.
 func driverBeingBuilt(ctx context.Context, machine deploy.Machine) (bool, error) {
-	result, err := machine.Run(ctx, host.Command{
-		Args: []string{"sh", "-s"}, Stdin: strings.NewReader(buildingScript),
-	})
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-s"}, Stdin: strings.NewReader(buildingScript)})
 	if err != nil {
 		return false, err
 	}

@@ -82,7 +82,7 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 		}
 		l.tellLoad(phase, ref)
 		if err := pace.Wait(phase); err != nil {
-			return failure(deploy.PhaseLoad, "Model did not load in time", err)
+			return failure(deploy.PhaseLoad, summaries[deploy.PhaseLoad].late, err)
 		}
 	}
 }
@@ -108,14 +108,14 @@ func (l *launch) alive(ctx context.Context, ref deploy.Ref, phase deploy.Phase) 
 	if err != nil {
 		summary := "Server could not be watched"
 		if ctx.Err() != nil {
-			summary = lateSummary(phase)
+			summary = summaries[phase].late
 		}
 		return failure(phase, summary, err)
 	}
 	if status.State == deploy.Running && status.RestartCount == 0 {
 		return nil
 	}
-	problem := &deploy.Error{Phase: phase, Summary: diedSummary(phase), Err: errDied, Detail: epitaph(status)}
+	problem := &deploy.Error{Phase: phase, Summary: summaries[phase].died, Err: errDied, Detail: epitaph(status)}
 	l.dead = status
 	return problem
 }
@@ -125,18 +125,10 @@ const exitKilled = 137
 
 var errDied = errors.New("the server ended")
 
-func diedSummary(phase deploy.Phase) string {
-	if phase == deploy.PhaseLoad {
-		return "vLLM ended while loading"
-	}
-	return "vLLM ended before it answered"
-}
-
-func lateSummary(phase deploy.Phase) string {
-	if phase == deploy.PhaseLoad {
-		return "Model did not load in time"
-	}
-	return "Model did not answer in time"
+// summaries say what failed where a server has died, or is late.
+var summaries = map[deploy.Phase]struct{ died, late string }{
+	deploy.PhaseLoad:       {"vLLM ended while loading", "Model did not load in time"},
+	deploy.PhaseCompletion: {"vLLM ended before it answered", "Model did not answer in time"},
 }
 
 // epitaph says how a server ended. Exit code 0 is left out: the API server ends with it when its engine has died
@@ -200,7 +192,7 @@ func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 		}
 		if waitErr := pace.Wait(phase); waitErr != nil {
 			return &deploy.Error{
-				Phase: deploy.PhaseCompletion, Summary: lateSummary(deploy.PhaseCompletion), Err: waitErr,
+				Phase: deploy.PhaseCompletion, Summary: summaries[deploy.PhaseCompletion].late, Err: waitErr,
 				Detail: "The server said that it is healthy, but the model gave no answer.",
 			}
 		}

@@ -96,9 +96,9 @@ type Event struct {
 }
 
 // Phases are shares of the time from a launch's begin to its context's deadline (an hour when it has
-// none). What a phase leaves over goes to the ones after it. A share of zero has a default; the sum
+// none). What a phase leaves over goes to the ones after it. A share that isn't given has a default; the sum
 // need not be one.
-type Phases struct{ Preflight, Pull, Start, Load, Completion float64 }
+type Phases map[deploy.Phase]float64
 
 // Policy says what [Replace] does when the new server fails.
 type Policy string

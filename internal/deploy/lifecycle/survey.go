@@ -111,9 +111,7 @@ func (s *survey) wantsGPUs() bool {
 
 // shell proves that commands run, and finds the user's home.
 func (s *survey) shell(ctx context.Context, machine deploy.Machine) error {
-	result, err := machine.Run(ctx, host.Command{
-		Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`},
-	})
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`}})
 	if err != nil {
 		return err
 	}
@@ -141,7 +139,7 @@ func (s *survey) lookForEngine(ctx context.Context, machine deploy.Machine) erro
 		return s.lookForInstaller(ctx, machine)
 	}
 	s.engine = engine
-	if facts := engine.Facts(); s.wantsGPUs() && facts.GPUs == container.NoGPUs && facts.Name == "Docker" {
+	if facts := engine.Facts; s.wantsGPUs() && facts.GPUs == container.NoGPUs && facts.Name == "Docker" {
 		if err := s.lookForInstaller(ctx, machine); err != nil {
 			return err
 		}
@@ -185,9 +183,7 @@ func (s *survey) lookForPort(ctx context.Context, machine deploy.Machine) error 
 	_ = conn.Close() // nothing was sent
 	s.portBusy = true
 	for _, way := range [][]string{nil, {"sudo", "-n"}} { // only root sees others' programs
-		result, err := machine.Run(ctx, host.Command{
-			Args: append(way, "ss", "-ltnpH", fmt.Sprintf("sport = :%d", port)),
-		})
+		result, err := machine.Run(ctx, host.Command{Args: append(way, "ss", "-ltnpH", fmt.Sprintf("sport = :%d", port))})
 		if err != nil {
 			return err
 		}
@@ -360,7 +356,7 @@ func (s *survey) better() (deploy.Kind, string) {
 		return deploy.Process, "the machine has no container engine"
 	case s.engine == nil:
 		return deploy.Process, "the machine's container engine can't be reached"
-	case s.wantsGPUs() && s.engine.Facts().GPUs == container.NoGPUs:
+	case s.wantsGPUs() && s.engine.Facts.GPUs == container.NoGPUs:
 		return deploy.Process, "the machine's container engine can't give a container a GPU"
 	}
 	return deploy.Container, "the machine has a container engine that gives containers its GPUs"
@@ -368,8 +364,9 @@ func (s *survey) better() (deploy.Kind, string) {
 
 // reconsider takes a process where the choice was left, a container can't work here, and a process can.
 func (s *survey) reconsider(ctx context.Context, machine deploy.Machine) error {
+	engine, _ := s.runtime.(*container.Engine)
 	found := s.judge()
-	if s.request.Runtime == deploy.Container || s.lacksEngine || s.runtime == nil || s.runtime.Kind() != deploy.Container || !blocks(found) {
+	if s.request.Runtime == deploy.Container || s.lacksEngine || engine == nil || !blocks(found) {
 		return nil
 	}
 	other := *s
@@ -384,7 +381,7 @@ func (s *survey) reconsider(ctx context.Context, machine deploy.Machine) error {
 	if blocks(other.judge()) {
 		return opened.Close()
 	}
-	_ = s.runtime.Close() // only idle connections are left to close
+	_ = engine.Close() // only idle connections are left to close
 	*s = other
 	s.reason = "a container can't run here: " + found[0].Fact
 	return nil
@@ -404,7 +401,7 @@ func (s *survey) lookCloser(ctx context.Context, machine deploy.Machine) error {
 			return err
 		}
 		if cache = s.request.Container.Cache; !path.IsAbs(cache) {
-			cache = r.Facts().Directory // a volume
+			cache = r.Facts.Directory // a volume
 		}
 	case *process.Host:
 		image = r.Disk()

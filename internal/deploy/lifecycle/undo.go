@@ -106,7 +106,7 @@ func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 	if interrupted { // whatever that made fail
 		e.Summary = "Interrupted in the phase " + string(e.Phase)
 	}
-	l.diagnose(e)
+	e = l.diagnose(e)
 	if ended := l.howItEnded(ctx, e); interrupted && e.Cause == "" {
 		e.Cause = ended
 	} else {
@@ -126,7 +126,7 @@ func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 }
 
 // diagnose adds the cause, where it isn't known yet: by the server's log and its end, else by what a runtime says.
-func (l *launch) diagnose(e *deploy.Error) {
+func (l *launch) diagnose(e *deploy.Error) *deploy.Error {
 	diagnosis, known := vllm.Diagnose(e.Log)
 	if killed := l.dead.ExitCode == exitKilled || l.dead.OOMKilled; !known && killed {
 		diagnosis, known = vllm.Diagnosis{Kind: vllm.KindKilled}, true
@@ -137,12 +137,13 @@ func (l *launch) diagnose(e *deploy.Error) {
 		diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
 		e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
 	default:
-		explain(e)
+		return explained(e)
 	}
+	return e
 }
 
-// explain adds what a runtime, or the connection to the machine, says of the cause.
-func explain(e *deploy.Error) {
+// explained adds what a runtime, or the connection to the machine, says of the cause.
+func explained(e *deploy.Error) *deploy.Error {
 	inner, ok := deploy.AsError(e.Err)
 	switch {
 	case ok && inner.Cause != "":
@@ -153,6 +154,7 @@ func explain(e *deploy.Error) {
 	if ok && len(e.Log) == 0 {
 		e.Log = inner.Log // of an installation
 	}
+	return e
 }
 
 // howItEnded tells a cancellation, the end of all time and the end of a phase apart.

@@ -113,9 +113,7 @@ const maxSaid = 500
 // put writes a file of a directory of ours at once, readable by nobody else.
 func (h *Host) put(ctx context.Context, directory, name, content string) error {
 	const script = `umask 077; mkdir -p -- "$1" && cat >"$1/$2.new" && mv -f -- "$1/$2.new" "$1/$2"`
-	_, err := h.command(ctx, fmt.Sprintf("write %s on the machine", path.Join(directory, name)), host.Command{
-		Args: []string{"sh", "-c", script, "sh", directory, name}, Stdin: strings.NewReader(content),
-	})
+	_, err := h.command(ctx, fmt.Sprintf("write %s on the machine", path.Join(directory, name)), host.Command{Args: []string{"sh", "-c", script, "sh", directory, name}, Stdin: strings.NewReader(content)})
 	return err
 }
 
@@ -156,9 +154,7 @@ func (h *Host) remove(ctx context.Context, directory string) error {
 
 // tail returns the last lines of a file.
 func (h *Host) tail(ctx context.Context, file string, lines int) ([]string, error) {
-	output, err := h.command(ctx, "read the log "+file, host.Command{
-		Args: []string{"tail", "-n", fmt.Sprint(max(lines, 1)), "--", file}, MaxOutput: maxLogBytes,
-	})
+	output, err := h.command(ctx, "read the log "+file, host.Command{Args: []string{"tail", "-n", fmt.Sprint(max(lines, 1)), "--", file}, MaxOutput: maxLogBytes})
 	if output = strings.TrimRight(output, "\n"); err != nil || output == "" {
 		return nil, err
 	}

@@ -14,9 +14,6 @@ import (
 )
 
 const (
-	// installPause is between two looks at an installation.
-	firstPause = 100 * time.Millisecond
-	lastPause  = 2 * time.Second
 	// cancelTimeout is how long the end of an installation may take that nobody wants any more.
 	cancelTimeout = 30 * time.Second
 	shownLines    = 20
@@ -159,15 +156,11 @@ func (h *Host) installing(ctx context.Context, directory string) (bool, error) {
 
 func (h *Host) watchInstall(ctx context.Context, directory string, progress func(string)) error {
 	const op = "install vLLM"
-	pause := firstPause
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
+	var pace deploy.Pace
 	var log []string // as it was seen last
 	for {
-		select {
-		case <-ctx.Done():
-			return &deploy.Error{Summary: "could not " + op, Log: log, Err: ctx.Err()}
-		case <-timer.C:
+		if err := pace.Wait(ctx); err != nil {
+			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
 		}
 		output, err := h.run(ctx, op, launcherScript, "status", directory)
 		if err != nil {
@@ -181,8 +174,6 @@ func (h *Host) watchInstall(ctx context.Context, directory string, progress func
 		if state := parseStatus(output); state.state != "running" {
 			return installEnd(state, log, logErr)
 		}
-		pause = min(pause*3/2, lastPause)
-		timer.Reset(pause)
 	}
 }
 

@@ -470,9 +470,7 @@ func FuzzEnvironmentThroughAShell(f *testing.F) {
 		if !strings.Contains(launcherScript, `value=$(printf '%b.' "${line#*=}")`) {
 			t.Fatal("the launcher reads its environment in another way")
 		}
-		result, err := local{}.Run(within(t), host.Command{
-			Args: []string{"sh", "-c", script}, Stdin: strings.NewReader(encodeEnvironment(map[string]string{"VALUE": value})),
-		})
+		result, err := local{}.Run(within(t), host.Command{Args: []string{"sh", "-c", script}, Stdin: strings.NewReader(encodeEnvironment(map[string]string{"VALUE": value}))})
 		if err != nil || result.ExitCode != 0 || result.Stdout != value+"." {
 			t.Errorf("sent %q, got %q (%v, %d, %s)", value, result.Stdout, err, result.ExitCode, result.Stderr)
 		}

@@ -221,9 +221,10 @@ func (h *Host) environment(ctx context.Context, ref deploy.Ref, names []string) 
 	}
 	environment := variablesOf(output, names, "") // as the server itself has them, which alone is left of an orphan
 	maps.Copy(environment, variablesOf(output, names, variablePrefix))
-	if missing := len(names) - len(environment); missing > 0 {
-		return nil, &deploy.Error{Summary: "could not " + op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", missing, len(names),
-			strings.Join(missingNames(names, environment), ", "))}
+	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, found := environment[name]; return found })
+	if len(missing) > 0 {
+		return nil, &deploy.Error{Summary: "could not " + op, Cause: fmt.Sprintf("%d of its %d variables (%s) are missing.", len(missing), len(names),
+			strings.Join(missing, ", "))}
 	}
 	return environment, nil
 }
@@ -238,12 +239,6 @@ func variablesOf(environ string, names []string, prefix string) map[string]strin
 		}
 	}
 	return found
-}
-
-func missingNames(names []string, environment map[string]string) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return slices.Contains(slices.Collect(maps.Keys(environment)), name)
-	})
 }
 
 const (
