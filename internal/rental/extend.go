@@ -38,6 +38,7 @@ func (r *Renter) Extend(ctx context.Context, known Known, hours int) (shopper.Se
 		return before, ctx.Err()
 	}
 	_, askErr := r.service.Extend(context.WithoutCancel(ctx), id, hours-before.ReservationHours)
+	r.burst.forget()
 	after, err := r.readExtended(context.WithoutCancel(ctx), id, hours, askErr)
 	if err != nil {
 		return before, &ExtendError{SessionID: id, Wanted: hours, Read: before.ReservationHours, Ask: askErr, Err: err}

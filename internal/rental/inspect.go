@@ -16,7 +16,7 @@ const failedLimit = 90 * time.Second
 // service that rented it doesn't know it, in which case the session is empty. One
 // that failed with a machine is read again until it is stopped or a while has
 // passed: failed alone proves nothing. A session whose replacement lives has not
-// ended. It changes nothing.
+// ended. It changes nothing. A running session may be shown as it was burstAge before.
 //
 // An *UnprovedError says that the service doesn't know the session and that this
 // proves nothing.
@@ -24,8 +24,7 @@ func (r *Renter) Inspect(ctx context.Context, known Known) (session shopper.Sess
 	limited, cancel := context.WithTimeout(ctx, failedLimit)
 	defer cancel()
 	pause := newPace(250*time.Millisecond, 5*time.Second)
-	for {
-		session, err = r.service.Session(ctx, known.ID)
+	for session, err = r.burst.session(ctx, known.ID); ; session, err = r.service.Session(ctx, known.ID) {
 		switch {
 		case shopper.IsNotFound(err):
 			err = r.proof(ctx, known, err)

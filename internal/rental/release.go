@@ -106,6 +106,7 @@ func (r *Renter) releaseOne(ctx context.Context, s shopper.Session, known Known)
 		if !asked || last.Status != shopper.Stopping {
 			asked = true
 			err := r.service.Delete(ctx, s.ID)
+			r.burst.forget()
 			if shopper.IsNotFound(err) {
 				return last, r.proof(ctx, known, err)
 			}

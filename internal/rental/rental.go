@@ -101,6 +101,7 @@ type Renter struct {
 	journal  *journal.Journal
 	budget   *budget
 	market   *market
+	burst    *burst
 	// inState are the marks that this process knows to be in Terraform's state.
 	inState sync.Map
 	// names are those that this process is renting under, made the marks that it has
@@ -120,6 +121,7 @@ func New(service Service, cfg Config) *Renter {
 		journal:  cfg.Journal,
 		budget:   &budget{ceiling: cfg.MaxPricePerHour, spent: map[string]float64{}},
 		market:   &market{taken: map[string]bool{}},
+		burst:    &burst{service: service},
 
 		askLimit: askLimit, listPatience: listPatience,
 	}
