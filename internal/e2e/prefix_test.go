@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -116,6 +117,7 @@ func TestE2EPrefixLostState(t *testing.T) {
 	s := w.newStack(t, "s")
 	s.write(t, replaceable("vastai-1003"))
 	s.apply(t)
+	before := s.stateText(t)
 	w.faults(t, sandbox.Rule{Route: sandbox.EventBoot, Consumer: "terraform/late/", Fault: sandbox.BootsLate, Value: "6m"})
 	s.write(t, replaceable("vastai-1004"), session("late"))
 	e := s.start(t, applyArgs...)
@@ -125,20 +127,25 @@ func TestE2EPrefixLostState(t *testing.T) {
 	e.wait(t)
 	w.quiet(t)
 	w.faults(t)
+	if err := os.WriteFile(s.stateFile(), []byte(before), 0o600); err != nil { // as where the CLI died before it wrote
+		t.Fatal(err)
+	}
 	var lost []string
 	for _, r := range w.ledger(t).Billing {
 		if name(r) != "late" && !slices.Contains(s.sessions(t), r.SessionID) {
 			lost = append(lost, r.SessionID)
 		}
 	}
-	if len(lost) == 1 { // the CLI died before it wrote its state
-		says(t, s.must(t, 1, applyArgs...), "Name is already in use", `under the prefix "web-"`, lost[0], "import")
-		if w.status(t, lost[0]) != "running" {
-			t.Error("it was released")
-		}
-		w.ask(t, "DELETE", "/api/v1/sessions/"+lost[0], nil, nil)
-		w.ends(t, lost[0])
+	if len(lost) != 1 {
+		t.Fatalf("these are lost: %v", lost)
 	}
+	says(t, s.must(t, 1, applyArgs...), "Name is already in use", `under the prefix "web-"`, lost[0], "import")
+	if w.status(t, lost[0]) != "running" {
+		t.Error("it was released")
+	}
+	w.ask(t, "DELETE", "/api/v1/sessions/"+lost[0], nil, nil)
+	w.ends(t, lost[0])
+	s.write(t, replaceable("vastai-1005"), session("late")) // the service lists that machine again only after a while
 	s.apply(t)
 	s.unlost(t, 2)
 	s.destroy(t)
