@@ -72,6 +72,9 @@ func (s *service) cleanFailed(ctx context.Context, row session, by string) {
 	if err := s.cloud.Destroy(ctx, row.providerID, by); err != nil {
 		s.log.Info("cleaning a failed session", "session", row.ID, "error", err)
 	}
+	if now, err := s.sessions.Get(row.ID); err == nil {
+		row = now // a replacement may have been rented meanwhile
+	}
 	row.providerID, row.Status, row.stopped = "", statusStopped, s.clock.Now()
 	s.sessions.Update(row)
 }
