@@ -25,7 +25,8 @@ func example(t *testing.T, folder ...string) (*world, *stack) {
 func exampleOn(t *testing.T, machines string, folder ...string) (*world, *stack) {
 	t.Helper()
 	w := newWorld(t, "-offers", "", "-machines", machines, "-speed", "60")
-	return w, w.example(t, "s", folder...)
+	s := w.example(t, "s", folder...)
+	return w, s
 }
 
 // example is a stack of this name whose directory is one of the examples, with all

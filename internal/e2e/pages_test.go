@@ -59,10 +59,10 @@ func TestE2EPages(t *testing.T) {
 	w := newWorld(t, "-offers", "", "-speed", "60")
 	session := w.page(t, nil, "resources", "shopper_gpu_session")
 	server := w.page(t, nil, "data-sources", "shopper_vllm_endpoint")
-	for _, s := range []*stack{session, server} {
-		s.apply(t)
-		defer s.destroy(t)
-	}
+	session.apply(t)
+	defer session.destroy(t)
+	server.apply(t)
+	defer server.destroy(t)
 	llama := server.resource(t, "shopper_vllm_deployment")
 	key := llama["api_key"]
 	stacks := []*stack{session, server}

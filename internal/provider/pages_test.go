@@ -82,7 +82,7 @@ func read(t *testing.T, file string) string {
 	return string(data)
 }
 
-var outputPattern = regexp.MustCompile(`(?ms)^output "[^"]*" \{\n.*?^\}`)
+var outputPattern = regexp.MustCompile(`(?m)^output "[^"]*" \{\n(?:.*\n)*?\}$`)
 
 // No example outputs a figure that is measured at every read, as the pages say of it:
 // a second plan would not be empty.
@@ -90,9 +90,9 @@ func TestExamplesOutputNothingThatMoves(t *testing.T) {
 	t.Parallel()
 	moving := map[string]bool{}
 	var look func(attributes []*tfprotov6.SchemaAttribute, moves bool)
-	look = func(attributes []*tfprotov6.SchemaAttribute, moves bool) {
+	look = func(attributes []*tfprotov6.SchemaAttribute, all bool) {
 		for _, a := range attributes {
-			moves := moves || strings.Contains(a.Description, attrs.Moves)
+			moves := all || strings.Contains(a.Description, attrs.Moves)
 			if a.NestedType != nil {
 				look(a.NestedType.Attributes, moves)
 			}

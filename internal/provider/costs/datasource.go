@@ -66,7 +66,8 @@ func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureReques
 func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	amounts := func(by string) schema.MapAttribute {
 		return schema.MapAttribute{
-			Computed: true, ElementType: types.Float64Type, MarkdownDescription: "The same by " + by + ". Null for a single session." + attrs.Moves,
+			Computed: true, ElementType: types.Float64Type,
+			MarkdownDescription: "The same by " + by + ". Null for a single session." + attrs.Moves,
 		}
 	}
 	resp.Schema = schema.Schema{
