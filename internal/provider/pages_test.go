@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -132,5 +133,41 @@ func TestExamplesOutputNothingThatMoves(t *testing.T) {
 	}
 	if outputs < 20 {
 		t.Errorf("%d outputs were found", outputs)
+	}
+}
+
+var (
+	variablePattern = regexp.MustCompile("environment variable `(SHOPPER_[A-Z_]+)`")
+	variableRow     = regexp.MustCompile("(?m)^\\| `(SHOPPER_[A-Z_]+)` \\| `([a-z_.]+)` \\|$")
+)
+
+// The index page's table has the variables that the arguments say they are set by.
+func TestVariablesAreInTheTable(t *testing.T) {
+	t.Parallel()
+	said := map[string]string{}
+	var look func(prefix string, attributes []*tfprotov6.SchemaAttribute)
+	look = func(prefix string, attributes []*tfprotov6.SchemaAttribute) {
+		for _, a := range attributes {
+			if match := variablePattern.FindStringSubmatch(a.Description); match != nil {
+				said[match[1]] = prefix + a.Name
+			}
+			if a.NestedType != nil {
+				look(a.Name+".", a.NestedType.Attributes)
+			}
+		}
+	}
+	look("", newCore(t).schema.Provider.Block.Attributes)
+	table := map[string]string{}
+	for _, row := range variableRow.FindAllStringSubmatch(read(t, filepath.Join("..", "..", "docs", "index.md")), -1) {
+		table[row[1]] = row[2]
+	}
+	if len(said) != 4 || !maps.Equal(said, table) {
+		t.Errorf("the arguments say %v, the page %v", said, table)
+	}
+	// None is read that no argument tells of.
+	for _, match := range regexp.MustCompile(`"(SHOPPER_[A-Z_]+)"`).FindAllStringSubmatch(read(t, "configure.go"), -1) {
+		if said[match[1]] == "" {
+			t.Errorf("%s is read, and no argument says so", match[1])
+		}
 	}
 }
