@@ -155,7 +155,7 @@ func categorize(folder string) error {
 			return fmt.Errorf("%s belongs to no category: add its name to categories in tools/docs", file)
 		}
 		page = bytes.Replace(page, []byte(none), fmt.Appendf(nil, "subcategory: %q\n", category), 1)
-		if err := os.WriteFile(file, page, 0o644); err != nil { //nolint:gosec // pages are for everybody
+		if err := os.WriteFile(file, page, 0o644); err != nil {
 			return err
 		}
 	}
