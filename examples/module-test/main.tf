@@ -2,7 +2,8 @@
 terraform {
   required_providers {
     shopper = {
-      source = "cloud-gpu-shopper/shopper"
+      source  = "cloud-gpu-shopper/shopper"
+      version = "~> 0.1"
     }
   }
 }

@@ -4,10 +4,12 @@ terraform {
 
   required_providers {
     shopper = {
-      source = "cloud-gpu-shopper/shopper"
+      source  = "cloud-gpu-shopper/shopper"
+      version = "~> 0.1"
     }
     http = {
-      source = "hashicorp/http"
+      source  = "hashicorp/http"
+      version = "~> 3.4"
     }
   }
 }

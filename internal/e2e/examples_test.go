@@ -25,7 +25,15 @@ func example(t *testing.T, folder ...string) (*world, *stack) {
 func exampleOn(t *testing.T, machines string, folder ...string) (*world, *stack) {
 	t.Helper()
 	w := newWorld(t, "-offers", "", "-machines", machines, "-speed", "60")
-	s := w.newStack(t, "s")
+	s := w.example(t, "s", folder...)
+	return w, s
+}
+
+// example is a stack of this name whose directory is one of the examples, with all
+// others around it.
+func (w *world) example(t *testing.T, name string, folder ...string) *stack {
+	t.Helper()
+	s := w.newStack(t, name)
 	if err := os.CopyFS(filepath.Join(s.dir, "examples"), os.DirFS(filepath.Join("..", "..", "examples"))); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +48,7 @@ func exampleOn(t *testing.T, machines string, folder ...string) (*world, *stack)
 	if err := os.WriteFile(s.cliConfig(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return w, s
+	return s
 }
 
 // The reusable module's own tests.

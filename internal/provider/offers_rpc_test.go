@@ -131,7 +131,7 @@ func TestOffersTellEverything(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
-	if !truth(t, spot, "interruptible") || !truth(t, spot, "available") || text(t, spot, "fetched_at") == "" || text(t, spot, "cloud_offer_id") == "" {
+	if !truth(t, spot, "interruptible") || !truth(t, spot, "available") || text(t, read, "fetched_at") == "" || text(t, spot, "cloud_offer_id") == "" {
 		t.Errorf("offer is %s", spot)
 	}
 	// What a cloud doesn't tell is null and no 0; a site's maximum is not what one gets.

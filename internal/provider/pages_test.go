@@ -1,12 +1,19 @@
 package provider_test
 
 import (
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 )
 
 // Every object of the provider has an example, where the generator of pages and
@@ -74,4 +81,93 @@ func read(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+var outputPattern = regexp.MustCompile(`(?m)^output "[^"]*" \{\n(?:.*\n)*?\}$`)
+
+// No example outputs a figure that is measured at every read, as the pages say of it:
+// a second plan would not be empty.
+func TestExamplesOutputNothingThatMoves(t *testing.T) {
+	t.Parallel()
+	moving := map[string]bool{}
+	var look func(attributes []*tfprotov6.SchemaAttribute, moves bool)
+	look = func(attributes []*tfprotov6.SchemaAttribute, all bool) {
+		for _, a := range attributes {
+			moves := all || strings.Contains(a.Description, attrs.Moves)
+			if a.NestedType != nil {
+				look(a.NestedType.Attributes, moves)
+			}
+			if number := a.NestedType == nil && (a.Type == nil || !a.Type.Is(tftypes.String)); moves && (number || a.Name == "fetched_at") {
+				moving[a.Name] = true
+			}
+		}
+	}
+	for _, source := range newCore(t).schema.DataSourceSchemas {
+		look(source.Block.Attributes, false)
+	}
+	for _, stays := range []string{"context_length", "memory_mib", "index", "exit_code"} { // of shopper_vllm_health's checks
+		delete(moving, stays)
+	}
+	for _, name := range []string{"latency_seconds", "hours_left", "cost", "total_cost", "by_cloud", "temperature_c", "fetched_at"} {
+		if !moving[name] {
+			t.Errorf("no page says that %s moves", name)
+		}
+	}
+	outputs := 0
+	root := filepath.Join("..", "..", "examples")
+	if err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(file) != ".tf" {
+			return err
+		}
+		for _, output := range outputPattern.FindAllString(read(t, file), -1) {
+			outputs++
+			for name := range moving {
+				if regexp.MustCompile(`\.` + name + `\b`).MatchString(output) {
+					t.Errorf("%s outputs %s", file, name)
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if outputs < 20 {
+		t.Errorf("%d outputs were found", outputs)
+	}
+}
+
+var (
+	variablePattern = regexp.MustCompile("environment variable `(SHOPPER_[A-Z_]+)`")
+	variableRow     = regexp.MustCompile("(?m)^\\| `(SHOPPER_[A-Z_]+)` \\| `([a-z_.]+)` \\|$")
+)
+
+// The index page's table has the variables that the arguments say they are set by.
+func TestVariablesAreInTheTable(t *testing.T) {
+	t.Parallel()
+	said := map[string]string{}
+	var look func(prefix string, attributes []*tfprotov6.SchemaAttribute)
+	look = func(prefix string, attributes []*tfprotov6.SchemaAttribute) {
+		for _, a := range attributes {
+			if match := variablePattern.FindStringSubmatch(a.Description); match != nil {
+				said[match[1]] = prefix + a.Name
+			}
+			if a.NestedType != nil {
+				look(a.Name+".", a.NestedType.Attributes)
+			}
+		}
+	}
+	look("", newCore(t).schema.Provider.Block.Attributes)
+	table := map[string]string{}
+	for _, row := range variableRow.FindAllStringSubmatch(read(t, filepath.Join("..", "..", "docs", "index.md")), -1) {
+		table[row[1]] = row[2]
+	}
+	if len(said) != 4 || !maps.Equal(said, table) {
+		t.Errorf("the arguments say %v, the page %v", said, table)
+	}
+	// None is read that no argument tells of.
+	for _, match := range regexp.MustCompile(`"(SHOPPER_[A-Z_]+)"`).FindAllStringSubmatch(read(t, "configure.go"), -1) {
+		if said[match[1]] == "" {
+			t.Errorf("%s is read, and no argument says so", match[1])
+		}
+	}
 }

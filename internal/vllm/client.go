@@ -115,6 +115,26 @@ func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	return answer.Data, nil
 }
 
+// LoadAdapter has the server load a LoRA adapter from a path on its machine or a Hugging Face id. It takes a server with LoRA that
+// [EnvRuntimeLoRA] allows it.
+func (c *Client) LoadAdapter(ctx context.Context, name, path string) error {
+	return c.changeAdapter(ctx, "load the LoRA adapter "+name, "/v1/load_lora_adapter", map[string]string{"lora_name": name, "lora_path": path})
+}
+
+// UnloadAdapter has the server forget a LoRA adapter.
+func (c *Client) UnloadAdapter(ctx context.Context, name string) error {
+	return c.changeAdapter(ctx, "unload the LoRA adapter "+name, "/v1/unload_lora_adapter", map[string]string{"lora_name": name})
+}
+
+// changeAdapter sends a request whose answer is a sentence.
+func (c *Client) changeAdapter(ctx context.Context, op, path string, in map[string]string) error {
+	payload, err := json.Marshal(in)
+	if err == nil {
+		_, err = c.exchange(ctx, op, http.MethodPost, path, payload, answerTimeout)
+	}
+	return err
+}
+
 // Metrics reads the server's figures.
 func (c *Client) Metrics(ctx context.Context) (Metrics, error) {
 	const op = "read metrics"

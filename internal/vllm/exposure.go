@@ -43,6 +43,10 @@ var developmentRoutes = []string{
 	"/sleep", "/wake_up", "/pause", "/resume", "/update_weights", "/collective_rpc", "/reset_prefix_cache", "/server_info",
 }
 
+// EnvRuntimeLoRA is the variable that, at 1 or true, opens the routes that load and unload LoRA adapters (vllm/envs.py). vLLM refuses
+// it together with more than one API server.
+const EnvRuntimeLoRA = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+
 // EnvDevelopment is the variable that opens developmentRoutes.
 const EnvDevelopment = "VLLM_SERVER_DEV_MODE"
 

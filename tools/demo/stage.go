@@ -21,7 +21,7 @@ import (
 
 const (
 	// version is what the built provider counts as in the demo's own mirror.
-	version = "0.0.1"
+	version = "0.1.0"
 	// patience is how long a process that was asked to end may take.
 	patience = 30 * time.Second
 	// cliPatience is the same for a Terraform that is giving back what it rented.

@@ -63,6 +63,9 @@ func run(ctx context.Context, providers, terraform, generator string, check bool
 	if out, err := generate.CombinedOutput(); err != nil {
 		return fmt.Errorf("tfplugindocs: %w\n%s", err, out)
 	}
+	if err := categorize(rendered); err != nil {
+		return err
+	}
 	if check {
 		return compare(os.DirFS(rendered), os.DirFS(pages))
 	}
@@ -123,6 +126,49 @@ func shorten(schema []byte) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(document)
+}
+
+// categories are the groups of a registry's menu, with how their objects' names begin.
+var categories = map[string][]string{
+	"Rental":  {"gpu_", "costs", "templates", "service", "extend_session"},
+	"Serving": {"vllm_", "restart_vllm", "ssh_tunnel", "estimate_vram", "format_tunnel_command"},
+}
+
+// categorize says in each object's page, in a folder of its kind, which group it
+// belongs to. tfplugindocs leaves that empty without a template for every kind.
+func categorize(folder string) error {
+	files, err := filepath.Glob(filepath.Join(folder, "*", "*.md"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		const none = "subcategory: \"\"\n"
+		if !bytes.Contains(page, []byte(none)) {
+			continue // a guide
+		}
+		category := categoryOf(strings.TrimSuffix(filepath.Base(file), ".md"))
+		if category == "" {
+			return fmt.Errorf("%s belongs to no category: add its name to categories in tools/docs", file)
+		}
+		page = bytes.Replace(page, []byte(none), fmt.Appendf(nil, "subcategory: %q\n", category), 1)
+		if err := os.WriteFile(file, page, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func categoryOf(name string) string {
+	for category, beginnings := range categories {
+		if slices.ContainsFunc(beginnings, func(beginning string) bool { return strings.HasPrefix(name, beginning) }) {
+			return category
+		}
+	}
+	return ""
 }
 
 // compare fails when the two trees differ, and says where.

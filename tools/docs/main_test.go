@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -51,5 +53,42 @@ func TestSchemaIsFiledUnderTheShortName(t *testing.T) {
 		if out, err := shorten([]byte(bad)); err == nil {
 			t.Errorf("made %s of %s", out, bad)
 		}
+	}
+}
+
+func TestPagesAreCategorized(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for file, text := range map[string]string{
+		"resources/gpu_session.md": "---\nsubcategory: \"\"\n---\n", "functions/estimate_vram.md": "---\nsubcategory: \"\"\n---\n",
+		"guides/money.md": "---\n---\n",
+	} {
+		writePage(t, folder, file, text)
+	}
+	if err := categorize(folder); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"resources/gpu_session.md": "---\nsubcategory: \"Rental\"\n---\n", "functions/estimate_vram.md": "---\nsubcategory: \"Serving\"\n---\n",
+		"guides/money.md": "---\n---\n",
+	} {
+		if got, err := os.ReadFile(filepath.Join(folder, file)); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", file, got, err)
+		}
+	}
+	writePage(t, folder, "resources/another.md", "subcategory: \"\"\n")
+	if err := categorize(folder); err == nil || !strings.Contains(err.Error(), "another.md") {
+		t.Errorf("a page without a category: %v", err)
+	}
+}
+
+func writePage(t *testing.T, folder, file, text string) {
+	t.Helper()
+	at := filepath.Join(folder, file)
+	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

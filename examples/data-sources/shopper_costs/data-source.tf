@@ -1,9 +1,10 @@
 # What this provider's sessions have cost this month.
 data "shopper_costs" "month" {}
 
-output "spent" {
-  value = {
-    total       = data.shopper_costs.month.total_cost
-    by_gpu_type = data.shopper_costs.month.by_gpu_type
+# A warning of each plan, and no output: what has been spent changes by itself.
+check "spending" {
+  assert {
+    condition     = data.shopper_costs.month.total_cost <= 500
+    error_message = "This month: $${data.shopper_costs.month.total_cost}, ${jsonencode(data.shopper_costs.month.by_gpu_type)}"
   }
 }

@@ -1,31 +1,30 @@
-variable "ssh" {
-  description = "A machine that runs vLLM on its loopback."
-  type = object({
-    host        = string
-    port        = number
-    user        = string
-    private_key = string
-    host_key    = string
-  })
-  sensitive = true
+variable "llama" {
+  description = "A deployment, such as shopper_vllm_deployment.llama."
+  type        = any
+  sensitive   = true
 }
 
-data "shopper_vllm_health" "server" {
-  ssh = var.ssh
+data "shopper_vllm_health" "llama" {
+  ssh      = var.llama.ssh
+  base_url = var.llama.base_url
+  api_key  = var.llama.api_key
+  server   = var.llama.server
 }
 
 # Judged in a check block: an unhealthy server is a warning of the plan, and stops nothing.
-check "server" {
+check "llama" {
   assert {
-    condition     = data.shopper_vllm_health.server.healthy
-    error_message = "Unhealthy: ${join("; ", data.shopper_vllm_health.server.failures)}"
+    condition     = data.shopper_vllm_health.llama.healthy
+    error_message = "Unhealthy: ${join("; ", data.shopper_vllm_health.llama.failures)}"
   }
 }
 
 # Judged in a postcondition: an error. One check is left out, and one figure looked at.
 data "shopper_vllm_health" "strict" {
-  ssh  = var.ssh
-  skip = ["completion"]
+  ssh      = var.llama.ssh
+  base_url = var.llama.base_url
+  api_key  = var.llama.api_key
+  skip     = ["completion"]
 
   lifecycle {
     postcondition {

@@ -31,6 +31,11 @@ func (l *launch) client(wanted deploy.Wanted) *vllm.Client {
 	return newClient(l.machine, l.request.TLS, wanted.Listen, wanted.Port, l.request.Spec.APIKey)
 }
 
+// Client talks to a server that runs, through its machine, from whom settings (nil = no TLS) say how it is verified.
+func Client(machine deploy.Machine, settings *TLS, ref deploy.Ref, key string) *vllm.Client {
+	return newClient(machine, settings, ref.Listen, ref.Port, key)
+}
+
 func newClient(machine deploy.Machine, settings *TLS, listen string, port int, key string) *vllm.Client {
 	scheme := "http"
 	if settings != nil {

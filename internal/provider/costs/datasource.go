@@ -66,7 +66,8 @@ func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureReques
 func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	amounts := func(by string) schema.MapAttribute {
 		return schema.MapAttribute{
-			Computed: true, ElementType: types.Float64Type, MarkdownDescription: "The same by " + by + ". Null for a single session.",
+			Computed: true, ElementType: types.Float64Type,
+			MarkdownDescription: "The same by " + by + ". Null for a single session." + attrs.Moves,
 		}
 	}
 	resp.Schema = schema.Schema{
@@ -98,10 +99,10 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 				},
 				MarkdownDescription: "`daily` (today) or `monthly` (default: the current month).",
 			},
-			"total_cost":    schema.Float64Attribute{Computed: true, MarkdownDescription: "The amount."},
+			"total_cost":    schema.Float64Attribute{Computed: true, MarkdownDescription: "The amount." + attrs.Moves},
 			"currency":      schema.StringAttribute{Computed: true, MarkdownDescription: "Its currency."},
 			"session_count": schema.Int64Attribute{Computed: true, MarkdownDescription: "How many sessions it was for."},
-			"hours_used":    schema.Float64Attribute{Computed: true, MarkdownDescription: "How many hours. Null for a single session."},
+			"hours_used":    schema.Float64Attribute{Computed: true, MarkdownDescription: "How many hours. Null for a single session." + attrs.Moves},
 			"by_cloud":      amounts("cloud"),
 			"by_gpu_type":   amounts("GPU type"),
 			"period_start": schema.StringAttribute{

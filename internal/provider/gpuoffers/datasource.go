@@ -57,6 +57,7 @@ type model struct {
 	Cheapest           *offerModel    `tfsdk:"cheapest"`
 	Total              types.Int64    `tfsdk:"total"`
 	Excluded           types.Map      `tfsdk:"excluded"`
+	FetchedAt          types.String   `tfsdk:"fetched_at"`
 	Timeouts           timeouts.Value `tfsdk:"timeouts"`
 }
 
@@ -78,7 +79,6 @@ type offerModel struct {
 	Interruptible          types.Bool    `tfsdk:"interruptible"`
 	MinBid                 types.Float64 `tfsdk:"min_bid"`
 	Available              types.Bool    `tfsdk:"available"`
-	FetchedAt              types.String  `tfsdk:"fetched_at"`
 }
 
 // Metadata names the data source.
@@ -108,6 +108,11 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	attributes["excluded"] = schema.MapAttribute{
 		Computed: true, ElementType: types.Int64Type,
 		MarkdownDescription: "How many offers each filter excludes. An offer counts for every filter that it fails.",
+	}
+	attributes["fetched_at"] = schema.StringAttribute{
+		Computed: true,
+		MarkdownDescription: "When the shopper got the oldest of `offers` from its cloud (RFC 3339, UTC). Null where there is none." +
+			attrs.Moves,
 	}
 	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `5m`."})
 	resp.Schema = schema.Schema{
@@ -197,7 +202,6 @@ func offerAttributes() map[string]schema.Attribute {
 		"max_duration_hours":      number("How long it can be rented at most. Null for no limit."),
 		"availability_confidence": decimal("How sure the shopper is, from 0 to 1, that the offer can really be rented."),
 		"interruptible":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the cloud may take it back at any time."},
-		"fetched_at":              text("When the shopper got it from the cloud (RFC 3339, UTC)."),
 	}
 }
 
@@ -233,9 +237,14 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 		fit = fit[:limit]
 	}
 	m.Offers = make([]offerModel, 0, len(fit))
+	var oldest time.Time
 	for _, offer := range fit {
 		m.Offers = append(m.Offers, toModel(offer))
+		if oldest.IsZero() || offer.FetchedAt.Before(oldest) {
+			oldest = offer.FetchedAt
+		}
 	}
+	m.FetchedAt = attrs.Moment(oldest)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
@@ -300,9 +309,6 @@ func toModel(o shopper.Offer) offerModel {
 	}
 	if o.MaxDurationHours > 0 {
 		m.MaxDurationHours = types.Int64Value(int64(o.MaxDurationHours))
-	}
-	if !o.FetchedAt.IsZero() {
-		m.FetchedAt = types.StringValue(o.FetchedAt.UTC().Format(time.RFC3339))
 	}
 	return m
 }

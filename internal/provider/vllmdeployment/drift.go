@@ -28,6 +28,10 @@ type launched struct {
 	APIKeyPrint string
 	HFPrint     string
 	Kills       deploy.Kills
+	// Adapters are the LoRA adapters that were loaded without a restart, in the run of the server that Run names; a later run has
+	// those of Arguments. Run is "" where that has all of them.
+	Adapters map[string]string
+	Run      string
 }
 
 func launchedFrom(s deploy.Status) launched {
@@ -68,7 +72,14 @@ func (m *model) showDrift(ctx context.Context, was launched, now deploy.Status) 
 	if now.Image != "" && was.Image != now.Image && !m.Container.IsNull() {
 		m.Container = with(ctx, m.Container, "image", types.StringValue(now.Image), &diags)
 	}
-	m.showSpec(ctx, vllm.ParseCommandLine(was.Arguments), vllm.ParseCommandLine(now.Arguments), &diags)
+	before, after := vllm.ParseCommandLine(was.Arguments), vllm.ParseCommandLine(now.Arguments)
+	if was.Run != "" {
+		before.LoRAAdapters = was.Adapters
+	}
+	if was.Run == runOf(now) {
+		after.LoRAAdapters = was.Adapters
+	}
+	m.showSpec(ctx, before, after, &diags)
 	diags.Append(m.showEnvironment(ctx, was, now)...)
 	if was.APIKeyPrint != now.APIKeyPrint {
 		forget(&m.APIKey, &m.APIKeyWOVersion)
@@ -115,9 +126,7 @@ func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *di
 		m.PrefixCaching = is
 	}
 	if (before.LoRAAdapters == nil) != (after.LoRAAdapters == nil) || !maps.Equal(before.LoRAAdapters, after.LoRAAdapters) {
-		adapters, d := types.MapValueFrom(ctx, types.StringType, after.LoRAAdapters)
-		diags.Append(d...)
-		m.LoRAAdapters = adapters
+		diags.Append(m.setAdapters(ctx, after.LoRAAdapters)...)
 	}
 	drift(&m.TrustRemoteCode, before.TrustRemoteCode, after.TrustRemoteCode, types.BoolValue)
 	drift(&m.Exposure, before.Listen, after.Listen, func(listen string) types.String {

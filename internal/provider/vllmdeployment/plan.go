@@ -184,7 +184,6 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 		{state.PrefixCaching, plan.PrefixCaching},
 		{state.ToolCallParser, plan.ToolCallParser},
 		{state.ReasoningParser, plan.ReasoningParser},
-		{state.LoRAAdapters, plan.LoRAAdapters},
 		{state.Args, plan.Args},
 		{state.Env, plan.Env},
 		{state.TrustRemoteCode, plan.TrustRemoteCode},
@@ -194,6 +193,9 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 		if !pair[0].Equal(pair[1]) {
 			return true
 		}
+	}
+	if !state.LoRAAdapters.Equal(plan.LoRAAdapters) && !plan.reloads(ctx, state) {
+		return true
 	}
 	return runsOtherwise(ctx, state, plan, diags) || certifiesOtherwise(ctx, state, plan, diags)
 }

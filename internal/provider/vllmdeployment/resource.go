@@ -164,6 +164,9 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 			}
 		}
 		resp.Diagnostics.Append(plan.setReach(ctx, ssh)...)
+		if !state.LoRAAdapters.Equal(plan.LoRAAdapters) {
+			r.reload(ctx, &plan, state, req, resp)
+		}
 		plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 		return
 	}
@@ -199,7 +202,8 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be replaced", err))
 		if status.ID != "" { // the old one runs again
-			resp.Diagnostics.Append(state.restored(ctx, status)...)
+			was, _ := readLaunched(ctx, req.Private)
+			resp.Diagnostics.Append(state.restored(ctx, was, status)...)
 			state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 		}
 		return
@@ -209,10 +213,14 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 }
 
 // restored notes that the server of before runs again. A process has another
-// identity by then; all else about it is what it was.
-func (m *model) restored(ctx context.Context, status deploy.Status) diag.Diagnostics {
+// identity by then; all else about it is what it was when it was launched.
+func (m *model) restored(ctx context.Context, was launched, status deploy.Status) diag.Diagnostics {
 	m.setInspected(status)
-	return m.setServer(ctx, status.Ref)
+	diags := m.setServer(ctx, status.Ref)
+	if was.Run != "" {
+		diags.Append(m.setAdapters(ctx, vllm.ParseCommandLine(was.Arguments).LoRAAdapters)...)
+	}
+	return diags
 }
 
 // Read looks at the server over SSH. A machine that doesn't answer leaves state

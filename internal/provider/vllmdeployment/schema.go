@@ -75,7 +75,8 @@ func Effects() effect.Table {
 			"Without a `session_id`, another `host` or `port` in `ssh` is another machine and replaces the deployment. `pull_policy`," +
 				" `registry_auth` and `install_engine` of `container` and `install` of `process` are changed in place, and so are `process.version` where the" +
 				" server runs that release already and `runtime` where it is run so already. Write-only arguments are used when their" +
-				" `_version` changes.",
+				" `_version` changes. `lora_adapters` are loaded and unloaded in place where nothing else takes a restart, the server" +
+				" has LoRA on already, and `env` sets `" + vllm.EnvRuntimeLoRA + "`.",
 		},
 	}
 }
@@ -328,7 +329,10 @@ func serverArguments() map[string]schema.Attribute {
 		"lora_adapters": schema.MapAttribute{
 			Optional: true, ElementType: types.StringType,
 			MarkdownDescription: "LoRA adapters: the name that clients ask for, and a path on the machine or a Hugging Face id. `{}` turns" +
-				" LoRA on without any, for adapters that are loaded later.",
+				" LoRA on without any, for adapters that are loaded later. With `" + vllm.EnvRuntimeLoRA + " = \"1\"` in `env`, a change loads" +
+				" and unloads adapters through the server's own routes, without a restart; whoever has the API key can use those routes" +
+				" too. Adapters that were loaded so are gone when the server is started again by itself, by hand or by" +
+				" `shopper_restart_vllm`: the next plan shows it, and its apply loads them again.",
 		},
 		"args": schema.ListAttribute{
 			Optional: true, ElementType: types.StringType,

@@ -105,7 +105,7 @@ func results() map[string]schema.Attribute {
 		"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Its longest context in tokens."},
 		"vllm_version":   text("vLLM's version."),
 		"latency_seconds": schema.Float64Attribute{
-			Computed: true, MarkdownDescription: "How long the first token took. Null when there was none.",
+			Computed: true, MarkdownDescription: "How long the first token took. Null when there was none." + attrs.Moves,
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 )
 
@@ -115,7 +116,7 @@ func checksAttribute() schema.SingleNestedAttribute {
 		return schema.SingleNestedAttribute{Computed: true, MarkdownDescription: text, Attributes: attributes}
 	}
 	return schema.SingleNestedAttribute{
-		Computed: true, MarkdownDescription: "The checks. A figure is null where nobody reports it, and most figures change from one read to the next.",
+		Computed: true, MarkdownDescription: "The checks. A figure is null where nobody reports it." + attrs.Moves,
 		Attributes: map[string]schema.Attribute{
 			"gpus": of("Whether the machine's driver works and lists GPUs.", map[string]schema.Attribute{
 				"devices": schema.ListNestedAttribute{

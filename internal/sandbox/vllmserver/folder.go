@@ -228,10 +228,9 @@ func (r *run) checkScheduler() error {
 
 // loadAdapters looks for the LoRA adapters that are folders.
 func (r *run) loadAdapters() error {
-	for _, adapter := range r.opts.given["lora-modules"] {
-		name, path, found := strings.Cut(adapter, "=")
-		if _, err := os.Stat(filepath.Join(r.place.file(path), "adapter_config.json")); found && filepath.IsAbs(path) && err != nil {
-			return r.fail("lora-missing", "name", "lora "+name+" failed", "path", path)
+	for _, a := range r.modules() {
+		if _, err := os.Stat(filepath.Join(r.place.file(a.Path), "adapter_config.json")); filepath.IsAbs(a.Path) && err != nil {
+			return r.fail("lora-missing", "name", "lora "+a.Name+" failed", "path", a.Path)
 		}
 	}
 	return nil

@@ -18,6 +18,19 @@ type adapter struct {
 	Path string `json:"lora_path"`
 }
 
+// modules are the adapters of --lora-modules, which are name=path or JSON (vllm/entrypoints/openai/cli_args.py).
+func (r *run) modules() (found []adapter) {
+	for _, given := range r.opts.given["lora-modules"] {
+		var module struct{ Name, Path string }
+		if json.Unmarshal([]byte(given), &module) == nil {
+			found = append(found, adapter(module))
+		} else if name, path, ok := strings.Cut(given, "="); ok {
+			found = append(found, adapter{name, path})
+		}
+	}
+	return found
+}
+
 // runtime is what requests change of a running server.
 type runtime struct {
 	mu       sync.Mutex

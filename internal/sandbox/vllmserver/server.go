@@ -51,11 +51,7 @@ func (r *run) listen(ctx context.Context) int {
 	s.root = strings.TrimRight(r.opts.text("root-path"), "/")
 	s.metrics.init()
 	s.runtime.resting = map[string]bool{}
-	for _, given := range r.opts.given["lora-modules"] {
-		if name, path, ok := strings.Cut(given, "="); ok {
-			s.runtime.adapters = append(s.runtime.adapters, adapter{name, path})
-		}
-	}
+	s.runtime.adapters = r.modules()
 	s.keys()
 	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute, ErrorLog: nil}
 	secure, err := r.tls()

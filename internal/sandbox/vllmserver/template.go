@@ -17,8 +17,14 @@ type object = map[string]any
 // answers are all recorded answers of a release: of an ordinary server, and of those to which something was done.
 func answers(release string) []recorded.Exchange {
 	all := recorded.Exchanges(release)
-	for _, name := range recorded.Runs(release) {
-		all = append(all, recorded.Asked(release, name)...)
+	var from string // the nearest older release that has any, else the oldest
+	for _, of := range recorded.Releases() {
+		if len(recorded.Runs(of)) > 0 && (from == "" || recorded.Compare(of, release) <= 0) {
+			from = of
+		}
+	}
+	for _, name := range recorded.Runs(from) {
+		all = append(all, recorded.Asked(from, name)...)
 	}
 	return all
 }

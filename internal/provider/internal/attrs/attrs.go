@@ -9,6 +9,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
+// Moves ends the description of a figure that is measured at every read.
+const Moves = " Changes with every read: an output of it makes every plan a change."
+
 // Text is null for "", by which the services say that there is nothing.
 func Text(s string) types.String {
 	if s == "" {
