@@ -3,6 +3,7 @@ package architecture
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -198,7 +199,9 @@ var findings = []struct {
 	}},
 }
 
-// TestEveryFindingHasItsTests keeps the table true: the tests that it names exist.
+var testName = regexp.MustCompile(`\bTest[A-Z]\w+`)
+
+// TestEveryFindingHasItsTests keeps the table true, and SECURITY.md: the tests that they name exist.
 func TestEveryFindingHasItsTests(t *testing.T) {
 	t.Parallel()
 	root, files := tracked(t)
@@ -214,8 +217,17 @@ func TestEveryFindingHasItsTests(t *testing.T) {
 		for line := range strings.Lines(string(text)) {
 			if rest, ok := strings.CutPrefix(line, "func Test"); ok {
 				test, _, _ := strings.Cut(rest, "(")
-				declared[filepath.ToSlash(filepath.Dir(name))+" Test"+test] = true
+				declared[filepath.ToSlash(filepath.Dir(name))+" Test"+test], declared["Test"+test] = true, true
 			}
+		}
+	}
+	promises, err := os.ReadFile(filepath.Join(root, "SECURITY.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range testName.FindAllString(string(promises), -1) {
+		if !declared[test] {
+			t.Errorf("SECURITY.md: there is no test %s", test)
 		}
 	}
 	if len(findings) != 37 {

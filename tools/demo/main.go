@@ -74,12 +74,12 @@ func (d *demo) steps(ctx context.Context) error {
 		do    func(context.Context) error
 	}{
 		{"Start the sandbox: a stand-in for the rental service, with machines that cost nothing", d.startSandbox},
-		{"Prepare a working directory with examples/quickstart, and initialise it", d.prepare},
+		{"Prepare a working directory with examples/quickstart, and initialize it", d.prepare},
 		{"Plan: what would be rented and deployed", d.plan},
 		{"Apply: rent the cheapest machine that fits, start vLLM on it, wait for a real completion", d.apply},
 		{"Ask the model through SSH, with the official OpenAI client", d.ask},
 		{"Plan again: nothing may have changed", d.planAgain},
-		{"Destroy: remove the server, give the machine back, wait for the proof", d.destroy},
+		{"Destroy: remove the server, release the machine, wait for the proof", d.destroy},
 		{"Ask the sandbox what is still billing", d.audit},
 	} {
 		d.number++
