@@ -73,8 +73,8 @@ var findings = []struct {
 		"internal/shopper TestNetworkFailuresAreTyped",
 	}},
 	{"QA2-003", "a wait ends at its deadline", []string{
-		"internal/deploy/lifecycle TestWaitEndsAtItsDeadline",
 		"internal/host TestDialUntilEndsWithItsContext",
+		"internal/pace TestWaitEndsWithItsContext",
 		"internal/rental TestWaitsEndAtTheirDeadline",
 		"internal/shopper TestRetriesEndByTheDeadline",
 	}},

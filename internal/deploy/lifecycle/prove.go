@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -73,7 +74,7 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 	l.progress.report(deploy.PhaseLoad, "waiting for the model to load")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseLoad)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		if problem := l.alive(phase, ref, deploy.PhaseLoad); problem != nil {
 			return problem
@@ -86,7 +87,7 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 			return failure(deploy.PhaseLoad, "Server answers, but not as vLLM", err)
 		}
 		l.tellLoad(phase, ref)
-		if err := pace.Wait(phase); err != nil {
+		if err := pause.Wait(phase); err != nil {
 			return failure(deploy.PhaseLoad, summaries[deploy.PhaseLoad].late, err)
 		}
 	}
@@ -176,7 +177,7 @@ func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 	l.progress.report(deploy.PhaseCompletion, "asking the model for an answer")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		proof, err := api.ProbeWithin(phase, l.request.Spec.ServedName(), !l.request.Embedding, answerTimeout)
 		if phase.Err() == nil {
@@ -195,7 +196,7 @@ func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 		if phase.Err() == nil && !vllm.IsNotReady(err) {
 			return refusedProof(err, l.request.Embedding)
 		}
-		if waitErr := pace.Wait(phase); waitErr != nil {
+		if waitErr := pause.Wait(phase); waitErr != nil {
 			return &deploy.Error{
 				Phase: deploy.PhaseCompletion, Summary: summaries[deploy.PhaseCompletion].late, Err: waitErr,
 				Detail: "The server said that it is healthy, but the model gave no answer.",
@@ -228,12 +229,12 @@ func (l *launch) reachPublic(ctx context.Context) *deploy.Error {
 	dialer := &net.Dialer{Timeout: healthTimeout}
 	api := vllm.NewClient(transport(dialer.DialContext, l.request.TLS), url, l.request.Spec.APIKey)
 	var err error
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for range publicTries {
 		if _, err = api.Probe(ctx, l.request.Spec.ServedName(), !l.request.Embedding); err == nil {
 			return nil
 		}
-		if waitErr := pace.Wait(ctx); waitErr != nil {
+		if waitErr := pause.Wait(ctx); waitErr != nil {
 			break
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -215,7 +216,7 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(float64(time.Until(deadline))*driverShare))
 		defer cancel()
 	}
-	var pace deploy.Pace
+	pause := pace.Looks()
 	begun := time.Now()
 	defer func() {
 		if s.driverErr != nil && ctx.Err() != nil {
@@ -233,7 +234,7 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 			return err
 		}
 		tell("waiting for the NVIDIA driver: " + s.driverErr.Error())
-		if err := pace.Wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return unlessLate(err)
 		}
 	}
@@ -273,13 +274,13 @@ func (s *survey) lookForUsers(ctx context.Context, machine deploy.Machine) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		users, err := deploy.QueryGPUUsers(ctx, machine)
 		if err == nil {
 			s.users = users
 		}
-		if len(users) > 0 || pace.Wait(ctx) != nil {
+		if len(users) > 0 || pause.Wait(ctx) != nil {
 			return nil
 		}
 		if gpus, err := deploy.QueryGPUs(ctx, machine); err == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -156,10 +157,10 @@ func (h *Host) installing(ctx context.Context, directory string) (bool, error) {
 
 func (h *Host) watchInstall(ctx context.Context, directory string, progress func(string)) error {
 	const op = "install vLLM"
-	var pace deploy.Pace
+	pause := pace.Looks()
 	var log []string // as it was seen last
 	for {
-		if err := pace.Wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
 		}
 		output, err := h.run(ctx, op, launcherScript, "status", directory)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -253,7 +254,7 @@ const (
 func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 	ctx, cancel := context.WithTimeout(ctx, memoryTime)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		gpus, err := deploy.QueryGPUs(ctx, h.machine)
 		if err != nil {
@@ -266,7 +267,7 @@ func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 		if held == "" {
 			return ""
 		}
-		if pace.Wait(ctx) != nil {
+		if pause.Wait(ctx) != nil {
 			return "no process of it, but GPU memory that has not come back: " + held
 		}
 	}
