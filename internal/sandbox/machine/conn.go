@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -24,6 +25,17 @@ const (
 
 // RefuseKeys makes the SSH server turn every key away, or stop doing so.
 func (m *Machine) RefuseKeys(refuse bool) { m.refuse.Store(refuse) }
+
+// traffic counts what clients do: logins that worked, and exchanges after them, which
+// are what a client waits an answer for: a channel, or a request on one.
+type traffic struct{ logins, exchanges atomic.Int64 }
+
+// Logins is how often somebody has logged in.
+func (m *Machine) Logins() int { return int(m.traffic.logins.Load()) }
+
+// Exchanges is how often, once logged in, clients have opened a channel or made a
+// request on one that is answered.
+func (m *Machine) Exchanges() int { return int(m.traffic.exchanges.Load()) }
 
 // DropConnections cuts every connection there is.
 func (m *Machine) DropConnections() {
@@ -131,9 +143,11 @@ func (m *Machine) serve(raw net.Conn) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{})
+	m.traffic.logins.Add(1)
 	c := &connection{machine: m, conn: conn, slots: make(chan struct{}, maxChannels)}
 	c.work.Go(func() { answerRequests(requests) })
 	for channel := range channels {
+		m.traffic.exchanges.Add(1)
 		c.take(channel)
 	}
 	c.work.Wait()
