@@ -19,6 +19,8 @@ const (
 	loginTime = 2 * time.Minute
 	// maxChannels bounds what one connection may have open at once.
 	maxChannels = 256
+	// maxSessions is sshd's MaxSessions.
+	maxSessions = 10
 	// serverVersion is what the SSH server calls itself: an Ubuntu 24.04's sshd.
 	serverVersion = "SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13.14"
 )
@@ -65,15 +67,17 @@ func (m *Machine) ResumeListening() error {
 	return nil
 }
 
-// ChangeHostKey gives the machine new host keys, which new connections see.
+// ChangeHostKey gives the machine new host keys and cuts every connection, as when it is
+// reinstalled.
 func (m *Machine) ChangeHostKey() error {
 	keys, err := newHostKeys()
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.hostKeys = keys
+	m.mu.Unlock()
+	m.DropConnections()
 	return nil
 }
 
@@ -144,7 +148,7 @@ func (m *Machine) serve(raw net.Conn) {
 	}
 	_ = raw.SetDeadline(time.Time{})
 	m.traffic.logins.Add(1)
-	c := &connection{machine: m, conn: conn, slots: make(chan struct{}, maxChannels)}
+	c := &connection{machine: m, conn: conn, slots: make(chan struct{}, maxChannels), sessions: make(chan struct{}, maxSessions)}
 	c.work.Go(func() { answerRequests(requests) })
 	for channel := range channels {
 		m.traffic.exchanges.Add(1)
@@ -170,6 +174,8 @@ type connection struct {
 	conn    *ssh.ServerConn
 	work    sync.WaitGroup
 	slots   chan struct{}
+	// sessions are those slots that commands have.
+	sessions chan struct{}
 }
 
 func (c *connection) take(channel ssh.NewChannel) {
@@ -183,7 +189,13 @@ func (c *connection) take(channel ssh.NewChannel) {
 		defer func() { <-c.slots }()
 		switch channel.ChannelType() {
 		case "session":
-			c.session(channel)
+			select {
+			case c.sessions <- struct{}{}:
+				defer func() { <-c.sessions }()
+				c.session(channel)
+			default:
+				_ = channel.Reject(ssh.ConnectionFailed, "open failed")
+			}
 		case "direct-tcpip":
 			c.forward(channel)
 		case "direct-streamlocal@openssh.com":
