@@ -156,7 +156,7 @@ var findings = []struct {
 	{"QA3-009", "every wait for a remote end has a deadline", []string{
 		"internal/host TestCloseHasADeadline",
 		"internal/host TestLineCloses",
-		"internal/provider/sshtunnel TestTunnelCloses",
+		"internal/host TestTunnelCloses",
 	}},
 	{"QA3-010", "a log that could not be collected is reported", []string{
 		"internal/deploy/lifecycle TestUnreadableLogIsSaid",
@@ -175,6 +175,7 @@ var findings = []struct {
 	{"QA3-014", "host keys are pinned, and a change is an error", []string{
 		"internal/host TestHostKeyIsPinned",
 		"internal/host TestLinePinsTheHostKey",
+		"internal/host TestPoolNeverHidesAChangedHostKey",
 		"internal/provider TestDeploymentBastionIsPinned",
 		"internal/provider TestDeploymentTrustsTheFirstHostKey",
 		"internal/provider TestTunnelKeepsToItsMachine",
@@ -190,11 +191,11 @@ var findings = []struct {
 		"internal/host TestLineLogsInAgain",
 		"internal/host TestPoolRedialsWhatBroke",
 		"internal/host TestRedialIsBoundedAndNothingIsRepeated",
+		"internal/host TestTunnelGivesUp",
+		"internal/host TestTunnelSurvivesADrop",
 		"internal/provider TestDeploymentCreateLosesTheConnection",
 		"internal/provider TestDeploymentUpdateLosesTheConnection",
 		"internal/provider TestOwnMachineLosesTheConnection",
-		"internal/provider/sshtunnel TestTunnelGivesUp",
-		"internal/provider/sshtunnel TestTunnelSurvivesADrop",
 	}},
 }
 

@@ -27,10 +27,11 @@ const (
 type Client struct {
 	name    string // for messages: user, address, bastions
 	addr    string
-	hostKey string
+	proved  hostKeys // what the machine has proved to own
 	conn    ssh.Conn
 	raw     net.Conn // what conn runs over
-	bastion *Client  // closed with this client; nil without
+	born    time.Time
+	bastion *Client // closed with this client; nil without
 
 	ending sync.Once
 	ended  atomic.Pointer[Error] // set before done is closed
@@ -41,21 +42,15 @@ type Client struct {
 // HostKey is the key that the machine proved to own, in authorized_keys form and without a
 // comment; "@cert-authority …" when it was proved by a certificate. Give it as
 // [Config.HostKey] from then on.
-func (c *Client) HostKey() string { return c.hostKey }
+func (c *Client) HostKey() string { return c.proved.String() }
 
 // BastionHostKey is the same of the jump host through which the machine is reached, "" without one.
 func (c *Client) BastionHostKey() string {
 	if c.bastion == nil {
 		return ""
 	}
-	return c.bastion.hostKey
+	return c.bastion.HostKey()
 }
-
-// RemoteAddr is the machine's address as it was dialled, host:port.
-func (c *Client) RemoteAddr() string { return c.addr }
-
-// Done is closed when the connection has ended, by [Client.Close] or because it was lost.
-func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Err is nil while the connection is up, then an [*Error] of kind [Closed] or [Lost].
 func (c *Client) Err() error {
@@ -75,9 +70,6 @@ func (c *Client) Close() error {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		if c.bastion != nil {
-			_ = c.bastion.Close()
-		}
 		c.work.Wait()
 	}()
 	select {
@@ -91,13 +83,16 @@ func (c *Client) Close() error {
 	}
 }
 
-// end records why the connection is over and cuts it. Only the first call counts.
+// end records why the connection is over, and cuts it and its bastion's. Only the first call counts.
 func (c *Client) end(why *Error) {
 	c.ending.Do(func() {
 		c.ended.Store(why)
 		close(c.done)
 		// Over a bastion, closing writes to the bastion, which may be stuck.
 		c.work.Go(func() { _ = c.raw.Close() })
+		if c.bastion != nil {
+			c.work.Go(func() { _ = c.bastion.Close() })
+		}
 	})
 }
 
@@ -138,7 +133,7 @@ func (c *Client) keepAlive(interval time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		if err := c.probe(keepAliveMisses * interval); errors.Is(err, errSilent) {
+		if err := c.probe(nil, keepAliveMisses*interval); errors.Is(err, errSilent) {
 			c.end(&Error{
 				Op: "use", Addr: c.name, Kind: Lost, Err: err,
 				Detail: fmt.Sprintf("The machine has not answered for %s. It may have been stopped, have crashed, be out of memory, "+
@@ -152,8 +147,8 @@ func (c *Client) keepAlive(interval time.Duration) {
 var errSilent = errors.New("the machine stopped answering")
 
 // probe asks the machine for a sign of life: nil when it answered (that it doesn't know the
-// request is an answer too), errSilent when it did not within the limit.
-func (c *Client) probe(limit time.Duration) error {
+// request is an answer too), errSilent when it did not within the limit and until end is closed.
+func (c *Client) probe(end <-chan struct{}, limit time.Duration) error {
 	answer := make(chan error, 1)
 	go func() {
 		_, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil)
@@ -166,20 +161,16 @@ func (c *Client) probe(limit time.Duration) error {
 		return err
 	case <-c.done:
 		return c.Err()
+	case <-end:
 	case <-timer.C:
-		return errSilent
 	}
+	return errSilent
 }
 
 // gone is the error of an operation that failed with the connection, whose end may be noticed
 // a moment later than the operation's.
 func (c *Client) gone(op string, cause error) *Error {
-	timer := time.NewTimer(probeTimeout)
-	defer timer.Stop()
-	select {
-	case <-c.done:
-	case <-timer.C:
-	}
+	c.await(nil, probeTimeout)
 	why := c.ended.Load()
 	if why == nil {
 		why = c.lost(cause)

@@ -149,7 +149,7 @@ func readStatus(request *ssh.Request) (status exitStatus, is bool) {
 // noStatus is the error of a process whose end came without an exit status: the connection is
 // asked whether it is still up.
 func (p *process) noStatus(op string, cause error) *Error {
-	if err := p.client.probe(probeTimeout); err != nil {
+	if err := p.client.probe(nil, probeTimeout); err != nil {
 		return p.client.gone(op, err)
 	}
 	return &Error{

@@ -13,8 +13,8 @@ func TestPaceSlowsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := New(time.Second, 4*time.Second)
-		for i, want := range []time.Duration{1000, 1500, 2250, 3375, 4000, 4000} {
-			want *= time.Millisecond
+		for i, seconds := range []float64{1, 1.5, 2.25, 3.375, 4, 4} {
+			want := time.Duration(seconds * float64(time.Second))
 			begun := time.Now()
 			if err := p.Wait(t.Context()); err != nil {
 				t.Fatal(err)
