@@ -87,9 +87,9 @@ func certify(certificates []string, keys []ssh.Signer) ([]ssh.Signer, error) {
 
 // offer is what one login offers to the machine.
 type offer struct {
-	signers []ssh.Signer
-	sources []string // where each signer comes from
-	agent   net.Conn // open for as long as the agent has to sign; nil without an agent
+	signers    []ssh.Signer
+	configured int      // the first so many of them; the others are the agent's
+	agent      net.Conn // open for as long as the agent has to sign; nil without an agent
 }
 
 // close ends the connection to the agent.
@@ -103,15 +103,18 @@ func (o *offer) close() {
 func (o *offer) describe() string {
 	names := make([]string, len(o.signers))
 	for i, signer := range o.signers {
-		key := signer.PublicKey()
-		names[i] = fmt.Sprintf("%s %s (%s)", key.Type(), ssh.FingerprintSHA256(key), o.sources[i])
+		key, source := signer.PublicKey(), "configured"
+		if i >= o.configured {
+			source = "agent"
+		}
+		names[i] = fmt.Sprintf("%s %s (%s)", key.Type(), ssh.FingerprintSHA256(key), source)
 	}
 	return strings.Join(names, ", ")
 }
 
 // offer collects the configured keys and the agent's. The caller closes it.
 func (t *target) offer(ctx context.Context) (*offer, error) {
-	o := &offer{signers: slices.Clip(t.signers), sources: slices.Repeat([]string{"configured"}, len(t.signers))}
+	o := &offer{signers: slices.Clip(t.signers), configured: len(t.signers)}
 	if t.AgentSocket == "" {
 		return o, nil
 	}
@@ -120,10 +123,7 @@ func (t *target) offer(ctx context.Context) (*offer, error) {
 		return nil, t.agentError(ctx, err)
 	}
 	o.agent = conn
-	for _, signer := range signers[:min(len(signers), maxAgentKeys)] {
-		o.signers = append(o.signers, signer)
-		o.sources = append(o.sources, "agent")
-	}
+	o.signers = append(o.signers, signers[:min(len(signers), maxAgentKeys)]...)
 	if len(o.signers) == 0 {
 		o.close()
 		return nil, &Error{

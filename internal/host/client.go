@@ -67,19 +67,29 @@ func (c *Client) Close() error {
 		Op: "use", Addr: c.name, Kind: Closed, Err: net.ErrClosed,
 		Detail: "The connection was closed on this side.",
 	})
+	if finishes(closeTimeout, c.work.Wait) {
+		return nil
+	}
+	return &Error{
+		Op: "close the connection to", Addr: c.name, Kind: Closed,
+		Detail: fmt.Sprintf("It did not end within %s.", closeTimeout),
+	}
+}
+
+// finishes reports whether something ends within the limit. It goes on after that.
+func finishes(limit time.Duration, do func()) bool {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		c.work.Wait()
+		do()
 	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case <-finished:
-		return nil
-	case <-time.After(closeTimeout):
-		return &Error{
-			Op: "close the connection to", Addr: c.name, Kind: Closed,
-			Detail: fmt.Sprintf("It did not end within %s.", closeTimeout),
-		}
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 
@@ -149,15 +159,15 @@ var errSilent = errors.New("the machine stopped answering")
 // probe asks the machine for a sign of life: nil when it answered (that it doesn't know the
 // request is an answer too), errSilent when it did not within the limit and until end is closed.
 func (c *Client) probe(end <-chan struct{}, limit time.Duration) error {
-	answer := make(chan error, 1)
+	answered := make(chan error, 1)
 	go func() {
 		_, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil)
-		answer <- err
+		answered <- err
 	}()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case err := <-answer:
+	case err := <-answered:
 		return err
 	case <-c.done:
 		return c.Err()
@@ -189,55 +199,59 @@ func (c *Client) openChannel(ctx context.Context, op, kind string, payload []byt
 	if err := ctx.Err(); err != nil {
 		return channel{}, interrupted(ctx, op, c.name)
 	}
-	if c.Err() != nil {
-		return channel{}, c.gone(op, nil)
-	}
-	answer := make(chan openAnswer, 1)
+	answers := make(chan answer[channel], 1)
 	go func() {
 		ch, requests, err := c.conn.OpenChannel(kind, payload)
-		answer <- openAnswer{channel{ch, requests}, err}
+		answers <- answer[channel]{channel{ch, requests}, err}
 	}()
+	got, failure := awaitAnswer(ctx, c, op, answers)
+	if failure != nil {
+		go func() { // a channel that is opened after nobody waits for it any more
+			if late := <-answers; late.err == nil {
+				go ssh.DiscardRequests(late.value.requests)
+				_ = late.value.Close()
+			}
+		}()
+		return channel{}, failure
+	}
+	if refusal, is := errors.AsType[*ssh.OpenChannelError](got.err); is {
+		return channel{}, c.refused(op, refusal)
+	}
+	if got.err != nil {
+		return channel{}, c.gone(op, got.err)
+	}
+	return got.value, nil
+}
+
+// answer is what the machine answers to a request.
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// awaitAnswer waits for an answer until the connection ends, or ctx, or answerTimeout is over.
+func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-chan answer[T]) (answer[T], *Error) {
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	var failure *Error
 	select {
-	case got := <-answer:
-		if got.err == nil {
-			return got.channel, nil
-		}
-		if refusal, is := errors.AsType[*ssh.OpenChannelError](got.err); is {
-			return channel{}, c.refused(op, refusal)
-		}
-		return channel{}, c.gone(op, got.err)
+	case got := <-answers:
+		return got, nil
 	case <-c.done:
 		failure = c.gone(op, nil)
 	case <-ctx.Done():
 		failure = interrupted(ctx, op, c.name)
 	case <-timer.C:
-		failure = c.unanswered(op)
+		failure = &Error{
+			Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
+			Detail: "The connection is up, and the machine's SSH server does not answer the request. The machine may be overloaded.",
+		}
 	}
-	go discardLate(answer)
-	return channel{}, failure
-}
-
-// openAnswer is the machine's answer to the wish for a channel.
-type openAnswer struct {
-	channel channel
-	err     error
-}
-
-// discardLate closes a channel that was opened after nobody waited for it any more.
-func discardLate(answer <-chan openAnswer) {
-	if late := <-answer; late.err == nil {
-		go ssh.DiscardRequests(late.channel.requests)
-		_ = late.channel.Close()
-	}
-}
-
-func (c *Client) unanswered(op string) *Error {
-	return &Error{
-		Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
-		Detail: "The connection is up, and the machine's SSH server does not answer the request. The machine may be overloaded.",
+	select {
+	case got := <-answers: // both at once
+		return got, nil
+	default:
+		return answer[T]{}, failure
 	}
 }
 

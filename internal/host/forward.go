@@ -31,12 +31,7 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 	finish := func() error { return c.whyEnded(op) }
 	shut := func(s *stream) {
 		c.await(s.flushed, flushTimeout)
-		closed := make(chan struct{})
-		go func() {
-			defer close(closed)
-			_ = ch.Close()
-		}()
-		c.await(closed, flushTimeout)
+		finishes(flushTimeout, func() { _ = ch.Close() })
 	}
 	return newStream(c, ch, streamAddr{"ssh", c.addr}, streamAddr{network, addr}, finish, shut), nil
 }

@@ -116,17 +116,8 @@ func copyStream(to, from net.Conn) {
 func (t *Tunnel) Close() error {
 	t.cancel()
 	_ = t.listener.Close()
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		t.work.Wait()
-	}()
-	timer := time.NewTimer(closeTimeout)
-	defer timer.Stop()
 	var err error
-	select {
-	case <-finished:
-	case <-timer.C:
+	if !finishes(closeTimeout, t.work.Wait) {
 		err = errors.New("the tunnel's connections did not end in time")
 	}
 	if t.line != nil {
