@@ -46,7 +46,7 @@ type Engine struct {
 	api     *client.Client
 	via     []string
 	options Options
-	// Facts are read once, by [Connect].
+	// Facts are read once, by [Connect] or where they are needed.
 	Facts Facts
 }
 
@@ -64,9 +64,25 @@ type Facts struct {
 	NotAtBoot bool
 }
 
-// Connect finds the machine's engine and a way to its API. Its errors have the code [NoEngine] when the machine has
-// none and [EngineUnreachable] when there is one that doesn't answer.
+// Connect reaches the machine's engine and reads its facts.
 func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Engine, error) {
+	engine, err := Reach(ctx, machine)
+	if err != nil {
+		return nil, err
+	}
+	engine.options = options
+	if err = engine.readFacts(ctx); err == nil {
+		err = engine.ask(ctx, machine)
+	}
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return engine, nil
+}
+
+// Reach finds the machine's engine and a way to its API, for what takes no facts. Its errors are [ErrNoEngine] when the machine
+// has none and [ErrUnreachable] when there is one that doesn't answer.
+func Reach(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 	var attempts []error
 	absent := map[string]bool{}
 	for _, way := range ways {
@@ -76,9 +92,7 @@ func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Eng
 		}
 		engine, err := connect(ctx, machine, way)
 		if err == nil {
-			engine.options = options
-			err = engine.ask(ctx, machine)
-			return engine, err
+			return engine, nil
 		}
 		if ctx.Err() != nil || isConnection(err) {
 			return nil, deploy.Failed(ctx, "reach the container engine", err)
@@ -136,9 +150,6 @@ func connect(ctx context.Context, machine deploy.Machine, way []string) (*Engine
 	}
 	engine := &Engine{api: api, via: way}
 	if _, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err == nil {
-		engine.Facts, err = engine.readFacts(ctx)
-	}
-	if err == nil {
 		return engine, nil
 	}
 	closeErr := engine.Close()
@@ -212,10 +223,14 @@ func (p *pipe) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
+// readFacts asks the engine for its facts, unless they are known.
+func (e *Engine) readFacts(ctx context.Context) error {
+	if e.Facts.Name != "" {
+		return nil
+	}
 	info, err := e.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
-		return Facts{}, err
+		return deploy.Failed(ctx, "read the container engine's facts", err)
 	}
 	facts := Facts{
 		Name: "Docker", Version: info.Info.ServerVersion,
@@ -225,7 +240,8 @@ func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
 		facts.Name = podman
 	}
 	facts.GPUs = gpuSupport(info.Info)
-	return facts, nil
+	e.Facts = facts
+	return nil
 }
 
 // ask asks the machine for what the engine doesn't tell.
@@ -244,7 +260,7 @@ func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error 
 	}
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", "command -v nvidia-container-runtime-hook"}})
 	if err != nil {
-		return errors.Join(deploy.Failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
+		return deploy.Failed(ctx, "look for NVIDIA's container toolkit", err)
 	}
 	if result.ExitCode == 0 {
 		e.Facts.GPUs = ByCapability
@@ -288,7 +304,7 @@ exit 0
 func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript)})
 	if err != nil {
-		return errors.Join(deploy.Failed(ctx, "look for CDI devices", err), e.Close())
+		return deploy.Failed(ctx, "look for CDI devices", err)
 	}
 	e.Facts.GPUs, e.Facts.NotAtBoot = NoGPUs, true
 	for line := range strings.Lines(result.Stdout) {

@@ -131,6 +131,9 @@ func numericUser(user string) (uid, gid int) {
 func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	if err := e.readFacts(ctx); err != nil {
+		return err
+	}
 	policy := container.RestartPolicyUnlessStopped
 	if e.Facts.Name == podman {
 		policy = container.RestartPolicyAlways // the one that its service looks for after a boot, in all releases

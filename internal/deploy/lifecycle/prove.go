@@ -43,10 +43,14 @@ func newClient(machine deploy.Machine, settings *TLS, listen string, port int, k
 		scheme = "https"
 	}
 	url := scheme + "://" + net.JoinHostPort(reachable(listen), strconv.Itoa(port))
-	return vllm.NewClient(transport(machine.DialContext, settings), url, key)
+	t := transport(machine.DialContext, settings)
+	// One connection serves many looks, each of which would cost the opening of another. Nobody closes it, so it ends by itself,
+	// before the server ends it (VLLM_HTTP_TIMEOUT_KEEP_ALIVE, 5 s): no request is sent into a connection that is being closed.
+	t.DisableKeepAlives, t.IdleConnTimeout = false, 3*time.Second
+	return vllm.NewClient(t, url, key)
 }
 
-// transport keeps no connection: the client has no Close, and the few requests that are made are far apart.
+// transport keeps no connection.
 func transport(dial func(context.Context, string, string) (net.Conn, error), settings *TLS) *http.Transport {
 	t := &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSHandshakeTimeout: healthTimeout}
 	if settings != nil {

@@ -189,13 +189,13 @@ func TestDiskOf(t *testing.T) {
 		return host.Result{Stdout: string(output)}
 	}}
 	there := t.TempDir()
-	want, err := diskOf(t.Context(), machine, there)
+	want, _, err := disksOf(t.Context(), machine, there, there)
 	if err != nil || want.mount == "" || want.free < 0 {
 		t.Fatalf("%v, %v", want, err)
 	}
 	for _, path := range []string{there + "/not/yet", there + "/a b/'c'/$(d)", "/", ""} {
-		got, err := diskOf(t.Context(), machine, path)
-		if err != nil || got.mount == "" || strings.HasPrefix(path, there) && got.mount != want.mount {
+		first, got, err := disksOf(t.Context(), machine, there, path)
+		if err != nil || first.mount != want.mount || got.mount == "" || strings.HasPrefix(path, there) && got.mount != want.mount {
 			t.Errorf("%q: %v, %v; want %v", path, got, err, want)
 		}
 	}

@@ -126,17 +126,15 @@ func (h *Host) install(ctx context.Context, name string, packages, release []str
 		return err
 	}
 	if !running {
-		files := [][2]string{{"launcher.sh", launcherScript}, {"install.sh", installScript}, {"record.json", "{}\n"}, {"log", ""}}
-		for _, file := range files {
-			if err := h.put(ctx, directory, file[0], file[1]); err != nil {
-				return err
-			}
+		if err := h.put(ctx, directory, "record.json", "{}\n"); err != nil {
+			return err
 		}
+		files := []file{{"launcher.sh", launcherScript}, {"install.sh", installScript}, {"log", ""}}
 		command := []string{"sh", path.Join(directory, "install.sh"), h.base, strings.Join(packages, " ")}
 		if release == nil {
 			release = make([]string, 6)
 		}
-		if _, err := h.launch(ctx, directory, nil, append(command, release...)...); err != nil {
+		if _, err := h.launch(ctx, directory, files, nil, append(command, release...)...); err != nil {
 			return err
 		}
 	}

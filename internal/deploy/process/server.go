@@ -53,16 +53,14 @@ func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, err
 		return ref, &deploy.Error{Summary: "could not write the server's record", Err: err}
 	}
 	// From the record on, the server is found by its owner, whatever happens to this connection.
-	files := [][2]string{{"record.json", text}, {"launcher.sh", launcherScript}}
+	if err := h.put(ctx, ref.Directory, "record.json", text); err != nil {
+		return ref, err
+	}
+	files := []file{{"launcher.sh", launcherScript}}
 	if wanted.Certificate != "" {
-		files = append(files, [2]string{path.Base(tlsCertificatePath), wanted.Certificate}, [2]string{path.Base(tlsKeyPath), wanted.Key})
+		files = append(files, file{path.Base(tlsCertificatePath), wanted.Certificate}, file{path.Base(tlsKeyPath), wanted.Key})
 	}
-	for _, file := range files {
-		if err := h.put(ctx, ref.Directory, file[0], file[1]); err != nil {
-			return ref, err
-		}
-	}
-	ref.ID, err = h.launch(ctx, ref.Directory, wanted.Environment, append([]string{h.Program.Path}, wanted.Arguments...)...)
+	ref.ID, err = h.launch(ctx, ref.Directory, files, wanted.Environment, append([]string{h.Program.Path}, wanted.Arguments...)...)
 	return ref, err
 }
 
@@ -203,7 +201,8 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 		}
 		restored := ref
 		var err error
-		restored.ID, err = h.launch(ctx, ref.Directory, environment, append([]string{seen.record.Program}, seen.record.Arguments...)...)
+		command := append([]string{seen.record.Program}, seen.record.Arguments...)
+		restored.ID, err = h.launch(ctx, ref.Directory, nil, environment, command...)
 		return restored, err
 	}
 	err = h.end(ctx, ref, stop)
