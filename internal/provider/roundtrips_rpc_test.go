@@ -3,6 +3,8 @@ package provider_test
 import (
 	"sync"
 	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // traffic is what has been asked of a machine: logins, and exchanges after them, those with its container engine included.
@@ -37,6 +39,9 @@ func TestRefreshRoundTrips(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, _ object, wanted values) {
 		t.Helper()
+		if err := w.theMachine(t).SetFacts(func(f *machinefs.Facts) { f.DockerNeedsRoot = true }); err != nil { // as where it was installed
+			t.Fatal(err)
+		}
 		var server object
 		made := w.during(t, func() { server = c.create(deploymentType, wanted) })
 		took := w.during(t, func() {
