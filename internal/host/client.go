@@ -63,10 +63,7 @@ func (c *Client) Err() error {
 // Close ends the connection and everything that runs through it, within five seconds
 // whatever the other end does. Closing again does nothing.
 func (c *Client) Close() error {
-	c.end(&Error{
-		Op: "use", Addr: c.name, Kind: Closed, Err: net.ErrClosed,
-		Detail: "The connection was closed on this side.",
-	})
+	c.end(wasClosed("use", c.name))
 	if finishes(closeTimeout, c.work.Wait) {
 		return nil
 	}

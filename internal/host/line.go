@@ -180,7 +180,7 @@ func (l *Line) client(ctx context.Context) (*Client, error) {
 // up is a connection that is there already, nil where somebody has to log in, and an error where nobody will.
 func (l *Line) up() (*Client, error) {
 	if l.life.Err() != nil {
-		return nil, wasClosed(l.target)
+		return nil, wasClosed("use", l.target.name)
 	}
 	if final := l.final.Load(); final != nil {
 		return nil, final

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -24,8 +26,12 @@ const (
 // concurrent use, holds no lock while it waits for a machine, and a machine that doesn't answer keeps nobody waiting
 // but those that asked for that machine. The zero value can be used. Close it when it is no longer needed.
 type Pool struct {
+	attempts singleflight.Group // to log in, by target.id
+
 	mu       sync.Mutex
-	machines map[string]*shared // by target.id
+	machines map[string]*shared // by target.id; nil before the first line
+	life     context.Context    //nolint:containedctx // of the attempts; ends with Close
+	end      context.CancelFunc
 	closed   bool
 }
 
@@ -33,23 +39,11 @@ type Pool struct {
 type shared struct {
 	lines   int         // that are open
 	clients []*Client   // that are up, as far as is known
-	login   *login      // under way; nil for none
-	since   time.Time   // when the last line was closed
 	timer   *time.Timer // ends the connections when no other line comes
 }
 
-// login is an attempt to log in, which goes on until the last of those that wait for it has lost interest.
-type login struct {
-	waiting int // the pool's mutex guards it
-	cancel  context.CancelFunc
-	done    chan struct{} // closed when the attempt is over
-	// Set before done is closed:
-	client *Client
-	err    error
-}
-
-func wasClosed(t *target) *Error {
-	return &Error{Op: "connect to", Addr: t.name, Kind: Closed, Err: net.ErrClosed, Detail: "The connection was closed on this side."}
+func wasClosed(op, name string) *Error {
+	return &Error{Op: op, Addr: name, Kind: Closed, Err: net.ErrClosed, Detail: "The connection was closed by the provider."}
 }
 
 // Open makes one attempt to log in as [Dial] does, or shares a connection that answers. At first contact, with a machine
@@ -101,10 +95,11 @@ func (p *Pool) enter(t *target, clients ...*Client) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return wasClosed(t)
+		return wasClosed("connect to", t.name)
 	}
 	if p.machines == nil {
 		p.machines = map[string]*shared{}
+		p.life, p.end = context.WithCancel(context.Background())
 	}
 	s := p.machines[t.id]
 	if s == nil {
@@ -134,21 +129,15 @@ func (p *Pool) leave(t *target) {
 		delete(p.machines, t.id)
 		return
 	}
-	s.since = time.Now()
 	s.timer = time.AfterFunc(linger, func() { p.expire(t.id, s) })
-	var oldest string
 	resting := 0
-	for id, s := range p.machines {
-		if s.lines > 0 {
-			continue
-		}
-		resting++
-		if oldest == "" || s.since.Before(p.machines[oldest].since) {
-			oldest = id
+	for _, s := range p.machines {
+		if s.lines == 0 {
+			resting++
 		}
 	}
 	if resting > maxResting {
-		p.endLocked(oldest)
+		p.endLocked(t.id)
 	}
 }
 
@@ -200,57 +189,40 @@ func (p *Pool) share(ctx context.Context, t *target) (*Client, error) {
 	return p.login(ctx, t)
 }
 
-// login makes one attempt to log in. Those that come at the same time share the attempt and its failure.
+// login makes one attempt to log in. Those that come at the same time share the attempt and its failure. It goes on when they
+// have lost interest, for as long as one attempt may take.
 func (p *Pool) login(ctx context.Context, t *target) (*Client, error) {
-	p.mu.Lock()
-	s := p.machines[t.id]
-	if s == nil {
-		p.mu.Unlock()
-		return nil, wasClosed(t)
-	}
-	if s.login == nil {
-		limited, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		s.login = &login{cancel: cancel, done: make(chan struct{})}
-		go p.attempt(limited, t, s, s.login)
-	}
-	l := s.login
-	l.waiting++
-	p.mu.Unlock()
-	select {
-	case <-l.done:
-		return l.client, l.err
-	case <-ctx.Done():
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if l.waiting--; l.waiting == 0 {
-		l.cancel()
-		if s.login == l {
-			s.login = nil
+	attempt := p.attempts.DoChan(t.id, func() (any, error) {
+		client, err := t.dial(p.life)
+		if err == nil && !p.keep(t, client) {
+			_ = client.Close()
+			err = wasClosed("connect to", t.name)
 		}
+		if p.life.Err() != nil {
+			err = wasClosed("connect to", t.name)
+		}
+		return client, err
+	})
+	select {
+	case got := <-attempt:
+		client, _ := got.Val.(*Client)
+		return client, got.Err
+	case <-ctx.Done():
+		return nil, interrupted(ctx, "connect to", t.name)
 	}
-	return nil, interrupted(ctx, "connect to", t.name)
 }
 
-// attempt logs in.
-func (p *Pool) attempt(ctx context.Context, t *target, s *shared, l *login) {
-	defer l.cancel()
-	defer close(l.done)
-	l.client, l.err = t.dial(ctx)
+// keep adds a connection for the lines to its machine, false where there are none. It comes first: those that are there may be
+// silent.
+func (p *Pool) keep(t *target, client *Client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.login == l {
-		s.login = nil
+	s := p.machines[t.id]
+	if s == nil || s.lines == 0 {
+		return false
 	}
-	switch {
-	case p.closed || l.waiting == 0:
-		if l.client != nil {
-			go func() { _ = l.client.Close() }()
-		}
-		l.client, l.err = nil, wasClosed(t)
-	case l.err == nil:
-		s.clients = slices.Insert(s.clients, 0, l.client) // those that are there may be silent
-	}
+	s.clients = slices.Insert(s.clients, 0, client)
+	return true
 }
 
 // Close ends all connections, also those in use, and waits for that as [Client.Close] does. From then on nothing can
@@ -258,11 +230,11 @@ func (p *Pool) attempt(ctx context.Context, t *target, s *shared, l *login) {
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	p.closed = true
+	if p.end != nil {
+		p.end()
+	}
 	var clients []*Client
-	for id, s := range p.machines {
-		if s.login != nil {
-			s.login.cancel()
-		}
+	for id := range p.machines {
 		clients = append(clients, p.endLocked(id)...)
 	}
 	p.mu.Unlock()

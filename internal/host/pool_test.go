@@ -408,7 +408,7 @@ func TestPoolKeepsFew(t *testing.T) {
 		}
 		synctest.Wait()
 		for i, client := range clients {
-			if ended := client.Err() != nil; ended != (i < 3) {
+			if ended := client.Err() != nil; ended != (i >= maxResting) {
 				t.Errorf("connection %d ended: %v", i, ended)
 			}
 		}
