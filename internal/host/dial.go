@@ -189,6 +189,9 @@ func (a *attempt) handshake(raw net.Conn) (
 
 // explain turns the failure of an attempt into an *Error.
 func (a *attempt) explain(err error) error {
+	if deadline, has := a.ctx.Deadline(); has && time.Until(deadline) <= 0 {
+		<-a.ctx.Done() // the network's clock may be a moment ahead
+	}
 	if a.ctx.Err() != nil {
 		return interrupted(a.ctx, "connect to", a.name)
 	}

@@ -158,10 +158,10 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 func warnings(ctx context.Context, line *host.Line, lost error, remote string) diag.Diagnostics {
 	what, err, then := "Could not open the tunnel", lost, "Whatever connects to this computer's port is disconnected at once."
 	if lost == nil {
-		ctx, cancel := context.WithTimeout(ctx, probeLimit)
+		limited, cancel := context.WithTimeout(ctx, probeLimit)
 		defer cancel()
 		var far net.Conn
-		if far, err = line.DialContext(ctx, "tcp", remote); err == nil {
+		if far, err = line.DialContext(limited, "tcp", remote); err == nil {
 			_ = far.Close() // nothing was sent
 			return nil
 		}
