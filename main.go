@@ -36,10 +36,11 @@ func main() {
 	// with it, and the next line written there would end this process too. Calls
 	// under way see their context end instead, and give back what they have rented.
 	signal.Ignore(syscall.SIGPIPE)
-	err := serve(*debugging)
+	shopper := provider.New(buildVersion())
+	err := serve(shopper, *debugging)
 	// Terraform may have left tunnels open. Their end and that of connections is no
 	// reason to fail at this point.
-	_ = provider.Close()
+	_ = shopper.Close()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,9 +48,9 @@ func main() {
 
 // serve returns when the process is to end: when Terraform says so, or with
 // -debug at a signal.
-func serve(debugging bool) error {
+func serve(shopper *provider.Shopper, debugging bool) error {
 	const address = "registry.terraform.io/" + provider.Address
-	server := providerserver.NewProtocol6(provider.New(buildVersion())())
+	server := providerserver.NewProtocol6(shopper)
 	if debugging {
 		// A signal ends the context of calls under way without waiting for them. A
 		// second signal ends the process.
@@ -64,7 +65,7 @@ func serve(debugging bool) error {
 	signal.Ignore(syscall.SIGTERM)
 	go func() {
 		provider.WaitForOrphan()
-		_ = provider.Close()
+		_ = shopper.Close()
 		os.Exit(1)
 	}()
 	beQuiet()

@@ -74,8 +74,8 @@ var findings = []struct {
 		"internal/shopper TestNetworkFailuresAreTyped",
 	}},
 	{"QA2-003", "a wait ends at its deadline", []string{
-		"internal/deploy/lifecycle TestWaitEndsAtItsDeadline",
 		"internal/host TestDialUntilEndsWithItsContext",
+		"internal/pace TestWaitEndsWithItsContext",
 		"internal/rental TestWaitsEndAtTheirDeadline",
 		"internal/shopper TestRetriesEndByTheDeadline",
 	}},
@@ -157,7 +157,7 @@ var findings = []struct {
 	{"QA3-009", "every wait for a remote end has a deadline", []string{
 		"internal/host TestCloseHasADeadline",
 		"internal/host TestLineCloses",
-		"internal/provider/sshtunnel TestTunnelCloses",
+		"internal/host TestTunnelCloses",
 	}},
 	{"QA3-010", "a log that could not be collected is reported", []string{
 		"internal/deploy/lifecycle TestUnreadableLogIsSaid",
@@ -176,6 +176,7 @@ var findings = []struct {
 	{"QA3-014", "host keys are pinned, and a change is an error", []string{
 		"internal/host TestHostKeyIsPinned",
 		"internal/host TestLinePinsTheHostKey",
+		"internal/host TestPoolNeverHidesAChangedHostKey",
 		"internal/provider TestDeploymentBastionIsPinned",
 		"internal/provider TestDeploymentTrustsTheFirstHostKey",
 		"internal/provider TestTunnelKeepsToItsMachine",
@@ -191,11 +192,11 @@ var findings = []struct {
 		"internal/host TestLineLogsInAgain",
 		"internal/host TestPoolRedialsWhatBroke",
 		"internal/host TestRedialIsBoundedAndNothingIsRepeated",
+		"internal/host TestTunnelGivesUp",
+		"internal/host TestTunnelSurvivesADrop",
 		"internal/provider TestDeploymentCreateLosesTheConnection",
 		"internal/provider TestDeploymentUpdateLosesTheConnection",
 		"internal/provider TestOwnMachineLosesTheConnection",
-		"internal/provider/sshtunnel TestTunnelGivesUp",
-		"internal/provider/sshtunnel TestTunnelSurvivesADrop",
 	}},
 }
 

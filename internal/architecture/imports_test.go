@@ -16,14 +16,15 @@ var layers = []struct {
 }{
 	{dir: ".", uses: []string{"internal/provider"}},
 	{dir: "internal/provider", uses: []string{
-		"internal/rental", "internal/deploy", "internal/vllm", "internal/shopper", "internal/host", "internal/journal",
+		"internal/rental", "internal/deploy", "internal/vllm", "internal/shopper", "internal/host", "internal/journal", "internal/pace",
 	}},
-	{dir: "internal/rental", uses: []string{"internal/shopper", "internal/host", "internal/journal"}},
+	{dir: "internal/rental", uses: []string{"internal/shopper", "internal/host", "internal/journal", "internal/pace"}},
 	{dir: "internal/journal"},
-	{dir: "internal/deploy", uses: []string{"internal/vllm", "internal/host"}},
+	{dir: "internal/deploy", uses: []string{"internal/vllm", "internal/host", "internal/pace"}},
 	{dir: "internal/vllm"},
 	{dir: "internal/shopper"},
-	{dir: "internal/host"},
+	{dir: "internal/host", uses: []string{"internal/pace"}},
+	{dir: "internal/pace"},
 	// The sandbox shares no code with what it is a stand-in for: a mistake made in
 	// both would not be seen.
 	{dir: "internal/sandbox"},

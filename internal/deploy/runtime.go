@@ -111,29 +111,3 @@ func Lost(machine Machine, err error) bool {
 	connection, ok := machine.(interface{ Err() error })
 	return ok && host.KindOf(connection.Err()) == host.Lost
 }
-
-// Pauses between two looks at something that is being waited for: short at first, so that what is quick stays
-// quick.
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 2 * time.Second
-)
-
-// Pace paces a loop that waits.
-type Pace struct{ pause time.Duration }
-
-// Wait pauses, longer each time, and returns ctx's error when that ends first. The last pause ends with ctx.
-func (w *Pace) Wait(ctx context.Context) error {
-	if w.pause == 0 {
-		w.pause = firstPause
-	}
-	timer := time.NewTimer(w.pause)
-	defer timer.Stop()
-	w.pause = min(w.pause*3/2, lastPause)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}

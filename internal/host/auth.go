@@ -19,49 +19,40 @@ const maxAgentKeys = 64
 // manyKeys is how many keys OpenSSH's server lets a client try by default (MaxAuthTries).
 const manyKeys = 6
 
-// credentials are a configuration's keys, ready to log in with.
-type credentials struct {
-	signers []ssh.Signer // private keys, each behind its certificate if there is one
-	pinned  hostKeys     // empty at first contact
-}
-
-// credentials reads the configured keys. Errors are of kind BadKey.
-func (c *Config) credentials() (credentials, error) {
-	var creds credentials
-	if strings.TrimSpace(c.HostKey) != "" {
-		pinned, err := parseHostKeys(c.HostKey)
-		if err != nil {
-			return credentials{}, c.named(err)
+// readKeys reads the configured keys: private keys, each behind its certificate if there is one, and the pinned host
+// keys. Errors are of kind BadKey.
+func (t *target) readKeys() error {
+	var err error
+	if strings.TrimSpace(t.HostKey) != "" {
+		if t.pinned, err = parseHostKeys(t.HostKey); err != nil {
+			return t.named(err)
 		}
-		creds.pinned = pinned
 	}
-	keys := make([]ssh.Signer, 0, len(c.PrivateKeys))
-	for _, private := range c.PrivateKeys {
-		signer, err := readSigner(private)
-		if err != nil {
-			return credentials{}, c.named(err)
+	keys := make([]ssh.Signer, len(t.PrivateKeys))
+	for i, private := range t.PrivateKeys {
+		if keys[i], err = readSigner(private); err != nil {
+			return t.named(err)
 		}
-		keys = append(keys, signer)
 	}
-	certified, err := certify(c.Certificates, keys)
+	certified, err := certify(t.Certificates, keys)
 	if err != nil {
-		return credentials{}, c.named(err)
+		return t.named(err)
 	}
-	creds.signers = slices.Concat(certified, keys)
-	if len(creds.signers) == 0 && c.AgentSocket == "" {
-		return credentials{}, &Error{
-			Op: "connect to", Addr: c.name(), Kind: BadKey,
+	t.signers = slices.Concat(certified, keys)
+	if len(t.signers) == 0 && t.AgentSocket == "" {
+		return &Error{
+			Op: "connect to", Addr: t.name, Kind: BadKey,
 			Detail: "There is no key to log in with: neither a private key nor an SSH agent is configured.",
 		}
 	}
-	return creds, nil
+	return nil
 }
 
 // named puts this machine's name into an error about one of its keys.
-func (c *Config) named(err error) error {
+func (t *target) named(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.Op += " for"
-		e.Addr = c.name()
+		e.Addr = t.name
 	}
 	return err
 }
@@ -79,32 +70,26 @@ func certify(certificates []string, keys []ssh.Signer) ([]ssh.Signer, error) {
 		if !is || certificate.CertType != ssh.UserCert {
 			return nil, badKey(op, "It is not a user certificate (the file KEY-cert.pub that ssh-keygen -s makes).")
 		}
-		signer, err := certifiedSigner(certificate, keys)
+		at := slices.IndexFunc(keys, func(key ssh.Signer) bool {
+			return bytes.Equal(key.PublicKey().Marshal(), certificate.Key.Marshal())
+		})
+		if at < 0 {
+			return nil, badKey(op, "None of the private keys belongs to the certificate for "+ssh.FingerprintSHA256(certificate.Key)+".")
+		}
+		signer, err := ssh.NewCertSigner(certificate, keys[at])
 		if err != nil {
-			return nil, badKey(op, "None of the private keys belongs to the certificate for "+
-				ssh.FingerprintSHA256(certificate.Key)+".")
+			return nil, badKey(op, err.Error()+".")
 		}
 		signers = append(signers, signer)
 	}
 	return signers, nil
 }
 
-var errNoKeyForCertificate = errors.New("no private key for the certificate")
-
-func certifiedSigner(certificate *ssh.Certificate, keys []ssh.Signer) (ssh.Signer, error) {
-	for _, key := range keys {
-		if bytes.Equal(key.PublicKey().Marshal(), certificate.Key.Marshal()) {
-			return ssh.NewCertSigner(certificate, key)
-		}
-	}
-	return nil, errNoKeyForCertificate
-}
-
 // offer is what one login offers to the machine.
 type offer struct {
-	signers []ssh.Signer
-	sources []string // where each signer comes from
-	agent   net.Conn // open for as long as the agent has to sign; nil without an agent
+	signers    []ssh.Signer
+	configured int      // the first so many of them; the others are the agent's
+	agent      net.Conn // open for as long as the agent has to sign; nil without an agent
 }
 
 // close ends the connection to the agent.
@@ -114,43 +99,35 @@ func (o *offer) close() {
 	}
 }
 
-// method offers all keys in one go: x/crypto/ssh tries each method name only once.
-func (o *offer) method() ssh.AuthMethod {
-	return ssh.PublicKeys(o.signers...)
-}
-
 // describe names the offered keys by fingerprint.
 func (o *offer) describe() string {
 	names := make([]string, len(o.signers))
 	for i, signer := range o.signers {
-		key := signer.PublicKey()
-		names[i] = fmt.Sprintf("%s %s (%s)", key.Type(), ssh.FingerprintSHA256(key), o.sources[i])
+		key, source := signer.PublicKey(), "configured"
+		if i >= o.configured {
+			source = "agent"
+		}
+		names[i] = fmt.Sprintf("%s %s (%s)", key.Type(), ssh.FingerprintSHA256(key), source)
 	}
 	return strings.Join(names, ", ")
 }
 
-// newOffer collects the configured keys and the agent's. The caller closes it.
-func newOffer(ctx context.Context, cfg *Config, creds credentials) (*offer, error) {
-	o := &offer{signers: creds.signers}
-	for range creds.signers {
-		o.sources = append(o.sources, "configured")
-	}
-	if cfg.AgentSocket == "" {
+// offer collects the configured keys and the agent's. The caller closes it.
+func (t *target) offer(ctx context.Context) (*offer, error) {
+	o := &offer{signers: slices.Clip(t.signers), configured: len(t.signers)}
+	if t.AgentSocket == "" {
 		return o, nil
 	}
-	signers, conn, err := askAgent(ctx, cfg.AgentSocket)
+	signers, conn, err := askAgent(ctx, t.AgentSocket)
 	if err != nil {
-		return nil, agentError(ctx, cfg, err)
+		return nil, t.agentError(ctx, err)
 	}
 	o.agent = conn
-	for _, signer := range signers[:min(len(signers), maxAgentKeys)] {
-		o.signers = append(o.signers, signer)
-		o.sources = append(o.sources, "agent")
-	}
+	o.signers = append(o.signers, signers[:min(len(signers), maxAgentKeys)]...)
 	if len(o.signers) == 0 {
 		o.close()
 		return nil, &Error{
-			Op: "connect to", Addr: cfg.name(), Kind: BadKey,
+			Op: "connect to", Addr: t.name, Kind: BadKey,
 			Detail: "The SSH agent holds no key, and no private key is configured. ssh-add FILE adds one, ssh-add -l lists them.",
 		}
 	}
@@ -175,21 +152,21 @@ func askAgent(ctx context.Context, socket string) ([]ssh.Signer, net.Conn, error
 	return signers, conn, nil
 }
 
-func agentError(ctx context.Context, cfg *Config, err error) error {
+func (t *target) agentError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = errors.New("it did not answer in time")
 	}
 	return &Error{
-		Op: "connect to", Addr: cfg.name(), Kind: AgentFailed, Err: err,
+		Op: "connect to", Addr: t.name, Kind: AgentFailed, Err: err,
 		Detail: fmt.Sprintf("The SSH agent at %q could not be asked for its keys. Check SSH_AUTH_SOCK and that the agent "+
-			"runs (ssh-add -l), or configure a private key instead of the agent.", cfg.AgentSocket),
+			"runs (ssh-add -l), or configure a private key instead of the agent.", t.AgentSocket),
 	}
 }
 
 // authFailed explains a refused login.
-func authFailed(cfg *Config, o *offer, err error) *Error {
+func (t *target) authFailed(o *offer, err error) *Error {
 	var detail strings.Builder
-	fmt.Fprintf(&detail, "The machine let none of these keys log in as %q: %s. ", cfg.User, o.describe())
+	fmt.Fprintf(&detail, "The machine let none of these keys log in as %q: %s. ", t.User, o.describe())
 	if strings.Contains(err.Error(), "attempted methods [none]") {
 		detail.WriteString("Its SSH server offers no login by public key at all (PubkeyAuthentication). ")
 	}
@@ -199,5 +176,5 @@ func authFailed(cfg *Config, o *offer, err error) *Error {
 		detail.WriteString(" An SSH server stops asking after a few keys (MaxAuthTries, by default 6): " +
 			"offer fewer, by giving the right private key instead of a full agent.")
 	}
-	return &Error{Op: "log in to", Addr: cfg.name(), Kind: AuthFailed, Detail: detail.String(), Err: err}
+	return &Error{Op: "log in to", Addr: t.name, Kind: AuthFailed, Detail: detail.String(), Err: err}
 }

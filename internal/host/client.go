@@ -27,10 +27,11 @@ const (
 type Client struct {
 	name    string // for messages: user, address, bastions
 	addr    string
-	hostKey string
+	proved  hostKeys // what the machine has proved to own
 	conn    ssh.Conn
 	raw     net.Conn // what conn runs over
-	bastion *Client  // closed with this client; nil without
+	born    time.Time
+	bastion *Client // closed with this client; nil without
 
 	ending sync.Once
 	ended  atomic.Pointer[Error] // set before done is closed
@@ -41,21 +42,15 @@ type Client struct {
 // HostKey is the key that the machine proved to own, in authorized_keys form and without a
 // comment; "@cert-authority …" when it was proved by a certificate. Give it as
 // [Config.HostKey] from then on.
-func (c *Client) HostKey() string { return c.hostKey }
+func (c *Client) HostKey() string { return c.proved.String() }
 
 // BastionHostKey is the same of the jump host through which the machine is reached, "" without one.
 func (c *Client) BastionHostKey() string {
 	if c.bastion == nil {
 		return ""
 	}
-	return c.bastion.hostKey
+	return c.bastion.HostKey()
 }
-
-// RemoteAddr is the machine's address as it was dialled, host:port.
-func (c *Client) RemoteAddr() string { return c.addr }
-
-// Done is closed when the connection has ended, by [Client.Close] or because it was lost.
-func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Err is nil while the connection is up, then an [*Error] of kind [Closed] or [Lost].
 func (c *Client) Err() error {
@@ -68,36 +63,43 @@ func (c *Client) Err() error {
 // Close ends the connection and everything that runs through it, within five seconds
 // whatever the other end does. Closing again does nothing.
 func (c *Client) Close() error {
-	c.end(&Error{
-		Op: "use", Addr: c.name, Kind: Closed, Err: net.ErrClosed,
-		Detail: "The connection was closed on this side.",
-	})
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		if c.bastion != nil {
-			_ = c.bastion.Close()
-		}
-		c.work.Wait()
-	}()
-	select {
-	case <-finished:
+	c.end(wasClosed("use", c.name))
+	if finishes(closeTimeout, c.work.Wait) {
 		return nil
-	case <-time.After(closeTimeout):
-		return &Error{
-			Op: "close the connection to", Addr: c.name, Kind: Closed,
-			Detail: fmt.Sprintf("It did not end within %s.", closeTimeout),
-		}
+	}
+	return &Error{
+		Op: "close the connection to", Addr: c.name, Kind: Closed,
+		Detail: fmt.Sprintf("It did not end within %s.", closeTimeout),
 	}
 }
 
-// end records why the connection is over and cuts it. Only the first call counts.
+// finishes reports whether something ends within the limit. It goes on after that.
+func finishes(limit time.Duration, do func()) bool {
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		do()
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-finished:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// end records why the connection is over, and cuts it and its bastion's. Only the first call counts.
 func (c *Client) end(why *Error) {
 	c.ending.Do(func() {
 		c.ended.Store(why)
 		close(c.done)
 		// Over a bastion, closing writes to the bastion, which may be stuck.
 		c.work.Go(func() { _ = c.raw.Close() })
+		if c.bastion != nil {
+			c.work.Go(func() { _ = c.bastion.Close() })
+		}
 	})
 }
 
@@ -138,7 +140,7 @@ func (c *Client) keepAlive(interval time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		if err := c.probe(keepAliveMisses * interval); errors.Is(err, errSilent) {
+		if err := c.probe(nil, keepAliveMisses*interval); errors.Is(err, errSilent) {
 			c.end(&Error{
 				Op: "use", Addr: c.name, Kind: Lost, Err: err,
 				Detail: fmt.Sprintf("The machine has not answered for %s. It may have been stopped, have crashed, be out of memory, "+
@@ -152,34 +154,30 @@ func (c *Client) keepAlive(interval time.Duration) {
 var errSilent = errors.New("the machine stopped answering")
 
 // probe asks the machine for a sign of life: nil when it answered (that it doesn't know the
-// request is an answer too), errSilent when it did not within the limit.
-func (c *Client) probe(limit time.Duration) error {
-	answer := make(chan error, 1)
+// request is an answer too), errSilent when it did not within the limit and until end is closed.
+func (c *Client) probe(end <-chan struct{}, limit time.Duration) error {
+	answered := make(chan error, 1)
 	go func() {
 		_, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil)
-		answer <- err
+		answered <- err
 	}()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case err := <-answer:
+	case err := <-answered:
 		return err
 	case <-c.done:
 		return c.Err()
+	case <-end:
 	case <-timer.C:
-		return errSilent
 	}
+	return errSilent
 }
 
 // gone is the error of an operation that failed with the connection, whose end may be noticed
 // a moment later than the operation's.
 func (c *Client) gone(op string, cause error) *Error {
-	timer := time.NewTimer(probeTimeout)
-	defer timer.Stop()
-	select {
-	case <-c.done:
-	case <-timer.C:
-	}
+	c.await(nil, probeTimeout)
 	why := c.ended.Load()
 	if why == nil {
 		why = c.lost(cause)
@@ -198,55 +196,59 @@ func (c *Client) openChannel(ctx context.Context, op, kind string, payload []byt
 	if err := ctx.Err(); err != nil {
 		return channel{}, interrupted(ctx, op, c.name)
 	}
-	if c.Err() != nil {
-		return channel{}, c.gone(op, nil)
-	}
-	answer := make(chan openAnswer, 1)
+	answers := make(chan answer[channel], 1)
 	go func() {
 		ch, requests, err := c.conn.OpenChannel(kind, payload)
-		answer <- openAnswer{channel{ch, requests}, err}
+		answers <- answer[channel]{channel{ch, requests}, err}
 	}()
+	got, failure := awaitAnswer(ctx, c, op, answers)
+	if failure != nil {
+		go func() { // a channel that is opened after nobody waits for it any more
+			if late := <-answers; late.err == nil {
+				go ssh.DiscardRequests(late.value.requests)
+				_ = late.value.Close()
+			}
+		}()
+		return channel{}, failure
+	}
+	if refusal, is := errors.AsType[*ssh.OpenChannelError](got.err); is {
+		return channel{}, c.refused(op, refusal)
+	}
+	if got.err != nil {
+		return channel{}, c.gone(op, got.err)
+	}
+	return got.value, nil
+}
+
+// answer is what the machine answers to a request.
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// awaitAnswer waits for an answer until the connection ends, or ctx, or answerTimeout is over.
+func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-chan answer[T]) (answer[T], *Error) {
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	var failure *Error
 	select {
-	case got := <-answer:
-		if got.err == nil {
-			return got.channel, nil
-		}
-		if refusal, is := errors.AsType[*ssh.OpenChannelError](got.err); is {
-			return channel{}, c.refused(op, refusal)
-		}
-		return channel{}, c.gone(op, got.err)
+	case got := <-answers:
+		return got, nil
 	case <-c.done:
 		failure = c.gone(op, nil)
 	case <-ctx.Done():
 		failure = interrupted(ctx, op, c.name)
 	case <-timer.C:
-		failure = c.unanswered(op)
+		failure = &Error{
+			Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
+			Detail: "The connection is up, and the machine's SSH server does not answer the request. The machine may be overloaded.",
+		}
 	}
-	go discardLate(answer)
-	return channel{}, failure
-}
-
-// openAnswer is the machine's answer to the wish for a channel.
-type openAnswer struct {
-	channel channel
-	err     error
-}
-
-// discardLate closes a channel that was opened after nobody waited for it any more.
-func discardLate(answer <-chan openAnswer) {
-	if late := <-answer; late.err == nil {
-		go ssh.DiscardRequests(late.channel.requests)
-		_ = late.channel.Close()
-	}
-}
-
-func (c *Client) unanswered(op string) *Error {
-	return &Error{
-		Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
-		Detail: "The connection is up, and the machine's SSH server does not answer the request. The machine may be overloaded.",
+	select {
+	case got := <-answers: // both at once
+		return got, nil
+	default:
+		return answer[T]{}, failure
 	}
 }
 

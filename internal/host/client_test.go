@@ -25,14 +25,14 @@ func TestKeepAlive_SilentMachineIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
 		cfg := bubbleConfig(s, 0, &times)
-		cfg.KeepAlive = 10 * time.Second
+		cfg.keepAlive = 10 * time.Second
 		c, err := Dial(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
 		time.AfterFunc(25*time.Second, func() { s.faults.ignoreGlobal.Store(true) })
-		<-c.Done()
+		<-c.done
 		e := asKind(t, c.Err(), Lost)
 		// Asked and not answered at 30 s, and three intervals more.
 		if took := time.Since(start); took != 60*time.Second || !errors.Is(e, errSilent) {
@@ -297,7 +297,7 @@ func TestRun_LostMidCommand(t *testing.T) {
 			t.Errorf("started %v, %+v", e.Started, result)
 		}
 	})
-	<-c.Done()
+	<-c.done
 	wantKind(t, c.Err(), Lost)
 	_, err := c.DialContext(testContext(t), "tcp", "127.0.0.1:1")
 	wantKind(t, err, Lost)

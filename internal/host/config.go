@@ -1,25 +1,28 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // Defaults and limits of a [Config].
 const (
 	// DefaultPort is SSH's own.
 	DefaultPort = 22
-	// DefaultConnectTimeout bounds one attempt to log in: TCP, key exchange and authentication.
-	DefaultConnectTimeout = 20 * time.Second
-	// DefaultKeepAlive is the pause between two questions whether the machine is still there.
-	DefaultKeepAlive = 15 * time.Second
 	// MaxBastions bounds a chain of jump hosts.
 	MaxBastions = 4
 
+	// defaultConnectTimeout bounds one attempt to log in: TCP, key exchange and authentication.
+	defaultConnectTimeout = 20 * time.Second
+	// defaultKeepAlive is the pause between two questions whether the machine is still there.
+	defaultKeepAlive = 15 * time.Second
 	// keepAliveMisses is how many keepalive intervals may pass without an answer
 	// before the connection counts as lost (ssh_config's ServerAliveCountMax).
 	keepAliveMisses = 3
@@ -49,18 +52,13 @@ type Config struct {
 	// trusted; [Client.HostKey] returns it, to be given here from then on.
 	HostKey string
 
-	// ConnectTimeout bounds one attempt to log in. Zero means [DefaultConnectTimeout].
-	ConnectTimeout time.Duration
-	// KeepAlive is how often the machine is asked whether it is still there; it counts as lost
-	// after three intervals without an answer. Zero means [DefaultKeepAlive].
-	KeepAlive time.Duration
-
 	// Bastion is a jump host through which Host is reached. It may have a Bastion itself,
 	// up to [MaxBastions] in all.
 	Bastion *Config
 
-	// dial opens the TCP connection. Only tests set it.
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Only tests set these: how the TCP connection is opened, and other times than the defaults.
+	dial                      func(ctx context.Context, network, addr string) (net.Conn, error)
+	connectTimeout, keepAlive time.Duration
 }
 
 // address is host:port, with brackets around an IPv6 address.
@@ -82,48 +80,73 @@ func (c *Config) name() string {
 	return name
 }
 
-func (c *Config) port() int {
-	if c.Port == 0 {
-		return DefaultPort
-	}
-	return c.Port
+func (c *Config) port() int { return cmp.Or(c.Port, DefaultPort) }
+
+// target is a machine to log in to: a configuration that has been checked, with its keys read.
+type target struct {
+	Config
+	name      string // for messages
+	signers   []ssh.Signer
+	pinned    hostKeys // empty at first contact
+	bastion   *target
+	isBastion bool
+	// id stands for everything that decides which machine a login reaches and as whom: two targets with the same id
+	// may share a connection. It holds keys by their fingerprints.
+	id string
 }
 
-func (c *Config) connectTimeout() time.Duration {
-	if c.ConnectTimeout <= 0 {
-		return DefaultConnectTimeout
+// target reads the configuration, bastions and keys included, and finds what can be found wrong without dialling.
+func (c Config) target() (*target, error) { return c.targetAt(0) }
+
+func (c Config) targetAt(bastions int) (*target, error) {
+	problem := c.problem()
+	if bastions > MaxBastions {
+		problem = fmt.Sprintf("There are more than %d bastions in a row. Does a bastion refer to itself?", MaxBastions)
 	}
-	return c.ConnectTimeout
+	if problem != "" {
+		return nil, &Error{Op: "connect to", Addr: c.name(), Kind: BadConfig, Detail: problem}
+	}
+	c.connectTimeout = cmp.Or(c.connectTimeout, defaultConnectTimeout)
+	c.keepAlive = cmp.Or(c.keepAlive, defaultKeepAlive)
+	t := &target{Config: c, name: c.name(), isBastion: bastions > 0}
+	if err := t.readKeys(); err != nil {
+		return nil, err
+	}
+	if c.Bastion != nil {
+		var err error
+		if t.bastion, err = c.Bastion.targetAt(bastions + 1); err != nil {
+			return nil, err
+		}
+	}
+	t.identify()
+	return t, nil
 }
 
-func (c *Config) keepAlive() time.Duration {
-	if c.KeepAlive <= 0 {
-		return DefaultKeepAlive
+func (t *target) identify() {
+	t.id = fmt.Sprintf("%q at %q, keys", t.User, t.address())
+	for _, signer := range t.signers {
+		t.id += " " + ssh.FingerprintSHA256(signer.PublicKey())
 	}
-	return c.KeepAlive
+	t.id += fmt.Sprintf(", agent %q, host key %s", t.AgentSocket, t.pinned.describe())
+	if t.bastion != nil {
+		t.id += ", via " + t.bastion.id
+	}
 }
 
-// check finds what can be found wrong without dialling, bastions and keys included.
-func (c *Config) check() error {
-	bastions := 0
-	for at := c; at != nil; at = at.Bastion {
-		if problem := at.problem(); problem != "" {
-			return &Error{Op: "connect to", Addr: at.name(), Kind: BadConfig, Detail: problem}
-		}
-		if _, err := at.credentials(); err != nil {
-			return err
-		}
-		if at != c {
-			bastions++
-		}
-		if bastions > MaxBastions {
-			return &Error{
-				Op: "connect to", Addr: c.address(), Kind: BadConfig,
-				Detail: fmt.Sprintf("There are more than %d bastions in a row. Does a bastion refer to itself?", MaxBastions),
-			}
-		}
+// isFirstContact tells whether the machine, or a bastion, will be trusted as it is found.
+func (t *target) isFirstContact() bool {
+	return t.pinned.empty() || (t.bastion != nil && t.bastion.isFirstContact())
+}
+
+// pinnedTo is the target with the host keys that the machine and each bastion have proved to own.
+func (t *target) pinnedTo(c *Client) *target {
+	same := *t
+	same.pinned = c.proved
+	if t.bastion != nil {
+		same.bastion = t.bastion.pinnedTo(c.bastion)
 	}
-	return nil
+	same.identify()
+	return &same
 }
 
 // problem says what is wrong with this machine's own address, or "".

@@ -4,56 +4,58 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 )
 
-// How DialUntil paces itself.
+// How a machine that doesn't answer yet is waited for.
 const (
-	defaultDialUntil = 10 * time.Minute
-	firstPause       = time.Second
-	longestPause     = 15 * time.Second
-	// maxAuthFailures is how many refused logins in a row end DialUntil: a machine may answer
+	defaultPatience = 10 * time.Minute
+	firstPause      = time.Second
+	longestPause    = 15 * time.Second
+	// maxAuthFailures is how many refused logins in a row end the wait: a machine may answer
 	// a moment before its keys are installed, and servers punish who keeps trying.
 	maxAuthFailures = 5
 )
 
-// Dial makes one attempt to log in to a machine, within [Config.ConnectTimeout] and until ctx
-// ends. The connection outlives ctx. Its errors are of type [*Error].
+// Dial makes one attempt to log in to a machine, within twenty seconds and until ctx ends. The
+// connection outlives ctx. Its errors are of type [*Error].
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
-	if err := cfg.check(); err != nil {
+	t, err := cfg.target()
+	if err != nil {
 		return nil, err
 	}
-	return connect(ctx, &cfg, false)
+	return t.dial(ctx)
 }
 
-// DialUntil logs in to a machine that may still be booting: it tries again with growing pauses
+// dialer logs in.
+type dialer func(context.Context) (*Client, error)
+
+// until logs in by dial to a machine that may still be booting: it tries again with growing pauses
 // while the machine is [Unreachable], until ctx's deadline (ten minutes when ctx has none). A
 // changed host key or an unusable key ends it at once, a refused login after five attempts in a
 // row. The last failure is in the error, also when ctx ended; errors.Is finds both.
-func DialUntil(ctx context.Context, cfg Config) (*Client, error) {
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
+func (t *target) until(ctx context.Context, dial dialer) (*Client, error) {
 	limited := ctx
 	if _, has := ctx.Deadline(); !has {
 		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, defaultDialUntil)
+		limited, cancel = context.WithTimeout(ctx, defaultPatience)
 		defer cancel()
 	}
-	started, refusals := time.Now(), 0
+	started, refusals, pause := time.Now(), 0, pace.New(firstPause, longestPause)
 	var last error
 	for attempt := 1; ; attempt++ {
-		client, err := connect(limited, &cfg, false)
+		client, err := dial(limited)
 		switch kind := KindOf(err); {
 		case err == nil:
 			return client, nil
 		case kind == Interrupted:
-			return nil, gaveUp(ctx, &cfg, attempt, time.Since(started), last)
+			return nil, t.gaveUp(ctx, attempt, time.Since(started), last)
 		case kind == AuthFailed:
 			refusals++
 			if refusals == maxAuthFailures {
@@ -65,40 +67,21 @@ func DialUntil(ctx context.Context, cfg Config) (*Client, error) {
 			return nil, err
 		}
 		last = err
-		if !wait(limited, pauseAfter(attempt)) {
-			return nil, gaveUp(ctx, &cfg, attempt, time.Since(started), last)
+		if pause.Wait(limited) != nil {
+			return nil, t.gaveUp(ctx, attempt, time.Since(started), last)
 		}
 	}
 }
 
-// pauseAfter is the pause after the nth attempt: growing, bounded, and never quite the same, so
-// that many machines are not asked in step.
-func pauseAfter(attempt int) time.Duration {
-	pause := min(firstPause<<min(attempt-1, 10), longestPause)
-	return pause - time.Duration(rand.Int64N(int64(pause/4))) //nolint:gosec // jitter needs no secrecy
-}
-
-// wait waits, and reports false when ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// gaveUp is the error of a DialUntil that ran out of time or was cancelled.
-func gaveUp(ctx context.Context, cfg *Config, attempts int, took time.Duration, last error) error {
+// gaveUp is the error of a wait that timed out or was canceled.
+func (t *target) gaveUp(ctx context.Context, attempts int, took time.Duration, last error) error {
 	if last == nil {
 		last = &Error{
-			Op: "connect to", Addr: cfg.name(), Kind: Unreachable, Err: errors.New("the first attempt was not finished"),
+			Op: "connect to", Addr: t.name, Kind: Unreachable, Err: errors.New("the first attempt was not finished"),
 			Detail: "The time allowed for the operation ran out before the machine answered.",
 		}
 	}
-	e := &Error{Op: "connect to", Addr: cfg.name(), Kind: KindOf(last), Detail: DetailOf(last)}
+	e := &Error{Op: "connect to", Addr: t.name, Kind: KindOf(last), Detail: DetailOf(last)}
 	took = took.Round(time.Second / 10)
 	switch err := ctx.Err(); {
 	case err == nil: // this package's own limit
@@ -112,17 +95,17 @@ func gaveUp(ctx context.Context, cfg *Config, attempts int, took time.Duration, 
 	return e
 }
 
-// connect makes one attempt, through the bastions. It is told whether the machine is one itself.
-func connect(ctx context.Context, cfg *Config, isBastion bool) (*Client, error) {
+// dial makes one attempt, through the bastions.
+func (t *target) dial(ctx context.Context) (*Client, error) {
 	var bastion *Client
-	if cfg.Bastion != nil {
-		through, err := connect(ctx, cfg.Bastion, true)
+	if t.bastion != nil {
+		through, err := t.bastion.dial(ctx)
 		if err != nil {
 			return nil, err
 		}
 		bastion = through
 	}
-	client, err := login(ctx, cfg, bastion, isBastion)
+	client, err := t.login(ctx, bastion)
 	if err != nil && bastion != nil {
 		_ = bastion.Close()
 	}
@@ -130,23 +113,18 @@ func connect(ctx context.Context, cfg *Config, isBastion bool) (*Client, error) 
 }
 
 // login opens the network connection and logs in over it, within the connect timeout.
-func login(ctx context.Context, cfg *Config, bastion *Client, isBastion bool) (*Client, error) {
-	limited, cancel := context.WithTimeout(ctx, cfg.connectTimeout())
+func (t *target) login(ctx context.Context, bastion *Client) (*Client, error) {
+	limited, cancel := context.WithTimeout(ctx, t.connectTimeout)
 	defer cancel()
-	try := &attempt{ctx: ctx, limited: limited, cfg: cfg}
-
-	creds, err := cfg.credentials()
-	if err != nil {
-		return nil, err
-	}
-	try.check.pinned, try.check.isBastion = creds.pinned, isBastion
-	try.offer, err = newOffer(limited, cfg, creds)
+	try := &attempt{target: t, ctx: ctx, limited: limited, check: hostKeyCheck{pinned: t.pinned}}
+	var err error
+	try.offer, err = t.offer(limited)
 	if err != nil {
 		return nil, try.explain(err)
 	}
 	defer try.offer.close()
 
-	raw, err := dialRaw(limited, cfg, bastion)
+	raw, err := t.dialRaw(limited, bastion)
 	if err != nil {
 		return nil, try.explain(err)
 	}
@@ -156,29 +134,29 @@ func login(ctx context.Context, cfg *Config, bastion *Client, isBastion bool) (*
 		return nil, try.explain(err)
 	}
 	client := &Client{
-		name: cfg.name(), addr: cfg.address(), hostKey: try.check.accepted,
-		conn: conn, raw: raw, bastion: bastion, done: make(chan struct{}),
+		name: t.name, addr: t.address(), proved: try.check.proved,
+		conn: conn, raw: raw, born: time.Now(), bastion: bastion, done: make(chan struct{}),
 	}
-	client.serve(channels, requests, cfg.keepAlive())
+	client.serve(channels, requests, t.keepAlive)
 	return client, nil
 }
 
-func dialRaw(ctx context.Context, cfg *Config, bastion *Client) (net.Conn, error) {
+func (t *target) dialRaw(ctx context.Context, bastion *Client) (net.Conn, error) {
+	dial := new(net.Dialer).DialContext
 	switch {
 	case bastion != nil:
-		return bastion.DialContext(ctx, "tcp", cfg.address())
-	case cfg.dial != nil:
-		return cfg.dial(ctx, "tcp", cfg.address())
+		dial = bastion.DialContext
+	case t.Config.dial != nil:
+		dial = t.Config.dial
 	}
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, "tcp", cfg.address())
+	return dial(ctx, "tcp", t.address())
 }
 
 // attempt is one login under way, with what is needed to explain its failure.
 type attempt struct {
+	*target
 	ctx     context.Context //nolint:containedctx // lives as long as the call that it belongs to
 	limited context.Context //nolint:containedctx // ctx with the connect timeout
-	cfg     *Config
 	offer   *offer
 	check   hostKeyCheck
 }
@@ -189,9 +167,9 @@ func (a *attempt) handshake(raw net.Conn) (
 	conn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, err error,
 ) {
 	stop := context.AfterFunc(a.limited, func() { _ = raw.Close() })
-	conn, channels, requests, err = ssh.NewClientConn(raw, a.cfg.address(), &ssh.ClientConfig{
-		User:              a.cfg.User,
-		Auth:              []ssh.AuthMethod{a.offer.method()},
+	conn, channels, requests, err = ssh.NewClientConn(raw, a.address(), &ssh.ClientConfig{
+		User:              a.User,
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(a.offer.signers...)}, // at once: each method is tried only once
 		HostKeyCallback:   a.check.verify,
 		HostKeyAlgorithms: a.check.algorithms(),
 		ClientVersion:     "SSH-2.0-terraform-provider-shopper",
@@ -211,29 +189,32 @@ func (a *attempt) handshake(raw net.Conn) (
 
 // explain turns the failure of an attempt into an *Error.
 func (a *attempt) explain(err error) error {
+	if deadline, has := a.ctx.Deadline(); has && time.Until(deadline) <= 0 {
+		<-a.ctx.Done() // the network's clock may be a moment ahead
+	}
 	if a.ctx.Err() != nil {
-		return interrupted(a.ctx, "connect to", a.cfg.name())
+		return interrupted(a.ctx, "connect to", a.name)
 	}
 	already, isOurs := errors.AsType[*Error](err)
 	switch {
 	case isOurs && (already.Kind == AgentFailed || already.Kind == BadKey || already.Kind == Prohibited):
 		return already
 	case a.limited.Err() != nil:
-		return a.unreachable(fmt.Errorf("no login within %s", a.cfg.connectTimeout()))
+		return a.unreachable(fmt.Errorf("no login within %s", a.connectTimeout))
 	case a.check.problem != nil:
-		return hostKeyChanged(a.cfg, &a.check, nil, a.check.problem)
+		return a.hostKeyChanged(a.check.seen, nil, a.check.problem)
 	}
 	if mismatch, is := errors.AsType[*ssh.AlgorithmNegotiationError](err); is {
-		if strings.Contains(mismatch.What, "host key") && !a.check.pinned.empty() {
-			return hostKeyChanged(a.cfg, &a.check, mismatch.RequestedAlgorithms, errUnpinnedKey)
+		if strings.Contains(mismatch.What, "host key") && !a.pinned.empty() {
+			return a.hostKeyChanged(a.check.seen, mismatch.RequestedAlgorithms, errUnpinnedKey)
 		}
 		return &Error{
-			Op: "connect to", Addr: a.cfg.name(), Kind: Prohibited, Err: err,
+			Op: "connect to", Addr: a.name, Kind: Prohibited, Err: err,
 			Detail: "The machine's SSH server supports none of the algorithms that are considered safe. Update it.",
 		}
 	}
 	if isAuthFailure(err) {
-		return authFailed(a.cfg, a.offer, err)
+		return a.authFailed(a.offer, err)
 	}
 	return a.unreachable(err)
 }
@@ -250,20 +231,20 @@ func isAuthFailure(err error) bool {
 
 // unreachable explains that nothing useful answered.
 func (a *attempt) unreachable(err error) *Error {
-	e := &Error{Op: "connect to", Addr: a.cfg.name(), Kind: Unreachable, Err: err}
+	e := &Error{Op: "connect to", Addr: a.name, Kind: Unreachable, Err: err}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	text := err.Error()
 	switch {
 	case isDNS && dns.IsNotFound:
-		e.Detail = fmt.Sprintf("The name %q does not exist in DNS. Check it for typing errors.", a.cfg.Host)
+		e.Detail = fmt.Sprintf("The name %q does not exist in DNS. Check it for typing errors.", a.Host)
 	case isDNS:
 		e.Detail = "The name could not be resolved. Check this computer's network and DNS."
 	case strings.Contains(text, "connection refused"), strings.Contains(text, "Connection refused"):
 		e.Detail = fmt.Sprintf("The address answers, and nothing listens on its port %d: the machine's SSH server is not up yet, "+
-			"or listens on another port.", a.cfg.port())
+			"or listens on another port.", a.port())
 	case strings.Contains(text, "handshake failed"):
 		e.Detail = fmt.Sprintf("Something answered on port %d and did not complete an SSH login: the machine's SSH server is "+
-			"still starting or overloaded, or another service listens there.", a.cfg.port())
+			"still starting or overloaded, or another service listens there.", a.port())
 	default:
 		e.Detail = "Nothing answered. The machine may still be booting, be switched off, or a firewall may be in between. " +
 			"Check the address and port."

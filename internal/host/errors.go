@@ -33,7 +33,7 @@ const (
 	Prohibited Kind = "not allowed by the machine"
 	// Lost: the connection broke, or the machine stopped answering.
 	Lost Kind = "connection lost"
-	// Closed: the client, or the connection made through it, was closed on this side.
+	// Closed: the client, or the connection made through it, was closed by the provider.
 	Closed Kind = "closed"
 	// NoExitStatus: the connection is up, and the command's end was reported without an exit
 	// status. Whether it succeeded is unknown.

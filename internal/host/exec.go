@@ -65,43 +65,26 @@ func (c *Client) startLine(ctx context.Context, op, line, mark string) (*process
 
 // exec sends the command line and waits for the machine to accept it (RFC 4254 section 6.5).
 func (p *process) exec(ctx context.Context, op, line string) error {
-	accepted, failed := make(chan bool, 1), make(chan error, 1)
+	answers := make(chan answer[bool], 1)
 	go func() {
 		ok, err := p.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{line}))
-		if err != nil {
-			failed <- err
-			return
-		}
-		accepted <- ok
+		answers <- answer[bool]{ok, err}
 	}()
-	timer := time.NewTimer(answerTimeout)
-	defer timer.Stop()
-	var failure *Error
-	select {
-	case ok := <-accepted:
-		if ok {
-			return nil
-		}
+	accepted, failure := awaitAnswer(ctx, p.client, op, answers)
+	switch {
+	case accepted.value:
+		return nil
+	case failure != nil && failure.Kind == Interrupted:
+		return p.interrupt(ctx, op)
+	case failure != nil:
+	case accepted.err != nil:
+		failure = p.noStatus(op, accepted.err)
+	default:
 		p.release()
 		return &Error{
 			Op: op, Addr: p.client.name, Kind: Prohibited,
 			Detail: "The machine's SSH server refused to run a command. Log in by hand to see whether the account may.",
 		}
-	case err := <-failed:
-		failure = p.noStatus(op, err)
-	case <-p.client.done:
-		failure = p.client.gone(op, nil)
-	case <-ctx.Done():
-		select {
-		case ok := <-accepted: // both at once: let the caller, who has its streams, stop it
-			if ok {
-				return nil
-			}
-		default:
-		}
-		return p.interrupt(ctx, op)
-	case <-timer.C:
-		failure = p.client.unanswered(op)
 	}
 	p.stop(ctx)
 	return started(failure)
@@ -149,7 +132,7 @@ func readStatus(request *ssh.Request) (status exitStatus, is bool) {
 // noStatus is the error of a process whose end came without an exit status: the connection is
 // asked whether it is still up.
 func (p *process) noStatus(op string, cause error) *Error {
-	if err := p.client.probe(probeTimeout); err != nil {
+	if err := p.client.probe(nil, probeTimeout); err != nil {
 		return p.client.gone(op, err)
 	}
 	return &Error{
@@ -172,14 +155,7 @@ func (p *process) endIsKnown() bool {
 }
 
 // release closes the channel of a process that has ended.
-func (p *process) release() {
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		_ = p.Close()
-	}()
-	p.client.await(closed, time.Second)
-}
+func (p *process) release() { finishes(time.Second, func() { _ = p.Close() }) }
 
 // await waits for an event, for the connection's end or for the limit, and reports whether the
 // event happened.

@@ -221,7 +221,7 @@ func TestHostKeyIsPinned(t *testing.T) {
 		}
 		changed.listen("127.0.0.1:0")
 		cfg.dial = changed.dial // the same address leads to another machine
-		for _, dial := range []func(context.Context, Config) (*Client, error){Dial, DialUntil} {
+		for _, dial := range []func(context.Context, Config) (*Client, error){Dial, dialUntil} {
 			_, err := dial(testContext(t), cfg)
 			e := asKind(t, err, HostKeyChanged)
 			for _, want := range []string{"ssh.host_key", "reinstalled", "intercepted", "SHA256:"} {
@@ -255,7 +255,7 @@ func TestRedialIsBoundedAndNothingIsRepeated(t *testing.T) {
 	if e := asKind(t, err, Lost); !e.Started {
 		t.Error("the error doesn't say that the command had started")
 	}
-	again, err := DialUntil(testContext(t), s.dialConfig())
+	again, err := dialUntil(testContext(t), s.dialConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func TestRedialIsBoundedAndNothingIsRepeated(t *testing.T) {
 	bubbled := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
-		_, err := DialUntil(t.Context(), bubbleConfig(bubbled, 1_000_000, &times))
+		_, err := dialUntil(t.Context(), bubbleConfig(bubbled, 1_000_000, &times))
 		wantKind(t, err, Unreachable)
 		if len(times) < 30 || len(times) > 80 { // ten minutes at up to 15 seconds
 			t.Errorf("%d attempts", len(times))
@@ -307,8 +307,8 @@ func TestConcurrentUse(t *testing.T) {
 			if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
 				t.Errorf("%q, %v", got, err)
 			}
-			if c.Err() != nil || c.HostKey() == "" || c.RemoteAddr() == "" {
-				t.Errorf("%v %q %q", c.Err(), c.HostKey(), c.RemoteAddr())
+			if c.Err() != nil || c.HostKey() == "" || c.addr == "" {
+				t.Errorf("%v %q %q", c.Err(), c.HostKey(), c.addr)
 			}
 		})
 	}
@@ -354,7 +354,7 @@ func TestCancellationIsNotFailure(t *testing.T) {
 	}
 
 	s.drop()
-	<-c.Done()
+	<-c.done
 	_, err = c.Run(t.Context(), command)
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("failed: %v", err)
@@ -382,7 +382,7 @@ func TestNoLockIsHeldAcrossIO(t *testing.T) {
 		if c.Err() != nil || c.HostKey() == "" {
 			t.Error("the connection is gone")
 		}
-		if err := c.probe(patience); err != nil {
+		if err := c.probe(t.Context().Done(), patience); err != nil {
 			t.Errorf("probe: %v", err)
 		}
 	})

@@ -31,12 +31,7 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 	finish := func() error { return c.whyEnded(op) }
 	shut := func(s *stream) {
 		c.await(s.flushed, flushTimeout)
-		closed := make(chan struct{})
-		go func() {
-			defer close(closed)
-			_ = ch.Close()
-		}()
-		c.await(closed, flushTimeout)
+		finishes(flushTimeout, func() { _ = ch.Close() })
 	}
 	return newStream(c, ch, streamAddr{"ssh", c.addr}, streamAddr{network, addr}, finish, shut), nil
 }
@@ -44,7 +39,7 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 // whyEnded tells the end of a forwarded connection from the end of the SSH connection, which
 // x/crypto/ssh reports as io.EOF both: cut-off data must not look complete.
 func (c *Client) whyEnded(op string) error {
-	if err := c.probe(probeTimeout); err != nil {
+	if err := c.probe(nil, probeTimeout); err != nil {
 		return c.gone(op, io.ErrUnexpectedEOF)
 	}
 	return nil
@@ -84,11 +79,8 @@ func forwarding(network, addr string) (kind string, payload []byte, err error) {
 // HTTPTransport returns a new HTTP transport whose connections start at the machine. Proxy
 // settings of this process's environment don't apply to it. Its connections end with the
 // client; its TLSClientConfig may be set before its first use.
-func (c *Client) HTTPTransport() *http.Transport {
-	return &http.Transport{
-		DialContext:         c.DialContext,
-		MaxIdleConns:        8,
-		IdleConnTimeout:     30 * time.Second,
-		TLSHandshakeTimeout: 10 * time.Second,
-	}
+func (c *Client) HTTPTransport() *http.Transport { return transport(c.DialContext) }
+
+func transport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{DialContext: dial, MaxIdleConns: 8, IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
 }

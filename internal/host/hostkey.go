@@ -14,11 +14,10 @@ import (
 // hostKeyCheck verifies the key that a machine presents during one handshake, and
 // remembers it. It is used by one goroutine.
 type hostKeyCheck struct {
-	pinned    hostKeys
-	isBastion bool
-	seen      ssh.PublicKey // what the machine presented
-	accepted  string        // what to pin from now on
-	problem   error         // why it was not accepted
+	pinned  hostKeys
+	seen    ssh.PublicKey // what the machine presented
+	proved  hostKeys      // what to pin from now on
+	problem error         // why it was not accepted
 }
 
 var errUnpinnedKey = errors.New("the machine's host key is not the pinned one")
@@ -34,7 +33,7 @@ func (h *hostKeyCheck) verify(address string, remote net.Addr, key ssh.PublicKey
 		h.problem = errUnpinnedKey
 		return h.problem
 	}
-	h.accepted = authorizedKey(key)
+	h.proved.keys = []ssh.PublicKey{key}
 	return nil
 }
 
@@ -45,7 +44,7 @@ func (h *hostKeyCheck) verifyCertificate(address string, remote net.Addr, certif
 	if err := checker.CheckHostKey(address, remote, certificate); err != nil {
 		return err
 	}
-	h.accepted = certAuthority + " " + authorizedKey(certificate.SignatureKey)
+	h.proved.authorities = []ssh.PublicKey{certificate.SignatureKey}
 	return nil
 }
 
@@ -88,6 +87,18 @@ func keyAlgorithms(keyType string) []string {
 	return []string{keyType}
 }
 
+// String is the keys as [Config.HostKey] has them.
+func (h hostKeys) String() string {
+	lines := make([]string, 0, len(h.keys)+len(h.authorities))
+	for _, key := range h.keys {
+		lines = append(lines, authorizedKey(key))
+	}
+	for _, key := range h.authorities {
+		lines = append(lines, certAuthority+" "+authorizedKey(key))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // describe names the pinned keys by type and fingerprint.
 func (h hostKeys) describe() string {
 	names := make([]string, 0, len(h.keys)+len(h.authorities))
@@ -102,26 +113,25 @@ func (h hostKeys) describe() string {
 
 // hostKeyChanged explains that a machine could not prove to be the one that was pinned.
 // peerOffers are the host key algorithms it has, when the handshake did not get further.
-func hostKeyChanged(cfg *Config, check *hostKeyCheck, peerOffers []string, err error) *Error {
+func (t *target) hostKeyChanged(seen ssh.PublicKey, peerOffers []string, err error) *Error {
 	presented := "no key of a pinned type, only of " + strings.Join(peerOffers, ", ")
-	accept := "its new key (ssh-keyscan -p " + fmt.Sprint(cfg.port()) + " " + cfg.Host + " shows it)"
-	if check.seen != nil {
-		key := check.seen
-		presented = key.Type() + " " + ssh.FingerprintSHA256(key)
-		if !isCertificate(key) {
-			accept = fmt.Sprintf("%q", authorizedKey(key))
+	accept := "its new key (ssh-keyscan -p " + fmt.Sprint(t.port()) + " " + t.Host + " shows it)"
+	if seen != nil {
+		presented = seen.Type() + " " + ssh.FingerprintSHA256(seen)
+		if !isCertificate(seen) {
+			accept = fmt.Sprintf("%q", authorizedKey(seen))
 		}
 	}
 	who, setting, otherwise := "machine", "ssh.host_key", "; otherwise replace the machine (terraform apply -replace=ADDRESS)"
-	if check.isBastion {
+	if t.isBastion {
 		who, setting, otherwise = "jump host", "ssh.bastion.host_key", ""
 	}
 	return &Error{
-		Op: "connect to", Addr: cfg.name(), Kind: HostKeyChanged, Err: err,
+		Op: "connect to", Addr: t.name, Kind: HostKeyChanged, Err: err,
 		Detail: fmt.Sprintf("Pinned is %s; the %s presented %s. Either another machine answers at this address now "+
 			"(it was reinstalled, or the address was given to somebody else's machine), or the connection is being intercepted. "+
 			"Nothing was sent to it. If the change is expected and the new key is confirmed by the %s's console or its owner, "+
 			"accept it by setting %s to %s%s.",
-			check.pinned.describe(), who, presented, who, setting, accept, otherwise),
+			t.pinned.describe(), who, presented, who, setting, accept, otherwise),
 	}
 }

@@ -41,16 +41,6 @@ func ParseHostKey(s string) error {
 	return err
 }
 
-// Fingerprint returns the SHA-256 fingerprint ("SHA256:…") of a public key or certificate in
-// authorized_keys form, as ssh-keygen -l shows it.
-func Fingerprint(publicKey string) (string, error) {
-	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(publicKey)) //nolint:dogsled // four results that don't matter here
-	if err != nil {
-		return "", badKey("read a public key", "It is not in authorized_keys form (\"ssh-ed25519 AAAA… comment\").")
-	}
-	return ssh.FingerprintSHA256(key), nil
-}
-
 func badKey(op, detail string) *Error {
 	return &Error{Op: op, Kind: BadKey, Detail: detail}
 }

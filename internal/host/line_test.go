@@ -16,16 +16,14 @@ import (
 
 func testLine(t *testing.T, cfg Config) *Line {
 	t.Helper()
-	l := NewLine(mustDial(t, cfg), cfg)
-	t.Cleanup(func() { _ = l.Close() })
-	return l
+	return mustOpen(t, testPool(t), cfg)
 }
 
 // lose cuts a line's connection and waits until that is noticed.
 func (l *Line) lose(s *testServer) {
 	client := l.current.Load()
 	s.drop()
-	<-client.Done()
+	<-client.done
 }
 
 // After a loss the next command logs in again, for all who come at once; the command that
@@ -101,7 +99,9 @@ func TestLineGivesUp(t *testing.T) {
 	_, err := l.Run(testContext(t), Command{Args: []string{"true"}})
 	wantKind(t, err, Unreachable)
 
-	l.since = time.Now().Add(-goodService) // a connection that had lasted
+	again := *l.current.Load()
+	again.born = time.Now().Add(-goodService) // a connection that had lasted
+	l.current.Store(&again)
 	if _, err := l.Run(testContext(t), Command{Args: []string{"true"}}); err != nil || l.redials != 1 {
 		t.Errorf("after good service: %v, %d redials", err, l.redials)
 	}
@@ -112,8 +112,7 @@ func TestLineThatIsFinallyRefused(t *testing.T) {
 	t.Parallel()
 	s, other := startServer(t), startServer(t)
 	l := testLine(t, s.dialConfig())
-	l.cfg.dial = other.dialConfig().dial
-	l.cfg.Host, l.cfg.Port = other.dialConfig().Host, other.dialConfig().Port
+	l.target.Config.dial = other.dial
 	l.lose(s)
 	for range 3 {
 		_, err := l.Run(testContext(t), Command{Args: []string{"true"}})
@@ -133,14 +132,14 @@ func TestLine_MachineThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
 		cfg := bubbleConfig(s, 0, &times)
-		client, err := Dial(t.Context(), cfg)
+		p := new(Pool)
+		l, err := p.Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := NewLine(client, cfg)
-		l.cfg.dial = bubbleConfig(s, 1000, &times).dial
+		l.target.Config.dial = bubbleConfig(s, 1000, &times).dial
 		l.lose(s)
-		for _, limit := range []time.Duration{redialPatience, cfg.connectTimeout()} {
+		for _, limit := range []time.Duration{redialPatience, defaultConnectTimeout} {
 			begun := time.Now()
 			_, err = l.Run(t.Context(), Command{Args: []string{"true"}})
 			wantKind(t, err, Unreachable)
@@ -154,6 +153,7 @@ func TestLine_MachineThatIsGone(t *testing.T) {
 			t.Errorf("the caller's own end: %v", err)
 		}
 		_ = l.Close()
+		_ = p.Close()
 		s.work.Wait()
 	})
 }
@@ -165,12 +165,12 @@ func TestLineCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
 		cfg := bubbleConfig(s, 0, &times)
-		client, err := Dial(t.Context(), cfg)
+		p := new(Pool)
+		l, err := p.Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := NewLine(client, cfg)
-		l.cfg.dial = bubbleConfig(s, 1000, &times).dial
+		l.target.Config.dial = bubbleConfig(s, 1000, &times).dial
 		l.lose(s)
 		asked := make(chan error)
 		go func() {
@@ -193,6 +193,7 @@ func TestLineCloses(t *testing.T) {
 		if len(times) != tries {
 			t.Error("it was dialled again")
 		}
+		_ = p.Close()
 		s.work.Wait()
 	})
 }
@@ -208,11 +209,8 @@ func TestLinePinsTheHostKey(t *testing.T) {
 			cfg.HostKey, through.HostKey, cfg.Bastion = "", "", &through
 			l := testLine(t, cfg)
 			other := startServer(t)
-			if changed == "machine" {
-				l.cfg.Port = other.dialConfig().Port
-			} else {
-				l.cfg.Bastion.Port = other.dialConfig().Port
-			}
+			moved := map[string]*target{"machine": l.target, "jump host": l.target.bastion}[changed]
+			moved.Port = other.dialConfig().Port
 			l.lose(s)
 			_, err := l.Run(testContext(t), Command{Args: []string{"true"}})
 			failure := asKind(t, err, HostKeyChanged)

@@ -202,8 +202,22 @@ func mustDial(t *testing.T, cfg Config) *Client {
 	return c
 }
 
+// dialUntil waits for a machine that may still be booting.
+func dialUntil(ctx context.Context, cfg Config) (*Client, error) {
+	t, err := cfg.target()
+	if err != nil {
+		return nil, err
+	}
+	return t.until(ctx, t.dial)
+}
+
+// runner is a client or a line.
+type runner interface {
+	Run(context.Context, Command) (Result, error)
+}
+
 // mustRun runs a command that must be able to run.
-func mustRun(t *testing.T, c *Client, cmd Command) Result {
+func mustRun(t *testing.T, c runner, cmd Command) Result {
 	t.Helper()
 	result, err := c.Run(testContext(t), cmd)
 	if err != nil {

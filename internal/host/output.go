@@ -12,12 +12,10 @@ const maxMaxOutput = 64 << 20
 // capture keeps the head and the tail of what is written to it, and counts the rest.
 // Writing never fails, so that whoever writes is never held up.
 type capture struct {
-	mu    sync.Mutex // guards memory only
-	head  []byte
-	tail  []byte // a ring once it is full
-	next  int    // where the ring goes on
-	limit int
-	total int
+	mu         sync.Mutex // guards memory only
+	head, tail []byte     // the tail has room for twice its limit
+	limit      int
+	total      int
 }
 
 func newCapture(limit int) *capture {
@@ -33,32 +31,19 @@ func (c *capture) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	written := len(p)
 	c.total += written
-	if room := c.headLimit() - len(c.head); room > 0 {
-		n := min(room, len(p))
-		c.head = append(c.head, p[:n]...)
-		p = p[n:]
-	}
-	c.keepTail(p)
+	n := min(c.limit/2-len(c.head), len(p))
+	c.head = append(c.head, p[:n]...)
+	c.tail = append(c.lastOf(c.tail, 2), c.lastOf(p[n:], 1)...)
 	return written, nil
 }
 
-func (c *capture) headLimit() int { return c.limit / 2 }
-func (c *capture) tailLimit() int { return c.limit - c.limit/2 }
-
-func (c *capture) keepTail(p []byte) {
-	if extra := len(p) - c.tailLimit(); extra > 0 {
-		p = p[extra:]
+// lastOf is the end of b, as long as a tail may be, where b is that many times too long.
+func (c *capture) lastOf(b []byte, times int) []byte {
+	most := c.limit - c.limit/2
+	if len(b) <= times*most {
+		return b
 	}
-	if room := c.tailLimit() - len(c.tail); room > 0 {
-		n := min(room, len(p))
-		c.tail = append(c.tail, p[:n]...)
-		p = p[n:]
-	}
-	for len(p) > 0 {
-		n := copy(c.tail[c.next:], p)
-		c.next = (c.next + n) % len(c.tail)
-		p = p[n:]
-	}
+	return append(b[:0:0], b[len(b)-most:]...)
 }
 
 // result is what was kept, and whether anything was left out. Where something was, a line says
@@ -66,13 +51,10 @@ func (c *capture) keepTail(p []byte) {
 func (c *capture) result() (text string, truncated bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tail := make([]byte, 0, len(c.tail))
-	tail = append(append(tail, c.tail[c.next:]...), c.tail[:c.next]...)
 	if c.total <= c.limit {
-		return string(c.head) + string(tail), false
+		return string(c.head) + string(c.tail), false
 	}
-	head := trimEnd(c.head)
-	tail = trimStart(tail)
+	head, tail := trimEnd(c.head), trimStart(c.lastOf(c.tail, 1))
 	return fmt.Sprintf("%s\n… %d bytes left out …\n%s", head, c.total-len(head)-len(tail), tail), true
 }
 

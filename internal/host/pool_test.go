@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-func testPool(t *testing.T, idle time.Duration) *Pool {
+func testPool(t *testing.T) *Pool {
 	t.Helper()
-	p := NewPool(idle)
+	p := new(Pool)
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			t.Errorf("closing the pool: %v", err)
@@ -23,9 +23,9 @@ func testPool(t *testing.T, idle time.Duration) *Pool {
 	return p
 }
 
-func mustLease(t *testing.T, p *Pool, cfg Config) *Lease {
+func mustOpen(t *testing.T, p *Pool, cfg Config) *Line {
 	t.Helper()
-	l, err := p.Dial(testContext(t), cfg)
+	l, err := p.Open(testContext(t), cfg)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, DetailOf(err))
 	}
@@ -33,26 +33,24 @@ func mustLease(t *testing.T, p *Pool, cfg Config) *Lease {
 	return l
 }
 
-// size is how many connections and attempts the pool knows of.
+// size is how many machines the pool knows of.
 func (p *Pool) size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := 0
-	for _, conns := range p.conns {
-		n += len(conns)
-	}
-	return n
+	return len(p.machines)
 }
 
-func TestPool_SharesOneLogin(t *testing.T) {
+// All that log in to one machine at about the same time log in once, also through a bastion.
+func TestPoolSharesOneLogin(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	p := testPool(t, time.Minute)
-	cfg := s.dialConfig()
+	bastion, s := startServer(t), startServer(t)
+	p := testPool(t)
+	cfg, through := s.pinnedConfig(), bastion.pinnedConfig()
+	cfg.Bastion = &through
 	var callers sync.WaitGroup
-	for range poolSharers {
+	for range 20 {
 		callers.Go(func() {
-			l, err := p.Dial(t.Context(), cfg)
+			l, err := p.Open(t.Context(), cfg)
 			if err != nil {
 				t.Error(err)
 				return
@@ -62,30 +60,82 @@ func TestPool_SharesOneLogin(t *testing.T) {
 			}
 			_ = l.Close()
 			_ = l.Close() // does nothing
+			_, err = l.Run(t.Context(), Command{Args: []string{"true"}})
+			if KindOf(err) != Closed {
+				t.Errorf("a closed line answers %v", err)
+			}
 		})
 	}
 	callers.Wait()
-	if got := s.loginCount(); got != 1 {
-		t.Errorf("%d logins, want 1", got)
+	mustRun(t, mustOpen(t, p, cfg), Command{Args: []string{"true"}})
+	if s.loginCount() != 1 || bastion.loginCount() != 1 {
+		t.Errorf("%d logins, %d at the bastion, want 1", s.loginCount(), bastion.loginCount())
 	}
-	mustLease(t, p, cfg)
-	if got := s.loginCount(); got != 1 {
-		t.Errorf("%d logins after reuse, want 1", got)
+}
+
+// A line that was opened at first contact shares with those that pin the key that it has seen.
+func TestPool_FirstContactIsPinned(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	p := testPool(t)
+	first := mustOpen(t, p, s.dialConfig())
+	mustRun(t, mustOpen(t, p, s.pinnedConfig()), Command{Args: []string{"true"}})
+	if got := s.loginCount(); got != 1 || first.HostKey() != s.pinnedConfig().HostKey {
+		t.Errorf("%d logins, host key %s", got, first.HostKey())
 	}
+}
+
+// A connection says nothing about who answers at an address now, or to those that expect another host key.
+func TestPoolNeverHidesAChangedHostKey(t *testing.T) {
+	t.Parallel()
+	s, other := startServer(t), startServer(t)
+	other.config.PublicKeyCallback = s.config.PublicKeyCallback // the same keys may log in
+	p := testPool(t)
+	good := s.pinnedConfig()
+	line := mustOpen(t, p, good)
+
+	// Another pin is verified by a login, while that connection is up.
+	otherPin := good
+	otherPin.HostKey = publicLine(t, other.hostKey)
+	_, err := p.Open(testContext(t), otherPin)
+	wantKind(t, err, HostKeyChanged)
+	mustRun(t, line, Command{Args: []string{"true"}})
+
+	// The machine is replaced under its address. Who pinned nothing sees the new one, though the old connection is up.
+	moved := good
+	moved.dial = other.dial
+	line.target.Config.dial = other.dial
+	unpinned := moved
+	unpinned.HostKey = ""
+	if got := mustOpen(t, p, unpinned).HostKey(); got != otherPin.HostKey {
+		t.Errorf("first contact shows %s, and %s answers", got, otherPin.HostKey)
+	}
+	if l, err := p.Open(testContext(t), moved); err != nil {
+		t.Errorf("the old machine, which is still connected: %v", err)
+	} else {
+		_ = l.Close()
+	}
+
+	// Once that connection is lost, the change is noticed by those that had it and by those that come.
+	line.lose(s)
+	_, err = line.Run(testContext(t), Command{Args: []string{"true"}})
+	wantKind(t, err, HostKeyChanged)
+	_, err = p.Open(testContext(t), moved)
+	wantKind(t, err, HostKeyChanged)
 }
 
 // A pool that many use at once, with connections that break under them.
 func TestPoolUnderConcurrentUse(t *testing.T) {
 	t.Parallel()
 	servers := []*testServer{startServer(t), startServer(t)}
-	configs := []Config{servers[0].dialConfig(), servers[1].dialConfig()}
-	p := testPool(t, time.Millisecond)
+	configs := []Config{servers[0].pinnedConfig(), servers[1].pinnedConfig()}
+	p := testPool(t)
 	var callers sync.WaitGroup
 	for i := range 40 {
 		cfg := configs[i%2]
 		callers.Go(func() {
 			for range 5 {
-				l, err := p.Dial(t.Context(), cfg)
+				l, err := p.Open(t.Context(), cfg)
 				if err != nil {
 					continue // dropped while it logged in
 				}
@@ -98,64 +148,76 @@ func TestPoolUnderConcurrentUse(t *testing.T) {
 		servers[0].drop()
 	}
 	callers.Wait()
-	l := mustLease(t, p, servers[0].dialConfig())
-	mustRun(t, l.Client, Command{Args: []string{"true"}})
+	mustRun(t, mustOpen(t, p, configs[0]), Command{Args: []string{"true"}})
 }
 
 func TestPool_NobodyGetsAConnectionThatTheyCouldNotMake(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	p := testPool(t, time.Minute)
-	good := s.dialConfig()
-	mustLease(t, p, good)
-
-	otherKey := good
-	otherKey.PrivateKeys = []string{openSSH(t, newEd25519(t))}
-	_, err := p.Dial(testContext(t), otherKey)
-	wantKind(t, err, AuthFailed)
-
-	otherHost := good
-	otherHost.HostKey = publicLine(t, newEd25519(t))
-	_, err = p.Dial(testContext(t), otherHost)
-	wantKind(t, err, HostKeyChanged)
-
-	_, err = p.Dial(testContext(t), Config{Host: "x"})
-	wantKind(t, err, BadConfig)
+	p := testPool(t)
+	good := s.pinnedConfig()
+	mustOpen(t, p, good)
+	for name, test := range map[string]struct {
+		change func(*Config)
+		kind   Kind
+	}{
+		"another key":      {func(c *Config) { c.PrivateKeys = []string{openSSH(t, newEd25519(t))} }, AuthFailed},
+		"another host key": {func(c *Config) { c.HostKey = publicLine(t, newEd25519(t)) }, HostKeyChanged},
+		"another agent":    {func(c *Config) { c.PrivateKeys, c.AgentSocket = nil, startAgent(t, newEd25519(t)).socket }, AuthFailed},
+		"another bastion": {func(c *Config) {
+			bastion := s.pinnedConfig()
+			bastion.PrivateKeys = []string{openSSH(t, newEd25519(t))}
+			c.Bastion = &bastion
+		}, AuthFailed},
+		"nowhere": {func(c *Config) { *c = Config{Host: "x"} }, BadConfig},
+	} {
+		cfg := good
+		test.change(&cfg)
+		_, err := p.Open(testContext(t), cfg)
+		if KindOf(err) != test.kind {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if got := p.size(); got != 1 {
-		t.Errorf("the pool holds %d connections, want the good one", got)
+		t.Errorf("the pool holds %d machines, want the good one", got)
 	}
 }
 
-// A connection that broke is not handed out again.
+// Where a connection broke, all that used it share the next one.
 func TestPoolRedialsWhatBroke(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	p := testPool(t, time.Minute)
-	cfg := s.dialConfig()
-	first := mustLease(t, p, cfg)
-	s.drop()
-	<-first.Done()
-	second := mustLease(t, p, cfg)
-	mustRun(t, second.Client, Command{Args: []string{"true"}})
-	if first.Client == second.Client {
-		t.Error("the broken connection was handed out again")
+	p := testPool(t)
+	lines := []*Line{mustOpen(t, p, s.pinnedConfig()), mustOpen(t, p, s.pinnedConfig())}
+	lines[0].lose(s)
+	for range 2 {
+		for _, l := range lines {
+			mustRun(t, l, Command{Args: []string{"true"}})
+		}
+	}
+	if got := s.loginCount(); got != 2 {
+		t.Errorf("%d logins, want another one", got)
 	}
 }
 
+// A connection that has no room for another session isn't the end: a further one is made, up to a bound.
 func TestPool_FullConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	p := testPool(t, time.Minute)
-	cfg := s.dialConfig()
-	first := mustLease(t, p, cfg)
-	for range poolSharers - 1 {
-		if l := mustLease(t, p, cfg); l.Client != first.Client {
-			t.Fatal("there was room on the first connection")
+	s.faults.maxSessions.Store(2)
+	l := mustOpen(t, testPool(t), s.pinnedConfig())
+	for i := range 2 * maxConns {
+		pipe, err := l.Pipe(testContext(t), "cat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = pipe.Close() })
+		if got := s.loginCount(); got != i/2+1 {
+			t.Errorf("%d logins for %d sessions", got, i+1)
 		}
 	}
-	if l := mustLease(t, p, cfg); l.Client == first.Client {
-		t.Errorf("more than %d share a connection", poolSharers)
-	}
+	_, err := l.Run(testContext(t), Command{Args: []string{"true"}})
+	wantKind(t, err, Refused)
 }
 
 // While one machine doesn't answer, others are served.
@@ -163,18 +225,17 @@ func TestPoolSlowMachineHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	slow, quick := startServer(t), startServer(t)
 	slow.faults.mute.Store(true)
-	p := testPool(t, time.Minute)
+	p := testPool(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	cfg, failures := slow.dialConfig(), make(chan error, 2)
+	cfg, failures := slow.pinnedConfig(), make(chan error, 2)
 	for range cap(failures) {
 		go func() {
-			_, err := p.Dial(ctx, cfg)
+			_, err := p.Open(ctx, cfg)
 			failures <- err
 		}()
 	}
 	eventually(t, "the attempt to log in", func() bool { return len(slow.connections()) > 0 })
-	l := mustLease(t, p, quick.dialConfig())
-	mustRun(t, l.Client, Command{Args: []string{"true"}})
+	mustRun(t, mustOpen(t, p, quick.pinnedConfig()), Command{Args: []string{"true"}})
 	cancel()
 	within(t, patience, "giving up", func() {
 		for range cap(failures) {
@@ -186,7 +247,13 @@ func TestPoolSlowMachineHoldsUpNobody(t *testing.T) {
 	if n := len(slow.connections()); n != 1 {
 		t.Errorf("%d attempts for two callers, want a shared one", n)
 	}
-	eventually(t, "the attempt to be given up", func() bool { return p.size() == 1 })
+}
+
+// bubblePinned is bubbleConfig with the host key pinned.
+func bubblePinned(s *testServer, times *[]time.Duration) Config {
+	cfg := bubbleConfig(s, 0, times)
+	cfg.HostKey = publicLine(s.t, s.hostKey)
+	return cfg
 }
 
 // One caller's end doesn't end the attempt for another.
@@ -195,24 +262,24 @@ func TestPool_AttemptOutlivesItsFirstCaller(t *testing.T) {
 	s := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
-		cfg := bubbleConfig(s, 0, &times)
+		cfg := bubblePinned(s, &times)
 		arrived := make(chan struct{})
 		open := cfg.dial
 		cfg.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			<-arrived
 			return open(ctx, network, addr)
 		}
-		p := NewPool(time.Minute)
+		p := new(Pool)
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error, 1)
 		go func() {
-			_, err := p.Dial(ctx, cfg)
+			_, err := p.Open(ctx, cfg)
 			gone <- err
 		}()
 		synctest.Wait()
 		stays := make(chan error, 1)
 		go func() {
-			l, err := p.Dial(t.Context(), cfg)
+			l, err := p.Open(t.Context(), cfg)
 			if err == nil {
 				err = l.Close()
 			}
@@ -241,72 +308,76 @@ func TestPoolClosesWhatIsIdle(t *testing.T) {
 	s := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
-		cfg := bubbleConfig(s, 0, &times)
-		p := NewPool(0)
-		l, err := p.Dial(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
+		cfg := bubblePinned(s, &times)
+		p := new(Pool)
+		open := func() (*Line, *Client) {
+			t.Helper()
+			l, err := p.Open(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l, l.current.Load()
 		}
+		l, client := open()
 		<-time.After(time.Hour)
 		if l.Err() != nil {
 			t.Fatal("a connection in use was closed")
 		}
 		_ = l.Close()
-		<-time.After(DefaultPoolIdle - time.Second)
-		again, err := p.Dial(t.Context(), cfg)
-		if err != nil || again.Client != l.Client {
-			t.Fatalf("not the same connection again: %v", err)
+		<-time.After(linger - time.Second)
+		l, again := open()
+		if again != client {
+			t.Fatal("not the same connection again")
 		}
-		_ = again.Close()
-		<-time.After(DefaultPoolIdle)
-		<-l.Done()
-		wantKind(t, l.Err(), Closed)
+		<-time.After(2 * linger)
+		_ = l.Close()
+		<-time.After(linger)
+		<-client.done
+		wantKind(t, client.Err(), Closed)
 		if p.size() != 0 {
 			t.Error("the pool keeps it")
 		}
 
-		held, err := p.Dial(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		held, client := open()
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
-		wantKind(t, held.Err(), Closed)
+		wantKind(t, client.Err(), Closed)
+		_, err := held.Run(t.Context(), Command{Args: []string{"true"}})
+		wantKind(t, err, Closed)
 		_ = held.Close()
-		_, err = p.Dial(t.Context(), cfg)
-		if KindOf(err) != Closed {
-			t.Errorf("a closed pool answers %v", err)
-		}
+		_, err = p.Open(t.Context(), cfg)
+		wantKind(t, err, Closed)
 		s.work.Wait()
 	})
 }
 
-// A machine that vanished without a word is noticed before its connection is handed out again.
-func TestPool_AsksAConnectionThatRested(t *testing.T) {
+// A machine that vanished without a word is noticed before its connection is shared, and those that use it keep it.
+func TestPool_AsksBeforeItShares(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
-		cfg := bubbleConfig(s, 0, &times)
-		cfg.KeepAlive = time.Hour
-		p := NewPool(time.Minute)
-		l, err := p.Dial(t.Context(), cfg)
+		cfg := bubblePinned(s, &times)
+		cfg.keepAlive = time.Hour
+		p := new(Pool)
+		l, err := p.Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = l.Close()
 		s.freeze()
-		<-time.After(10 * time.Second)
 		begun := time.Now()
-		again, err := p.Dial(t.Context(), cfg)
+		other, err := p.Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again.Client == l.Client || time.Since(begun) > probeTimeout {
-			t.Errorf("the silent connection was used, or waited for: %s", time.Since(begun))
+		if other.current.Load() == l.current.Load() || time.Since(begun) > probeTimeout {
+			t.Errorf("the silent connection was shared, or waited for: %s", time.Since(begun))
 		}
-		_ = again.Close()
+		if l.Err() != nil {
+			t.Errorf("it was taken from the one that has it: %v", l.Err())
+		}
+		_, _ = l.Close(), other.Close()
 		_ = p.Close()
 		s.drop()
 		s.work.Wait()
@@ -319,28 +390,30 @@ func TestPoolKeepsFew(t *testing.T) {
 	s := newServerConfig(t)
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Duration
-		p := NewPool(time.Hour)
-		var leases []*Lease
-		for i := range poolIdleMost + 3 {
-			cfg := bubbleConfig(s, 0, &times)
+		p := new(Pool)
+		var clients []*Client
+		var lines []*Line
+		for i := range maxResting + 3 {
+			cfg := bubblePinned(s, &times)
 			cfg.Port = 1000 + i
-			l, err := p.Dial(t.Context(), cfg)
+			l, err := p.Open(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			leases = append(leases, l)
+			lines, clients = append(lines, l), append(clients, l.current.Load())
 		}
-		for _, l := range leases {
+		for _, l := range lines {
 			_ = l.Close()
-			<-time.After(time.Second)
+			<-time.After(time.Millisecond)
 		}
-		for i, l := range leases {
-			if ended := l.Err() != nil; ended != (i < 3) {
+		synctest.Wait()
+		for i, client := range clients {
+			if ended := client.Err() != nil; ended != (i >= maxResting) {
 				t.Errorf("connection %d ended: %v", i, ended)
 			}
 		}
-		if got := p.size(); got != poolIdleMost {
-			t.Errorf("%d are kept, want %d", got, poolIdleMost)
+		if got := p.size(); got != maxResting {
+			t.Errorf("%d are kept, want %d", got, maxResting)
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)

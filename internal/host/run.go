@@ -80,7 +80,14 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 		failure := p.noStatus(op, nil)
 		return r.result(), started(failure)
 	}
-	r.waitDrained(ctx)
+	timer := time.NewTimer(postExit)
+	defer timer.Stop()
+	select { // the rest of the output
+	case <-r.drained:
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-c.done:
+	}
 	return r.result(), nil
 }
 
@@ -108,31 +115,19 @@ type running struct {
 func (r *running) feed(stdin io.Reader) {
 	r.inputErr = make(chan error, 1)
 	go func() {
-		if stdin != nil {
-			source := &failingReader{Reader: stdin}
-			_, _ = io.Copy(r.Channel, source)
-			if source.err != nil {
-				r.inputErr <- source.err
+		buffer := make([]byte, 32<<10)
+		for stdin != nil {
+			n, err := stdin.Read(buffer)
+			if _, writeErr := r.Write(buffer[:n]); writeErr != nil || errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				r.inputErr <- err
 				return // the command must not take half its input for all of it
 			}
 		}
 		_ = r.CloseWrite()
 	}()
-}
-
-// failingReader remembers why reading failed, to tell that from a failure to write.
-type failingReader struct {
-	io.Reader
-	err error
-}
-
-// Read reads on.
-func (f *failingReader) Read(p []byte) (int, error) {
-	n, err := f.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		f.err = err
-	}
-	return n, err
 }
 
 // drain reads both streams to their ends, whatever is kept of them: a command whose output
@@ -146,18 +141,6 @@ func (r *running) drain() {
 		streams.Wait()
 		close(r.drained)
 	}()
-}
-
-// waitDrained waits for the rest of the output of a command that has ended.
-func (r *running) waitDrained(ctx context.Context) {
-	timer := time.NewTimer(postExit)
-	defer timer.Stop()
-	select {
-	case <-r.drained:
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-r.client.done:
-	}
 }
 
 // result is the state of things, now: of streams that have ended, all is there.

@@ -34,6 +34,7 @@ type faults struct {
 	refuseForward atomic.Bool // forward nothing
 	noStatus      atomic.Bool // end commands without an exit status
 	noSignals     atomic.Bool // pass no signals on
+	maxSessions   atomic.Int32
 }
 
 // testServer is an SSH server that runs commands with a real /bin/sh.
@@ -196,8 +197,16 @@ func (s *testServer) dialConfig() Config {
 	}
 	return Config{
 		Host: host, Port: port, User: "tester",
-		PrivateKeys: []string{openSSH(s.t, s.client)}, ConnectTimeout: patience,
+		PrivateKeys: []string{openSSH(s.t, s.client)}, connectTimeout: patience,
 	}
+}
+
+// pinnedConfig does so where the server's host key is known already.
+func (s *testServer) pinnedConfig() Config {
+	s.t.Helper()
+	cfg := s.dialConfig()
+	cfg.HostKey = publicLine(s.t, s.hostKey)
+	return cfg
 }
 
 // dial is a Config's dial that leads to the server, whatever the address.
@@ -225,25 +234,30 @@ func (s *testServer) serve(raw net.Conn) {
 			}
 		}
 	})
+	var sessions atomic.Int32
 	for channel := range channels {
-		s.open(channel)
+		s.open(channel, &sessions)
 	}
 	_ = conn.Wait()
 }
 
-func (s *testServer) open(channel ssh.NewChannel) {
+func (s *testServer) open(channel ssh.NewChannel, sessions *atomic.Int32) {
 	if s.faults.ignoreOpen.Load() {
 		return
 	}
 	switch channel.ChannelType() {
 	case "session":
-		if s.faults.refuseOpen.Load() {
+		if most := s.faults.maxSessions.Load(); s.faults.refuseOpen.Load() || most > 0 && sessions.Load() >= most {
 			_ = channel.Reject(ssh.ConnectionFailed, "open failed")
 			return
 		}
 		ch, requests, err := channel.Accept()
 		if err == nil {
-			s.work.Go(func() { s.session(ch, requests) })
+			sessions.Add(1)
+			s.work.Go(func() {
+				defer sessions.Add(-1)
+				s.session(ch, requests)
+			})
 		}
 	case "direct-tcpip", "direct-streamlocal@openssh.com":
 		s.forward(channel)

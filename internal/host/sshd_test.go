@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // sshdEnv names the sshd to test with, where it is neither on PATH nor in /usr/sbin.
@@ -72,7 +74,7 @@ func startSSHD(t *testing.T, extra ...string) *sshd {
 	}
 	s.config = Config{
 		Host: "127.0.0.1", Port: port, User: me.Username,
-		PrivateKeys: []string{openSSH(t, s.client)}, ConnectTimeout: patience,
+		PrivateKeys: []string{openSSH(t, s.client)}, connectTimeout: patience,
 	}
 	return s
 }
@@ -228,10 +230,7 @@ func TestSSHD_RefusesTheWrongKey(t *testing.T) {
 	cfg.PrivateKeys = []string{openSSH(t, wrong)}
 	_, err := Dial(testContext(t), cfg)
 	e := asKind(t, err, AuthFailed)
-	fingerprint, err := Fingerprint(publicLine(t, wrong))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fingerprint := ssh.FingerprintSHA256(toSigner(t, wrong).PublicKey())
 	if !strings.Contains(e.Detail, fingerprint) {
 		t.Errorf("the offered key %s is not named in: %s", fingerprint, e.Detail)
 	}

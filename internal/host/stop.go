@@ -51,23 +51,15 @@ exec sh -c "$1" sh "$2"
 // when ctx, which carries values only, has ended.
 func (p *process) stop(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	finishes(stopTimeout, func() {
 		if p.signal(ssh.SIGTERM) == nil {
-			swept := make(chan struct{})
-			go func() {
-				defer close(swept)
-				p.sweep(ctx)
-			}()
-			p.client.await(swept, sweepTimeout)
+			finishes(sweepTimeout, func() { p.sweep(ctx) })
 		}
 		if !p.hasExited(lastBreath) && p.signal(ssh.SIGKILL) == nil {
 			p.hasExited(lastBreath)
 		}
 		_ = p.Close()
-	}()
-	p.client.await(done, stopTimeout)
+	})
 }
 
 // interrupt stops a process because ctx has ended, and returns the error that says so.

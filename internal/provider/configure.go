@@ -39,6 +39,9 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 	}
 	resp.DataSourceData, resp.ResourceData, resp.EphemeralResourceData = data, data, data
 	resp.ActionData, resp.ListResourceData = data, data
+	p.mu.Lock()
+	p.data = append(p.data, data)
+	p.mu.Unlock()
 
 	data.SSH = config.sshCredentials(ctx, &resp.Diagnostics)
 	config.validateEnvironment(&resp.Diagnostics)

@@ -21,7 +21,7 @@ import (
 func TestProviderNamesItself(t *testing.T) {
 	t.Parallel()
 	var resp provider.MetadataResponse
-	ours.New("1.2.3")().Metadata(t.Context(), provider.MetadataRequest{}, &resp)
+	ours.New("1.2.3").Metadata(t.Context(), provider.MetadataRequest{}, &resp)
 	if resp.TypeName != "shopper" || resp.Version != "1.2.3" {
 		t.Errorf("got %+v", resp)
 	}

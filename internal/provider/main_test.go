@@ -8,7 +8,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 )
@@ -44,25 +43,11 @@ func TestMain(m *testing.M) {
 	}
 	// The plugin library's test server sometimes leaves the readers of its standard streams behind.
 	library := goleak.IgnoreAnyFunction("github.com/hashicorp/go-plugin.copyChan")
-	goleak.VerifyTestMain(closing{m}, library, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, library, goleak.Cleanup(func(code int) {
 		if err := machine.Finish(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}
 		os.Exit(code)
 	}))
-}
-
-// closing closes what the provider keeps for a process's lifetime, as main does,
-// before it is looked whether anything is left.
-type closing struct{ *testing.M }
-
-// Run runs the tests.
-func (c closing) Run() int {
-	code := c.M.Run()
-	if err := provider.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return max(code, 1)
-	}
-	return code
 }

@@ -79,7 +79,7 @@ func TestPanicKeepsState(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	service := &fragile{Client: w.client(t)}
-	server := providerserver.NewProtocol6(&faked{Provider: ours.New("test")(), service: service, journal: w.journal})()
+	server := providerserver.NewProtocol6(&faked{Provider: ours.New("test"), service: service, journal: w.journal})()
 	schema, err := server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework/action"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
@@ -42,6 +43,8 @@ const Address = "cloud-gpu-shopper/shopper"
 // Shopper is the provider.
 type Shopper struct {
 	version string
+	mu      sync.Mutex
+	data    []*providerdata.Data // of each Configure, for Close
 }
 
 // What a CLI doesn't know of, it doesn't ask for: older ones load the provider all
@@ -54,10 +57,19 @@ var (
 	_ provider.ProviderWithListResources      = (*Shopper)(nil)
 )
 
-// New returns what a provider server needs to make the provider. The version
-// goes into User-Agent and onto what is deployed.
-func New(version string) func() provider.Provider {
-	return func() provider.Provider { return &Shopper{version: version} }
+// New returns the provider. The version goes into User-Agent and onto what is deployed.
+func New(version string) *Shopper { return &Shopper{version: version} }
+
+// Close ends what the provider still has open on machines: tunnels that Terraform
+// didn't close, and shared connections. Nothing can be opened afterwards.
+func (p *Shopper) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, data := range p.data {
+		errs = append(errs, data.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Metadata names the provider.
@@ -111,12 +123,6 @@ func (p *Shopper) Actions(context.Context) []func() action.Action {
 // ListResources lists the resources that can be listed.
 func (p *Shopper) ListResources(context.Context) []func() list.ListResource {
 	return []func() list.ListResource{gpusession.NewListResource}
-}
-
-// Close ends what this process still has open on machines: tunnels that Terraform
-// didn't close, and shared connections. Nothing can be opened afterwards.
-func Close() error {
-	return errors.Join(sshtunnel.CloseAll(), providerdata.CloseMachines())
 }
 
 // WaitForOrphan returns once the process that started this one has ended and no rental or release is under way.

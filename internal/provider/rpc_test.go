@@ -11,8 +11,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
-
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
 )
 
 const (
@@ -44,7 +42,7 @@ type core struct {
 
 func newCore(t *testing.T) *core {
 	t.Helper()
-	server, err := providerserver.NewProtocol6WithError(provider.New("test")())()
+	server, err := providerserver.NewProtocol6WithError(newProvider(t))()
 	if err != nil {
 		t.Fatal(err)
 	}

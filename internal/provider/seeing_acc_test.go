@@ -121,7 +121,7 @@ func TestAccFunctions(t *testing.T) {
 func TestAccTunnel(t *testing.T) {
 	w := acceptance(t)
 	port := freePort(t)
-	all := factories()
+	all := factories(t)
 	maps.Copy(all, map[string]func() (tfprotov6.ProviderServer, error){"echo": echoprovider.NewProviderServer()})
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: all,

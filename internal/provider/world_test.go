@@ -208,10 +208,23 @@ func (w *world) nothingServes(*terraform.State) error {
 }
 
 // factories serve the provider in this process.
-func factories() map[string]func() (tfprotov6.ProviderServer, error) {
+func factories(t *testing.T) map[string]func() (tfprotov6.ProviderServer, error) {
+	t.Helper()
 	return map[string]func() (tfprotov6.ProviderServer, error){
-		"shopper": providerserver.NewProtocol6WithError(provider.New("test")()),
+		"shopper": providerserver.NewProtocol6WithError(newProvider(t)),
 	}
+}
+
+// newProvider is a provider that leaves no connection behind.
+func newProvider(t *testing.T) *provider.Shopper {
+	t.Helper()
+	p := provider.New("test")
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
 }
 
 // run runs a test case in a world; it ends with an empty plan, and with nothing
@@ -219,7 +232,7 @@ func factories() map[string]func() (tfprotov6.ProviderServer, error) {
 func (w *world) run(t *testing.T, steps ...resource.TestStep) {
 	t.Helper()
 	resource.Test(t, resource.TestCase{
-		ProtoV6ProviderFactories: factories(),
+		ProtoV6ProviderFactories: factories(t),
 		CheckDestroy:             w.nothingBills,
 		Steps:                    steps,
 	})

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -115,19 +114,4 @@ func TestVastOffersAreOneMachineEach(t *testing.T) {
 	take(map[string]bool{"t": true}, "v", true) // all are taken: better late than never
 	take(map[string]bool{"v": true, "t": true}, "u", true)
 	take(map[string]bool{"v": true, "t": true, "u": true}, "", false)
-}
-
-func TestPaceIsBounded(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newPace(time.Second, 5*time.Second)
-		begun := time.Now()
-		for range 100 {
-			ok(t, p.wait(t.Context()))
-		}
-		// The first four are 1, 1.5, 2.25 and 3.4 s; the jitter adds a fifth at most.
-		if took := time.Since(begun); took < 485*time.Second || took > 590*time.Second {
-			t.Errorf("100 pauses took %s", took)
-		}
-	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -27,7 +28,7 @@ func (r *run) lockName(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	key := r.shared.key(r.shared.Mark(name))
-	pause := newPace(200*time.Millisecond, 2*time.Second)
+	pause := pace.New(200*time.Millisecond, 2*time.Second)
 	for waiting := false; ; waiting = true {
 		lock, err := r.shared.journal.TryLock(key)
 		switch {
@@ -43,7 +44,7 @@ func (r *run) lockName(ctx context.Context) error {
 		if !waiting {
 			r.say("Another run is at work under the name %s, perhaps releasing what it was renting; waiting for it", name)
 		}
-		if pause.wait(limited) == nil {
+		if pause.Wait(limited) == nil {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -69,7 +70,7 @@ func (r *run) waitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	begun := time.Now()
-	pause := newPace(250*time.Millisecond, 5*time.Second)
+	pause := pace.New(250*time.Millisecond, 5*time.Second)
 	for first := true; ; first = false {
 		ready, err := r.shared.service.Ready(limited)
 		if err == nil && ready.Ready {
@@ -84,7 +85,7 @@ func (r *run) waitReady(ctx context.Context) error {
 		if first {
 			r.say("The shopper is starting up; waiting until it is ready")
 		}
-		if pause.wait(limited) == nil {
+		if pause.Wait(limited) == nil {
 			continue
 		}
 		// Out of time, whoever's it is; with no answer at all the service may not even be starting.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -55,13 +56,13 @@ func (r *Renter) readExtended(ctx context.Context, id string, hours int, askErr 
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	begun := time.Now()
-	pause := newPace(250*time.Millisecond, 2*time.Second)
+	pause := pace.New(250*time.Millisecond, 2*time.Second)
 	for {
 		session, err := r.service.Session(ctx, id)
 		if err == nil && (session.ReservationHours >= hours || !shopper.IsAmbiguous(askErr)) || shopper.IsNotFound(err) {
 			return session, err
 		}
-		if time.Since(begun) >= extendPatience || pause.wait(ctx) != nil {
+		if time.Since(begun) >= extendPatience || pause.Wait(ctx) != nil {
 			return session, err
 		}
 	}

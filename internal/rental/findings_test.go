@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -220,7 +221,7 @@ func TestWaitsEndAtTheirDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3333*time.Millisecond)
 		defer cancel()
 		begun := time.Now()
-		if err := newPace(time.Hour, time.Hour).wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := pace.New(time.Hour, time.Hour).Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the wait ended with %v", err)
 		}
 		if took := time.Since(begun); took != 3333*time.Millisecond {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -23,7 +24,7 @@ const failedLimit = 90 * time.Second
 func (r *Renter) Inspect(ctx context.Context, known Known) (session shopper.Session, over bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, failedLimit)
 	defer cancel()
-	pause := newPace(250*time.Millisecond, 5*time.Second)
+	pause := pace.New(250*time.Millisecond, 5*time.Second)
 	for session, err = r.burst.session(ctx, known.ID); ; session, err = r.service.Session(ctx, known.ID) {
 		switch {
 		case shopper.IsNotFound(err):
@@ -37,7 +38,7 @@ func (r *Renter) Inspect(ctx context.Context, known Known) (session shopper.Sess
 		case session.Status != shopper.Failed:
 			return session, false, nil
 		}
-		if pause.wait(limited) != nil {
+		if pause.Wait(limited) != nil {
 			return session, false, ctx.Err()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -75,7 +76,7 @@ func (r *run) mayAskAgain(ctx context.Context, err error) bool {
 		return false
 	}
 	r.say("The shopper takes no more requests for the moment; asking again in %s", wait)
-	return newPace(wait, wait).wait(ctx) == nil
+	return pace.New(wait, wait).Wait(ctx) == nil
 }
 
 // giveUp is the error of a run in which nothing could be rented; last is why no

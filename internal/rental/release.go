@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -96,7 +97,7 @@ func among(sessions []shopper.Session, id string) bool {
 
 // releaseOne releases one session, and returns it as it was read last.
 func (r *Renter) releaseOne(ctx context.Context, s shopper.Session, known Known) (shopper.Session, error) {
-	pause := newPace(200*time.Millisecond, 5*time.Second)
+	pause := pace.New(200*time.Millisecond, 5*time.Second)
 	last := s
 	var trouble error
 	asked := false
@@ -123,7 +124,7 @@ func (r *Renter) releaseOne(ctx context.Context, s shopper.Session, known Known)
 		default:
 			last = session
 		}
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return last, notReleased(last, fmt.Errorf("no time is left: %w", errors.Join(err, trouble)))
 		}
 	}
@@ -161,7 +162,7 @@ func (r *Renter) replacements(ctx context.Context, s shopper.Session) ([]shopper
 	if !s.AutoRetry {
 		return children, nil
 	}
-	pause := newPace(time.Second, 5*time.Second)
+	pause := pace.New(time.Second, 5*time.Second)
 	for range looks {
 		sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{ConsumerID: s.ConsumerID})
 		if err != nil {
@@ -175,7 +176,7 @@ func (r *Renter) replacements(ctx context.Context, s shopper.Session) ([]shopper
 		if len(children) > 0 {
 			break
 		}
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return nil, notReleased(s, fmt.Errorf("it has ended, and the service may be renting another in its place: %w", err))
 		}
 	}

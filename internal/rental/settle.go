@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -50,7 +51,7 @@ const (
 // come back to life is watched until it can't, or until ctx is canceled. A release
 // goes on after a cancel.
 func (r *Renter) settle(ctx context.Context, d *doubt, patience patience) (bool, error) {
-	pause := newPace(200*time.Millisecond, 5*time.Second)
+	pause := pace.New(200*time.Millisecond, 5*time.Second)
 	for look := 1; ; look++ {
 		late := !time.Now().Before(d.until) // judged before the sessions are listed
 		found, decided, err := r.releaseFound(ctx, d)
@@ -62,7 +63,7 @@ func (r *Renter) settle(ctx context.Context, d *doubt, patience patience) (bool,
 		case err == nil && !found && patience == briefly && look == looks:
 			return false, nil
 		}
-		if waitErr := pause.wait(ctx); waitErr != nil {
+		if waitErr := pause.Wait(ctx); waitErr != nil {
 			return false, err
 		}
 	}
@@ -121,13 +122,13 @@ func orNone(text string) string {
 // together.
 func (r *Renter) sessionsOf(ctx context.Context, d *doubt) ([]shopper.Session, error) {
 	begun := time.Now()
-	pause := newPace(time.Second, 5*time.Second)
+	pause := pace.New(time.Second, 5*time.Second)
 	for {
 		sessions, err := r.listOf(ctx, d)
 		if err == nil {
 			return sessions, nil
 		}
-		if time.Since(begun) > r.listPatience || shopper.IsUnauthorized(err) || pause.wait(ctx) != nil {
+		if time.Since(begun) > r.listPatience || shopper.IsUnauthorized(err) || pause.Wait(ctx) != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -16,7 +17,7 @@ func (r *run) waitRunning(ctx context.Context, rental *Rental) error {
 	ctx, cancel := context.WithTimeout(ctx, runningLimit)
 	defer cancel()
 	id, paid := rental.Session.ID, rental.Session.PricePerHour
-	pause := newPace(200*time.Millisecond, 5*time.Second)
+	pause := pace.New(200*time.Millisecond, 5*time.Second)
 	var lastErr error
 	said := shopper.Status("")
 	for {
@@ -41,7 +42,7 @@ func (r *run) waitRunning(ctx context.Context, rental *Rental) error {
 			said = rental.Session.Status
 			r.say("Session %s is %s", id, said)
 		}
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return waitError(err, rental.Session, lastErr)
 		}
 	}

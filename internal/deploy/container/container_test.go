@@ -6,6 +6,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -226,24 +229,18 @@ func TestIdsAreValidated(t *testing.T) {
 	}
 }
 
-// shell is a machine whose commands behind pipes fail with what is said.
-type shell struct {
-	says  func(args []string) error
-	tried [][]string
-}
+// shell is a machine where the command behind a pipe fails with what is said.
+type shell struct{ says error }
 
-func (s *shell) Run(context.Context, host.Command) (host.Result, error) {
+func (s shell) Run(context.Context, host.Command) (host.Result, error) {
 	return host.Result{}, errors.ErrUnsupported
 }
 
-func (s *shell) DialContext(context.Context, string, string) (net.Conn, error) {
+func (s shell) DialContext(context.Context, string, string) (net.Conn, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (s *shell) Pipe(_ context.Context, args ...string) (net.Conn, error) {
-	s.tried = append(s.tried, args)
-	return &failing{err: s.says(args)}, nil
-}
+func (s shell) Pipe(context.Context, ...string) (net.Conn, error) { return &failing{err: s.says}, nil }
 
 // failing is the connection of a command that has ended.
 type failing struct {
@@ -251,45 +248,55 @@ type failing struct {
 	err error
 }
 
-func (f *failing) Read([]byte) (int, error)         { return 0, f.err }
-func (f *failing) Write(b []byte) (int, error)      { return len(b), nil }
-func (f *failing) Close() error                     { return nil }
-func (f *failing) SetDeadline(time.Time) error      { return nil }
-func (f *failing) SetReadDeadline(time.Time) error  { return nil }
-func (f *failing) SetWriteDeadline(time.Time) error { return nil }
+func (f *failing) Read([]byte) (int, error) { return 0, f.err }
+func (f *failing) Close() error             { return nil }
 
-func TestConnectSaysWhatIsMissing(t *testing.T) {
+// The first command that reaches an engine is the one, and where none does, all are told of.
+func TestConnectTriesEveryWay(t *testing.T) {
 	t.Parallel()
-	missing := func(program string) error {
-		return &host.Error{Kind: host.CommandFailed, Err: errors.New(program + " ended with exit status 127: sh: " + program + ": not found")}
-	}
-	denied := &host.Error{Kind: host.CommandFailed, Err: errors.New("docker ended with exit status 1: permission denied while trying to connect to the Docker daemon socket")}
-	password := &host.Error{Kind: host.CommandFailed, Err: errors.New("sudo ended with exit status 1: sudo: a password is required")}
-	lost := &host.Error{Kind: host.Lost, Err: io.ErrUnexpectedEOF}
-	tests := []struct {
-		name  string
-		says  func(args []string) error
-		is    error
-		words []string
-		tries int
+	const (
+		works   = "#!/bin/sh\necho \"I am $0 $*\"\n"
+		denied  = "#!/bin/sh\necho permission denied >&2; exit 1\n"
+		runs    = "#!/bin/sh\nshift; exec /bin/sh \"${0%/*}/root-$1\" \"$@\"\n" // sudo, which has programs of its own
+		refuses = "#!/bin/sh\necho a password is required >&2; exit 1\n"
+	)
+	for name, test := range map[string]struct {
+		programs map[string]string
+		way      string
+		is       error
+		words    []string
 	}{
-		{"nothing", func(args []string) error { return missing(args[0]) }, ErrNoEngine, []string{"no Docker and no Podman"}, 0},
-		{"not for this user", func(args []string) error {
-			switch args[0] {
-			case "sudo":
-				return password
-			case "docker":
-				return denied
-			}
-			return missing(args[0])
-		}, ErrUnreachable, []string{"permission denied", "password is required"}, 0},
-		{"connection lost", func([]string) error { return lost }, lost, []string{"connection lost"}, 1},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
+		"docker":           {map[string]string{"docker": works, "podman": works}, "docker", nil, nil},
+		"docker as root":   {map[string]string{"docker": denied, "sudo": runs, "root-docker": works, "podman": works}, "sudo -n docker", nil, nil},
+		"podman":           {map[string]string{"podman": works}, "podman", nil, nil},
+		"podman as root":   {map[string]string{"podman": denied, "sudo": runs, "root-docker": denied, "root-podman": works}, "sudo -n podman", nil, nil},
+		"nothing":          {nil, "", ErrNoEngine, []string{"no Docker and no Podman"}},
+		"not for the user": {map[string]string{"docker": denied, "sudo": refuses}, "", ErrUnreachable, []string{"permission denied", "password is required"}},
+		"no sudo":          {map[string]string{"docker": denied}, "", ErrUnreachable, []string{"permission denied"}},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			machine := &shell{says: test.says}
-			_, err := Connect(t.Context(), machine, Options{})
+			bin := t.TempDir()
+			for program, text := range test.programs {
+				if err := os.WriteFile(filepath.Join(bin, program), []byte(text), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			command := exec.CommandContext(t.Context(), "/bin/sh", "-c", dialScript)
+			command.Env = []string{"PATH=" + bin}
+			var said strings.Builder
+			command.Stderr = &said
+			output, err := command.Output()
+			if first, rest, _ := strings.Cut(string(output), "\n"); test.way != "" {
+				if err != nil || first != wayMark+test.way || !strings.HasSuffix(rest, " system dial-stdio\n") {
+					t.Errorf("%q, %v: %s", output, err, said.String())
+				}
+				return
+			}
+			if err == nil || len(output) > 0 {
+				t.Fatalf("%q, %v", output, err)
+			}
+			_, err = Connect(t.Context(), shell{&host.Error{Kind: host.CommandFailed, Err: errors.New(said.String())}}, Options{})
 			if !errors.Is(err, test.is) {
 				t.Fatalf("got %v, want %v", err, test.is)
 			}
@@ -298,14 +305,11 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 					t.Errorf("%q is missing in %v", word, err)
 				}
 			}
-			ways := map[string]bool{}
-			for _, args := range machine.tried {
-				ways[strings.Join(args, " ")] = true
-			}
-			if test.tries > 0 && len(ways) != test.tries {
-				t.Errorf("tried %v", ways)
-			}
 		})
+	}
+	lost := &host.Error{Kind: host.Lost, Err: io.ErrUnexpectedEOF}
+	if _, err := Connect(t.Context(), shell{lost}, Options{}); !errors.Is(err, lost) || errors.Is(err, ErrNoEngine) || errors.Is(err, ErrUnreachable) {
+		t.Errorf("a lost connection is %v", err)
 	}
 }
 

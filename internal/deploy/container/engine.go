@@ -28,13 +28,19 @@ const (
 	stopGrace = 20 * time.Second
 )
 
-// ways are the commands that may reach an engine's API, in the order in which they are tried.
-var ways = [][]string{
-	{"docker", "system", "dial-stdio"},
-	{"sudo", "-n", "docker", "system", "dial-stdio"},
-	{"podman", "system", "dial-stdio"},
-	{"sudo", "-n", "podman", "system", "dial-stdio"},
-}
+// dialScript becomes a connection to an engine's API: by the first command that reaches one, which it names in its first line.
+// Where none does, it tells of each on standard error.
+const dialScript = `for way in docker 'sudo -n docker' podman 'sudo -n podman'; do
+	if said=$($way system dial-stdio 2>&1 >/dev/null </dev/null); then
+		echo "` + wayMark + `$way"
+		exec $way system dial-stdio
+	fi
+	echo "$way: $said" >&2
+done
+exit 1`
+
+// wayMark begins the line that names the way: some machines greet before they run a command.
+const wayMark = "engine by "
 
 // podman is [Facts.Name] of Podman.
 const podman = "Podman"
@@ -44,9 +50,9 @@ var _ deploy.Runtime = (*Engine)(nil)
 // Engine is a machine's container engine: the runtime of containers with some options. Whoever connected closes it.
 type Engine struct {
 	api     *client.Client
-	via     []string
+	via     string // the command that reaches it
 	options Options
-	// Facts are read once, by [Connect].
+	// Facts are read once, by [Connect] or where they are needed.
 	Facts Facts
 }
 
@@ -64,33 +70,36 @@ type Facts struct {
 	NotAtBoot bool
 }
 
-// Connect finds the machine's engine and a way to its API. Its errors have the code [NoEngine] when the machine has
-// none and [EngineUnreachable] when there is one that doesn't answer.
+// Connect reaches the machine's engine and reads its facts.
 func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Engine, error) {
-	var attempts []error
-	absent := map[string]bool{}
-	for _, way := range ways {
-		program := way[len(way)-3]
-		if absent[program] {
-			continue
-		}
-		engine, err := connect(ctx, machine, way)
-		if err == nil {
-			engine.options = options
-			err = engine.ask(ctx, machine)
-			return engine, err
-		}
-		if ctx.Err() != nil || isConnection(err) {
-			return nil, deploy.Failed(ctx, "reach the container engine", err)
-		}
-		absent[program] = isAbsent(err)
-		attempts = append(attempts, fmt.Errorf("%s: %w", strings.Join(way, " "), err))
+	engine, err := Reach(ctx, machine)
+	if err != nil {
+		return nil, err
 	}
-	if absent["docker"] && absent["podman"] {
+	engine.options = options
+	if err = engine.readFacts(ctx); err == nil {
+		err = engine.ask(ctx, machine)
+	}
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return engine, nil
+}
+
+// Reach finds the machine's engine and a way to its API, for what takes no facts. Its errors are [ErrNoEngine] when the machine
+// has none and [ErrUnreachable] when there is one that doesn't answer.
+func Reach(ctx context.Context, machine deploy.Machine) (*Engine, error) {
+	engine, err := connect(ctx, machine)
+	switch {
+	case err == nil:
+		return engine, nil
+	case ctx.Err() != nil || isConnection(err):
+		return nil, deploy.Failed(ctx, "reach the container engine", err)
+	case isAbsent(err, "docker") && isAbsent(err, "podman"):
 		return nil, &deploy.Error{
 			Summary: "could not reach a container engine", Cause: "This machine has no Docker and no Podman.",
 			WayOut: "Use runtime = \"process\", or a machine of a cloud that rents whole virtual machines, with Docker installed.",
-			Err:    errors.Join(append(attempts, ErrNoEngine)...),
+			Err:    errors.Join(err, ErrNoEngine),
 		}
 	}
 	return nil, &deploy.Error{
@@ -98,7 +107,7 @@ func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Eng
 		Cause:   "The machine has a container engine that doesn't answer this user.",
 		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or let the user reach it: membership in the" +
 			" group docker, or sudo without a password.",
-		Err: errors.Join(append(attempts, ErrUnreachable)...),
+		Err: errors.Join(err, ErrUnreachable),
 	}
 }
 
@@ -112,16 +121,16 @@ func isConnection(err error) bool {
 	}
 }
 
-// isAbsent tells whether a command failed because there is no such program.
-func isAbsent(err error) bool {
+// isAbsent tells whether a shell says that there is no such program.
+func isAbsent(err error, program string) bool {
 	text := err.Error()
-	return strings.Contains(text, "not found") || strings.Contains(text, "status 127")
+	return strings.Contains(text, program+": not found") || strings.Contains(text, program+": command not found")
 }
 
-func connect(ctx context.Context, machine deploy.Machine, way []string) (*Engine, error) {
+func connect(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	pipes := &pipes{machine: machine, way: way}
+	pipes := &pipes{machine: machine}
 	transport := &http.Transport{
 		DialContext:     pipes.dial,
 		MaxIdleConns:    4,
@@ -134,16 +143,14 @@ func connect(ctx context.Context, machine deploy.Machine, way []string) (*Engine
 	if err != nil {
 		return nil, err
 	}
-	engine := &Engine{api: api, via: way}
-	if _, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err == nil {
-		engine.Facts, err = engine.readFacts(ctx)
-	}
+	_, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	pipes.mu.Lock()
+	defer pipes.mu.Unlock()
 	if err == nil {
-		return engine, nil
+		return &Engine{api: api, via: pipes.way}, nil
 	}
-	closeErr := engine.Close()
 	// What the command said on its way out tells more than "unexpected EOF".
-	return nil, errors.Join(pipes.failure(), err, closeErr)
+	return nil, errors.Join(pipes.last, err, api.Close())
 }
 
 // Kind returns [deploy.Container].
@@ -168,34 +175,60 @@ func (e *Engine) Reach(ref deploy.Ref) string {
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// pipes makes connections out of a command's standard input and output, and keeps how the last one failed.
+// pipes makes connections out of a command's standard input and output, and keeps by which way and how the last one failed.
 type pipes struct {
 	machine deploy.Machine
-	way     []string
 
 	mu   sync.Mutex
+	way  string
 	last error
 }
 
 func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	conn, err := p.machine.Pipe(ctx, p.way...)
+	conn, err := p.machine.Pipe(ctx, "sh", "-c", dialScript)
 	if err != nil {
 		p.keep(err)
 		return nil, err
 	}
-	return &pipe{Conn: conn, owner: p}, nil
+	piped := &pipe{Conn: conn, owner: p}
+	if err := p.readWay(ctx, piped); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return piped, nil
 }
+
+// readWay reads the line by which the command says that the engine comes next.
+func (p *pipes) readWay(ctx context.Context, conn net.Conn) error {
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	line, b := "", make([]byte, 1)
+	for range maxGreeting {
+		if _, err := conn.Read(b); err != nil {
+			return err
+		}
+		if b[0] != '\n' {
+			line += string(b)
+			continue
+		}
+		if way, is := strings.CutPrefix(line, wayMark); is {
+			p.mu.Lock()
+			p.way = way
+			p.mu.Unlock()
+			return nil
+		}
+		line = ""
+	}
+	return errGreeting
+}
+
+// maxGreeting bounds what a machine may say before it runs a command, in bytes.
+const maxGreeting = 16 << 10
+
+var errGreeting = errors.New("the machine says other things than the command that reaches the engine")
 
 func (p *pipes) keep(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = err
-}
-
-func (p *pipes) failure() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
 }
 
 type pipe struct {
@@ -212,20 +245,25 @@ func (p *pipe) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (e *Engine) readFacts(ctx context.Context) (Facts, error) {
+// readFacts asks the engine for its facts, unless they are known.
+func (e *Engine) readFacts(ctx context.Context) error {
+	if e.Facts.Name != "" {
+		return nil
+	}
 	info, err := e.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
-		return Facts{}, err
+		return deploy.Failed(ctx, "read the container engine's facts", err)
 	}
 	facts := Facts{
 		Name: "Docker", Version: info.Info.ServerVersion,
-		Via: strings.Join(e.via, " "), Directory: info.Info.DockerRootDir, containerdImages: inContainerd(info.Info),
+		Via: e.via + " system dial-stdio", Directory: info.Info.DockerRootDir, containerdImages: inContainerd(info.Info),
 	}
 	if e.isPodman(ctx) {
 		facts.Name = podman
 	}
 	facts.GPUs = gpuSupport(info.Info)
-	return facts, nil
+	e.Facts = facts
+	return nil
 }
 
 // ask asks the machine for what the engine doesn't tell.
@@ -244,7 +282,7 @@ func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error 
 	}
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", "command -v nvidia-container-runtime-hook"}})
 	if err != nil {
-		return errors.Join(deploy.Failed(ctx, "look for NVIDIA's container toolkit", err), e.Close())
+		return deploy.Failed(ctx, "look for NVIDIA's container toolkit", err)
 	}
 	if result.ExitCode == 0 {
 		e.Facts.GPUs = ByCapability
@@ -254,7 +292,7 @@ func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error 
 
 // isPodman asks the engine who it is: a machine may have Podman behind a command named docker.
 func (e *Engine) isPodman(ctx context.Context) bool {
-	if e.via[len(e.via)-3] == "podman" {
+	if strings.HasSuffix(e.via, "podman") {
 		return true
 	}
 	version, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
@@ -270,7 +308,7 @@ func (e *Engine) isPodman(ctx context.Context) bool {
 }
 
 // Program is the command line that a person would use to look at the engine's containers.
-func (e *Engine) Program() string { return strings.Join(e.via[:len(e.via)-2], " ") }
+func (e *Engine) Program() string { return e.via }
 
 // podmanScript prints what Podman's API doesn't tell: the CDI devices for GPUs, by NVIDIA's toolkit and by the
 // descriptions where Podman looks for them, and whether its containers are started after a boot. A user's own Podman
@@ -286,9 +324,11 @@ exit 0
 
 // askPodmansMachine completes the facts of a Podman.
 func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
-	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-s", "--", e.via[0]}, Stdin: strings.NewReader(podmanScript)})
+	result, err := machine.Run(ctx, host.Command{
+		Args: []string{"sh", "-s", "--", strings.Fields(e.via)[0]}, Stdin: strings.NewReader(podmanScript),
+	})
 	if err != nil {
-		return errors.Join(deploy.Failed(ctx, "look for CDI devices", err), e.Close())
+		return deploy.Failed(ctx, "look for CDI devices", err)
 	}
 	e.Facts.GPUs, e.Facts.NotAtBoot = NoGPUs, true
 	for line := range strings.Lines(result.Stdout) {

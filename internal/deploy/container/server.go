@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -130,6 +131,9 @@ func numericUser(user string) (uid, gid int) {
 func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	if err := e.readFacts(ctx); err != nil {
+		return err
+	}
 	policy := container.RestartPolicyUnlessStopped
 	if e.Facts.Name == podman {
 		policy = container.RestartPolicyAlways // the one that its service looks for after a boot, in all releases
@@ -240,7 +244,7 @@ func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 // waitGone looks until the engine knows the container no longer. Only that counts: an engine answers a removal that
 // is under way with an error, and one that it has begun with success.
 func (e *Engine) waitGone(ctx context.Context, id string) error {
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for range 20 {
 		_, err := e.inspect(ctx, id)
 		switch {
@@ -249,7 +253,7 @@ func (e *Engine) waitGone(ctx context.Context, id string) error {
 		case err != nil:
 			return err
 		}
-		if err := pace.Wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return errors.Join(errStillThere, err)
 		}
 	}

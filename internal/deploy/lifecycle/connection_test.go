@@ -19,12 +19,16 @@ import (
 // line is a machine that is logged in to again, as the provider uses it.
 func (r *rig) line(t *testing.T) *host.Line {
 	t.Helper()
-	line := host.NewLine(r.dial(t), r.config)
+	pool := new(host.Pool)
 	t.Cleanup(func() {
-		if err := line.Close(); err != nil {
+		if err := pool.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	line, err := pool.Open(within(t, limit), r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return line
 }
 

@@ -46,9 +46,13 @@ func GPUs(ctx context.Context, machine deploy.Machine) ([]deploy.GPU, error) {
 func Named(ctx context.Context, machine deploy.Machine, name, directory string) (deploy.Status, error) {
 	var problems error
 	for _, connect := range []func() (deploy.Runtime, error){
-		func() (deploy.Runtime, error) { return container.Connect(ctx, machine, container.Options{}) },
+		func() (deploy.Runtime, error) { return container.Reach(ctx, machine) },
 		func() (deploy.Runtime, error) {
-			return process.Connect(ctx, machine, process.Options{Directory: directory})
+			home, err := homeOf(ctx, machine)
+			if err != nil {
+				return nil, err
+			}
+			return process.At(machine, process.Options{Directory: directory}, home)
 		},
 	} {
 		opened, err := connect()
@@ -178,9 +182,9 @@ func with[T any](ctx context.Context, machine deploy.Machine, ref deploy.Ref, fa
 func openRuntime(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Runtime, error) {
 	switch ref.Runtime {
 	case deploy.Container:
-		return container.Connect(ctx, machine, container.Options{})
+		return container.Reach(ctx, machine)
 	case deploy.Process:
-		return process.Connect(ctx, machine, process.Options{Directory: ref.Base()})
+		return process.At(machine, process.Options{Directory: ref.Base()}, "")
 	default:
 		return nil, fmt.Errorf("a server is run as %q or %q, not as %q", deploy.Container, deploy.Process, ref.Runtime)
 	}

@@ -30,9 +30,6 @@ type launch struct {
 	dead       deploy.Status
 	killsAfter deploy.Kills
 	seen       string
-	// losses counts the lost connections that were borne, lost is when the last one was.
-	losses int
-	lost   time.Time
 }
 
 // Launch starts a server and returns when it has answered a real request. On failure, and when ctx is cancelled,

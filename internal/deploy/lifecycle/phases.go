@@ -115,26 +115,11 @@ func (p *progress) often(phase deploy.Phase, message string) {
 	}
 }
 
-const (
-	// maxLosses is how many lost connections an operation bears without goodService in between. A machine that isn't
-	// logged in to again by itself, as a [host.Line] is, fails at the next command anyway.
-	maxLosses   = 3
-	goodService = time.Minute
-)
-
-// bears tells whether err is about a lost connection that the operation can go on after.
+// bears tells whether err is about a lost connection that the operation can go on after. A [host.Line] bounds how often that is.
 func (l *launch) bears(phase deploy.Phase, err error) bool {
 	if err == nil || !deploy.Lost(l.machine, err) {
 		return false
 	}
-	if time.Since(l.lost) >= goodService {
-		l.losses = 0
-	}
-	if l.losses == maxLosses {
-		return false
-	}
-	l.losses++
-	l.lost = time.Now()
 	l.progress.report(phase, "the connection to the machine was lost; logging in again")
 	return true
 }

@@ -19,14 +19,20 @@ type disk struct {
 	free  int64  // bytes; -1 when that could not be had
 }
 
-// diskOf is the disk that a directory is on, or will be.
-func diskOf(ctx context.Context, machine deploy.Machine, directory string) (disk, error) {
-	const script = `p=$1; while [ ! -e "$p" ] && [ "${p%/*}" != "$p" ]; do p=${p%/*}; done; df -Pk -- "${p:-/}"`
-	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", script, "sh", directory}})
+// disksOf are the disks that two directories are on, or will be.
+func disksOf(ctx context.Context, machine deploy.Machine, first, second string) (disk, disk, error) {
+	const script = `for p; do
+	while [ ! -e "$p" ] && [ "${p%/*}" != "$p" ]; do p=${p%/*}; done
+	df -Pk -- "${p:-/}"
+	echo "end of a disk"
+done`
+	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", script, "sh", first, second}})
 	if err != nil {
-		return disk{free: -1}, err
+		return disk{free: -1}, disk{free: -1}, err
 	}
-	return parseDF(result.Stdout), nil
+	one, two, _ := strings.Cut(result.Stdout, "end of a disk\n")
+	two, _, _ = strings.Cut(two, "end of a disk\n")
+	return parseDF(one), parseDF(two), nil
 }
 
 // parseDF reads POSIX df output: a header, then device, size, used, available, capacity, mount point.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -42,10 +43,14 @@ func newClient(machine deploy.Machine, settings *TLS, listen string, port int, k
 		scheme = "https"
 	}
 	url := scheme + "://" + net.JoinHostPort(reachable(listen), strconv.Itoa(port))
-	return vllm.NewClient(transport(machine.DialContext, settings), url, key)
+	t := transport(machine.DialContext, settings)
+	// One connection serves many looks, each of which would cost the opening of another. Nobody closes it, so it ends by itself,
+	// before the server ends it (VLLM_HTTP_TIMEOUT_KEEP_ALIVE, 5 s): no request is sent into a connection that is being closed.
+	t.DisableKeepAlives, t.IdleConnTimeout = false, 3*time.Second
+	return vllm.NewClient(t, url, key)
 }
 
-// transport keeps no connection: the client has no Close, and the few requests that are made are far apart.
+// transport keeps no connection.
 func transport(dial func(context.Context, string, string) (net.Conn, error), settings *TLS) *http.Transport {
 	t := &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSHandshakeTimeout: healthTimeout}
 	if settings != nil {
@@ -73,7 +78,7 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 	l.progress.report(deploy.PhaseLoad, "waiting for the model to load")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseLoad)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		if problem := l.alive(phase, ref, deploy.PhaseLoad); problem != nil {
 			return problem
@@ -86,7 +91,7 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 			return failure(deploy.PhaseLoad, "Server answers, but not as vLLM", err)
 		}
 		l.tellLoad(phase, ref)
-		if err := pace.Wait(phase); err != nil {
+		if err := pause.Wait(phase); err != nil {
 			return failure(deploy.PhaseLoad, summaries[deploy.PhaseLoad].late, err)
 		}
 	}
@@ -176,7 +181,7 @@ func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 	l.progress.report(deploy.PhaseCompletion, "asking the model for an answer")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		proof, err := api.ProbeWithin(phase, l.request.Spec.ServedName(), !l.request.Embedding, answerTimeout)
 		if phase.Err() == nil {
@@ -195,7 +200,7 @@ func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 		if phase.Err() == nil && !vllm.IsNotReady(err) {
 			return refusedProof(err, l.request.Embedding)
 		}
-		if waitErr := pace.Wait(phase); waitErr != nil {
+		if waitErr := pause.Wait(phase); waitErr != nil {
 			return &deploy.Error{
 				Phase: deploy.PhaseCompletion, Summary: summaries[deploy.PhaseCompletion].late, Err: waitErr,
 				Detail: "The server said that it is healthy, but the model gave no answer.",
@@ -228,12 +233,12 @@ func (l *launch) reachPublic(ctx context.Context) *deploy.Error {
 	dialer := &net.Dialer{Timeout: healthTimeout}
 	api := vllm.NewClient(transport(dialer.DialContext, l.request.TLS), url, l.request.Spec.APIKey)
 	var err error
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for range publicTries {
 		if _, err = api.Probe(ctx, l.request.Spec.ServedName(), !l.request.Embedding); err == nil {
 			return nil
 		}
-		if waitErr := pace.Wait(ctx); waitErr != nil {
+		if waitErr := pause.Wait(ctx); waitErr != nil {
 			break
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // openProcess opens the runtime for processes and says which vLLM it will run: the requested release, else the one that the
 // machine has, else the newest that the machine's driver and GPUs run.
 func (s *survey) openProcess(ctx context.Context, machine deploy.Machine) (*process.Host, error) {
-	opened, err := process.Connect(ctx, machine, s.request.Process)
+	opened, err := process.At(machine, s.request.Process, s.home)
 	if err != nil {
 		return nil, err
 	}

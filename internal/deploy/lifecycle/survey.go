@@ -18,6 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -66,7 +67,8 @@ const (
 // the machine is in the survey.
 func (l *launch) look(ctx context.Context) (*survey, error) {
 	s := &survey{request: l.request, replaced: l.replaced, installed: l.installed, imageDisk: disk{free: -1}, weightsDisk: disk{free: -1}}
-	if err := s.shell(ctx, l.machine); err != nil {
+	var err error
+	if s.home, err = homeOf(ctx, l.machine); err != nil {
 		return s, err
 	}
 	group, gctx := errgroup.WithContext(ctx)
@@ -109,20 +111,19 @@ func (s *survey) wantsGPUs() bool {
 	return s.request.Runtime == deploy.Process || s.request.Container.GPUs != "none"
 }
 
-// shell proves that commands run, and finds the user's home.
-func (s *survey) shell(ctx context.Context, machine deploy.Machine) error {
+// homeOf proves that commands run, and finds the user's home.
+func homeOf(ctx context.Context, machine deploy.Machine) (string, error) {
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`}})
 	if err != nil {
-		return err
+		return "", err
 	}
 	// Some machines greet before they run a command.
 	_, home, answers := strings.Cut(result.Stdout, "shell answers\n")
 	if result.ExitCode != 0 || !answers {
-		return fmt.Errorf("the machine's shell doesn't run commands: exit status %d, it said %q",
+		return "", fmt.Errorf("the machine's shell doesn't run commands: exit status %d, it said %q",
 			result.ExitCode, strings.TrimSpace(result.Stdout+result.Stderr))
 	}
-	s.home = strings.TrimSpace(home)
-	return nil
+	return strings.TrimSpace(home), nil
 }
 
 // lookForEngine connects to the engine and reads what it has, unless a process is wanted.
@@ -215,7 +216,7 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(float64(time.Until(deadline))*driverShare))
 		defer cancel()
 	}
-	var pace deploy.Pace
+	pause := pace.Looks()
 	begun := time.Now()
 	defer func() {
 		if s.driverErr != nil && ctx.Err() != nil {
@@ -233,7 +234,7 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 			return err
 		}
 		tell("waiting for the NVIDIA driver: " + s.driverErr.Error())
-		if err := pace.Wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return unlessLate(err)
 		}
 	}
@@ -273,13 +274,13 @@ func (s *survey) lookForUsers(ctx context.Context, machine deploy.Machine) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		users, err := deploy.QueryGPUUsers(ctx, machine)
 		if err == nil {
 			s.users = users
 		}
-		if len(users) > 0 || pace.Wait(ctx) != nil {
+		if len(users) > 0 || pause.Wait(ctx) != nil {
 			return nil
 		}
 		if gpus, err := deploy.QueryGPUs(ctx, machine); err == nil {
@@ -321,7 +322,7 @@ func (s *survey) choose(ctx context.Context, machine deploy.Machine) error {
 
 // lookForProcesses finds servers of the deployment that an earlier launch ran as processes.
 func (s *survey) lookForProcesses(ctx context.Context, machine deploy.Machine) error {
-	other, err := process.Connect(ctx, machine, s.request.Process)
+	other, err := process.At(machine, s.request.Process, s.home)
 	if err != nil {
 		return nil //nolint:nilerr // a user without a home has no processes there
 	}
@@ -404,12 +405,9 @@ func (s *survey) lookCloser(ctx context.Context, machine deploy.Machine) error {
 			cache = r.Facts.Directory // a volume
 		}
 	case *process.Host:
-		image = r.Disk()
+		image = r.Directory()
 	}
-	if s.imageDisk, err = diskOf(ctx, machine, image); err != nil {
-		return err
-	}
-	s.weightsDisk, err = diskOf(ctx, machine, cache)
+	s.imageDisk, s.weightsDisk, err = disksOf(ctx, machine, image, cache)
 	return err
 }
 

@@ -7,34 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
-
-// The last pause of a wait ends with its deadline, however long it would have been.
-func TestWaitEndsAtItsDeadline(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const limit = 7*time.Second + 300*time.Millisecond
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		defer cancel()
-		begun := time.Now()
-		var pace deploy.Pace
-		var err error
-		for turns := 0; err == nil; turns++ {
-			if turns > 100 {
-				t.Fatal("it waits for ever")
-			}
-			err = pace.Wait(ctx)
-		}
-		if took := time.Since(begun); took != limit || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("ended after %s with %v", took, err)
-		}
-	})
-}
 
 // alwaysRuns is a runtime whose server runs, and of which nothing else is asked.
 type alwaysRuns struct{ deploy.Runtime }

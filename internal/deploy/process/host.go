@@ -34,34 +34,19 @@ type Host struct {
 
 	machine deploy.Machine
 	base    string
-	disk    string
 }
 
-// Connect finds the directory. It changes nothing on the machine, and there is nothing to close.
-func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Host, error) {
-	const script = `
-base=${1:-$HOME/$2}
-disk=$base
-while [ ! -d "$disk" ] && [ "$disk" != / ] && [ "$disk" != . ]; do disk=$(dirname -- "$disk"); done
-printf 'shopper\t%s\t%s\n' "$base" "$disk"
-`
-	h := &Host{Options: options, machine: machine}
-	output, err := h.run(ctx, "find a directory for vLLM", script, options.Directory, DefaultDirectory)
-	if err != nil {
-		return nil, err
-	}
-	// Some machines greet before they run a command.
-	for line := range strings.Lines(output) {
-		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(fields) == 3 && fields[0] == "shopper" && path.IsAbs(fields[1]) {
-			h.base, h.disk = path.Clean(fields[1]), fields[2]
-			return h, nil
+// At is the directory of the options, or the default one under the user's home on the machine. The machine is asked
+// nothing, and there is nothing to close.
+func At(machine deploy.Machine, options Options, home string) (*Host, error) {
+	h := &Host{Options: options, machine: machine, base: cmp.Or(options.Directory, path.Join(home, DefaultDirectory))}
+	if !path.IsAbs(h.base) {
+		return nil, &deploy.Error{
+			Summary: "could not find a directory for vLLM", Cause: "The user has no home directory on the machine.",
+			WayOut: "Set process.directory to an absolute path that the user may write to.",
 		}
 	}
-	return nil, &deploy.Error{
-		Summary: "could not find a directory for vLLM", Cause: "The user has no home directory on the machine.",
-		WayOut: "Set process.directory to an absolute path that the user may write to.",
-	}
+	return h, nil
 }
 
 // Kind returns [deploy.Process].
@@ -83,8 +68,8 @@ func (h *Host) Reach(ref deploy.Ref) string {
 // Close does nothing: there is nothing to close.
 func (h *Host) Close() error { return nil }
 
-// Disk is an existing directory on the disk that will be used.
-func (h *Host) Disk() string { return h.disk }
+// Directory is where it keeps vLLM and the servers. It may not be there yet.
+func (h *Host) Directory() string { return h.base }
 
 // run runs a script that needs no standard input of its own, with arguments, and returns what it printed.
 func (h *Host) run(ctx context.Context, op, script string, args ...string) (string, error) {
@@ -117,12 +102,35 @@ func (h *Host) put(ctx context.Context, directory, name, content string) error {
 	return err
 }
 
-// launch starts a program under the launcher, in a directory that has it, and returns its supervisor's identity.
-func (h *Host) launch(ctx context.Context, directory string, environment map[string]string, command ...string) (string, error) {
-	const op = "start a process"
+// file is a file beside a server.
+type file struct{ name, content string }
+
+// launch writes files into a directory of ours that is there, each at once and readable by nobody else. Then it starts a program
+// under the launcher, which is one of the files or there already, and returns its supervisor's identity. A directory that is
+// removed meanwhile is not made again: nothing starts in it.
+func (h *Host) launch(
+	ctx context.Context, directory string, files []file, environment map[string]string, command ...string,
+) (string, error) {
+	const (
+		op     = "start a process"
+		script = `umask 077
+dir=$1
+complete=
+while IFS= read -r line; do
+	[ -n "$line" ] || { complete=yes; break; }
+	name=${line%%=*} content=$(printf '%b.' "${line#*=}")
+	printf '%s' "${content%.}" >"$dir/$name.new" && mv -f -- "$dir/$name.new" "$dir/$name" || exit
+done
+[ -n "$complete" ] || { echo 'the connection ended before all files had come' >&2; exit 5; }
+exec sh "$dir/launcher.sh" start "$@"`
+	)
+	var input strings.Builder
+	for _, f := range files {
+		input.WriteString(f.name + "=" + escape(f.content) + "\n")
+	}
+	input.WriteString("\n" + encodeEnvironment(environment) + "\n")
 	output, err := h.command(ctx, op, host.Command{
-		Args:  append([]string{"sh", path.Join(directory, "launcher.sh"), "start", directory}, command...),
-		Stdin: strings.NewReader(encodeEnvironment(environment) + "\n"),
+		Args: append([]string{"sh", "-c", script, "sh", directory}, command...), Stdin: strings.NewReader(input.String()),
 	})
 	if err != nil {
 		return "", err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -125,17 +126,15 @@ func (h *Host) install(ctx context.Context, name string, packages, release []str
 		return err
 	}
 	if !running {
-		files := [][2]string{{"launcher.sh", launcherScript}, {"install.sh", installScript}, {"record.json", "{}\n"}, {"log", ""}}
-		for _, file := range files {
-			if err := h.put(ctx, directory, file[0], file[1]); err != nil {
-				return err
-			}
+		if err := h.put(ctx, directory, "record.json", "{}\n"); err != nil {
+			return err
 		}
+		files := []file{{"launcher.sh", launcherScript}, {"install.sh", installScript}, {"log", ""}}
 		command := []string{"sh", path.Join(directory, "install.sh"), h.base, strings.Join(packages, " ")}
 		if release == nil {
 			release = make([]string, 6)
 		}
-		if _, err := h.launch(ctx, directory, nil, append(command, release...)...); err != nil {
+		if _, err := h.launch(ctx, directory, files, nil, append(command, release...)...); err != nil {
 			return err
 		}
 	}
@@ -156,10 +155,10 @@ func (h *Host) installing(ctx context.Context, directory string) (bool, error) {
 
 func (h *Host) watchInstall(ctx context.Context, directory string, progress func(string)) error {
 	const op = "install vLLM"
-	var pace deploy.Pace
+	pause := pace.Looks()
 	var log []string // as it was seen last
 	for {
-		if err := pace.Wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
 		}
 		output, err := h.run(ctx, op, launcherScript, "status", directory)

@@ -90,7 +90,7 @@ func bare(t *testing.T, python string, programs map[string]string) (withPath, *H
 			t.Fatal(err)
 		}
 	}
-	h, err := Connect(within(t), m, Options{})
+	h, err := At(m, Options{}, m.home)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestToolkitOfThePackages(t *testing.T) {
 		}
 	}
 	for given, want := range map[string]string{"": toolkit, "/opt/cuda": "/opt/cuda"} {
-		h, err := Connect(within(t), local{}, Options{Directory: t.TempDir()})
+		h, err := At(local{}, Options{Directory: t.TempDir()}, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,7 +67,7 @@ func start(t *testing.T, script string, environment map[string]string, arguments
 	t.Helper()
 	needsLinux(t)
 	base := t.TempDir()
-	h, err := Connect(within(t), local{}, Options{Directory: base})
+	h, err := At(local{}, Options{Directory: base}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,16 +62,21 @@ func encodeEnvironment(variables map[string]string) string {
 	var text strings.Builder
 	names := slices.SortedFunc(maps.Keys(variables), func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
 	for _, name := range names {
-		text.WriteString(name + "=")
-		for i := range len(variables[name]) {
-			b := variables[name][i]
-			if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("_-./:", b) >= 0 {
-				text.WriteByte(b)
-				continue
-			}
-			fmt.Fprintf(&text, `\0%03o`, b)
+		text.WriteString(name + "=" + escape(variables[name]) + "\n")
+	}
+	return text.String()
+}
+
+// escape writes a text for printf's %b, in one line.
+func escape(content string) string {
+	var text strings.Builder
+	for i := range len(content) {
+		b := content[i]
+		if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("_-./: ", b) >= 0 {
+			text.WriteByte(b)
+			continue
 		}
-		text.WriteByte('\n')
+		fmt.Fprintf(&text, `\0%03o`, b)
 	}
 	return text.String()
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -52,16 +53,14 @@ func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, err
 		return ref, &deploy.Error{Summary: "could not write the server's record", Err: err}
 	}
 	// From the record on, the server is found by its owner, whatever happens to this connection.
-	files := [][2]string{{"record.json", text}, {"launcher.sh", launcherScript}}
+	if err := h.put(ctx, ref.Directory, "record.json", text); err != nil {
+		return ref, err
+	}
+	files := []file{{"launcher.sh", launcherScript}}
 	if wanted.Certificate != "" {
-		files = append(files, [2]string{path.Base(tlsCertificatePath), wanted.Certificate}, [2]string{path.Base(tlsKeyPath), wanted.Key})
+		files = append(files, file{path.Base(tlsCertificatePath), wanted.Certificate}, file{path.Base(tlsKeyPath), wanted.Key})
 	}
-	for _, file := range files {
-		if err := h.put(ctx, ref.Directory, file[0], file[1]); err != nil {
-			return ref, err
-		}
-	}
-	ref.ID, err = h.launch(ctx, ref.Directory, wanted.Environment, append([]string{h.Program.Path}, wanted.Arguments...)...)
+	ref.ID, err = h.launch(ctx, ref.Directory, files, wanted.Environment, append([]string{h.Program.Path}, wanted.Arguments...)...)
 	return ref, err
 }
 
@@ -202,7 +201,8 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 		}
 		restored := ref
 		var err error
-		restored.ID, err = h.launch(ctx, ref.Directory, environment, append([]string{seen.record.Program}, seen.record.Arguments...)...)
+		command := append([]string{seen.record.Program}, seen.record.Arguments...)
+		restored.ID, err = h.launch(ctx, ref.Directory, nil, environment, command...)
 		return restored, err
 	}
 	err = h.end(ctx, ref, stop)
@@ -253,7 +253,7 @@ const (
 func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 	ctx, cancel := context.WithTimeout(ctx, memoryTime)
 	defer cancel()
-	var pace deploy.Pace
+	pause := pace.Looks()
 	for {
 		gpus, err := deploy.QueryGPUs(ctx, h.machine)
 		if err != nil {
@@ -266,7 +266,7 @@ func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 		if held == "" {
 			return ""
 		}
-		if pace.Wait(ctx) != nil {
+		if pause.Wait(ctx) != nil {
 			return "no process of it, but GPU memory that has not come back: " + held
 		}
 	}

@@ -1,6 +1,8 @@
 package process
 
 import (
+	"context"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,13 +15,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
 // Of two starts in one directory, such as one that was cut off and its repetition, the first is the server.
 func TestSecondStartFindsTheFirst(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 1000", nil)
-	id, err := h.launch(within(t), ref.Directory, nil, "sh", "-c", "exec sleep 1000")
+	id, err := h.launch(within(t), ref.Directory, nil, nil, "sh", "-c", "exec sleep 1000")
 	if err != nil || id != ref.ID {
 		t.Errorf("another start says %q, %v; the server is %q", id, err, ref.ID)
 	}
@@ -100,4 +103,52 @@ func TestOrphanedServer(t *testing.T) {
 	if err != nil || inspect(t, h, restored).State != deploy.Running {
 		t.Errorf("restored as %s, %v", restored.ID, err)
 	}
+}
+
+// A directory that is removed before its program is started, such as by the clean-up of a start that was cut off, stays
+// removed, and files that came in part start nothing.
+func TestNothingStartsWhereSomethingIsMissing(t *testing.T) {
+	t.Parallel()
+	needsLinux(t)
+	machine := &cutOff{most: 1 << 20}
+	h, err := At(machine, Options{Directory: t.TempDir()}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	directory := filepath.Join(h.Directory(), "servers", "x.1")
+	start := func() error {
+		_, err := h.launch(within(t), directory, []file{{"launcher.sh", launcherScript}}, nil, "sleep", "1000")
+		return err
+	}
+	if err := start(); err == nil {
+		t.Error("it was started in a directory that is gone")
+	}
+	if _, err := os.Stat(directory); err == nil {
+		t.Error("the directory was made again")
+	}
+	if err := h.put(within(t), directory, "record.json", "{}\n"); err != nil {
+		t.Fatal(err)
+	}
+	for _, most := range []int{0, 100, len(launcherScript)} {
+		machine.most = most
+		if err := start(); err == nil {
+			t.Errorf("it was started with %d bytes of its files", most)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(directory, "identity")); err == nil {
+		t.Error("something runs")
+	}
+}
+
+// cutOff is a machine whose connection ends after so many bytes of a command's input.
+type cutOff struct {
+	local
+	most int
+}
+
+func (c *cutOff) Run(ctx context.Context, cmd host.Command) (host.Result, error) {
+	if cmd.Stdin != nil {
+		cmd.Stdin = io.LimitReader(cmd.Stdin, int64(c.most))
+	}
+	return c.local.Run(ctx, cmd)
 }

@@ -50,7 +50,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	c := &creation{resp: resp, plan: plan}
+	c := &creation{machines: &r.data.Machines, resp: resp, plan: plan}
 	order.Login = c.login
 	order.Rented = func(rented *rental.Rental) { c.save(ctx, rented) }
 	order.Dropped = func() { resp.State.RemoveResource(ctx) }
@@ -101,9 +101,10 @@ func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *renta
 
 // creation is one call of Create.
 type creation struct {
-	resp    *resource.CreateResponse
-	plan    model
-	hostKey string
+	machines *host.Pool
+	resp     *resource.CreateResponse
+	plan     model
+	hostKey  string
 }
 
 // save puts what is known of the rental into state.
@@ -119,7 +120,7 @@ func (c *creation) login(ctx context.Context, s shopper.Session, privateKey stri
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
 	c.hostKey = ""
-	machine, err := host.DialUntil(ctx, host.Config{
+	machine, err := c.machines.OpenUntil(ctx, host.Config{
 		Host: s.SSHHost, Port: s.SSHPort, User: s.SSHUser, PrivateKeys: []string{privateKey},
 	})
 	if err != nil {

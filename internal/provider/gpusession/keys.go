@@ -15,7 +15,6 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 )
@@ -115,14 +114,14 @@ func (r *Resource) settleKeys(ctx context.Context, before installed, plan model,
 		add = wanted
 	}
 	if len(add)+len(remove) > 0 {
-		if err := changeKeys(ctx, ssh.Config(r.data.SSH), add, remove); err != nil {
+		if err := r.changeKeys(ctx, ssh.Config(r.data.SSH), add, remove); err != nil {
 			return ssh.PrivateKey, fmt.Errorf("the keys in authorized_keys could not be installed, which the next apply tries again: %w", err)
 		}
 	}
 	if plan.retains() || ssh.PrivateKey.IsNull() {
 		return ssh.PrivateKey, nil
 	}
-	if err := dropOneTimeKey(ctx, ssh, r.data.SSH); err != nil {
+	if err := r.dropOneTimeKey(ctx, ssh); err != nil {
 		return ssh.PrivateKey, fmt.Errorf("the one-time key stays on the machine and in state, because no other key is proved to log in."+
 			" The next apply tries again: %w", err)
 	}
@@ -147,7 +146,8 @@ func missing(all, known []string) []string {
 
 // dropOneTimeKey removes the one-time key from the machine, over a login that
 // doesn't use it.
-func dropOneTimeKey(ctx context.Context, ssh sshattr.Keys, credentials providerdata.SSH) error {
+func (r *Resource) dropOneTimeKey(ctx context.Context, ssh sshattr.Keys) error {
+	credentials := r.data.SSH
 	if credentials.PrivateKey == "" && credentials.AgentSocket == "" {
 		return errors.New("retain_private_key is false and the provider has no ssh credentials to log in with instead; give the" +
 			" provider ssh.private_key or ssh.agent")
@@ -158,12 +158,12 @@ func dropOneTimeKey(ctx context.Context, ssh sshattr.Keys, credentials providerd
 	}
 	own := ssh
 	own.PrivateKey = types.StringNull()
-	return changeKeys(ctx, own.Config(credentials), nil, []string{public})
+	return r.changeKeys(ctx, own.Config(credentials), nil, []string{public})
 }
 
 // changeKeys logs in and adds and removes authorized keys.
-func changeKeys(ctx context.Context, cfg host.Config, add, remove []string) error {
-	machine, err := host.DialUntil(ctx, cfg)
+func (r *Resource) changeKeys(ctx context.Context, cfg host.Config, add, remove []string) error {
+	machine, err := r.data.Machines.OpenUntil(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
@@ -105,14 +104,12 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 	say := func(text string) { resp.SendProgress(action.InvokeProgressEvent{Message: text}) }
 
 	say("Logging in to the machine")
-	login := ssh.Config(a.data.Credentials())
-	client, err := host.Dial(ctx, login)
+	machine, err := a.data.Machines.Open(ctx, ssh.Config(a.data.Credentials()))
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
-	machine := host.NewLine(client, login)
-	defer func() { _ = machine.Close() }()
+	defer machine.Close()
 	status, err := lifecycle.Restart(ctx, machine, server, lifecycle.Request{
 		Name:      server.Name,
 		Spec:      vllm.Spec{Model: m.Model.ValueString(), ServedModelName: m.Model.ValueString(), APIKey: m.APIKey.ValueString()},

@@ -5,7 +5,6 @@ package sshtunnel
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"strconv"
 	"time"
@@ -33,6 +32,8 @@ const (
 	loopback = "127.0.0.1"
 	// openTimeout bounds the login, unless the configuration does.
 	openTimeout = 2 * time.Minute
+	// probeLimit bounds the look whether anything listens at the other end.
+	probeLimit = 10 * time.Second
 	// tunnelKey is where private data keeps the tunnel's key in the registry.
 	tunnelKey = "tunnel"
 )
@@ -79,7 +80,7 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 			" run. It feeds a deployment's address to other providers' configuration, to provisioners, and to whatever else keeps nothing" +
 			" of it. A data source keeps what it is given: it gets a `local_port` that both know, and a `depends_on` that has the" +
 			" tunnel open while it is read. Otherwise each run, and plan and apply each, gets a port of its own. A connection to" +
-			" the machine that drops is made again, six attempts in a row at most; connections through the tunnel break when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
+			" the machine that drops is made again for what connects next; connections through the tunnel break when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
 			" A machine that can't be logged in to is a warning, so that it can be destroyed; what connects is then disconnected." +
 			" So is a port at which nothing listens when the tunnel is opened; each connection that is refused later is logged." +
 			" Needs Terraform 1.10 or OpenTofu 1.11.",
@@ -124,26 +125,28 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	t, err := start(limited, r.dialer(ssh.Config(r.data.Credentials())), int(m.LocalPort.ValueInt64()), m.remote())
+	line, lost := r.data.Machines.OpenUntil(limited, ssh.Config(r.data.Credentials()))
+	if lost != nil && ctx.Err() != nil {
+		resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", lost))
+		return
+	}
+	resp.Diagnostics.Append(warnings(limited, line, lost, m.remote())...)
+	tunnel, err := host.OpenTunnel(ctx, line, int(m.LocalPort.ValueInt64()), m.remote(), func(err error) {
+		tflog.Warn(ctx, "a connection through a tunnel was refused", map[string]any{"remote": m.remote(), "error": err.Error()})
+	})
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", err))
 		return
 	}
-	if _, _, lost := t.state(); lost != nil && ctx.Err() != nil {
-		_ = t.close()
-		resp.Diagnostics.Append(diagnostic.Error("Could not open the tunnel", lost))
-		return
-	}
-	resp.Diagnostics.Append(t.warnings(limited)...)
-	key := open.add(t)
-	m.setReach(t.port())
+	key := r.data.KeepTunnel(tunnel)
+	m.setReach(tunnel.Port())
 	resp.Diagnostics.Append(resp.Result.Set(ctx, &m)...)
 	private, err := json.Marshal(key)
 	if err == nil {
 		resp.Diagnostics.Append(resp.Private.SetKey(ctx, tunnelKey, private)...)
 	}
 	if err != nil || resp.Diagnostics.HasError() { // nobody will come back for it
-		_ = open.close(key)
+		_ = r.data.CloseTunnel(key)
 		return
 	}
 	tflog.Info(ctx, "a tunnel is open", map[string]any{"address": m.Address.ValueString(), "remote": m.remote()})
@@ -152,49 +155,21 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 // warnings say why nothing that connects is answered. They are no errors: a destroy
 // plans first, which opens tunnels, and would keep the machine; and a server may be
 // started later.
-func (t *tunnel) warnings(ctx context.Context) diag.Diagnostics {
-	_, _, lost := t.state()
+func warnings(ctx context.Context, line *host.Line, lost error, remote string) diag.Diagnostics {
 	what, err, then := "Could not open the tunnel", lost, "Whatever connects to this computer's port is disconnected at once."
 	if lost == nil {
-		what, err = "Nothing answers at "+t.remote, t.probe(ctx)
-		then = "The tunnel is open. What connects is disconnected until a server listens at " + t.remote + " on the machine."
-	}
-	if err == nil {
-		return nil
+		limited, cancel := context.WithTimeout(ctx, probeLimit)
+		defer cancel()
+		var far net.Conn
+		if far, err = line.DialContext(limited, "tcp", remote); err == nil {
+			_ = far.Close() // nothing was sent
+			return nil
+		}
+		what = "Nothing answers at " + remote
+		then = "The tunnel is open. What connects is disconnected until a server listens at " + remote + " on the machine."
 	}
 	d := diagnostic.Warning(what, err)
 	return diag.Diagnostics{diag.NewWarningDiagnostic(d.Summary(), d.Detail()+"\n\n"+then)}
-}
-
-// dialer logs in over a connection that the run may share, and at first waits for a
-// machine that doesn't answer yet. What logs in again keeps to the host keys that
-// were seen at first.
-func (r *Resource) dialer(cfg host.Config) dialer {
-	first := true
-	return func(ctx context.Context) (login, error) {
-		var last error
-		for pause := firstPause; ; pause = min(2*pause, lastPause) {
-			machine, err := r.data.Dial(ctx, cfg)
-			if err == nil {
-				first, cfg = false, host.Pinned(cfg, machine.Client) // to the same machine from now on
-				return machine, nil
-			}
-			switch {
-			case last != nil && host.KindOf(err) == host.Interrupted:
-				return nil, fmt.Errorf("%w; the last attempt: %w", err, last)
-			case !first || host.KindOf(err) != host.Unreachable:
-				return nil, err
-			}
-			last = err
-			timer := time.NewTimer(pause)
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return nil, err
-			case <-timer.C:
-			}
-		}
-	}
 }
 
 func (m model) remote() string {
@@ -224,7 +199,7 @@ func (r *Resource) Close(ctx context.Context, req ephemeral.CloseRequest, resp *
 	if resp.Diagnostics.HasError() || json.Unmarshal(private, &key) != nil {
 		return // nothing was opened
 	}
-	if err := open.close(key); err != nil {
+	if err := r.data.CloseTunnel(key); err != nil {
 		resp.Diagnostics.Append(diagnostic.Warning("Tunnel did not close in time", err))
 	}
 }

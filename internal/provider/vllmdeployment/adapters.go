@@ -65,7 +65,7 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 		diags.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
-	defer closeMachine(machine)
+	defer machine.Close()
 	status, err := lifecycle.Inspect(ctx, machine, ref) // before the change: a restart meanwhile is seen later
 	if err != nil {
 		diags.Append(diagnostic.Error("Could not look at the server", err))

@@ -122,7 +122,7 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
-	defer closeMachine(machine)
+	defer machine.Close()
 	status, err := lifecycle.Named(ctx, machine, id.Name.ValueString(), id.Directory.ValueString())
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Deployment can't be imported", err))

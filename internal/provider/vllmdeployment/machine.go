@@ -37,22 +37,17 @@ func (m model) removalLimit() time.Duration {
 // waited for.
 func (r *Resource) connect(ctx context.Context, m *model) (*host.Line, error) {
 	tflog.Info(ctx, "logging in to the machine", map[string]any{"phase": "ssh"})
-	return r.login(ctx, m, func(ctx context.Context, cfg host.Config) (*host.Client, error) {
-		ctx, cancel := context.WithTimeout(ctx, loginLimit)
-		defer cancel()
-		return host.DialUntil(ctx, cfg)
-	})
+	ctx, cancel := context.WithTimeout(ctx, loginLimit)
+	defer cancel()
+	return r.login(ctx, m, r.data.Machines.OpenUntil)
 }
 
 // connectOnce logs in without waiting.
 func (r *Resource) connectOnce(ctx context.Context, m *model) (*host.Line, error) {
-	return r.login(ctx, m, host.Dial)
+	return r.login(ctx, m, r.data.Machines.Open)
 }
 
-// dialer is host.Dial, or waits.
-type dialer func(context.Context, host.Config) (*host.Client, error)
-
-func (r *Resource) login(ctx context.Context, m *model, dial dialer) (*host.Line, error) {
+func (r *Resource) login(ctx context.Context, m *model, open func(context.Context, host.Config) (*host.Line, error)) (*host.Line, error) {
 	ssh, diags := m.sshOf(ctx)
 	if diags.HasError() {
 		return nil, fmt.Errorf("the ssh attribute can't be read: %v", diags)
@@ -64,19 +59,19 @@ func (r *Resource) login(ctx context.Context, m *model, dial dialer) (*host.Line
 	if cfg.Bastion != nil && cfg.Bastion.HostKey == "" {
 		cfg.Bastion.HostKey = m.BastionHostKey.ValueString()
 	}
-	client, err := dial(ctx, cfg)
+	machine, err := open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	m.HostKey = ssh.HostKey
 	if ssh.HostKey.ValueString() == "" {
-		m.HostKey = types.StringValue(client.HostKey())
+		m.HostKey = types.StringValue(machine.HostKey())
 	}
 	m.BastionHostKey = ssh.BastionKeys().HostKey
 	if cfg.Bastion != nil && m.BastionHostKey.ValueString() == "" {
-		m.BastionHostKey = types.StringValue(client.BastionHostKey())
+		m.BastionHostKey = types.StringValue(machine.BastionHostKey())
 	}
-	return host.NewLine(client, cfg), nil
+	return machine, nil
 }
 
 // machineGone asks the shopper about a machine that doesn't answer.

@@ -88,7 +88,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		resp.Diagnostics.Append(plan.stillRented("Could not log in to the machine", err))
 		return
 	}
-	defer closeMachine(machine)
+	defer machine.Close()
 	status, err := r.launch(ctx, machine, request)
 	if err != nil {
 		resp.Diagnostics.Append(plan.stillRented("Server could not be started", err))
@@ -126,11 +126,6 @@ func (m model) about(summary string) string {
 func (m model) warning(what string, err error) diag.Diagnostic {
 	d := diagnostic.Warning(what, err)
 	return diag.NewWarningDiagnostic(m.about(d.Summary()), d.Detail())
-}
-
-// closeMachine ends a login that everything has been done over.
-func closeMachine(machine *host.Line) {
-	_ = machine.Close()
 }
 
 // finish fills in the results of a launch, and keeps what a later look at the
@@ -197,7 +192,7 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
-	defer closeMachine(machine)
+	defer machine.Close()
 	status, err := lifecycle.Replace(ctx, machine, old, request, lifecycle.Policy(plan.OnFailure.ValueString()))
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be replaced", err))
@@ -277,7 +272,7 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 	if err != nil {
 		return deploy.Status{}, err
 	}
-	defer closeMachine(machine)
+	defer machine.Close()
 	status, err := lifecycle.Inspect(ctx, machine, ref)
 	if err == nil && status.State == deploy.Gone {
 		status, err = successor(ctx, machine, ref)
@@ -357,7 +352,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		r.leave(ctx, state, ref, err, &resp.Diagnostics)
 		return
 	}
-	defer closeMachine(machine)
+	defer machine.Close()
 	tflog.Info(ctx, "removing the server "+ref.Name, map[string]any{"phase": string(deploy.PhaseRemove)})
 	rented, stop := r.whileRented(limited, state, machine)
 	defer stop()

@@ -133,7 +133,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 }
 
 func (d *DataSource) read(ctx context.Context, ssh sshattr.Model, ref deploy.Ref, m model) ([]string, error) {
-	machine, err := d.data.Dial(ctx, ssh.Config(d.data.Credentials()))
+	machine, err := d.data.Machines.Open(ctx, ssh.Config(d.data.Credentials()))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
@@ -63,6 +64,7 @@ type Engine struct {
 	events broadcaster
 	// hanging is shut while the engine hangs.
 	hanging machinefs.Gate
+	asked   atomic.Int64
 
 	mu         sync.Mutex
 	closed     bool
@@ -107,9 +109,13 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// Requests is how many requests the engine was sent.
+func (e *Engine) Requests() int { return int(e.asked.Load()) }
+
 // ServeHTTP answers one request. While the engine hangs it blocks; once the
 // engine is closed it refuses.
 func (e *Engine) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	e.asked.Add(1)
 	if !e.enter() {
 		writeError(w, http.StatusServiceUnavailable, "the engine is shutting down")
 		return

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -18,12 +19,25 @@ const (
 	loginTime = 2 * time.Minute
 	// maxChannels bounds what one connection may have open at once.
 	maxChannels = 256
+	// maxSessions is sshd's MaxSessions.
+	maxSessions = 10
 	// serverVersion is what the SSH server calls itself: an Ubuntu 24.04's sshd.
 	serverVersion = "SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13.14"
 )
 
 // RefuseKeys makes the SSH server turn every key away, or stop doing so.
 func (m *Machine) RefuseKeys(refuse bool) { m.refuse.Store(refuse) }
+
+// traffic counts what clients do: logins that worked, and exchanges after them, which
+// are what a client waits an answer for: a channel, or a request on one.
+type traffic struct{ logins, exchanges atomic.Int64 }
+
+// Logins is how often somebody has logged in.
+func (m *Machine) Logins() int { return int(m.traffic.logins.Load()) }
+
+// Exchanges is how often, once logged in, clients have opened a channel or made a
+// request on one that is answered.
+func (m *Machine) Exchanges() int { return int(m.traffic.exchanges.Load()) }
 
 // DropConnections cuts every connection there is.
 func (m *Machine) DropConnections() {
@@ -53,15 +67,17 @@ func (m *Machine) ResumeListening() error {
 	return nil
 }
 
-// ChangeHostKey gives the machine new host keys, which new connections see.
+// ChangeHostKey gives the machine new host keys and cuts every connection, as when it is
+// reinstalled.
 func (m *Machine) ChangeHostKey() error {
 	keys, err := newHostKeys()
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.hostKeys = keys
+	m.mu.Unlock()
+	m.DropConnections()
 	return nil
 }
 
@@ -131,9 +147,11 @@ func (m *Machine) serve(raw net.Conn) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{})
-	c := &connection{machine: m, conn: conn, slots: make(chan struct{}, maxChannels)}
+	m.traffic.logins.Add(1)
+	c := &connection{machine: m, conn: conn, slots: make(chan struct{}, maxChannels), sessions: make(chan struct{}, maxSessions)}
 	c.work.Go(func() { answerRequests(requests) })
 	for channel := range channels {
+		m.traffic.exchanges.Add(1)
 		c.take(channel)
 	}
 	c.work.Wait()
@@ -156,6 +174,8 @@ type connection struct {
 	conn    *ssh.ServerConn
 	work    sync.WaitGroup
 	slots   chan struct{}
+	// sessions are those slots that commands have.
+	sessions chan struct{}
 }
 
 func (c *connection) take(channel ssh.NewChannel) {
@@ -169,7 +189,13 @@ func (c *connection) take(channel ssh.NewChannel) {
 		defer func() { <-c.slots }()
 		switch channel.ChannelType() {
 		case "session":
-			c.session(channel)
+			select {
+			case c.sessions <- struct{}{}:
+				defer func() { <-c.sessions }()
+				c.session(channel)
+			default:
+				_ = channel.Reject(ssh.ConnectionFailed, "open failed")
+			}
 		case "direct-tcpip":
 			c.forward(channel)
 		case "direct-streamlocal@openssh.com":

@@ -169,16 +169,36 @@ func TestSessionsShareAConnection(t *testing.T) {
 	t.Parallel()
 	k := newKey(t)
 	client := dial(t, start(t, vm(), k), k)
-	var sessions sync.WaitGroup
-	for i := range 20 {
+	all := make(chan struct{})
+	var sessions, open sync.WaitGroup
+	open.Add(10)
+	for i := range 10 {
 		sessions.Go(func() {
 			want := strings.Repeat(strconv.Itoa(i), 1000)
-			if got := runWith(t, client, "cat", strings.NewReader(want)); got.stdout != want {
+			first := sync.OnceFunc(func() {
+				open.Done()
+				<-all
+			})
+			input := io.MultiReader(strings.NewReader(want), readerFunc(first))
+			if got := runWith(t, client, "cat", input); got.stdout != want {
 				t.Errorf("session %d got %d bytes", i, len(got.stdout))
 			}
 		})
 	}
+	open.Wait()
+	if _, err := client.NewSession(); err == nil {
+		t.Errorf("there is no bound of sessions")
+	}
+	close(all)
 	sessions.Wait()
+}
+
+// readerFunc is the end of an input, which comes after something was done.
+type readerFunc func()
+
+func (f readerFunc) Read([]byte) (int, error) {
+	f()
+	return 0, io.EOF
 }
 
 func TestABackgroundProcessOutlivesItsConnection(t *testing.T) {

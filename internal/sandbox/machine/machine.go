@@ -60,6 +60,7 @@ type Machine struct {
 	port     *port
 	frozen   machinefs.Gate
 	refuse   atomic.Bool
+	traffic  traffic
 
 	ctx  context.Context //nolint:containedctx // the machine's own life, which Close ends
 	stop context.CancelFunc

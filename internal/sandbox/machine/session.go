@@ -43,6 +43,7 @@ func (c *connection) session(request ssh.NewChannel) {
 	for request := range requests {
 		ok := s.take(request)
 		if request.WantReply {
+			s.machine.traffic.exchanges.Add(1)
 			_ = request.Reply(ok, nil)
 		}
 		if ok {

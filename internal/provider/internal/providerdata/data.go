@@ -3,9 +3,11 @@
 package providerdata
 
 import (
-	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
@@ -29,6 +31,9 @@ type Data struct {
 	// Unknown are the provider's settings that depend on something not yet known:
 	// nothing can be asked of the shopper before apply.
 	Unknown []string
+	// Machines are this run's connections: what it does on the same machine goes over one login.
+	Machines host.Pool
+	tunnels  sync.Map // *host.Tunnel by key
 }
 
 // SSH are credentials for machines whose key is not in state.
@@ -39,17 +44,31 @@ type SSH struct {
 	AgentSocket string
 }
 
-// machines are the connections of this process: one run of Terraform is one
-// process, and what it looks at on the same machine goes over one login.
-var machines = host.NewPool(0)
+// KeepTunnel returns the key by which CloseTunnel finds a tunnel: the framework makes a new instance of an object for
+// each call.
+func (d *Data) KeepTunnel(tunnel *host.Tunnel) (key string) {
+	key = rand.Text()
+	d.tunnels.Store(key, tunnel)
+	return key
+}
 
-// CloseMachines ends all connections. Nothing can be dialled afterwards.
-func CloseMachines() error { return machines.Close() }
+// CloseTunnel closes a tunnel. One that is not there is no error: after the process that opened it has ended, another
+// one may be asked.
+func (d *Data) CloseTunnel(key string) error {
+	if tunnel, ok := d.tunnels.LoadAndDelete(key); ok {
+		return tunnel.(*host.Tunnel).Close() //nolint:forcetypeassert,errcheck // nothing else is stored
+	}
+	return nil
+}
 
-// Dial logs in to a machine, or shares a login of this run's. The lease's Close
-// gives it back.
-func (d *Data) Dial(ctx context.Context, cfg host.Config) (*host.Lease, error) {
-	return machines.Dial(ctx, cfg)
+// Close ends all connections to machines, and the tunnels that nobody has closed: Terraform leaves that out when
+// something that used the tunnel failed, and after Ctrl-C. Nothing can be opened afterwards.
+func (d *Data) Close() error {
+	errs := []error{d.Machines.Close()}
+	for key := range d.tunnels.Range {
+		errs = append(errs, d.CloseTunnel(key.(string))) //nolint:forcetypeassert,errcheck // the same
+	}
+	return errors.Join(errs...)
 }
 
 // Credentials are the provider's, none before it is configured.

@@ -103,7 +103,7 @@ func Read(ctx context.Context, data *providerdata.Data, server Server) (Target, 
 // Route is an open way to a server. Whoever opened it closes it.
 type Route struct {
 	// Machine is the login to the server's machine, nil where there is none.
-	Machine *host.Lease
+	Machine *host.Line
 	// Server is the client of the server's API.
 	Server    *vllm.Client
 	transport *http.Transport
@@ -116,7 +116,7 @@ func (t Target) Open(ctx context.Context, data *providerdata.Data) (*Route, erro
 	if t.SSH == nil {
 		r.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true}
 	} else {
-		machine, err := data.Dial(ctx, *t.SSH)
+		machine, err := data.Machines.Open(ctx, *t.SSH)
 		if err != nil {
 			return nil, err
 		}
