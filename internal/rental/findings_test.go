@@ -319,8 +319,8 @@ func TestManySessionsUnderARateLimit(t *testing.T) {
 			return
 		}
 		var list []string
-		for i := range sessions {
-			list = append(list, fmt.Sprintf(`{"id":"s%d","status":"running","consumer_id":"terraform","price_per_hour":1}`, i))
+		for i := range sessions { // a list that shows none as running serves no read
+			list = append(list, fmt.Sprintf(`{"id":"s%d","status":"provisioning","consumer_id":"terraform","price_per_hour":1}`, i))
 		}
 		fmt.Fprintf(w, `{"sessions":[%s],"count":%d}`, strings.Join(list, ","), sessions)
 	}))
