@@ -34,7 +34,7 @@ func main() {
 
 	// A Terraform that is killed takes the other end of this process's standard error
 	// with it, and the next line written there would end this process too. Calls
-	// under way see their context end instead, and give back what they have rented.
+	// under way see their context end instead, and release what they have rented.
 	signal.Ignore(syscall.SIGPIPE)
 	shopper := provider.New(buildVersion())
 	err := serve(shopper, *debugging)

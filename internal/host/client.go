@@ -121,7 +121,7 @@ func (c *Client) lost(err error) *Error {
 	}
 }
 
-// rejectChannels refuses what a server might want to open on this side.
+// rejectChannels refuses what a server might want to open on this computer.
 func rejectChannels(channels <-chan ssh.NewChannel) {
 	for channel := range channels {
 		_ = channel.Reject(ssh.Prohibited, "this client accepts no channels")

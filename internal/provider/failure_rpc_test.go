@@ -27,7 +27,7 @@ var wayOut = map[string][2]string{
 	"hub_forbidden":           {"it is gated", "Accept the terms"},
 	"model_unknown":           {"no model org/nosuch-model", "Check model for typing errors"},
 	"heads_not_divisible":     {"28 attention heads", "tensor_parallel_size to a divisor of 28"},
-	"trust_remote_code":       {"Python code of its own", "trust_remote_code to true"},
+	"trust_remote_code":       {"only with trust_remote_code", "trust_remote_code to true"},
 	"architecture":            {"GptOssForCausalLM", "a newer vLLM image"},
 	"disk_full":               {"disk is full", "a larger disk_gb"},
 	"shm_full":                {"shared memory is full", "shm_size"},
@@ -209,7 +209,7 @@ func TestDeploymentsOnOnePort(t *testing.T) {
 	wanted := onSession(t, session, nil)
 	first := c.create(deploymentType, wanted)
 	made, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, with(wanted, values{"max_model_len": 4096})))
-	expect(t, diags, "ERROR: Another server is in its place", "a port of its own", "docker rm -f")
+	expect(t, diags, "ERROR: Another server is in its place", "another port", "docker rm -f")
 	if !made.state.IsNull() {
 		t.Error("it is in state")
 	}

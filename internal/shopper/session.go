@@ -145,7 +145,7 @@ type SessionFilter struct {
 	Limit int
 }
 
-// Diagnostics is what the service tells of a running session.
+// Diagnostics is what the service reports of a running session.
 type Diagnostics struct {
 	SessionID string `json:"session_id"`
 	// SSHAvailable means no more than that the machine has an address.

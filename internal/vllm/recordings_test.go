@@ -31,7 +31,7 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{"0.32.0/failures/lora-missing", "lora_not_found", "adapter a", "/nope", "No adapter found for /nope"},
 	{"0.32.0/failures/no-config", "model_not_found", "noconfig", "config.json", "Invalid repository ID or local directory specified: 'noconfig'"},
 	{"0.32.0/failures/port-taken", "port_taken", "taken", "Set port", "[Errno 98] Address already in use"},
-	{"0.32.0/failures/remote-code", "trust_remote_code", "Python code of its own", "trust_remote_code to true", "contains custom code which must be executed"},
+	{"0.32.0/failures/remote-code", "trust_remote_code", "only with trust_remote_code", "trust_remote_code to true", "contains custom code which must be executed"},
 	{"0.32.0/failures/too-long", "context_above_model", "max_model_len = 100000 is above the model's own limit of 2048", "2048 or less", "User-specified max_model_len (100000)"},
 	{"0.32.0/failures/tool-parser-unknown", "unknown_parser", "tool call parser frob", "hermes", "invalid tool call parser: frob"},
 	{"0.32.0/failures/tp-heads", "tensor_parallel_size", "4 attention heads", "1, 2 or 4", "must be divisible by tensor parallel size (3)"},

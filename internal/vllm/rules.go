@@ -159,7 +159,7 @@ var modelRules = []rule{
 		kind: KindRemoteCode,
 		pattern: oneOf(`contains custom code which must be executed`, `requires you to execute the \w+ file`,
 			"Please pass the argument .trust_remote_code=True", `Failed to load the model config\. If the model is a custom model`),
-		cause:  "The model comes with Python code of its own, which vLLM runs only when told to.",
+		cause:  "The model comes with Python code, which vLLM runs only with trust_remote_code.",
 		wayOut: "Set trust_remote_code to true after reading that code, and pin revision so that it can't change.",
 	},
 	{ // failures/unknown-architecture.log, failures/unknown-model-type.log

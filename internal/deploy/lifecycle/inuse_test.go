@@ -23,7 +23,7 @@ func TestFinishedServerOfTheSameOwnerIsNotTouched(t *testing.T) {
 		other.Spec.APIKey = "another-key-entirely"
 		_, err := lifecycle.Launch(within(t, limit), r, other)
 		failed := wantError(t, r, err)
-		contains(t, failed.Description(), "already has a finished server", "a port of its own")
+		contains(t, failed.Description(), "already has a finished server", "another port")
 		if failed.Summary != "Another server is in its place" || r.servers(t) != 1 {
 			t.Errorf("%q; %d servers", failed.Summary, r.servers(t))
 		}

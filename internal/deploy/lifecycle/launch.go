@@ -171,13 +171,13 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 }
 
 // inUse is about a server that has answered once and is kept running: it may be another deployment's that was given the same port
-// and name, and is never removed for a new one's sake.
+// and name, and is never removed by a start.
 func (l *launch) inUse(found deploy.Status) *deploy.Error {
 	return &deploy.Error{
 		Phase: deploy.PhaseStart, Summary: "Another server is in its place",
 		Cause: fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
 			" %s (id %.12s).", found.Runtime, found.Name, found.ID),
-		WayOut: "If it is another deployment's, give this one a port of its own. If nothing uses it, such as after state was lost," +
+		WayOut: "If it is another deployment's, give this one another port. If nothing uses it, such as after state was lost," +
 			" remove it from the machine: " + l.removal(found) + ".",
 	}
 }

@@ -101,14 +101,14 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			},
 			"total_cost":    schema.Float64Attribute{Computed: true, MarkdownDescription: "The amount." + attrs.Moves},
 			"currency":      schema.StringAttribute{Computed: true, MarkdownDescription: "Its currency."},
-			"session_count": schema.Int64Attribute{Computed: true, MarkdownDescription: "How many sessions it was for."},
-			"hours_used":    schema.Float64Attribute{Computed: true, MarkdownDescription: "How many hours. Null for a single session." + attrs.Moves},
+			"session_count": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of sessions."},
+			"hours_used":    schema.Float64Attribute{Computed: true, MarkdownDescription: "Hours used. Null for a single session." + attrs.Moves},
 			"by_cloud":      amounts("cloud"),
 			"by_gpu_type":   amounts("GPU type"),
 			"period_start": schema.StringAttribute{
 				Computed: true, MarkdownDescription: "When the period begins (RFC 3339, UTC). Null for a single session.",
 			},
-			"period_end": schema.StringAttribute{Computed: true, MarkdownDescription: "When it ends."},
+			"period_end": schema.StringAttribute{Computed: true, MarkdownDescription: "When the period ends."},
 			"timeouts":   timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
 		},
 	}

@@ -156,7 +156,7 @@ func filters() map[string]schema.Attribute {
 		},
 		"exclude_offers": strings("Ids of offers to leave out.", validate.NotEmpty()),
 		"allow_interruptible": schema.BoolAttribute{
-			Optional: true, MarkdownDescription: "Let in offers that the cloud may take back at any time. Default false.",
+			Optional: true, MarkdownDescription: "Include interruptible (spot) offers. Default false.",
 		},
 		"reservation_hours": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},

@@ -91,7 +91,7 @@ func unmet(ctx context.Context, state model, needs types.Object, diags *diag.Dia
 	return false
 }
 
-// session is what state tells of the session.
+// session is the session as state has it.
 func (m model) session() shopper.Session {
 	expires, _ := time.Parse(time.RFC3339, m.ExpiresAt.ValueString())
 	return shopper.Session{

@@ -89,7 +89,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		return schema.Int64Attribute{Computed: true, MarkdownDescription: s}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "How the shopper itself is: whether it answers, is well and has started up, and which offers have been failing." +
+		MarkdownDescription: "Health of the shopper: whether it answers, is healthy and ready, and which offers have been failing." +
 			" A shopper that is unwell, can't be reached or refuses the credentials is a value and not an error.",
 		Attributes: map[string]schema.Attribute{
 			"url":       text("The shopper's address."),

@@ -77,9 +77,9 @@ func (r *Resource) Configure(_ context.Context, req ephemeral.ConfigureRequest, 
 func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A port of this computer's loopback that leads through SSH to a port on a machine, open for the length of a" +
-			" run. It feeds a deployment's address to other providers' configuration, to provisioners, and to whatever else keeps nothing" +
-			" of it. A data source keeps what it is given: it gets a `local_port` that both know, and a `depends_on` that has the" +
-			" tunnel open while it is read. Otherwise each run, and plan and apply each, gets a port of its own. A connection to" +
+			" run. Its address changes every run, so Terraform accepts it only where nothing is stored: in other providers' configuration," +
+			" in provisioners, in write-only arguments. A data source stores its arguments: give it and the tunnel the same `local_port`, and" +
+			" the data source a `depends_on`. A connection to" +
 			" the machine that drops is made again for what connects next; connections through the tunnel break when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
 			" A machine that can't be logged in to is a warning, so that it can be destroyed; what connects is then disconnected." +
 			" So is a port at which nothing listens when the tunnel is opened; each connection that is refused later is logged." +
@@ -92,17 +92,16 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 			},
 			"remote_host": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "The address there, as the machine sees it. Default `" + vllm.DefaultListen + "`, its own loopback.",
+				MarkdownDescription: "The address, as the machine sees it. Default `" + vllm.DefaultListen + "`, its own loopback.",
 			},
 			"local_port": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-				MarkdownDescription: "The port on this side. Default: a free one, which is the better choice where it will do: two runs" +
-					" at once can't have the same.",
+				MarkdownDescription: "The port on your computer. Default: any free port. Two runs at once can't have the same fixed one.",
 			},
-			"host":     schema.StringAttribute{Computed: true, MarkdownDescription: "This side's address, `" + loopback + "`."},
-			"port":     schema.Int64Attribute{Computed: true, MarkdownDescription: "This side's port."},
-			"address":  schema.StringAttribute{Computed: true, MarkdownDescription: "Both, as `host:port`."},
-			"url":      schema.StringAttribute{Computed: true, MarkdownDescription: "The same as a URL: `http://host:port`. A server with TLS takes `https://` and `address`."},
+			"host":     schema.StringAttribute{Computed: true, MarkdownDescription: "Address on your computer, `" + loopback + "`."},
+			"port":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Port on your computer."},
+			"address":  schema.StringAttribute{Computed: true, MarkdownDescription: "`host:port`."},
+			"url":      schema.StringAttribute{Computed: true, MarkdownDescription: "`http://host:port`. A server with TLS takes `https://` and `address`."},
 			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{OpenDescription: "Logging in to the machine. Default `2m`."}),
 		},
 	}

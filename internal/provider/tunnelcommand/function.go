@@ -1,5 +1,5 @@
 // Package tunnelcommand is the function format_tunnel_command: the line for a shell that
-// opens a machine's port on this side.
+// opens a machine's port on the user's computer.
 package tunnelcommand
 
 import (

@@ -129,7 +129,7 @@ func claim(request lifecycle.Request, port int, diags *diag.Diagnostics) (releas
 	defer starts.mu.Unlock()
 	if starts.under[request.Owner] {
 		diags.AddAttributeError(portPath, "Port is another deployment's", fmt.Sprintf("Two deployments are being started on port %d of the"+
-			" same machine. Give each a port of its own.", port))
+			" same machine. Give each a unique port.", port))
 		return func() {}
 	}
 	starts.under[request.Owner] = true

@@ -370,7 +370,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	note(ref.Owner, false)
 }
 
-// machinesFault tells whether a login failed for a reason that nothing on this side
+// machinesFault tells whether a login failed for a reason that nothing on this computer
 // can mend: then the machine is as good as lost.
 func machinesFault(err error) bool {
 	switch host.KindOf(err) {
@@ -385,7 +385,7 @@ func machinesFault(err error) bool {
 // has ended, it is gone. Else nothing is known of it: on a rented machine that is a
 // warning, because an error would keep the session from being released and have it
 // cost money; the journal lets a later deployment there take the server over. On any
-// other machine, after an interruption, and where the fault is on this side, such as
+// other machine, after an interruption, and where the fault is on this computer, such as
 // a key that isn't given, it stays in state.
 func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err error, diags *diag.Diagnostics) {
 	if r.machineGone(ctx, state, new(diag.Diagnostics)) {

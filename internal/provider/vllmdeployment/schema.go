@@ -160,7 +160,7 @@ func readyAttribute() schema.SingleNestedAttribute {
 func processAttribute() schema.SingleNestedAttribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "How vLLM is found or installed where it is run as a process. It is started in a session of its own and" +
+		MarkdownDescription: "How vLLM is found or installed where it is run as a process. It is started in a separate session and" +
 			" supervised: once it has answered, it is started again when it dies.",
 		Attributes: map[string]schema.Attribute{
 			"version": schema.StringAttribute{

@@ -48,7 +48,7 @@ func Recover(ctx context.Context, diags *diag.Diagnostics, what string) {
 	}
 	tflog.Error(ctx, "a panic was caught", map[string]any{"in": what, "stack": string(debug.Stack())})
 	diags.AddError("The provider has a defect",
-		fmt.Sprintf("While %s the provider ran into a defect of its own: %v\n\nWhat it had saved by then is in state. Please"+
+		fmt.Sprintf("While %s the provider ran into a defect: %v\n\nWhat it had saved by then is in state. Please"+
 			" report this with the output of a run with TF_LOG=ERROR, which holds the stack.", what, problem))
 }
 

@@ -36,7 +36,7 @@ func defaultURL() string {
 	return "http://" + net.JoinHostPort(vllm.DefaultListen, strconv.Itoa(vllm.DefaultPort)) + "/v1"
 }
 
-// Attributes are the arguments by which a data source is told of a server:
+// Attributes are the arguments that name a server for a data source:
 // base_url, ca_certificate, ssh and api_key.
 func Attributes(ssh string) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
@@ -162,7 +162,7 @@ func ServerName(chain, address string) string {
 	return address
 }
 
-// Close gives back what the way took.
+// Close closes the route's connections.
 func (r *Route) Close() {
 	r.transport.CloseIdleConnections()
 	if r.Machine != nil {
