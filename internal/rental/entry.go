@@ -98,8 +98,9 @@ func (r *Renter) isMadeOf(prefix string, mark Mark) bool {
 }
 
 // keys are the journal's names for those names under which anything may be written
-// down.
-func (r *Renter) keys(names Names) ([]string, error) {
+// down. Of the names made of a prefix they are those with an entry that matters: a
+// look that locked the others would keep them from being noted as seen, or forgotten.
+func (r *Renter) keys(names Names, matters func(*entry) bool) ([]string, error) {
 	var keys []string
 	if key := r.key(r.Mark(names.Name)); names.Name != "" && r.journal.Knows(key) {
 		keys = append(keys, key)
@@ -109,7 +110,7 @@ func (r *Renter) keys(names Names) ([]string, error) {
 	}
 	entries, err := r.madeOf(names.Prefix)
 	for _, e := range entries {
-		if key := r.key(e.mark()); !slices.Contains(keys, key) {
+		if key := r.key(e.mark()); matters(e) && !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
 	}
@@ -147,7 +148,7 @@ func (r *Renter) Seen(consumerID, prefix string) error {
 // and releases nothing. With an error, which is about the journal alone, the answer
 // may be incomplete.
 func (r *Renter) Leftovers(ctx context.Context, names Names) ([]string, error) {
-	keys, err := r.keys(names)
+	keys, err := r.keys(names, r.isLeftover)
 	problems := []error{err}
 	var found []string
 	for _, key := range keys {
@@ -210,6 +211,12 @@ func (r *Renter) doubtOf(e *entry) *doubt {
 func (r *Renter) isLeftover(e *entry) bool {
 	_, inState := r.inState.Load(e.Mark)
 	return !inState && !e.HandedOver && e.Computer == r.computer
+}
+
+// isUnseen reports whether an entry is a leftover, or one that an earlier run has
+// handed over and that can be forgotten once its rental has ended.
+func (r *Renter) isUnseen(e *entry) bool {
+	return r.isLeftover(e) || !e.InState && e.Run != r.journal.Run()
 }
 
 func ignoreLocked(err error) error {

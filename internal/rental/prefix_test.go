@@ -1,6 +1,7 @@
 package rental
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -176,6 +177,58 @@ func TestPrefixSharedByOneRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPrefixSiblingsDontStandInTheWay: many are refreshed, and then destroyed, side by
+// side, and the journal misses none of it.
+func TestPrefixSiblingsDontStandInTheWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.nothing()
+		first := w.process()
+		for range 20 {
+			ok(t, w.apply(t.Context(), first, made("box-")))
+		}
+		side := func(what func(r *Renter, rental *Rental) error) {
+			r := w.process()
+			var all sync.WaitGroup
+			for _, rental := range w.state {
+				all.Go(func() {
+					if err := what(r, rental); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+		}
+		side(func(r *Renter, rental *Rental) error {
+			_, err := r.Leftovers(t.Context(), Names{Prefix: "box-"})
+			return errors.Join(err, r.Seen(rental.Mark.String(), "box-"))
+		})
+		for mark, e := range must(w.process().madeOf("box-")) {
+			if !e.InState {
+				t.Errorf("%s was seen in state, and the journal doesn't know", mark)
+			}
+		}
+		side(func(r *Renter, rental *Rental) error {
+			known := rental.known()
+			known.Prefix = "box-"
+			_, err := r.Release(t.Context(), known)
+			return err
+		})
+		clear(w.state)
+		if left := must(w.process().madeOf("box-")); len(left) > 0 {
+			t.Errorf("after their end the journal holds %v", left)
+		}
+	})
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err) //nolint:forbidigo // the test ends
+	}
+	return value
 }
 
 // TestPrefixCountsAgainstTheBudget: both machines of create_before_destroy do.

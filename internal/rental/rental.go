@@ -17,7 +17,9 @@
 //   - M7: a 404 proves an end only where it comes from the service that rented the
 //     machine, and the machine doesn't answer.
 //   - M8: nothing is rented under a name before all that is active under it has been
-//     released or refused, and of two rented at once the younger is released.
+//     released or refused, and of two rented at once the younger is released. Of
+//     the other names made of a prefix only what the journal proves to be left over
+//     is released, and only what it shows to be in no state is refused.
 //   - M9: the price is the one that the request that rents was answered with.
 //   - M10: nothing rents outside Rent, nothing extends outside Extend, and what
 //     inspects releases nothing.

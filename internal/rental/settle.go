@@ -193,7 +193,7 @@ func (s *Settled) warn(problem error) { s.Warnings = append(s.Warnings, problem.
 // other run is at work. It makes no request when the journal knows of
 // nothing. Its error says that a machine may be left.
 func (r *Renter) Settle(ctx context.Context, names Names) (settled Settled, err error) {
-	keys, err := r.keys(names)
+	keys, err := r.keys(names, r.isUnseen)
 	if err != nil {
 		settled.warn(err)
 	}
