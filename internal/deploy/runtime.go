@@ -78,8 +78,8 @@ type Wanted struct {
 	// HeldBefore is the GPU memory in MiB that is in use before the start, by GPU.
 	HeldBefore []int
 	// Certificate and Key are PEM for the runtime's TLSFiles; "" for none.
-	Certificate string
-	Key         string
+	Certificate string `json:"-"`
+	Key         string `json:"-"`
 }
 
 // Stop says how much time a server is given to end by itself.
@@ -110,4 +110,14 @@ func Lost(machine Machine, err error) bool {
 	}
 	connection, ok := machine.(interface{ Err() error })
 	return ok && host.KindOf(connection.Err()) == host.Lost
+}
+
+// OfConnection tells whether an attempt failed because of the connection to the machine: then it says nothing of the machine.
+func OfConnection(err error) bool {
+	switch host.KindOf(err) {
+	case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed:
+		return true
+	default:
+		return false
+	}
 }

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	_ "embed" // the script
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
@@ -60,8 +62,6 @@ type Engine struct {
 type Facts struct {
 	// Name is "Docker" or "Podman", Version its release.
 	Name, Version string
-	// Via is the command that reaches it.
-	Via string
 	// Directory is where it keeps volumes, and mostly images: see [Engine.ImageDirectory].
 	Directory        string
 	containerdImages bool
@@ -93,7 +93,7 @@ func Reach(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 	switch {
 	case err == nil:
 		return engine, nil
-	case ctx.Err() != nil || isConnection(err):
+	case ctx.Err() != nil || deploy.OfConnection(err):
 		return nil, deploy.Failed(ctx, "reach the container engine", err)
 	case isAbsent(err, "docker") && isAbsent(err, "podman"):
 		return nil, &deploy.Error{
@@ -108,16 +108,6 @@ func Reach(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or let the user reach it: membership in the" +
 			" group docker, or sudo without a password.",
 		Err: errors.Join(err, ErrUnreachable),
-	}
-}
-
-// isConnection tells whether an attempt failed because of the connection to the machine: then it says nothing of engines.
-func isConnection(err error) bool {
-	switch host.KindOf(err) {
-	case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -256,7 +246,7 @@ func (e *Engine) readFacts(ctx context.Context) error {
 	}
 	facts := Facts{
 		Name: "Docker", Version: info.Info.ServerVersion,
-		Via: e.via + " system dial-stdio", Directory: info.Info.DockerRootDir, containerdImages: inContainerd(info.Info),
+		Directory: info.Info.DockerRootDir, containerdImages: inContainerd(info.Info),
 	}
 	if e.isPodman(ctx) {
 		facts.Name = podman
@@ -310,17 +300,8 @@ func (e *Engine) isPodman(ctx context.Context) bool {
 // Program is the command line that a person would use to look at the engine's containers.
 func (e *Engine) Program() string { return e.via }
 
-// podmanScript prints what Podman's API doesn't tell: the CDI devices for GPUs, by NVIDIA's toolkit and by the
-// descriptions where Podman looks for them, and whether its containers are started after a boot. A user's own Podman
-// is started by a service of the user's.
-const podmanScript = `
-nvidia-ctk cdi list 2>/dev/null
-grep -hos 'nvidia\.com/gpu' /etc/cdi/* /var/run/cdi/*
-scope=--system
-[ "$1" = sudo ] || [ "$(id -u)" = 0 ] || scope=--user
-systemctl "$scope" --quiet is-enabled podman-restart.service >/dev/null 2>&1 && echo starts at boot
-exit 0
-`
+//go:embed podman.sh
+var podmanScript string
 
 // askPodmansMachine completes the facts of a Podman.
 func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
@@ -365,3 +346,39 @@ func inContainerd(info system.Info) bool {
 	own := info.Containerd != nil && strings.Contains(info.Containerd.Address, "/docker/")
 	return !own && slices.Contains(info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
 }
+
+// What [Connect] fails for that lies in the machine.
+var (
+	ErrNoEngine    = errors.New("no container engine")
+	ErrUnreachable = errors.New("container engine unreachable")
+)
+
+// known adds a cause to an engine's error by its text, which is all that engines give.
+func known(err error) error {
+	if e, ok := errors.AsType[*deploy.Error](err); ok && e.Err != nil && e.Cause == "" {
+		e.Explain(e.Err.Error(), imageRules)
+	}
+	return err
+}
+
+// imageRules are what Docker, Podman, containerd and registries say of an image.
+var imageRules = []deploy.Rule{
+	deploy.NewRule(`(?i)toomanyrequests|rate limit`,
+		"The registry limits how often this machine may pull.",
+		"Give registry_auth for the registry, or try again later."),
+	deploy.NewRule(`(?i)manifest unknown|manifest for|not found: manifest`,
+		"The registry has no such tag.",
+		"Check the tag or digest of container.image."),
+	deploy.NewRule(`(?i)pull access denied|unauthorized|authentication required|requested access to the resource is denied|`+
+		`repository does not exist`,
+		"The registry refuses the image, or has none of that name.",
+		"Check the name in container.image; for a private image give registry_auth."),
+	deploy.NewRule(`(?i)no matching manifest`,
+		"The image isn't made for this machine's processor.",
+		"Choose an image, or a machine, of the other architecture."),
+	deploy.NewRule(`(?i)no such host|i/o timeout|tls handshake timeout|connection refused|network is unreachable`,
+		"The engine can't reach the registry.",
+		"Check the machine's network and name resolution, then apply again."),
+}
+
+func isNotFound(err error) bool { return err != nil && errdefs.IsNotFound(err) }

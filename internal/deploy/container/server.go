@@ -3,6 +3,7 @@ package container
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ import (
 // the error, so that it can be removed. A container of the same name that isn't the owner's is an error
 // with the code [NameTaken], and is not touched.
 func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, error) {
-	name := e.options.name(wanted.Name)
+	name := cmp.Or(e.options.Name, wanted.Name)
 	ref := deploy.Ref{Runtime: deploy.Container, Name: name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
 	if err := e.nameIsFree(ctx, name, wanted.Owner); err != nil {
 		return ref, err

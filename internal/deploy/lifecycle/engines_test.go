@@ -77,8 +77,8 @@ func TestOtherEngines(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, test.facts())
 			facts, _ := preflight(t, r, request())
-			if facts.Engine != test.engine || facts.EngineVia != test.via {
-				t.Errorf("engine %q, reached by %q", facts.Engine, facts.EngineVia)
+			if facts.Engine != test.engine || facts.Reach+" system dial-stdio" != test.via {
+				t.Errorf("engine %q, reached by %q", facts.Engine, facts.Reach)
 			}
 			first := launch(t, r, request())
 			host := r.made(t, first.ID).HostConfig

@@ -1,13 +1,201 @@
 package lifecycle
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
+
+// openProcess opens the runtime for processes and says which vLLM it will run: the requested release, else the one that the
+// machine has, else the newest that the machine's driver and GPUs run.
+func (s *survey) openProcess(ctx context.Context, machine deploy.Machine) (*process.Host, error) {
+	opened, err := process.At(machine, s.request.Process, s.home)
+	if err != nil {
+		return nil, err
+	}
+	if err = opened.Look(ctx, s.request.Spec.Env["CC"]); err != nil || opened.Program.Path != "" {
+		return opened, err
+	}
+	if opened.Options.Version == "" {
+		opened.Options.Version, s.picked = s.pickRelease().Version, true
+	}
+	opened.Program.Release = opened.Options.Version
+	return opened, nil
+}
+
+// pickRelease is the release to install where nobody named one. Without one that surely runs it is the newest of the
+// oldest CUDA if the driver is compatible with that, else the newest of all, which is then judged.
+func (s *survey) pickRelease() vllm.Release {
+	oldest := vllm.Releases()[0].Wheel
+	for _, suits := range []func(vllm.Release) bool{
+		func(r vllm.Release) bool { return s.suits(r, r.Wheel.Driver()) },
+		func(r vllm.Release) bool { return r.Wheel == oldest && s.suits(r, r.Wheel.CompatibleDriver()) },
+		func(vllm.Release) bool { return true },
+	} {
+		if release, ok := vllm.NewestRelease(suits); ok {
+			return release
+		}
+	}
+	return vllm.Release{}
+}
+
+// suits tells whether the GPUs have a driver of that branch, and the release kernels for them. What isn't told suits.
+func (s *survey) suits(release vllm.Release, branch int) bool {
+	for _, gpu := range s.gpus {
+		if has := branchOf(gpu); (has > 0 && has < branch) || !release.RunsOn(capabilityOf(gpu)) {
+			return false
+		}
+	}
+	return true
+}
+
+// branchOf is the branch of a GPU's driver, such as 580; 0 when it isn't told.
+func branchOf(gpu deploy.GPU) int {
+	major, _, _ := strings.Cut(gpu.DriverVersion, ".")
+	branch, _ := strconv.Atoi(major) // 0 is what isn't told
+	return branch
+}
+
+// capabilityOf is a GPU's compute capability; 0 when it isn't told.
+func capabilityOf(gpu deploy.GPU) float64 {
+	capability, _ := strconv.ParseFloat(gpu.ComputeCapability, 64) // 0 is what isn't told
+	return capability
+}
+
+// build is what the server will run, as judged against the machine's driver.
+type build struct {
+	vllm.Release
+	what string // its name in messages
+	cuda vllm.CUDA
+	// older is the way to another release, with a place for its version.
+	older     string
+	container bool
+}
+
+// build is not ok where the release can't be told.
+func (s *survey) build() (build, bool) {
+	if r, ok := s.runtime.(*process.Host); ok {
+		release, ok := vllm.FindRelease(r.Program.Release)
+		return build{release, "vLLM " + r.Program.Release, release.Wheel, "set process.version = \"%s\"", false}, ok
+	}
+	image := s.request.Container.Image
+	release, ok := vllm.FindImageRelease(image)
+	return build{release, "image " + image, release.Image, "choose the image of v%s", true}, ok
+}
+
+// otherRelease names the newest release that suits the machine, as "or …,"; "" when there is none.
+func (s *survey) otherRelease(b build) string {
+	other, ok := vllm.NewestRelease(func(r vllm.Release) bool {
+		if b.container {
+			return s.suits(r, r.Image.Driver())
+		}
+		return s.suits(r, r.Wheel.Driver())
+	})
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(", or "+b.older, other.Version)
+}
+
+// judgeRelease compares what the server will run with the machine's driver and GPUs.
+func (s *survey) judgeRelease() []deploy.Finding {
+	b, ok := s.build()
+	if !ok || !s.wantsGPUs() || s.driverErr != nil {
+		return nil
+	}
+	var findings []deploy.Finding
+	for _, gpu := range s.gpus {
+		if len(findings) == 0 { // GPUs have one driver
+			findings = s.judgeDriverVersion(b, gpu)
+		}
+	}
+	for _, gpu := range s.gpus {
+		findings = append(findings, s.judgeKernels(b, gpu)...)
+	}
+	if s.picked && len(findings) == 0 && len(s.gpus) > 0 {
+		findings = judgePicked(b, s.gpus[0])
+	}
+	return findings
+}
+
+// judgePicked tells about a release that was picked for an old driver or GPU.
+func judgePicked(b build, gpu deploy.GPU) []deploy.Finding {
+	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
+	if b.Version == newest.Version {
+		return nil
+	}
+	return one(deploy.Warning, codeVLLMVersion,
+		fmt.Sprintf("The newest vLLM that the machine (%s, driver %s) runs is %s of %s, so that it is taken; %s wants driver %d and compute capability %.1f.",
+			gpu.Name, gpu.DriverVersion, b.Version, b.Published, newest.Version, newest.Wheel.Driver(), newest.OldestGPU),
+		"For a newer one "+driverWayOut(newest.Wheel)+". To keep this one, set process.version.")
+}
+
+// judgeDriverVersion compares a driver with the CUDA of what will run. A driver that is older than that CUDA's own still
+// runs it with limits if it is compatible; but not in a container on GeForce, which doesn't start then.
+func (s *survey) judgeDriverVersion(b build, gpu deploy.GPU) []deploy.Finding {
+	needed, has := b.cuda.Driver(), branchOf(gpu)
+	if has == 0 || has >= needed {
+		return nil
+	}
+	fact := fmt.Sprintf("The machine's NVIDIA driver is %s, and %s (CUDA %s) needs %d or newer.", gpu.DriverVersion, b.what, b.cuda, needed)
+	geForce := strings.Contains(gpu.Name, "GeForce")
+	helped := !geForce && s.request.Spec.Env["VLLM_ENABLE_CUDA_COMPATIBILITY"] == "1"
+	refused := b.container && geForce && !b.GeForce
+	way := driverWayOut(b.cuda) + s.otherRelease(b)
+	if b.container && !geForce && !helped {
+		way += ", or set VLLM_ENABLE_CUDA_COMPATIBILITY = \"1\" in env (datacenter GPUs only)"
+	}
+	if way += ", or install a newer driver on the machine."; !refused && (helped || has >= b.cuda.CompatibleDriver()) {
+		return one(deploy.Warning, codeDriverVersion, fact, "It may start, and fail on \"PTX was compiled with an unsupported toolchain\". If so: "+way)
+	}
+	return one(deploy.Blocking, codeDriverVersion, fact, strings.ToUpper(way[:1])+way[1:])
+}
+
+// driverWayOut is the requirement of a session with which the driver would do.
+func driverWayOut(cuda vllm.CUDA) string {
+	return fmt.Sprintf("require min_cuda_version = %s of the session (Vast.ai alone reports it; on another cloud leave this offer out"+
+		" with exclude_offers)", cuda)
+}
+
+// judgeKernels compares a GPU with those that the release has kernels for.
+func (s *survey) judgeKernels(b build, gpu deploy.GPU) []deploy.Finding {
+	if b.RunsOn(capabilityOf(gpu)) {
+		return nil
+	}
+	age := "a newer"
+	if capabilityOf(gpu) > b.NewestGPU {
+		age = "an older"
+	}
+	return one(deploy.Blocking, codeCapability,
+		fmt.Sprintf("%s; %s has kernels for %.1f to %.1f.", capabilityFact(gpu), b.what, b.OldestGPU, b.NewestGPU),
+		fmt.Sprintf("Rent %s GPU%s.", age, s.otherRelease(b)))
+}
+
+// bfloat16Capability is the compute capability that bf16 needs (vllm/platforms/cuda.py, check_if_supports_dtype).
+const bfloat16Capability = 8.0
+
+// judgeDType compares a GPU with the number format.
+func (s *survey) judgeDType(gpu deploy.GPU) []deploy.Finding {
+	capability, dtype := capabilityOf(gpu), s.request.Spec.DType
+	switch {
+	case capability == 0 || capability >= bfloat16Capability:
+	case dtype == "bfloat16":
+		return one(deploy.Blocking, codeCapability, capabilityFact(gpu)+"; bfloat16 needs 8.0 or newer.", "Set dtype = \"half\", or rent an Ampere GPU or later.")
+	case dtype == "" || dtype == "auto":
+		return one(deploy.Warning, codeCapability, capabilityFact(gpu)+"; a checkpoint in bfloat16 needs 8.0 or newer.",
+			"If the start fails on it, set dtype = \"half\".")
+	}
+	return nil
+}
+
+func capabilityFact(gpu deploy.GPU) string {
+	return fmt.Sprintf("GPU %d (%s) has compute capability %s", gpu.Index, gpu.Name, gpu.ComputeCapability)
+}
 
 // usable are the GPUs that the server will see: those that the container is given, and of them those that
 // CUDA_VISIBLE_DEVICES names.

@@ -17,7 +17,8 @@ type launch struct {
 	request  Request
 	schedule schedule
 	runtime  deploy.Runtime
-	facts    facts
+	gpus     []deploy.GPU
+	own      []deploy.Status // servers of the same owner that are there already, such as those of a launch that was killed
 	warnings []string
 	progress progress
 	// installed is set once a container engine was.
@@ -147,7 +148,7 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 // is wanted is returned instead: its model may have been loading for a long time.
 func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status, *deploy.Error) {
 	var adopted deploy.Status
-	for _, found := range l.facts.Own {
+	for _, found := range l.own {
 		if found.ID == l.replaced.ID && l.replaced.ID != "" {
 			continue
 		}
@@ -219,7 +220,7 @@ func (l *launch) describe(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 		return deploy.Status{}, fmt.Errorf("the server answered, and then was %s", status.State)
 	}
 	status.Port, status.Listen = ref.Port, ref.Listen
-	status.GPUs = l.facts.GPUs
+	status.GPUs = l.gpus
 	status.VLLMVersion, status.ServedMaxModelLen = l.ask(ctx, api)
 	status.Warnings, status.Kills = l.warnings, l.kills
 	return status, nil

@@ -29,7 +29,7 @@ func (l *launch) preflight(ctx context.Context) error {
 	if err != nil {
 		return l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
 	}
-	l.runtime, l.facts = survey.runtime, survey.facts()
+	l.runtime, l.gpus, l.own = survey.runtime, survey.gpus, survey.own
 	if survey.engine != nil {
 		_ = survey.engine.Close() // it isn't used; only idle connections are left to close
 	}
@@ -52,7 +52,7 @@ func (l *launch) preflight(ctx context.Context) error {
 		return e
 	}
 	l.request.Spec = survey.request.Spec
-	l.progress.report(deploy.PhasePreflight, l.facts.String())
+	l.progress.report(deploy.PhasePreflight, survey.String())
 	return nil
 }
 
@@ -91,30 +91,18 @@ func (l *launch) installEngine(ctx context.Context) error {
 	return nil
 }
 
-func (s *survey) facts() facts {
-	f := facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: max(s.imageDisk.free, 0), Own: s.own}
-	if s.runtime != nil {
-		f.Runtime = s.runtime.Kind()
+// String is what was seen in one line, for a log.
+func (s *survey) String() string {
+	text := fmt.Sprintf("the machine has %d GPUs", len(s.gpus))
+	if len(s.gpus) > 0 {
+		text = fmt.Sprintf("%s (%s, driver %s)", text, s.gpus[0].Name, s.gpus[0].DriverVersion)
 	}
-	if r, ok := s.runtime.(*container.Engine); ok {
-		engine := r.Facts
-		f.Engine, f.EngineVia = engine.Name+" "+engine.Version, engine.Via
+	text += fmt.Sprintf(", %.0f GB of disk free; the server will be a %s", float64(max(s.imageDisk.free, 0))/1e9, s.runtime.Kind())
+	if engine, ok := s.runtime.(*container.Engine); ok {
+		text += " of " + engine.Facts.Name + " " + engine.Facts.Version
 	}
-	return f
-}
-
-// String is the facts in one line, for a log.
-func (f facts) String() string {
-	text := fmt.Sprintf("the machine has %d GPUs", len(f.GPUs))
-	if len(f.GPUs) > 0 {
-		text = fmt.Sprintf("%s (%s, driver %s)", text, f.GPUs[0].Name, f.GPUs[0].DriverVersion)
-	}
-	text += fmt.Sprintf(", %.0f GB of disk free; the server will be a %s", float64(f.DiskFreeBytes)/1e9, f.Runtime)
-	if f.Engine != "" {
-		text += " of " + f.Engine
-	}
-	if f.Reason != "" {
-		text += ": " + f.Reason
+	if s.reason != "" {
+		text += ": " + s.reason
 	}
 	return text
 }
@@ -168,21 +156,6 @@ func DescribeCodes() string {
 		list[i] = fmt.Sprintf("%#q (%s)", c.code, c.finds)
 	}
 	return strings.Join(list, ", ")
-}
-
-// facts are what preflight saw of a machine. A figure that could not be had is zero.
-type facts struct {
-	// Runtime is the one that will be used, and Reason why, where the request left the choice.
-	Runtime deploy.Kind
-	Reason  string
-	GPUs    []deploy.GPU
-	// Engine is the container engine and its version, and how it was reached; "" when none was.
-	Engine    string
-	EngineVia string
-	// DiskFreeBytes is what is free where images and weights go.
-	DiskFreeBytes int64
-	// Own are servers of the same owner that are there already, such as those of a launch that was killed.
-	Own []deploy.Status
 }
 
 // overrule makes warnings of the errors that the request ignores.

@@ -144,19 +144,5 @@ func driverBeingBuilt(ctx context.Context, machine deploy.Machine) (bool, error)
 	return result.ExitCode == 0 && strings.TrimSpace(result.Stdout) != "", nil
 }
 
-// buildingScript prints the name of a running program that installs or builds drivers. It looks only where an NVIDIA device is
-// on the bus, by NVIDIA's PCI vendor id.
-const buildingScript = `
-found=
-for vendor in /sys/bus/pci/devices/*/vendor; do
-	[ -r "$vendor" ] && read -r id < "$vendor" && [ "$id" = 0x10de ] && found=yes
-done
-[ -n "$found" ] || exit 1
-for name in /proc/[0-9]*/comm; do
-	[ -r "$name" ] && read -r program < "$name" || continue
-	case $program in
-	dkms|apt|apt-get|dpkg|nvidia-installe*|cloud-init|unattended-upgr*) echo "$program"; exit 0 ;;
-	esac
-done 2>/dev/null
-exit 1
-`
+//go:embed building.sh
+var buildingScript string

@@ -199,7 +199,7 @@ func (r *replacement) restore(ctx context.Context) (deploy.Status, error) {
 		return status, nil
 	}
 	status, inspectErr := r.previous.Inspect(after, ref)
-	return status, errors.Join(fmt.Errorf("%s: %w", problem.Summary, problem.Err), inspectErr)
+	return status, errors.Join(problem, inspectErr)
 }
 
 // proof is a launch that proves the old server, which may have served under another name.
@@ -212,7 +212,7 @@ func (r *replacement) proof(ctx context.Context, ref deploy.Ref) *launch {
 	served := vllm.ParseCommandLine(r.aside.Arguments)
 	request.Spec.Model, request.Spec.ServedModelName = served.Model, served.ServedModelName
 	proof := newLaunch(ctx, r.machine, request)
-	proof.runtime, proof.facts = r.previous, r.facts
+	proof.runtime, proof.gpus = r.previous, r.gpus
 	proof.progress = r.progress
 	proof.progress.secrets = r.secrets()
 	return proof
@@ -244,9 +244,7 @@ func Restart(ctx context.Context, machine deploy.Machine, ref deploy.Ref, reques
 	}
 	l.runtime = opened
 	l.progress.report(deploy.PhaseStop, "restarting the server")
-	if gpus, err := deploy.QueryGPUs(ctx, machine); err == nil {
-		l.facts.GPUs = gpus
-	}
+	l.gpus, _ = deploy.QueryGPUs(ctx, machine) // the server may well run without nvidia-smi
 	begun := time.Now()
 	l.kills = CountKills(ctx, machine)
 	running, _ := l.runtime.Inspect(ctx, ref) // what can't be inspected may still be restarted
@@ -370,7 +368,7 @@ func (d draining) what() string {
 
 func (d draining) were() string {
 	if d.requests == 1 {
-		return "1 running request was"
+		return d.what() + " was"
 	}
 	return d.what() + " were"
 }

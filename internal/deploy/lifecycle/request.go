@@ -177,13 +177,13 @@ func (l *launch) wanted() (deploy.Wanted, error) {
 
 // heldBefore is what the GPUs hold before the start, without what a server of the deployment holds that makes room first.
 func (l *launch) heldBefore() []int {
-	for _, own := range l.facts.Own {
+	for _, own := range l.own {
 		if own.State.Alive() && len(own.HeldBefore) > 0 {
 			return own.HeldBefore
 		}
 	}
-	held := make([]int, 0, len(l.facts.GPUs))
-	for _, gpu := range l.facts.GPUs {
+	held := make([]int, 0, len(l.gpus))
+	for _, gpu := range l.gpus {
 		held = append(held, gpu.UsedMiB)
 	}
 	return held

@@ -170,16 +170,14 @@ func (s *survey) lookForPort(ctx context.Context, machine deploy.Machine) error 
 	defer cancel()
 	port := s.request.Spec.ListenPort()
 	conn, err := machine.DialContext(dial, "tcp", net.JoinHostPort(reachable(s.request.Spec.ListenAddress()), strconv.Itoa(port)))
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		switch host.KindOf(err) {
-		case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed, host.Prohibited:
-			return err
-		default:
-			return nil
-		}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case deploy.OfConnection(err) || host.KindOf(err) == host.Prohibited:
+		return err
+	default:
+		return nil
 	}
 	_ = conn.Close() // nothing was sent
 	s.portBusy = true
@@ -427,7 +425,7 @@ func (s *survey) lookForHub(ctx context.Context, machine deploy.Machine) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed:
+	case deploy.OfConnection(err):
 		return err
 	case host.KindOf(err) == host.Prohibited:
 		return nil // the SSH server forbids asking, which says nothing of the machine's own ways

@@ -15,32 +15,18 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// record is what is kept beside a server, to recognise it later. It holds no secret.
+// record is what is kept beside a server, to recognise it later: the server without its secrets. Names are the names of all
+// variables, secrets included, by which they are found again in the environment of the running process.
 type record struct {
-	Name, Owner, Provider string
-	Note                  string
-	Program               string
-	Arguments             []string
-	// Environment is without secrets; Names are the names of all variables, secrets included, by which they are
-	// found again in the environment of the running process.
-	Environment  map[string]string
-	Names        []string
-	Port         int
-	Listen       string
-	Hash         string
-	APIKeyPrint  string
-	HFTokenPrint string
-	// HeldBefore is the GPU memory in MiB that was in use before the start, by GPU.
-	HeldBefore []int
+	deploy.Wanted
+
+	Program string
+	Names   []string
 }
 
 func newRecord(wanted deploy.Wanted, program string) record {
-	r := record{
-		Name: wanted.Name, Owner: wanted.Owner, Provider: wanted.Provider, Note: wanted.Note, Program: program, Arguments: wanted.Arguments,
-		Environment: maps.Clone(wanted.Environment), Names: slices.Sorted(maps.Keys(wanted.Environment)),
-		Port: wanted.Port, Listen: wanted.Listen, Hash: wanted.Hash,
-		APIKeyPrint: wanted.APIKeyPrint, HFTokenPrint: wanted.HFTokenPrint, HeldBefore: wanted.HeldBefore,
-	}
+	r := record{Wanted: wanted, Program: program, Names: slices.Sorted(maps.Keys(wanted.Environment))}
+	r.Environment = maps.Clone(wanted.Environment)
 	delete(r.Environment, vllm.EnvAPIKey)
 	delete(r.Environment, vllm.EnvHFToken)
 	return r

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 // Of two starts in one directory, such as one that was cut off and its repetition, the first is the server.
@@ -151,4 +152,16 @@ func (c *cutOff) Run(ctx context.Context, cmd host.Command) (host.Result, error)
 		cmd.Stdin = io.LimitReader(cmd.Stdin, int64(c.most))
 	}
 	return c.local.Run(ctx, cmd)
+}
+
+// What is kept beside a server holds none of its secrets.
+func TestRecordHoldsNoSecret(t *testing.T) {
+	t.Parallel()
+	text, err := newRecord(deploy.Wanted{
+		Name: "chat", Certificate: "planted-certificate", Key: "planted-key",
+		Environment: map[string]string{vllm.EnvAPIKey: "planted-api-key", vllm.EnvHFToken: "planted-token", "A": "b"},
+	}, "/usr/bin/vllm").text()
+	if err != nil || strings.Contains(text, "planted") || !strings.Contains(text, `"A":"b"`) || !strings.Contains(text, `"chat"`) {
+		t.Errorf("%v: %s", err, text)
+	}
 }
