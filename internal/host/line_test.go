@@ -99,9 +99,7 @@ func TestLineGivesUp(t *testing.T) {
 	_, err := l.Run(testContext(t), Command{Args: []string{"true"}})
 	wantKind(t, err, Unreachable)
 
-	again := *l.current.Load()
-	again.born = time.Now().Add(-goodService) // a connection that had lasted
-	l.current.Store(&again)
+	l.lost, l.current.Load().born = nil, time.Now().Add(-goodService) // a connection that had lasted
 	if _, err := l.Run(testContext(t), Command{Args: []string{"true"}}); err != nil || l.redials != 1 {
 		t.Errorf("after good service: %v, %d redials", err, l.redials)
 	}
@@ -111,8 +109,9 @@ func TestLineGivesUp(t *testing.T) {
 func TestLineThatIsFinallyRefused(t *testing.T) {
 	t.Parallel()
 	s, other := startServer(t), startServer(t)
-	l := testLine(t, s.dialConfig())
-	l.target.Config.dial = other.dial
+	cfg, route := s.routed()
+	l := testLine(t, cfg)
+	route.to.Store(other)
 	l.lose(s)
 	for range 3 {
 		_, err := l.Run(testContext(t), Command{Args: []string{"true"}})

@@ -88,10 +88,11 @@ func TestPool_FirstContactIsPinned(t *testing.T) {
 // A connection says nothing about who answers at an address now, or to those that expect another host key.
 func TestPoolNeverHidesAChangedHostKey(t *testing.T) {
 	t.Parallel()
-	s, other := startServer(t), startServer(t)
+	s, other := startServer(t), newServerConfig(t)
 	other.config.PublicKeyCallback = s.config.PublicKeyCallback // the same keys may log in
+	other.listen("127.0.0.1:0")
 	p := testPool(t)
-	good := s.pinnedConfig()
+	good, route := s.routed()
 	line := mustOpen(t, p, good)
 
 	// Another pin is verified by a login, while that connection is up.
@@ -102,15 +103,13 @@ func TestPoolNeverHidesAChangedHostKey(t *testing.T) {
 	mustRun(t, line, Command{Args: []string{"true"}})
 
 	// The machine is replaced under its address. Who pinned nothing sees the new one, though the old connection is up.
-	moved := good
-	moved.dial = other.dial
-	line.target.Config.dial = other.dial
-	unpinned := moved
+	route.to.Store(other)
+	unpinned := good
 	unpinned.HostKey = ""
 	if got := mustOpen(t, p, unpinned).HostKey(); got != otherPin.HostKey {
 		t.Errorf("first contact shows %s, and %s answers", got, otherPin.HostKey)
 	}
-	if l, err := p.Open(testContext(t), moved); err != nil {
+	if l, err := p.Open(testContext(t), good); err != nil {
 		t.Errorf("the old machine, which is still connected: %v", err)
 	} else {
 		_ = l.Close()
@@ -120,7 +119,7 @@ func TestPoolNeverHidesAChangedHostKey(t *testing.T) {
 	line.lose(s)
 	_, err = line.Run(testContext(t), Command{Args: []string{"true"}})
 	wantKind(t, err, HostKeyChanged)
-	_, err = p.Open(testContext(t), moved)
+	_, err = p.Open(testContext(t), good)
 	wantKind(t, err, HostKeyChanged)
 }
 

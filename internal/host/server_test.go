@@ -209,6 +209,19 @@ func (s *testServer) pinnedConfig() Config {
 	return cfg
 }
 
+// route is a Config's dial that leads to a server, and then to another one.
+type route struct{ to atomic.Pointer[testServer] }
+
+// routed is pinnedConfig over a route.
+func (s *testServer) routed() (Config, *route) {
+	cfg, r := s.pinnedConfig(), new(route)
+	r.to.Store(s)
+	cfg.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return r.to.Load().dial(ctx, network, address)
+	}
+	return cfg, r
+}
+
 // dial is a Config's dial that leads to the server, whatever the address.
 func (s *testServer) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, network, s.listener.Addr().String())

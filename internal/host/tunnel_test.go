@@ -135,9 +135,10 @@ func TestTunnelSurvivesADrop(t *testing.T) {
 func TestTunnelGivesUp(t *testing.T) {
 	t.Parallel()
 	s, other := startServer(t), startServer(t)
-	line := mustOpen(t, testPool(t), s.pinnedConfig())
+	cfg, route := s.routed()
+	line := mustOpen(t, testPool(t), cfg)
 	tunnel := mustTunnel(t, line, upper(t))
-	line.target.Config.dial = other.dial
+	route.to.Store(other)
 	line.lose(s)
 	if got, err := ask(tunnel, "x"); err == nil {
 		t.Errorf("the answer is %q", got)
