@@ -60,7 +60,7 @@ func (f Finding) String() string {
 type Error struct {
 	// Phase is where an operation failed; "" in the error of a runtime.
 	Phase Phase
-	// Summary says what failed, an operation's in about five words, capitalised.
+	// Summary says what failed, an operation's in about five words, capitalized.
 	Summary string
 	// Detail says what happened besides; one or more sentences. It may be empty.
 	Detail string
@@ -80,7 +80,7 @@ type Error struct {
 	Remains string
 	// MayRun is set when what remains may be a running server that nobody asked to keep.
 	MayRun bool
-	// Err is the cause; a context's error stays recognisable in it.
+	// Err is the cause; a context's error stays recognizable in it.
 	Err error
 }
 
@@ -176,7 +176,7 @@ func (e *Error) Description() string {
 	return strings.Join(parts, "\n\n")
 }
 
-// Sentence capitalises and ends an error's text, which Go writes as a fragment.
+// Sentence capitalizes and ends an error's text, which Go writes as a fragment.
 func Sentence(text string) string {
 	if text == "" || strings.Contains(text, "\n") {
 		return text

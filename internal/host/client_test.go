@@ -166,7 +166,7 @@ func TestRun_ServerThatPassesNoSignalsOn(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	s.faults.noSignals.Store(true)
-	cancelledTree(t, mustDial(t, s.dialConfig()), t.TempDir())
+	canceledTree(t, mustDial(t, s.dialConfig()), t.TempDir())
 }
 
 // Without signals and without room for a second session, nothing can be done, and it is said.
@@ -211,9 +211,9 @@ func TestRun_CancelOnABusyMachine(t *testing.T) {
 	}
 }
 
-// cancelledTree cancels a command that ignores SIGTERM and has children, one of them in a session
+// canceledTree cancels a command that ignores SIGTERM and has children, one of them in a session
 // of its own, and expects all to end.
-func cancelledTree(t *testing.T, c *Client, dir string) {
+func canceledTree(t *testing.T, c *Client, dir string) {
 	t.Helper()
 	pids, _ := startTree(t, c, dir)
 	for _, pid := range pids {
@@ -253,7 +253,7 @@ func isRunning(pid string) bool {
 func TestRun_CancelEndsTheWholeProcessGroup(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	cancelledTree(t, mustDial(t, s.dialConfig()), t.TempDir())
+	canceledTree(t, mustDial(t, s.dialConfig()), t.TempDir())
 }
 
 // leftBehind runs a command that leaves a process behind which keeps the output open.

@@ -53,7 +53,7 @@ func core(t *testing.T, dial func(t *testing.T) *Client) {
 			t.Errorf("got %+v", result)
 		}
 	})
-	t.Run("cancelled command", func(t *testing.T) {
+	t.Run("canceled command", func(t *testing.T) {
 		t.Parallel()
 		coreCancel(t, dial(t))
 	})
@@ -145,7 +145,7 @@ func coreCancel(t *testing.T, c *Client) {
 		}
 	})
 	if result := mustRun(t, c, Command{Args: []string{"echo", "still here"}}); result.Stdout != "still here\n" {
-		t.Errorf("after a cancelled command: %+v", result)
+		t.Errorf("after a canceled command: %+v", result)
 	}
 }
 

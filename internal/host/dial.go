@@ -219,7 +219,7 @@ func (a *attempt) explain(err error) error {
 	return a.unreachable(err)
 }
 
-// isAuthFailure recognises a refused login. x/crypto/ssh has no type for it, nor for the
+// isAuthFailure recognizes a refused login. x/crypto/ssh has no type for it, nor for the
 // disconnect message (RFC 4253 section 11.1) with which a server ends too many attempts.
 func isAuthFailure(err error) bool {
 	text := err.Error()

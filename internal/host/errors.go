@@ -106,7 +106,7 @@ func interrupted(ctx context.Context, op, addr string) *Error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, err) {
 		err = fmt.Errorf("%w: %w", err, cause)
 	}
-	detail := "The operation was cancelled before it was done."
+	detail := "The operation was canceled before it was done."
 	if errors.Is(err, context.DeadlineExceeded) {
 		detail = "The time allowed for the operation ran out before it was done."
 	}

@@ -122,7 +122,7 @@ func TestCloseReleasesEverything(t *testing.T) {
 	})
 }
 
-// Against a machine that has stopped reading, every Close and every cancelled wait still ends.
+// Against a machine that has stopped reading, every Close and every canceled wait still ends.
 func TestCloseHasADeadline(t *testing.T) {
 	t.Parallel()
 	for name, hops := range map[string]int{"direct": 0, "through a bastion": 1} {
@@ -323,7 +323,7 @@ func TestConcurrentUse(t *testing.T) {
 	work.Wait()
 }
 
-// A cancelled call, an expired one and a failed one can be told apart.
+// A canceled call, an expired one and a failed one can be told apart.
 func TestCancellationIsNotFailure(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -331,11 +331,11 @@ func TestCancellationIsNotFailure(t *testing.T) {
 	c := mustDial(t, s.dialConfig())
 	command := Command{Args: []string{"true"}}
 
-	cancelled, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := c.Run(cancelled, command)
-	if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(DetailOf(err), "cancelled") {
-		t.Errorf("cancelled: %v", err)
+	_, err := c.Run(canceled, command)
+	if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(DetailOf(err), "canceled") {
+		t.Errorf("canceled: %v", err)
 	}
 
 	expired, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)

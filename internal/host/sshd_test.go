@@ -191,7 +191,7 @@ func TestSSHD_Core(t *testing.T) {
 	})
 }
 
-func TestSSHD_PinsAndRecognisesHostKeys(t *testing.T) {
+func TestSSHD_PinsAndRecognizesHostKeys(t *testing.T) {
 	t.Parallel()
 	s := startSSHD(t)
 	first := mustDial(t, s.config)
@@ -302,7 +302,7 @@ func TestSSHD_CancelEndsTheWholeProcessGroup(t *testing.T) {
 	t.Parallel()
 	s := startSSHD(t)
 	c := mustDial(t, s.config)
-	cancelledTree(t, c, s.dir)
+	canceledTree(t, c, s.dir)
 }
 
 func TestSSHD_LeftBehindProcess(t *testing.T) {

@@ -336,7 +336,7 @@ func TestCancelLeavesNothing(t *testing.T) {
 		if err := w.SetFaults(sandbox.Rule{Route: sandbox.EventBoot, Fault: sandbox.BootsLate}); err != nil {
 			t.Fatal(err)
 		}
-		made, diags := c.cancelled(sessionType, goodSession, func() bool { return len(w.Ledger().Billing) > 0 })
+		made, diags := c.canceled(sessionType, goodSession, func() bool { return len(w.Ledger().Billing) > 0 })
 		expect(t, diags, "ERROR: Interrupted", "released")
 		if !made.state.IsNull() {
 			t.Error("it is in state")
@@ -351,11 +351,11 @@ func TestCancelLeavesNothing(t *testing.T) {
 		})
 		c := w.configured(t, nil)
 		session := c.create(sessionType, goodSession)
-		made, diags := c.cancelled(deploymentType, onSession(t, session, nil), func() bool {
+		made, diags := c.canceled(deploymentType, onSession(t, session, nil), func() bool {
 			m, err := w.machine()
 			return err == nil && slices.ContainsFunc(m.CommandLog(), func(line string) bool { return strings.Contains(line, "serve "+qwen) })
 		})
-		expect(t, diags, "ERROR: Interrupted in the phase (start|load)", "The operation was cancelled", text(t, session.state, "id"), "still rented")
+		expect(t, diags, "ERROR: Interrupted in the phase (start|load)", "The operation was canceled", text(t, session.state, "id"), "still rented")
 		if !made.state.IsNull() {
 			t.Error("it is in state")
 		}
@@ -366,8 +366,8 @@ func TestCancelLeavesNothing(t *testing.T) {
 	})
 }
 
-// cancelled creates a resource and cancels that as soon as something holds.
-func (c *core) cancelled(name string, arguments values, when func() bool) (object, []*tfprotov6.Diagnostic) {
+// canceled creates a resource and cancels that as soon as something holds.
+func (c *core) canceled(name string, arguments values, when func() bool) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	p := c.plan(name, object{}, arguments)
 	ctx, cancel := context.WithCancel(c.t.Context())

@@ -56,7 +56,7 @@ func newCore(t *testing.T) *core {
 	return &core{t: t, ctx: t.Context(), server: server, schema: schema}
 }
 
-// under is the same core, whose calls are cancelled with ctx.
+// under is the same core, whose calls are canceled with ctx.
 func (c *core) under(ctx context.Context) *core {
 	other := *c
 	other.ctx = ctx

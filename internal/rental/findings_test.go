@@ -141,20 +141,20 @@ func TestCancelIsNotAFailure(t *testing.T) {
 		failure := w.apply(t.Context(), w.process(), o)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(10*time.Second, cancel)
-		cancelled := w.apply(ctx, w.process(), o)
+		canceled := w.apply(ctx, w.process(), o)
 		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		late := w.apply(ctx, w.process(), o)
 		for _, c := range []struct {
-			err               error
-			cancelled, ranOut bool
-			words             string
+			err              error
+			canceled, ranOut bool
+			words            string
 		}{
-			{failure, false, false, "broken"}, {cancelled, true, false, "Interrupted"}, {late, false, true, "in time"},
+			{failure, false, false, "broken"}, {canceled, true, false, "Interrupted"}, {late, false, true, "in time"},
 		} {
-			if errors.Is(c.err, context.Canceled) != c.cancelled || errors.Is(c.err, context.DeadlineExceeded) != c.ranOut ||
+			if errors.Is(c.err, context.Canceled) != c.canceled || errors.Is(c.err, context.DeadlineExceeded) != c.ranOut ||
 				!strings.Contains(c.err.Error(), c.words) {
-				t.Errorf("want cancelled %v, deadline %v, %q: %v", c.cancelled, c.ranOut, c.words, c.err)
+				t.Errorf("want canceled %v, deadline %v, %q: %v", c.canceled, c.ranOut, c.words, c.err)
 			}
 		}
 	})
@@ -261,7 +261,7 @@ func TestUnexpectedErrorsAreNotRetried(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := w.apply(ctx, w.process(), order("box")); !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled before it began: %v", err)
+			t.Errorf("canceled before it began: %v", err)
 		}
 	})
 }

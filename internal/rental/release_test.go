@@ -90,7 +90,7 @@ func TestDeadlineIsNotACancel(t *testing.T) {
 		defer cancel()
 		err := w.apply(ctx, w.process(), order("box"))
 		fails[*UnusableError](t, err, "not running in time", "status was provisioning", "released")
-		if _, cancelled := errors.AsType[*CancelledError](err); cancelled || !errors.Is(err, context.DeadlineExceeded) {
+		if _, canceled := errors.AsType[*CancelledError](err); canceled || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the error should be about the deadline: %v", err)
 		}
 		w.later(0)
@@ -157,7 +157,7 @@ func TestReleasing(t *testing.T) {
 			r := w.f.byID[id]
 			r.Status, r.SSHHost, r.SSHPort = shopper.Failed, "", 0
 		}, deletes: []verdict{{before: unreachable()}}, within: 2 * time.Minute},
-		{name: "cancelled", cancel: true, undead: 2, within: 2 * time.Minute},
+		{name: "canceled", cancel: true, undead: 2, within: 2 * time.Minute},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -338,7 +338,7 @@ func TestNotReadyIsWaitedForAndThenSaid(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		if err := w.apply(ctx, w.process(), order("other")); !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled: %v", err)
+			t.Errorf("canceled: %v", err)
 		}
 		w.f.fault("ready", 0, verdict{before: foreign(404)}) // nobody there passes it on
 		ok(t, w.apply(t.Context(), w.process(), order("other")))

@@ -189,7 +189,7 @@ func TestLostRequestsAreJudged(t *testing.T) {
 			t.Errorf("all of the answer arrived, and it was thrown away: %v", err)
 		}
 	})
-	t.Run("cancelled while the service works", func(t *testing.T) {
+	t.Run("canceled while the service works", func(t *testing.T) {
 		t.Parallel()
 		arrived := make(chan struct{})
 		server := serveFunc(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -205,7 +205,7 @@ func TestLostRequestsAreJudged(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("cancelled while connecting", func(t *testing.T) {
+	t.Run("canceled while connecting", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()

@@ -240,7 +240,7 @@ func TestContextErrorsComeBackAsTheyAre(t *testing.T) {
 				started := time.Now()
 				_, err := newClient(t, fakeURL, (&script{answer: test.answer}).use).Session(ctx, "s1")
 				if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || IsUnreachable(err) {
-					t.Errorf("a cancel is not recognised: %v", err)
+					t.Errorf("a cancel is not recognized: %v", err)
 				}
 				if _, ok := errors.AsType[*Error](err); !ok {
 					t.Errorf("the error doesn't say which request it was: %v", err)
@@ -282,7 +282,7 @@ func TestRetriesEndByTheDeadline(t *testing.T) {
 					t.Errorf("it took %s, though no other attempt was possible after %s", took, most)
 				}
 				if !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("the end of time is not recognised: %v", err)
+					t.Errorf("the end of time is not recognized: %v", err)
 				}
 				if !strings.Contains(err.Error(), "database is locked") || !strings.Contains(err.Error(), "no time is left") {
 					t.Errorf("the error doesn't say both what was answered and why it ended: %v", err)
@@ -312,9 +312,9 @@ func TestEndedContextSendsNothing(t *testing.T) {
 	t.Parallel()
 	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
-	cancelled, stop := context.WithCancel(t.Context())
+	canceled, stop := context.WithCancel(t.Context())
 	stop()
-	for want, ctx := range map[error]context.Context{context.DeadlineExceeded: expired, context.Canceled: cancelled} {
+	for want, ctx := range map[error]context.Context{context.DeadlineExceeded: expired, context.Canceled: canceled} {
 		network := &script{answer: func(int, *http.Request) (*http.Response, error) { return response(200, createdText), nil }}
 		client := newClient(t, fakeURL, network.use)
 		if _, err := client.Session(ctx, "s1"); !errors.Is(err, want) {

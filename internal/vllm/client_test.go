@@ -316,7 +316,7 @@ func TestClientBadURL(t *testing.T) {
 	}
 }
 
-// A caller's own context stays recognisable; our own limit isn't taken for it.
+// A caller's own context stays recognizable; our own limit isn't taken for it.
 func TestClientContext(t *testing.T) {
 	t.Parallel()
 	hang := roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -325,10 +325,10 @@ func TestClientContext(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		client := NewClient(hang, "http://x", "")
-		cancelled, cancel := context.WithCancel(t.Context())
+		canceled, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := client.Health(cancelled); !errors.Is(err, context.Canceled) || IsNotReady(err) {
-			t.Errorf("cancelled: %v", err)
+		if err := client.Health(canceled); !errors.Is(err, context.Canceled) || IsNotReady(err) {
+			t.Errorf("canceled: %v", err)
 		}
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

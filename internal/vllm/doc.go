@@ -3,5 +3,5 @@
 //
 // It knows nothing of Terraform, SSH, or containers: a Client works over any http.RoundTripper, and a log is a slice
 // of lines. Facts about flags, routes, metrics and messages come from vLLM's documentation and sources (project
-// vllm-project/vllm); where wording changed between releases, both are recognised.
+// vllm-project/vllm); where wording changed between releases, both are recognized.
 package vllm

@@ -22,7 +22,7 @@ type Error struct {
 	Status int
 	// Message is the server's own text, shortened, or ours when the answer couldn't be used.
 	Message string
-	// Err is the cause when there was no usable answer; a context's error stays recognisable in it.
+	// Err is the cause when there was no usable answer; a context's error stays recognizable in it.
 	Err error
 
 	secret string
@@ -78,7 +78,7 @@ func IsNotFound(err error) bool {
 }
 
 // IsNotReady tells whether asking again later may help: nothing answers yet, the answer broke off or took too long, or the server (or a
-// proxy before it) says that it is not there yet. A caller's own cancelled context and a certificate that doesn't
+// proxy before it) says that it is not there yet. A caller's own canceled context and a certificate that doesn't
 // verify are neither.
 func IsNotReady(err error) bool {
 	var e *Error

@@ -29,7 +29,7 @@ type logLine struct {
 }
 
 var (
-	// ansiPattern matches terminal control sequences: colours and cursor movement (CSI), titles (OSC), single escapes.
+	// ansiPattern matches terminal control sequences: colors and cursor movement (CSI), titles (OSC), single escapes.
 	ansiPattern = regexp.MustCompile("\x1b\\[[^A-Za-z@~\x1b]{0,32}[A-Za-z@~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b.?")
 
 	// Prefixes, in the order in which they may stand, each more than once.

@@ -19,7 +19,7 @@ type ModelShape struct {
 	// LatentDim is kv_lora_rank + qk_rope_head_dim of multi-head latent attention (MLA); 0 = none.
 	LatentDim     int
 	ContextLength int // the model's own limit, tokens
-	// Unquantized is what of Parameters stays at 2 bytes in quantised checkpoints: embeddings and output head. 10⁹.
+	// Unquantized is what of Parameters stays at 2 bytes in quantized checkpoints: embeddings and output head. 10⁹.
 	Unquantized  float64
 	Quantization string // how the checkpoint stores its weights, one of Quantizations; "" = 2 bytes
 }
@@ -77,7 +77,7 @@ func DefaultBatchedTokens(gpuGiB float64) int {
 	return 2048
 }
 
-// bytesPerWeight is the size of one quantised weight, scales included: int4 with a scale for each 128, mxfp4 for each
+// bytesPerWeight is the size of one quantized weight, scales included: int4 with a scale for each 128, mxfp4 for each
 // 32, nvfp4 for each 16.
 var bytesPerWeight = map[string]float64{
 	"": 2, "auto": 2, "none": 2, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2,

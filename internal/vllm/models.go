@@ -69,7 +69,7 @@ type variant struct {
 	context int // tokens; 0 = as the model
 }
 
-// variants are keyed by the lower-case name, without organisation.
+// variants are keyed by the lower-case name, without organization.
 var variants = map[string]variant{
 	"llama-3.1-70b":                 {name: "Llama-3.3-70B"},
 	"mistral-7b-instruct-v0.3":      {name: "Mistral-7B-v0.3"},
@@ -101,7 +101,7 @@ var quantizedSuffixes = map[string]string{
 	"fp4": "nvfp4", "nvfp4": "nvfp4", "mxfp4": "mxfp4",
 }
 
-// Lookup finds a model's shape by its Hugging Face id (of any organisation, with the usual endings for instruction
+// Lookup finds a model's shape by its Hugging Face id (of any organization, with the usual endings for instruction
 // tuning and quantisation) or by its name in the table. A quantisation that the name tells is in the shape. A name that
 // isn't surely one of these models is not ok.
 func Lookup(modelID string) (ModelShape, bool) {
@@ -132,7 +132,7 @@ func Lookup(modelID string) (ModelShape, bool) {
 	return ModelShape{}, false
 }
 
-// named finds a model by a name without organisation and endings, in lower case.
+// named finds a model by a name without organization and endings, in lower case.
 func named(name string) (ModelShape, bool) {
 	if other, ok := variants[name]; ok {
 		shape, found := tableModel(other.name)

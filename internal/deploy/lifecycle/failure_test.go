@@ -44,12 +44,12 @@ func TestCancelLeavesNothing(t *testing.T) {
 			_, err := lifecycle.Launch(ctx, r, wanted)
 			failed := wantError(t, r, err)
 			if !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: cancelling isn't recognisable in: %v", p.phase, err)
+				t.Errorf("%s: cancelling isn't recognizable in: %v", p.phase, err)
 			}
 			if failed.Remains != "" {
 				t.Errorf("%s: left behind: %s", p.phase, failed.Remains)
 			}
-			contains(t, failed.Description(), "cancelled")
+			contains(t, failed.Description(), "canceled")
 			if failed.Summary != "Interrupted in the phase "+string(p.phase) {
 				t.Errorf("%s: %s", p.phase, failed.Summary)
 			}
@@ -220,7 +220,7 @@ func TestHungProcessIsKilledWithItsGroup(t *testing.T) {
 }
 
 // A container is known by its id and restart count, a process by pid and start time.
-func TestRestartLoopIsRecognised(t *testing.T) {
+func TestRestartLoopIsRecognized(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
 		t.Helper()

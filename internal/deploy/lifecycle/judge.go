@@ -169,10 +169,10 @@ func (s *survey) judgeModel() []deploy.Finding {
 	fact := fmt.Sprintf("%s needs about %.1f GiB %s (weights %.1f, one sequence of %d tokens %.1f), and %s %.1f GiB.",
 		s.request.Spec.Model, need.TotalGiB, where, need.WeightsGiB, need.ContextLength, need.KVCacheGiB, has, smallest)
 	if need.WeightsGiB > smallest*certainly && !s.offloads() {
-		return one(deploy.Blocking, codeMemory, fact, "Rent larger or more GPUs, or choose a quantised model. Where the estimate is wrong,"+
+		return one(deploy.Blocking, codeMemory, fact, "Rent larger or more GPUs, or choose a quantized model. Where the estimate is wrong,"+
 			" set min_vram_gib to your own figure, or to 0 for none.")
 	}
-	return one(deploy.Warning, codeMemory, fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantised model.")
+	return one(deploy.Warning, codeMemory, fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantized model.")
 }
 
 // smallestGPU is the memory of the smallest usable GPU in GiB, infinite where none tells it.

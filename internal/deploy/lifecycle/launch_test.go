@@ -91,7 +91,7 @@ func TestLaunchProcessWithTLS(t *testing.T) {
 		t.Errorf("the key's file: %v, %v", info, err)
 	}
 	if again := launch(t, r, wanted); again.ID != status.ID {
-		t.Error("the same deployment wasn't recognised")
+		t.Error("the same deployment wasn't recognized")
 	}
 	remove(t, r, status)
 	if _, err := os.Stat(status.Directory); !os.IsNotExist(err) {

@@ -165,7 +165,7 @@ func (l *launch) howItEnded(ctx context.Context, problem *deploy.Error) string {
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return "The operation was cancelled." + last
+		return "The operation was canceled." + last
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Sprintf("The operation timed out in the phase %s. Raise the timeout in timeouts.", problem.Phase) + last
 	case errors.Is(problem.Err, context.DeadlineExceeded):

@@ -53,7 +53,7 @@ func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 				wanted.Progress = seen.add
 				_, err := lifecycle.Launch(ctx, r, wanted)
 				return err
-			}, context.Canceled, context.DeadlineExceeded, "The operation was cancelled."},
+			}, context.Canceled, context.DeadlineExceeded, "The operation was canceled."},
 			{"all time", func(wanted lifecycle.Request) error {
 				wanted.ReadyTimeout = limit
 				_, err := lifecycle.Launch(within(t, 10*time.Second), r, wanted)

@@ -15,7 +15,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// record is what is kept beside a server, to recognise it later: the server without its secrets. Names are the names of all
+// record is what is kept beside a server, to recognize it later: the server without its secrets. Names are the names of all
 // variables, secrets included, by which they are found again in the environment of the running process.
 type record struct {
 	deploy.Wanted

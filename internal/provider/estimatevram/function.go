@@ -46,7 +46,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 			" figures in the options. vLLM itself measures when it starts, so leave some room.\n\nThe result is an object, in GiB for each" +
 			" GPU: `per_gpu_gib`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gib`," +
 			" `kv_cache_gib` and `overhead_gib`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gib`: `fits`, and" +
-			" `largest_context`, the longest context that does. Both are null without.\n\nKnown, under any organisation and with the usual" +
+			" `largest_context`, the longest context that does. Both are null without.\n\nKnown, under any organization and with the usual" +
 			" endings for instruction tuning and quantisation, are " + known() + ".\n\nWhich GPUs and drivers vLLM's releases run on:\n\n" +
 			vllm.ReleaseTable() + "\nThe driver is the oldest branch that runs all of it. Somewhat older ones run CUDA 12 with limits, but not in a" +
 			" container on a GeForce.",

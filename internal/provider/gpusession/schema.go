@@ -113,7 +113,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		"disk_gb": schema.Int64Attribute{
 			Optional:            true,
 			Validators:          []validator.Int64{int64validator.Between(1, 16384)},
-			MarkdownDescription: "Disk to ask for, in GB. Only Vast.ai honours it (default there 50).",
+			MarkdownDescription: "Disk to ask for, in GB. Only Vast.ai honors it (default there 50).",
 		},
 		"template_hash_id": schema.StringAttribute{
 			Optional:            true,

@@ -255,10 +255,10 @@ func containerAttribute() schema.SingleNestedAttribute {
 				MarkdownDescription: "When the image is pulled: `missing`, `always` or `never`.",
 			},
 			"install_engine": schema.BoolAttribute{
-				Optional: true,
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "Where the machine has no container engine, or one that gives containers no GPU, install Docker from" +
 					" its distribution (Debian or Ubuntu) and NVIDIA's container toolkit from NVIDIA's packages, once, as root or with" +
-					" sudo, within the create timeout. Machines that are containers themselves, such as Vast.ai's, can't have one.",
+					" sudo, within the create timeout. Default false. Machines that are containers themselves, such as Vast.ai's, can't have one.",
 			},
 			"registry_auth": schema.SingleNestedAttribute{
 				Optional:            true,

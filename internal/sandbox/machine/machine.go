@@ -150,7 +150,7 @@ func (m *Machine) open(opts Options) error {
 }
 
 // makeRoot makes a new directory for a machine. Its name is resolved, because
-// that name is what a machine's processes are recognised by.
+// that name is what a machine's processes are recognized by.
 func makeRoot(parent string) (machinefs.Root, error) {
 	dir, err := os.MkdirTemp(parent, "m")
 	if err != nil {

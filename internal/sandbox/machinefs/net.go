@@ -89,7 +89,7 @@ func (r Root) Listen(port int) (net.Listener, error) {
 }
 
 // Dial connects to a port of the machine's loopback. Where nothing listens the
-// error is one that errors.Is(err, syscall.ECONNREFUSED) recognises.
+// error is one that errors.Is(err, syscall.ECONNREFUSED) recognizes.
 func (r Root) Dial(ctx context.Context, port int) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.portSocket(port))
 	if errors.Is(err, os.ErrNotExist) {

@@ -19,7 +19,7 @@ import (
 )
 
 // Program is a program of a machine that another package provides. It gets the
-// arguments after its name and returns the exit code. ctx is never cancelled:
+// arguments after its name and returns the exit code. ctx is never canceled:
 // a program that runs for long watches signals and the machine's lifeline.
 type Program func(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
 
@@ -128,7 +128,7 @@ func (c *call) user() string {
 var builtin map[string]func(*call) int
 
 // The table is filled in here because sudo, one of its entries, reads it.
-func init() { //nolint:gochecknoinits // breaks an initialisation cycle, does nothing else
+func init() { //nolint:gochecknoinits // breaks an initialization cycle, does nothing else
 	builtin = map[string]func(*call) int{
 		"nvidia-smi": nvidiaSMI,
 		"sudo":       sudo,

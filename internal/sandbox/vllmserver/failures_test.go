@@ -119,7 +119,7 @@ func TestFailuresThatComeByThemselves(t *testing.T) {
 		{name: "the cache takes auto", args: "Qwen/Qwen3-8B --gpu-memory-utilization 0.75 --max-model-len auto"},
 		{name: "no cache", args: "Qwen/Qwen3-8B --gpu-memory-utilization 0.65", want: "No available memory for the cache blocks"},
 		{name: "weights too large", args: "Qwen/Qwen2.5-32B-Instruct", want: "CUDA out of memory"},
-		{name: "weights too large, quantised", args: "Qwen/Qwen2.5-32B-Instruct-AWQ --max-model-len 4096"},
+		{name: "weights too large, quantized", args: "Qwen/Qwen2.5-32B-Instruct-AWQ --max-model-len 4096"},
 		{name: "memory held", change: func(f *machinefs.Facts) { f.GPUs[0].HeldMiB = 8000 }, args: testModel, want: "(16.18/23.99 GiB) on startup is less than desired GPU memory utilization (0.92, 22.07 GiB)"},
 		{name: "memory held, modest", change: func(f *machinefs.Facts) { f.GPUs[0].HeldMiB = 8000 }, args: testModel + " --gpu-memory-utilization 0.6"},
 		{name: "utilization above 1", args: testModel + " --gpu-memory-utilization 1.5", want: "Input should be less than or equal to 1"},

@@ -115,7 +115,7 @@ func detail(err error) string {
 	return strings.Join(parts, "\n\n")
 }
 
-// sentence capitalises and ends an error's text, which Go writes as a fragment.
+// sentence capitalizes and ends an error's text, which Go writes as a fragment.
 func sentence(text string) string {
 	if text == "" {
 		return text

@@ -37,7 +37,7 @@ var (
 	denied     = &shopper.Error{Op: "listing offers", Method: "GET", URL: "http://shopper:8080", Path: "/x", Status: 401, Message: "no token"}
 	unusable   = &rental.UnusableError{SessionID: "s-1", Reason: "it never became ready", Err: answer}
 	unreleased = &rental.NotReleasedError{SessionID: "s-1", Last: session, Err: answer}
-	cancelled  = &rental.CancelledError{SessionID: "s-1", Err: context.Canceled}
+	canceled   = &rental.CancelledError{SessionID: "s-1", Err: context.Canceled}
 )
 
 func machine(kind host.Kind, detail string) error {
@@ -90,7 +90,7 @@ func TestErrors(t *testing.T) {
 			[]string{"s-1", "3 hours", "is reserved for 1", "req-4711"},
 		},
 		{"unusable", unusable, "Machine could not be used", []string{"s-1", "never became ready", "req-4711"}},
-		{"interrupted", cancelled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
+		{"interrupted", canceled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
 		{
 			"interrupted early", &rental.CancelledError{Err: context.Canceled}, "Interrupted",
 			[]string{"before a machine was asked for", "Nothing was rented"},
@@ -116,7 +116,7 @@ func TestErrors(t *testing.T) {
 			Log: []string{"ValueError: 200000 > 32768"}, Started: true, Remains: "The container vllm-8000 is left.",
 		}, "The context is too long", []string{"Too long.", "Ask for less.", "200000 > 32768", "vllm-8000 is left"}},
 
-		{"cancelled", fmt.Errorf("waiting: %w", context.Canceled), "Interrupted", []string{"Waiting: context canceled."}},
+		{"canceled", fmt.Errorf("waiting: %w", context.Canceled), "Interrupted", []string{"Waiting: context canceled."}},
 		{"late", fmt.Errorf("waiting: %w", context.DeadlineExceeded), fallback + " in time", []string{"deadline exceeded"}},
 		{"anything", errors.New("something else"), fallback, []string{"Something else."}},
 	}
@@ -153,7 +153,7 @@ func TestCancelIsNoFailure(t *testing.T) {
 	t.Parallel()
 	cancel := fmt.Errorf("a: %w", &shopper.Error{Op: "reading", Method: "GET", Path: "/x", URL: "http://s", Err: context.Canceled})
 	if d := diagnostic.Error(fallback, cancel); d.Summary() != "Interrupted" {
-		t.Errorf("a cancelled request reads %q", d.Summary())
+		t.Errorf("a canceled request reads %q", d.Summary())
 	}
 	late := fmt.Errorf("a: %w", &host.Error{Op: "run a command on", Addr: "m:22", Kind: host.Interrupted, Err: context.DeadlineExceeded})
 	if d := diagnostic.Error(fallback, late); d.Summary() != fallback+" in time" {
@@ -161,7 +161,7 @@ func TestCancelIsNoFailure(t *testing.T) {
 	}
 	stopped := fmt.Errorf("a: %w", &deploy.Error{Phase: deploy.PhaseLoad, Summary: "Interrupted while loading", Err: context.Canceled})
 	if d := diagnostic.Error(fallback, stopped); !strings.Contains(d.Summary(), "Interrupted") {
-		t.Errorf("a cancelled launch reads %q", d.Summary())
+		t.Errorf("a canceled launch reads %q", d.Summary())
 	}
 }
 
