@@ -143,7 +143,7 @@ var findings = []struct {
 	}},
 	{"QA3-006", "a process is identified by pid and start time, a container by id and restarts", []string{
 		"internal/deploy/lifecycle TestAnotherProcessWithThePIDIsNotTheServer",
-		"internal/deploy/lifecycle TestRestartLoopIsRecognised",
+		"internal/deploy/lifecycle TestRestartLoopIsRecognized",
 		"internal/deploy/process TestSupervisorRestartsAndCounts",
 		"internal/sandbox/engine TestARestartLoopIsCounted",
 	}},
