@@ -7,7 +7,7 @@
 // and none of the processes that they started may still run then. A test that
 // is skipped has to say why, with a message that starts with "SKIPPED: ".
 //
-// The last but one line says what ran on what and what was skipped and why, the
+// At the end it lists the slowest tests. The last but one line says what ran on what and what was skipped and why, the
 // last one counts.
 package main
 
@@ -90,13 +90,17 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 	total := &tally{}
 	for _, r := range rounds(programs, newest, withCLI, patterns) {
 		fmt.Printf("\n== %s\n", r.name)
+		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
+		// Compiled first, so that no compiler takes the time of a test that has a deadline; go test caches what it compiles.
+		// What does not compile is reported by the run itself.
+		compile := append([]string{"test", "-json", race, "-run=^$"}, r.packages...)
+		if err := goTest(ctx, &tally{}, r.name, place.env(), compile); err != nil {
+			return false, err
+		}
 		// One package at a time: tests of real processes and timeouts don't compete with another package's. Several tests
 		// of it at once: they wait more than they work.
-		args := append([]string{"test", "-json", "-count=1", "-p=1", "-parallel=8", "-timeout=30m", "-shuffle=on"}, r.args...)
-		if parts.noRace == "" && r.race {
-			args = slices.Insert(args, 1, "-race")
-		}
-		if err := goTest(ctx, total, r.name, append(place.env(), r.env...), args); err != nil {
+		args := []string{"test", "-json", race, "-count=1", "-p=1", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
+		if err := goTest(ctx, total, r.name, append(place.env(), r.env...), append(args, r.packages...)); err != nil {
 			return false, err
 		}
 	}
@@ -106,47 +110,54 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 	for _, f := range total.failures {
 		fmt.Printf("\nFAILED: %s", f)
 	}
-	fmt.Printf("\n%s\n%s\n", summary(programs, newest, len(withCLI) > 0, parts, total), total.counts())
+	fmt.Printf("\n%s\n%s\n%s\n", total.slowest(10), summary(programs, newest, len(withCLI) > 0, parts, total), total.counts())
 	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, context.Cause(ctx)
 }
 
 // round is one run of go test.
 type round struct {
-	name string
-	args []string
-	env  []string
-	race bool // with the race detector
+	name     string
+	tests    string // which, a flag of go test
+	packages []string
+	env      []string
+	race     bool // with the race detector
 }
 
 // rounds says what is run: everything that needs no CLI once, the rest once on
 // each, and on the newest Terraform ("" for none) what only it has. A second CLI runs
-// the same code, and the race detector would find no more.
+// the same code, and the race detector would find no more; nor does it in end-to-end
+// tests, whose provider is a program that was built without it.
 func rounds(programs []cli.CLI, newest cli.CLI, withCLI, patterns []string) []round {
-	list := []round{{name: "all packages", args: append([]string{"-skip=" + perCLI + "|" + onTerraform}, patterns...), race: true}}
-	if len(withCLI) == 0 {
-		return list
-	}
-	on := func(program cli.CLI, tests string) round {
+	list := []round{{name: "all packages", tests: "-skip=" + perCLI + "|" + onTerraform, packages: patterns, race: true}}
+	on := func(program cli.CLI, tests string, packages []string, race bool) {
+		if len(packages) == 0 {
+			return
+		}
 		r := round{
-			name: program.String(),
-			args: append([]string{"-run=" + tests}, withCLI...),
-			env:  []string{"TF_ACC=1", "TF_ACC_TERRAFORM_PATH=" + program.Path},
+			name: program.String(), tests: "-run=" + tests, packages: packages, race: race,
+			env: []string{"TF_ACC=1", "TF_ACC_TERRAFORM_PATH=" + program.Path},
 		}
 		if program.Product == cli.OpenTofu {
 			r.env = append(r.env, "TF_ACC_PROVIDER_HOST="+program.Registry(), "TF_ACC_PROVIDER_NAMESPACE=hashicorp")
 		}
-		return r
-	}
-	for i, program := range programs {
-		r := on(program, perCLI)
-		r.race = i == 0
 		list = append(list, r)
 	}
+	for i, program := range programs {
+		if i > 0 {
+			on(program, perCLI, withCLI, false)
+			continue
+		}
+		inProcess := slices.DeleteFunc(slices.Clone(withCLI), isEndToEnd)
+		on(program, perCLI, inProcess, true)
+		on(program, perCLI, slices.DeleteFunc(slices.Clone(withCLI), func(p string) bool { return !isEndToEnd(p) }), false)
+	}
 	if newest.Path != "" {
-		list = append(list, on(newest, onTerraform))
+		on(newest, onTerraform, withCLI, false)
 	}
 	return list
 }
+
+func isEndToEnd(pkg string) bool { return strings.HasSuffix(pkg, "/internal/e2e") }
 
 // packagesWithCLITests returns the packages that have tests for a CLI.
 func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, error) {

@@ -2,32 +2,40 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
 // Every test runs once where it needs no CLI, on each CLI where it needs one, and on
-// the newest Terraform where only that has what it is about.
+// the newest Terraform where only that has what it is about; with the race detector
+// once, where what is tested is in the test's own process.
 func TestRounds(t *testing.T) {
 	t.Parallel()
 	old, tofu := cli.CLI{Product: cli.Terraform, Path: "old"}, cli.CLI{Product: cli.OpenTofu, Path: "tofu"}
-	list := rounds([]cli.CLI{old, tofu}, cli.CLI{Product: cli.Terraform, Path: "new"}, []string{"cli"}, []string{"all"})
-	want := [][]string{
-		{"-skip=^Test(Acc|E2E)|^TestTerraform", "all"},
-		{"-run=^Test(Acc|E2E)", "cli"},
-		{"-run=^Test(Acc|E2E)", "cli"},
-		{"-run=^TestTerraform", "cli"},
+	newest := cli.CLI{Product: cli.Terraform, Path: "new"}
+	list := rounds([]cli.CLI{old, tofu}, newest, []string{"m/provider", "m/internal/e2e"}, []string{"all"})
+	want := []struct {
+		tests, packages, path string
+		race                  bool
+	}{
+		{"-skip=^Test(Acc|E2E)|^TestTerraform", "all", "", true},
+		{"-run=^Test(Acc|E2E)", "m/provider", "old", true},
+		{"-run=^Test(Acc|E2E)", "m/internal/e2e", "old", false},
+		{"-run=^Test(Acc|E2E)", "m/provider m/internal/e2e", "tofu", false},
+		{"-run=^TestTerraform", "m/provider m/internal/e2e", "new", false},
 	}
 	if len(list) != len(want) {
 		t.Fatalf("%d rounds, want %d", len(list), len(want))
 	}
 	for i, r := range list {
-		if !slices.Equal(r.args, want[i]) || r.race != (i < 2) {
-			t.Errorf("round %d: %+v, want %q", i, r, want[i])
+		w := want[i]
+		if r.tests != w.tests || strings.Join(r.packages, " ") != w.packages || r.race != w.race {
+			t.Errorf("round %d: %+v, want %+v", i, r, w)
 		}
-	}
-	if !slices.Contains(list[3].env, "TF_ACC_TERRAFORM_PATH=new") {
-		t.Errorf("the last round is not on the newest: %q", list[3].env)
+		if w.path != "" && !slices.Contains(r.env, "TF_ACC_TERRAFORM_PATH="+w.path) {
+			t.Errorf("round %d is not on %s: %q", i, w.path, r.env)
+		}
 	}
 }

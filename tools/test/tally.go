@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,7 +43,14 @@ func (f failure) String() string {
 type tally struct {
 	passed, failed, skipped int
 	failures                []failure
+	times                   []timed
 	reasons                 map[string]int // why tests were skipped, and how many for that reason
+}
+
+// timed is how long a test took, without its parallel subtests, which have their own.
+type timed struct {
+	test    string // with its package's last element and its round
+	seconds float64
 }
 
 // key names a test within a round; with an empty test it is the package.
@@ -108,6 +116,7 @@ func (r *reader) take(e event) {
 func (r *reader) endTest(e event) {
 	output := r.output[key{e.Package, e.Test}]
 	r.counts[e.Package]++
+	r.tally.times = append(r.tally.times, timed{fmt.Sprintf("%s.%s [%s]", path.Base(e.Package), e.Test, r.round), e.Elapsed})
 	switch e.Action {
 	case "pass":
 		r.tally.passed++
@@ -160,6 +169,16 @@ func (t *tally) skip(reason string) {
 // counts is the closing line.
 func (t *tally) counts() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", t.passed, t.failed, t.skipped)
+}
+
+// slowest lists up to n tests, the slowest first.
+func (t *tally) slowest(n int) string {
+	slices.SortFunc(t.times, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	var list strings.Builder
+	for _, test := range t.times[:min(n, len(t.times))] {
+		fmt.Fprintf(&list, "%6.1fs %s\n", test.seconds, test.test)
+	}
+	return list.String()
 }
 
 // skips says why tests were skipped, the most frequent reason first.

@@ -117,3 +117,20 @@ func TestSkipsAreCountedByReason(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestSlowestTestsAreListed(t *testing.T) {
+	t.Parallel()
+	var total tally
+	err := total.read("tofu", lines(
+		`{'Action':'pass','Package':'m/p','Test':'TestQuick','Elapsed':0.2}`,
+		`{'Action':'pass','Package':'m/p','Test':'TestSlow/sub','Elapsed':9}`,
+		`{'Action':'fail','Package':'m/p','Test':'TestSlow','Elapsed':0}`,
+		`{'Action':'pass','Package':'m/q','Test':'TestMiddle','Elapsed':3}`,
+	), &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := total.slowest(2), "   9.0s p.TestSlow/sub [tofu]\n   3.0s q.TestMiddle [tofu]\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
