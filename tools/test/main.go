@@ -91,12 +91,6 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 	for _, r := range rounds(programs, newest, withCLI, patterns) {
 		fmt.Printf("\n== %s\n", r.name)
 		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
-		// Compiled first, so that no compiler takes the time of a test that has a deadline; go test caches what it compiles.
-		// What does not compile is reported by the run itself.
-		compile := append([]string{"test", "-json", race, "-run=^$"}, r.packages...)
-		if err := goTest(ctx, &tally{}, r.name, place.env(), compile); err != nil {
-			return false, err
-		}
 		// One package at a time: tests of real processes and timeouts don't compete with another package's. Several tests
 		// of it at once: they wait more than they work.
 		args := []string{"test", "-json", race, "-count=1", "-p=1", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
