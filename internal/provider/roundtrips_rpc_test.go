@@ -56,7 +56,7 @@ func TestRefreshRoundTrips(t *testing.T) {
 }
 
 // Ten refreshes on one machine share a login, side by side and one after another.
-func TestTenDeploymentsLogInOnce(t *testing.T) {
+func TestTenRefreshesLogInOnce(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, _ object, wanted values) {
 		t.Helper()

@@ -13,7 +13,7 @@
 //   - M4: a machine that can't be used is released before Rent returns; one whose
 //     release can't be confirmed is returned together with the error.
 //   - M5: released means requested, and then reported as stopped.
-//   - M6: a release goes on after a cancel, within a deadline of its own.
+//   - M6: a release goes on after a cancel, within a separate deadline.
 //   - M7: a 404 proves an end only where it comes from the service that rented the
 //     machine, and the machine doesn't answer.
 //   - M8: nothing is rented under a name before all that is active under it has been
@@ -157,7 +157,7 @@ type Order struct {
 	// known; Dropped when that session has been released with proof. Both may be nil.
 	Rented  func(*Rental)
 	Dropped func()
-	// Progress is told what is being done, in words. It may be nil.
+	// Progress gets what is being done, in words. It may be nil.
 	Progress func(format string, args ...any)
 }
 

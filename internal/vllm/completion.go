@@ -173,7 +173,7 @@ func (c *Client) Probe(ctx context.Context, model string, completion bool) (Proo
 // healthTimeout is for one answer of /health, which a living server gives at once.
 const healthTimeout = 10 * time.Second
 
-// ProbeWithin is Probe with a deadline of its own. When that, or the caller's, passes without an answer although /health answers
+// ProbeWithin is Probe with a separate deadline. When that, or the caller's, passes without an answer although /health answers
 // 200, the error is an [*Error] with ErrHung: a stopped engine looks healthy for good (runs/hung-engine.http.json of 0.32.0).
 func (c *Client) ProbeWithin(ctx context.Context, model string, completion bool, limit time.Duration) (Proof, error) {
 	started := time.Now()

@@ -251,13 +251,13 @@ type failing struct {
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 func (f *failing) Close() error             { return nil }
 
-// The first command that reaches an engine is the one, and where none does, all are told of.
+// The first command that reaches an engine is used. Where none does, the error has what each said.
 func TestConnectTriesEveryWay(t *testing.T) {
 	t.Parallel()
 	const (
 		works   = "#!/bin/sh\necho \"I am $0 $*\"\n"
 		denied  = "#!/bin/sh\necho permission denied >&2; exit 1\n"
-		runs    = "#!/bin/sh\nshift; exec /bin/sh \"${0%/*}/root-$1\" \"$@\"\n" // sudo, which has programs of its own
+		runs    = "#!/bin/sh\nshift; exec /bin/sh \"${0%/*}/root-$1\" \"$@\"\n" // sudo, whose PATH has other programs
 		refuses = "#!/bin/sh\necho a password is required >&2; exit 1\n"
 	)
 	for name, test := range map[string]struct {

@@ -32,7 +32,7 @@ func (e *Engine) HasImage(ctx context.Context) (bool, error) {
 	return err == nil, deploy.Failed(ctx, "look for the image "+e.options.Image, err)
 }
 
-// Ready pulls the image where the policy says so. Progress is told in sentences, often.
+// Ready pulls the image where the policy says so. progress gets sentences, often.
 func (e *Engine) Ready(ctx context.Context, progress func(string)) error {
 	options := e.options
 	if options.PullPolicy != PullAlways {

@@ -18,7 +18,7 @@ func machineWith(name, driver, capability string) *survey {
 	return &survey{gpus: gpus, allGPUs: gpus, request: Request{Runtime: deploy.Process, Spec: vllm.Spec{Model: "m", DType: "half"}}}
 }
 
-// Where nobody names a release, the newest that driver and GPU run is picked, and an older one than the newest is told.
+// Where nobody names a release, the newest that driver and GPU run is picked. A warning says so where a newer one exists.
 func TestReleaseIsPicked(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -161,7 +161,7 @@ func TestUsableGPUs(t *testing.T) {
 	}
 }
 
-// The model is spread over as many GPUs as vLLM can share it among; those left over are told, with what would use them.
+// The model is spread over as many GPUs as vLLM can share it among; a warning names those left over, with what would use them.
 func TestAllGPUsAreUsedOrTold(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

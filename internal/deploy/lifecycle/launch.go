@@ -34,7 +34,7 @@ type launch struct {
 }
 
 // Launch starts a server and returns when it has answered a real request. On failure, and when ctx is canceled,
-// what it started is removed again, within a deadline of its own, unless [Request.KeepFailed] says otherwise.
+// what it started is removed again, within a separate deadline, unless [Request.KeepFailed] says otherwise.
 // A server that an earlier launch of the same owner left behind is adopted when it is what is wanted. Otherwise it is
 // removed, unless that launch was finished (the server starts again by itself): then it may be in use, and is an error.
 func Launch(ctx context.Context, machine deploy.Machine, request Request) (deploy.Status, error) {

@@ -74,7 +74,7 @@ type Request struct {
 	// ReadyTimeout is how long a server may take from its start to its first answer, within the context's deadline. 0 =
 	// what Phases give.
 	ReadyTimeout time.Duration
-	// Progress is told what happens, at most about once a second and never with a secret in it; nil for nobody. It
+	// Progress gets what happens, at most about once a second and never with a secret in it; nil for nobody. It
 	// must return quickly, and is never called by two goroutines at once.
 	Progress func(Event)
 }

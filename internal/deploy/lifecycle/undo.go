@@ -29,7 +29,7 @@ func failure(phase deploy.Phase, summary string, err error) *deploy.Error {
 }
 
 // undo takes back what the launch started: it reads the log, removes the server by its id and checks that it is gone. It
-// goes on after ctx has ended, within a deadline of its own.
+// goes on after ctx has ended, within a separate deadline.
 func (l *launch) undo(ctx context.Context, ref deploy.Ref, problem *deploy.Error) *deploy.Error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()

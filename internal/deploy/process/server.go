@@ -195,7 +195,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 		if !aside.WasRunning {
 			return ref, &deploy.Error{Summary: "could not start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
 		}
-		// Stopped again first: a stop, or an earlier start, may have been cut off from this side and not on the machine.
+		// Stopped again first: a stop, or an earlier start, may have been cut off on this computer and not on the machine.
 		if err := h.end(ctx, ref, deploy.Stop{}); err != nil {
 			return ref, err
 		}

@@ -107,7 +107,7 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		id, err = parseImportID(req.ID)
 	}
 	if err != nil {
-		resp.Diagnostics.AddError("Deployment can't be imported", "The identity isn't complete: "+err.Error()+".")
+		resp.Diagnostics.AddError("Deployment can't be imported", "It can't be found by that: "+err.Error()+".")
 	}
 	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
 		return
@@ -161,7 +161,8 @@ func (r *Resource) locate(ctx context.Context, id identity, diags *diag.Diagnost
 		diags.AddError("Session has no machine yet", fmt.Sprintf("The shopper reports no address for session %s.", session))
 	}
 	return map[string]any{
-		"session_id": session, "ssh": map[string]any{"host": found.SSHHost, "port": found.SSHPort, "user": found.SSHUser},
+		"session_id": session,
+		"ssh":        map[string]any{"host": found.SSHHost, "port": attrs.Number(found.SSHPort).ValueInt64Pointer(), "user": found.SSHUser},
 	}
 }
 

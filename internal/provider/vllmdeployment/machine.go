@@ -98,6 +98,9 @@ func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Dia
 // the deployment depend on its session, Terraform destroys both at once.
 func (r *Resource) whileRented(ctx context.Context, state model, machine *host.Line) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
+	if state.SessionID.ValueString() == "" || r.data == nil || r.data.Renter == nil {
+		return ctx, cancel
+	}
 	go func() {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
@@ -105,8 +108,11 @@ func (r *Resource) whileRented(ctx context.Context, state model, machine *host.L
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
-				if machine.Err() != nil && r.machineGone(ctx, state, &diag.Diagnostics{}) {
-					cancel()
+				if machine.Err() == nil {
+					continue
+				}
+				if _, ended, _ := r.data.Renter.Inspect(ctx, rental.Known{ID: state.SessionID.ValueString()}); ended {
+					cancel() // an error says nothing, and is asked about again
 				}
 			}
 		}
@@ -140,14 +146,14 @@ func claim(request lifecycle.Request, port int, diags *diag.Diagnostics) (releas
 	}
 }
 
-// madeHere tells whether this run has made the owner's server, and note notes it.
+// madeHere tells whether this run has made the owner's server, and setMade notes it.
 func madeHere(owner string) bool {
 	starts.mu.Lock()
 	defer starts.mu.Unlock()
 	return starts.made[owner]
 }
 
-func note(owner string, made bool) {
+func setMade(owner string, made bool) {
 	starts.mu.Lock()
 	defer starts.mu.Unlock()
 	if made {
@@ -168,7 +174,7 @@ func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request l
 	failed, ok := deploy.AsError(err)
 	switch {
 	case err == nil:
-		note(request.Owner, true)
+		setMade(request.Owner, true)
 	case !ok || failed.Remains == "": // what remains, the next launch may take over
 		if !madeHere(request.Owner) {
 			r.seen(ctx, request.Owner)

@@ -128,12 +128,6 @@ var gpuTypes = map[string]attr.Type{
 	"driver_version": types.StringType, "compute_capability": types.StringType,
 }
 
-// secrets are the secret values of a deployment, wherever they come from.
-type secrets struct {
-	apiKey, hfToken, tlsKey string
-	keyMade                 bool // the API key is the provider's
-}
-
 // spec turns the arguments into what vLLM is told. Unknown values are left out.
 func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics) {
 	var diags diag.Diagnostics

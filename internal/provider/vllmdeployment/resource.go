@@ -4,16 +4,12 @@ package vllmdeployment
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
-	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
@@ -367,7 +363,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		resp.Diagnostics.AddWarning(state.about("Server is removed, with a warning"), warning)
 	}
 	r.seen(ctx, ref.Owner)
-	note(ref.Owner, false)
+	setMade(ref.Owner, false)
 }
 
 // machinesFault tells whether a login failed for a reason that nothing on this computer
@@ -405,7 +401,7 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 	if _, err := r.begin(ref.Owner); err != nil {
 		tflog.Warn(ctx, "a server could not be written into the journal", map[string]any{"error": err.Error()})
 	}
-	note(ref.Owner, false)
+	setMade(ref.Owner, false)
 }
 
 // request says what is to be brought about, and notes in the plan what clients
@@ -474,40 +470,4 @@ func (r *Resource) version() string {
 		return ""
 	}
 	return r.data.Version
-}
-
-// secrets collects the secret values, write-only ones from the configuration,
-// and makes the API key where none is given.
-func (r *Resource) secrets(ctx context.Context, plan *model, config tfsdk.Config, diags *diag.Diagnostics) secrets {
-	var written model
-	diags.Append(config.Get(ctx, &written)...)
-	t, d := written.tlsOf(ctx)
-	diags.Append(d...)
-	s := secrets{
-		apiKey: written.APIKeyWO.ValueString(), hfToken: written.HFTokenWO.ValueString(),
-		tlsKey: t.PrivateKeyWO.ValueString() + t.PrivateKey.ValueString(), // never both
-	}
-	if s.hfToken == "" {
-		s.hfToken = plan.HFToken.ValueString()
-	}
-	switch {
-	case s.apiKey != "":
-	case plan.APIKey.IsNull():
-		diags.AddAttributeError(path.Root("api_key_wo"), "API key is missing", "api_key_wo was not known when this was planned, and turned"+
-			" out to be null. Leave it out to have a key made, or give one.")
-	default:
-		s.keyMade = written.APIKey.IsNull()
-		if plan.APIKey.IsUnknown() {
-			plan.APIKey = types.StringValue(newAPIKey())
-		}
-		s.apiKey = plan.APIKey.ValueString()
-	}
-	return s
-}
-
-// newAPIKey makes a key of 256 random bits.
-func newAPIKey() string {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
-	return "sk-" + base64.RawURLEncoding.EncodeToString(key)
 }

@@ -1,0 +1,54 @@
+package vllmdeployment
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+)
+
+// secrets are the secret values of a deployment, wherever they come from.
+type secrets struct {
+	apiKey, hfToken, tlsKey string
+	keyMade                 bool // the API key is the provider's
+}
+
+// secrets collects the secret values, write-only ones from the configuration,
+// and makes the API key where none is given.
+func (r *Resource) secrets(ctx context.Context, plan *model, config tfsdk.Config, diags *diag.Diagnostics) secrets {
+	var written model
+	diags.Append(config.Get(ctx, &written)...)
+	t, d := written.tlsOf(ctx)
+	diags.Append(d...)
+	s := secrets{
+		apiKey: written.APIKeyWO.ValueString(), hfToken: written.HFTokenWO.ValueString(),
+		tlsKey: t.PrivateKeyWO.ValueString() + t.PrivateKey.ValueString(), // never both
+	}
+	if s.hfToken == "" {
+		s.hfToken = plan.HFToken.ValueString()
+	}
+	switch {
+	case s.apiKey != "":
+	case plan.APIKey.IsNull():
+		diags.AddAttributeError(path.Root("api_key_wo"), "API key is missing", "api_key_wo was not known when this was planned, and turned"+
+			" out to be null. Leave it out to have a key made, or give one.")
+	default:
+		s.keyMade = written.APIKey.IsNull()
+		if plan.APIKey.IsUnknown() {
+			plan.APIKey = types.StringValue(newAPIKey())
+		}
+		s.apiKey = plan.APIKey.ValueString()
+	}
+	return s
+}
+
+// newAPIKey makes a key of 256 random bits.
+func newAPIKey() string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
+	return "sk-" + base64.RawURLEncoding.EncodeToString(key)
+}
