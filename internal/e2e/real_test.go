@@ -61,6 +61,16 @@ func (w *world) newRealMachine(t *testing.T) *realMachine {
 			t.Fatal(err)
 		}
 	}
+	// What the README's lines call.
+	for name, command := range map[string]string{
+		"terraform": built.cli,
+		"python3":   filepath.Join(vllm, "venv", "bin", "python"),
+		"ssh":       "/usr/bin/ssh -F none", // not as this computer's user has configured it
+	} {
+		if err := os.WriteFile(filepath.Join(m.file("bin"), name), []byte("#!/bin/sh\nexec "+command+` "$@"`+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if os.Geteuid() == 0 { // where it drops its privileges to; a service manager makes it otherwise
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatal(err)
@@ -172,31 +182,24 @@ func readmeLines(t *testing.T) string {
 // ssh program's, with curl and the official Python client, which comes with vLLM.
 func (r *realServer) ask(t *testing.T, s *stack) {
 	t.Helper()
-	for name, command := range map[string]string{
-		"terraform": built.cli,
-		"python3":   filepath.Join(r.vllm, "venv", "bin", "python"),
-		"ssh":       "/usr/bin/ssh -F none", // not as this computer's user has configured it
-	} {
-		if err := os.WriteFile(filepath.Join(r.file("bin"), name), []byte("#!/bin/sh\nexec "+command+` "$@"`+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
 	shell := exec.Command("bash", "-euc", "set -o pipefail\n"+readmeLines(t))
 	shell.Dir = s.dir
 	shell.Env = append(s.environment(), "PATH="+r.file("bin")+":"+os.Getenv("PATH"))
-	said, err := os.Create(r.file("said")) // a file, which the tunnel may keep open
+	said, err := os.Create(filepath.Join(s.dir, "said")) // a file, which the tunnel may keep open
 	if err != nil {
 		t.Fatal(err)
 	}
 	shell.Stdout, shell.Stderr = said, said
 	err = shell.Run()
 	_ = said.Close()
+	tunnel := fmt.Sprintf("127.0.0.1:%d:", r.local) // this server's: the other subtest has one too
 	for _, p := range r.world.processes(t) {
-		if p.command == "ssh" {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid)) // it may have ended
+		if p.command == "ssh" && bytes.Contains(line, []byte(tunnel)) {
 			_ = syscall.Kill(p.pid, syscall.SIGTERM)
 		}
 	}
-	text, _ := os.ReadFile(r.file("said"))
+	text, _ := os.ReadFile(said.Name())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
