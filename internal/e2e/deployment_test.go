@@ -150,51 +150,58 @@ func TestE2EDeploymentKilled(t *testing.T) {
 		{"container", "bluelobster-1x-a5000", `container = { image = "` + servedImage + `" }`},
 		{"process", "vastai-7", `process = { install = "never" }`},
 	} {
-		t.Run(runtime.name, func(t *testing.T) {
-			t.Parallel()
-			w := servingWorld(t, 2*time.Minute)
-			needProc(t)
-			s := w.newStack(t, "s")
-			machine := session("m", `offer_id = "`+runtime.offer+`"`)
-			s.write(t, machine)
-			s.apply(t)
-			defer w.watch(t)()
-			for _, cycle := range []struct{ create, update string }{
-				{"phase=preflight", "phase=stop"},
-				{"phase=pull", "phase=start"},
-				{"phase=start", "phase=load"},
-				{"phase=load", "phase=completion"},
-				{"phase=completion", "phase=preflight"},
-				{answered, rollback},
-				{"phase=ssh", "phase=ssh"},
-				{"phase=load", "phase=pull"},
-				{"phase=start", answered},
-			} {
-				s.write(t, machine, deployment(runtime.arguments))
-				s.killed(t, cycle.create)
-				s.recovers(t, "create, "+cycle.create)
-				if cycle.update == rollback {
-					s.write(t, machine, deployment(runtime.arguments, "max_model_len = 200000")) // more than the model can
-					s.killed(t, cycle.update)
-				}
-				s.write(t, machine, deployment(runtime.arguments, "max_model_len = 4096"))
-				if cycle.update != rollback {
-					s.killed(t, cycle.update)
-				}
-				s.recovers(t, "update, "+cycle.update)
+		for _, cycle := range []struct{ create, update string }{
+			{"phase=preflight", "phase=stop"},
+			{"phase=pull", "phase=start"},
+			{"phase=start", "phase=load"},
+			{"phase=load", "phase=completion"},
+			{"phase=completion", "phase=preflight"},
+			{answered, rollback},
+			{"phase=ssh", "phase=ssh"},
+			{"phase=load", "phase=pull"},
+			{"phase=start", answered},
+		} {
+			t.Run(runtime.name+", "+cycle.create+", "+cycle.update, func(t *testing.T) {
+				t.Parallel()
+				w := servingWorld(t, 2*time.Minute)
+				needProc(t)
+				s := w.newStack(t, "s")
+				machine := session("m", `offer_id = "`+runtime.offer+`"`)
 				s.write(t, machine)
-				if cycle.update == answered {
-					s.killed(t, removing)
-				}
 				s.apply(t)
+				defer w.watch(t)()
+				s.killedCycle(t, cycle.create, cycle.update, machine, runtime.arguments)
 				if left := w.serving(t); len(left) > 0 {
 					t.Fatalf("left after the removal: %+v", left)
 				}
-			}
-			s.destroy(t)
-			w.quiet(t)
-		})
+				s.destroy(t)
+				w.quiet(t)
+			})
+		}
 	}
+}
+
+// killedCycle creates, updates and removes a deployment with these arguments on the
+// machine, each killed at its point. A removal is killed beside an answered update.
+func (s *stack) killedCycle(t *testing.T, create, update, machine, arguments string) {
+	t.Helper()
+	s.write(t, machine, deployment(arguments))
+	s.killed(t, create)
+	s.recovers(t, "create, "+create)
+	if update == rollback {
+		s.write(t, machine, deployment(arguments, "max_model_len = 200000")) // more than the model can
+		s.killed(t, update)
+	}
+	s.write(t, machine, deployment(arguments, "max_model_len = 4096"))
+	if update != rollback {
+		s.killed(t, update)
+	}
+	s.recovers(t, "update, "+update)
+	s.write(t, machine)
+	if update == answered {
+		s.killed(t, removing)
+	}
+	s.apply(t)
 }
 
 const (

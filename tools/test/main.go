@@ -1,7 +1,8 @@
 // Command test runs everything there is to test: all packages with the race
 // detector, then the acceptance and end-to-end tests (TestAcc…, TestE2E…) once
 // on each Terraform and OpenTofu it finds, and what only a new Terraform has
-// (TestTerraform…) on the one that was built. It is run from the repository's root.
+// (TestTerraform…) on one that has it. What PATH doesn't have is built by make. It
+// is run from the repository's root.
 //
 // Tests get a HOME and a TMPDIR of their own, which must be empty at the end,
 // and none of the processes that they started may still run then. A test that
@@ -38,8 +39,8 @@ const (
 var cliTests = regexp.MustCompile(`(?m)^func Test(Acc|E2E|Terraform)`)
 
 func main() {
-	tofu := flag.String("tofu", ".build/bin/tofu", `an OpenTofu built from source, "" for none`)
-	terraform := flag.String("terraform", ".build/bin/terraform", `a new Terraform built from source, "" for none`)
+	tofu := flag.String("tofu", ".build/bin/tofu", `the OpenTofu to make where PATH has none, "" for none`)
+	terraform := flag.String("terraform", ".build/bin/terraform", `the new Terraform to make where PATH has none, "" for none`)
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-tofu FILE] [-terraform FILE] [PACKAGE …]")
 		flag.PrintDefaults()
@@ -64,16 +65,9 @@ func main() {
 // run reports whether all went well; an error means that it could not be found
 // out.
 func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, error) {
-	programs, err := cli.Find(ctx, tofu)
+	programs, newest, err := find(ctx, tofu, terraform)
 	if err != nil {
 		return false, err
-	}
-	var newest cli.CLI
-	if terraform != "" {
-		if newest, err = cli.Identify(ctx, terraform); err != nil {
-			return false, err
-		}
-		newest.Built = true
 	}
 	withCLI, err := packagesWithCLITests(ctx, patterns)
 	if err != nil {
@@ -93,7 +87,7 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
 		// One package at a time: tests of real processes and timeouts don't compete with another package's. Several tests
 		// of it at once: they wait more than they work.
-		args := []string{"test", "-json", race, "-count=1", "-p=1", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
+		args := []string{"test", "-json", race, "-count=1", "-p=4", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
 		if err := goTest(ctx, total, r.name, append(place.env(), r.env...), append(args, r.packages...)); err != nil {
 			return false, err
 		}
@@ -106,6 +100,44 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 	}
 	fmt.Printf("\n%s\n%s\n%s\n", total.slowest(10), summary(programs, newest, len(withCLI) > 0, parts, total), total.counts())
 	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, context.Cause(ctx)
+}
+
+// find returns what the tests for a CLI run on, and the Terraform that has actions and queries, its zero for none.
+// The files tofu and terraform, "" for none, are made where PATH has nothing as good.
+func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newest cli.CLI, err error) {
+	programs, err = cli.Find(ctx)
+	if err != nil {
+		return nil, cli.CLI{}, err
+	}
+	build := func(file string) (cli.CLI, error) {
+		command := exec.CommandContext(ctx, "make", file)
+		command.Stdout, command.Stderr = os.Stdout, os.Stderr
+		if err := command.Run(); err != nil {
+			return cli.CLI{}, fmt.Errorf("make %s: %w", file, err)
+		}
+		built, err := cli.Identify(ctx, file)
+		built.Built = true
+		return built, err
+	}
+	has := func(product string, minor int) int {
+		return slices.IndexFunc(programs, func(c cli.CLI) bool { return c.Product == product && c.AtLeast(1, minor) })
+	}
+	const writeOnly, actions = 11, 14 // the versions 1.N that brought them, of both products and of Terraform
+	if tofu != "" && has(cli.OpenTofu, writeOnly) < 0 {
+		built, err := build(tofu)
+		if err != nil {
+			return nil, cli.CLI{}, err
+		}
+		programs = append(programs, built)
+	}
+	if terraform == "" {
+		return programs, cli.CLI{}, nil
+	}
+	if i := has(cli.Terraform, actions); i >= 0 {
+		return programs, programs[i], nil
+	}
+	newest, err = build(terraform)
+	return programs, newest, err
 }
 
 // round is one run of go test.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -37,5 +39,42 @@ func TestRounds(t *testing.T) {
 		if w.path != "" && !slices.Contains(r.env, "TF_ACC_TERRAFORM_PATH="+w.path) {
 			t.Errorf("round %d is not on %s: %q", i, w.path, r.env)
 		}
+	}
+}
+
+// What is on PATH is used where it is new enough; what it lacks is made.
+func TestFind(t *testing.T) {
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ name, terraform, tofu, want, newest string }{
+		{"both are new", "1.14.0", "1.11.0", "Terraform 1.14.0, OpenTofu 1.11.0", "Terraform 1.14.0"},
+		{"a Terraform without actions", "1.13.9", "1.12.6", "Terraform 1.13.9, OpenTofu 1.12.6", "Terraform 1.99.0 (built from source)"},
+		{"an OpenTofu without write-only arguments", "1.14.0", "1.10.9", "Terraform 1.14.0, OpenTofu 1.10.9, OpenTofu 1.99.0 (built from source)", "Terraform 1.14.0"},
+		{"nothing", "", "", "OpenTofu 1.99.0 (built from source)", "Terraform 1.99.0 (built from source)"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path, made := t.TempDir(), t.TempDir()
+			t.Setenv("PATH", path)
+			if test.terraform != "" {
+				write(filepath.Join(path, "terraform"), "echo Terraform v"+test.terraform)
+				write(filepath.Join(path, "tofu"), "echo OpenTofu v"+test.tofu)
+			}
+			write(filepath.Join(path, "make"), `printf '#!/bin/sh\necho %s v1.99.0\n' "${1##*/}" >"$1" && /bin/chmod +x "$1"`)
+			programs, newest, err := find(t.Context(), filepath.Join(made, "OpenTofu"), filepath.Join(made, "Terraform"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, program := range programs {
+				names = append(names, program.String())
+			}
+			if got := strings.Join(names, ", "); got != test.want || newest.String() != test.newest {
+				t.Errorf("tests run on %s and %s, want %s and %s", got, newest, test.want, test.newest)
+			}
+		})
 	}
 }

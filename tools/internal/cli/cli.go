@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -41,6 +42,13 @@ func (c CLI) String() string {
 		name += " (built from source)"
 	}
 	return name
+}
+
+// AtLeast reports whether the program's version is this one or a later one.
+func (c CLI) AtLeast(major, minor int) bool {
+	var has [2]int
+	_, _ = fmt.Sscanf(c.Version, "%d.%d", &has[0], &has[1]) // 0.0 is older than all
+	return slices.Compare(has[:], []int{major, minor}) >= 0
 }
 
 // Registry is the host that the program puts in front of a provider's address
