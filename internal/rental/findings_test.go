@@ -290,23 +290,26 @@ func TestStateIsNeverMadeUp(t *testing.T) {
 	})
 }
 
-// A service that allows so many requests a second makes a plan over 200 sessions
-// take longer, and fails none of it.
+// A service that answers so many requests, then none for a second, makes a plan
+// over 200 sessions take longer, and fails none of it.
 func TestManySessionsUnderARateLimit(t *testing.T) {
 	t.Parallel()
-	const sessions, perSecond = 200, 100
+	const sessions, allowed = 200, 100
 	var mu sync.Mutex
-	var window time.Time
+	var refusing time.Time // since then
 	used, refused := 0, 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		if now := time.Now(); now.Sub(window) > time.Second {
-			window, used = now, 0
+		if !refusing.IsZero() && time.Since(refusing) > time.Second {
+			refusing, used = time.Time{}, 0
 		}
 		used++
-		over := used > perSecond
+		over := used > allowed
 		if over {
 			refused++
+			if refusing.IsZero() {
+				refusing = time.Now()
+			}
 		}
 		mu.Unlock()
 		if over {
