@@ -118,7 +118,7 @@ var (
 	codeUser          = newCode("user", "a container's user outside group 0")
 	codeDriver        = newCode("driver", "an NVIDIA driver that doesn't work")
 	codeDriverVersion = newCode("driver_version", "a driver that is too old for the release")
-	codeVLLMVersion   = newCode("vllm_version", "an older release, taken for an old driver or GPU")
+	codeVLLMVersion   = newCode("vllm_version", "an older release, chosen because of an old driver or GPU")
 	codeGPU           = newCode("gpu", "no GPU that can be used")
 	codeGPUCount      = newCode("gpu_count", "fewer GPUs than requested")
 	codeGPUsIdle      = newCode("gpus_idle", "GPUs that stay idle")
@@ -126,10 +126,10 @@ var (
 	codeMemory        = newCode("gpu_memory", "too little GPU memory for the model")
 	codeMemoryHeld    = newCode("gpu_memory_held", "GPU memory that something else holds")
 	codePort          = newCode("port", "a port that is taken")
-	codeOpenPort      = newCode("open_port", "a release that has one more port open")
+	codeOpenPort      = newCode("open_port", "a release that opens one more port")
 	codeDisk          = newCode("disk", "too little disk")
 	codeTools         = newCode("tools", "no C compiler, or no pip, for a process")
-	codeHub           = newCode("hub", "a model hub that can't be reached")
+	codeHub           = newCode("hub", "an unreachable model hub")
 )
 
 // codeDocker can't be overruled: there is no engine to start a container with.

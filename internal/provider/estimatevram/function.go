@@ -40,27 +40,30 @@ var resultTypes = map[string]attr.Type{
 // Definition describes the function.
 func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
 	resp.Definition = function.Definition{
-		Summary: "How much GPU memory a model needs",
-		MarkdownDescription: "Estimates the memory that a model needs on each GPU: weights, key-value cache for one sequence of full" +
-			" length (or more), and an allowance. Well-known models are known by their Hugging Face id; any other is described by its" +
-			" figures in the options. vLLM itself measures when it starts, so leave some room.\n\nThe result is an object, in GiB for each" +
-			" GPU: `per_gpu_gib`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gib`," +
-			" `kv_cache_gib` and `overhead_gib`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gib`: `fits`, and" +
-			" `largest_context`, the longest context that does. Both are null without.\n\nKnown, under any organization and with the usual" +
-			" endings for instruction tuning and quantisation, are " + known() + ".\n\nWhich GPUs and drivers vLLM's releases run on:\n\n" +
-			vllm.ReleaseTable() + "\nThe driver is the oldest branch that runs all of it. Somewhat older ones run CUDA 12 with limits, but not in a" +
-			" container on a GeForce.",
+		Summary: "GPU memory that a model needs",
+		MarkdownDescription: "Estimates the memory that a model needs on each GPU: weights, key-value cache for one sequence (or more)" +
+			" of full length, and an allowance. Well-known models are identified by their Hugging Face ID; describe any other in the" +
+			" options. vLLM measures the memory itself when it starts, so leave some room.\n\nThe result is an object, in GiB for" +
+			" each GPU: `per_gpu_gib`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; its parts" +
+			" `weights_gib`, `kv_cache_gib` and `overhead_gib`; `gpus`, the number of GPUs; `context_length`, in tokens." +
+			" With `gpu_vram_gib` also `fits`, and `largest_context`, the longest context that fits; without it both" +
+			" are null.\n\nWell-known, under any organization and with the usual suffixes for instruction tuning" +
+			" and quantization, are " + known() + ".\n\nGPUs and drivers that vLLM's releases support:\n\n" +
+			vllm.ReleaseTable() + "\nThe driver is the oldest branch with full support. Slightly older ones run CUDA 12 with limits," +
+			" but not in a container on a GeForce.",
 		Parameters: []function.Parameter{
 			function.StringParameter{
-				Name:                "model",
-				MarkdownDescription: "The model's Hugging Face id, such as `Qwen/Qwen2.5-7B-Instruct`; `\"\"` for one described by the options.",
+				Name: "model",
+				MarkdownDescription: "The model's Hugging Face ID, such as `Qwen/Qwen2.5-7B-Instruct`; `\"\"` for a model that the" +
+					" options describe.",
 			},
 			function.DynamicParameter{
 				Name: "options", AllowNullValue: true,
-				MarkdownDescription: "An object with any of: `quantization`, `kv_cache_dtype`, `context_length` (default: the model's limit)," +
-					" `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`; `gpu_vram_gib`, the" +
-					" memory of the GPUs to judge; and for a model that is not known `parameters` (in billions), `layers`, `kv_heads`," +
-					" `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`. `{}` for none; OpenTofu gives null for a null.",
+				MarkdownDescription: "Object with any of: `quantization`, `kv_cache_dtype`, `context_length` (default: the model's" +
+					" limit), `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`;" +
+					" `gpu_vram_gib`, the memory of the GPUs to check; and for a model that is not well-known `parameters` (in" +
+					" billions), `layers`, `kv_heads`, `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`." +
+					" Pass `{}` for none; in OpenTofu, null returns null.",
 			},
 		},
 		Return: function.ObjectReturn{AttributeTypes: resultTypes},

@@ -58,18 +58,18 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	attributes := sessionview.Attributes()
 	attributes["id"] = schema.StringAttribute{
 		Optional: true, Computed: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},
-		MarkdownDescription: "The session's id. Either this or `name`.",
+		MarkdownDescription: "The session's ID. Set either this or `name`.",
 	}
 	attributes["name"] = schema.StringAttribute{
 		Optional: true, Computed: true,
 		Validators: []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
-		MarkdownDescription: "The name in its mark, among the sessions of the provider's `consumer_id` that have not ended. Null for a" +
-			" session that this provider didn't rent.",
+		MarkdownDescription: "The name in the session's mark. It is looked up among the sessions of the provider's `consumer_id` that" +
+			" have not ended. Null for a session that this provider didn't rent.",
 	}
-	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."})
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."})
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "One session, whoever rented it: what is left of its time, what it has cost, whether SSH is up. Where there" +
-			" is none, or several have the name, that is a warning, and all else is null.",
+		MarkdownDescription: "One session of any consumer: its remaining time, its cost, and whether SSH is up. If there is none, or" +
+			" several have the name, the data source warns and everything else is null.",
 		Attributes: attributes,
 	}
 }
