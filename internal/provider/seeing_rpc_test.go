@@ -408,7 +408,7 @@ func TestListSessions(t *testing.T) {
 	}
 	expect(t, c.validate(sessionType, arguments))
 	imported, diags := c.importID(sessionType, ours.ID)
-	expect(t, diags, "Private key is not known")
+	expect(t, diags, "Private key is unknown")
 	p := c.plan(sessionType, imported, arguments)
 	expect(t, p.Diagnostics)
 	if !p.value.Equal(imported.state) {

@@ -136,7 +136,7 @@ func TestDeploymentPublic(t *testing.T) {
 	// What fails is not left, and what ran before answers again, over TLS.
 	before := text(t, server.state, "ca_certificate")
 	back, diags := c.apply(deploymentType, c.plan(deploymentType, server, with(secured, values{"max_model_len": 200000})))
-	expect(t, diags, "ERROR: ", "32768", "old server runs again and has answered")
+	expect(t, diags, "ERROR: ", "32768", "old server is running again and has answered")
 	if text(t, back.state, "ca_certificate") != before {
 		t.Error("the certificate in state isn't the running server's")
 	}
@@ -237,7 +237,7 @@ func TestDeploymentValidates(t *testing.T) {
 		"version":         {values{"process": values{"version": "latest"}}, []string{"Invalid process", "0.33.0"}},
 		"install":         {values{"process": values{"install": "always"}}, []string{"missing"}},
 		"exposure":        {values{"exposure": "open"}, []string{"private"}},
-		"ready":           {values{"ready": values{"timeout": "20"}}, []string{"span of time"}},
+		"ready":           {values{"ready": values{"timeout": "20"}}, []string{"duration"}},
 		"drain":           {values{"drain_timeout": "-1s"}, []string{"at least zero"}},
 		"no key":          {values{"tls": values{"certificate": certificate}}, []string{"Private key is missing"}},
 		"no certificate":  {values{"tls": values{"private_key": key}}, []string{"Certificate is missing"}},

@@ -19,7 +19,7 @@ func TestSessionImportWithoutMark(t *testing.T) {
 	c := w.configured(t, nil)
 	session := w.rentByHand(t, a5000, "somebody-else")
 	imported, diags := c.importID(sessionType, session.ID)
-	expect(t, diags, "Private key is not known")
+	expect(t, diags, "Private key is unknown")
 	p := c.plan(sessionType, imported, values{
 		"name": "adopted", "reservation_hours": 2, "disk_gb": 100, "requirements": values{"min_vram_gb": 24},
 	})
@@ -107,7 +107,7 @@ func TestSessionReadWithSettingsThatAreNotKnown(t *testing.T) {
 	blind := newCore(t)
 	expect(t, blind.configure(values{"url": unknown, "journal_directory": w.journal}))
 	kept, diags := blind.read(sessionType, made)
-	expect(t, diags, "WARNING: Provider settings are not known", "provider's url")
+	expect(t, diags, "WARNING: Provider settings are unknown", "provider's url")
 	if !kept.state.Equal(made.state) {
 		t.Error("the refresh changed the state")
 	}
@@ -173,7 +173,7 @@ func TestSessionLeavesStateOnProofOnly(t *testing.T) {
 	}
 	w.releaseByHand(t)
 	gone, diags := c.read(sessionType, made)
-	expect(t, diags, "WARNING: Session has ended", "released by something else")
+	expect(t, diags, "WARNING: Session has ended", "released outside this configuration")
 	if !gone.state.IsNull() {
 		t.Error("a session that has ended is still in state")
 	}
@@ -275,7 +275,7 @@ func TestSessionReplacedByTheShopper(t *testing.T) {
 	_ = resp.Body.Close()
 	parent := w.Ledger().Rentals[0].SessionID
 	imported, diags := c.importID(sessionType, parent)
-	expect(t, diags, "Private key is not known")
+	expect(t, diags, "Private key is unknown")
 	var s shopper.Session
 	client := w.client(t)
 	eventually(t, "the session to be stopped and replaced", func() bool {

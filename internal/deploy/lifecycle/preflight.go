@@ -14,7 +14,7 @@ import (
 )
 
 // errBlocked is the cause of a launch that preflight stopped.
-var errBlocked = errors.New("the machine can't run this deployment as it is")
+var errBlocked = errors.New("the machine can't run this deployment")
 
 // preflight examines the machine and opens the runtime; findings that block end the launch.
 func (l *launch) preflight(ctx context.Context) error {
@@ -27,7 +27,7 @@ func (l *launch) preflight(ctx context.Context) error {
 		survey, err = l.examine(ctx)
 	}
 	if err != nil {
-		return l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
+		return l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be inspected", err))
 	}
 	l.runtime, l.gpus, l.own = survey.runtime, survey.gpus, survey.own
 	if survey.engine != nil {
@@ -58,7 +58,7 @@ func (l *launch) preflight(ctx context.Context) error {
 
 // examine looks at the machine within preflight's time.
 func (l *launch) examine(ctx context.Context) (survey *survey, err error) {
-	l.progress.report(deploy.PhasePreflight, "examining the machine")
+	l.progress.report(deploy.PhasePreflight, "inspecting the machine")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhasePreflight)
 	defer cancel()
 	err = l.again(phase, deploy.PhasePreflight, func() (err error) {
@@ -163,7 +163,7 @@ func (r Request) overrule(findings []deploy.Finding) {
 	for i, finding := range findings {
 		if finding.Severity == deploy.Blocking && r.ignores(finding.Code) {
 			findings[i].Severity = deploy.Warning
-			findings[i].WayOut = "The server is started all the same, as preflight.ignore says. If that fails: " + finding.WayOut
+			findings[i].WayOut = "The server is started anyway, because of preflight.ignore. If the start fails: " + finding.WayOut
 		}
 	}
 }
@@ -186,5 +186,5 @@ func howToOverrule(findings []deploy.Finding) string {
 			list = append(list, name)
 		}
 	}
-	return fmt.Sprintf("If you know better, preflight = { ignore = [%s] } starts the server all the same.", strings.Join(list, ", "))
+	return fmt.Sprintf("If you know better, preflight = { ignore = [%s] } starts the server anyway.", strings.Join(list, ", "))
 }

@@ -78,7 +78,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 			"session_id": schema.StringAttribute{
 				Optional: true,
 				Validators: []validator.String{
-					validate.String("must be a session's id", shopper.ValidateID),
+					validate.String("must be a session's ID", shopper.ValidateID),
 					stringvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period"), path.MatchRoot("all_consumers")),
 				},
 				MarkdownDescription: "Session whose costs to return, from its start.",

@@ -106,14 +106,14 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 	}
 	shape, found := vllm.Lookup(model)
 	if !found && o.shape.Parameters == 0 {
-		resp.Error = function.NewArgumentFuncError(0, fmt.Sprintf("the figures of %q are not known here: give parameters, layers, kv_heads"+
-			" and head_dim in the options, as the model's config.json has them. Known, also with the usual endings, are %s", model,
+		resp.Error = function.NewArgumentFuncError(0, fmt.Sprintf("%q is not a well-known model: set parameters, layers, kv_heads and"+
+			" head_dim in the options, from the model's config.json. Well-known, also with the usual suffixes, are %s", model,
 			known()))
 		return
 	}
 	if o.shape.Parameters == 0 && o.shape != (vllm.ModelShape{}) {
-		resp.Error = function.NewArgumentFuncError(1, fmt.Sprintf("figures describe a model as a whole: give parameters, layers, kv_heads and"+
-			" head_dim together, or none of them for %q, which is known", model))
+		resp.Error = function.NewArgumentFuncError(1, fmt.Sprintf("set parameters, layers, kv_heads and head_dim together, or none of"+
+			" them for the well-known model %q", model))
 		return
 	}
 	shape = o.over(shape)
@@ -207,7 +207,7 @@ func readOptions(given types.Dynamic) (options, error) {
 			known = slices.AppendSeq(known, maps.Keys(integers))
 			known = slices.AppendSeq(known, maps.Keys(decimals))
 			slices.Sort(known)
-			err = fmt.Errorf("there is no such option; there are %s", strings.Join(known, ", "))
+			err = fmt.Errorf("unknown option; the options are %s", strings.Join(known, ", "))
 		}
 		if err != nil {
 			return o, fmt.Errorf("options.%s: %w", name, err)

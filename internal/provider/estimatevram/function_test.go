@@ -130,7 +130,7 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		{"a model that is not known", "acme/unheard-of", nil, 0, "parameters"},
 		{"a model whose name is wrong", "Qwen/Qwen2.5-8B-Instruct", nil, 0, "Qwen2.5-7B, "}, // what is known
-		{"half of the figures", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"layers": 10.0}, 1, "as a whole"},
+		{"half of the figures", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"layers": 10.0}, 1, "together"},
 		{"a model without a name", "", map[string]any{}, 0, "parameters"},
 		{
 			"an option that doesn't exist", "Qwen/Qwen2.5-7B-Instruct",

@@ -66,7 +66,7 @@ func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *actio
 			" `on_failure = continue`; it never stops `terraform destroy`.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
-				Required: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},
+				Required: true, Validators: []validator.String{validate.String("must be a session's ID", shopper.ValidateID)},
 				MarkdownDescription: "The session's ID.",
 			},
 			"reservation_hours": schema.Int64Attribute{
@@ -116,14 +116,14 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 		wanted = before.ReservationHours + int(m.AdditionalHours.ValueInt64())
 	}
 	if wanted <= before.ReservationHours {
-		say("It is reserved for %d hours already, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
+		say("The session is already reserved for %d hours, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
 		return
 	}
-	say("Extending it from %d to %d hours, at $%.2f an hour", before.ReservationHours, wanted, before.PricePerHour)
+	say("Extending the reservation from %d to %d hours, at $%.2f an hour", before.ReservationHours, wanted, before.PricePerHour)
 	after, err := a.data.Renter.Extend(ctx, rental.Known{ID: id}, wanted)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not extend session "+id, err))
 		return
 	}
-	say("It is reserved for %d hours now, until %s", after.ReservationHours, after.ExpiresAt.UTC().Format(time.RFC3339))
+	say("The session is now reserved for %d hours, until %s", after.ReservationHours, after.ExpiresAt.UTC().Format(time.RFC3339))
 }

@@ -57,7 +57,7 @@ func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureReques
 func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	attributes := sessionview.Attributes()
 	attributes["id"] = schema.StringAttribute{
-		Optional: true, Computed: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},
+		Optional: true, Computed: true, Validators: []validator.String{validate.String("must be a session's ID", shopper.ValidateID)},
 		MarkdownDescription: "The session's ID. Set either this or `name`.",
 	}
 	attributes["name"] = schema.StringAttribute{
@@ -128,11 +128,11 @@ func (d *DataSource) find(ctx context.Context, id, name string) (shopper.Session
 	}
 	switch len(found) {
 	case 0:
-		return shopper.Session{}, fmt.Errorf("%w: %s has no session %q that has not ended; one that has ended is found by its id",
+		return shopper.Session{}, fmt.Errorf("%w: %s has no session %q that is still active; find an ended one by its ID",
 			errNotOne, d.data.Consumer, name)
 	case 1:
 		return found[0], nil
 	}
-	return shopper.Session{}, fmt.Errorf("%w: several sessions of %s have that name: %s; say which one is meant by its id", errNotOne,
+	return shopper.Session{}, fmt.Errorf("%w: several sessions of %s have that name: %s; set id to select one", errNotOne,
 		d.data.Consumer, strings.Join(ids, ", "))
 }

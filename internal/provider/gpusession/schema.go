@@ -88,7 +88,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		"offer_id": schema.StringAttribute{
 			Optional: true, Computed: true,
 			PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
-			Validators:    []validator.String{validate.String("must be an offer's id", shopper.ValidateID)},
+			Validators:    []validator.String{validate.String("must be an offer's ID", shopper.ValidateID)},
 			MarkdownDescription: "Rent this offer and no other. Set either this or `requirements`. With `requirements` it is the offer" +
 				" that was rented.",
 		},
@@ -118,7 +118,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 		},
 		"template_hash_id": schema.StringAttribute{
 			Optional:            true,
-			Validators:          []validator.String{validate.String("must be a template's hash id", shopper.ValidateID)},
+			Validators:          []validator.String{validate.String("must be a template's hash ID", shopper.ValidateID)},
 			MarkdownDescription: "Template to start the machine from (Vast.ai only).",
 		},
 		"on_start_cmd": schema.StringAttribute{

@@ -158,8 +158,8 @@ func (d *DataSource) list(ctx context.Context, statuses []string, diags *diag.Di
 	}
 	all, complete, err := sessionview.ByStatus(ctx, d.data.Client, words...)
 	if err == nil && !complete {
-		diags.AddWarning("Older sessions are left out", fmt.Sprintf("The shopper keeps every session that there ever was. Of each status only"+
-			" the newest %d were looked at.", shopper.MaxSessions))
+		diags.AddWarning("Older sessions are not shown", fmt.Sprintf("The shopper keeps all sessions forever. Only the newest %d of"+
+			" each status were checked.", shopper.MaxSessions))
 	}
 	return all, err
 }

@@ -122,7 +122,7 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 		return
 	}
 	if len(status.Warnings) > 0 {
-		resp.Diagnostics.AddWarning("Server runs, with a warning: "+server.Name, strings.Join(status.Warnings, "\n\n"))
+		resp.Diagnostics.AddWarning("Server was restarted, with a warning: "+server.Name, strings.Join(status.Warnings, "\n\n"))
 	}
 	say("The model has answered")
 }

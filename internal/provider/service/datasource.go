@@ -139,7 +139,7 @@ type seen struct {
 
 // Read asks the shopper.
 func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	defer diagnostic.Recover(ctx, &resp.Diagnostics, "asking the shopper how it is")
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "checking the shopper's health")
 	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() || !d.data.Ready(&resp.Diagnostics) {
@@ -151,7 +151,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	defer cancel()
 	s := ask(limited, d.data.Client)
 	if err := ctx.Err(); err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not ask the shopper", err))
+		resp.Diagnostics.Append(diagnostic.Error("Could not reach the shopper", err))
 		return
 	}
 	m.URL = types.StringValue(d.data.Client.URL())

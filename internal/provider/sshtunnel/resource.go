@@ -157,7 +157,7 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 // plans first, which opens tunnels, and would keep the machine; and a server may be
 // started later.
 func warnings(ctx context.Context, line *host.Line, lost error, remote string) diag.Diagnostics {
-	what, err, then := "Could not open the tunnel", lost, "Whatever connects to this computer's port is disconnected at once."
+	what, err, then := "Could not open the tunnel", lost, "The local port disconnects its clients at once."
 	if lost == nil {
 		limited, cancel := context.WithTimeout(ctx, probeLimit)
 		defer cancel()

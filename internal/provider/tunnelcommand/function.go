@@ -90,7 +90,7 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 		resp.Error = function.NewArgumentFuncError(2, "local_port must be between 1 and 65535")
 		return
 	case len(bastions) > 1:
-		resp.Error = function.NewArgumentFuncError(4, "bastion: a machine is reached through one jump host at most")
+		resp.Error = function.NewArgumentFuncError(4, "bastion: at most one jump host is possible")
 		return
 	}
 	if len(bastions) == 1 {

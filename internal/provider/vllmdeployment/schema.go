@@ -454,7 +454,7 @@ func checkShmSize(s string) error {
 	bytes, err := units.RAMInBytes(s)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%q is not one: write 16g or 512m", s)
+		return fmt.Errorf("%q is not a size: write 16g or 512m", s)
 	case bytes < smallestShmSize:
 		return fmt.Errorf("%s is %d bytes: write 16g or 512m", s, bytes)
 	}

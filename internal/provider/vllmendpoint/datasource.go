@@ -113,7 +113,7 @@ func results() map[string]schema.Attribute {
 
 // Read asks the server.
 func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	defer diagnostic.Recover(ctx, &resp.Diagnostics, "asking a server what it serves")
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "querying a server")
 	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
@@ -134,7 +134,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	defer cancel()
 	err := d.ask(limited, &m, target, &resp.Diagnostics)
 	if err != nil && ctx.Err() != nil { // a canceled run says nothing about the server
-		resp.Diagnostics.Append(diagnostic.Error("Could not ask the server", err))
+		resp.Diagnostics.Append(diagnostic.Error("Could not query the server", err))
 		return
 	}
 	if err != nil {
@@ -156,7 +156,7 @@ func (d *DataSource) ask(ctx context.Context, m *model, target reach.Target, dia
 	}
 	version, err := route.Server.Version(ctx)
 	if err != nil && !vllm.IsNotFound(err) { // other servers have no such route
-		diags.Append(diagnostic.Warning("vLLM's version is not known", err))
+		diags.Append(diagnostic.Warning("vLLM version is unknown", err))
 	}
 	m.VLLMVersion = attrs.Text(version)
 	for _, served := range models {

@@ -93,7 +93,7 @@ func TestErrors(t *testing.T) {
 		{"interrupted", canceled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
 		{
 			"interrupted early", &rental.CancelledError{Err: context.Canceled}, "Interrupted",
-			[]string{"before a machine was asked for", "Nothing was rented"},
+			[]string{"before a machine was requested", "Nothing was rented"},
 		},
 		{
 			"name used twice", &rental.ConflictError{Name: "n", Here: true}, "Name is already in use",
