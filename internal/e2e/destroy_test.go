@@ -34,7 +34,7 @@ func TestE2EDestroyIsNotRefused(t *testing.T) {
 		},
 		{
 			name: "fewer hours", before: []string{session("a", "reservation_hours = 3")}, after: []string{session("a", "reservation_hours = 2")},
-			planned: 2, says: []string{"Reservation is not shortened: a", "reserved for 3 hours and is paid for until"},
+			planned: 2, says: []string{"Reservation can't be shortened: a", "reserved for 3 hours and costs money until"},
 		},
 		{
 			name: "hours that the service refuses", flags: []string{"-hard-max-hours", "2"},

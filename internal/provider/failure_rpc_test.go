@@ -116,7 +116,7 @@ func TestDeploymentThatDied(t *testing.T) {
 		return found.RestartCount >= 3
 	})
 	seen, diags := c.read(deploymentType, server)
-	expect(t, diags, "WARNING: Server is not running", "keeps dying", "memory", "The next apply starts a new one")
+	expect(t, diags, "WARNING: Server is not running", "keeps dying", "memory", "The next apply restarts it")
 	if got := text(t, seen.state, "status"); got != "restart loop" {
 		t.Errorf("status %q", got)
 	}

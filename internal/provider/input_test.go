@@ -245,8 +245,8 @@ func TestInputWarnings(t *testing.T) {
 	c := newCore(t)
 	session := func(needs any) values { return values{"name": "x", "requirements": needs} }
 	expect(t, c.validate(sessionType, session(values{"clouds": []any{"tensordock"}, "min_cuda_version": 12.8})),
-		"WARNING: Requirements that nothing may meet: x", "only vastai", "nothing is rented")
-	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements ask for nothing: x", "misspelled")
+		"WARNING: Requirements that no offer may meet: x", "only vastai", "Nothing is rented")
+	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements are empty: x", "misspelled")
 	expect(t, c.validate(sessionType, session(values{"min_vram_gb": unknown})))
 	expect(t, c.validate(deploymentType, with(goodDeployment, values{"lora_adapters": values{"a": unknown}})))
 	expect(t, c.validate(deploymentType, with(goodDeployment, values{"lora_adapters": values{"a": ""}})), "lora_adapters", "needs a name")

@@ -108,8 +108,8 @@ func TestDeploymentPublic(t *testing.T) {
 	port := freePort(t)
 	open := onSession(t, session, values{"port": port, "exposure": "public"})
 	p := c.plan(deploymentType, object{}, open)
-	expect(t, p.Diagnostics, "WARNING: Routes stay open to everybody", "vLLM 0.33.0 asks", "/v1, /v2, /inference, /cohere only",
-		"/invocations", "/scale_elastic_ep", "/metrics", "in the clear")
+	expect(t, p.Diagnostics, "WARNING: Routes stay open to everyone", "vLLM 0.33.0 asks", "/v1, /v2, /inference, /cohere only",
+		"/invocations", "/scale_elastic_ep", "/metrics", "unencrypted")
 	old := with(inserted(open, "container", values{"image": "vllm/vllm-openai:v0.19.1"}), values{"env": values{"VLLM_SERVER_DEV_MODE": "1"}})
 	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "vLLM 0.19.1 asks for the API key below /v1 only",
 		"/inference/v1/generate", "/update_weights")

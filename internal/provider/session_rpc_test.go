@@ -86,9 +86,9 @@ func TestSessionHoursAreAFloor(t *testing.T) {
 		t.Errorf("an extension makes a difference: %s", list(p.Diagnostics))
 	}
 	change(4, false)
-	change(3, false, "WARNING: Reservation is not shortened: test", "reserved for 5 hours and is paid for until",
+	change(3, false, "WARNING: Reservation can't be shortened: test", "reserved for 5 hours and costs money until",
 		text(t, made.state, "expires_at"))
-	change(nil, false, "WARNING: Reservation is not shortened: test")
+	change(nil, false, "WARNING: Reservation can't be shortened: test")
 	reserved(5)
 	change(1, false)
 	change(6, true)
@@ -242,7 +242,7 @@ func TestSessionUnknownRequirements(t *testing.T) {
 		"all":     unknown,
 	} {
 		p := c.plan(sessionType, made, values{"name": "test", "requirements": needs})
-		expect(t, p.Diagnostics, "WARNING: Requirements are not known yet: test", "kept if it meets them", "-target")
+		expect(t, p.Diagnostics, "WARNING: Requirements are unknown until apply: test", "kept if it meets them", "-target")
 		if len(p.replaced()) > 0 {
 			t.Errorf("%s: the plan replaces it for %v", name, p.replaced())
 		}

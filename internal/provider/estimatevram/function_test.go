@@ -136,7 +136,7 @@ func TestRunRefuses(t *testing.T) {
 			"an option that doesn't exist", "Qwen/Qwen2.5-7B-Instruct",
 			map[string]any{"contxt": 1.0},
 			1,
-			"contxt: there is no such option; there are attention_heads, context_length, ",
+			"contxt: unknown option; the options are attention_heads, context_length, ",
 		},
 		{"a text for a number", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"context_length": "8k"}, 1, "context_length"},
 		{"a number for a text", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"quantization": 4.0}, 1, "quantization"},

@@ -174,7 +174,7 @@ func TestRecover(t *testing.T) {
 		nothing["x"]["y"]++
 	}()
 	if len(diags) != 1 || diags[0].Summary() != "The provider has a defect" ||
-		!strings.Contains(diags[0].Detail(), "While renting a machine") || !strings.Contains(diags[0].Detail(), "nil map") {
+		!strings.Contains(diags[0].Detail(), "while renting a machine") || !strings.Contains(diags[0].Detail(), "nil map") {
 		t.Errorf("got %v", diags)
 	}
 	func() {
