@@ -159,7 +159,7 @@ func (e *Error) Description() string {
 		}
 	}
 	if len(more) > 0 {
-		add("Preflight found besides:\n" + strings.Join(more, "\n"))
+		add("Other preflight findings:\n" + strings.Join(more, "\n"))
 	}
 	if e.LogErr != nil {
 		add(fmt.Sprintf("The server's log could not be read: %s.", Brief(e.LogErr)))
@@ -171,7 +171,7 @@ func (e *Error) Description() string {
 	case e.Remains != "":
 		add("Left on the machine: " + e.Remains + ".")
 	case e.Started:
-		add("What was started has been removed from the machine.")
+		add("Everything that was started has been removed from the machine.")
 	}
 	return strings.Join(parts, "\n\n")
 }
@@ -187,7 +187,7 @@ func Sentence(text string) string {
 // Brief says of a lost connection no more than that, where it has been said already what it means.
 func Brief(err error) string {
 	if host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
-		return "the connection is lost"
+		return "the connection was lost"
 	}
 	return err.Error()
 }

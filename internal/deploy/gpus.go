@@ -61,7 +61,7 @@ func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, erro
 	result, err := machine.Run(limited, host.Command{Args: []string{"nvidia-smi", query, "--format=csv,noheader,nounits"}})
 	switch {
 	case err != nil && limited.Err() != nil && ctx.Err() == nil:
-		return "", &DriverError{said: fmt.Sprintf("it did not answer in %s", smiTimeout)}
+		return "", &DriverError{said: fmt.Sprintf("it did not answer within %s", smiTimeout)}
 	case err != nil:
 		return "", err
 	}

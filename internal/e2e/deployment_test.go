@@ -210,7 +210,7 @@ const (
 	// removing is what it says when a server is about to be removed.
 	removing = "removing the server"
 	// rollback is what it says when the new server has failed and is gone.
-	rollback = "bringing the old server back"
+	rollback = "restoring the old server"
 )
 
 // killed applies and kills the provider once its log tells of something. Only after
@@ -363,7 +363,7 @@ func looksForSecrets(t *testing.T, offer string, planted map[string]string, runt
 	s.write(t, fmt.Sprintf(secretVariables, false), machine, deployment(runtime, "api_key = var.api_key", "hf_token = var.token",
 		"tls = { certificate = file(\""+certificate+"\"), private_key = var.key }", "max_model_len = 200000"))
 	said += s.must(t, 1, applyArgs...)
-	says(t, said, "32768", "runs again")
+	says(t, said, "32768", "is running again")
 	for name := range secrets {
 		s.nowhere(t, secrets, "what was said", said, name)
 		if n := strings.Count(s.stateText(t), encoded(t, secrets[name])); n != 1 {

@@ -34,7 +34,7 @@ func TestE2EDestroyIsNotRefused(t *testing.T) {
 		},
 		{
 			name: "fewer hours", before: []string{session("a", "reservation_hours = 3")}, after: []string{session("a", "reservation_hours = 2")},
-			planned: 2, says: []string{"Reservation is not shortened: a", "reserved for 3 hours and is paid for until"},
+			planned: 2, says: []string{"Reservation can't be shortened: a", "reserved for 3 hours and costs money until"},
 		},
 		{
 			name: "hours that the service refuses", flags: []string{"-hard-max-hours", "2"},
@@ -91,7 +91,7 @@ func TestE2EDestroyIsNotRefused(t *testing.T) {
 				t.Helper()
 				w.ask(t, http.MethodPost, "/sandbox/machines/"+s.sessions(t)[0]+"/strike", map[string]string{"fault": "never_boots"}, nil)
 			},
-			says: []string{"Machine can't be reached", "disconnected at once"},
+			says: []string{"Machine can't be reached", "disconnects its clients at once"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -167,7 +167,7 @@ resource "terraform_data" "service" {
 	s.apply(t, "-target=terraform_data.service")
 	s.apply(t)
 	w.accounted(t, []*stack{s}, "a")
-	says(t, s.must(t, 2, append(planArgs, "-var=release=2")...), "Provider settings are not known")
+	says(t, s.must(t, 2, append(planArgs, "-var=release=2")...), "Provider settings are unknown")
 	s.destroy(t, "-var=release=2")
 	w.accounted(t, []*stack{s})
 }

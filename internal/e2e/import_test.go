@@ -38,7 +38,7 @@ func TestE2EImport(t *testing.T) {
 			}
 			s.write(t, blocks...)
 			if test.command {
-				says(t, s.must(t, 0, "import", "-input=false", "-no-color", address, id), "Private key is not known")
+				says(t, s.must(t, 0, "import", "-input=false", "-no-color", address, id), "Private key is unknown")
 			}
 			code, text := s.run(t, planArgs...)
 			if test.identity && code == 1 && !knowsIdentity(text) {

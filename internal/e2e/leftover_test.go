@@ -52,8 +52,8 @@ func TestE2ELeftoverAfterDestroy(t *testing.T) {
 	s.write(t, session("a"))
 	id := s.crashWaiting(t, "a")
 	s.destroy(t)
-	says(t, s.must(t, 2, planArgs...), "A rental was left over", id, "costing money")
-	says(t, s.apply(t), "left over from an earlier run", id)
+	says(t, s.must(t, 2, planArgs...), "Leftover rental found", id, "costing money")
+	says(t, s.apply(t), "An earlier run had rented it", id)
 	w.accounted(t, []*stack{s}, "a")
 	s.destroy(t, "-refresh=false")
 	w.accounted(t, []*stack{s})
@@ -74,7 +74,7 @@ func TestE2EJournalLost(t *testing.T) {
 	}
 	says(t, s.must(t, 1, applyArgs...), "Name is already in use", id, "$0.3/h", "import", `on_conflict = "replace"`)
 	s.write(t, session("a", `on_conflict = "replace"`))
-	says(t, s.apply(t), id, "was released because on_conflict")
+	says(t, s.apply(t), id, "was released, because on_conflict")
 	w.accounted(t, []*stack{s}, "a")
 	s.destroy(t)
 	w.accounted(t, []*stack{s})
@@ -106,7 +106,7 @@ func TestE2EUnwritableJournal(t *testing.T) {
 	s := w.newStack(t, "s")
 	s.settings = fmt.Sprintf("journal_directory = %q", filepath.Join(s.cliConfig(), "no", "directory")) // below a file
 	s.write(t, session("a"))
-	says(t, s.apply(t), "Warning: Machine is fine, with a warning: a", "the rental journal in", "Should this run crash now")
+	says(t, s.apply(t), "Warning: Machine was rented, with a warning: a", "the rental journal in", "If this run crashes")
 	w.accounted(t, []*stack{s}, "a")
 	s.unchanged(t)
 	s.destroy(t)
@@ -199,7 +199,7 @@ func TestE2EOrphan(t *testing.T) {
 	}
 	w.faults(t)
 	s.env = nil
-	if text := s.must(t, 2, planArgs...); strings.Contains(text, "left over") {
+	if text := s.must(t, 2, planArgs...); strings.Contains(text, "Leftover rental") {
 		t.Errorf("it tells of a leftover that is none:\n%s", text)
 	}
 }
@@ -220,7 +220,7 @@ func TestE2ELeftoverBesideASessionInState(t *testing.T) {
 			t.Fatalf("these bill: %v, want %d", billing, want)
 		}
 	}
-	says(t, s.must(t, 2, planArgs...), "A rental was left over: a", left, "will be updated in-place")
+	says(t, s.must(t, 2, planArgs...), "Leftover rental found: a", left, "will be updated in-place")
 	bill(2)
 	says(t, s.apply(t), "A leftover was released: a", left)
 	bill(1)

@@ -81,14 +81,14 @@ func TestE2EPrefixCrash(t *testing.T) {
 			}
 			switch next {
 			case "apply":
-				says(t, s.must(t, 2, planArgs...), "A rental was left over: web-", left)
+				says(t, s.must(t, 2, planArgs...), "Leftover rental found: web-", left)
 				says(t, s.apply(t), left, old)
 				s.unlost(t, 1)
 				s.unchanged(t)
 				s.destroy(t)
 			case "in place":
 				s.write(t, replaceable("vastai-1003"))
-				says(t, s.must(t, 2, planArgs...), "A rental was left over: web-", left, "will be updated in-place")
+				says(t, s.must(t, 2, planArgs...), "Leftover rental found: web-", left, "will be updated in-place")
 				says(t, s.apply(t), "A leftover was released: web-", left)
 				s.unlost(t, 1)
 				if w.status(t, old) != "running" {

@@ -38,7 +38,7 @@ func TestE2EShopperWithoutItsDatabaseProvesNothing(t *testing.T) {
 	s.apply(t)
 	w.ask(t, http.MethodPost, "/sandbox/wipe", nil, nil)
 	says(t, s.must(t, 0, planArgs...), "still answers with the same host key")
-	says(t, s.must(t, 1, destroyArgs...), "still answers with the same host key", "the cloud's own console")
+	says(t, s.must(t, 1, destroyArgs...), "still answers with the same host key", "the cloud's console")
 	w.accounted(t, []*stack{s}, "a")
 	eventually(t, func() error { // the service's own reconciler finds it
 		if len(w.ledger(t).Billing) > 0 {

@@ -152,7 +152,7 @@ func TestE2EEnded(t *testing.T) {
 	s.apply(t)
 	first := w.billing(t, "a")
 	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+first, nil, nil)
-	says(t, s.apply(t), "Warning: Session has ended: a", first, "is stopped", "released by something else")
+	says(t, s.apply(t), "Warning: Session has ended: a", first, `is "stopped"`, "released outside this configuration")
 	w.accounted(t, []*stack{s}, "a")
 
 	second := w.billing(t, "a")

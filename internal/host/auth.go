@@ -42,7 +42,7 @@ func (t *target) readKeys() error {
 	if len(t.signers) == 0 && t.AgentSocket == "" {
 		return &Error{
 			Op: "connect to", Addr: t.name, Kind: BadKey,
-			Detail: "There is no key to log in with: neither a private key nor an SSH agent is configured.",
+			Detail: "No key to log in with: neither a private key nor an SSH agent is configured.",
 		}
 	}
 	return nil
@@ -68,13 +68,13 @@ func certify(certificates []string, keys []ssh.Signer) ([]ssh.Signer, error) {
 		}
 		certificate, is := key.(*ssh.Certificate)
 		if !is || certificate.CertType != ssh.UserCert {
-			return nil, badKey(op, "It is not a user certificate (the file KEY-cert.pub that ssh-keygen -s makes).")
+			return nil, badKey(op, "It is not a user certificate (the file KEY-cert.pub that ssh-keygen -s writes).")
 		}
 		at := slices.IndexFunc(keys, func(key ssh.Signer) bool {
 			return bytes.Equal(key.PublicKey().Marshal(), certificate.Key.Marshal())
 		})
 		if at < 0 {
-			return nil, badKey(op, "None of the private keys belongs to the certificate for "+ssh.FingerprintSHA256(certificate.Key)+".")
+			return nil, badKey(op, "None of the private keys matches the certificate for "+ssh.FingerprintSHA256(certificate.Key)+".")
 		}
 		signer, err := ssh.NewCertSigner(certificate, keys[at])
 		if err != nil {
@@ -128,7 +128,7 @@ func (t *target) offer(ctx context.Context) (*offer, error) {
 		o.close()
 		return nil, &Error{
 			Op: "connect to", Addr: t.name, Kind: BadKey,
-			Detail: "The SSH agent holds no key, and no private key is configured. ssh-add FILE adds one, ssh-add -l lists them.",
+			Detail: "The SSH agent has no keys, and no private key is configured. Add one with ssh-add FILE; ssh-add -l lists them.",
 		}
 	}
 	return o, nil
@@ -158,23 +158,23 @@ func (t *target) agentError(ctx context.Context, err error) error {
 	}
 	return &Error{
 		Op: "connect to", Addr: t.name, Kind: AgentFailed, Err: err,
-		Detail: fmt.Sprintf("The SSH agent at %q could not be asked for its keys. Check SSH_AUTH_SOCK and that the agent "+
-			"runs (ssh-add -l), or configure a private key instead of the agent.", t.AgentSocket),
+		Detail: fmt.Sprintf("The SSH agent at %q didn't list its keys. Check SSH_AUTH_SOCK and that the agent is running (ssh-add -l),"+
+			" or configure a private key instead of the agent.", t.AgentSocket),
 	}
 }
 
 // authFailed explains a refused login.
 func (t *target) authFailed(o *offer, err error) *Error {
 	var detail strings.Builder
-	fmt.Fprintf(&detail, "The machine let none of these keys log in as %q: %s. ", t.User, o.describe())
+	fmt.Fprintf(&detail, "The machine accepted none of these keys for user %q: %s. ", t.User, o.describe())
 	if strings.Contains(err.Error(), "attempted methods [none]") {
-		detail.WriteString("Its SSH server offers no login by public key at all (PubkeyAuthentication). ")
+		detail.WriteString("Its SSH server doesn't allow public keys at all (PubkeyAuthentication). ")
 	}
 	fmt.Fprintf(&detail, "Check that the user is right and that one of the keys is in its authorized_keys file on the machine "+
 		"(ssh-keygen -l -f FILE shows fingerprints).")
 	if len(o.signers) >= manyKeys {
-		detail.WriteString(" An SSH server stops asking after a few keys (MaxAuthTries, by default 6): " +
-			"offer fewer, by giving the right private key instead of a full agent.")
+		detail.WriteString(" An SSH server disconnects after a few keys (MaxAuthTries, 6 by default): configure the right private key" +
+			" instead of an agent with many.")
 	}
 	return &Error{Op: "log in to", Addr: t.name, Kind: AuthFailed, Detail: detail.String(), Err: err}
 }

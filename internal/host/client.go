@@ -117,7 +117,7 @@ func (c *Client) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Requ
 func (c *Client) lost(err error) *Error {
 	return &Error{
 		Op: "use", Addr: c.name, Kind: Lost, Err: err,
-		Detail: "The connection to the machine broke. The machine may have been stopped or rebooted, or the network failed.",
+		Detail: "The connection to the machine was lost. The machine may have been stopped or rebooted, or the network failed.",
 	}
 }
 
@@ -143,8 +143,8 @@ func (c *Client) keepAlive(interval time.Duration) {
 		if err := c.probe(nil, keepAliveMisses*interval); errors.Is(err, errSilent) {
 			c.end(&Error{
 				Op: "use", Addr: c.name, Kind: Lost, Err: err,
-				Detail: fmt.Sprintf("The machine has not answered for %s. It may have been stopped, have crashed, be out of memory, "+
-					"or the network failed.", keepAliveMisses*interval),
+				Detail: fmt.Sprintf("The machine has not answered for %s. It may be stopped, crashed or out of memory, or the network"+
+					" failed.", keepAliveMisses*interval),
 			})
 			return
 		}
@@ -241,7 +241,7 @@ func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-cha
 	case <-timer.C:
 		failure = &Error{
 			Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
-			Detail: "The connection is up, and the machine's SSH server does not answer the request. The machine may be overloaded.",
+			Detail: "The connection is up, but the machine's SSH server doesn't answer the request. The machine may be overloaded.",
 		}
 	}
 	select {
@@ -258,11 +258,11 @@ func (c *Client) refused(op string, refusal *ssh.OpenChannelError) *Error {
 	switch refusal.Reason {
 	case ssh.Prohibited, ssh.UnknownChannelType:
 		e.Kind = Prohibited
-		e.Detail = "The SSH server's settings don't allow it. For forwarded connections look at AllowTcpForwarding, " +
-			"AllowStreamLocalForwarding, PermitOpen and DisableForwarding in sshd_config, and at the key's options in authorized_keys."
+		e.Detail = "The SSH server's settings don't allow it. For forwarded connections, check AllowTcpForwarding," +
+			" AllowStreamLocalForwarding, PermitOpen and DisableForwarding in sshd_config, and the key's options in authorized_keys."
 	case ssh.ConnectionFailed, ssh.ResourceShortage:
-		e.Detail = "The machine could not do it now: for a forwarded connection, nothing listens at the address (yet); for a " +
-			"command, as many as it allows on one connection run already (MaxSessions in sshd_config, 10 by default)."
+		e.Detail = "The machine refused this for now. For a forwarded connection, nothing listens at the address yet. For a command," +
+			" the connection already runs as many as the machine allows (MaxSessions in sshd_config, 10 by default)."
 	}
 	return e
 }

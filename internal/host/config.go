@@ -155,7 +155,7 @@ func (c *Config) problem() string {
 	case c.Host == "":
 		return "The machine's host name or address is empty."
 	case strings.ContainsAny(c.Host, " \t\r\n/@\x00"):
-		return "The host must be a name or an IP address alone, without a scheme, a user or a path."
+		return "The host must be only a name or an IP address, without a scheme, a user or a path."
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Sprintf("The SSH port %d is not between 1 and 65535.", c.Port)
 	case c.User == "":

@@ -21,7 +21,7 @@ const (
 	AuthFailed Kind = "login refused"
 	// BadKey: a private key, certificate or host key of the configuration can't be used,
 	// or there is none. Found before anything is dialled.
-	BadKey Kind = "unusable key"
+	BadKey Kind = "invalid key"
 	// BadConfig: another part of the configuration, or a command's arguments, can't be used.
 	BadConfig Kind = "invalid configuration"
 	// AgentFailed: the SSH agent could not be asked for its keys.

@@ -33,7 +33,7 @@ func (c *Client) checkArgs(op string, args []string) error {
 	case len(args) == 0 || args[0] == "":
 		problem = "There is no command to run."
 	case slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "\x00") }):
-		problem = "An argument of the command contains a NUL byte, which no command can be given."
+		problem = "An argument of the command contains a NUL byte, which is not possible."
 	default:
 		return nil
 	}
@@ -83,7 +83,7 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 		p.release()
 		return &Error{
 			Op: op, Addr: p.client.name, Kind: Prohibited,
-			Detail: "The machine's SSH server refused to run a command. Log in by hand to see whether the account may.",
+			Detail: "The machine's SSH server refused to run a command. Log in manually to check whether the account is allowed to.",
 		}
 	}
 	p.stop(ctx)
@@ -137,8 +137,8 @@ func (p *process) noStatus(op string, cause error) *Error {
 	}
 	return &Error{
 		Op: op, Addr: p.client.name, Kind: NoExitStatus, Err: cause,
-		Detail: "The machine reported the command's end without saying how it ended. It may or may not have done its work; " +
-			"memory shortage and a restarted SSH server are common reasons.",
+		Detail: "The machine reported that the command ended, but not its exit status. The command may or may not have completed." +
+			" Common reasons are too little memory and a restarted SSH server.",
 	}
 }
 

@@ -63,9 +63,8 @@ func readSigner(private string) (ssh.Signer, error) {
 	return nil, badKey(op, whyNotAKey(text))
 }
 
-const passphraseAdvice = "The key is protected by a passphrase, which the provider can't ask for. " +
-	"Load the key into an SSH agent (ssh-add) and use the agent, or give a key without a passphrase " +
-	"(ssh-keygen -p -f COPY -N '' removes it from a copy)."
+const passphraseAdvice = "The key is protected by a passphrase, which the provider can't ask for. Load the key into an SSH agent" +
+	" (ssh-add) and use the agent, or use a key without a passphrase (ssh-keygen -p -f COPY -N '' removes it from a copy)."
 
 // whyNotAKey explains a text that is not a usable private key. It repeats nothing of the text
 // but the name of a PEM block's type.
@@ -75,21 +74,21 @@ func whyNotAKey(text string) string {
 	case text == "":
 		return "The key is empty."
 	case strings.HasPrefix(text, "PuTTY-User-Key-File"):
-		return "The key is in PuTTY's format. Convert it to OpenSSH's: puttygen KEY.ppk -O private-openssh-new -o KEY."
+		return "The key is in PuTTY's format. Convert it to OpenSSH format: puttygen KEY.ppk -O private-openssh-new -o KEY."
 	case looksPublic(text):
 		return "This is a public key; the private one is needed (the file without .pub)."
 	case block == nil && !strings.Contains(text, "\n") && !strings.HasPrefix(text, "-----"):
-		return "This is not a key. If it is the path of one, give its content: file(\"PATH\")."
+		return "This is not a key. If it is a path, pass the file's content: file(\"PATH\")."
 	case block == nil:
 		return "The key is not valid PEM. It must keep its line breaks, and no line of it may be indented or missing."
 	case block.Type == "ENCRYPTED PRIVATE KEY":
 		return passphraseAdvice
 	case block.Type == "DSA PRIVATE KEY":
-		return "DSA keys are no longer accepted by SSH servers. Make another: ssh-keygen -t ed25519."
+		return "SSH servers no longer accept DSA keys. Create a new one: ssh-keygen -t ed25519."
 	case !strings.HasSuffix(block.Type, "PRIVATE KEY"):
 		return fmt.Sprintf("The PEM block is a %q, not a private key.", block.Type)
 	}
-	return "The key is damaged or of an unsupported type. RSA, ECDSA and Ed25519 keys can be used; ssh-keygen -y -f KEY checks one."
+	return "The key is damaged or of an unsupported type. Supported are RSA, ECDSA and Ed25519 keys; ssh-keygen -y -f KEY checks one."
 }
 
 func looksPublic(text string) bool {
@@ -144,7 +143,7 @@ func parseHostKeyLine(line string) (key ssh.PublicKey, authority bool, err error
 	case err != nil || len(options) > 0 || len(bytes.TrimSpace(rest)) > 0:
 		return nil, false, errHostKeyForm
 	case isCertificate(key):
-		return nil, false, errors.New("this is a certificate; give the host's own key, or \"" +
+		return nil, false, errors.New("this is a certificate; use the host's own key, or \"" +
 			certAuthority + " \" and the key that signs certificates")
 	}
 	return key, authority, nil

@@ -163,7 +163,7 @@ func (l *Line) client(ctx context.Context) (*Client, error) {
 	if l.redials == maxRedials {
 		return nil, &Error{
 			Op: "use", Addr: l.target.name, Kind: Unreachable, Err: fmt.Errorf("the connection was lost %d times", maxRedials+1),
-			Detail: "The connection to the machine breaks again and again. Look at the network in between, and at the machine's SSH server.",
+			Detail: "The connection to the machine keeps breaking. Check the network and the machine's SSH server.",
 		}
 	}
 	l.redials++

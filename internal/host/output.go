@@ -55,7 +55,7 @@ func (c *capture) result() (text string, truncated bool) {
 		return string(c.head) + string(c.tail), false
 	}
 	head, tail := trimEnd(c.head), trimStart(c.lastOf(c.tail, 1))
-	return fmt.Sprintf("%s\n… %d bytes left out …\n%s", head, c.total-len(head)-len(tail), tail), true
+	return fmt.Sprintf("%s\n… %d bytes omitted …\n%s", head, c.total-len(head)-len(tail), tail), true
 }
 
 // trimEnd drops an incomplete last character.

@@ -118,7 +118,7 @@ func (t *Tunnel) Close() error {
 	_ = t.listener.Close()
 	var err error
 	if !finishes(closeTimeout, t.work.Wait) {
-		err = errors.New("the tunnel's connections did not end in time")
+		err = errors.New("closing the tunnel's connections timed out")
 	}
 	if t.line != nil {
 		_ = t.line.Close()

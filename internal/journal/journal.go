@@ -268,7 +268,7 @@ func read(path string) ([]byte, error) {
 	case len(data) > MaxEntrySize:
 		return nil, fmt.Errorf("%s is larger than an entry can be", path)
 	case !json.Valid(data):
-		return nil, fmt.Errorf("%s is no entry. Delete it once nothing is left of what it was about", path)
+		return nil, fmt.Errorf("%s is not a journal entry. Delete it once nothing remains of what it describes", path)
 	}
 	return data, nil
 }

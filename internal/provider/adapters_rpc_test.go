@@ -91,7 +91,7 @@ func TestAdaptersAreChangedInPlace(t *testing.T) {
 			}
 
 			failed, diags := c.apply(deploymentType, c.plan(deploymentType, server, arguments(values{"b": two, "c": "/nowhere", "d": one})))
-			expect(t, diags, "ERROR: LoRA adapters were not changed", "No adapter found for /nowhere", "serves now: b, d")
+			expect(t, diags, "ERROR: LoRA adapters were not changed", "No adapter found for /nowhere", "now serves the adapters b, d")
 			c.serves(login(t, session), failed.state, values{"b": two, "d": one})
 			server = failed
 			change(values{"b": two})

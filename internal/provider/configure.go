@@ -201,7 +201,7 @@ func (m model) sshCredentials(ctx context.Context, diags *diag.Diagnostics) prov
 	credentials.AgentSocket = os.Getenv("SSH_AUTH_SOCK")
 	if credentials.AgentSocket == "" {
 		diags.AddAttributeError(path.Root("ssh").AtName("agent"), "No SSH agent",
-			"ssh.agent is true, and SSH_AUTH_SOCK doesn't say where an agent is. Start one, or give ssh.private_key.")
+			"ssh.agent is true, but SSH_AUTH_SOCK is not set. Start an agent, or set ssh.private_key.")
 	}
 	return credentials
 }

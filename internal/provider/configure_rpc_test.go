@@ -92,7 +92,7 @@ func (f *fakeShopper) last(t *testing.T) http.Header {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.headers) == 0 {
-		t.Fatal("nothing was asked")
+		t.Fatal("no request was sent")
 	}
 	return f.headers[len(f.headers)-1]
 }

@@ -199,7 +199,7 @@ func TestDeploymentUpdateLosesTheConnection(t *testing.T) {
 			{words: []string{`"phase":"completion"`}},
 			{words: []string{"the model answered"}},
 			{words: []string{"removing what was started"}, fails: true},
-			{words: []string{"bringing the old server back"}, fails: true},
+			{words: []string{"restoring the old server"}, fails: true},
 		} {
 			length -= 16
 			change := with(wanted, values{"max_model_len": length})
@@ -212,7 +212,7 @@ func TestDeploymentUpdateLosesTheConnection(t *testing.T) {
 				t.Fatalf("%s: it never came to that:\n%s", test.words, wire.text())
 			}
 			if failed(diags) {
-				expect(t, diags, "ERROR: ", "The old server runs again and has answered")
+				expect(t, diags, "ERROR: ", "The old server is running again and has answered")
 			}
 			if failed(diags) != test.fails && !test.inDoubt {
 				t.Errorf("%s: %s", test.words, list(diags))
@@ -319,7 +319,7 @@ func TestOwnMachineLosesTheConnection(t *testing.T) {
 		{words: "stopping the old server"},
 		{words: "starting the server"},
 		{words: `"phase":"completion"`},
-		{words: "bringing the old server back", fails: true},
+		{words: "restoring the old server", fails: true},
 	} {
 		length -= 16
 		change := with(wanted, values{"max_model_len": length})
@@ -330,7 +330,7 @@ func TestOwnMachineLosesTheConnection(t *testing.T) {
 		wire := &tripwire{words: []string{test.words}, do: way.cut}
 		after, said := c.under(tflogtest.RootLogger(c.ctx, wire)).apply(deploymentType, c.plan(deploymentType, server, change))
 		if failed(said) {
-			expect(t, said, "ERROR: ", "The old server runs again and has answered")
+			expect(t, said, "ERROR: ", "The old server is running again and has answered")
 		} else if test.fails {
 			t.Errorf("%s: no error", test.words)
 		}

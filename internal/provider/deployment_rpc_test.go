@@ -75,7 +75,7 @@ func TestDeploymentMachineThatIsAway(t *testing.T) {
 		t.Error("the refresh changed the state of a server on a machine of one's own")
 	}
 	kept, diags = c.destroy(deploymentType, own)
-	expect(t, diags, "ERROR: ", "Server may still run", "state rm")
+	expect(t, diags, "ERROR: ", "Server may still be running", "state rm")
 	if kept.state.IsNull() {
 		t.Error("a server on a machine of one's own left state without proof")
 	}
@@ -111,7 +111,7 @@ func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
 	keyless["private_key"] = value(t, keyless["private_key"].Type(), nil, "")
 	all["ssh"] = value(t, all["ssh"].Type(), fields(keyless), "")
 	left, diags := c.destroy(deploymentType, object{value(t, server.state.Type(), fields(all), ""), server.private})
-	expect(t, diags, "ERROR: ", "Server may still run", "stays in state")
+	expect(t, diags, "ERROR: ", "Server may still be running", "stays in state")
 	if left.state.IsNull() {
 		t.Error("without a key it left state")
 	}
@@ -120,7 +120,7 @@ func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
 	}
 	m.DropConnections()
 	left, diags = c.destroy(deploymentType, server)
-	expect(t, diags, "WARNING: Server may still run", text(t, session.state, "id"), "Until then the session costs money")
+	expect(t, diags, "WARNING: Server may still be running", text(t, session.state, "id"), "Until then the session costs money")
 	if failed(diags) || !left.state.IsNull() {
 		t.Error("it holds up the release of its session")
 	}
@@ -171,7 +171,7 @@ func TestDeploymentTrustsTheFirstHostKey(t *testing.T) {
 		t.Error("the update changed the state")
 	}
 	gone, diags := c.destroy(deploymentType, server)
-	expect(t, diags, "WARNING: Host key has changed", "the server goes with its machine")
+	expect(t, diags, "WARNING: Host key has changed", "that removes the server too")
 	if failed(diags) || !gone.state.IsNull() {
 		t.Error("another host key holds up the release of the session")
 	}
@@ -355,7 +355,8 @@ func TestCancelLeavesNothing(t *testing.T) {
 			m, err := w.machine()
 			return err == nil && slices.ContainsFunc(m.CommandLog(), func(line string) bool { return strings.Contains(line, "serve "+qwen) })
 		})
-		expect(t, diags, "ERROR: Interrupted in the phase (start|load)", "The operation was canceled", text(t, session.state, "id"), "still rented")
+		expect(t, diags, "ERROR: Interrupted during the phase (start|load)", "The operation was"+
+			" canceled", text(t, session.state, "id"), "still rented")
 		if !made.state.IsNull() {
 			t.Error("it is in state")
 		}

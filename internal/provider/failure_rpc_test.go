@@ -116,7 +116,7 @@ func TestDeploymentThatDied(t *testing.T) {
 		return found.RestartCount >= 3
 	})
 	seen, diags := c.read(deploymentType, server)
-	expect(t, diags, "WARNING: Server is not running", "keeps dying", "memory", "The next apply starts it again")
+	expect(t, diags, "WARNING: Server is not running", "keeps dying", "memory", "The next apply restarts it")
 	if got := text(t, seen.state, "status"); got != "restart loop" {
 		t.Errorf("status %q", got)
 	}
@@ -174,7 +174,7 @@ func TestDeploymentAsProcess(t *testing.T) {
 		t.Errorf("a refresh changes something: %s", list(diags))
 	}
 	back, diags := c.apply(deploymentType, c.plan(deploymentType, server, with(both, values{"max_model_len": 200000})))
-	expect(t, diags, "ERROR: ", "32768", "old server runs again and has answered")
+	expect(t, diags, "ERROR: ", "32768", "old server is running again and has answered")
 	if seen, more := c.read(deploymentType, back); len(more) > 0 || !seen.state.Equal(back.state) {
 		t.Errorf("a refresh changes something after the old server came back: %s", list(more))
 	}
@@ -209,7 +209,7 @@ func TestDeploymentsOnOnePort(t *testing.T) {
 	wanted := onSession(t, session, nil)
 	first := c.create(deploymentType, wanted)
 	made, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, with(wanted, values{"max_model_len": 4096})))
-	expect(t, diags, "ERROR: Another server is in its place", "another port", "docker rm -f")
+	expect(t, diags, "ERROR: Another server has this name and port", "another port", "docker rm -f")
 	if !made.state.IsNull() {
 		t.Error("it is in state")
 	}

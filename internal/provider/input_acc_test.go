@@ -96,7 +96,7 @@ func TestAccBadInput(t *testing.T) {
 		refused(offers("localhost:8080"), "url: it must begin with http:// or https://"),
 		refused(offers("http://127.0.0.1:1"), "Shopper can't be reached", "http://127.0.0.1:1", "Check"),
 		refused(session(`requirements = {}
-			reservation_hours = 13`), "too long to begin with", "at most 12 hours"),
+			reservation_hours = 13`), "Initial reservation is too long", "at most 12 hours"),
 		refused(server(`model = "a/b"
 			container = { image = "vllm/vllm-openai" }`), "container.image", "tag"),
 		refused(server(`model = "a/b"

@@ -138,8 +138,8 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"host key", deploymentType, login("host_key", "SHA256:abc"), []string{"ssh.host_key"}},
 		{"empty host", deploymentType, login("host", ""), []string{"ssh.host", "must not be empty"}},
 		{"host is a URL", deploymentType, login("host", "ssh://192.0.2.1"), []string{"ssh.host", "a URL"}},
-		{"host with user", deploymentType, login("host", "me@192.0.2.1"), []string{"ssh.host", "goes into user"}},
-		{"host with port", deploymentType, login("host", "192.0.2.1:22"), []string{"ssh.host", "goes into port"}},
+		{"host with user", deploymentType, login("host", "me@192.0.2.1"), []string{"ssh.host", "set the user in user"}},
+		{"host with port", deploymentType, login("host", "192.0.2.1:22"), []string{"ssh.host", "set the port in port"}},
 		{"host with a space", deploymentType, login("host", "my machine"), []string{"ssh.host", "neither a name nor an address"}},
 		{"jump host", deploymentType, login("bastion", values{"host": "me@192.0.2.1", "user": "me"}), []string{"ssh.bastion.host"}},
 		{"empty user", deploymentType, login("user", ""), []string{"ssh.user", "must not be empty"}},
@@ -245,8 +245,8 @@ func TestInputWarnings(t *testing.T) {
 	c := newCore(t)
 	session := func(needs any) values { return values{"name": "x", "requirements": needs} }
 	expect(t, c.validate(sessionType, session(values{"clouds": []any{"tensordock"}, "min_cuda_version": 12.8})),
-		"WARNING: Requirements that nothing may meet: x", "only vastai", "nothing is rented")
-	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements ask for nothing: x", "misspelt")
+		"WARNING: Requirements that no offer may meet: x", "only vastai", "Nothing is rented")
+	expect(t, c.validate(sessionType, session(values{})), "WARNING: Requirements are empty: x", "misspelled")
 	expect(t, c.validate(sessionType, session(values{"min_vram_gb": unknown})))
 	expect(t, c.validate(deploymentType, with(goodDeployment, values{"lora_adapters": values{"a": unknown}})))
 	expect(t, c.validate(deploymentType, with(goodDeployment, values{"lora_adapters": values{"a": ""}})), "lora_adapters", "needs a name")
@@ -391,7 +391,7 @@ func TestProviderInput(t *testing.T) {
 		{"header", values{"headers": values{"X Bad": "planted"}}, []string{"HTTP header"}},
 		{"header's value", values{"headers": values{"X-Good": "planted\r\nX-Evil: 1"}}, []string{"eader"}},
 		{"consumer", values{"consumer_id": "a/b"}, []string{"consumer_id", "letters, digits"}},
-		{"timeout", values{"request_timeout": "30"}, []string{"span of time"}},
+		{"timeout", values{"request_timeout": "30"}, []string{"duration"}},
 		{"no timeout", values{"request_timeout": "0s"}, []string{"between 1s and 5m0s"}},
 		{"retries", values{"max_retries": 100}, []string{"between 0 and 20"}},
 		{"budget", values{"budget": values{"max_price_per_hour": 0}}, []string{"at least 0.0001"}},
@@ -447,7 +447,7 @@ func TestUnknownSettingsAreNamed(t *testing.T) {
 	p := c.plan(sessionType, object{}, goodSession)
 	expect(t, p.Diagnostics)
 	_, diags := c.apply(sessionType, p)
-	expect(t, diags, "Provider settings are not known", "url, token")
+	expect(t, diags, "Provider settings are unknown", "url, token")
 	_, diags = c.readData(offersType, values{})
-	expect(t, diags, "Provider settings are not known", "url, token", "-target")
+	expect(t, diags, "Provider settings are unknown", "url, token", "-target")
 }

@@ -36,7 +36,7 @@ func TestAfterTenThousandSessions(t *testing.T) {
 		t.Errorf("the list resource lists %d", len(listed))
 	}
 	ended, diags := c.readData(sessionsType, values{"statuses": []any{"stopped"}, "name_prefix": "nobody"})
-	expect(t, diags, "WARNING: Older sessions are left out", fmt.Sprint(shopper.MaxSessions))
+	expect(t, diags, "WARNING: Older sessions are not shown", fmt.Sprint(shopper.MaxSessions))
 	if n := len(elements(t, ended, "sessions")); n != 0 {
 		t.Errorf("%d sessions have no such name", n)
 	}

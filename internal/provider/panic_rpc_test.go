@@ -91,7 +91,7 @@ func TestPanicKeepsState(t *testing.T) {
 
 	service.broken = "Session"
 	made, diags := c.apply(sessionType, c.plan(sessionType, object{}, arguments))
-	expect(t, diags, defect, "While renting a machine", "nil pointer", "report this")
+	expect(t, diags, defect, "while renting a machine", "nil pointer", "report this")
 	rented, err := w.rented()
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestPanicKeepsState(t *testing.T) {
 		t.Fatalf("not all that it takes is in state: %s", made.state)
 	}
 	kept, diags := c.read(sessionType, made)
-	expect(t, diags, defect, "While reading a session")
+	expect(t, diags, defect, "while reading a session")
 	if !kept.state.Equal(made.state) {
 		t.Error("the refresh changed the state")
 	}
@@ -109,13 +109,13 @@ func TestPanicKeepsState(t *testing.T) {
 	service.broken = "Extend"
 	p := c.plan(sessionType, running, with(arguments, values{"reservation_hours": 2}))
 	kept, diags = c.apply(sessionType, p)
-	expect(t, diags, defect, "While updating a session")
+	expect(t, diags, defect, "while updating a session")
 	if !kept.state.Equal(running.state) {
 		t.Error("the update changed the state")
 	}
 	service.broken = "Delete"
 	kept, diags = c.destroy(sessionType, running)
-	expect(t, diags, defect, "While releasing a session")
+	expect(t, diags, defect, "while releasing a session")
 	if kept.state.IsNull() {
 		t.Error("it has left state")
 	}

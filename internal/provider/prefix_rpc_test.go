@@ -68,7 +68,7 @@ func TestSessionNamePrefixAfterImport(t *testing.T) {
 		c := w.configured(t, nil)
 		session := w.rentByHand(t, a5000, consumer)
 		imported, diags := c.importID(sessionType, session.ID)
-		expect(t, diags, "Private key is not known")
+		expect(t, diags, "Private key is unknown")
 		name := text(t, imported.state, "name")
 		order := values{"name_prefix": "web-", "requirements": values{"min_vram_gb": 23}}
 		for range 2 { // the first adopts it

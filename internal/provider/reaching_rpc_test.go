@@ -139,7 +139,7 @@ func (w *world) tunnels(t *testing.T, c *core, ssh values, key string) {
 		{"host": "127.0.0.1", "user": "x"},                                               // without a key
 	} {
 		tunnel, private, diags := c.open(tunnelType, values{"ssh": to, "timeouts": values{"open": "1s"}})
-		expect(t, diags, "WARNING: ", "disconnected at once")
+		expect(t, diags, "WARNING: ", "disconnects its clients at once")
 		if got, err := modelsThrough(t, text(t, tunnel, "url"), key); err == nil {
 			t.Errorf("%v leads to %s", to, got)
 		}

@@ -61,7 +61,7 @@ var headerPattern = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *provider.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Rents GPU machines through the shopper (cloud-gpu-shopper), serves open models on them with vLLM," +
-			" proves that they answer, and gives everything back on destroy.",
+			" verifies that they answer, and releases everything on destroy.",
 		Attributes: map[string]schema.Attribute{
 			"url": schema.StringAttribute{
 				Optional:   true,
@@ -80,17 +80,17 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 				Validators: []validator.Map{
 					mapvalidator.KeysAre(stringvalidator.RegexMatches(headerPattern, "must be the name of an HTTP header")),
 				},
-				MarkdownDescription: "Further HTTP headers for every request to the shopper.",
+				MarkdownDescription: "Additional HTTP headers for every request to the shopper.",
 			},
 			"ca_certificate": schema.StringAttribute{
 				Optional:            true,
-				Validators:          []validator.String{validate.String("must hold certificates in PEM form", checkCertificates)},
+				Validators:          []validator.String{validate.String("must contain certificates in PEM form", checkCertificates)},
 				MarkdownDescription: "Certificates in PEM form to trust for the shopper, in addition to the system's own.",
 			},
 			"client_certificate": schema.StringAttribute{
 				Optional:            true,
 				Validators:          []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("client_key"))},
-				MarkdownDescription: "Certificate in PEM form with which to identify to the shopper.",
+				MarkdownDescription: "Client certificate in PEM form to present to the shopper.",
 			},
 			"client_key": schema.StringAttribute{
 				Optional: true, Sensitive: true,
@@ -100,39 +100,39 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 			"consumer_id": schema.StringAttribute{
 				Optional:   true,
 				Validators: []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
-				MarkdownDescription: "Who rents. It is the first part of the mark that every rental carries, and by which a machine" +
-					" is found again after a crash: give each stack its own. Default: the environment variable `SHOPPER_CONSUMER_ID`," +
+				MarkdownDescription: "Who rents. It is the first part of the mark that every rental carries and that finds a machine" +
+					" again after a crash. Use a separate one for each stack. Default: the environment variable `SHOPPER_CONSUMER_ID`," +
 					" else `" + defaultConsumer + "`.",
 			},
 			"journal_directory": schema.StringAttribute{
 				Optional: true,
-				MarkdownDescription: "Where the journal of rentals is kept, which proves after a crash that a machine is a leftover" +
-					" of this configuration. Default: `shopper` in Terraform's data directory (`.terraform`, or `TF_DATA_DIR`). `\"\"`" +
-					" turns it off.",
+				MarkdownDescription: "Directory for the journal of rentals. After a crash, the journal shows which machines are" +
+					" leftovers of this configuration. Default: `shopper` in Terraform's data directory (`.terraform`, or" +
+					" `TF_DATA_DIR`). `\"\"` turns it off.",
 			},
 			"request_timeout": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.Duration(time.Second, 5*time.Minute, 1)},
-				MarkdownDescription: "Limit of one attempt of a request that reads. Default `30s`. Requests that rent or release have" +
-					" longer ones of their own, because the shopper waits for the cloud before it answers.",
+				MarkdownDescription: "Timeout for each attempt of a read request. Default `30s`. Requests that rent or release have" +
+					" their own, longer timeouts, because the shopper waits for the cloud before it answers.",
 			},
 			"max_retries": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(0, 20)},
-				MarkdownDescription: "How often a request that reads is repeated. Default 4. Requests that rent are never repeated.",
+				MarkdownDescription: "How often a failed read request is retried. Default 4. Requests that rent are never retried.",
 			},
 			"budget": schema.SingleNestedAttribute{
 				Optional:            true,
-				MarkdownDescription: "What may be spent at most.",
+				MarkdownDescription: "Spending limit.",
 				Attributes: map[string]schema.Attribute{
 					"max_price_per_hour": schema.Float64Attribute{
 						Required: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
-						MarkdownDescription: "Ceiling in USD per hour on the summed price of all of this consumer's live sessions. A session" +
-							" that would break it is refused before anything is rented.",
+						MarkdownDescription: "Ceiling in USD per hour on the total price of all live sessions of this consumer. A" +
+							" session that would exceed it is refused before anything is rented.",
 					},
 				},
 			},
 			"ssh": schema.SingleNestedAttribute{
 				Optional:            true,
-				MarkdownDescription: "Credentials for machines whose private key is not given with the machine.",
+				MarkdownDescription: "Credentials for machines that are configured without a private key.",
 				Attributes: map[string]schema.Attribute{
 					"private_key": schema.StringAttribute{
 						Optional: true, Sensitive: true,
@@ -152,7 +152,7 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 
 func checkCertificates(s string) error {
 	if !x509.NewCertPool().AppendCertsFromPEM([]byte(s)) {
-		return errors.New("it holds no certificate in PEM form; if it is the path of one, give its content: file(\"PATH\")")
+		return errors.New("it contains no certificate in PEM form; if it is a path, pass the file's content: file(\"PATH\")")
 	}
 	return nil
 }
@@ -160,10 +160,11 @@ func checkCertificates(s string) error {
 // checkToken says what keeps s from being sent in a header, and never repeats it.
 func checkToken(s string) error {
 	if strings.TrimSpace(s) != s {
-		return errors.New("it begins or ends with white space, such as the line break at a file's end: trimspace(file(\"PATH\")) removes it")
+		return errors.New("it begins or ends with white space, such as the line break at a file's end; trimspace(file(\"PATH\"))" +
+			" removes it")
 	}
 	if strings.ContainsFunc(s, unicode.IsControl) {
-		return errors.New("it holds characters that an HTTP header can't have")
+		return errors.New("it contains characters that are not allowed in an HTTP header")
 	}
 	return nil
 }
@@ -178,6 +179,6 @@ func (p *Shopper) ValidateConfig(ctx context.Context, req provider.ValidateConfi
 	}
 	if _, err := tls.X509KeyPair([]byte(certificate.ValueString()), []byte(key.ValueString())); err != nil {
 		resp.Diagnostics.AddAttributeError(path.Root("client_certificate"), "Invalid client certificate",
-			"client_certificate and client_key are not a certificate in PEM form and its key.")
+			"client_certificate and client_key are not a certificate in PEM form and its private key.")
 	}
 }

@@ -94,7 +94,7 @@ func TestAccFunctions(t *testing.T) {
 		},
 		resource.TestStep{
 			Config:      w.provider() + `output "x" { value = provider::shopper::estimate_vram("acme/x", {}) }`,
-			ExpectError: words("not known here"),
+			ExpectError: words("not a well-known model"),
 		},
 		resource.TestStep{ // with parts that are not known when it is planned
 			Config: w.provider() + `

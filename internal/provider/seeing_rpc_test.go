@@ -345,7 +345,7 @@ func TestExtendAction(t *testing.T) {
 	progress, diags := c.invoke(extendType, values{"session_id": session.ID, "reservation_hours": 4})
 	expect(t, diags)
 	if said := strings.Join(progress, "; "); hours() != 4 || !strings.Contains(said, "from 2 to 4 hours, at $0.31 an hour") ||
-		!strings.Contains(said, "reserved for 4 hours now") {
+		!strings.Contains(said, "now reserved for 4 hours") {
 		t.Errorf("%d hours: %s", hours(), said)
 	}
 	// M10: what is reserved already is not extended.
@@ -408,7 +408,7 @@ func TestListSessions(t *testing.T) {
 	}
 	expect(t, c.validate(sessionType, arguments))
 	imported, diags := c.importID(sessionType, ours.ID)
-	expect(t, diags, "Private key is not known")
+	expect(t, diags, "Private key is unknown")
 	p := c.plan(sessionType, imported, arguments)
 	expect(t, p.Diagnostics)
 	if !p.value.Equal(imported.state) {

@@ -108,8 +108,8 @@ func TestDeploymentPublic(t *testing.T) {
 	port := freePort(t)
 	open := onSession(t, session, values{"port": port, "exposure": "public"})
 	p := c.plan(deploymentType, object{}, open)
-	expect(t, p.Diagnostics, "WARNING: Routes stay open to everybody", "vLLM 0.33.0 asks", "/v1, /v2, /inference, /cohere only",
-		"/invocations", "/scale_elastic_ep", "/metrics", "in the clear")
+	expect(t, p.Diagnostics, "WARNING: Routes stay open to everyone", "vLLM 0.33.0 asks", "/v1, /v2, /inference, /cohere only",
+		"/invocations", "/scale_elastic_ep", "/metrics", "unencrypted")
 	old := with(inserted(open, "container", values{"image": "vllm/vllm-openai:v0.19.1"}), values{"env": values{"VLLM_SERVER_DEV_MODE": "1"}})
 	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "vLLM 0.19.1 asks for the API key below /v1 only",
 		"/inference/v1/generate", "/update_weights")
@@ -136,7 +136,7 @@ func TestDeploymentPublic(t *testing.T) {
 	// What fails is not left, and what ran before answers again, over TLS.
 	before := text(t, server.state, "ca_certificate")
 	back, diags := c.apply(deploymentType, c.plan(deploymentType, server, with(secured, values{"max_model_len": 200000})))
-	expect(t, diags, "ERROR: ", "32768", "old server runs again and has answered")
+	expect(t, diags, "ERROR: ", "32768", "old server is running again and has answered")
 	if text(t, back.state, "ca_certificate") != before {
 		t.Error("the certificate in state isn't the running server's")
 	}
@@ -237,7 +237,7 @@ func TestDeploymentValidates(t *testing.T) {
 		"version":         {values{"process": values{"version": "latest"}}, []string{"Invalid process", "0.33.0"}},
 		"install":         {values{"process": values{"install": "always"}}, []string{"missing"}},
 		"exposure":        {values{"exposure": "open"}, []string{"private"}},
-		"ready":           {values{"ready": values{"timeout": "20"}}, []string{"span of time"}},
+		"ready":           {values{"ready": values{"timeout": "20"}}, []string{"duration"}},
 		"drain":           {values{"drain_timeout": "-1s"}, []string{"at least zero"}},
 		"no key":          {values{"tls": values{"certificate": certificate}}, []string{"Private key is missing"}},
 		"no certificate":  {values{"tls": values{"private_key": key}}, []string{"Certificate is missing"}},

@@ -151,7 +151,7 @@ func TestAccSessionImportRefused(t *testing.T) {
 		}
 	}
 	w.run(t,
-		refused(session.ID, "Session has ended", "is stopped"),
+		refused(session.ID, "Session has ended", `is "stopped"`),
 		refused("../offers", "Invalid session id"),
 		refused("6f1c1d0e-0000-4000-8000-000000000000", "Could not read session"),
 	)

@@ -19,7 +19,7 @@ func TestSessionImportWithoutMark(t *testing.T) {
 	c := w.configured(t, nil)
 	session := w.rentByHand(t, a5000, "somebody-else")
 	imported, diags := c.importID(sessionType, session.ID)
-	expect(t, diags, "Private key is not known")
+	expect(t, diags, "Private key is unknown")
 	p := c.plan(sessionType, imported, values{
 		"name": "adopted", "reservation_hours": 2, "disk_gb": 100, "requirements": values{"min_vram_gb": 24},
 	})
@@ -86,9 +86,9 @@ func TestSessionHoursAreAFloor(t *testing.T) {
 		t.Errorf("an extension makes a difference: %s", list(p.Diagnostics))
 	}
 	change(4, false)
-	change(3, false, "WARNING: Reservation is not shortened: test", "reserved for 5 hours and is paid for until",
+	change(3, false, "WARNING: Reservation can't be shortened: test", "reserved for 5 hours and costs money until",
 		text(t, made.state, "expires_at"))
-	change(nil, false, "WARNING: Reservation is not shortened: test")
+	change(nil, false, "WARNING: Reservation can't be shortened: test")
 	reserved(5)
 	change(1, false)
 	change(6, true)
@@ -107,7 +107,7 @@ func TestSessionReadWithSettingsThatAreNotKnown(t *testing.T) {
 	blind := newCore(t)
 	expect(t, blind.configure(values{"url": unknown, "journal_directory": w.journal}))
 	kept, diags := blind.read(sessionType, made)
-	expect(t, diags, "WARNING: Provider settings are not known", "provider's url")
+	expect(t, diags, "WARNING: Provider settings are unknown", "provider's url")
 	if !kept.state.Equal(made.state) {
 		t.Error("the refresh changed the state")
 	}
@@ -173,7 +173,7 @@ func TestSessionLeavesStateOnProofOnly(t *testing.T) {
 	}
 	w.releaseByHand(t)
 	gone, diags := c.read(sessionType, made)
-	expect(t, diags, "WARNING: Session has ended", "released by something else")
+	expect(t, diags, "WARNING: Session has ended", "released outside this configuration")
 	if !gone.state.IsNull() {
 		t.Error("a session that has ended is still in state")
 	}
@@ -242,7 +242,7 @@ func TestSessionUnknownRequirements(t *testing.T) {
 		"all":     unknown,
 	} {
 		p := c.plan(sessionType, made, values{"name": "test", "requirements": needs})
-		expect(t, p.Diagnostics, "WARNING: Requirements are not known yet: test", "kept if it meets them", "-target")
+		expect(t, p.Diagnostics, "WARNING: Requirements are unknown until apply: test", "kept if it meets them", "-target")
 		if len(p.replaced()) > 0 {
 			t.Errorf("%s: the plan replaces it for %v", name, p.replaced())
 		}
@@ -275,7 +275,7 @@ func TestSessionReplacedByTheShopper(t *testing.T) {
 	_ = resp.Body.Close()
 	parent := w.Ledger().Rentals[0].SessionID
 	imported, diags := c.importID(sessionType, parent)
-	expect(t, diags, "Private key is not known")
+	expect(t, diags, "Private key is unknown")
 	var s shopper.Session
 	client := w.client(t)
 	eventually(t, "the session to be stopped and replaced", func() bool {

@@ -42,7 +42,7 @@ func (r *run) lockName(ctx context.Context) error {
 			return &ConflictError{Name: name, Here: true}
 		}
 		if !waiting {
-			r.say("Another run is at work under the name %s, perhaps releasing what it was renting; waiting for it", name)
+			r.say("Waiting for another run that uses the name %s", name)
 		}
 		if pause.Wait(limited) == nil {
 			continue
@@ -55,7 +55,7 @@ func (r *run) lockName(ctx context.Context) error {
 }
 
 func (r *run) warnUnwritten(err error) {
-	r.warnf("%v. Should this run crash now, what it rents can only be found by its mark, which begins with %s/%s/.", err,
+	r.warnf("%v. If this run crashes, its rental can only be found by its mark, which begins with %s/%s/.", err,
 		r.shared.consumer, r.order.Name)
 }
 
@@ -83,7 +83,7 @@ func (r *run) waitReady(ctx context.Context) error {
 			return err
 		}
 		if first {
-			r.say("The shopper is starting up; waiting until it is ready")
+			r.say("The shopper is starting; waiting until it is ready")
 		}
 		if pause.Wait(limited) == nil {
 			continue
@@ -102,7 +102,7 @@ func (r *run) releaseLeftovers(ctx context.Context) error {
 	left, err := r.shared.Settle(ctx, Names{Prefix: r.order.Prefix}) // not under the name, which this run has locked
 	err = errors.Join(err, r.shared.settleLeftovers(ctx, r.known.lock, &left))
 	for _, id := range left.Released {
-		r.warnf("Session %s, left over from an earlier run that ended before Terraform knew of it, was released.", id)
+		r.warnf("Session %s was released. An earlier run had rented it and ended before Terraform recorded it.", id)
 	}
 	r.warn(left.Warnings...)
 	return err
@@ -129,7 +129,7 @@ func (r *run) clearName(ctx context.Context) error {
 		return &ConflictError{Name: r.order.Name, Sessions: active, Journal: r.shared.journal.Dir(), Here: here}
 	}
 	for _, s := range active {
-		r.say("Releasing session %s, which is in the way of the name %s", s.ID, r.order.Name)
+		r.say("Releasing session %s, which uses the name %s", s.ID, r.order.Name)
 		// Another run may have died while it was asking for this one.
 		d := &doubt{mark: s.ConsumerID, until: time.Now().Add(r.shared.askLimit), lost: true}
 		over, err := r.shared.settle(ctx, d, toTheEnd)
@@ -139,7 +139,7 @@ func (r *run) clearName(ctx context.Context) error {
 		if !over {
 			return notReleased(s, errors.Join(errUnderWay, ctx.Err()))
 		}
-		r.warnf("Session %s was active under this name, and was released because on_conflict is \"replace\".", s.ID)
+		r.warnf("Session %s was active under this name and was released, because on_conflict is \"replace\".", s.ID)
 		r.warn(d.remarks...)
 	}
 	r.known.live = slices.DeleteFunc(live, r.named)
@@ -159,8 +159,8 @@ func (r *run) checkPrefix(live []shopper.Session) error {
 		switch {
 		case !marked || !r.shared.isMadeOf(r.order.Prefix, mark) || here:
 		case e == nil || e.Computer != r.shared.computer:
-			r.warnf("Session %s (%s, $%.4g/h, since %s) was rented under the same prefix, and the journal doesn't know whether it is in any"+
-				" state. If it is in none, import it or release it: it costs money.", s.ID, mark.Name, s.PricePerHour,
+			r.warnf("Session %s (%s, $%.4g/h, since %s) was rented under the same prefix, and the journal doesn't record whether a"+
+				" state contains it. If none does, import it or release it: it costs money.", s.ID, mark.Name, s.PricePerHour,
 				s.CreatedAt.UTC().Format(time.RFC3339))
 		case e.HandedOver && !e.InState && e.Run != r.shared.journal.Run(): // others are in state, or at work
 			lost = append(lost, s)
@@ -220,7 +220,8 @@ func (r *run) yield(ctx context.Context, rental *Rental) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r.warnf("Whether another run has rented under the name %q or for the same budget meanwhile could not be found out: %v", r.order.Name, err)
+		r.warnf("The provider could not check whether another run has meanwhile rented under the name %q or for the same budget:"+
+			" %v", r.order.Name, err)
 		return nil
 	}
 	for _, s := range live {
@@ -230,7 +231,7 @@ func (r *run) yield(ctx context.Context, rental *Rental) error {
 		}
 	}
 	if err := r.shared.budget.check(rental.Session, live); err != nil {
-		return &UnusableError{SessionID: rental.Session.ID, Reason: "it breaks the provider's budget", Err: err}
+		return &UnusableError{SessionID: rental.Session.ID, Reason: "it exceeds the provider's budget", Err: err}
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func decode(file journal.Entry) (*entry, error) {
 	mark, marked := ParseMark(e.Mark)
 	switch {
 	case err == nil && e.Version != entryVersion:
-		err = fmt.Errorf("it has version %d and was written by another version of the provider", e.Version)
+		err = fmt.Errorf("its format version is %d, from another version of the provider", e.Version)
 	case err == nil && (!marked || mark.Token != file.ID):
 		err = fmt.Errorf("it names no rental of its own")
 	}

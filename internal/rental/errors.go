@@ -24,10 +24,10 @@ type NoOfferError struct {
 func (e *NoOfferError) Error() string {
 	switch {
 	case e.OfferID != "":
-		return fmt.Sprintf("The shopper has no offer %s: it is rented, withdrawn, or hidden for a while after failing. The data"+
-			" source shopper_gpu_offers lists what there is; requirements choose for you. (%v)", e.OfferID, e.Err)
+		return fmt.Sprintf("The shopper has no offer %s: it is rented, withdrawn, or hidden for a while after a failure. List the"+
+			" current offers with the data source shopper_gpu_offers, or set requirements instead of offer_id. (%v)", e.OfferID, e.Err)
 	case e.Fit == 1:
-		return "The one offer that meets the requirements has been tried."
+		return "The only offer that meets the requirements has been tried."
 	case e.Fit > 0:
 		return fmt.Sprintf("All %d offers that meet the requirements have been tried.", e.Fit)
 	default:
@@ -44,8 +44,8 @@ type NotReadyError struct {
 }
 
 func (e *NotReadyError) Error() string {
-	return fmt.Sprintf("The shopper at %s is starting up and was not ready after %s. It looks for machines left over from"+
-		" its own last run before it rents new ones; its log says how far it is.", e.URL, e.Waited)
+	return fmt.Sprintf("The shopper at %s is starting and was not ready after %s. It looks for machines left over from its last run"+
+		" before it rents new ones; its log shows the progress.", e.URL, e.Waited)
 }
 
 // UnusableError says why a rented machine can't be used.
@@ -114,9 +114,9 @@ type CancelledError struct {
 
 func (e *CancelledError) Error() string {
 	if e.SessionID == "" {
-		return "Interrupted before a machine was asked for. Nothing was rented."
+		return "Interrupted before a machine was requested. Nothing was rented."
 	}
-	return fmt.Sprintf("Interrupted while session %s was being made ready. It has been released and no longer costs anything (%v).",
+	return fmt.Sprintf("Interrupted while waiting for session %s. It has been released and no longer costs anything (%v).",
 		e.SessionID, e.Err)
 }
 
@@ -132,16 +132,16 @@ type NotReleasedError struct {
 
 func (e *NotReleasedError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Session %s was not seen to end", e.SessionID)
+	fmt.Fprintf(&b, "The end of session %s could not be confirmed", e.SessionID)
 	if e.Last.ID != "" {
-		fmt.Fprintf(&b, ": its last status was %s. It may go on costing $%.4g an hour until its reservation ends (%s)", e.Last.Status,
+		fmt.Fprintf(&b, ": its last status was %q. It may keep costing $%.4g an hour until its reservation ends (%s)", e.Last.Status,
 			e.Last.PricePerHour, e.Last.ExpiresAt.UTC().Format(time.RFC3339))
 	} else {
-		b.WriteString(", and could not be read. It may go on costing money until its reservation ends")
+		b.WriteString(", because its status could not be read. It may keep costing money until its reservation ends")
 	}
-	b.WriteString(". Run destroy again, or look for the machine in the cloud's own console.")
+	b.WriteString(". Run destroy again, or look for the machine in the cloud's console.")
 	if e.Err != nil {
-		fmt.Fprintf(&b, " Last trouble: %v", e.Err)
+		fmt.Fprintf(&b, " Last error: %v", e.Err)
 	}
 	return b.String()
 }
@@ -160,13 +160,13 @@ type UnprovedError struct {
 
 func (e *UnprovedError) Error() string {
 	if e.Rented != "" {
-		return fmt.Sprintf("The shopper at %s doesn't know session %s, which the one at %s has rented: that proves nothing about its"+
-			" machine, which may go on billing. Set the provider's url to %s to release it. (%v)", e.Asked, e.SessionID, e.Rented, e.Rented,
+		return fmt.Sprintf("The shopper at %s doesn't know session %s, which the shopper at %s rented. Its machine may still cost"+
+			" money. Set the provider's url to %s to release it. (%v)", e.Asked, e.SessionID, e.Rented, e.Rented,
 			e.Err)
 	}
-	return fmt.Sprintf("The shopper at %s no longer knows session %s, and its machine still answers with the same host key: it goes on"+
-		" billing, and the shopper can't release it. Its database may have been lost. Destroy the machine in the cloud's own console;"+
-		" once it no longer answers, the session leaves state. (%v)", e.Asked, e.SessionID, e.Err)
+	return fmt.Sprintf("The shopper at %s no longer knows session %s, but its machine still answers with the same host key: it costs"+
+		" money, and the shopper can't release it. The shopper may have lost its database. Destroy the machine in the cloud's console;"+
+		" once it no longer answers, the session is removed from state. (%v)", e.Asked, e.SessionID, e.Err)
 }
 
 func (e *UnprovedError) Unwrap() error { return e.Err }
@@ -198,10 +198,10 @@ type DoubtError struct {
 func (e *DoubtError) Error() string {
 	then := "The next apply or destroy of this name looks for it again."
 	if e.Forgotten {
-		then = "There is no journal to tell a later run of it: look for a session with that consumer_id, and release it."
+		then = "Without a journal, no later run looks for it: find a session with that consumer_id, and release it."
 	}
-	return fmt.Sprintf("%v\n\nWhether this rented a machine could not be found out, so one may be costing money under the"+
-		" consumer_id %s: %v\n\n%s", e.Cause, e.Mark, e.Err, then)
+	return fmt.Sprintf("%v\n\nIt is unknown whether this rented a machine. One may cost money under the consumer_id %s:"+
+		" %v\n\n%s", e.Cause, e.Mark, e.Err, then)
 }
 
 // Unwrap returns both.
@@ -225,20 +225,20 @@ type ConflictError struct {
 }
 
 func (e *ConflictError) Error() string {
-	const ownName = "Give each session a unique name: by it a machine is found again after a crash."
+	const ownName = "Give each session a unique name: it finds the machine again after a crash."
 	if len(e.Sessions) == 0 {
-		who := "Another run is at work"
+		who := "Another run is using"
 		if e.Here {
-			who = "Another resource of this configuration is being rented"
+			who = "Another resource of this configuration is using"
 		}
-		return fmt.Sprintf("%s under the name %q, so nothing was rented for this one. %s", who, e.Name, ownName)
+		return fmt.Sprintf("%s the name %q, so nothing was rented for this one. %s", who, e.Name, ownName)
 	}
 	var b strings.Builder
 	what := "name"
 	if e.Unseen {
 		what = "prefix"
 	}
-	fmt.Fprintf(&b, "Something is already rented under the %s %q:\n", what, e.Name)
+	fmt.Fprintf(&b, "A machine is already rented under the %s %q:\n", what, e.Name)
 	for _, s := range e.Sessions {
 		fmt.Fprintf(&b, "  session %s, %s, %d × %s on %s, $%.4g/h, since %s\n", s.ID, s.Status, s.GPUCount, s.GPUType, s.Cloud,
 			s.PricePerHour, s.CreatedAt.UTC().Format(time.RFC3339))
@@ -247,17 +247,17 @@ func (e *ConflictError) Error() string {
 	case e.Here:
 		return b.String() + "\nThis run has rented it for another resource of this configuration. " + ownName
 	case e.Unseen:
-		return b.String() + "\nAn earlier run handed it to Terraform, and no refresh has seen it in state since. If it is in state, apply" +
-			" with a refresh. If it is not, that run ended before the state was written: take it over with an import, or release it yourself."
+		return b.String() + "\nAn earlier run returned it to Terraform, and no refresh has found it in state since. If it is in state," +
+			" apply with a refresh. If not, that run ended before the state was written: import it, or release it yourself."
 	case e.Released != "":
-		return b.String() + fmt.Sprintf("\nAnother run rented it while this one rented session %s. The younger one gives way: %s has been"+
-			" released and no longer costs anything. %s", e.Released, e.Released, ownName)
+		return b.String() + fmt.Sprintf("\nAnother run rented it while this one rented session %s. The newer session was released: %s"+
+			" no longer costs anything. %s", e.Released, e.Released, ownName)
 	}
-	b.WriteString("\nNothing here proves that it is a leftover: it may belong to another stack. Take it over with an import," +
-		" choose another name, release it yourself, or set on_conflict = \"replace\" to have it released. With" +
-		" create_before_destroy the machine that is to be replaced still has the name: use name_prefix instead of name.")
+	b.WriteString("\nIt could not be verified as a leftover: it may belong to another stack. Import it, choose another name, release it" +
+		" yourself, or set on_conflict = \"replace\" to have it released. With create_before_destroy the old machine still has the" +
+		" name: use name_prefix instead of name.")
 	if e.Journal == "" {
-		b.WriteString(" (The journal is turned off, so leftovers of a crashed run can't be told from other sessions.)")
+		b.WriteString(" (The journal is turned off, so leftovers of a crashed run can't be distinguished from other sessions.)")
 	}
 	return b.String()
 }
@@ -269,8 +269,8 @@ type BudgetError struct {
 }
 
 func (e *BudgetError) Error() string {
-	return fmt.Sprintf("The provider's budget allows $%.4g an hour. %d live sessions of this consumer and what this run rents"+
-		" cost $%.4g already; the offer costs $%.4g more. Destroy a session, raise budget.max_price_per_hour, or ask for a cheaper"+
+	return fmt.Sprintf("The provider's budget allows $%.4g an hour. %d live sessions of this consumer and the rentals of this run"+
+		" already cost $%.4g; the offer costs $%.4g more. Destroy a session, raise budget.max_price_per_hour, or request a cheaper"+
 		" machine.", e.Ceiling, e.Sessions, e.Spent, e.Price)
 }
 
@@ -283,14 +283,14 @@ type ExtendError struct {
 
 func (e *ExtendError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Session %s was to be reserved for %d hours, and is reserved for %d.", e.SessionID, e.Wanted, e.Read)
+	fmt.Fprintf(&b, "Session %s should be reserved for %d hours, but is reserved for %d.", e.SessionID, e.Wanted, e.Read)
 	if e.Ask != nil {
 		fmt.Fprintf(&b, " The request: %v.", e.Ask)
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, " Reading it afterwards: %v.", e.Err)
 	}
-	b.WriteString(" It was not sent again, since that could add the hours twice; the next apply reads first.")
+	b.WriteString(" It was not retried, because that could add the hours twice; the next apply reads the reservation first.")
 	return b.String()
 }
 
@@ -331,9 +331,9 @@ type lostError struct {
 func (e *lostError) Error() string {
 	switch {
 	case len(e.released) > 0:
-		return fmt.Sprintf("%v (what it had made was found by its mark and released: %v)", e.err, e.released)
+		return fmt.Sprintf("%v (its rental was found by its mark and released: %v)", e.err, e.released)
 	case e.unsettled:
-		return fmt.Sprintf("%v (nothing was found under its mark, which is looked for again until the request can't be under way)", e.err)
+		return fmt.Sprintf("%v (nothing was found under its mark, which is searched again until the request must have ended)", e.err)
 	}
 	return e.err.Error()
 }

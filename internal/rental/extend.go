@@ -33,7 +33,7 @@ func (r *Renter) Extend(ctx context.Context, known Known, hours int) (shopper.Se
 		return before, nil
 	}
 	if before.Status.Terminal() || before.Status == shopper.Stopping {
-		return before, fmt.Errorf("session %s is %s and can't be extended", before.ID, before.Status)
+		return before, fmt.Errorf("the status of session %s is %q, so it can't be extended", before.ID, before.Status)
 	}
 	if ctx.Err() != nil {
 		return before, ctx.Err()

@@ -58,7 +58,7 @@ func TestReleaseGoesOnAndSaysSo(t *testing.T) {
 		time.AfterFunc(2*time.Second, cancel)
 		ok(t, w.destroy(ctx, w.process(), "box"))
 		synctest.Wait()
-		if !strings.Contains(log.String(), "waiting until what was rented is released") {
+		if !strings.Contains(log.String(), "waiting until the rented machine is released") {
 			t.Errorf("the log is %q", log.String())
 		}
 	})
@@ -277,7 +277,7 @@ func TestStateIsNeverMadeUp(t *testing.T) {
 		w.f.fault("delete", 0, verdict{claim: true})
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 		defer cancel()
-		fails[*NotReleasedError](t, w.destroy(ctx, w.process(), "box"), "status was running")
+		fails[*NotReleasedError](t, w.destroy(ctx, w.process(), "box"), `status was "running"`)
 		w.f.clear()
 		reads := w.f.count("get")
 		ok(t, w.destroy(t.Context(), w.process(), "box"))

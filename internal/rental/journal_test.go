@@ -201,7 +201,7 @@ func TestAnotherRunAtWorkForTooLong(t *testing.T) {
 		w := newWorld(t)
 		w.dir = dir
 		begun := time.Now()
-		fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "Another run is at work")
+		fails[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "Another run is using the name")
 		if waited := time.Since(begun); waited != lockPatience || w.f.count("create") > 0 {
 			t.Errorf("after %s, %d requests to rent", waited, w.f.count("create"))
 		}

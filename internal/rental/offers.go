@@ -58,7 +58,7 @@ func (r *run) tryOffers(ctx context.Context) (*Rental, error) {
 		if !taken { // by a sibling, who is no reason to give up
 			left--
 		}
-		r.say("Offer %s came to nothing: %v", offer.ID, err)
+		r.say("Offer %s failed: %v", offer.ID, err)
 	}
 	return nil, r.giveUp(nil)
 }
@@ -75,7 +75,7 @@ func (r *run) mayAskAgain(ctx context.Context, err error) bool {
 	if r.known.limited += wait; r.known.limited > ratePatience {
 		return false
 	}
-	r.say("The shopper takes no more requests for the moment; asking again in %s", wait)
+	r.say("The shopper accepts no more requests at the moment; retrying in %s", wait)
 	return pace.New(wait, wait).Wait(ctx) == nil
 }
 
@@ -157,7 +157,7 @@ func (r *run) makeUsable(ctx context.Context, rental *Rental) error {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return ctx.Err()
 		}
-		return &UnusableError{SessionID: rental.Session.ID, Reason: "nobody can log in to the machine", Err: err}
+		return &UnusableError{SessionID: rental.Session.ID, Reason: "login to the machine failed", Err: err}
 	}
 	r.rented(rental)
 	return nil
@@ -171,12 +171,13 @@ func (r *run) unusable(rental *Rental) error {
 	reasons := requirements.Unmet(session, rental.Offer.VRAMGB)
 	offered := rental.Offer.PricePerHour
 	if requirements.MaxPricePerHour <= 0 && session.PricePerHour > offered*maxRise+priceTolerance {
-		reasons = append(reasons, fmt.Sprintf("price_per_hour: it costs $%.4g an hour, and the offer said $%.4g", session.PricePerHour, offered))
+		reasons = append(reasons, fmt.Sprintf("price_per_hour: it costs $%.4g an hour, but its offer said"+
+			" $%.4g", session.PricePerHour, offered))
 	}
 	if len(reasons) == 0 {
 		return nil
 	}
 	return &UnusableError{
-		SessionID: session.ID, Reason: "what was rented is not what was asked for: " + strings.Join(reasons, "; "),
+		SessionID: session.ID, Reason: "the rented machine doesn't meet the requirements: " + strings.Join(reasons, "; "),
 	}
 }

@@ -45,7 +45,7 @@ func TestDoubledPriceIsRefusedWithoutACeiling(t *testing.T) {
 				w.f.boots = []lot{{factor: 2}}
 				o := order("box")
 				o.OfferID, o.MaxAttempts = id, 1
-				fails[*UnusableError](t, w.apply(t.Context(), w.process(), o), "price_per_hour", "the offer said", "released")
+				fails[*UnusableError](t, w.apply(t.Context(), w.process(), o), "price_per_hour", "its offer said", "released")
 				ok(t, w.apply(t.Context(), w.process(), o))
 			})
 		})

@@ -50,7 +50,7 @@ func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, e
 	return append(warnings, left.Warnings...), err
 }
 
-var errUnderWay = errors.New("the request that made it may still be under way")
+var errUnderWay = errors.New("the request that created it may still be in progress")
 
 // gaveUp is what the service says of a session whose release it has given up on,
 // because its cloud refuses it: it calls the session stopped all the same.
@@ -63,7 +63,7 @@ func (r *Renter) release(ctx context.Context, s shopper.Session, d *doubt) (firs
 	for n := 0; n < len(queue); n++ {
 		if n > maxChildren {
 			return first, &NotReleasedError{
-				SessionID: queue[n].ID, Last: queue[n], Err: errors.New("it is one of too many replacements for a failed session"),
+				SessionID: queue[n].ID, Last: queue[n], Err: errors.New("there were too many replacements for a failed session"),
 			}
 		}
 		last, err := r.releaseOne(ctx, queue[n], d.known)
@@ -74,8 +74,8 @@ func (r *Renter) release(ctx context.Context, s shopper.Session, d *doubt) (firs
 			first = last
 		}
 		if strings.Contains(strings.ToLower(last.Error), gaveUp) {
-			d.remark("Session %s is %s, and the shopper says of it: %s. Its cloud may not have confirmed that the machine"+
-				" ($%.4g an hour) is gone: look for it in the cloud's own console.", last.ID, last.Status, strings.TrimSuffix(last.Error, "."),
+			d.remark("The status of session %s is %q, with the shopper's message: %s. Its cloud may not have confirmed that the machine"+
+				" ($%.4g an hour) is gone: look for it in the cloud's console.", last.ID, last.Status, strings.TrimSuffix(last.Error, "."),
 				last.PricePerHour)
 		}
 		children, err := r.replacements(ctx, last)
@@ -125,7 +125,7 @@ func (r *Renter) releaseOne(ctx context.Context, s shopper.Session, known Known)
 			last = session
 		}
 		if err := pause.Wait(ctx); err != nil {
-			return last, notReleased(last, fmt.Errorf("no time is left: %w", errors.Join(err, trouble)))
+			return last, notReleased(last, fmt.Errorf("timed out: %w", errors.Join(err, trouble)))
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (r *Renter) replacements(ctx context.Context, s shopper.Session) ([]shopper
 	for range looks {
 		sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{ConsumerID: s.ConsumerID})
 		if err != nil {
-			return nil, notReleased(s, fmt.Errorf("it has ended, and what the service rented in its place could not be listed: %w", err))
+			return nil, notReleased(s, fmt.Errorf("it has ended, but the sessions that replace it could not be listed: %w", err))
 		}
 		for _, other := range sessions {
 			if other.RetryParentID == s.ID && !among(children, other.ID) {
@@ -177,7 +177,7 @@ func (r *Renter) replacements(ctx context.Context, s shopper.Session) ([]shopper
 			break
 		}
 		if err := pause.Wait(ctx); err != nil {
-			return nil, notReleased(s, fmt.Errorf("it has ended, and the service may be renting another in its place: %w", err))
+			return nil, notReleased(s, fmt.Errorf("it has ended, but the shopper may be renting a replacement: %w", err))
 		}
 	}
 	return children, nil

@@ -216,7 +216,7 @@ func TestMachineThatRefusesToDie(t *testing.T) {
 				t.Errorf("the wait ended after %s", took) // The last sleep is cut
 			}
 			cancel()
-			fails[*NotReleasedError](t, err, id, "$0.4 an hour", "status was stopping", "Run destroy again")
+			fails[*NotReleasedError](t, err, id, "$0.4 an hour", `status was "stopping"`, "Run destroy again")
 			if w.state["box"] == nil {
 				t.Fatal("it left state without proof")
 			}
@@ -331,7 +331,7 @@ func TestNotReadyIsWaitedForAndThenSaid(t *testing.T) {
 		ok(t, w.apply(t.Context(), w.process(), order("box")))
 		w.f.fault("ready", 0, down)
 		begun := time.Now()
-		fails[*NotReadyError](t, w.apply(t.Context(), w.process(), order("other")), "starting up")
+		fails[*NotReadyError](t, w.apply(t.Context(), w.process(), order("other")), "is starting")
 		if took := time.Since(begun); took != readyLimit {
 			t.Errorf("it waited %s, want %s", took, readyLimit)
 		}
@@ -364,7 +364,7 @@ func TestExtending(t *testing.T) {
 	}{
 		{name: "fine", hours: 5, read: 5, sent: 1},
 		{name: "nothing to do", hours: 2, read: 2},
-		{name: "answer lost before effect", v: verdict{before: lostAnswer()}, hours: 5, read: 2, words: []string{"reserved for 2", "not sent again"}},
+		{name: "answer lost before effect", v: verdict{before: lostAnswer()}, hours: 5, read: 2, words: []string{"reserved for 2", "not retried"}},
 		{name: "answer lost after effect", v: verdict{after: lostAnswer()}, hours: 5, read: 5, sent: 1},
 		{name: "at the limit", hours: 12, age: 90 * time.Minute, read: 2, sent: 1, words: []string{"12-hour hard max"}},
 		{name: "ended meanwhile", hours: 5, read: 2, end: true, words: []string{"can't be extended"}},

@@ -133,7 +133,7 @@ func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.
 		// An answer that a cache on the way gave to somebody else: that session is not
 		// ours to release, and whatever was rented for us is still to be found.
 		return shopper.Created{}, &shopper.AmbiguousError{
-			Err: fmt.Errorf("the answer is about session %s, which belongs to another consumer_id", created.Session.ID),
+			Err: fmt.Errorf("the answer names session %s, which belongs to another consumer_id", created.Session.ID),
 		}
 	}
 	return created, err
@@ -150,7 +150,7 @@ func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time,
 	d := &doubt{mark: e.Mark, entry: e, until: time.Now()}
 	if mayBeUnderWay(cause) {
 		d.until, d.lost = asked.Add(r.shared.askLimit), true
-		r.say("The answer to the request that rents was lost; looking for a session with the mark %s", e.Mark)
+		r.say("The answer to the rental request was lost; looking for a session with the mark %s", e.Mark)
 	}
 	settled, err := r.settle(ctx, d)
 	if kept, ok := errors.AsType[*NotReleasedError](err); ok && kept.Last.ID != "" {
@@ -191,11 +191,11 @@ func (r *run) settleDoubts(ctx context.Context) {
 		switch {
 		case settled:
 		case d.entry.name == nil:
-			r.warnf("The request to rent marked %s may still be under way, and no journal tells a later run of it. Look for a session"+
-				" with this consumer_id in a few minutes, and release it.%s", d.mark, trouble(err))
+			r.warnf("The rental request with the mark %s may still be in progress, and without a journal no later run looks for it."+
+				" Look for a session with this consumer_id in a few minutes, and release it.%s", d.mark, trouble(err))
 		case err != nil:
-			r.warnf("It could not be made sure that the request marked %s rented nothing. The next apply or destroy of %q looks"+
-				" for it again.%s", d.mark, r.order.Names, trouble(err))
+			r.warnf("It is not certain that the request with the mark %s rented nothing. The next apply or destroy of %q looks for it"+
+				" again.%s", d.mark, r.order.Names, trouble(err))
 		}
 	}
 }

@@ -42,13 +42,13 @@ func (r Requirements) Doubts() []string {
 		})
 	}
 	if r.MinCUDAVersion > 0 && none(func(cloud string) bool { return cloud == vastAI }) {
-		doubts = append(doubts, "min_cuda_version: only vastai reports a CUDA version, and clouds leaves it out.")
+		doubts = append(doubts, "min_cuda_version: only vastai reports a CUDA version, but clouds doesn't include it.")
 	}
 	if r.MinReliability > 0 && none(func(cloud string) bool { return cloud != blueLobster }) {
-		doubts = append(doubts, "min_reliability: bluelobster, the only one of clouds, reports none.")
+		doubts = append(doubts, "min_reliability: bluelobster, the only cloud in clouds, reports none.")
 	}
 	if r.GPUCount > 1 && none(func(cloud string) bool { return cloud != tensorDock }) {
-		doubts = append(doubts, "gpu_count: tensordock, the only one of clouds, gives one GPU.")
+		doubts = append(doubts, "gpu_count: tensordock, the only cloud in clouds, provides one GPU.")
 	}
 	return doubts
 }
@@ -132,13 +132,13 @@ func (r Requirements) unmet(offer shopper.Offer, hours int) []unmet {
 		all = append(all, unmet{requirement, fmt.Sprintf(format, args...)})
 	}
 	if !offer.Available {
-		fail("availability", "it is not available now")
+		fail("availability", "it is currently unavailable")
 	}
 	if slices.Contains(r.ExcludeOffers, offer.ID) {
 		fail("exclude_offers", "it is excluded by name")
 	}
 	if offer.Interruptible && !r.AllowInterruptible {
-		fail("allow_interruptible", "its cloud may take it back at any time")
+		fail("allow_interruptible", "its cloud may reclaim it at any time")
 	}
 	if offer.MaxDurationHours > 0 && hours > offer.MaxDurationHours {
 		fail("reservation_hours", "it can be rented for %d hours at most", offer.MaxDurationHours)
@@ -245,9 +245,9 @@ func Excluded(rejected []Rejection) map[string]int {
 func explain(cloud string, total int, rejected []Rejection) string {
 	switch {
 	case total == 0 && cloud != "":
-		return fmt.Sprintf("The shopper has no offers of %s at the moment; the other clouds were not asked.", cloud)
+		return fmt.Sprintf("The shopper has no offers from %s at the moment; it was not asked for other clouds.", cloud)
 	case total == 0:
-		return "The shopper has no offers at all at the moment."
+		return "The shopper has no offers at the moment."
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "None of the %d offers meets every requirement.\n\nExcluded by:\n", total)

@@ -128,11 +128,12 @@ func TestExplanation(t *testing.T) {
 			"max_price_per_hour: 37 of 40", "Closest:", "vastai-00", "each GPU has 24 GB")
 		o.Requirements = Requirements{MaxPricePerHour: 0.405}
 		w.f.boots = []lot{{refuse: "stale"}}
-		fails[*AttemptsError](t, w.apply(t.Context(), w.process(), o), "1 offer was tried", "The one offer that meets the requirements has been tried")
+		fails[*AttemptsError](t, w.apply(t.Context(), w.process(), o), "1 offer was tried", "The only offer that meets the requirements"+
+			" has been tried")
 		o.Requirements = Requirements{Clouds: []string{" TensorDock"}}
-		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "no offers of tensordock")
+		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "no offers from tensordock")
 		w.f.offers = nil
-		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), order("box")), "no offers at all")
+		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), order("box")), "no offers at the moment")
 		o.OfferID = "vastai-99"
 		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "no offer vastai-99")
 	})

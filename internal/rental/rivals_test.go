@@ -68,7 +68,7 @@ func TestReleaseEndsWithAnErrorWhileTheSessionCanComeBack(t *testing.T) {
 		id := w.f.row(t, "box").ID
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		fails[*NotReleasedError](t, errOf3(w.process().Release(ctx, Known{ID: id})), id, "may still be under way")
+		fails[*NotReleasedError](t, errOf3(w.process().Release(ctx, Known{ID: id})), id, "may still be in progress")
 		ok(t, errOf3(w.process().Release(t.Context(), Known{ID: id})))
 	})
 }
@@ -104,7 +104,7 @@ func TestYoungerOfTwoRentalsOfOneNameGivesWay(t *testing.T) {
 				if w.state["box"].Session.ID != "s1" {
 					t.Errorf("%s is kept, which is the younger", w.state["box"].Session.ID)
 				}
-				fails[*ConflictError](t, refused, w.state["box"].Session.ID, "has been released")
+				fails[*ConflictError](t, refused, w.state["box"].Session.ID, "was released")
 				w.known()
 			})
 		})
@@ -196,7 +196,7 @@ func TestHealthyMachineIsKeptWhereOthersCantBeListed(t *testing.T) {
 		defer w.nothing()
 		w.f.fault("list", 5, verdict{before: refusal(500, "", "oops")})
 		ok(t, w.apply(t.Context(), w.capped(1), order("box")))
-		if said := strings.Join(w.state["box"].Warnings, "\n"); !strings.Contains(said, "could not be found out") {
+		if said := strings.Join(w.state["box"].Warnings, "\n"); !strings.Contains(said, "could not check whether another run") {
 			t.Errorf("the warnings are %q", said)
 		}
 	})

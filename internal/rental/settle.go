@@ -102,9 +102,9 @@ func (r *Renter) releaseFound(ctx context.Context, d *doubt) (found, decided boo
 		case d.lost:
 			// Seen: the service was killed while its cloud made the machine, which billed for
 			// five minutes. No request of a client's reaches that.
-			d.remark("The answer to the request that made session %s was lost, and the session has failed without a machine that the shopper"+
-				" knows of (%s). If the shopper was stopped in between, its cloud may have made one all the same: the shopper's operator can"+
-				" look for the session's id, or its mark %s, among the cloud's machines.", s.ID, orNone(s.Error), s.ConsumerID)
+			d.remark("The answer to the request that created session %s was lost, and the session has failed without a known machine"+
+				" (%s). If the shopper was stopped meanwhile, its cloud may have created one anyway: the shopper's operator can look"+
+				" for the session's ID, or its mark %s, among the cloud's machines.", s.ID, orNone(s.Error), s.ConsumerID)
 		}
 	}
 	return len(sessions) > 0, decided, nil
@@ -270,7 +270,7 @@ func releasing(ctx context.Context) (context.Context, context.CancelFunc) {
 func until(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	stop := context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.Canceled) {
-			tflog.Warn(ctx, "Interrupted: waiting until what was rented is released",
+			tflog.Warn(ctx, "Interrupted: waiting until the rented machine is released",
 				map[string]any{"until": deadline.UTC().Format(time.RFC3339)})
 		}
 	})

@@ -157,7 +157,7 @@ func (c *call) failure(cause error) *Error {
 // endedBy adds that the caller's context ended the call: that stays
 // recognizable however the network reported it.
 func (e *Error) endedBy(ended error) {
-	ended = fmt.Errorf("no time is left: %w", ended)
+	ended = fmt.Errorf("timed out: %w", ended)
 	if e.Err != nil {
 		ended = fmt.Errorf("%w: %w", ended, e.Err)
 	}

@@ -164,17 +164,17 @@ func (c *Client) Close() { (&http.Client{Transport: c.network}).CloseIdleConnect
 // parseBase never wraps what url.Parse says when the address may hold a
 // password, because that repeats parts of it.
 func parseBase(raw string) (*url.URL, error) {
-	const example = `, expected something like "http://localhost:8080" or "https://shopper.example.com"`
+	const example = `, expected for example "http://localhost:8080" or "https://shopper.example.com"`
 	base, err := url.Parse(raw)
 	switch {
 	case raw == "":
 		return nil, fmt.Errorf("the service's url is empty%s", example)
 	case strings.Contains(raw, "@"):
-		return nil, fmt.Errorf("the service's url must not hold credentials: use the token or headers instead")
+		return nil, fmt.Errorf("the service's url must not contain credentials: use the token or headers instead")
 	case err != nil:
-		return nil, fmt.Errorf("the service's url %q can't be read%s", raw, example)
+		return nil, fmt.Errorf("the service's url %q can't be parsed%s", raw, example)
 	case base.Scheme != "http" && base.Scheme != "https":
-		return nil, fmt.Errorf("the service's url %q has no scheme http or https%s", raw, example)
+		return nil, fmt.Errorf("the service's url %q must start with http:// or https://%s", raw, example)
 	case base.Hostname() == "":
 		return nil, fmt.Errorf("the service's url %q has no host%s", raw, example)
 	case base.RawQuery != "" || base.ForceQuery || base.Fragment != "":

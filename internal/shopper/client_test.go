@@ -25,27 +25,27 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		says string
 	}{
 		{"no url", Config{}, "empty"},
-		{"no scheme", Config{URL: "localhost:8080"}, "no scheme"},
-		{"no scheme, a name", Config{URL: "shopper.example.com"}, "no scheme"},
-		{"another scheme", Config{URL: "ftp://shopper.example.com"}, "no scheme http or https"},
+		{"no scheme", Config{URL: "localhost:8080"}, "must start with"},
+		{"no scheme, a name", Config{URL: "shopper.example.com"}, "must start with"},
+		{"another scheme", Config{URL: "ftp://shopper.example.com"}, "must start with http"},
 		{"no host", Config{URL: "http:///api"}, "no host"},
 		{"a port without host", Config{URL: "http://:8080"}, "no host"},
-		{"credentials", Config{URL: "http://me:geheim1@shopper.example.com"}, "must not hold credentials"},
-		{"unreadable credentials", Config{URL: "http://me:geheim1%zz@shopper.example.com"}, "must not hold credentials"},
-		{"a space", Config{URL: "http://shop per"}, "can't be read"},
+		{"credentials", Config{URL: "http://me:geheim1@shopper.example.com"}, "must not contain credentials"},
+		{"unreadable credentials", Config{URL: "http://me:geheim1%zz@shopper.example.com"}, "must not contain credentials"},
+		{"a space", Config{URL: "http://shop per"}, "can't be parsed"},
 		{"a query", Config{URL: "http://shopper?token=geheim1"}, "no query"},
 		{"a fragment", Config{URL: "http://shopper/#geheim1"}, "no fragment"},
 		{"a header's name", Config{URL: fakeURL, Headers: map[string]string{"X Y": "geheim1"}}, "header name"},
-		{"a header's value", Config{URL: fakeURL, Headers: map[string]string{"X-Y": "geheim1\r\nX-Z: 1"}}, `"X-Y" holds`},
-		{"a token of two lines", Config{URL: fakeURL, Token: "geheim1\n"}, `"Authorization" holds`},
-		{"a header twice", Config{URL: fakeURL, Headers: map[string]string{"x-y": "1", "X-Y": "2"}}, "given twice"},
+		{"a header's value", Config{URL: fakeURL, Headers: map[string]string{"X-Y": "geheim1\r\nX-Z: 1"}}, `"X-Y" contains`},
+		{"a token of two lines", Config{URL: fakeURL, Token: "geheim1\n"}, `"Authorization" contains`},
+		{"a header twice", Config{URL: fakeURL, Headers: map[string]string{"x-y": "1", "X-Y": "2"}}, "set twice"},
 		{"two authorizations", Config{URL: fakeURL, Token: "geheim1", Headers: map[string]string{"authorization": "x"}}, "exclude"},
 		{"a connection's header", Config{URL: fakeURL, Headers: map[string]string{"Transfer-Encoding": "x"}}, "belongs to the connection"},
 		{"a header that repeats a POST", Config{URL: fakeURL, Headers: map[string]string{"Idempotency-Key": "x"}}, "sent twice"},
 		{"no CA", Config{URL: fakeURL, CACertificate: "geheim1"}, "CA certificate"},
-		{"a certificate alone", Config{URL: fakeURL, ClientCertificate: "geheim1"}, "go together"},
-		{"a key alone", Config{URL: fakeURL, ClientKey: "geheim1"}, "go together"},
-		{"a bad pair", Config{URL: fakeURL, ClientCertificate: "geheim1", ClientKey: "geheim1"}, "can't be used"},
+		{"a certificate alone", Config{URL: fakeURL, ClientCertificate: "geheim1"}, "required together"},
+		{"a key alone", Config{URL: fakeURL, ClientKey: "geheim1"}, "required together"},
+		{"a bad pair", Config{URL: fakeURL, ClientCertificate: "geheim1", ClientKey: "geheim1"}, "are invalid"},
 		{"a negative timeout", Config{URL: fakeURL, RequestTimeout: -1}, "negative"},
 		{"too few retries", Config{URL: fakeURL, MaxRetries: -2}, "between -1 (none) and 20"},
 		{"too many retries", Config{URL: fakeURL, MaxRetries: 21}, "between -1 (none) and 20"},
@@ -202,8 +202,8 @@ func TestUnreachableServiceSaysWhereAndWhatToCheck(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	want := fmt.Sprintf("listing offers: no answer from the shopper at %s to GET /api/v1/inventory: dial tcp %s: %v."+
-		" Check that the shopper is running there, that the url (scheme, host, port) is right,"+
-		" and that nothing on the way (firewall, VPN, proxy settings) blocks it", address, strings.TrimPrefix(address, "http://"), refused.Err)
+		" Check that the shopper is running, that the url (scheme, host, port) is right, and that no firewall, VPN or proxy blocks"+
+		" it", address, strings.TrimPrefix(address, "http://"), refused.Err)
 	if err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}

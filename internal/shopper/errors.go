@@ -71,8 +71,8 @@ func (e *Error) writeNoAnswer(b *strings.Builder) {
 	case isTLSFailure(e.Err):
 		b.WriteString(". Check the url's scheme, the CA certificate and the client certificate")
 	case IsUnreachable(e):
-		b.WriteString(". Check that the shopper is running there, that the url (scheme, host, port) is right," +
-			" and that nothing on the way (firewall, VPN, proxy settings) blocks it")
+		b.WriteString(". Check that the shopper is running, that the url (scheme, host, port) is right, and that no firewall, VPN or" +
+			" proxy blocks it")
 	}
 }
 
@@ -100,10 +100,10 @@ func (e *Error) writeAnswer(b *strings.Builder) {
 	case e.Status == 401 || e.Status == 403:
 		b.WriteString(". Check the token, headers and client certificate")
 	case e.Status >= 300 && e.Status < 400:
-		fmt.Fprintf(b, ". Set the url, now %s, to where the service really is", e.URL)
+		fmt.Fprintf(b, ". Set the url, now %s, to the service's actual address", e.URL)
 	case e.Foreign:
-		fmt.Fprintf(b, ". This is not the shopper's own form: a proxy or another server probably answered"+
-			" at %s; check the url and its path", e.URL)
+		fmt.Fprintf(b, ". This is not the shopper's error format: a proxy or another server probably answered at %s; check the url and"+
+			" its path", e.URL)
 	}
 }
 
@@ -130,7 +130,7 @@ type AmbiguousError struct {
 
 // Error says that the outcome is unknown, and why.
 func (e *AmbiguousError) Error() string {
-	return fmt.Sprintf("%v; the request may have taken effect all the same", e.Err)
+	return fmt.Sprintf("%v; the request may have taken effect anyway", e.Err)
 }
 
 // Unwrap returns the failed request's *Error.

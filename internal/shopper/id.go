@@ -26,7 +26,8 @@ func ValidateID(id string) error {
 	case len(id) > maxIDLength:
 		return fmt.Errorf("the id has %d characters, at most %d are possible: %w", len(id), maxIDLength, ErrInvalid)
 	case !idPattern.MatchString(id):
-		return fmt.Errorf("the id %q may hold letters, digits and ._~:@+=- only, and starts with a letter or a digit: %w", id, ErrInvalid)
+		return fmt.Errorf("the id %q must contain only letters, digits and ._~:@+=-, and start with a letter or a digit:"+
+			" %w", id, ErrInvalid)
 	}
 	return nil
 }

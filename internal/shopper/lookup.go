@@ -49,7 +49,7 @@ func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session,
 		return nil, err
 	}
 	if filter.Limit == 0 && len(list.sessions) > MaxSessions {
-		return nil, call.tooMany(MaxSessions, "sessions: ask for one consumer or status")
+		return nil, call.tooMany(MaxSessions, "sessions: request only one consumer or status")
 	}
 	listed := len(list.sessions)
 	// The caller may destroy what it finds: a filter that somebody on the way
@@ -57,7 +57,7 @@ func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session,
 	matching := slices.DeleteFunc(list.sessions, func(s Session) bool { return !filter.matches(s) })
 	if len(matching) < limit && listed >= limit {
 		return nil, call.failure(&Error{Status: http.StatusOK, Err: fmt.Errorf(
-			"the list of %d sessions holds others than were asked for and may leave out some that were", listed)})
+			"the list of %d sessions contains some that were not requested, and may omit some that were", listed)})
 	}
 	return matching[:min(len(matching), limit)], nil
 }
@@ -137,7 +137,7 @@ func (c *Client) Offers(ctx context.Context, cloud string) ([]Offer, error) {
 		}
 		offset += len(page.offers)
 		if len(offers) > MaxOffers {
-			return nil, call.tooMany(MaxOffers, "offers: ask for one cloud")
+			return nil, call.tooMany(MaxOffers, "offers: request only one cloud")
 		}
 		// The service sends all at once; a version that pages would say so here.
 		if len(page.offers) == 0 || offset >= page.Total {

@@ -186,7 +186,7 @@ func TestSessionsKeepsToItsFilter(t *testing.T) {
 		{SessionFilter{ConsumerID: "c1", Status: Running, Cloud: "vastai"}, "consumer_id=c1&limit=10001&provider=vastai&status=running", "s1 s5", ""},
 		{SessionFilter{ConsumerID: "a/b c&d"}, "consumer_id=a%2Fb+c%26d&limit=10001", "", ""},
 		{SessionFilter{Status: Running, Limit: 2}, "limit=2&status=running", "s1 s2", ""},
-		{SessionFilter{Status: Running, Limit: 5}, "limit=5&status=running", "", "may leave out"},
+		{SessionFilter{Status: Running, Limit: 5}, "limit=5&status=running", "", "may omit"},
 		{SessionFilter{Status: Running, Limit: 6}, "limit=6&status=running", "s1 s2 s3 s5", ""},
 		{SessionFilter{Limit: MaxSessions}, "limit=10000", "s1 s2 s3 s4 s5", ""},
 	} {

@@ -45,7 +45,7 @@ func (r CreateSession) validate() error {
 	case r.OfferID == "":
 		return errors.New("offer_id is empty")
 	case !slices.Contains(WorkloadTypes(), r.WorkloadType):
-		return fmt.Errorf("workload_type %q is none of %v", r.WorkloadType, WorkloadTypes())
+		return fmt.Errorf("workload_type %q is not one of %v", r.WorkloadType, WorkloadTypes())
 	case r.ReservationHours < 1 || r.ReservationHours > MaxReservationHours:
 		return fmt.Errorf("reservation_hours is %d, it must be between 1 and %d", r.ReservationHours, MaxReservationHours)
 	case r.DiskGB < 0 || r.SSHTimeoutMinutes < 0:
@@ -75,7 +75,7 @@ func decodeCreated(body []byte) (Created, error) {
 		return Created{}, errors.New("it has no ssh_private_key")
 	}
 	if err := ValidateID(answer.Session.ID); err != nil {
-		return Created{}, fmt.Errorf("its session's id can't be used: %v", err) //nolint:errorlint // not ErrInvalid: something was sent
+		return Created{}, fmt.Errorf("its session's id is invalid: %v", err) //nolint:errorlint // not ErrInvalid: something was sent
 	}
 	answer.Session.toUTC()
 	return Created{Session: *answer.Session, PrivateKey: answer.PrivateKey}, nil

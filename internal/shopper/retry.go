@@ -27,7 +27,7 @@ const (
 
 // errUnreadable marks an answer that arrived damaged or isn't what the route
 // gives. A read that gets one is repeated.
-var errUnreadable = errors.New("the answer can't be read")
+var errUnreadable = errors.New("the answer can't be decoded")
 
 // checkRetry is go-retryablehttp's question after each attempt. It reads the
 // answer, notes in the call how the attempt failed, and decides whether it is
@@ -59,7 +59,7 @@ func (c *call) mayRetry(ctx context.Context) bool {
 		c.failed.endedBy(context.DeadlineExceeded)
 		return false
 	}
-	tflog.SubsystemInfo(ctx, subsystem, "The shopper is asked again", map[string]any{
+	tflog.SubsystemInfo(ctx, subsystem, "Retrying the request to the shopper", map[string]any{
 		"operation": c.op, "attempt": c.attempts, "reason": c.failed.Error(),
 	})
 	return true

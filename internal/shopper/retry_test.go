@@ -248,7 +248,7 @@ func TestContextErrorsComeBackAsTheyAre(t *testing.T) {
 				if took := time.Since(started); took != 10*time.Second {
 					t.Errorf("the cancel took effect after %s", took)
 				}
-				if again := strings.Count(log.String(), "The shopper is asked again"); again != test.again {
+				if again := strings.Count(log.String(), "Retrying the request to the shopper"); again != test.again {
 					t.Errorf("%d times the log says that the service is asked again:\n%s", again, log.String())
 				}
 			})
@@ -284,7 +284,7 @@ func TestRetriesEndByTheDeadline(t *testing.T) {
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("the end of time is not recognized: %v", err)
 				}
-				if !strings.Contains(err.Error(), "database is locked") || !strings.Contains(err.Error(), "no time is left") {
+				if !strings.Contains(err.Error(), "database is locked") || !strings.Contains(err.Error(), "timed out") {
 					t.Errorf("the error doesn't say both what was answered and why it ended: %v", err)
 				}
 			})

@@ -113,9 +113,9 @@ func TestRequestsAreLogged(t *testing.T) {
 		}
 		want := []string{
 			fmt.Sprint("Request to the shopper failed", "GET", "/api/v1/sessions", nil, nil, 1),
-			fmt.Sprint("The shopper is asked again", nil, nil, nil, nil, 1),
+			fmt.Sprint("Retrying the request to the shopper", nil, nil, nil, nil, 1),
 			fmt.Sprint("Request to the shopper answered", "GET", "/api/v1/sessions", 503, "r-2", 2),
-			fmt.Sprint("The shopper is asked again", nil, nil, nil, nil, 2),
+			fmt.Sprint("Retrying the request to the shopper", nil, nil, nil, nil, 2),
 			fmt.Sprint("Request to the shopper answered", "GET", "/api/v1/sessions", 200, "r-3", 3),
 		}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {

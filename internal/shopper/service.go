@@ -76,7 +76,7 @@ func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	}
 	answer, err := get(ctx, call, func(a *readiness) error {
 		if a.Ready == nil {
-			return errors.New("it doesn't say whether the service is ready")
+			return errors.New("it doesn't report whether the service is ready")
 		}
 		return nil
 	})
@@ -122,7 +122,7 @@ func (c *Client) CostSummary(ctx context.Context) (CostSummary, error) {
 // checkCosts keeps an empty object from reading as "nothing was spent".
 func checkCosts(s *CostSummary) error {
 	if s.PeriodStart.IsZero() && s.PeriodEnd.IsZero() {
-		return errors.New("it names no period")
+		return errors.New("it has no period")
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func newTLSConfig(cfg Config) (*tls.Config, error) {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM([]byte(cfg.CACertificate)) {
-			return nil, errors.New("the CA certificate holds no certificate in PEM form")
+			return nil, errors.New("the CA certificate contains no certificate in PEM form")
 		}
 		config.RootCAs = pool
 	}
@@ -25,11 +25,11 @@ func newTLSConfig(cfg Config) (*tls.Config, error) {
 	case cfg.ClientCertificate == "" && cfg.ClientKey == "":
 		return config, nil
 	case cfg.ClientCertificate == "" || cfg.ClientKey == "":
-		return nil, errors.New("the client certificate and the client key go together: one of them is missing")
+		return nil, errors.New("the client certificate and the client key are required together, but one is missing")
 	}
 	pair, err := tls.X509KeyPair([]byte(cfg.ClientCertificate), []byte(cfg.ClientKey))
 	if err != nil {
-		return nil, fmt.Errorf("the client certificate and key can't be used: %w", err)
+		return nil, fmt.Errorf("the client certificate and key are invalid: %w", err)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil

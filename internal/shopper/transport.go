@@ -202,24 +202,25 @@ func requestHeaders(cfg Config) (http.Header, error) {
 			return nil, fmt.Errorf("the header %q belongs to the connection and can't be set", name)
 		case "Idempotency-Key", "X-Idempotency-Key":
 			// net/http repeats a POST by itself when it carries one of these.
-			return nil, fmt.Errorf("the header %q can't be set: what rents would be sent twice, and the service doesn't know it", name)
+			return nil, fmt.Errorf("the header %q can't be set: with it, requests that rent could be sent twice, and the service"+
+				" ignores it", name)
 		case "Authorization":
 			if cfg.Token != "" {
 				return nil, errors.New("the Authorization header and the token exclude each other")
 			}
 		}
 		if !headerNamePattern.MatchString(name) {
-			return nil, fmt.Errorf("%q is no possible header name", name)
+			return nil, fmt.Errorf("%q is not a valid header name", name)
 		}
 		if given[canonical] {
-			return nil, fmt.Errorf("the header %q is given twice", canonical)
+			return nil, fmt.Errorf("the header %q is set twice", canonical)
 		}
 		given[canonical] = true
 		headers.Set(canonical, value)
 	}
 	for name, values := range headers {
 		if !headerValuePattern.MatchString(values[0]) {
-			return nil, fmt.Errorf("the value of the header %q holds characters that a header can't have", name)
+			return nil, fmt.Errorf("the value of the header %q contains characters that are not allowed", name)
 		}
 	}
 	return headers, nil

@@ -137,7 +137,8 @@ func (o Options) CacheWarning() string {
 	if _, group, _ := strings.Cut(o.User, ":"); group == "0" || group == "root" {
 		return ""
 	}
-	return "The image's caches are writable by group 0 only, and user " + o.User + " is not in it: the server may fail on its cache."
+	return "Only group 0 may write to the image's caches, and user " + o.User + " is not in it: the server may fail when it writes" +
+		" to its cache."
 }
 
 // insideAddress is where a server listens within its container, whose loopback no published port leads to.

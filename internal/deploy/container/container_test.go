@@ -196,9 +196,9 @@ func TestKnownCauses(t *testing.T) {
 		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=3", want: "a GPU that the machine doesn't have"},
 		{text: "write /var/lib/docker: no space left on device", want: "disk is full"},
 		{text: "driver failed programming: port is already allocated", want: "port"},
-		{text: "toomanyrequests: You have reached your pull rate limit", want: "limits how often"},
+		{text: "toomanyrequests: You have reached your pull rate limit", want: "rate limit"},
 		{text: "manifest for vllm/vllm-openai:v9 not found: manifest unknown", want: "no such tag"},
-		{text: "pull access denied for x, repository does not exist", want: "refuses the image"},
+		{text: "pull access denied for x, repository does not exist", want: "denies access to the image"},
 		{text: "Get https://registry: dial tcp: lookup registry: no such host", want: "reach the registry"},
 		{text: "something else"},
 	}

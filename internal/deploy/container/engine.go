@@ -98,15 +98,15 @@ func Reach(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 	case isAbsent(err, "docker") && isAbsent(err, "podman"):
 		return nil, &deploy.Error{
 			Summary: "could not reach a container engine", Cause: "This machine has no Docker and no Podman.",
-			WayOut: "Use runtime = \"process\", or a machine of a cloud that rents whole virtual machines, with Docker installed.",
+			WayOut: "Use runtime = \"process\", or rent a virtual machine with Docker from another cloud.",
 			Err:    errors.Join(err, ErrNoEngine),
 		}
 	}
 	return nil, &deploy.Error{
 		Summary: "could not reach the container engine",
-		Cause:   "The machine has a container engine that doesn't answer this user.",
-		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or let the user reach it: membership in the" +
-			" group docker, or sudo without a password.",
+		Cause:   "The machine has a container engine, but it doesn't answer this user.",
+		WayOut: "Start the engine (Podman's API with `systemctl enable --now podman.socket`), or give the user access to it: membership" +
+			" in the group docker, or sudo without a password.",
 		Err: errors.Join(err, ErrUnreachable),
 	}
 }
@@ -158,7 +158,7 @@ func (e *Engine) TLSFiles() (certificate, key string) { return tlsCertificatePat
 // Reach implements [deploy.Runtime].
 func (e *Engine) Reach(ref deploy.Ref) string {
 	program := e.Program()
-	return fmt.Sprintf("the container %s (id %.12s); on the machine, `%s logs %.12[2]s` shows its log and %[4]s removes it",
+	return fmt.Sprintf("the container %s (ID %.12s); on the machine, `%s logs %.12[2]s` shows its log and %[4]s removes it",
 		ref.Name, ref.ID, program, ref.Removal(program))
 }
 
@@ -213,7 +213,7 @@ func (p *pipes) readWay(ctx context.Context, conn net.Conn) error {
 // maxGreeting bounds what a machine may say before it runs a command, in bytes.
 const maxGreeting = 16 << 10
 
-var errGreeting = errors.New("the machine says other things than the command that reaches the engine")
+var errGreeting = errors.New("the machine's output is not that of the command that connects to the engine")
 
 func (p *pipes) keep(err error) {
 	p.mu.Lock()
@@ -364,18 +364,18 @@ func known(err error) error {
 // imageRules are what Docker, Podman, containerd and registries say of an image.
 var imageRules = []deploy.Rule{
 	deploy.NewRule(`(?i)toomanyrequests|rate limit`,
-		"The registry limits how often this machine may pull.",
-		"Give registry_auth for the registry, or try again later."),
+		"The registry's rate limit for this machine is reached.",
+		"Set registry_auth for the registry, or try again later."),
 	deploy.NewRule(`(?i)manifest unknown|manifest for|not found: manifest`,
 		"The registry has no such tag.",
 		"Check the tag or digest of container.image."),
 	deploy.NewRule(`(?i)pull access denied|unauthorized|authentication required|requested access to the resource is denied|`+
 		`repository does not exist`,
-		"The registry refuses the image, or has none of that name.",
-		"Check the name in container.image; for a private image give registry_auth."),
+		"The registry denies access to the image, or has no image of that name.",
+		"Check the name in container.image. For a private image, set registry_auth."),
 	deploy.NewRule(`(?i)no matching manifest`,
-		"The image isn't made for this machine's processor.",
-		"Choose an image, or a machine, of the other architecture."),
+		"The image is not available for this machine's architecture.",
+		"Choose an image, or a machine, of the matching architecture."),
 	deploy.NewRule(`(?i)no such host|i/o timeout|tls handshake timeout|connection refused|network is unreachable`,
 		"The engine can't reach the registry.",
 		"Check the machine's network and name resolution, then apply again."),

@@ -77,7 +77,7 @@ func (e *Engine) pull(ctx context.Context, progress func(string)) error {
 	// The stream's end says nothing of success; older engines report some failures only by the image's absence.
 	found, err := e.HasImage(ctx)
 	if err == nil && !found {
-		err = &deploy.Error{Summary: "could not " + op, Cause: "The pull ended without an error and without the image."}
+		err = &deploy.Error{Summary: "could not " + op, Cause: "The pull ended without an error, but the image is missing."}
 	}
 	return err
 }

@@ -34,7 +34,8 @@ func (e *Engine) inspect(ctx context.Context, idOrName string) (container.Inspec
 	defer cancel()
 	// The client puts it into a URL's path as it is.
 	if !idPattern.MatchString(idOrName) && !NamePattern.MatchString(idOrName) {
-		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "Its id is neither an id nor a name."}
+		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "It is neither an ID nor a" +
+			" name."}
 	}
 	found, err := e.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})
 	return found.Container, err
@@ -64,7 +65,7 @@ func (e *Engine) look(ctx context.Context, ref deploy.Ref) (deploy.Status, conta
 	case isNotFound(err):
 		return deploy.Status{Ref: ref, State: deploy.Gone}, found, nil
 	case err != nil:
-		return deploy.Status{}, found, deploy.Failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Status{}, found, deploy.Failed(ctx, "inspect the container "+ref.Name, err)
 	}
 	return describe(ref, found), found, nil
 }
@@ -105,7 +106,7 @@ func (e *Engine) Named(ctx context.Context, name string) (deploy.Status, error) 
 func (e *Engine) APIKey(ctx context.Context, ref deploy.Ref) (string, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil || found.Config == nil {
-		return "", deploy.Failed(ctx, "look at the container "+ref.Name, err)
+		return "", deploy.Failed(ctx, "inspect the container "+ref.Name, err)
 	}
 	return variable(found.Config.Env, vllm.EnvAPIKey), nil
 }
@@ -148,7 +149,7 @@ func describe(ref deploy.Ref, found container.InspectResponse) deploy.Status {
 			status.Reason = "the kernel killed it: out of memory (RAM, not GPU memory)"
 		}
 		if status.State == deploy.Unknown && status.Reason == "" {
-			status.Reason = fmt.Sprintf("its engine calls it %q", state.Status)
+			status.Reason = fmt.Sprintf("the engine reports the state %q", state.Status)
 		}
 		status.StartedAt = parseTime(state.StartedAt)
 	}
@@ -270,7 +271,7 @@ const startSlack = 100 * time.Millisecond
 func (e *Engine) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, error) {
 	op := "read the log of the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
-		return nil, &deploy.Error{Summary: "could not " + op, Cause: "It has no id."}
+		return nil, &deploy.Error{Summary: "could not " + op, Cause: "It has no ID."}
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

@@ -65,15 +65,15 @@ func installFailed(err error) error {
 	e := &deploy.Error{Summary: "could not install a container engine", Err: err}
 	e.Explain(err.Error(), installRules)
 	e.WayOut = cmp.Or(e.WayOut,
-		"Apply again to go on, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\".")
+		"Apply again to continue, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\".")
 	return e
 }
 
 var installRules = []deploy.Rule{
-	deploy.NewRule(`no apt-get`, "The machine is neither a Debian nor an Ubuntu.", ""),
-	deploy.NewRule(`a password is required`, "An installation needs root, and sudo asks for a password.", ""),
-	deploy.NewRule(`sudo: not found`, "An installation needs root, and the machine has no sudo.", ""),
-	deploy.NewRule(`Unable to locate package`, "The machine's package servers don't have what is needed.", ""),
+	deploy.NewRule(`no apt-get`, "The machine runs neither Debian nor Ubuntu.", ""),
+	deploy.NewRule(`a password is required`, "The installation needs root, but sudo asks for a password.", ""),
+	deploy.NewRule(`sudo: not found`, "The installation needs root, but the machine has no sudo.", ""),
+	deploy.NewRule(`Unable to locate package`, "The machine's package sources lack a required package.", ""),
 	deploy.NewRule(`Could not resolve|Failed to fetch`, "The machine can't reach the package servers.", ""),
 	deploy.NewRule(`waiting for another installation|Waiting for cache lock`,
 		"Another installation, such as the machine's first upgrade, kept dpkg locked.", ""),

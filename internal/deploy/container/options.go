@@ -104,11 +104,11 @@ func (o Options) validateImage() error {
 	last := o.Image[strings.LastIndexByte(o.Image, '/')+1:]
 	switch {
 	case o.Image == "":
-		return errors.New("image is empty; give one such as vllm/vllm-openai:v0.33.0")
+		return errors.New("image is empty; set one such as vllm/vllm-openai:v0.33.0")
 	case len(o.Image) > 512 || !imagePattern.MatchString(o.Image) || path.Clean("/"+o.Image) != "/"+o.Image:
-		return fmt.Errorf("image %q is not an image's name", o.Image)
+		return fmt.Errorf("image %q is not an image name", o.Image)
 	case !strings.ContainsAny(last, ":@"):
-		return fmt.Errorf("image %q has neither a tag nor a digest: pin it, such as %s:v0.33.0", o.Image, o.Image)
+		return fmt.Errorf("image %q has neither a tag nor a digest: pin one, such as %s:v0.33.0", o.Image, o.Image)
 	}
 	return nil
 }

@@ -67,9 +67,9 @@ func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	if strings.TrimPrefix(found.Name, "/") != name {
 		return nil
 	}
-	whose := "isn't this deployment's"
+	whose := "belongs to something else"
 	if found.Config != nil && found.Config.Labels[LabelOwner] == owner {
-		whose = "is an earlier one of this deployment"
+		whose = "is an earlier container of this deployment"
 	}
 	image := ""
 	if found.Config != nil {
@@ -77,7 +77,7 @@ func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	}
 	return &deploy.Error{
 		Summary: "could not use the container's name",
-		Cause:   fmt.Sprintf("The machine already has a container named %s (id %.12s%s), which %s.", name, found.ID, image, whose),
+		Cause:   fmt.Sprintf("The machine already has a container named %s (ID %.12s%s), which %s.", name, found.ID, image, whose),
 		WayOut:  "Choose another container.name, or remove that container yourself; it was not touched.",
 	}
 }
@@ -171,7 +171,7 @@ func (e *Engine) stop(ctx context.Context, ref deploy.Ref, stop deploy.Stop) err
 func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
-		return deploy.Aside{}, deploy.Failed(ctx, "look at the container "+ref.Name, err)
+		return deploy.Aside{}, deploy.Failed(ctx, "inspect the container "+ref.Name, err)
 	}
 	name := strings.TrimPrefix(found.Name, "/")
 	aside := deploy.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
@@ -208,7 +208,7 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 	if err != nil && !errdefs.IsConflict(err) {
 		found, inspectErr := e.inspect(ctx, ref.ID)
 		if inspectErr != nil || strings.TrimPrefix(found.Name, "/") != name {
-			return deploy.Failed(ctx, "give the container its name back", err)
+			return deploy.Failed(ctx, "restore the container's name", err)
 		}
 	}
 	_, err = e.api.ContainerStart(ctx, ref.ID, client.ContainerStartOptions{})
@@ -219,14 +219,14 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 // holds it.
 const removeTimeout = 2 * time.Minute
 
-var errStillThere = errors.New("it is still there")
+var errStillThere = errors.New("the container still exists")
 
 // Remove stops and removes a container by its id and checks that it is gone. Gone already is a success. With
 // [deploy.Stop.Force] the server isn't given time to end by itself.
 func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	op := "remove the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
-		return "", &deploy.Error{Summary: "could not " + op, Cause: "It has no id."}
+		return "", &deploy.Error{Summary: "could not " + op, Cause: "It has no ID."}
 	}
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout+stopGrace+stop.Drain)
 	defer cancel()

@@ -56,7 +56,7 @@ const (
 	atCompletion = "completion: asking"
 	atAnswer     = "completion: the model answered"
 	atStop       = "stop: stopping"
-	atRollback   = "start: bringing the old server back"
+	atRollback   = "start: restoring the old server"
 	atRemoval    = "load: removing what was started"
 )
 
@@ -152,7 +152,7 @@ func TestReplaceBearsALostConnection(t *testing.T) {
 			status, err := lifecycle.Replace(within(t, limit), line, first.Ref, wanted, lifecycle.Rollback)
 			contains(t, seen.text(), test.when)
 			if err != nil {
-				contains(t, describe(err), "The old server runs again and has answered")
+				contains(t, describe(err), "The old server is running again and has answered")
 			}
 			if test.fails != (err != nil) {
 				t.Errorf("%s: %v\n%s\n%s", test.when, err, describe(err), seen.text())
@@ -213,7 +213,7 @@ func TestReplaceBearsALossInTheMiddle(t *testing.T) {
 			status, err := lifecycle.Replace(within(t, limit), line, first.Ref, wanted, lifecycle.Rollback)
 			<-dropped
 			if err != nil {
-				contains(t, wantError(t, r, err).Description(), "The old server runs again and has answered")
+				contains(t, wantError(t, r, err).Description(), "The old server is running again and has answered")
 			} else if test.fails {
 				t.Errorf("%s: no error", test.name)
 			}
@@ -374,7 +374,8 @@ func TestReplaceLosesTheMachine(t *testing.T) {
 		wanted.Progress = seen.add
 		status, err := lifecycle.Replace(within(t, limit), line, first.Ref, wanted, lifecycle.Rollback)
 		failed := wantError(t, r, err)
-		contains(t, failed.Description(), "may still run and hold GPU memory", "The old server is stopped", "not started again", "The old server, stopped: ")
+		contains(t, failed.Description(), "may still be running and hold GPU memory", "The old server is stopped", "not"+
+			" restarted", "The old server, stopped: ")
 		if status.ID != "" {
 			t.Errorf("it says that this runs: %+v", status)
 		}

@@ -263,7 +263,7 @@ func TestRealDocker(t *testing.T) {
 	broken.Spec.ExtraArgs = []string{"--max-num-seqs", "0"}
 	back, err := lifecycle.Replace(within(t, limit), local{}, first.Ref, broken, lifecycle.Rollback)
 	failed := wantError(t, nil, err)
-	contains(t, failed.Description(), "CUDA out of memory", "The old server runs again and has answered", "exit code 3")
+	contains(t, failed.Description(), "CUDA out of memory", "The old server is running again and has answered", "exit code 3")
 	if back.ID != first.ID || ask(t, back, testKey) != nil || back.Name != wanted.Name {
 		t.Errorf("brought back: %+v", back)
 	}
@@ -339,7 +339,7 @@ func TestRealDockerThroughRealSSHD(t *testing.T) {
 	broken := wanted
 	broken.Spec.ExtraArgs = []string{"--max-num-seqs", "0"}
 	back, err := lifecycle.Replace(within(t, limit), machine, status.Ref, broken, lifecycle.Rollback)
-	contains(t, wantError(t, nil, err).Description(), "CUDA out of memory", "The old server runs again and has answered")
+	contains(t, wantError(t, nil, err).Description(), "CUDA out of memory", "The old server is running again and has answered")
 	if back.ID != status.ID {
 		t.Errorf("brought back: %+v", back)
 	}

@@ -94,7 +94,7 @@ func TestOtherEngines(t *testing.T) {
 			broken := request()
 			broken.Spec.ExtraArgs = []string{"--no-such-flag"}
 			back, err := lifecycle.Replace(within(t, limit), r, first.Ref, broken, lifecycle.Rollback)
-			contains(t, wantError(t, r, err).Description(), "The old server runs again and has answered", "no-such-flag")
+			contains(t, wantError(t, r, err).Description(), "The old server is running again and has answered", "no-such-flag")
 			wanted := request()
 			wanted.Spec.MaxModelLen = 2048
 			second, err := lifecycle.Replace(within(t, limit), r, back.Ref, wanted, lifecycle.Rollback)
@@ -140,7 +140,7 @@ func TestPodmansLimits(t *testing.T) {
 		facts.Podman = "4.9.4"
 		r := newRig(t, facts)
 		status := launch(t, r, request())
-		contains(t, strings.Join(status.Warnings, "\n"), "will not be started again by itself", "Podman 4.9.4", "5.1")
+		contains(t, strings.Join(status.Warnings, "\n"), "will not restart automatically", "Podman 4.9.4", "5.1")
 		if status.RestartsItself {
 			t.Error("said to restart itself")
 		}

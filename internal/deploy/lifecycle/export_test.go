@@ -21,7 +21,7 @@ func Preflight(ctx context.Context, machine deploy.Machine, request Request) (Fa
 	l := newLaunch(ctx, machine, request)
 	s, err := l.examine(ctx)
 	if err != nil {
-		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
+		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be inspected", err))
 	}
 	defer s.close()
 	facts := Facts{Reason: s.reason, GPUs: s.gpus, DiskFreeBytes: s.imageDisk.free}

@@ -50,7 +50,7 @@ func TestCancelLeavesNothing(t *testing.T) {
 				t.Errorf("%s: left behind: %s", p.phase, failed.Remains)
 			}
 			contains(t, failed.Description(), "canceled")
-			if failed.Summary != "Interrupted in the phase "+string(p.phase) {
+			if failed.Summary != "Interrupted during the phase "+string(p.phase) {
 				t.Errorf("%s: %s", p.phase, failed.Summary)
 			}
 			r.clean(t)

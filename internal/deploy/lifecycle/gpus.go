@@ -130,7 +130,8 @@ func judgePicked(b build, gpu deploy.GPU) []deploy.Finding {
 		return nil
 	}
 	return one(deploy.Warning, codeVLLMVersion,
-		fmt.Sprintf("The newest vLLM that the machine (%s, driver %s) runs is %s of %s, so that it is taken; %s wants driver %d and compute capability %.1f.",
+		fmt.Sprintf("vLLM %[3]s of %[4]s was chosen: it is the newest release that the machine (%[1]s, driver %[2]s) supports. Release"+
+			" %[5]s needs driver %[6]d and compute capability %.1[7]f.",
 			gpu.Name, gpu.DriverVersion, b.Version, b.Published, newest.Version, newest.Wheel.Driver(), newest.OldestGPU),
 		"For a newer one "+driverWayOut(newest.Wheel)+". To keep this one, set process.version.")
 }
@@ -151,14 +152,15 @@ func (s *survey) judgeDriverVersion(b build, gpu deploy.GPU) []deploy.Finding {
 		way += ", or set VLLM_ENABLE_CUDA_COMPATIBILITY = \"1\" in env (datacenter GPUs only)"
 	}
 	if way += ", or install a newer driver on the machine."; !refused && (helped || has >= b.cuda.CompatibleDriver()) {
-		return one(deploy.Warning, codeDriverVersion, fact, "It may start, and fail on \"PTX was compiled with an unsupported toolchain\". If so: "+way)
+		return one(deploy.Warning, codeDriverVersion, fact, "It may start and then fail with \"PTX was compiled with an unsupported"+
+			" toolchain\". If so: "+way)
 	}
 	return one(deploy.Blocking, codeDriverVersion, fact, strings.ToUpper(way[:1])+way[1:])
 }
 
 // driverWayOut is the requirement of a session with which the driver would do.
 func driverWayOut(cuda vllm.CUDA) string {
-	return fmt.Sprintf("require min_cuda_version = %s of the session (Vast.ai alone reports it; on another cloud leave this offer out"+
+	return fmt.Sprintf("require min_cuda_version = %s of the session (only Vast.ai reports it; on another cloud, exclude this offer"+
 		" with exclude_offers)", cuda)
 }
 
@@ -271,12 +273,12 @@ func (s *survey) judgeIdle() []deploy.Finding {
 		size /= 2
 	}
 	// Where none of it fits, a smaller machine is the way.
-	way := fmt.Sprintf("Rent a machine with %d, or use all: tensor_parallel_size = %d with pipeline_parallel_size = %d, or,"+
-		" where one GPU's share fits, %d replicas (args = [\"--data-parallel-size\", \"%d\"] with tensor_parallel_size = %d).",
-		used, size, all/size, all/size, all/size, size)
+	way := fmt.Sprintf("Rent a machine with %d, or use all: tensor_parallel_size = %d with pipeline_parallel_size = %d, or, if the"+
+		" model fits into %d, %d replicas (args = [\"--data-parallel-size\", \"%d\"] with tensor_parallel_size = %d).",
+		used, size, all/size, size, all/size, all/size, size)
 	if size == all {
 		way = fmt.Sprintf("Rent a machine with %d, or set tensor_parallel_size = %d.", used, size)
 	}
 	return one(deploy.Warning, codeGPUsIdle, fmt.Sprintf("%d of %d GPUs stay idle: tensor_parallel_size times pipeline_parallel_size is %d.",
-		all-used, all, used), way+" Hide them with "+visibleDevices+" in env if they are for something else.")
+		all-used, all, used), way+" Hide them with "+visibleDevices+" in env if other programs use them.")
 }

@@ -86,14 +86,14 @@ func APIKey(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (string
 func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request Request) (warning string, err error) {
 	report := progress{tell: request.Progress}
 	failed := failure(deploy.PhaseRemove, "Server could not be removed", nil)
-	failed.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still run and hold GPU memory"
+	failed.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still be running and hold GPU memory"
 	return with(ctx, machine, ref, failed, func(opened deploy.Runtime) (warning string, err error) {
 		status, _ := opened.Inspect(ctx, ref) // what can't be inspected may still be removed
 		end := drain(ctx, machine, request.TLS, status, request.Drain())
 		report.report(deploy.PhaseStop, end.plan())
 		note, err := opened.Remove(ctx, ref, end.Stop)
 		if note != "" {
-			note = "The server " + ref.Name + " is removed; on the machine is " + note + "."
+			note = "The server " + ref.Name + " was removed, but the machine still has " + note + "."
 		}
 		warning = strings.TrimSpace(end.note() + " " + note)
 		if err != nil || ref.Owner == "" {
@@ -136,7 +136,7 @@ func LogSince(ctx context.Context, machine deploy.Machine, ref deploy.Ref, log [
 	}
 	now, err := time.Parse(layout, strings.TrimSpace(result.Stdout))
 	if err != nil {
-		return nil, fmt.Errorf("the machine's date can't be read: %w", err)
+		return nil, fmt.Errorf("the machine's date could not be read: %w", err)
 	}
 	for i, line := range log {
 		found := logTime.FindStringSubmatch(line)
@@ -186,6 +186,6 @@ func openRuntime(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (d
 	case deploy.Process:
 		return process.At(machine, process.Options{Directory: ref.Base()}, "")
 	default:
-		return nil, fmt.Errorf("a server is run as %q or %q, not as %q", deploy.Container, deploy.Process, ref.Runtime)
+		return nil, fmt.Errorf("a server's runtime is %q or %q, not %q", deploy.Container, deploy.Process, ref.Runtime)
 	}
 }

@@ -151,5 +151,5 @@ func TestInstallEngineInVain(t *testing.T) {
 	if failed.Phase != deploy.PhasePull {
 		t.Errorf("phase %s", failed.Phase)
 	}
-	contains(t, failed.Description(), "kept dpkg locked", "Apply again to go on", "The phase pull timed out")
+	contains(t, failed.Description(), "kept dpkg locked", "Apply again to continue", "The phase pull timed out")
 }

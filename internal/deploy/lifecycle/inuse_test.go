@@ -23,8 +23,8 @@ func TestFinishedServerOfTheSameOwnerIsNotTouched(t *testing.T) {
 		other.Spec.APIKey = "another-key-entirely"
 		_, err := lifecycle.Launch(within(t, limit), r, other)
 		failed := wantError(t, r, err)
-		contains(t, failed.Description(), "already has a finished server", "another port")
-		if failed.Summary != "Another server is in its place" || r.servers(t) != 1 {
+		contains(t, failed.Description(), "already has a server with this name and port", "another port")
+		if failed.Summary != "Another server has this name and port" || r.servers(t) != 1 {
 			t.Errorf("%q; %d servers", failed.Summary, r.servers(t))
 		}
 		if err := answers(t, r, status, testKey); err != nil {

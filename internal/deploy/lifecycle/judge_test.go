@@ -232,7 +232,7 @@ func TestRequestIsValidated(t *testing.T) {
 		{"name with a slash", func(r *Request) { r.Name = "../a" }, "name"},
 		{"name of one letter", func(r *Request) { r.Name = "a" }, "name"},
 		{"container name", func(r *Request) { r.Container.Name = "-rf" }, "name"},
-		{"image without a tag", func(r *Request) { r.Container.Image = "vllm/vllm-openai" }, "pin it"},
+		{"image without a tag", func(r *Request) { r.Container.Image = "vllm/vllm-openai" }, "pin one"},
 		{"image that leaves its place", func(r *Request) { r.Container.Image = "a/../../containers/x:1" }, "not an image"},
 		{"image with a query", func(r *Request) { r.Container.Image = "a?x=1:1" }, "not an image"},
 		{"gpus", func(r *Request) { r.Container.GPUs = "0;1" }, "gpus"},

@@ -64,12 +64,12 @@ func (l *launch) close() {
 // prepare does all that can be done before anything is started or stopped.
 func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 	if err := l.request.Validate(); err != nil {
-		return deploy.Wanted{}, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment can't be used as described", err))
+		return deploy.Wanted{}, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment settings are invalid", err))
 	}
 	if err := l.preflight(ctx); err != nil {
 		return deploy.Wanted{}, err
 	}
-	l.progress.report(deploy.PhasePull, "getting what the server needs")
+	l.progress.report(deploy.PhasePull, "preparing the image or installation")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhasePull)
 	defer cancel()
 	err := l.again(phase, deploy.PhasePull, func() error {
@@ -84,7 +84,7 @@ func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 	}
 	wanted, err := l.wanted()
 	if err != nil {
-		return wanted, l.failed(ctx, failure(deploy.PhaseStart, "Deployment can't be used as described", err))
+		return wanted, l.failed(ctx, failure(deploy.PhaseStart, "Deployment settings are invalid", err))
 	}
 	return wanted, nil
 }
@@ -129,9 +129,9 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	defer cancel()
 	if err := l.again(phase, deploy.PhaseCompletion, func() error { return l.runtime.Settle(phase, ref) }); err != nil {
 		if ctx.Err() != nil {
-			return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be kept running", err)
+			return deploy.Status{}, failure(deploy.PhaseCompletion, "Automatic restarts could not be set up", err)
 		}
-		l.warn(fmt.Sprintf("The server answers, but it will not be started again by itself: %v", err))
+		l.warn(fmt.Sprintf("The server answers, but it will not restart automatically: %v", err))
 	}
 	var status deploy.Status
 	err := l.again(phase, deploy.PhaseCompletion, func() (err error) {
@@ -153,7 +153,7 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 			continue
 		}
 		if adopted.State == "" && l.replaced.ID == "" && fits(found, wanted) && found.Runtime == l.runtime.Kind() {
-			l.progress.report(deploy.PhaseStart, "taking over the server that an earlier run left: "+found.Name)
+			l.progress.report(deploy.PhaseStart, "adopting the server that an earlier run left: "+found.Name)
 			adopted = found
 			continue
 		}
@@ -175,11 +175,11 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 // and name, and is never removed by a start.
 func (l *launch) inUse(found deploy.Status) *deploy.Error {
 	return &deploy.Error{
-		Phase: deploy.PhaseStart, Summary: "Another server is in its place",
-		Cause: fmt.Sprintf("The machine already has a finished server of this name and port, with other settings or another key: the %s"+
-			" %s (id %.12s).", found.Runtime, found.Name, found.ID),
-		WayOut: "If it is another deployment's, give this one another port. If nothing uses it, such as after state was lost," +
-			" remove it from the machine: " + l.removal(found) + ".",
+		Phase: deploy.PhaseStart, Summary: "Another server has this name and port",
+		Cause: fmt.Sprintf("The machine already has a server with this name and port. It has answered, but has other settings or"+
+			" another key: the %s %s (ID %.12s).", found.Runtime, found.Name, found.ID),
+		WayOut: "If it belongs to another deployment, set another port. If nothing uses it, such as after a lost state, remove it from" +
+			" the machine: " + l.removal(found) + ".",
 	}
 }
 
@@ -217,7 +217,7 @@ func (l *launch) describe(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 		return deploy.Status{}, err
 	}
 	if status.State != deploy.Running {
-		return deploy.Status{}, fmt.Errorf("the server answered, and then was %s", status.State)
+		return deploy.Status{}, fmt.Errorf("the server answered, but then its status was %s", status.State)
 	}
 	status.Port, status.Listen = ref.Port, ref.Listen
 	status.GPUs = l.gpus
@@ -230,7 +230,7 @@ func (l *launch) describe(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 func (l *launch) ask(ctx context.Context, api *vllm.Client) (version string, maxModelLen int) {
 	version, err := api.Version(ctx)
 	if err != nil {
-		l.warn(fmt.Sprintf("The server doesn't tell its version: %v", err))
+		l.warn(fmt.Sprintf("The server doesn't report its version: %v", err))
 	}
 	models, err := api.Models(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // errBlocked is the cause of a launch that preflight stopped.
-var errBlocked = errors.New("the machine can't run this deployment as it is")
+var errBlocked = errors.New("the machine can't run this deployment")
 
 // preflight examines the machine and opens the runtime; findings that block end the launch.
 func (l *launch) preflight(ctx context.Context) error {
@@ -27,7 +27,7 @@ func (l *launch) preflight(ctx context.Context) error {
 		survey, err = l.examine(ctx)
 	}
 	if err != nil {
-		return l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be examined", err))
+		return l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be inspected", err))
 	}
 	l.runtime, l.gpus, l.own = survey.runtime, survey.gpus, survey.own
 	if survey.engine != nil {
@@ -58,7 +58,7 @@ func (l *launch) preflight(ctx context.Context) error {
 
 // examine looks at the machine within preflight's time.
 func (l *launch) examine(ctx context.Context) (survey *survey, err error) {
-	l.progress.report(deploy.PhasePreflight, "examining the machine")
+	l.progress.report(deploy.PhasePreflight, "inspecting the machine")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhasePreflight)
 	defer cancel()
 	err = l.again(phase, deploy.PhasePreflight, func() (err error) {
@@ -118,7 +118,7 @@ var (
 	codeUser          = newCode("user", "a container's user outside group 0")
 	codeDriver        = newCode("driver", "an NVIDIA driver that doesn't work")
 	codeDriverVersion = newCode("driver_version", "a driver that is too old for the release")
-	codeVLLMVersion   = newCode("vllm_version", "an older release, taken for an old driver or GPU")
+	codeVLLMVersion   = newCode("vllm_version", "an older release, chosen because of an old driver or GPU")
 	codeGPU           = newCode("gpu", "no GPU that can be used")
 	codeGPUCount      = newCode("gpu_count", "fewer GPUs than requested")
 	codeGPUsIdle      = newCode("gpus_idle", "GPUs that stay idle")
@@ -126,10 +126,10 @@ var (
 	codeMemory        = newCode("gpu_memory", "too little GPU memory for the model")
 	codeMemoryHeld    = newCode("gpu_memory_held", "GPU memory that something else holds")
 	codePort          = newCode("port", "a port that is taken")
-	codeOpenPort      = newCode("open_port", "a release that has one more port open")
+	codeOpenPort      = newCode("open_port", "a release that opens one more port")
 	codeDisk          = newCode("disk", "too little disk")
 	codeTools         = newCode("tools", "no C compiler, or no pip, for a process")
-	codeHub           = newCode("hub", "a model hub that can't be reached")
+	codeHub           = newCode("hub", "an unreachable model hub")
 )
 
 // codeDocker can't be overruled: there is no engine to start a container with.
@@ -163,7 +163,7 @@ func (r Request) overrule(findings []deploy.Finding) {
 	for i, finding := range findings {
 		if finding.Severity == deploy.Blocking && r.ignores(finding.Code) {
 			findings[i].Severity = deploy.Warning
-			findings[i].WayOut = "The server is started all the same, as preflight.ignore says. If that fails: " + finding.WayOut
+			findings[i].WayOut = "The server is started anyway, because of preflight.ignore. If the start fails: " + finding.WayOut
 		}
 	}
 }
@@ -186,5 +186,5 @@ func howToOverrule(findings []deploy.Finding) string {
 			list = append(list, name)
 		}
 	}
-	return fmt.Sprintf("If you know better, preflight = { ignore = [%s] } starts the server all the same.", strings.Join(list, ", "))
+	return fmt.Sprintf("If you know better, preflight = { ignore = [%s] } starts the server anyway.", strings.Join(list, ", "))
 }

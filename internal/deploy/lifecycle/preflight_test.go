@@ -384,7 +384,7 @@ func TestCancelledInstallIsResumed(t *testing.T) {
 	wanted := processRequest()
 	seen := &events{}
 	seen.on = func(e lifecycle.Event) {
-		if e.Phase == deploy.PhasePull && e.Message != "getting what the server needs" {
+		if e.Phase == deploy.PhasePull && e.Message != "preparing the image or installation" {
 			cancel()
 		}
 	}

@@ -25,7 +25,7 @@ func TestCutOffLaunchIsTakenOver(t *testing.T) {
 		t.Helper()
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = 400 * time.Second })
 		failed := cutOff(t, r, request(), deploy.PhaseLoad)
-		contains(t, failed.Description(), "may still run", "next apply")
+		contains(t, failed.Description(), "may still be running", "next apply")
 		if n := r.servers(t); n > 1 {
 			t.Fatalf("%d servers run after the cut", n)
 		}
@@ -159,7 +159,7 @@ func TestReplaceRollsBack(t *testing.T) {
 		wanted.Spec.ExtraArgs = []string{"--no-such-flag"}
 		back, err := lifecycle.Replace(within(t, limit), r, first.Ref, wanted, lifecycle.Rollback)
 		failed := wantError(t, r, err)
-		contains(t, failed.Description(), "The old server runs again and has answered", "no-such-flag")
+		contains(t, failed.Description(), "The old server is running again and has answered", "no-such-flag")
 		if back.State != deploy.Running || back.SpecHash != first.SpecHash || back.Name != first.Name || !back.RestartsItself {
 			t.Errorf("brought back: %+v\nfirst: %+v", back, first)
 		}

@@ -33,7 +33,7 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 	r := replacement{launch: l, old: old}
 	defer r.close()
 	if err := r.open(ctx); err != nil {
-		return deploy.Status{}, untouched(l.failed(ctx, failure(deploy.PhaseStop, "Old server could not be examined", err)))
+		return deploy.Status{}, untouched(l.failed(ctx, failure(deploy.PhaseStop, "Old server could not be inspected", err)))
 	}
 	if problem := r.stopOld(ctx); problem != nil {
 		return r.bringBack(ctx, policy, l.failed(ctx, problem))
@@ -43,7 +43,7 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 		return r.bringBack(ctx, policy, err)
 	}
 	if err := r.removeOld(ctx); err != nil {
-		status.Warnings = append(status.Warnings, fmt.Sprintf("The new server runs, but the old one could not be removed: %v", err))
+		status.Warnings = append(status.Warnings, fmt.Sprintf("The new server is running, but the old one could not be removed: %v", err))
 	}
 	return status, nil
 }
@@ -139,19 +139,20 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 	case r.found && r.aside.Restore == nil:
 		return deploy.Status{}, untouched(e) // it could not even be looked at
 	case !r.found || !r.aside.WasRunning:
-		e.Detail = joined(e.Detail, "Neither the old nor the new server runs: the old one wasn't running before.")
+		e.Detail = joined(e.Detail, "Neither the old nor the new server is running: the old one wasn't running before.")
 		return deploy.Status{}, e
 	case e.MayRun:
-		e.Detail = joined(e.Detail, "The old server is stopped. It was not started again, because the new one may still run and hold the GPU.")
+		e.Detail = joined(e.Detail, "The old server is stopped. It was not restarted, because the new one may still be running and hold"+
+			" the GPU.")
 		e.Remains = joined(e.Remains+".", "The old server, stopped: "+r.previous.Reach(r.aside.Ref))
 		return deploy.Status{}, e
 	case policy == Keep:
-		e.Detail = joined(e.Detail, "The old server is stopped and kept, and the failed new one was left for debugging.")
+		e.Detail = joined(e.Detail, "The old server is stopped but not removed. The failed new one was left for debugging.")
 		return deploy.Status{}, e
 	}
 	status, err := r.restore(ctx)
 	if err != nil {
-		e.Detail = joined(e.Detail, fmt.Sprintf("The old server could not be brought back: %v.", masked(err, r.secrets())))
+		e.Detail = joined(e.Detail, fmt.Sprintf("The old server could not be restored: %v.", masked(err, r.secrets())))
 		if e.Remains != "" {
 			e.Remains += ". "
 		}
@@ -159,10 +160,10 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 		return status, e
 	}
 	if ctx.Err() != nil {
-		e.Detail = joined(e.Detail, "The old server was started again; because the operation was cut short, it has not been proved yet.")
+		e.Detail = joined(e.Detail, "The old server was restarted. It was not verified, because the operation was interrupted.")
 		return status, e
 	}
-	e.Detail = joined(e.Detail, "The old server runs again and has answered.")
+	e.Detail = joined(e.Detail, "The old server is running again and has answered.")
 	return status, e
 }
 
@@ -174,7 +175,7 @@ func (r *replacement) secrets() []string {
 func (r *replacement) restore(ctx context.Context) (deploy.Status, error) {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
 	defer cancel()
-	r.progress.report(deploy.PhaseStart, "bringing the old server back")
+	r.progress.report(deploy.PhaseStart, "restoring the old server")
 	var ref deploy.Ref
 	err := r.again(after, deploy.PhaseStart, func() (err error) { // it is stopped before it is started, so that it can't run twice
 		ref, err = r.aside.Restore(after)
@@ -348,10 +349,10 @@ func (d draining) note() string {
 	case d.requests <= 0:
 		return ""
 	case d.cut:
-		return fmt.Sprintf("%s cut when the server stopped: it was started without %s, because of drain_timeout = \"0s\" or because its"+
-			" release of vLLM is not known to have that flag.", d.were(), vllm.DrainFlag)
+		return fmt.Sprintf("%s aborted when the server stopped: it was started without %s, because of drain_timeout = \"0s\" or because"+
+			" its vLLM release is not known to have that flag.", d.were(), vllm.DrainFlag)
 	case time.Since(d.begun) >= d.Drain:
-		return fmt.Sprintf("%s given %s to end (drain_timeout), and cut if they took longer.", d.were(), d.Drain)
+		return fmt.Sprintf("%s given %s to finish (drain_timeout) and aborted after that.", d.were(), d.Drain)
 	}
 	return ""
 }
@@ -359,7 +360,7 @@ func (d draining) note() string {
 func (d draining) what() string {
 	switch d.requests {
 	case -1:
-		return "requests that may be running"
+		return "requests that may have been running"
 	case 1:
 		return "1 running request"
 	}

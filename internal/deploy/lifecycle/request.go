@@ -129,7 +129,7 @@ func (r Request) Validate() error {
 	}
 	for _, code := range r.Ignore {
 		if !slices.Contains(Codes(), code) {
-			problems = append(problems, fmt.Errorf("preflight.ignore: %q is none of the codes %s", code, strings.Join(Codes(), ", ")))
+			problems = append(problems, fmt.Errorf("preflight.ignore: %q is not one of the codes %s", code, strings.Join(Codes(), ", ")))
 		}
 	}
 	switch r.Runtime {

@@ -120,7 +120,7 @@ func homeOf(ctx context.Context, machine deploy.Machine) (string, error) {
 	// Some machines greet before they run a command.
 	_, home, answers := strings.Cut(result.Stdout, "shell answers\n")
 	if result.ExitCode != 0 || !answers {
-		return "", fmt.Errorf("the machine's shell doesn't run commands: exit status %d, it said %q",
+		return "", fmt.Errorf("the machine's shell doesn't run commands: exit status %d, output %q",
 			result.ExitCode, strings.TrimSpace(result.Stdout+result.Stderr))
 	}
 	return strings.TrimSpace(home), nil
@@ -356,9 +356,9 @@ func (s *survey) better() (deploy.Kind, string) {
 	case s.engine == nil:
 		return deploy.Process, "the machine's container engine can't be reached"
 	case s.wantsGPUs() && s.engine.Facts.GPUs == container.NoGPUs:
-		return deploy.Process, "the machine's container engine can't give a container a GPU"
+		return deploy.Process, "the machine's container engine has no GPU support"
 	}
-	return deploy.Container, "the machine has a container engine that gives containers its GPUs"
+	return deploy.Container, "the machine has a container engine with GPU support"
 }
 
 // reconsider takes a process where the choice was left, a container can't work here, and a process can.

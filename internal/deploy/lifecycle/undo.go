@@ -69,7 +69,7 @@ func (l *launch) takeBack(ctx context.Context, ref deploy.Ref) (remains string, 
 			return err
 		})
 		if err != nil {
-			return l.leftBehind("perhaps a server, if the request to start it took effect", err), true, true
+			return l.leftBehind("possibly a server, if the start request took effect", err), true, true
 		}
 		refs = nil
 		for _, status := range found {
@@ -96,15 +96,15 @@ func (l *launch) takeBack(ctx context.Context, ref deploy.Ref) (remains string, 
 }
 
 func (l *launch) leftBehind(what string, err error) string {
-	return vllm.MaskSecrets(fmt.Sprintf("%s. It could not be removed (%v), may still run and hold GPU memory; "+
-		"the next apply of this deployment finds it by its owner's mark and takes it over or removes it", what, deploy.Brief(err)), l.request.secrets()...)
+	return vllm.MaskSecrets(fmt.Sprintf("%s. It could not be removed (%v) and may still be running and hold GPU memory. The next apply"+
+		" of this deployment finds it by its owner's mark and adopts or removes it", what, deploy.Brief(err)), l.request.secrets()...)
 }
 
 // failed completes the error that the caller gets: with a diagnosis where there is one, and masked.
 func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(e.Err, context.Canceled)
 	if interrupted { // whatever that made fail
-		e.Summary = "Interrupted in the phase " + string(e.Phase)
+		e.Summary = "Interrupted during the phase " + string(e.Phase)
 	}
 	e = l.diagnose(e)
 	if ended := l.howItEnded(ctx, e); interrupted && e.Cause == "" {
@@ -167,9 +167,9 @@ func (l *launch) howItEnded(ctx context.Context, problem *deploy.Error) string {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return "The operation was canceled." + last
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Sprintf("The operation timed out in the phase %s. Raise the timeout in timeouts.", problem.Phase) + last
+		return fmt.Sprintf("The operation timed out during the phase %s. Raise the timeout in timeouts.", problem.Phase) + last
 	case errors.Is(problem.Err, context.DeadlineExceeded):
-		setting := "the timeout in timeouts, of which each phase has its share"
+		setting := "the timeout in timeouts, of which each phase gets a share"
 		if problem.Phase == deploy.PhaseLoad || problem.Phase == deploy.PhaseCompletion {
 			setting = "ready.timeout"
 		}

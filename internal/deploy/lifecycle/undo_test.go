@@ -22,7 +22,7 @@ func TestRemovalThatFailsIsAnError(t *testing.T) {
 		away.gone.Store(true)
 		_, err := lifecycle.Remove(within(t, limit), away, status.Ref, lifecycle.Request{})
 		failed := wantError(t, r, err)
-		contains(t, failed.Description(), status.Name, status.ID, "may still run and hold GPU memory")
+		contains(t, failed.Description(), status.Name, status.ID, "may still be running and hold GPU memory")
 		if n := r.servers(t); n != 1 {
 			t.Fatalf("%d servers run", n)
 		}

@@ -43,7 +43,7 @@ func At(machine deploy.Machine, options Options, home string) (*Host, error) {
 	if !path.IsAbs(h.base) {
 		return nil, &deploy.Error{
 			Summary: "could not find a directory for vLLM", Cause: "The user has no home directory on the machine.",
-			WayOut: "Set process.directory to an absolute path that the user may write to.",
+			WayOut: "Set process.directory to an absolute path that the user can write to.",
 		}
 	}
 	return h, nil
@@ -140,7 +140,7 @@ exec sh "$dir/launcher.sh" start "$@"`
 			return id, nil
 		}
 	}
-	return "", &deploy.Error{Summary: "could not " + op, Cause: "The launcher didn't tell the process's identity."}
+	return "", &deploy.Error{Summary: "could not " + op, Cause: "The launcher didn't report the process's identity."}
 }
 
 // stop ends all processes of a directory's session and checks that they are gone.
@@ -154,7 +154,7 @@ func (h *Host) stop(ctx context.Context, directory string, graceSeconds int, dra
 func (h *Host) remove(ctx context.Context, directory string) error {
 	const script = `[ ! -e "$1" ] || rm -rf -- "$1"`
 	if path.Dir(path.Dir(directory)) != h.base || !namePattern.MatchString(path.Base(directory)) {
-		return &deploy.Error{Summary: "could not remove " + directory, Cause: "It isn't a directory of ours."}
+		return &deploy.Error{Summary: "could not remove " + directory, Cause: "The provider didn't create this directory."}
 	}
 	_, err := h.run(ctx, "remove "+directory, script, directory)
 	return err

@@ -57,7 +57,7 @@ func (h *Host) Ready(ctx context.Context, progress func(string)) error {
 	if h.Options.Install == InstallNever {
 		return &deploy.Error{
 			Summary: "could not find vLLM", Cause: fmt.Sprintf("The machine doesn't have vLLM (%s), and process.install is \"never\"; it has: %s.", wanted, seen),
-			WayOut: "Install it on the machine, set process.version to what is there, or leave process.install out.",
+			WayOut: "Install it on the machine, set process.version to the installed release, or remove process.install.",
 		}
 	}
 	if err := h.installRelease(ctx, progress); err != nil {
@@ -65,7 +65,8 @@ func (h *Host) Ready(ctx context.Context, progress func(string)) error {
 	}
 	h.Program, seen, err = h.find(ctx, h.Options.Version)
 	if err == nil && h.Program.Path == "" {
-		err = &deploy.Error{Summary: "could not install vLLM", Cause: fmt.Sprintf("The installation ended well, but vLLM (%s) isn't there; the machine has: %s.", wanted, seen)}
+		err = &deploy.Error{Summary: "could not install vLLM", Cause: fmt.Sprintf("The installation succeeded, but vLLM (%s) is"+
+			" missing; the machine has: %s.", wanted, seen)}
 	}
 	return err
 }
@@ -187,24 +188,24 @@ func installEnd(state observed, log []string, logErr error) error {
 	return e
 }
 
-const ownInstallation = ", or install vLLM on the machine in another way and set process.install = \"never\"."
+const ownInstallation = ", or install vLLM on the machine yourself and set process.install = \"never\"."
 
 // installRules are why installations failed, by what uv 0.13.9 was recorded to say.
 var installRules = []deploy.Rule{
 	deploy.NewRule(`current Python version \(([\d.]+)\) does not satisfy Python(\S+?) and (\S+) depends`,
 		"The machine's Python is ${1}, and ${3} needs ${2}.",
-		"Install a Python that fits, choose a release that runs on this one with process.version"+ownInstallation),
+		"Install a matching Python, or set process.version to a release that supports this one"+ownInstallation),
 	deploy.NewRule(`there is no version of (vllm\S*)`,
-		"There is no release ${1}.", "Check process.version."),
+		"The release ${1} doesn't exist.", "Check process.version."),
 	deploy.NewRule(`No interpreter found for Python (\S+)`,
 		"The machine has no Python ${1}.", "Install it on the machine"+ownInstallation),
 	deploy.NewRule("Failed to download `https://github\\.com/[^/]*/python-build-standalone",
-		"The machine has no Python that fits (3.11 or 3.12, with its headers), and uv's own, which comes from github.com, can't be downloaded.",
-		"Check the machine's network, or install a Python that fits and its python3-dev"+ownInstallation),
+		"The machine has no suitable Python (3.11 or 3.12, with headers), and uv can't download one from github.com.",
+		"Check the machine's network, or install a suitable Python and its python3-dev"+ownInstallation),
 	deploy.NewRule(`(?s)Failed to fetch: .?https?://([^/\s]+)/.*(dns error|Connection refused|timed out)`,
 		"The machine can't fetch from ${1} (${2}).", "Check the machine's network and its proxy (HTTPS_PROXY)"+ownInstallation),
 	deploy.NewRule(`DO NOT MATCH THE HASHES`,
-		"The uv that pip was given is not the one that this provider knows.",
+		"The uv package that pip downloaded doesn't match the provider's checksums.",
 		"Check the package index that the machine's pip is configured with"+ownInstallation),
 	deploy.NewRule(`uv could not be installed`,
 		"The machine's pip can't install uv, which installs vLLM.", "Check the machine's network"+ownInstallation),
@@ -213,7 +214,7 @@ var installRules = []deploy.Rule{
 	deploy.NewRule(`apt-get could not install (.*)`,
 		"The packages ${1} could not be installed.", "See the log, and install them on the machine or choose an image that has them."),
 	deploy.NewRule(`No solution found`,
-		"The release and what it depends on can't be installed together on this machine.", "Check process.version."),
+		"This machine can't install the release together with its dependencies.", "Check process.version."),
 }
 
 //go:embed tools.sh

@@ -145,7 +145,7 @@ func TestInstallUsesTheMachinesPython(t *testing.T) {
 		"3.12 /nonexistent": "--managed-python --python=3.12", "": "--managed-python --python=3.12",
 	} {
 		m, h := bare(t, python, map[string]string{"python3-pip": "", "once": ""})
-		if _, _, err := program(t, h, Options{Version: "0.19.1"}); err != nil && !strings.Contains(err.Error(), "isn't there") {
+		if _, _, err := program(t, h, Options{Version: "0.19.1"}); err != nil && !strings.Contains(err.Error(), "is missing") {
 			t.Error(err)
 		}
 		if said := m.notes(t); !strings.Contains(said, "uv venv "+want) || !strings.Contains(said, "--exclude-newer=2026-04-18T23:59:59Z vllm==0.19.1") {
@@ -199,7 +199,7 @@ case $* in *install*) echo 'ERROR: No matching distribution found for uv==0.13.9
 `}, "can't install uv"},
 		"checksum": {map[string]string{"python3-pip": "", "python3": `#!/bin/sh
 case $* in *install*) echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.' >&2; exit 1 ;; esac
-`}, "not the one that this provider knows"},
+`}, "doesn't match the provider's checksums"},
 		"apt-get": {map[string]string{"gcc": "#!/bin/sh\nexit 1\n", "apt-get": `#!/bin/sh
 case $* in *install*) echo 'E: Unable to locate package gcc' >&2; exit 100 ;; esac
 `}, "gcc"},

@@ -71,13 +71,14 @@ func (h *Host) State(ctx context.Context, ref deploy.Ref) (deploy.Status, error)
 
 // Inspect says what a server is doing. One whose directory, or whose identity, is another's or nobody's is [deploy.Gone].
 func (h *Host) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
-	output, err := h.run(ctx, "look at the server "+ref.Name, launcherScript, "status", ref.Directory)
+	output, err := h.run(ctx, "inspect the server "+ref.Name, launcherScript, "status", ref.Directory)
 	if err != nil {
 		return deploy.Status{}, err
 	}
 	seen := parseStatus(output)
 	if seen.state == "" {
-		return deploy.Status{}, &deploy.Error{Summary: "could not look at the server " + ref.Name, Cause: "The machine's answer can't be read.", Err: fmt.Errorf("%.200q", output)}
+		return deploy.Status{}, &deploy.Error{Summary: "could not inspect the server " + ref.Name, Cause: "The machine's answer could" +
+			" not be decoded.", Err: fmt.Errorf("%.200q", output)}
 	}
 	if seen.state == "gone" || (ref.ID != "" && seen.id != ref.ID) {
 		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
@@ -134,7 +135,7 @@ func (h *Host) Settle(ctx context.Context, ref deploy.Ref) error {
 // success. While it drains, TERM goes to the server alone: its workers would end at once (seen with vLLM 0.32.0).
 func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error {
 	if ref.Directory == "" {
-		return &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory isn't known."}
+		return &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory is unknown."}
 	}
 	grace := stopGrace
 	if stop.Force {
@@ -176,7 +177,7 @@ func (h *Host) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (d
 // SetAside stops a server and keeps in memory what it takes to start it again: its secrets are nowhere else. It waits for the
 // GPU memory, too: the next server is about to ask for it.
 func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
-	output, err := h.run(ctx, "look at the server "+ref.Name, launcherScript, "status", ref.Directory)
+	output, err := h.run(ctx, "inspect the server "+ref.Name, launcherScript, "status", ref.Directory)
 	if err != nil {
 		return deploy.Aside{}, err
 	}
@@ -193,7 +194,8 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 	}
 	aside.Restore = func(ctx context.Context) (deploy.Ref, error) {
 		if !aside.WasRunning {
-			return ref, &deploy.Error{Summary: "could not start the server " + ref.Name + " again", Cause: "It wasn't running, and its secrets are gone with it."}
+			return ref, &deploy.Error{Summary: "could not start the server " + ref.Name + " again", Cause: "It wasn't running, so its" +
+				" secrets are lost."}
 		}
 		// Stopped again first: a stop, or an earlier start, may have been cut off on this computer and not on the machine.
 		if err := h.end(ctx, ref, deploy.Stop{}); err != nil {
@@ -267,7 +269,7 @@ func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 			return ""
 		}
 		if pause.Wait(ctx) != nil {
-			return "no process of it, but GPU memory that has not come back: " + held
+			return "none of its processes, but GPU memory that has not been released: " + held
 		}
 	}
 }

@@ -67,29 +67,29 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	amounts := func(by string) schema.MapAttribute {
 		return schema.MapAttribute{
 			Computed: true, ElementType: types.Float64Type,
-			MarkdownDescription: "The same by " + by + ". Null for a single session." + attrs.Moves,
+			MarkdownDescription: "Total cost by " + by + ". Null for a single session." + attrs.Moves,
 		}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "What has been spent, as the shopper keeps account: by whole hours, and not the clouds' own bills. Of this" +
-			" provider's `consumer_id` in a period unless said otherwise. Where the shopper can't say, that is a warning, and the results" +
-			" are null.",
+		MarkdownDescription: "Costs, by the shopper's accounting: in whole hours, and not from the clouds' invoices. By default those" +
+			" of this provider's `consumer_id` in a period. If the shopper can't report them, the data source warns and its results are" +
+			" null.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
 				Optional: true,
 				Validators: []validator.String{
-					validate.String("must be a session's id", shopper.ValidateID),
+					validate.String("must be a session's ID", shopper.ValidateID),
 					stringvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period"), path.MatchRoot("all_consumers")),
 				},
-				MarkdownDescription: "Of this session, from its start.",
+				MarkdownDescription: "Session whose costs to return, from its start.",
 			},
 			"consumer_id": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "Of this consumer, whose sessions' costs are added up, or of the mark of a single session. Default: the" +
+				MarkdownDescription: "Consumer whose sessions' costs are added up, or the mark of a single session. Default: the" +
 					" provider's `consumer_id`.",
 			},
 			"all_consumers": schema.BoolAttribute{
-				Optional: true, MarkdownDescription: "Of everybody, in the current month. Default false.",
+				Optional: true, MarkdownDescription: "Return the costs of all consumers in the current month. Default false.",
 				Validators: []validator.Bool{boolvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period"))},
 			},
 			"period": schema.StringAttribute{
@@ -99,8 +99,8 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 				},
 				MarkdownDescription: "`daily` (today) or `monthly` (default: the current month).",
 			},
-			"total_cost":    schema.Float64Attribute{Computed: true, MarkdownDescription: "The amount." + attrs.Moves},
-			"currency":      schema.StringAttribute{Computed: true, MarkdownDescription: "Its currency."},
+			"total_cost":    schema.Float64Attribute{Computed: true, MarkdownDescription: "Total cost." + attrs.Moves},
+			"currency":      schema.StringAttribute{Computed: true, MarkdownDescription: "Currency of the costs."},
 			"session_count": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of sessions."},
 			"hours_used":    schema.Float64Attribute{Computed: true, MarkdownDescription: "Hours used. Null for a single session." + attrs.Moves},
 			"by_cloud":      amounts("cloud"),
@@ -109,7 +109,7 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 				Computed: true, MarkdownDescription: "When the period begins (RFC 3339, UTC). Null for a single session.",
 			},
 			"period_end": schema.StringAttribute{Computed: true, MarkdownDescription: "When the period ends."},
-			"timeouts":   timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
+			"timeouts":   timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."}),
 		},
 	}
 }

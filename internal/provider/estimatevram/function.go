@@ -40,27 +40,30 @@ var resultTypes = map[string]attr.Type{
 // Definition describes the function.
 func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
 	resp.Definition = function.Definition{
-		Summary: "How much GPU memory a model needs",
-		MarkdownDescription: "Estimates the memory that a model needs on each GPU: weights, key-value cache for one sequence of full" +
-			" length (or more), and an allowance. Well-known models are known by their Hugging Face id; any other is described by its" +
-			" figures in the options. vLLM itself measures when it starts, so leave some room.\n\nThe result is an object, in GiB for each" +
-			" GPU: `per_gpu_gib`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; of that `weights_gib`," +
-			" `kv_cache_gib` and `overhead_gib`; `gpus`, how many; `context_length`, in tokens. With `gpu_vram_gib`: `fits`, and" +
-			" `largest_context`, the longest context that does. Both are null without.\n\nKnown, under any organization and with the usual" +
-			" endings for instruction tuning and quantisation, are " + known() + ".\n\nWhich GPUs and drivers vLLM's releases run on:\n\n" +
-			vllm.ReleaseTable() + "\nThe driver is the oldest branch that runs all of it. Somewhat older ones run CUDA 12 with limits, but not in a" +
-			" container on a GeForce.",
+		Summary: "GPU memory that a model needs",
+		MarkdownDescription: "Estimates the memory that a model needs on each GPU: weights, key-value cache for one sequence (or more)" +
+			" of full length, and an allowance. Well-known models are identified by their Hugging Face ID; describe any other in the" +
+			" options. vLLM measures the memory itself when it starts, so leave some room.\n\nThe result is an object, in GiB for" +
+			" each GPU: `per_gpu_gib`, the memory that a GPU must have, and the same rounded up as `min_vram_gb`; its parts" +
+			" `weights_gib`, `kv_cache_gib` and `overhead_gib`; `gpus`, the number of GPUs; `context_length`, in tokens." +
+			" With `gpu_vram_gib` also `fits`, and `largest_context`, the longest context that fits; without it both" +
+			" are null.\n\nWell-known, under any organization and with the usual suffixes for instruction tuning" +
+			" and quantization, are " + known() + ".\n\nGPUs and drivers that vLLM's releases support:\n\n" +
+			vllm.ReleaseTable() + "\nThe driver is the oldest branch with full support. Slightly older ones run CUDA 12 with limits," +
+			" but not in a container on a GeForce.",
 		Parameters: []function.Parameter{
 			function.StringParameter{
-				Name:                "model",
-				MarkdownDescription: "The model's Hugging Face id, such as `Qwen/Qwen2.5-7B-Instruct`; `\"\"` for one described by the options.",
+				Name: "model",
+				MarkdownDescription: "The model's Hugging Face ID, such as `Qwen/Qwen2.5-7B-Instruct`; `\"\"` for a model that the" +
+					" options describe.",
 			},
 			function.DynamicParameter{
 				Name: "options", AllowNullValue: true,
-				MarkdownDescription: "An object with any of: `quantization`, `kv_cache_dtype`, `context_length` (default: the model's limit)," +
-					" `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`; `gpu_vram_gib`, the" +
-					" memory of the GPUs to judge; and for a model that is not known `parameters` (in billions), `layers`, `kv_heads`," +
-					" `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`. `{}` for none; OpenTofu gives null for a null.",
+				MarkdownDescription: "Object with any of: `quantization`, `kv_cache_dtype`, `context_length` (default: the model's" +
+					" limit), `sequences` (default 1), `tensor_parallel_size`, `pipeline_parallel_size`, `gpu_memory_utilization`;" +
+					" `gpu_vram_gib`, the memory of the GPUs to check; and for a model that is not well-known `parameters` (in" +
+					" billions), `layers`, `kv_heads`, `head_dim`, `attention_heads`, `sliding_layers`, `window`, `latent_dim`." +
+					" Pass `{}` for none; in OpenTofu, null returns null.",
 			},
 		},
 		Return: function.ObjectReturn{AttributeTypes: resultTypes},
@@ -103,14 +106,14 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 	}
 	shape, found := vllm.Lookup(model)
 	if !found && o.shape.Parameters == 0 {
-		resp.Error = function.NewArgumentFuncError(0, fmt.Sprintf("the figures of %q are not known here: give parameters, layers, kv_heads"+
-			" and head_dim in the options, as the model's config.json has them. Known, also with the usual endings, are %s", model,
+		resp.Error = function.NewArgumentFuncError(0, fmt.Sprintf("%q is not a well-known model: set parameters, layers, kv_heads and"+
+			" head_dim in the options, from the model's config.json. Well-known, also with the usual suffixes, are %s", model,
 			known()))
 		return
 	}
 	if o.shape.Parameters == 0 && o.shape != (vllm.ModelShape{}) {
-		resp.Error = function.NewArgumentFuncError(1, fmt.Sprintf("figures describe a model as a whole: give parameters, layers, kv_heads and"+
-			" head_dim together, or none of them for %q, which is known", model))
+		resp.Error = function.NewArgumentFuncError(1, fmt.Sprintf("set parameters, layers, kv_heads and head_dim together, or none of"+
+			" them for the well-known model %q", model))
 		return
 	}
 	shape = o.over(shape)
@@ -204,7 +207,7 @@ func readOptions(given types.Dynamic) (options, error) {
 			known = slices.AppendSeq(known, maps.Keys(integers))
 			known = slices.AppendSeq(known, maps.Keys(decimals))
 			slices.Sort(known)
-			err = fmt.Errorf("there is no such option; there are %s", strings.Join(known, ", "))
+			err = fmt.Errorf("unknown option; the options are %s", strings.Join(known, ", "))
 		}
 		if err != nil {
 			return o, fmt.Errorf("options.%s: %w", name, err)

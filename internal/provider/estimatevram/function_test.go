@@ -130,13 +130,13 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		{"a model that is not known", "acme/unheard-of", nil, 0, "parameters"},
 		{"a model whose name is wrong", "Qwen/Qwen2.5-8B-Instruct", nil, 0, "Qwen2.5-7B, "}, // what is known
-		{"half of the figures", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"layers": 10.0}, 1, "as a whole"},
+		{"half of the figures", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"layers": 10.0}, 1, "together"},
 		{"a model without a name", "", map[string]any{}, 0, "parameters"},
 		{
 			"an option that doesn't exist", "Qwen/Qwen2.5-7B-Instruct",
 			map[string]any{"contxt": 1.0},
 			1,
-			"contxt: there is no such option; there are attention_heads, context_length, ",
+			"contxt: unknown option; the options are attention_heads, context_length, ",
 		},
 		{"a text for a number", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"context_length": "8k"}, 1, "context_length"},
 		{"a number for a text", "Qwen/Qwen2.5-7B-Instruct", map[string]any{"quantization": 4.0}, 1, "quantization"},

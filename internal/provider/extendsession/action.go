@@ -58,25 +58,25 @@ func (a *Action) Configure(_ context.Context, req action.ConfigureRequest, resp 
 // Schema describes the action.
 func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Extends a session's reservation, as far as the shopper's own limit allows: twelve hours from its start," +
-			" unless its operator has set another. A resource's `reservation_hours` is met by any longer reservation, so nothing has to" +
-			" be changed there. The request that adds hours is sent once, and a lost answer adds nothing twice.\n\n" +
-			"Actions need Terraform 1.14, `caller` in their configuration 1.16. An older Terraform, and OpenTofu, extend a session by a" +
-			" higher `reservation_hours` of its resource. An action that fails at `before_destroy` stops a replacement, unless its" +
-			" trigger has `on_failure = continue`; it never stops `terraform destroy`.",
+		MarkdownDescription: "Extends a session's reservation up to the shopper's limit: twelve hours from its start, unless its" +
+			" operator has set another. The resource's `reservation_hours` is a minimum, so it need not change. The request that adds" +
+			" hours is sent only once, so a lost answer never adds them twice.\n\nActions require Terraform 1.14; `caller` in their" +
+			" configuration requires 1.16. With older Terraform versions and OpenTofu, raise `reservation_hours` of the" +
+			" resource instead. An action that fails at `before_destroy` stops a replacement, unless its trigger has" +
+			" `on_failure = continue`; it never stops `terraform destroy`.",
 		Attributes: map[string]schema.Attribute{
 			"session_id": schema.StringAttribute{
-				Required: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},
-				MarkdownDescription: "The session's id.",
+				Required: true, Validators: []validator.String{validate.String("must be a session's ID", shopper.ValidateID)},
+				MarkdownDescription: "The session's ID.",
 			},
 			"reservation_hours": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1)},
-				MarkdownDescription: "Hours from the session's start to its end, as of the resource. A session that is reserved for as long" +
-					" or longer stays as it is, however often the action is invoked. Either this or `additional_hours`.",
+				MarkdownDescription: "Hours from the session's start to its end, as in the resource. A session that is reserved for at" +
+					" least as long stays unchanged, however often the action is invoked. Set either this or `additional_hours`.",
 			},
 			"additional_hours": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
-				MarkdownDescription: "Hours to add, 1 to 12, each time that the action is invoked.",
+				MarkdownDescription: "Hours to add, 1 to 12, each time the action is invoked.",
 			},
 			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Default `10m`."}),
 		},
@@ -116,14 +116,14 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 		wanted = before.ReservationHours + int(m.AdditionalHours.ValueInt64())
 	}
 	if wanted <= before.ReservationHours {
-		say("It is reserved for %d hours already, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
+		say("The session is already reserved for %d hours, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
 		return
 	}
-	say("Extending it from %d to %d hours, at $%.2f an hour", before.ReservationHours, wanted, before.PricePerHour)
+	say("Extending the reservation from %d to %d hours, at $%.2f an hour", before.ReservationHours, wanted, before.PricePerHour)
 	after, err := a.data.Renter.Extend(ctx, rental.Known{ID: id}, wanted)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not extend session "+id, err))
 		return
 	}
-	say("It is reserved for %d hours now, until %s", after.ReservationHours, after.ExpiresAt.UTC().Format(time.RFC3339))
+	say("The session is now reserved for %d hours, until %s", after.ReservationHours, after.ExpiresAt.UTC().Format(time.RFC3339))
 }

@@ -96,29 +96,28 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	attributes := filters()
 	attributes["offers"] = schema.ListNestedAttribute{
 		Computed:            true,
-		MarkdownDescription: "The offers that meet every filter, in the order asked for.",
+		MarkdownDescription: "The offers that meet every filter, in the requested order.",
 		NestedObject:        schema.NestedAttributeObject{Attributes: offerAttributes()},
 	}
 	attributes["cheapest"] = schema.SingleNestedAttribute{
 		Computed: true, Attributes: offerAttributes(),
-		MarkdownDescription: "What a session with these requirements would be rented as now. Null when nothing fits. Sessions that are rented" +
-			" side by side take different offers.",
+		MarkdownDescription: "The offer that a session with these requirements would rent now. Null if none fits. Sessions that are" +
+			" created in parallel rent different offers.",
 	}
-	attributes["total"] = schema.Int64Attribute{Computed: true, MarkdownDescription: "How many offers there are before filtering."}
+	attributes["total"] = schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of offers before filtering."}
 	attributes["excluded"] = schema.MapAttribute{
 		Computed: true, ElementType: types.Int64Type,
 		MarkdownDescription: "How many offers each filter excludes. An offer counts for every filter that it fails.",
 	}
 	attributes["fetched_at"] = schema.StringAttribute{
 		Computed: true,
-		MarkdownDescription: "When the shopper got the oldest of `offers` from its cloud (RFC 3339, UTC). Null where there is none." +
+		MarkdownDescription: "When the shopper fetched the oldest of `offers` from its cloud (RFC 3339, UTC). Null if there are none." +
 			attrs.Moves,
 	}
-	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `5m`."})
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `5m`."})
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "What can be rented at the moment. The filters are those of `shopper_gpu_session`'s `requirements`, judged in" +
-			" the same way. The market moves: don't feed a result into a session's `offer_id`, where every change would replace the" +
-			" machine.",
+		MarkdownDescription: "Offers that can be rented now. The filters are the `requirements` of `shopper_gpu_session` and work the" +
+			" same way. The market changes: don't use a result as a session's `offer_id`, because every change would replace the machine.",
 		Attributes: attributes,
 	}
 }
@@ -134,11 +133,11 @@ func filters() map[string]schema.Attribute {
 		"gpu_types": strings("GPU types, such as `RTX 4090`. Case doesn't matter.", validate.NotEmpty()),
 		"gpu_count": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 64)},
-			MarkdownDescription: "Exactly how many GPUs.",
+			MarkdownDescription: "Exact number of GPUs.",
 		},
 		"min_vram_gb": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 1024)},
-			MarkdownDescription: "Memory of each GPU in GB, at least. One GB less is let through.",
+			MarkdownDescription: "Minimum memory of each GPU, in GB. One GB less is accepted.",
 		},
 		"max_price_per_hour": schema.Float64Attribute{
 			Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
@@ -148,28 +147,28 @@ func filters() map[string]schema.Attribute {
 		"locations": strings("Parts of a location's name. Case doesn't matter.", validate.NotEmpty()),
 		"min_reliability": schema.Float64Attribute{
 			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 1)},
-			MarkdownDescription: "Reliability from 0 to 1, at least.",
+			MarkdownDescription: "Minimum reliability, from 0 to 1.",
 		},
 		"min_cuda_version": schema.Float64Attribute{
 			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 100)},
-			MarkdownDescription: "CUDA version, at least. Only Vast.ai reports one.",
+			MarkdownDescription: "Minimum CUDA version. Only Vast.ai reports one.",
 		},
-		"exclude_offers": strings("Ids of offers to leave out.", validate.NotEmpty()),
+		"exclude_offers": strings("IDs of offers to exclude.", validate.NotEmpty()),
 		"allow_interruptible": schema.BoolAttribute{
 			Optional: true, MarkdownDescription: "Include interruptible (spot) offers. Default false.",
 		},
 		"reservation_hours": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
-			MarkdownDescription: "Leave out offers that can't be rented for that long.",
+			MarkdownDescription: "Exclude offers that can't be rented for this many hours.",
 		},
 		"sort_by": schema.StringAttribute{
 			Optional: true, Validators: []validator.String{stringvalidator.OneOf("price", "price_per_vram_gb", "reliability", "vram")},
-			MarkdownDescription: "`price` (default; the order in which a session chooses), `price_per_vram_gb`, `reliability` (highest" +
-				" first) or `vram` (most first).",
+			MarkdownDescription: "`price` (default; the order in which a session tries offers), `price_per_vram_gb`, `reliability`" +
+				" (highest first) or `vram` (most first).",
 		},
 		"limit": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1)},
-			MarkdownDescription: "How many offers to return at most.",
+			MarkdownDescription: "Maximum number of offers to return.",
 		},
 	}
 }
@@ -185,23 +184,25 @@ func offerAttributes() map[string]schema.Attribute {
 		return schema.Float64Attribute{Computed: true, MarkdownDescription: s}
 	}
 	return map[string]schema.Attribute{
-		"id":                      text("The offer's id."),
-		"cloud":                   text("The cloud that makes it."),
-		"cloud_offer_id":          text("The cloud's own id for it."),
-		"machine_id":              text("The physical machine, where the cloud tells it."),
-		"gpu_type":                text("Type of the GPUs."),
-		"gpu_count":               number("How many GPUs a rental gets."),
-		"vram_gb":                 number("Memory of each GPU in GB, fractions cut off."),
-		"price_per_hour":          decimal("USD per hour for the whole machine."),
-		"min_bid":                 decimal("The least bid in USD per hour of an interruptible offer. Null where there is none."),
-		"available":               schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the shopper says that it can be rented."},
+		"id":             text("The offer's ID."),
+		"cloud":          text("The cloud that makes the offer."),
+		"cloud_offer_id": text("The cloud's ID for the offer."),
+		"machine_id":     text("ID of the physical machine, if the cloud reports one."),
+		"gpu_type":       text("Type of the GPUs."),
+		"gpu_count":      number("Number of GPUs that a rental gets."),
+		"vram_gb":        number("Memory of each GPU in GB, fractions truncated."),
+		"price_per_hour": decimal("USD per hour for the whole machine."),
+		"min_bid":        decimal("Minimum bid for an interruptible offer, in USD per hour. Null if there is none."),
+		"available": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the shopper reports that the" +
+			" offer can be rented."},
 		"price_per_vram_gb":       decimal("USD per hour for each GB of GPU memory."),
 		"location":                text("Where the machine is."),
-		"reliability":             decimal("From 0 to 1. Null where the cloud reports none."),
-		"cuda_version":            decimal("CUDA version that the driver supports. Null where the cloud reports none."),
-		"max_duration_hours":      number("How long it can be rented at most. Null for no limit."),
-		"availability_confidence": decimal("How sure the shopper is, from 0 to 1, that the offer can really be rented."),
-		"interruptible":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the cloud may take it back at any time."},
+		"reliability":             decimal("Reliability from 0 to 1. Null if the cloud reports none."),
+		"cuda_version":            decimal("CUDA version that the driver supports. Null if the cloud reports none."),
+		"max_duration_hours":      number("Maximum length of a rental. Null for no limit."),
+		"availability_confidence": decimal("The shopper's confidence, from 0 to 1, that the offer can actually be rented."),
+		"interruptible": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the cloud may reclaim the machine" +
+			" at any time."},
 	}
 }
 

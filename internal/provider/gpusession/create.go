@@ -67,14 +67,14 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		r.settleNewKeys(limited, c, rented)
 	}
 	if len(rented.Warnings) > 0 {
-		summary := "Machine is fine, with a warning"
+		summary := "Machine was rented, with a warning"
 		if err != nil {
-			summary = "Before the machine was given up"
+			summary = "Warning before the machine was released"
 		}
 		resp.Diagnostics.AddWarning(about(summary, plan.names()), strings.Join(rented.Warnings, "\n\n"))
 	}
 	if err := rented.HandOver(); err != nil {
-		resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be written", err))
+		resp.Diagnostics.Append(diagnostic.Warning("Rental journal could not be written", err))
 	}
 }
 
@@ -132,7 +132,7 @@ func (c *creation) login(ctx context.Context, s shopper.Session, privateKey stri
 		return err
 	}
 	if result.ExitCode != 0 {
-		return fmt.Errorf("the login works, and the command `true` ended with exit code %d", result.ExitCode)
+		return fmt.Errorf("the login works, but the command `true` exited with code %d", result.ExitCode)
 	}
 	c.hostKey = machine.HostKey()
 	return nil

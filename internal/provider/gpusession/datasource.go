@@ -57,19 +57,19 @@ func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureReques
 func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	attributes := sessionview.Attributes()
 	attributes["id"] = schema.StringAttribute{
-		Optional: true, Computed: true, Validators: []validator.String{validate.String("must be a session's id", shopper.ValidateID)},
-		MarkdownDescription: "The session's id. Either this or `name`.",
+		Optional: true, Computed: true, Validators: []validator.String{validate.String("must be a session's ID", shopper.ValidateID)},
+		MarkdownDescription: "The session's ID. Set either this or `name`.",
 	}
 	attributes["name"] = schema.StringAttribute{
 		Optional: true, Computed: true,
 		Validators: []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
-		MarkdownDescription: "The name in its mark, among the sessions of the provider's `consumer_id` that have not ended. Null for a" +
-			" session that this provider didn't rent.",
+		MarkdownDescription: "The name in the session's mark. It is looked up among the sessions of the provider's `consumer_id` that" +
+			" have not ended. Null for a session that this provider didn't rent.",
 	}
-	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."})
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."})
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "One session, whoever rented it: what is left of its time, what it has cost, whether SSH is up. Where there" +
-			" is none, or several have the name, that is a warning, and all else is null.",
+		MarkdownDescription: "One session of any consumer: its remaining time, its cost, and whether SSH is up. If there is none, or" +
+			" several have the name, the data source warns and everything else is null.",
 		Attributes: attributes,
 	}
 }
@@ -128,11 +128,11 @@ func (d *DataSource) find(ctx context.Context, id, name string) (shopper.Session
 	}
 	switch len(found) {
 	case 0:
-		return shopper.Session{}, fmt.Errorf("%w: %s has no session %q that has not ended; one that has ended is found by its id",
+		return shopper.Session{}, fmt.Errorf("%w: %s has no session %q that is still active; find an ended one by its ID",
 			errNotOne, d.data.Consumer, name)
 	case 1:
 		return found[0], nil
 	}
-	return shopper.Session{}, fmt.Errorf("%w: several sessions of %s have that name: %s; say which one is meant by its id", errNotOne,
+	return shopper.Session{}, fmt.Errorf("%w: several sessions of %s have that name: %s; set id to select one", errNotOne,
 		d.data.Consumer, strings.Join(ids, ", "))
 }

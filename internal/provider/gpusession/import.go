@@ -29,7 +29,7 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		id = identity.ID.ValueString()
 	}
 	if err := shopper.ValidateID(id); err != nil {
-		resp.Diagnostics.AddError("Invalid session id", err.Error())
+		resp.Diagnostics.AddError("Invalid session ID", err.Error())
 		return
 	}
 	session, err := r.data.Client.Session(ctx, id)
@@ -38,15 +38,15 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		return
 	}
 	if session.Status.Terminal() {
-		resp.Diagnostics.AddError("Session has ended", fmt.Sprintf("Session %s is %s; there is no machine to take over.", id,
+		resp.Diagnostics.AddError("Session has ended", fmt.Sprintf("The status of session %s is %q: there is no machine to import.", id,
 			session.Status))
 		return
 	}
 	resp.Diagnostics.Append(describe(ctx, &resp.State, session)...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, importedKey, []byte("true"))...)
-	resp.Diagnostics.AddWarning("Private key is not known",
-		"The shopper tells a session's private key once, to whoever rents it, and keeps no copy: after an import ssh.private_key is"+
-			" null. Deployments and data sources log in with the provider's ssh credentials instead, if the machine knows them.")
+	resp.Diagnostics.AddWarning("Private key is unknown",
+		"The shopper returns a session's private key only once, to the rental, and keeps no copy: after an import ssh.private_key is"+
+			" null. Deployments and data sources log in with the provider's ssh credentials instead, if the machine accepts them.")
 }
 
 // described is a state that is imported, or the resource of a list's result.

@@ -35,7 +35,7 @@ func checkPublicKey(s string) error {
 		return errors.New("a public key is one line")
 	}
 	if fields := strings.Fields(s); len(fields) < 2 || !strings.HasPrefix(fields[1], "AAAA") || host.ParseHostKey(s) != nil {
-		return errors.New("it is not a public key in the form of authorized_keys without options, such as ssh-ed25519 AAAA…")
+		return errors.New("it is not a public key in authorized_keys format without options, such as ssh-ed25519 AAAA…")
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func (r *Resource) settleKeys(ctx context.Context, before installed, plan model,
 	defer cancel()
 	wanted, diags := plan.authorizedKeys(ctx)
 	if diags.HasError() {
-		return ssh.PrivateKey, fmt.Errorf("authorized_keys can't be read: %v", diags)
+		return ssh.PrivateKey, fmt.Errorf("authorized_keys is invalid: %v", diags)
 	}
 	add, remove := missing(wanted, before.keys), missing(before.keys, wanted)
 	if before.unsure {
@@ -115,22 +115,23 @@ func (r *Resource) settleKeys(ctx context.Context, before installed, plan model,
 	}
 	if len(add)+len(remove) > 0 {
 		if err := r.changeKeys(ctx, ssh.Config(r.data.SSH), add, remove); err != nil {
-			return ssh.PrivateKey, fmt.Errorf("the keys in authorized_keys could not be installed, which the next apply tries again: %w", err)
+			return ssh.PrivateKey, fmt.Errorf("the keys in authorized_keys could not be installed; the next apply tries again: %w", err)
 		}
 	}
 	if plan.retains() || ssh.PrivateKey.IsNull() {
 		return ssh.PrivateKey, nil
 	}
 	if err := r.dropOneTimeKey(ctx, ssh); err != nil {
-		return ssh.PrivateKey, fmt.Errorf("the one-time key stays on the machine and in state, because no other key is proved to log in."+
-			" The next apply tries again: %w", err)
+		return ssh.PrivateKey, fmt.Errorf("the one-time key stays on the machine and in state, because a login with another key could"+
+			" not be verified. The next apply tries again: %w", err)
 	}
 	return types.StringNull(), nil
 }
 
 // keysProblem is the warning that keys are not as they should be.
 func keysProblem(names rental.Names, err error) diag.Diagnostic {
-	return diag.NewWarningDiagnostic(about("Machine is fine, its keys are not", names), diagnostic.Warning("", err).Detail())
+	return diag.NewWarningDiagnostic(about("Machine is rented, its keys are not as"+
+		" configured", names), diagnostic.Warning("", err).Detail())
 }
 
 // missing returns the keys of all that are not among known.
@@ -149,8 +150,8 @@ func missing(all, known []string) []string {
 func (r *Resource) dropOneTimeKey(ctx context.Context, ssh sshattr.Keys) error {
 	credentials := r.data.SSH
 	if credentials.PrivateKey == "" && credentials.AgentSocket == "" {
-		return errors.New("retain_private_key is false and the provider has no ssh credentials to log in with instead; give the" +
-			" provider ssh.private_key or ssh.agent")
+		return errors.New("retain_private_key is false, but the provider has no ssh credentials to log in with; set ssh.private_key or" +
+			" ssh.agent in the provider")
 	}
 	public, err := host.PublicKeyOf(ssh.PrivateKey.ValueString())
 	if err != nil {
@@ -177,7 +178,7 @@ func (r *Resource) changeKeys(ctx context.Context, cfg host.Config, add, remove 
 		return err
 	}
 	if result.ExitCode != 0 {
-		return fmt.Errorf("changing the machine's authorized keys ended with exit code %d: %s", result.ExitCode,
+		return fmt.Errorf("changing the machine's authorized keys failed with exit code %d: %s", result.ExitCode,
 			strings.TrimSpace(result.Stderr))
 	}
 	return nil

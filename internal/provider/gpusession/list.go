@@ -58,12 +58,14 @@ func (l *ListResource) ListResourceConfigSchema(
 ) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Sessions that have not ended, for `terraform query`. The configuration that `-generate-config-out` writes" +
-			" imports them and changes nothing: its `requirements` are what the machine is. The shopper doesn't tell which offer was" +
-			" rented, nor a session's one-time key, so the provider's `ssh` credentials log in to an imported machine.\n\n" +
-			"Needs Terraform 1.14. An older Terraform, and OpenTofu, find sessions by the data source `shopper_gpu_sessions`.",
+			" imports them and changes nothing: its `requirements` describe the rented machine. The shopper doesn't report which offer" +
+			" was rented or a session's one-time key, so an imported machine needs the provider's `ssh` credentials.\n\nRequires" +
+			" Terraform 1.14. With older Terraform versions and OpenTofu, find sessions with the data source" +
+			" `shopper_gpu_sessions`.",
 		Attributes: map[string]schema.Attribute{
 			"name_prefix": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "How the session's name begins.",
+				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "Beginning of the session's" +
+					" name.",
 			},
 			"clouds": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType, MarkdownDescription: "Clouds to list. Default: all.",

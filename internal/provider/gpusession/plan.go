@@ -82,10 +82,10 @@ func unmet(ctx context.Context, state model, needs types.Object, diags *diag.Dia
 	}
 	// Only the apply knows the rest, and it can't turn an update into a replacement any more.
 	if value, err := needs.ToTerraformValue(ctx); err == nil && !value.IsFullyKnown() {
-		diags.AddAttributeWarning(at, about("Requirements are not known yet", state.names()),
-			fmt.Sprintf("They depend on something that only the apply will know. Session %s is kept if it meets them. If it doesn't, the"+
-				" apply stops with \"Provider produced inconsistent final plan\" and changes nothing about the session; the next plan knows"+
-				" them, and replaces it. To have that decided before anything is applied, apply what they depend on first (-target).",
+		diags.AddAttributeWarning(at, about("Requirements are unknown until apply", state.names()),
+			fmt.Sprintf("They depend on values that are known only during apply. Session %s is kept if it meets them. If not, the apply"+
+				" fails with \"Provider produced inconsistent final plan\" and leaves the session unchanged; the next plan replaces it."+
+				" To decide this before applying, first apply what they depend on (-target).",
 				state.ID.ValueString()))
 	}
 	return false
@@ -150,11 +150,11 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
 	if config.RetainPrivateKey.Equal(types.BoolValue(false)) && config.AuthorizedKeys.IsNull() {
 		resp.Diagnostics.AddAttributeError(path.Root("retain_private_key"), "Missing authorized_keys",
-			"Without the one-time key nobody could log in to the machine. Give authorized_keys, or leave retain_private_key out.")
+			"Without the one-time key nobody could log in to the machine. Set authorized_keys, or remove retain_private_key.")
 	}
 	if !config.NamePrefix.IsNull() && config.OnConflict.ValueString() == conflictReplace {
 		resp.Diagnostics.AddAttributeError(path.Root("on_conflict"), "Conflict with name_prefix",
-			"Other machines under the prefix may be in use, so none is released for a new one. Leave on_conflict out, or give a name.")
+			"Other machines with this prefix may be in use, so none is released for a new one. Remove on_conflict, or set name instead.")
 	}
 	if resp.Diagnostics.HasError() || config.Requirements.IsNull() || config.Requirements.IsUnknown() {
 		return
@@ -163,13 +163,13 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	resp.Diagnostics.Append(diags...)
 	at := path.Root("requirements")
 	if doubts := needs.Doubts(); len(doubts) > 0 {
-		resp.Diagnostics.AddAttributeWarning(at, about("Requirements that nothing may meet", config.names()),
-			strings.Join(doubts, "\n")+"\n\nWithout an offer that meets all of them nothing is rented.")
+		resp.Diagnostics.AddAttributeWarning(at, about("Requirements that no offer may meet", config.names()),
+			strings.Join(doubts, "\n")+"\n\nNothing is rented without an offer that meets all of them.")
 	}
 	asked := func(value attr.Value) bool { return !value.IsNull() }
 	if !slices.ContainsFunc(slices.Collect(maps.Values(config.Requirements.Attributes())), asked) {
-		resp.Diagnostics.AddAttributeWarning(at, about("Requirements ask for nothing", config.names()),
-			"The cheapest machine of any kind will be rented. Terraform ignores a misspelt name in requirements without a word: is there one?")
+		resp.Diagnostics.AddAttributeWarning(at, about("Requirements are empty", config.names()),
+			"The cheapest machine of any kind will be rented. Terraform silently ignores misspelled names in requirements: check them.")
 	}
 }
 
@@ -177,9 +177,9 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 // behind, which the apply releases.
 func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.ModifyPlanResponse) {
 	if plan.hours() > shopper.MaxReservationHours {
-		resp.Diagnostics.AddAttributeError(path.Root("reservation_hours"), "Reservation is too long to begin with",
-			fmt.Sprintf("The shopper rents a machine for at most %d hours, and may extend that later. Begin with %d, and raise"+
-				" reservation_hours once it is rented.", shopper.MaxReservationHours, shopper.MaxReservationHours))
+		resp.Diagnostics.AddAttributeError(path.Root("reservation_hours"), "Initial reservation is too long",
+			fmt.Sprintf("The shopper rents a machine for at most %d hours, and may extend that later. Start with %d, and raise"+
+				" reservation_hours after the rental.", shopper.MaxReservationHours, shopper.MaxReservationHours))
 	}
 	if r.data != nil && r.data.Renter != nil {
 		warnLeftovers(ctx, r.data.Renter, plan.names(), &resp.Diagnostics) // an unknown name is "", under which nothing is rented
@@ -194,8 +194,8 @@ func planHours(ctx context.Context, state, plan model, resp *resource.ModifyPlan
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("reserved_hours"), types.Int64Unknown())...)
 	case max(plan.hours(), defaultHours) < state.hours():
-		resp.Diagnostics.AddAttributeWarning(path.Root("reservation_hours"), about("Reservation is not shortened", state.names()),
-			fmt.Sprintf("The shopper can't shorten a reservation. Session %s stays reserved for %d hours and is paid for until %s. To stop"+
-				" paying earlier, destroy it.", state.ID.ValueString(), state.reserved(), state.ExpiresAt.ValueString()))
+		resp.Diagnostics.AddAttributeWarning(path.Root("reservation_hours"), about("Reservation can't be shortened", state.names()),
+			fmt.Sprintf("The shopper can't shorten a reservation. Session %s stays reserved for %d hours and costs money until %s. To"+
+				" stop paying earlier, destroy it.", state.ID.ValueString(), state.reserved(), state.ExpiresAt.ValueString()))
 	}
 }

@@ -87,7 +87,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		resp.Diagnostics.AddWarning(about("Session has ended", state.names()), ending(state, session))
 		resp.State.RemoveResource(ctx)
 		if err := r.data.Renter.Seen(state.Mark.ValueString(), ""); err != nil {
-			resp.Diagnostics.Append(diagnostic.Warning("Rental journal can't be written", err))
+			resp.Diagnostics.Append(diagnostic.Warning("Rental journal could not be written", err))
 		}
 		return
 	}
@@ -95,12 +95,12 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	switch session.Status {
 	case shopper.Failed:
 		resp.Diagnostics.AddWarning(about("Session has failed", state.names()),
-			fmt.Sprintf("Session %s has failed: %s. Whether its machine is gone is not proved, so it stays in state and may be costing"+
-				" money. Destroying or replacing it (-replace=ADDRESS) releases it.", id, session.Error))
+			fmt.Sprintf("Session %s has failed: %s. It is not certain that its machine is gone, so it stays in state and may still cost"+
+				" money. Destroy or replace it (-replace=ADDRESS) to release it.", id, session.Error))
 	case shopper.Stopped: // and yet not gone
 		resp.Diagnostics.AddWarning(about("Session has been replaced", state.names()),
-			fmt.Sprintf("Session %s has ended, and the shopper has rented session %s in its place, which costs money and whose private"+
-				" key nobody has. Destroying or replacing the resource (-replace=ADDRESS) releases it.", id, session.RetryChildID))
+			fmt.Sprintf("Session %s has ended. The shopper has rented session %s in its place, which costs money and whose private key"+
+				" nobody has. Destroy or replace the resource (-replace=ADDRESS) to release it.", id, session.RetryChildID))
 	default:
 	}
 	state.ShopperURL = types.StringValue(r.data.Client.URL()) // it knows the session
@@ -112,18 +112,19 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 func ending(state model, session shopper.Session) string {
 	id := state.ID.ValueString()
 	if session.ID == "" {
-		return fmt.Sprintf("The shopper doesn't know session %s any more, so its machine is gone. It is removed from state; the next"+
-			" apply rents a new one.", id)
+		return fmt.Sprintf("The shopper no longer knows session %s, so its machine is gone. It is removed from state; the next apply"+
+			" rents a new one.", id)
 	}
-	why := "It was released by something else than this configuration"
+	why := "It was released outside this configuration"
 	switch {
 	case session.Error != "":
-		why = "The shopper gives as the reason: " + session.Error
+		why = "The shopper reports the reason: " + session.Error
 	case !session.ExpiresAt.IsZero() && time.Now().After(session.ExpiresAt):
 		why = fmt.Sprintf("Its reservation of %d hours ended at %s", session.ReservationHours,
 			session.ExpiresAt.UTC().Format(time.RFC3339))
 	}
-	return fmt.Sprintf("Session %s is %s. %s. It is removed from state; the next apply rents a new one.", id, session.Status, why)
+	return fmt.Sprintf("The status of session %s is %q. %s. It is removed from state; the next apply rents a new"+
+		" one.", id, session.Status, why)
 }
 
 // Delete gives the machine back. It succeeds only on proof.
@@ -145,7 +146,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	if len(warnings) > 0 {
 		summary := "Machine was released, with a warning"
 		if err != nil {
-			summary = "While the machine was to be released"
+			summary = "Warning while the machine was being released"
 		}
 		resp.Diagnostics.AddWarning(about(summary, state.names()), strings.Join(warnings, "\n\n"))
 	}
@@ -162,7 +163,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 // releases nothing.
 func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics) {
 	if err := r.data.Renter.Seen(state.Mark.ValueString(), state.NamePrefix.ValueString()); err != nil {
-		diags.Append(diagnostic.Warning("Rental journal can't be written", err))
+		diags.Append(diagnostic.Warning("Rental journal could not be written", err))
 	}
 	warnLeftovers(ctx, r.data.Renter, state.names(), diags)
 }
@@ -172,12 +173,12 @@ func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics
 func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Names, diags *diagnostics) bool {
 	left, err := renter.Leftovers(ctx, names)
 	if err != nil {
-		diags.Append(diagnostic.Warning("Rental journal can't be read", err))
+		diags.Append(diagnostic.Warning("Rental journal could not be read", err))
 	}
 	if len(left) > 0 {
-		diags.AddWarning("A rental was left over: "+names.String(), fmt.Sprintf("An earlier run that ended before Terraform knew of it rented, or was"+
-			" renting, %s. The next apply or destroy of %q releases it, which takes up to seven minutes where an answer was lost. Until then"+
-			" it may be costing money.", strings.Join(left, " and "), names))
+		diags.AddWarning("Leftover rental found: "+names.String(), fmt.Sprintf("An earlier run rented, or was renting, %s and ended"+
+			" before Terraform recorded it. The next apply or destroy of %q releases it, which takes up to seven minutes if an answer"+
+			" was lost. Until then it may cost money.", strings.Join(left, " and "), names))
 	}
 	return len(left) > 0
 }
@@ -186,14 +187,14 @@ func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Name
 func (r *Resource) releaseLeftovers(ctx context.Context, names rental.Names, diags *diagnostics) {
 	settled, err := r.data.Renter.Settle(ctx, names)
 	if err != nil {
-		diags.Append(diagnostic.Warning("A leftover could not be released: "+names.String(), err))
+		diags.Append(diagnostic.Warning("Leftover rental was not released: "+names.String(), err))
 	}
 	if len(settled.Released) > 0 {
-		diags.AddWarning("A leftover was released: "+names.String(), fmt.Sprintf("Session %s, rented under the name %q by a run that"+
-			" ended before Terraform knew of it, has been released.", strings.Join(settled.Released, " and "), names))
+		diags.AddWarning("Leftover rental was released: "+names.String(), fmt.Sprintf("Session %s was released. A run had rented it"+
+			" under the name %q and ended before Terraform recorded it.", strings.Join(settled.Released, " and "), names))
 	}
 	for _, warning := range settled.Warnings {
-		diags.AddWarning("While a leftover was released: "+names.String(), warning)
+		diags.AddWarning("Warning while a leftover was being released: "+names.String(), warning)
 	}
 }
 

@@ -76,35 +76,37 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The sessions of this provider's `consumer_id`, newest first. With `known_ids`, a scheduled plan finds what was" +
-			" left behind: a laptop that died with its state, a CI job that was killed.",
+		MarkdownDescription: "The sessions of this provider's `consumer_id`, newest first. With `known_ids`, a scheduled plan finds" +
+			" leftovers: of a laptop that died with its state, of a CI job that was killed.",
 		Attributes: map[string]schema.Attribute{
-			"statuses": words("Statuses to show. Default: all but `stopped` and `failed`, so what may be costing money.", validate.Status()),
-			"clouds":   words("Clouds to show. Default: all.", validate.Cloud()),
+			"statuses": words("Statuses to show. Default: all but `stopped` and `failed`, which is everything that may cost"+
+				" money.", validate.Status()),
+			"clouds": words("Clouds to show. Default: all.", validate.Cloud()),
 			"name_prefix": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "How the session's name begins.",
+				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "Beginning of the session's" +
+					" name.",
 			},
 			"older_than": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.Duration(0, 0, 1)},
-				MarkdownDescription: "Leave out sessions that are younger, such as `90m`.",
+				MarkdownDescription: "Minimum age of the sessions to show, such as `90m`.",
 			},
 			"all_consumers": schema.BoolAttribute{
 				Optional: true, MarkdownDescription: "Show other consumers' sessions too. They are never strays. Default false.",
 			},
-			"known_ids": words("Ids that some configuration knows, such as its sessions' `id`. Every other session shown of this"+
-				" consumer is a stray.", validate.NotEmpty()),
+			"known_ids": words("IDs that your configurations manage, such as the `id` of their sessions. Every other session of this"+
+				" consumer that is shown is a stray.", validate.NotEmpty()),
 			"sessions": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "The sessions.",
 				NestedObject: schema.NestedAttributeObject{Attributes: sessionAttributes()},
 			},
 			"stray_ids": schema.SetAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Ids of the strays. Null unless `known_ids` is given.",
+				MarkdownDescription: "IDs of the strays. Null unless `known_ids` is set.",
 			},
 			"price_per_hour": schema.Float64Attribute{
-				Computed: true, MarkdownDescription: "What those of the sessions shown that have not ended cost together, in USD per hour.",
+				Computed: true, MarkdownDescription: "Total price of the sessions shown that have not ended, in USD per hour.",
 			},
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `5m`."}),
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `5m`."}),
 		},
 	}
 }
@@ -113,8 +115,8 @@ func sessionAttributes() map[string]schema.Attribute {
 	attributes := sessionview.Attributes()
 	attributes["stray"] = schema.BoolAttribute{
 		Computed: true,
-		MarkdownDescription: "Whether this consumer rented it, it may be costing money, and `known_ids` doesn't contain it. Null unless" +
-			" `known_ids` is given.",
+		MarkdownDescription: "Whether the session is a stray: this consumer rented it, it may cost money, and `known_ids` doesn't" +
+			" contain it. Null unless `known_ids` is set.",
 	}
 	return attributes
 }
@@ -156,8 +158,8 @@ func (d *DataSource) list(ctx context.Context, statuses []string, diags *diag.Di
 	}
 	all, complete, err := sessionview.ByStatus(ctx, d.data.Client, words...)
 	if err == nil && !complete {
-		diags.AddWarning("Older sessions are left out", fmt.Sprintf("The shopper keeps every session that there ever was. Of each status only"+
-			" the newest %d were looked at.", shopper.MaxSessions))
+		diags.AddWarning("Older sessions are not shown", fmt.Sprintf("The shopper keeps all sessions forever. Only the newest %d of"+
+			" each status were checked.", shopper.MaxSessions))
 	}
 	return all, err
 }

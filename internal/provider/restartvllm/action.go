@@ -64,18 +64,18 @@ func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *actio
 		}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Starts a deployment's server again as it is, and is done when its model has answered. A server that doesn't" +
-			" come back is left for the next apply to see, and its log is in the error.\n\n" +
-			"Actions need Terraform 1.14. An older Terraform, and OpenTofu, start a new server by `-replace` of its deployment.",
+		MarkdownDescription: "Restarts a deployment's server unchanged and finishes when its model has answered. A server that doesn't" +
+			" come back is left for the next apply to detect, and the error quotes its log.\n\nActions require Terraform 1.14. With" +
+			" older Terraform versions and OpenTofu, start a new server with `-replace` of its deployment.",
 		Attributes: map[string]schema.Attribute{
 			"ssh":            sshattr.ActionArgument(),
-			"server":         serverattr.ActionArgument("What the server is found by on its machine: a deployment's `server`."),
+			"server":         serverattr.ActionArgument("Identifies the server on its machine: a deployment's `server`."),
 			"api_key":        part(false, "The server's API key."),
-			"ca_certificate": part(false, "What is trusted of a server with TLS, in PEM form: a deployment's `ca_certificate`."),
-			"model":          part(true, "The model's name as it is served, which is asked: a deployment's `served_model_name`, else its `model`."),
+			"ca_certificate": part(false, "Certificates in PEM form to trust for a server with TLS: a deployment's `ca_certificate`."),
+			"model":          part(true, "Served name of the model to ask: a deployment's `served_model_name`, else its `model`."),
 			"completion": schema.BoolAttribute{
 				Optional:            true,
-				MarkdownDescription: "Default true; false for models that don't complete, which are asked for an embedding.",
+				MarkdownDescription: "Default true. Set false for models that don't generate text: they are asked for an embedding.",
 			},
 			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Until the first answer. Default `30m`."}),
 		},
@@ -122,7 +122,7 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 		return
 	}
 	if len(status.Warnings) > 0 {
-		resp.Diagnostics.AddWarning("Server runs, with a warning: "+server.Name, strings.Join(status.Warnings, "\n\n"))
+		resp.Diagnostics.AddWarning("Server was restarted, with a warning: "+server.Name, strings.Join(status.Warnings, "\n\n"))
 	}
 	say("The model has answered")
 }

@@ -89,42 +89,42 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		return schema.Int64Attribute{Computed: true, MarkdownDescription: s}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Health of the shopper: whether it answers, is healthy and ready, and which offers have been failing." +
-			" A shopper that is unwell, can't be reached or refuses the credentials is a value and not an error.",
+		MarkdownDescription: "Health of the shopper: whether it answers, is healthy and ready, and which offers have been failing. A" +
+			" shopper that is unhealthy, unreachable or refuses the credentials is a value and not an error.",
 		Attributes: map[string]schema.Attribute{
 			"url":       text("The shopper's address."),
-			"reachable": flag("Whether it answered."),
-			"healthy":   flag("Whether it says that it is well."),
-			"ready": flag("Whether it has started up. Until then it looks for machines left over from an earlier run of itself. Null" +
-				" where it doesn't say."),
-			"problem": text("Which kind of trouble there is, null for none: " + diagnostic.ProblemText),
-			"message": text("An explanation for people."),
+			"reachable": flag("Whether the shopper answered."),
+			"healthy":   flag("Whether the shopper reports itself as healthy."),
+			"ready": flag("Whether the shopper has finished starting. Until then it looks for machines left over from its earlier run." +
+				" Null if it doesn't report that."),
+			"problem": text("Kind of problem, null for none: " + diagnostic.ProblemText),
+			"message": text("Explanation for people."),
 			"services": schema.MapAttribute{
 				Computed: true, ElementType: types.StringType, MarkdownDescription: "Status of each component, by name.",
 			},
 			"failing_offers": schema.ListNestedAttribute{
-				Computed: true, MarkdownDescription: "Offers that have been failing lately. Null where it doesn't say.",
+				Computed: true, MarkdownDescription: "Offers that have failed recently. Null if the shopper doesn't report them.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"offer_id": text("The offer's id."), "cloud": text("Its cloud."), "gpu_type": text("Its GPU type."),
-					"recent_failures":       number("How often."),
-					"suppressed":            flag("Whether the shopper leaves it out of its listing."),
-					"suppressed_until":      text("Until when (RFC 3339, UTC)."),
-					"confidence_multiplier": decimal("What its `availability_confidence` is multiplied by."),
-					"last_failure":          text("When it failed last (RFC 3339, UTC)."),
-					"last_failure_type":     text("The shopper's word for how."),
-					"last_failure_reason":   text("Why."),
+					"offer_id": text("The offer's ID."), "cloud": text("The offer's cloud."), "gpu_type": text("The offer's GPU type."),
+					"recent_failures":       number("Number of recent failures."),
+					"suppressed":            flag("Whether the shopper hides the offer from its list."),
+					"suppressed_until":      text("When the shopper shows it again (RFC 3339, UTC)."),
+					"confidence_multiplier": decimal("Factor that is applied to the offer's `availability_confidence`."),
+					"last_failure":          text("When the offer last failed (RFC 3339, UTC)."),
+					"last_failure_type":     text("Kind of the last failure, as the shopper reports it."),
+					"last_failure_reason":   text("Reason for the last failure."),
 				}},
 			},
 			"failing_gpu_types": schema.ListNestedAttribute{
-				Computed: true, MarkdownDescription: "GPU types of a cloud whose offers have been failing.",
+				Computed: true, MarkdownDescription: "GPU types of a cloud whose offers have failed recently.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 					"key":                 text("Cloud and GPU type, such as `vastai:H100 SXM5`."),
-					"failed_offers":       number("How many of its offers."),
-					"degraded":            flag("Whether the shopper trusts all of them less."),
-					"degradation_applied": decimal("By how much."),
+					"failed_offers":       number("Number of failing offers of this type."),
+					"degraded":            flag("Whether the shopper lowers its confidence in all offers of this type."),
+					"degradation_applied": decimal("How much the confidence is lowered."),
 				}},
 			},
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `1m`."}),
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `1m`."}),
 		},
 	}
 }
@@ -139,7 +139,7 @@ type seen struct {
 
 // Read asks the shopper.
 func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	defer diagnostic.Recover(ctx, &resp.Diagnostics, "asking the shopper how it is")
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "checking the shopper's health")
 	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() || !d.data.Ready(&resp.Diagnostics) {
@@ -151,7 +151,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	defer cancel()
 	s := ask(limited, d.data.Client)
 	if err := ctx.Err(); err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not ask the shopper", err))
+		resp.Diagnostics.Append(diagnostic.Error("Could not reach the shopper", err))
 		return
 	}
 	m.URL = types.StringValue(d.data.Client.URL())
@@ -184,10 +184,10 @@ func (m *model) fill(s seen) {
 		m.Problem, m.Message = types.StringValue(diagnostic.Unhealthy), types.StringValue("The shopper is starting up.")
 	case !m.Healthy.ValueBool():
 		m.Problem = types.StringValue(diagnostic.Unhealthy)
-		m.Message = types.StringValue("The shopper says that it is " + s.health.Status + ".")
+		m.Message = types.StringValue("The shopper reports its status as " + s.health.Status + ".")
 	}
 	if missing := errors.Join(s.readyErr, s.failsErr); missing != nil && s.healthErr == nil {
-		m.Message = types.StringValue(m.Message.ValueString() + " Not all is known: " + missing.Error())
+		m.Message = types.StringValue(m.Message.ValueString() + " Some values are unknown: " + missing.Error())
 	}
 	if s.readyErr == nil {
 		m.Ready = types.BoolValue(s.ready.Ready)

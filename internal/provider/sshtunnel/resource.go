@@ -76,33 +76,35 @@ func (r *Resource) Configure(_ context.Context, req ephemeral.ConfigureRequest, 
 // Schema describes the ephemeral resource.
 func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "A port of this computer's loopback that leads through SSH to a port on a machine, open for the length of a" +
-			" run. Its address changes every run, so Terraform accepts it only where nothing is stored: in other providers' configuration," +
-			" in provisioners, in write-only arguments. A data source stores its arguments: give it and the tunnel the same `local_port`, and" +
-			" the data source a `depends_on`. A connection to" +
-			" the machine that drops is made again for what connects next; connections through the tunnel break when it does. Where something that the arguments depend on is not known before apply, the tunnel is opened then." +
-			" A machine that can't be logged in to is a warning, so that it can be destroyed; what connects is then disconnected." +
-			" So is a port at which nothing listens when the tunnel is opened; each connection that is refused later is logged." +
-			" Needs Terraform 1.10 or OpenTofu 1.11.",
+		MarkdownDescription: "Forwards a local port through SSH to a port on a machine for the duration of a run. The address changes" +
+			" with every run, so Terraform accepts it only where nothing is stored: in other providers' configuration, in provisioners," +
+			" in write-only arguments. A data source stores its arguments: set the same fixed `local_port` in the tunnel and in the" +
+			" data source, and `depends_on` in the data source. A lost connection to the machine is restored for the next" +
+			" client; open connections through the tunnel break. If the arguments are unknown before apply, the tunnel" +
+			" opens during apply. A failed login is a warning, so that the machine can be destroyed; clients of the" +
+			" tunnel are then disconnected. A port on which nothing listens when the tunnel opens is a warning too;" +
+			" later refusals are logged. Requires Terraform 1.10 or OpenTofu 1.11.",
 		Attributes: map[string]schema.Attribute{
 			"ssh": sshattr.EphemeralArgument(),
 			"remote_port": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-				MarkdownDescription: "The port on the machine. Default " + strconv.Itoa(vllm.DefaultPort) + ", where a deployment listens.",
+				MarkdownDescription: "Port on the machine. Default " + strconv.Itoa(vllm.DefaultPort) + ", the default port of a" +
+					" deployment.",
 			},
 			"remote_host": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "The address, as the machine sees it. Default `" + vllm.DefaultListen + "`, its own loopback.",
+				MarkdownDescription: "Address to connect to from the machine. Default `" + vllm.DefaultListen + "`, the machine itself.",
 			},
 			"local_port": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-				MarkdownDescription: "The port on your computer. Default: any free port. Two runs at once can't have the same fixed one.",
+				MarkdownDescription: "Port on your computer. Default: any free port. Parallel runs can't use the same fixed port.",
 			},
-			"host":     schema.StringAttribute{Computed: true, MarkdownDescription: "Address on your computer, `" + loopback + "`."},
-			"port":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Port on your computer."},
-			"address":  schema.StringAttribute{Computed: true, MarkdownDescription: "`host:port`."},
-			"url":      schema.StringAttribute{Computed: true, MarkdownDescription: "`http://host:port`. A server with TLS takes `https://` and `address`."},
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{OpenDescription: "Logging in to the machine. Default `2m`."}),
+			"host":    schema.StringAttribute{Computed: true, MarkdownDescription: "Address on your computer, `" + loopback + "`."},
+			"port":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Port on your computer."},
+			"address": schema.StringAttribute{Computed: true, MarkdownDescription: "`host:port`."},
+			"url": schema.StringAttribute{Computed: true, MarkdownDescription: "`http://host:port`. For a server with TLS use" +
+				" `https://` and `address`."},
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{OpenDescription: "Login to the machine. Default `2m`."}),
 		},
 	}
 }
@@ -155,7 +157,7 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 // plans first, which opens tunnels, and would keep the machine; and a server may be
 // started later.
 func warnings(ctx context.Context, line *host.Line, lost error, remote string) diag.Diagnostics {
-	what, err, then := "Could not open the tunnel", lost, "Whatever connects to this computer's port is disconnected at once."
+	what, err, then := "Could not open the tunnel", lost, "The local port disconnects its clients at once."
 	if lost == nil {
 		limited, cancel := context.WithTimeout(ctx, probeLimit)
 		defer cancel()
@@ -165,7 +167,7 @@ func warnings(ctx context.Context, line *host.Line, lost error, remote string) d
 			return nil
 		}
 		what = "Nothing answers at " + remote
-		then = "The tunnel is open. What connects is disconnected until a server listens at " + remote + " on the machine."
+		then = "The tunnel is open. It disconnects clients until a server listens at " + remote + " on the machine."
 	}
 	d := diagnostic.Warning(what, err)
 	return diag.Diagnostics{diag.NewWarningDiagnostic(d.Summary(), d.Detail()+"\n\n"+then)}

@@ -77,43 +77,42 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		return schema.BoolAttribute{Computed: true, MarkdownDescription: s}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Vast.ai's templates, which a session's `template_hash_id` can name. An error where the shopper has no" +
-			" account there.",
+		MarkdownDescription: "Vast.ai's templates, for a session's `template_hash_id`. Fails if the shopper has no Vast.ai account.",
 		Attributes: map[string]schema.Attribute{
 			"offer_id": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.String("must be an offer's id", shopper.ValidateID)},
-				MarkdownDescription: "Only those that this offer can run. None for offers of other clouds.",
+				Optional: true, Validators: []validator.String{validate.String("must be an offer's ID", shopper.ValidateID)},
+				MarkdownDescription: "Return only templates that this offer can run. Offers of other clouds have none.",
 			},
 			"name_contains": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "Only those with this in their name. Case doesn't matter.",
+				MarkdownDescription: "Return only templates whose name contains this text. Case doesn't matter.",
 			},
 			"recommended": schema.BoolAttribute{
-				Optional: true, MarkdownDescription: "Only those that Vast.ai recommends (true), or doesn't (false).",
+				Optional: true, MarkdownDescription: "Return only templates that Vast.ai recommends (true), or doesn't (false).",
 			},
 			"templates": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "The templates.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"hash_id":     text("What `template_hash_id` takes."),
-					"name":        text("Its name."),
+					"hash_id":     text("Value for `template_hash_id`."),
+					"name":        text("The template's name."),
 					"image":       text("The container's image."),
 					"tag":         text("The image's tag."),
-					"env":         text("Docker's flags: environment and ports."),
-					"on_start":    text("What is run at the start."),
-					"run_type":    text("How it is run, such as `ssh`."),
+					"env":         text("Docker flags for environment variables and ports."),
+					"on_start":    text("Command that runs at the start."),
+					"run_type":    text("Launch mode, such as `ssh`."),
 					"args":        text("The image's arguments."),
-					"use_ssh":     flag("Whether one can log in."),
-					"ssh_direct":  flag("Whether directly, and not by way of Vast.ai's proxy."),
-					"recommended": flag("Whether Vast.ai recommends it."),
+					"use_ssh":     flag("Whether the machine accepts SSH logins."),
+					"ssh_direct":  flag("Whether SSH connects directly instead of through Vast.ai's proxy."),
+					"recommended": flag("Whether Vast.ai recommends the template."),
 					"recommended_disk_gb": schema.Int64Attribute{
-						Computed: true, MarkdownDescription: "Disk that it is said to need, in GB.",
+						Computed: true, MarkdownDescription: "Recommended disk size in GB.",
 					},
-					"extra_filters": text("Conditions on the machine, in JSON."),
-					"created_at":    text("When it was made (RFC 3339, UTC)."),
-					"count_created": schema.Int64Attribute{Computed: true, MarkdownDescription: "How often it has been used."},
+					"extra_filters": text("Requirements for the machine, in JSON."),
+					"created_at":    text("When the template was created (RFC 3339, UTC)."),
+					"count_created": schema.Int64Attribute{Computed: true, MarkdownDescription: "How often the template has been used."},
 				}},
 			},
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."}),
 		},
 	}
 }

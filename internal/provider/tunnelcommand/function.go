@@ -34,25 +34,26 @@ func (f *Function) Metadata(_ context.Context, _ function.MetadataRequest, resp 
 // Definition describes the function.
 func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
 	resp.Definition = function.Definition{
-		Summary: "The command that opens a machine's port on your computer",
-		MarkdownDescription: "Returns an `ssh` command line that opens the port of a machine's loopback on your computer, quoted for a" +
-			" shell. It holds no private key: `ssh` finds one in its agent or configuration, or append `-i FILE`.\n\nThe machine and the jump host are objects with" +
-			" `host`, `port` and `user`, of which `port` and `user` may be null; what else they hold is not looked at, so that a" +
-			" session's or a deployment's `ssh` and its `bastion` will do.",
+		Summary: "Command that forwards a machine's port to your computer",
+		MarkdownDescription: "Returns an `ssh` command line, quoted for a shell, that forwards a port of the machine's loopback address" +
+			" to your computer. It contains no private key: `ssh` finds one in its agent or configuration, or append `-i FILE`.\n\nThe" +
+			" machine and the jump host are objects with `host`, `port` and `user`, of which `port` and `user` may be null. Other" +
+			" attributes are ignored, so you can pass a session's or a deployment's `ssh` and its `bastion`.",
 		Parameters: []function.Parameter{
 			function.ObjectParameter{
 				Name:                "ssh",
-				MarkdownDescription: "How to log in: an object with `host`, `port` and `user`, such as a session's `ssh`.",
+				MarkdownDescription: "How to log in: object with `host`, `port` and `user`, such as a session's `ssh`.",
 				AttributeTypes:      loginTypes,
 			},
-			function.Int64Parameter{Name: "port", MarkdownDescription: "The port on the machine's loopback."},
+			function.Int64Parameter{Name: "port", MarkdownDescription: "Port on the machine's loopback address."},
 			function.Int64Parameter{
-				Name: "local_port", MarkdownDescription: "The port on your computer: another one for each tunnel that is open at the same time.",
+				Name: "local_port", MarkdownDescription: "Port on your computer. Tunnels that are open at the same time need different" +
+					" ports.",
 			},
 		},
 		VariadicParameter: function.ObjectParameter{
 			Name: "bastion", AttributeTypes: loginTypes, // OpenTofu 1.12 passes no null on
-			MarkdownDescription: "The jump host through which the machine is reached, one at most. One that may be null is given as" +
+			MarkdownDescription: "Jump host through which the machine is reached, at most one. Pass one that may be null as" +
 				" `var.ssh.bastion[*]...`.",
 		},
 		Return: function.StringReturn{},
@@ -89,7 +90,7 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 		resp.Error = function.NewArgumentFuncError(2, "local_port must be between 1 and 65535")
 		return
 	case len(bastions) > 1:
-		resp.Error = function.NewArgumentFuncError(4, "bastion: a machine is reached through one jump host at most")
+		resp.Error = function.NewArgumentFuncError(4, "bastion: at most one jump host is possible")
 		return
 	}
 	if len(bastions) == 1 {

@@ -68,7 +68,7 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 	defer machine.Close()
 	status, err := lifecycle.Inspect(ctx, machine, ref) // before the change: a restart meanwhile is seen later
 	if err != nil {
-		diags.Append(diagnostic.Error("Could not look at the server", err))
+		diags.Append(diagnostic.Error("Could not inspect the server", err))
 		return
 	}
 	served, err := changeAdapters(ctx, lifecycle.Client(machine, state.trusted(ctx, diags), status.Ref, given.apiKey), before, after)
@@ -89,11 +89,11 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 
 func adaptersProblem(served map[string]string, err error) diag.Diagnostic {
 	d := diagnostic.Error("LoRA adapters were not changed", err)
-	what := "Which adapters it serves now is not known."
+	what := "It is unknown which adapters it serves now."
 	if served != nil {
-		what = "The adapters that it serves now: " + cmp.Or(strings.Join(slices.Sorted(maps.Keys(served)), ", "), "none") + "."
+		what = "It now serves the adapters " + cmp.Or(strings.Join(slices.Sorted(maps.Keys(served)), ", "), "none") + "."
 	}
-	return diag.NewErrorDiagnostic(d.Summary(), d.Detail()+"\n\nThe server goes on running. "+what+" The next apply tries again.")
+	return diag.NewErrorDiagnostic(d.Summary(), d.Detail()+"\n\nThe server keeps running. "+what+" The next apply tries again.")
 }
 
 // changeAdapters unloads and loads what it takes to get from before to after. It returns which of both are served in the end, also
@@ -128,7 +128,7 @@ func changeAdapters(ctx context.Context, api *vllm.Client, before, after map[str
 	}
 	err = errors.Join(errs...)
 	if err == nil && !maps.Equal(served, after) {
-		err = fmt.Errorf("the server has accepted the change, and serves %v", served)
+		err = fmt.Errorf("the server has accepted the change, but serves %v", served)
 	}
 	return served, err
 }

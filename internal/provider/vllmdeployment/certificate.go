@@ -98,7 +98,7 @@ func encode(kind string, der []byte) string {
 func parseCertificate(text string) (*x509.Certificate, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, errors.New("it holds no certificate in PEM form")
+		return nil, errors.New("it contains no certificate in PEM form")
 	}
 	found, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
@@ -116,8 +116,8 @@ func checkCertificate(text string) error {
 // of either.
 func checkPair(chain, key string) error {
 	if strings.Contains(key, "ENCRYPTED") {
-		return errors.New("the private key is protected by a passphrase, which vLLM can't be given: remove it from a copy" +
-			" (openssl pkey -in KEY -out COPY)")
+		return errors.New("the private key is protected by a passphrase, which vLLM can't use: remove it from a copy (openssl pkey -in" +
+			" KEY -out COPY)")
 	}
 	if _, err := tls.X509KeyPair([]byte(chain), []byte(key)); err != nil {
 		return errors.New("the certificate and the private key don't belong together, or one of them isn't PEM")

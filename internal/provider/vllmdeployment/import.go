@@ -69,8 +69,8 @@ var importID = regexp.MustCompile(`^(?:([^@/]+)@(\[[^]/]+\]|[^:/@]+)(?::([0-9]{1
 func parseImportID(text string) (identity, error) {
 	found := importID.FindStringSubmatch(text)
 	if found == nil {
-		return identity{}, errors.New("a deployment is imported by SESSION_ID/NAME, or by USER@HOST:PORT/NAME where its machine isn't" +
-			" rented; NAME is its server's name on the machine, such as vllm-8000")
+		return identity{}, errors.New("a deployment's import ID is SESSION_ID/NAME, or USER@HOST:PORT/NAME if its machine isn't rented;" +
+			" NAME is the server's name on the machine, such as vllm-8000")
 	}
 	id := identity{User: attrs.Text(found[1]), Host: attrs.Text(found[2]), SessionID: attrs.Text(found[4]), Name: attrs.Text(found[5])}
 	if found[3] != "" {
@@ -89,7 +89,7 @@ func (id identity) check() error {
 	case id.Name.ValueString() == "":
 		return errors.New("name is missing")
 	case id.SessionID.IsNull() == id.Host.IsNull():
-		return errors.New("either session_id or host must be given")
+		return errors.New("either session_id or host must be set")
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		id, err = parseImportID(req.ID)
 	}
 	if err != nil {
-		resp.Diagnostics.AddError("Deployment can't be imported", "It can't be found by that: "+err.Error()+".")
+		resp.Diagnostics.AddError("Deployment can't be imported", "The import ID is invalid: "+err.Error()+".")
 	}
 	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
 		return
@@ -156,7 +156,8 @@ func (r *Resource) locate(ctx context.Context, id identity, diags *diag.Diagnost
 		diags.Append(diagnostic.Error("Could not read session "+session, err))
 		return nil
 	case found.Status.Terminal():
-		diags.AddError("Session has ended", fmt.Sprintf("Session %s is %s: its machine is gone, and the server with it.", session, found.Status))
+		diags.AddError("Session has ended", fmt.Sprintf("The status of session %s is %q: its machine is gone, and so is the"+
+			" server.", session, found.Status))
 	case found.SSHHost == "":
 		diags.AddError("Session has no machine yet", fmt.Sprintf("The shopper reports no address for session %s.", session))
 	}
@@ -226,7 +227,7 @@ func (r *Resource) decode(ctx context.Context, arguments map[string]any, diags *
 		diags.Append((&tfsdk.State{Schema: described, Raw: raw}).Get(ctx, &m)...)
 	}
 	if err != nil {
-		diags.AddError("Deployment can't be imported", "What its machine keeps of its configuration can't be read: "+err.Error()+".")
+		diags.AddError("Deployment can't be imported", "The configuration that is stored on its machine can't be decoded: "+err.Error()+".")
 	}
 	return m
 }
@@ -237,8 +238,8 @@ func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[
 ) model {
 	var kept configured
 	if err := json.Unmarshal([]byte(status.Note), &kept); err != nil || kept.Arguments == nil {
-		diags.AddError("Deployment can't be imported", fmt.Sprintf("The machine keeps no configuration with the server %s, so it wasn't started"+
-			" by a deployment of this provider.", status.Name))
+		diags.AddError("Deployment can't be imported", fmt.Sprintf("The machine has no stored configuration for the server %s, so no"+
+			" deployment of this provider started it.", status.Name))
 		return model{}
 	}
 	maps.Copy(kept.Arguments, place)
@@ -255,7 +256,8 @@ func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[
 	}
 	key, err := lifecycle.APIKey(ctx, machine, status.Ref)
 	if err != nil {
-		diags.Append(m.warning("Could not read the API key", fmt.Errorf("the next apply makes a new one and restarts the server: %w", err)))
+		diags.Append(m.warning("Could not read the API key", fmt.Errorf("the next apply creates a new key and restarts the server:"+
+			" %w", err)))
 	}
 	m.APIKey = attrs.Text(key)
 	return m

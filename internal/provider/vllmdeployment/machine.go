@@ -88,8 +88,7 @@ func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Dia
 		return false
 	}
 	if ended {
-		diags.AddWarning("Machine is gone", fmt.Sprintf("The machine doesn't answer, and session %s has ended: the server went with"+
-			" it.", id))
+		diags.AddWarning("Machine is gone", fmt.Sprintf("The machine doesn't answer, and session %s has ended: the server is gone.", id))
 	}
 	return ended
 }
@@ -134,8 +133,8 @@ func claim(request lifecycle.Request, port int, diags *diag.Diagnostics) (releas
 	starts.mu.Lock()
 	defer starts.mu.Unlock()
 	if starts.under[request.Owner] {
-		diags.AddAttributeError(portPath, "Port is another deployment's", fmt.Sprintf("Two deployments are being started on port %d of the"+
-			" same machine. Give each a unique port.", port))
+		diags.AddAttributeError(portPath, "Port is used by another deployment", fmt.Sprintf("Two deployments are being started on port"+
+			" %d of the same machine. Set a unique port for each.", port))
 		return func() {}
 	}
 	starts.under[request.Owner] = true
@@ -167,7 +166,7 @@ func setMade(owner string, made bool) {
 func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request lifecycle.Request) (deploy.Status, error) {
 	left, err := r.begin(request.Owner)
 	if err != nil {
-		tflog.Warn(ctx, "a launch could not be written into the journal", map[string]any{"error": err.Error()})
+		tflog.Warn(ctx, "a launch could not be added to the journal", map[string]any{"error": err.Error()})
 	}
 	request.Takeover = left && !madeHere(request.Owner)
 	status, err := lifecycle.Launch(ctx, machine, request)
@@ -186,6 +185,6 @@ func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request l
 // seen ends the journal's entry of a deployment that is in state, or gone.
 func (r *Resource) seen(ctx context.Context, owner string) {
 	if err := r.end(owner); err != nil {
-		tflog.Warn(ctx, "a launch could not be taken out of the journal", map[string]any{"error": err.Error()})
+		tflog.Warn(ctx, "a launch could not be removed from the journal", map[string]any{"error": err.Error()})
 	}
 }

@@ -286,7 +286,7 @@ func (m *model) forgetResults() {
 	m.GPUs = types.ListUnknown(types.ObjectType{AttrTypes: gpuTypes})
 }
 
-// keepResults keeps what the same server goes on telling.
+// keepResults keeps what the same server still reports.
 func (m *model) keepResults(state model) {
 	m.ID, m.ImageDigest, m.VLLMVersion = state.ID, state.ImageDigest, state.VLLMVersion
 	m.Status, m.StartedAt = state.Status, state.StartedAt
@@ -308,11 +308,12 @@ func condition(status deploy.Status) string {
 // ending says how a server that isn't running came to that.
 func ending(status deploy.Status) string {
 	if status.State == deploy.Orphaned {
-		return fmt.Sprintf("The %s %s still runs, but its supervisor was killed: if it dies, nothing starts it again.", status.Runtime, status.Name)
+		return fmt.Sprintf("The %s %s is still running, but its supervisor was killed: if it dies, nothing restarts"+
+			" it.", status.Runtime, status.Name)
 	}
 	text := fmt.Sprintf("The status of the %s %s is %q", status.Runtime, status.Name, condition(status))
 	if status.RestartLoop {
-		text = fmt.Sprintf("The %s %s keeps dying: it has been started again %d times", status.Runtime, status.Name, status.RestartCount)
+		text = fmt.Sprintf("The %s %s keeps dying: it has been restarted %d times", status.Runtime, status.Name, status.RestartCount)
 	}
 	// 0 is no good end: the API server ends with it when its engine has died.
 	if (status.State == deploy.Exited || status.State == deploy.Restarting) && status.ExitCode != 0 {

@@ -17,13 +17,13 @@ import (
 func preflightAttribute() schema.SingleNestedAttribute {
 	return schema.SingleNestedAttribute{
 		Optional:            true,
-		MarkdownDescription: "How the machine is judged before anything is started on it.",
+		MarkdownDescription: "How the machine is checked before anything is started on it.",
 		Attributes: map[string]schema.Attribute{
 			"ignore": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators: []validator.Set{setvalidator.ValueStringsAre(stringvalidator.OneOf(lifecycle.Codes()...))},
-				MarkdownDescription: "Findings that become warnings instead of errors, for whoever knows better. A change starts no other" +
-					" server. The codes are " + lifecycle.DescribeCodes() + ".",
+				MarkdownDescription: "Findings to report as warnings instead of errors, if you know better. A change restarts nothing." +
+					" The codes are " + lifecycle.DescribeCodes() + ".",
 			},
 		},
 	}

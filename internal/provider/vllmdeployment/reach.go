@@ -119,7 +119,7 @@ func (m *model) certify(ctx context.Context, ssh sshattr.Model, key string, diag
 	if t.generated() {
 		made, err := newCertificate(time.Now(), strings.Trim(ssh.Host.ValueString(), "[]"), vllm.DefaultListen, "::1", "localhost")
 		if err != nil {
-			diags.AddError("Certificate could not be made", err.Error())
+			diags.AddError("Certificate could not be created", err.Error())
 			return nil
 		}
 		settings.Certificate, settings.Key, settings.CA = made.chain, made.key, made.authority
@@ -169,8 +169,8 @@ func (r *Resource) checkPublic(ctx context.Context, plan model, diags *diag.Diag
 	}
 }
 
-const vastText = "Of a machine of Vast.ai only SSH is reachable from outside, so a public server could not be asked for anything." +
-	" Nothing %s started. Set exposure = \"private\" and go through SSH (tunnel_command), or rent a machine of another cloud."
+const vastText = "On a Vast.ai machine only SSH is reachable from outside, so clients could not reach a public server. Nothing %s" +
+	" started. Set exposure = \"private\" and connect through SSH (tunnel_command), or rent a machine from another cloud."
 
 // warnPublic says what stays open on a public server of the release that will run.
 func (m model) warnPublic(ctx context.Context, state model, diags *diag.Diagnostics) {
@@ -181,8 +181,8 @@ func (m model) warnPublic(ctx context.Context, state model, diags *diag.Diagnost
 	diags.Append(d...)
 	text := vllm.Exposure(m.release(ctx, state), spec.Env[vllm.EnvDevelopment] == "1")
 	if m.TLS.IsNull() {
-		text += " And without tls the key travels in the clear."
+		text += " Without tls the key is sent unencrypted."
 	}
-	diags.AddAttributeWarning(exposurePath, m.about("Routes stay open to everybody"), text+" Let a firewall admit your clients only, or leave the"+
-		" server private and go through SSH.")
+	diags.AddAttributeWarning(exposurePath, m.about("Routes stay open to everyone"), text+" Use a firewall that admits only your"+
+		" clients, or keep the server private and connect through SSH.")
 }

@@ -106,7 +106,7 @@ func (m model) stillRented(summary string, err error) diag.Diagnostic {
 		advice = "another machine may not have this fault. To rent one, add the session's offer_id to exclude_offers in its" +
 			" requirements and apply again."
 	}
-	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and goes on costing money: %s", d.Detail(), id, advice))
+	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and costs money: %s", d.Detail(), id, advice))
 }
 
 // about is the summary of a warning about this server. Terraform shows only the first of several warnings with one summary.
@@ -132,7 +132,7 @@ func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status
 	diags.Append(plan.setStatus(ctx, status, ssh)...)
 	diags.Append(launchedFrom(status).keep(ctx, write)...)
 	if len(status.Warnings) > 0 {
-		diags.AddWarning(plan.about("Server runs, with a warning"), strings.Join(status.Warnings, "\n\n"))
+		diags.AddWarning(plan.about("Server is running, with a warning"), strings.Join(status.Warnings, "\n\n"))
 	}
 }
 
@@ -238,12 +238,12 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 			resp.State.RemoveResource(ctx)
 			return
 		}
-		resp.Diagnostics.Append(state.warning("Could not look at the server", err))
+		resp.Diagnostics.Append(state.warning("Could not inspect the server", err))
 		return
 	}
 	if status.State == deploy.Gone {
-		resp.Diagnostics.AddWarning(state.about("Server is gone"), fmt.Sprintf("The %s %s is no longer on its machine. The next apply starts it"+
-			" again.", ref.Runtime, ref.Name))
+		resp.Diagnostics.AddWarning(state.about("Server is gone"), fmt.Sprintf("The %s %s is no longer on its machine. The next apply"+
+			" starts a new one.", ref.Runtime, ref.Name))
 		resp.State.RemoveResource(ctx)
 		return
 	}
@@ -278,8 +278,8 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 	}
 	text := ending(status)
 	if status.State == deploy.Unknown {
-		diags.AddWarning(state.about("State of the server is not known"), text+" This version of the provider doesn't know what that means, and leaves"+
-			" the server alone.")
+		diags.AddWarning(state.about("State of the server is unknown"), text+" This version of the provider doesn't know that status,"+
+			" and leaves the server alone.")
 		return status, nil
 	}
 	if status.State == deploy.Orphaned {
@@ -296,7 +296,7 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 		diagnosis = lifecycle.ExplainDeath(diagnosis, status, before, lifecycle.CountKills(ctx, machine))
 		text += " " + diagnosis.Cause + " " + diagnosis.WayOut
 	}
-	diags.AddWarning(state.about("Server is not running"), text+" The next apply starts it again.")
+	diags.AddWarning(state.about("Server is not running"), text+" The next apply restarts it.")
 	return status, nil
 }
 
@@ -360,7 +360,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		return
 	}
 	if warning != "" {
-		resp.Diagnostics.AddWarning(state.about("Server is removed, with a warning"), warning)
+		resp.Diagnostics.AddWarning(state.about("Server was removed, with a warning"), warning)
 	}
 	r.seen(ctx, ref.Owner)
 	setMade(ref.Owner, false)
@@ -390,16 +390,17 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 	id := state.SessionID.ValueString()
 	if id == "" || ctx.Err() != nil || !machinesFault(err) {
 		diags.Append(diagnostic.Error("Could not log in to the machine", err))
-		diags.AddError("Server may still run", "Whether the server is still there could not be seen, so it stays in state. If the"+
-			" machine is gone for good, remove the deployment from state with `terraform state rm`.")
+		diags.AddError("Server may still be running", "The provider could not check whether the server is still there, so it stays in"+
+			" state. If the machine is gone for good, remove the deployment from state with `terraform state rm`.")
 		return
 	}
 	diags.Append(state.warning("Could not log in to the machine", err))
-	diags.AddWarning(state.about("Server may still run"), fmt.Sprintf("Whether the %s %s is still there could not be seen. It was taken out of state"+
-		" all the same, so that session %[3]s can be released: the server goes with its machine. Until then the session costs money. If"+
-		" you keep it, the next deployment there finds the server, and takes it over or removes it where it has this run's journal.", ref.Runtime, ref.Name, id))
+	diags.AddWarning(state.about("Server may still be running"), fmt.Sprintf("The provider could not check whether the %s %s is still"+
+		" there. It was removed from state anyway, so that session %[3]s can be released: that removes the server too. Until then the"+
+		" session costs money. If you keep the session, the next deployment on it finds the server. With this run's journal, it"+
+		" adopts or removes the server.", ref.Runtime, ref.Name, id))
 	if _, err := r.begin(ref.Owner); err != nil {
-		tflog.Warn(ctx, "a server could not be written into the journal", map[string]any{"error": err.Error()})
+		tflog.Warn(ctx, "a server could not be added to the journal", map[string]any{"error": err.Error()})
 	}
 	setMade(ref.Owner, false)
 }

@@ -34,8 +34,8 @@ func (r *Resource) secrets(ctx context.Context, plan *model, config tfsdk.Config
 	switch {
 	case s.apiKey != "":
 	case plan.APIKey.IsNull():
-		diags.AddAttributeError(path.Root("api_key_wo"), "API key is missing", "api_key_wo was not known when this was planned, and turned"+
-			" out to be null. Leave it out to have a key made, or give one.")
+		diags.AddAttributeError(path.Root("api_key_wo"), "API key is missing", "api_key_wo was unknown in the plan and turned out to be"+
+			" null. Remove it to have a key generated, or set a key.")
 	default:
 		s.keyMade = written.APIKey.IsNull()
 		if plan.APIKey.IsUnknown() {

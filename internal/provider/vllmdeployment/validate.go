@@ -55,7 +55,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	}
 	if config.Runtime.ValueString() == string(deploy.Container) && config.Container.IsNull() {
 		resp.Diagnostics.AddAttributeError(path.Root("container"), "Image is missing",
-			"runtime = \"container\" needs container = { image = \"vllm/vllm-openai:vX.Y.Z\" }: which vLLM runs is yours to pin.")
+			"runtime = \"container\" needs container = { image = \"vllm/vllm-openai:vX.Y.Z\" }: pin the vLLM release that you want to run.")
 	}
 	resp.Diagnostics.Append(config.validateTLS(ctx)...)
 	resp.Diagnostics.Append(config.validateOptions(ctx)...)
@@ -142,20 +142,20 @@ func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnosti
 	}
 	if m.drainTime() > 0 && !m.Drain.IsNull() && !m.Drain.IsUnknown() && !vllm.KnowsFlag(release, vllm.DrainFlag) {
 		diags.AddAttributeWarning(drainPath, m.about("vLLM "+release+" does not drain"), "This release is not known to have the flag "+vllm.DrainFlag+
-			": requests that run when the server is stopped are cut. Use a newer release.")
+			": running requests are aborted when the server stops. Use a newer release.")
 	}
 	for flag, value := range map[string]types.String{
 		"kv_cache_dtype": m.KVCacheDType, "tool_call_parser": m.ToolCallParser, "reasoning_parser": m.ReasoningParser,
 	} {
 		warning := vllm.ValueWarning(release, "--"+strings.ReplaceAll(flag, "_", "-"), value.ValueString())
 		if value.ValueString() != "" && warning != "" {
-			diags.AddAttributeWarning(path.Root(flag), m.about(flag+" may be unknown to vLLM "+release), warning+" vLLM ends at once where it"+
-				" doesn't know one.")
+			diags.AddAttributeWarning(path.Root(flag), m.about(flag+" may be unknown to vLLM "+release), warning+" vLLM exits at once"+
+				" on an unknown value.")
 		}
 	}
 	if warnings := vllm.FlagWarnings(release, spec.ExtraArgs); len(warnings) > 0 {
-		diags.AddAttributeWarning(argsPath, m.about("Flag may be unknown to vLLM "+release), strings.Join(warnings, " ")+" vLLM ends at once where it doesn't know a flag."+
-			" If this release knows it (`vllm serve --help=all` lists its flags), nothing needs to be done.")
+		diags.AddAttributeWarning(argsPath, m.about("Flag may be unknown to vLLM "+release), strings.Join(warnings, " ")+" vLLM exits"+
+			" at once on an unknown flag. If this release has it (`vllm serve --help=all` lists its flags), ignore this warning.")
 	}
 }
 
@@ -169,11 +169,11 @@ func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
 	switch {
 	case t.Certificate.IsNull() && !hasKey: // the provider makes both
 	case t.Certificate.IsNull():
-		diags.AddAttributeError(tlsPath, "Certificate is missing", "tls has a private key and no certificate. Give both, or neither: then the"+
-			" provider makes both.")
+		diags.AddAttributeError(tlsPath, "Certificate is missing", "tls has a private key but no certificate. Set both, or neither to"+
+			" have the provider create both.")
 	case !hasKey:
-		diags.AddAttributeError(tlsPath, "Private key is missing", "tls has a certificate and no private key. Give private_key or"+
-			" private_key_wo, or neither certificate nor key: then the provider makes both.")
+		diags.AddAttributeError(tlsPath, "Private key is missing", "tls has a certificate but no private key. Set private_key or"+
+			" private_key_wo, or remove both to have the provider create them.")
 	default:
 		if err := checkPair(t.Certificate.ValueString(), t.PrivateKey.ValueString()+t.PrivateKeyWO.ValueString()); err != nil {
 			diags.AddAttributeError(tlsPath, "Invalid tls", "The server's certificate can't be used: "+err.Error()+".")

@@ -67,20 +67,21 @@ func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureReques
 
 // Schema describes the data source.
 func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	attributes := reach.Attributes("Go through this machine: the way to a server that listens on its loopback, such as a deployment's.")
+	attributes := reach.Attributes("Connect through this machine. Needed for a server that listens on its loopback address, such as a" +
+		" private deployment.")
 	for name, attribute := range results() {
 		attributes[name] = attribute
 	}
 	attributes["completion"] = schema.BoolAttribute{
 		Optional: true,
-		MarkdownDescription: "Ask for one token to decide whether the server is ready. Default true; false for models that don't" +
-			" complete, which are asked for an embedding.",
+		MarkdownDescription: "Request one token to decide whether the server is ready. Default true. Set false for models that don't" +
+			" generate text: they are asked for an embedding.",
 	}
-	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."})
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."})
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "What a vLLM server serves, and whether it is ready: a deployment of this provider, a server on any machine" +
-			" that SSH reaches, or one behind any URL. A server that isn't ready, can't be reached or refuses the credentials is a" +
-			" value and not an error.",
+		MarkdownDescription: "What a vLLM server serves, and whether it is ready: a deployment of this provider, a server on any" +
+			" machine that SSH reaches, or one behind any URL. A server that isn't ready, is unreachable or refuses the credentials is" +
+			" a value and not an error.",
 		Attributes: attributes,
 	}
 }
@@ -90,29 +91,29 @@ func results() map[string]schema.Attribute {
 		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
 	}
 	return map[string]schema.Attribute{
-		"ready":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the model gave an answer."},
-		"problem": text("Which kind of trouble keeps it from being ready, null for none: " + diagnostic.ProblemText),
-		"message": text("An explanation for people."),
+		"ready":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the model answered."},
+		"problem": text("Kind of problem that keeps the server from being ready, null for none: " + diagnostic.ProblemText),
+		"message": text("Explanation for people."),
 		"models": schema.ListNestedAttribute{
-			Computed: true, MarkdownDescription: "What is served, adapters included.",
+			Computed: true, MarkdownDescription: "Models that are served, including adapters.",
 			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-				"id":             text("Name to ask for."),
-				"root":           text("The model's id or path."),
-				"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Longest context in tokens."},
+				"id":             text("Name to request."),
+				"root":           text("The model's ID or path."),
+				"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Maximum context length in tokens."},
 			}},
 		},
 		"model":          text("Name of the first model served."),
-		"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Its longest context in tokens."},
-		"vllm_version":   text("vLLM's version."),
+		"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Its maximum context length in tokens."},
+		"vllm_version":   text("vLLM version."),
 		"latency_seconds": schema.Float64Attribute{
-			Computed: true, MarkdownDescription: "How long the first token took. Null when there was none." + attrs.Moves,
+			Computed: true, MarkdownDescription: "Seconds until the first token. Null if there was none." + attrs.Moves,
 		},
 	}
 }
 
 // Read asks the server.
 func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	defer diagnostic.Recover(ctx, &resp.Diagnostics, "asking a server what it serves")
+	defer diagnostic.Recover(ctx, &resp.Diagnostics, "querying a server")
 	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
@@ -133,7 +134,7 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 	defer cancel()
 	err := d.ask(limited, &m, target, &resp.Diagnostics)
 	if err != nil && ctx.Err() != nil { // a canceled run says nothing about the server
-		resp.Diagnostics.Append(diagnostic.Error("Could not ask the server", err))
+		resp.Diagnostics.Append(diagnostic.Error("Could not query the server", err))
 		return
 	}
 	if err != nil {
@@ -155,7 +156,7 @@ func (d *DataSource) ask(ctx context.Context, m *model, target reach.Target, dia
 	}
 	version, err := route.Server.Version(ctx)
 	if err != nil && !vllm.IsNotFound(err) { // other servers have no such route
-		diags.Append(diagnostic.Warning("vLLM's version is not known", err))
+		diags.Append(diagnostic.Warning("vLLM version is unknown", err))
 	}
 	m.VLLMVersion = attrs.Text(version)
 	for _, served := range models {

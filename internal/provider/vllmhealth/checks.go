@@ -61,11 +61,11 @@ func (p patient) examine(ctx context.Context, data *providerdata.Data) *checksMo
 	for i, name := range names {
 		switch {
 		case slices.Contains(p.skip, name):
-			c.outcomes()[i].fill("", skipError{"Left out."})
+			c.outcomes()[i].fill("", skipError{"Skipped."})
 		case name == "gpus" && p.target.SSH == nil:
-			c.GPUs.fill("", skipError{"There is no ssh to ask the machine by."})
+			c.GPUs.fill("", skipError{"ssh is not set, so the machine was not checked."})
 		case name == "runtime" && (p.target.SSH == nil || p.server == nil):
-			c.Runtime.fill("", skipError{"It takes both ssh and server to look."})
+			c.Runtime.fill("", skipError{"This check requires both ssh and server."})
 		default:
 			wanted = append(wanted, name)
 		}
@@ -86,7 +86,7 @@ func (p patient) examine(ctx context.Context, data *providerdata.Data) *checksMo
 		if loginErr != nil { // said once
 			out.fill("", loginErr)
 			if name != wanted[0] {
-				out.Message = types.StringValue("The machine can't be logged in to: see " + wanted[0] + ".")
+				out.Message = types.StringValue("Login to the machine failed: see " + wanted[0] + ".")
 			}
 			continue
 		}
@@ -173,7 +173,7 @@ func (c *healthCheck) run(ctx context.Context, route *reach.Route) (string, erro
 	}
 	metrics, err := route.Server.Metrics(ctx)
 	if err != nil {
-		return "The engine is alive. Its figures could not be read: " + err.Error(), nil //nolint:nilerr // said in the message
+		return "The engine is alive. Its metrics could not be read: " + err.Error(), nil //nolint:nilerr // said in the message
 	}
 	c.RequestsRunning = types.Float64PointerValue(metrics.RequestsRunning)
 	c.RequestsWaiting = types.Float64PointerValue(metrics.RequestsWaiting)
@@ -208,7 +208,7 @@ func (p patient) served(ctx context.Context, client *vllm.Client) (vllm.Model, e
 	}
 	at := slices.IndexFunc(models, func(m vllm.Model) bool { return m.ID == p.model })
 	if at < 0 {
-		return vllm.Model{}, fmt.Errorf("%q is not served; %q is", p.model, models[0].ID)
+		return vllm.Model{}, fmt.Errorf("%q is not served, but %q is", p.model, models[0].ID)
 	}
 	return models[at], nil
 }

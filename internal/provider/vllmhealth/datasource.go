@@ -51,30 +51,32 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	attributes := reach.Attributes("The machine. Without it the checks `gpus` and `runtime` are skipped, and the server is reached" +
 		" directly.")
 	for name, attribute := range map[string]schema.Attribute{
-		"server": serverattr.DataSourceArgument("What the server is found by on its machine: a deployment's `server`. Without it the check"+
+		"server": serverattr.DataSourceArgument("Identifies the server on its machine: a deployment's `server`. Without it, the check"+
 			" `runtime` is skipped.", false),
-		"model": optional("The model to check. Default: the first one that is served."),
+		"model": optional("Model to check. Default: the first one that is served."),
 		"completion": schema.BoolAttribute{
-			Optional: true, MarkdownDescription: "Default true; false for models that don't complete, which are asked for an embedding.",
+			Optional: true, MarkdownDescription: "Default true. Set false for models that don't generate text: they are asked for an" +
+				" embedding.",
 		},
 		"skip": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
-			MarkdownDescription: "Checks to leave out: `gpus`, `runtime`, `health`, `model`, `completion`.",
+			MarkdownDescription: "Checks to skip: `gpus`, `runtime`, `health`, `model`, `completion`.",
 			Validators:          []validator.Set{setvalidator.ValueStringsAre(stringvalidator.OneOf(names...))},
 		},
 		"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether no check failed."},
 		"failures": schema.ListAttribute{
-			Computed: true, ElementType: types.StringType, MarkdownDescription: "The checks that failed, each with what was found: for error messages.",
+			Computed: true, ElementType: types.StringType, MarkdownDescription: "The failed checks with their results, for error messages.",
 		},
 		"checks":   checksAttribute(),
-		"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `2m`."}),
+		"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."}),
 	} {
 		attributes[name] = attribute
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Checks on a vLLM server and its machine. What is unhealthy, can't be reached, or refuses the credentials is" +
-			" a value and never an error, so that `check` blocks and postconditions can judge. The checks run at the same time, within" +
-			" `timeouts.read`. Terraform looks at ten objects at a time: where many machines may not answer, raise `-parallelism`.",
+		MarkdownDescription: "Checks on a vLLM server and its machine. A server that is unhealthy, unreachable or refuses the" +
+			" credentials is a value and never an error, so that `check` blocks and postconditions can judge it. The checks run in" +
+			" parallel, within `timeouts.read`. Terraform reads ten objects at a time: if many machines may not answer, raise" +
+			" `-parallelism`.",
 		Attributes: attributes,
 	}
 }

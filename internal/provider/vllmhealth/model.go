@@ -108,42 +108,43 @@ func checksAttribute() schema.SingleNestedAttribute {
 	of := func(text string, figures map[string]schema.Attribute) schema.SingleNestedAttribute {
 		attributes := map[string]schema.Attribute{
 			"status":           computed("`passed`, `failed` or `skipped`."),
-			"problem":          computed("Which kind of trouble made it fail, null for none: " + diagnostic.ProblemText),
-			"message":          computed("What was found, in words."),
-			"duration_seconds": decimal("How long it took."),
+			"problem":          computed("Kind of problem that made the check fail, null for none: " + diagnostic.ProblemText),
+			"message":          computed("Result in words."),
+			"duration_seconds": decimal("How long the check took."),
 		}
 		maps.Copy(attributes, figures)
 		return schema.SingleNestedAttribute{Computed: true, MarkdownDescription: text, Attributes: attributes}
 	}
 	return schema.SingleNestedAttribute{
-		Computed: true, MarkdownDescription: "The checks. A figure is null where nobody reports it." + attrs.Moves,
+		Computed: true, MarkdownDescription: "The checks. A value is null if it isn't reported." + attrs.Moves,
 		Attributes: map[string]schema.Attribute{
 			"gpus": of("Whether the machine's driver works and lists GPUs.", map[string]schema.Attribute{
 				"devices": schema.ListNestedAttribute{
 					Computed: true, MarkdownDescription: "The GPUs.",
 					NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-						"index": number("Its number."), "name": computed("Its name."), "memory_mib": number("Its memory in MiB."),
-						"memory_used_mib": number("What of it is in use."), "temperature_c": number("Its temperature in degrees Celsius."),
+						"index": number("The GPU's index."), "name": computed("Its name."), "memory_mib": number("Its memory in MiB."),
+						"memory_used_mib": number("Memory in use, in MiB."), "temperature_c": number("Its temperature in degrees Celsius."),
 					}},
 				},
 			}),
 			"runtime": of("Whether the container or process runs.", map[string]schema.Attribute{
-				"state": computed("Its state."), "restarts": number("How often it was started again by itself."),
-				"exit_code": number("The exit code of its last end, unless that was 0."),
+				"state": computed("Its state."), "restarts": number("Number of automatic restarts."),
+				"exit_code": number("Exit code of its last exit, unless that was 0."),
 			}),
-			"health": of("Whether the engine is alive, with the figures of its `/metrics`.", map[string]schema.Attribute{
-				"requests_running": decimal("Requests that are being answered."), "requests_waiting": decimal("Requests that wait for their turn."),
+			"health": of("Whether the engine is alive, with values from its `/metrics`.", map[string]schema.Attribute{
+				"requests_running": decimal("Requests in progress."), "requests_waiting": decimal("Requests in the queue."),
 				"requests_succeeded":  decimal("Requests answered since the server started."),
-				"prompt_tokens":       decimal("Tokens of prompts since the server started."),
+				"prompt_tokens":       decimal("Prompt tokens since the server started."),
 				"generation_tokens":   decimal("Tokens generated since the server started."),
-				"kv_cache_usage":      decimal("Share of the key-value cache in use, from 0 to 1, of the engine that has the least left."),
+				"kv_cache_usage":      decimal("Fraction of the key-value cache in use, from 0 to 1, of the engine with the least free."),
 				"first_token_seconds": decimal("Mean time to the first token since the server started."),
 			}),
 			"model": of("Whether the model is served.", map[string]schema.Attribute{
-				"id": computed("The name that clients use."), "root": computed("What was loaded."), "context_length": number("Its context in tokens."),
+				"id": computed("The name that clients request."), "root": computed("ID or path of the loaded" +
+					" model."), "context_length": number("Its maximum context length in tokens."),
 			}),
 			"completion": of("Whether the model answers.", map[string]schema.Attribute{
-				"call": computed("What it was asked by."), "latency_seconds": decimal("How long the answer took."),
+				"call": computed("API call that was sent."), "latency_seconds": decimal("Seconds until the answer."),
 			}),
 		},
 	}

@@ -69,30 +69,30 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 		return schema.StringAttribute{Computed: true, MarkdownDescription: text}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The last lines of a vLLM server's log. Secrets are masked: Hugging Face tokens, bearer tokens, and values of" +
-			" `api_key` and `hf_token`. A machine that can't be reached is a value and never an error. A log changes with every read:" +
-			" keep it out of outputs that a plan should leave empty.",
+		MarkdownDescription: "The last lines of a vLLM server's log. Secrets are masked: Hugging Face tokens, bearer tokens, and values" +
+			" of `api_key` and `hf_token`. An unreachable machine is a value and never an error. A log changes with every read, so an" +
+			" output of it changes in every plan.",
 		Attributes: map[string]schema.Attribute{
 			"ssh":    sshattr.DataSourceArgument("The machine.", true),
-			"server": serverattr.DataSourceArgument("What the server is found by on its machine: a deployment's `server`.", true),
+			"server": serverattr.DataSourceArgument("Identifies the server on its machine: a deployment's `server`.", true),
 			"lines": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(1, lifecycle.MaxLogLines)},
-				MarkdownDescription: "How many of the last lines are read. Default 200.",
+				MarkdownDescription: "How many of the last lines to read. Default 200.",
 			},
 			"since": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.Duration(time.Second, 0, 1)},
-				MarkdownDescription: "How old they may be, such as `15m`, by the times in the log and the machine's clock.",
+				MarkdownDescription: "Maximum age of the lines, such as `15m`, by the log's timestamps and the machine's clock.",
 			},
 			"filter": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.String("must be a regular expression", checkPattern)},
 				MarkdownDescription: "Regular expression ([RE2](https://github.com/google/re2/wiki/Syntax)) that the lines must match.",
 			},
 			"log": schema.ListAttribute{
-				Computed: true, ElementType: types.StringType, MarkdownDescription: "The lines, oldest first.",
+				Computed: true, ElementType: types.StringType, MarkdownDescription: "The log lines, oldest first.",
 			},
-			"problem":  computed("Which kind of trouble there is, null for none: " + diagnostic.ProblemText),
-			"message":  computed("An explanation for people."),
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "How long it may take. Default `1m`."}),
+			"problem":  computed("Kind of problem, null for none: " + diagnostic.ProblemText),
+			"message":  computed("Explanation for people."),
+			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `1m`."}),
 		},
 	}
 }

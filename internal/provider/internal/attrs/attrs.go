@@ -10,7 +10,7 @@ import (
 )
 
 // Moves ends the description of a figure that is measured at every read.
-const Moves = " Changes with every read: an output of it makes every plan a change."
+const Moves = " Changes with every read, so an output of it changes in every plan."
 
 // Text is null for "", by which the services say that there is nothing.
 func Text(s string) types.String {

@@ -30,7 +30,7 @@ func Error(what string, err error) diag.Diagnostic {
 // first, has a way around it.
 func NotRead(what string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(summary(what, err), detail(err)+
-		"\n\nIf this stands in the way of a destroy, which reads data sources first, run that with -refresh=false.")
+		"\n\nIf this blocks a destroy, which reads data sources first, run the destroy with -refresh=false.")
 }
 
 // Warning turns err into a warning.
@@ -48,8 +48,8 @@ func Recover(ctx context.Context, diags *diag.Diagnostics, what string) {
 	}
 	tflog.Error(ctx, "a panic was caught", map[string]any{"in": what, "stack": string(debug.Stack())})
 	diags.AddError("The provider has a defect",
-		fmt.Sprintf("While %s the provider ran into a defect: %v\n\nWhat it had saved by then is in state. Please"+
-			" report this with the output of a run with TF_LOG=ERROR, which holds the stack.", what, problem))
+		fmt.Sprintf("A defect in the provider stopped it while %s: %v\n\nWhat it had saved until then is in state. Please report this"+
+			" with the output of a run with TF_LOG=ERROR, which contains the stack trace.", what, problem))
 }
 
 func summary(what string, err error) string {

@@ -93,7 +93,7 @@ func TestErrors(t *testing.T) {
 		{"interrupted", canceled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
 		{
 			"interrupted early", &rental.CancelledError{Err: context.Canceled}, "Interrupted",
-			[]string{"before a machine was asked for", "Nothing was rented"},
+			[]string{"before a machine was requested", "Nothing was rented"},
 		},
 		{
 			"name used twice", &rental.ConflictError{Name: "n", Here: true}, "Name is already in use",
@@ -174,7 +174,7 @@ func TestRecover(t *testing.T) {
 		nothing["x"]["y"]++
 	}()
 	if len(diags) != 1 || diags[0].Summary() != "The provider has a defect" ||
-		!strings.Contains(diags[0].Detail(), "While renting a machine") || !strings.Contains(diags[0].Detail(), "nil map") {
+		!strings.Contains(diags[0].Detail(), "while renting a machine") || !strings.Contains(diags[0].Detail(), "nil map") {
 		t.Errorf("got %v", diags)
 	}
 	func() {

@@ -20,8 +20,8 @@ const (
 )
 
 // ProblemText describes those words.
-const ProblemText = "`unreachable`, `credentials` (the machine, the server or the shopper refuses them, or there are none), `host_key` (the machine shows" +
-	" another one than the given), `timeout`, or `unhealthy` for all else."
+const ProblemText = "`unreachable`, `credentials` (the machine, the server or the shopper refuses them, or none are configured)," +
+	" `host_key` (the machine presents a different one than configured), `timeout`, or `unhealthy` for anything else."
 
 // Problem says which kind of trouble err is, "" for none.
 func Problem(err error) string {

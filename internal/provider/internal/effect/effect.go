@@ -36,7 +36,7 @@ func (t Table) Of(argument string) Effect {
 // Markdown is the table for a page.
 func (t Table) Markdown() string {
 	var text strings.Builder
-	text.WriteString("\n\n| a change of | does |\n|---|---|\n")
+	text.WriteString("\n\n| change to | effect |\n|---|---|\n")
 	for _, effect := range []Effect{InPlace, Restarts, Replaces} {
 		if len(t.Arguments[effect]) > 0 {
 			fmt.Fprintf(&text, "| `%s` | %s |\n", strings.Join(t.Arguments[effect], "`, `"), effect)

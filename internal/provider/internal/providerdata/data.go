@@ -100,8 +100,8 @@ func (d *Data) CanRead(diags *diag.Diagnostics) bool {
 	if d == nil || len(d.Unknown) == 0 {
 		return d.Ready(diags)
 	}
-	diags.AddWarning("Provider settings are not known", fmt.Sprintf("The provider's %s depends on something that is not known yet, so"+
-		" nothing was asked. State stays as it is.", strings.Join(d.Unknown, ", ")))
+	diags.AddWarning("Provider settings are unknown", fmt.Sprintf("The provider's %s is unknown until apply, so no request was sent."+
+		" State stays unchanged.", strings.Join(d.Unknown, ", ")))
 	return false
 }
 
@@ -109,12 +109,12 @@ func (d *Data) CanRead(diags *diag.Diagnostics) bool {
 func (d *Data) Ready(diags *diag.Diagnostics) bool {
 	switch {
 	case d == nil:
-		diags.AddError("Provider is not configured", "The provider has not been configured before it was used. Please report this.")
+		diags.AddError("Provider is not configured", "The provider was used before it was configured. Please report this.")
 		return false
 	case len(d.Unknown) > 0:
-		diags.AddError("Provider settings are not known",
-			fmt.Sprintf("The provider's %s depends on something that is not known yet. Apply that first, for example with"+
-				" -target, or give a value that is known. If this stands in the way of a destroy, run that with -refresh=false.", strings.Join(d.Unknown, ", ")))
+		diags.AddError("Provider settings are unknown",
+			fmt.Sprintf("The provider's %s is unknown until apply. First apply what it depends on, for example with -target, or set a"+
+				" known value. If this blocks a destroy, run the destroy with -refresh=false.", strings.Join(d.Unknown, ", ")))
 		return false
 	}
 	return true

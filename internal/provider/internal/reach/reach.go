@@ -46,12 +46,12 @@ func Attributes(ssh string) map[string]schema.Attribute {
 				validate.String("must be an http or https URL", validate.URL),
 				stringvalidator.AtLeastOneOf(path.MatchRoot("base_url"), path.MatchRoot("ssh")),
 			},
-			MarkdownDescription: "Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is seen from the" +
-				" machine, and is `" + defaultURL() + "` when left out.",
+			MarkdownDescription: "Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is resolved on the" +
+				" machine, and defaults to `" + defaultURL() + "`.",
 		},
 		"ca_certificate": schema.StringAttribute{
 			Optional:            true,
-			Validators:          []validator.String{validate.String("must hold certificates in PEM form", checkCertificates)},
+			Validators:          []validator.String{validate.String("must contain certificates in PEM form", checkCertificates)},
 			MarkdownDescription: "Certificates in PEM form to trust instead of the system's own, such as a deployment's `ca_certificate`.",
 		},
 		"ssh": sshattr.DataSourceArgument(ssh, false),
@@ -64,7 +64,7 @@ func Attributes(ssh string) map[string]schema.Attribute {
 
 func checkCertificates(text string) error {
 	if !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
-		return errors.New("it holds no certificate in PEM form")
+		return errors.New("it contains no certificate in PEM form")
 	}
 	return nil
 }

@@ -65,20 +65,20 @@ func DataSourceArgument(text string, required bool) schema.SingleNestedAttribute
 			Required: required, Optional: !required, MarkdownDescription: text, Validators: []validator.String{validate.NotEmpty()},
 		}
 	}
-	runtime := argument(true, "How it is run: `container` or `process`.")
+	runtime := argument(true, "Its runtime: `container` or `process`.")
 	runtime.Validators = []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))}
 	return schema.SingleNestedAttribute{
 		Required: required, Optional: !required, MarkdownDescription: text,
 		Attributes: map[string]schema.Attribute{
 			"runtime": runtime,
-			"id":      argument(true, "The container's id, or the process's."),
+			"id":      argument(true, "The container's ID, or the process's ID and start time."),
 			"name":    argument(false, "Its name."),
 			"owner":   argument(false, "The deployment that it belongs to."),
 			"port": schema.Int64Attribute{
 				Optional: true, MarkdownDescription: "Its port.", Validators: []validator.Int64{int64validator.Between(1, 65535)},
 			},
 			"listen":    argument(false, "Its address on the machine."),
-			"directory": argument(false, "Where it keeps its files."),
+			"directory": argument(false, "Directory of its files."),
 		},
 	}
 }

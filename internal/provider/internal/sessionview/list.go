@@ -66,7 +66,7 @@ func Since(ctx context.Context, client *shopper.Client, start time.Time) ([]shop
 			return slices.DeleteFunc(all, func(s shopper.Session) bool { return !Alive(s) && s.ExpiresAt.Before(start) }), nil
 		}
 	}
-	return nil, fmt.Errorf("the shopper has more than %d sessions since %s, and lists no more", shopper.MaxSessions,
+	return nil, fmt.Errorf("the shopper has more than %d sessions since %s, and lists only that many", shopper.MaxSessions,
 		all[len(all)-1].CreatedAt.UTC().Format(time.RFC3339))
 }
 

@@ -52,28 +52,30 @@ func Attributes() map[string]schema.Attribute {
 		return schema.Float64Attribute{Computed: true, MarkdownDescription: s}
 	}
 	return map[string]schema.Attribute{
-		"id":                text("The session's id."),
-		"name":              text("The name in its mark; null for a session that this provider didn't rent."),
-		"mark":              text("The `consumer_id` that it carries at the shopper: consumer, name and token where this provider rented it."),
-		"status":            text("The shopper's word: `pending`, `provisioning`, `running`, `stopping`, `stopped` or `failed`."),
-		"error":             text("Why it failed, in the shopper's words."),
-		"cloud":             text("The cloud that the machine is rented from."),
-		"gpu_type":          text("Type of the GPUs."),
-		"gpu_count":         number("How many GPUs."),
-		"price_per_hour":    decimal("USD per hour, as the offer said: the shopper reports what is really paid only in its answer to the rental."),
+		"id":   text("The session's ID."),
+		"name": text("The name in its mark. Null for a session that this provider didn't rent."),
+		"mark": text("Its `consumer_id` at the shopper: consumer, name and token if this provider rented it."),
+		"status": text("Status as the shopper reports it: `pending`, `provisioning`, `running`, `stopping`, `stopped` or" +
+			" `failed`."),
+		"error":     text("Why it failed, as the shopper reports it."),
+		"cloud":     text("The cloud that the machine is rented from."),
+		"gpu_type":  text("Type of the GPUs."),
+		"gpu_count": number("Number of GPUs."),
+		"price_per_hour": decimal("Price from the offer, in USD per hour. The shopper reports the price that is actually charged" +
+			" only in its answer to the rental."),
 		"reservation_hours": number("Hours from its start to its end, extensions included."),
 		"created_at":        text("When it was rented (RFC 3339, UTC)."),
 		"expires_at":        text("When its reservation ends (RFC 3339, UTC)."),
-		"hours_left":        decimal("Hours until then; 0 for one that has ended." + attrs.Moves),
-		"cost":              decimal("What it has cost so far in USD, as the shopper keeps account." + attrs.Moves),
+		"hours_left":        decimal("Hours until the reservation ends; 0 for a session that has ended." + attrs.Moves),
+		"cost":              decimal("Cost so far in USD, by the shopper's accounting." + attrs.Moves),
 		"ssh_available":     schema.BoolAttribute{Computed: true, MarkdownDescription: sshText},
-		"ssh_host":          text("Where to log in."),
-		"ssh_port":          number("The port there."),
-		"ssh_user":          text("The user."),
+		"ssh_host":          text("Address to log in to."),
+		"ssh_port":          number("Port of the SSH server."),
+		"ssh_user":          text("User to log in as."),
 	}
 }
 
-const sshText = "Whether an SSH server answers there, seen from this computer within five seconds. Null unless the session is running."
+const sshText = "Whether the machine's SSH server answers this computer within five seconds. Null unless the session is running."
 
 // Alive reports whether a session may have a machine.
 func Alive(s shopper.Session) bool { return s.Status != shopper.Stopped && s.Status != shopper.Failed }
@@ -113,7 +115,7 @@ func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Sessio
 		if s.Status == shopper.Running {
 			machines.Go(func() error {
 				if up, err := answers(ctx, s); err != nil {
-					warn("SSH state of session "+s.ID+" is not known", err)
+					warn("SSH state of session "+s.ID+" is unknown", err)
 				} else {
 					models[i].SSHAvailable = types.BoolValue(up)
 				}
@@ -122,7 +124,7 @@ func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Sessio
 		}
 		requests.Go(func() error {
 			if cost, err := client.SessionCost(ctx, s.ID); err != nil {
-				warn("Cost of session "+s.ID+" is not known", err)
+				warn("Cost of session "+s.ID+" is unknown", err)
 			} else {
 				models[i].Cost = types.Float64Value(cost.TotalCost)
 			}

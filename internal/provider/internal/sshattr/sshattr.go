@@ -44,7 +44,7 @@ const (
 	hostText    = "Name or address of the machine."
 	portText    = "Port of its SSH server."
 	userText    = "User to log in as. Root, or a user with passwordless sudo."
-	hostKeyText = "The machine's public host key, such as `ssh-ed25519 AAAA…`. A machine that presents another one is refused."
+	hostKeyText = "The machine's public host key, such as `ssh-ed25519 AAAA…`. A machine that presents a different one is refused."
 	// Text describes the attribute where it is an argument.
 	Text = "How to log in to the machine; normally `shopper_gpu_session.NAME.ssh`."
 )
@@ -78,7 +78,7 @@ func Computed(text string) resource.SingleNestedAttribute {
 
 // DataSourceArgument is the attribute as a data source's argument.
 func DataSourceArgument(text string, required bool) datasource.SingleNestedAttribute {
-	const keyText = "Private key in PEM or OpenSSH form, without a passphrase. Kept in memory only. When left out, the provider's `ssh`" +
+	const keyText = "Private key in PEM or OpenSSH form, without a passphrase. Kept in memory only. When omitted, the provider's `ssh`" +
 		" credentials are used"
 	all := login(hostText, userText, keyText+".", hostKeyText)
 	all["certificate"] = datasource.StringAttribute{
@@ -112,8 +112,7 @@ func login(address, user, key, hostKey string) map[string]datasource.Attribute {
 		},
 		"host_key": datasource.StringAttribute{
 			Optional: true, Validators: []validator.String{validate.String("must be a public host key", host.ParseHostKey)},
-			MarkdownDescription: hostKey + " When left out, the key seen at first contact is trusted, and kept where there is a state to" +
-				" keep it in.",
+			MarkdownDescription: hostKey + " When omitted, the key seen at first contact is trusted and, in resources, stored in state.",
 		},
 	}
 }
@@ -135,11 +134,11 @@ func checkHost(s string) error {
 	}
 	switch {
 	case strings.Contains(s, "://"):
-		return errors.New("it is a URL; give the name or the address alone")
+		return errors.New("it is a URL; set only the name or the address")
 	case strings.Contains(s, "@"):
-		return errors.New("it holds an @; the user to log in as goes into user")
+		return errors.New("it contains an @; set the user in user")
 	case strings.Contains(s, ":"):
-		return errors.New("it holds a colon and is no IPv6 address; the port goes into port")
+		return errors.New("it contains a colon and is not an IPv6 address; set the port in port")
 	case strings.ContainsAny(s, "/ \t\r\n"):
 		return errors.New("it is neither a name nor an address")
 	}

@@ -54,8 +54,8 @@ func (r *Resource) schema(ctx context.Context) data.Schema {
 func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	of := r.schema(ctx)
 	resp.Schema = schema.Schema{
-		MarkdownDescription: of.MarkdownDescription + " As an ephemeral resource it takes ephemeral keys, and neither state nor plan holds what it" +
-			" was given or found. Needs Terraform 1.10 or OpenTofu 1.11.",
+		MarkdownDescription: of.MarkdownDescription + " As an ephemeral resource it accepts ephemeral keys, and stores neither" +
+			" arguments nor results in state or plan. Requires Terraform 1.10 or OpenTofu 1.11.",
 		Attributes: forms.Ephemerals(of.Attributes),
 	}
 }

@@ -10,11 +10,11 @@ import (
 
 // Duration returns a validator of spans of time such as "90s" or "1h30m", of whole steps from least to most; most 0 is no limit.
 func Duration(least, most, step time.Duration) validator.String {
-	return String("must be a span of time such as 90s or 1h30m", func(s string) error {
+	return String("must be a duration such as 90s or 1h30m", func(s string) error {
 		d, err := time.ParseDuration(s)
 		switch {
 		case err != nil:
-			return errors.New("it is not a span of time such as \"90s\" or \"1h30m\"")
+			return errors.New("it is not a duration such as \"90s\" or \"1h30m\"")
 		case d < least || most > 0 && d > most:
 			return fmt.Errorf("it must be %s", between(least, most))
 		case d%step != 0:

@@ -17,9 +17,9 @@ func URL(s string) error {
 	case err != nil:
 		return errors.New("it is not a URL")
 	case u.Hostname() == "":
-		return errors.New("it names no host")
+		return errors.New("it has no host")
 	case u.User != nil:
-		return errors.New("it must not hold credentials, which have attributes of their own")
+		return errors.New("it must not contain credentials, which have their own attributes")
 	case u.RawQuery != "" || u.Fragment != "":
 		return errors.New("it must have no query and no fragment")
 	}

@@ -38,9 +38,9 @@ func (v stringFunc) ValidateString(_ context.Context, req validator.StringReques
 
 // NotEmpty refuses "", which is never the same as leaving an attribute out.
 func NotEmpty() validator.String {
-	return String("must not be empty; leave the attribute out instead", func(s string) error {
+	return String("must not be empty; omit the attribute instead", func(s string) error {
 		if s == "" {
-			return fmt.Errorf("it must not be empty; leave it out instead")
+			return fmt.Errorf("it must not be empty; omit it instead")
 		}
 		return nil
 	})

@@ -27,8 +27,8 @@ func TestURL(t *testing.T) {
 		{"127.0.0.1:8080", "http:// or https://"},
 		{"ftp://example.com", "http:// or https://"},
 		{"http:example.com", "http:// or https://"},
-		{"http://", "names no host"},
-		{"http://:8080", "names no host"},
+		{"http://", "has no host"},
+		{"http://:8080", "has no host"},
 		{"http://exa mple.com", "not a URL"},
 		{"http://user:planted@example.com", "credentials"},
 		{"http://example.com?token=planted", "query"},
@@ -74,7 +74,7 @@ func TestStringAsksOnlyAboutKnownValues(t *testing.T) {
 func TestDuration(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"20m": "", "1h30m": "", "0": "between 1m0s and 2h0m0s", "-1m": "between", "3h": "between", "20": "span of time", "soon": "span of time",
+		"20m": "", "1h30m": "", "0": "between 1m0s and 2h0m0s", "-1m": "between", "3h": "between", "20": "duration", "soon": "duration",
 		"90s": "whole number of 1m0s",
 	} {
 		var resp validator.StringResponse
