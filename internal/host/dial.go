@@ -16,11 +16,19 @@ import (
 // How a machine that doesn't answer yet is waited for.
 const (
 	defaultPatience = 10 * time.Minute
+	// dialsPerMinute bounds the attempts. dialsAtOnce of them are shortPause apart, so that an SSH server that is about to
+	// start is found within a second of that.
+	dialsPerMinute, dialsAtOnce = 30, 15
+	shortPause                  = 800 * time.Millisecond
+	// maxAuthFailures is how many refused logins in a row end the wait: a machine may answer a moment before its keys
+	// are installed, and servers punish who keeps trying. The pauses between them grow from firstPause.
+	maxAuthFailures = 5
 	firstPause      = time.Second
 	longestPause    = 15 * time.Second
-	// maxAuthFailures is how many refused logins in a row end the wait: a machine may answer
-	// a moment before its keys are installed, and servers punish who keeps trying.
-	maxAuthFailures = 5
+	// synPatience is how long a request for a TCP connection may stay without an answer before another is made: a
+	// machine that has come up meanwhile doesn't know of it, and the kernel repeats it after 1, 3, 7 and 15 s only
+	// (Linux, tcp_syn_retries). It doubles each time: names that take long to resolve are part of it.
+	synPatience = 3 * time.Second
 )
 
 // Dial makes one attempt to log in to a machine, within twenty seconds and until ctx ends. The
@@ -36,7 +44,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 // dialer logs in.
 type dialer func(context.Context) (*Client, error)
 
-// until logs in by dial to a machine that may still be booting: it tries again with growing pauses
+// until logs in by dial to a machine that may still be booting: it tries again, quickly at first,
 // while the machine is [Unreachable], until ctx's deadline (ten minutes when ctx has none). A
 // changed host key or an unusable key ends it at once, a refused login after five attempts in a
 // row. The last failure is in the error, also when ctx ended; errors.Is finds both.
@@ -47,10 +55,12 @@ func (t *target) until(ctx context.Context, dial dialer) (*Client, error) {
 		limited, cancel = context.WithTimeout(ctx, defaultPatience)
 		defer cancel()
 	}
-	started, refusals, pause := time.Now(), 0, pace.New(firstPause, longestPause)
+	started, refusals, refused := time.Now(), 0, pace.New(firstPause, longestPause)
+	budget := pace.PerMinute(dialsPerMinute-1, dialsAtOnce-1) // the first attempt is one more
 	var last error
 	for attempt := 1; ; attempt++ {
 		client, err := dial(limited)
+		pause := shortPause
 		switch kind := KindOf(err); {
 		case err == nil:
 			return client, nil
@@ -61,13 +71,14 @@ func (t *target) until(ctx context.Context, dial dialer) (*Client, error) {
 			if refusals == maxAuthFailures {
 				return nil, err
 			}
+			pause = refused.Next()
 		case kind == Unreachable:
-			refusals = 0
+			refusals, refused = 0, pace.New(firstPause, longestPause)
 		default:
 			return nil, err
 		}
 		last = err
-		if pause.Wait(limited) != nil {
+		if _, err := pace.Sleep(limited, pause, nil); err != nil || budget.Wait(limited) != nil {
 			return nil, t.gaveUp(ctx, attempt, time.Since(started), last)
 		}
 	}
@@ -142,14 +153,26 @@ func (t *target) login(ctx context.Context, bastion *Client) (*Client, error) {
 }
 
 func (t *target) dialRaw(ctx context.Context, bastion *Client) (net.Conn, error) {
-	dial := new(net.Dialer).DialContext
 	switch {
 	case bastion != nil:
-		dial = bastion.DialContext
+		return bastion.DialContext(ctx, "tcp", t.address())
 	case t.Config.dial != nil:
-		dial = t.Config.dial
+		return connect(ctx, t.Config.dial, t.address())
 	}
-	return dial(ctx, "tcp", t.address())
+	return connect(ctx, new(net.Dialer).DialContext, t.address())
+}
+
+// connect opens a TCP connection. Where nothing answers it asks again, with more patience each time, until ctx ends.
+func connect(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string) (net.Conn, error) {
+	for patience := synPatience; ; patience *= 2 {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		conn, err := dial(limited, "tcp", addr)
+		unanswered := limited.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || !unanswered {
+			return conn, err
+		}
+	}
 }
 
 // attempt is one login under way, with what is needed to explain its failure.

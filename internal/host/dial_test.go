@@ -345,27 +345,63 @@ func bubbleConfig(s *testServer, failures int, times *[]time.Duration) Config {
 	}
 }
 
+// An SSH server that starts soon is found within a second of that, and with no more than thirty attempts in any minute.
 func TestDialUntil_WaitsForABootingMachine(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
-	synctest.Test(t, func(t *testing.T) {
-		var times []time.Duration
-		c, err := dialUntil(t.Context(), bubbleConfig(s, 8, &times))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = c.Close()
-		s.work.Wait()
-		for i := 1; i < len(times); i++ {
-			pause := times[i] - times[i-1]
-			if pause > longestPause*6/5 || (i >= 6 && pause < longestPause/2) || pause < firstPause {
-				t.Errorf("pause %d is %s", i, pause)
+	for _, failures := range []int{0, 8, dialsAtOnce - 1, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			var times []time.Duration
+			c, err := dialUntil(t.Context(), bubbleConfig(s, failures, &times))
+			if failures == 200 {
+				wantKind(t, err, Unreachable) // in ten minutes there are fewer attempts
+			} else if err != nil || len(times) != failures+1 {
+				t.Fatalf("%d attempts: %v", len(times), err)
+			} else {
+				_ = c.Close()
 			}
-		}
-		if len(times) != 9 {
-			t.Errorf("%d attempts", len(times))
-		}
-	})
+			s.work.Wait()
+			for i := 1; i < len(times); i++ {
+				if pause := times[i] - times[i-1]; pause < shortPause || pause > 5*time.Second || i < dialsAtOnce && pause > time.Second {
+					t.Errorf("pause %d is %s", i, pause)
+				}
+				if i >= dialsPerMinute && times[i]-times[i-dialsPerMinute] < time.Minute {
+					t.Errorf("attempts %d to %d are within %s", i-dialsPerMinute, i, times[i]-times[i-dialsPerMinute])
+				}
+			}
+		})
+	}
+}
+
+// A machine that doesn't exist yet for the network, and then does, is found although the first request for a connection is
+// still under way.
+func TestDialAsksASilentAddressAgain(t *testing.T) {
+	t.Parallel()
+	s := newServerConfig(t)
+	for _, up := range []time.Duration{500 * time.Millisecond, 2500 * time.Millisecond, 8 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			begun := time.Now()
+			var times []time.Duration
+			cfg := bubbleConfig(s, 0, &times)
+			answers := cfg.dial
+			cfg.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if time.Since(begun) < up {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return answers(ctx, network, addr)
+			}
+			c, err := Dial(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took > up+2*synPatience {
+				t.Errorf("a machine that was up after %s was found after %s", up, took)
+			}
+			_ = c.Close()
+			s.work.Wait()
+		})
+	}
 }
 
 func TestDialUntilEndsWithItsContext(t *testing.T) {

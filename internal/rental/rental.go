@@ -104,6 +104,7 @@ type Renter struct {
 	budget   *budget
 	market   *market
 	burst    *burst
+	watch    *watch
 	// inState are the marks that this process knows to be in Terraform's state.
 	inState sync.Map
 	// names are those that this process is renting under, made the marks that it has
@@ -124,6 +125,7 @@ func New(service Service, cfg Config) *Renter {
 		budget:   &budget{ceiling: cfg.MaxPricePerHour, spent: map[string]float64{}},
 		market:   &market{taken: map[string]bool{}},
 		burst:    &burst{service: service},
+		watch:    newWatch(service),
 
 		askLimit: askLimit, listPatience: listPatience,
 	}
