@@ -75,7 +75,7 @@ var reserved = []struct {
 			return strings.HasPrefix(p, "github.com/hashicorp/terraform-plugin-") &&
 				!within(p, "github.com/hashicorp/terraform-plugin-log") // the log library knows nothing of Terraform's model
 		},
-		holders:  []string{".", "internal/provider", "tools/http"}, // the last one is a stand-in for another provider
+		holders:  []string{".", "internal/provider", "tools/http", "tools/null"}, // the last two are stand-ins for other providers
 		indirect: true,
 	},
 	{

@@ -21,6 +21,7 @@ func (s *Sandbox) controls() []control {
 		{route{http.MethodGet, "/sandbox/", s.getHelp}, "this"},
 		{route{http.MethodGet, "/sandbox/ledger", s.getLedger}, "what bills and what was ever rented; ?format=text or " +
 			"Accept: text/plain for people, ?consumer=ID for one consumer's"},
+		{route{http.MethodGet, "/sandbox/traffic", s.getTraffic}, "how many requests the service got by route, and all machines logins and exchanges"},
 		{route{http.MethodGet, "/sandbox/faults", s.getFaults}, "the fault rules, with how often each matched and struck"},
 		{route{http.MethodPut, "/sandbox/faults", s.putFaults}, `[{"route": "POST /api/v1/sessions", "nth": 1, ` +
 			`"fault": "lose_answer_after"}]: rules, which replace those before`},

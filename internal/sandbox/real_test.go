@@ -110,6 +110,9 @@ func TestARentedMachineIsWhatItsOfferSays(t *testing.T) {
 	if log := strings.Join(s.Machine(vm.id).CommandLog(), "\n"); !strings.Contains(log, "nvidia-smi -L") {
 		t.Errorf("the record: %s", log)
 	}
+	if seen := s.Traffic(); seen.Logins < 3 || seen.Exchanges < 2 {
+		t.Errorf("after two commands and the service's own look: %+v", seen)
+	}
 	stranger := vm
 	stranger.key = box.key
 	if _, _, err := stranger.login(); err == nil {

@@ -101,6 +101,7 @@ type Sandbox struct {
 	controlRoutes []route
 	port          *servicePort
 	requests      inFlight
+	asked         requestCount
 	limit         rateLimit
 }
 

@@ -36,6 +36,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serve(s.controlRoutes, w, r)
 		return
 	}
+	s.asked.add(s.serviceRoutes, r)
 	struck := s.struck(r)
 	if len(struck) == 0 {
 		serve(s.serviceRoutes, w, r)

@@ -1,0 +1,69 @@
+package sandbox
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+)
+
+// Traffic is what has been asked so far of the services and of the machines that they rented.
+type Traffic struct {
+	// Requests counts those to the service by route, such as "GET /api/v1/sessions/{id}", and those to none as "".
+	Requests map[string]int `json:"requests"`
+	// Logins are those to machines that worked, the service's own among them.
+	Logins int `json:"logins"`
+	// Exchanges are what clients waited an answer for after a login: a channel, a request on one, a container engine's answer.
+	Exchanges int `json:"exchanges"`
+}
+
+// requestCount counts requests by route.
+type requestCount struct {
+	mu      sync.Mutex
+	byRoute map[string]int
+}
+
+func (c *requestCount) add(routes []route, r *http.Request) {
+	name := ""
+	for _, candidate := range routes {
+		if _, ok := matchPath(candidate.pattern, r.URL.Path); ok && candidate.method == r.Method {
+			name = candidate.method + " " + candidate.pattern
+			break
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byRoute == nil {
+		c.byRoute = map[string]int{}
+	}
+	c.byRoute[name]++
+}
+
+// Traffic returns the counts of this service's requests, and of all machines.
+func (s *Sandbox) Traffic() Traffic {
+	s.asked.mu.Lock()
+	t := Traffic{Requests: maps.Clone(s.asked.byRoute)}
+	s.asked.mu.Unlock()
+	if t.Requests == nil {
+		t.Requests = map[string]int{}
+	}
+	s.cloud.mu.Lock()
+	instances := slices.Clone(s.cloud.instances)
+	s.cloud.mu.Unlock()
+	for _, inst := range instances {
+		m, ok := inst.host.(*rentedMachine)
+		if !ok {
+			continue
+		}
+		t.Logins += m.Logins()
+		t.Exchanges += m.Exchanges()
+		if m.engine != nil {
+			t.Exchanges += m.engine.engine.Requests()
+		}
+	}
+	return t
+}
+
+func (s *Sandbox) getTraffic(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, s.Traffic())
+}
