@@ -14,10 +14,7 @@ import (
 func (w *world) page(t *testing.T, variables map[string]any, folder ...string) *stack {
 	t.Helper()
 	s := w.example(t, strings.Join(folder, "-"), folder...)
-	origin := "terraform {\n  required_providers {\n    shopper = { source = \"cloud-gpu-shopper/shopper\" }\n  }\n}\n"
-	if err := os.WriteFile(filepath.Join(s.dir, "origin.tf"), []byte(origin), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, filepath.Join(s.dir, "origin.tf"), origin)
 	imports, err := filepath.Glob(filepath.Join(s.dir, "import-*.tf")) // of a session that is there already
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Command demo does the provider's main job once, step by step, without renting
 // anything: it starts the sandbox, applies examples/quickstart with a real
-// Terraform or OpenTofu, asks the model a question with an ordinary OpenAI client
+// Terraform or OpenTofu, asks the model a question over the OpenAI API
 // through SSH, sees that a second plan is empty, destroys everything, and asks
 // the sandbox what is still billing. It ends with exit code 0 only if all of that
 // held, and leaves nothing behind, also when it is interrupted. It is run from
@@ -77,7 +77,7 @@ func (d *demo) steps(ctx context.Context) error {
 		{"Prepare a working directory with examples/quickstart, and initialize it", d.prepare},
 		{"Plan: what would be rented and deployed", d.plan},
 		{"Apply: rent the cheapest machine that fits, start vLLM on it, wait for a real completion", d.apply},
-		{"Ask the model through SSH, with the official OpenAI client", d.ask},
+		{"Ask the model through SSH", d.ask},
 		{"Plan again: nothing may have changed", d.planAgain},
 		{"Destroy: remove the server, release the machine, wait for the proof", d.destroy},
 		{"Ask the sandbox what is still billing", d.audit},

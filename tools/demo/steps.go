@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,9 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
@@ -115,7 +113,7 @@ type outputs struct {
 	} `json:"ssh"`
 }
 
-// ask is what any client does: an SSH connection, and the OpenAI API through it.
+// ask is what any client does: an SSH connection, and the OpenAI API through it. tools/openai asks with the official client.
 func (d *demo) ask(ctx context.Context) error {
 	out, err := d.stage.quiet(ctx, "output", "-json", "-no-color")
 	if err != nil {
@@ -133,24 +131,51 @@ func (d *demo) ask(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = machine.Close() }()
-	client := openai.NewClient(
-		option.WithBaseURL(o.Endpoint.Value.BaseURL),
-		option.WithAPIKey(o.APIKey.Value),
-		option.WithHTTPClient(&http.Client{Transport: machine.HTTPTransport()}),
-	)
-	answer, err := client.Chat.Completions.New(ctx, openai.ChatCompletionNewParams{
-		Model:     o.Endpoint.Value.Model,
-		MaxTokens: openai.Int(60),
-		Messages:  []openai.ChatCompletionMessageParamUnion{openai.UserMessage(d.question)},
-	})
+	answer, err := complete(ctx, &http.Client{Transport: machine.HTTPTransport()}, &o, d.question)
 	if err != nil {
 		return fmt.Errorf("asking the model: %w", err)
 	}
-	if len(answer.Choices) == 0 || strings.TrimSpace(answer.Choices[0].Message.Content) == "" {
-		return errors.New("the model's answer is empty")
-	}
-	fmt.Printf("   you:   %s\n   model: %s\n", d.question, strings.TrimSpace(answer.Choices[0].Message.Content))
+	fmt.Printf("   you:   %s\n   model: %s\n", d.question, answer)
 	return nil
+}
+
+// complete returns the model's answer.
+func complete(ctx context.Context, client *http.Client, o *outputs, question string) (string, error) {
+	body, err := json.Marshal(map[string]any{
+		"model": o.Endpoint.Value.Model, "max_tokens": 60, "messages": []any{map[string]string{"role": "user", "content": question}},
+	})
+	if err != nil {
+		return "", err
+	}
+	url := strings.TrimSuffix(o.Endpoint.Value.BaseURL, "/") + "/chat/completions"
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Authorization", "Bearer "+o.APIKey.Value)
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var answer struct {
+		Choices []struct {
+			Message struct {
+				Content string `json:"content"`
+			} `json:"message"`
+		} `json:"choices"`
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", errors.New(response.Status)
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return "", err
+	}
+	if len(answer.Choices) == 0 || strings.TrimSpace(answer.Choices[0].Message.Content) == "" {
+		return "", errors.New("the answer is empty")
+	}
+	return strings.TrimSpace(answer.Choices[0].Message.Content), nil
 }
 
 // audit asks the sandbox, which knows of everything ever rented, what bills.

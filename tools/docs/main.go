@@ -30,12 +30,11 @@ const (
 func main() {
 	providers := flag.String("providers", ".build/bin", "folder that holds terraform-provider-shopper")
 	terraform := flag.String("terraform", ".build/bin/terraform", "the Terraform to ask for the schema: one that knows actions and lists")
-	generator := flag.String("tfplugindocs", ".build/bin/tfplugindocs", "the program that writes the pages")
 	check := flag.Bool("check", false, "write nothing, fail when a page is out of date")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *providers, *terraform, *generator, *check)
+	err := run(ctx, *providers, *terraform, *check)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "docs:", err)
@@ -43,7 +42,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, providers, terraform, generator string, check bool) error {
+func run(ctx context.Context, providers, terraform string, check bool) error {
 	work, err := os.MkdirTemp("", "docs")
 	if err != nil {
 		return err
@@ -58,7 +57,7 @@ func run(ctx context.Context, providers, terraform, generator string, check bool
 	if err := os.WriteFile(file, schema, 0o600); err != nil {
 		return err
 	}
-	generate := exec.CommandContext(ctx, generator, "generate", "--provider-name", shortName,
+	generate := exec.CommandContext(ctx, "go", "tool", "-modfile=tools/dev/go.mod", "tfplugindocs", "generate", "--provider-name", shortName,
 		"--rendered-provider-name", "Shopper", "--providers-schema", file, "--rendered-website-dir", rendered)
 	if out, err := generate.CombinedOutput(); err != nil {
 		return fmt.Errorf("tfplugindocs: %w\n%s", err, out)

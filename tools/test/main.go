@@ -1,5 +1,5 @@
 // Command test runs everything there is to test: all packages with the race
-// detector, then the acceptance and end-to-end tests (TestAcc…, TestE2E…) once
+// detector, the official OpenAI client's, which are a module of their own, then the acceptance and end-to-end tests (TestAcc…, TestE2E…) once
 // on each Terraform and OpenTofu it finds, and what only a new Terraform has
 // (TestTerraform…) on one that has it. What PATH doesn't have is built by make. It
 // is run from the repository's root.
@@ -35,6 +35,9 @@ const (
 	onTerraform = "^TestTerraform"
 )
 
+// everything are all packages of a module.
+var everything = []string{"./..."}
+
 // cliTests finds all of those in a file.
 var cliTests = regexp.MustCompile(`(?m)^func Test(Acc|E2E|Terraform)`)
 
@@ -48,7 +51,7 @@ func main() {
 	flag.Parse()
 	patterns := flag.Args()
 	if len(patterns) == 0 {
-		patterns = []string{"./..."}
+		patterns = everything
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -85,10 +88,9 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 	for _, r := range rounds(programs, newest, withCLI, patterns) {
 		fmt.Printf("\n== %s\n", r.name)
 		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
-		// One package at a time: tests of real processes and timeouts don't compete with another package's. Several tests
-		// of it at once: they wait more than they work.
+		// Many at once: they wait more than they work.
 		args := []string{"test", "-json", race, "-count=1", "-p=4", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
-		if err := goTest(ctx, total, r.name, append(place.env(), r.env...), append(args, r.packages...)); err != nil {
+		if err := goTest(ctx, total, r, append(place.env(), r.env...), append(args, r.packages...)); err != nil {
 			return false, err
 		}
 	}
@@ -145,6 +147,7 @@ type round struct {
 	name     string
 	tests    string // which, a flag of go test
 	packages []string
+	folder   string // of another module, "" for this one
 	env      []string
 	race     bool // with the race detector
 }
@@ -155,6 +158,9 @@ type round struct {
 // tests, whose provider is a program that was built without it.
 func rounds(programs []cli.CLI, newest cli.CLI, withCLI, patterns []string) []round {
 	list := []round{{name: "all packages", tests: "-skip=" + perCLI + "|" + onTerraform, packages: patterns, race: true}}
+	if slices.Equal(patterns, everything) {
+		list = append(list, round{name: "the official OpenAI client", tests: "-run=.", packages: everything, folder: "tools/openai", race: true})
+	}
 	on := func(program cli.CLI, tests string, packages []string, race bool) {
 		if len(packages) == 0 {
 			return
@@ -214,8 +220,9 @@ func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, err
 
 // goTest runs go test and adds what it says to the tally. That tests failed is
 // no error.
-func goTest(ctx context.Context, total *tally, round string, env, args []string) error {
+func goTest(ctx context.Context, total *tally, r round, env, args []string) error {
 	command := exec.CommandContext(ctx, "go", args...)
+	command.Dir = r.folder
 	command.Env = env
 	command.Stderr = os.Stderr
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
@@ -229,14 +236,14 @@ func goTest(ctx context.Context, total *tally, round string, env, args []string)
 	}
 	stopReaping := reapOthers(command.Process.Pid)
 	failedBefore := total.failed
-	readErr := total.read(round, stdout, os.Stdout)
+	readErr := total.read(r.name, stdout, os.Stdout)
 	waitErr := command.Wait()
 	stopReaping()
 	if readErr != nil {
 		return readErr
 	}
 	if waitErr != nil && total.failed == failedBefore && ctx.Err() == nil {
-		total.add(failure{round: round, test: "go test", output: waitErr.Error()})
+		total.add(failure{round: r.name, test: "go test", output: waitErr.Error()})
 	}
 	return nil
 }

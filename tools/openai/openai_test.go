@@ -1,4 +1,4 @@
-package vllmserver_test
+package openai
 
 import (
 	"errors"
@@ -7,12 +7,7 @@ import (
 	"testing"
 
 	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 )
-
-func (s *server) openAI(key string) openai.Client {
-	return openai.NewClient(option.WithBaseURL("http://machine/v1"), option.WithAPIKey(key), option.WithHTTPClient(s.web()), option.WithMaxRetries(0))
-}
 
 const asked = "What is the capital of France?"
 
@@ -25,7 +20,7 @@ func chatParams(model string) openai.ChatCompletionNewParams {
 // TestOpenAIClient is the conformance test with the official client.
 func TestOpenAIClient(t *testing.T) {
 	t.Parallel()
-	s := serve(t, newMachine(t), []string{"VLLM_API_KEY=sk-1"}, "--served-model-name", "qwen", "small", "--max-model-len", "4k")
+	s := serve(t, []string{"VLLM_API_KEY=sk-1"}, "--served-model-name", "qwen", "small", "--max-model-len", "4k")
 	api, ctx := s.openAI("sk-1"), t.Context()
 
 	models, err := api.Models.List(ctx)
@@ -69,7 +64,7 @@ func TestOpenAIClient(t *testing.T) {
 
 func TestOpenAIStreaming(t *testing.T) {
 	t.Parallel()
-	s := serve(t, newMachine(t), nil)
+	s := serve(t, nil)
 	api := s.openAI("anything")
 	whole, err := api.Chat.Completions.New(t.Context(), chatParams(testModel))
 	if err != nil {
@@ -110,7 +105,7 @@ func TestOpenAIStreaming(t *testing.T) {
 
 func TestOpenAIErrors(t *testing.T) {
 	t.Parallel()
-	s := serve(t, newMachine(t), []string{"VLLM_API_KEY=sk-1"}, "--max-model-len", "512")
+	s := serve(t, []string{"VLLM_API_KEY=sk-1"}, "--max-model-len", "512")
 	long := strings.Repeat("word ", 600)
 	for _, test := range []struct {
 		name, key string
