@@ -61,7 +61,12 @@ func parseIptables(program string, args []string) (order iptablesOrder, complain
 	not := ""
 	for i := 0; i < len(args); i++ {
 		option, value := args[i], ""
-		if !slices.Contains([]string{"-w", "!"}, option) && i+1 < len(args) {
+		takes := option != "!" && i+1 < len(args)
+		if takes && option == "-w" { // seconds, or none
+			_, err := strconv.Atoi(args[i+1])
+			takes = err == nil
+		}
+		if takes {
 			i++
 			value = args[i]
 		}
