@@ -77,17 +77,17 @@ func open(release, lets string) []string {
 // (github.com/vllm-project/vllm/pull/50999; get_file_store_init_method in vllm/v1/executor/uniproc_executor.py of 0.28.0).
 const loopbackOnly = "0.28.0"
 
-// OpenPort says which port besides the server's own a release has open on all interfaces, and how to close it; "" for a release
-// that has none, or isn't known.
-func OpenPort(release string) (fact, wayOut string) {
-	if release == "" || compareReleases(release, loopbackOnly) >= 0 {
-		return "", ""
-	}
-	// The kernel's default for net.ipv4.ip_local_port_range (Documentation/networking/ip-sysctl.rst).
-	return fmt.Sprintf("vLLM %s also listens on a random port, mostly one of 32768 to 60999, of all the machine's addresses, whatever exposure"+
-			" says: torch's store, which asks for no key.", release),
-		fmt.Sprintf("Let the cloud's firewall admit SSH only (of Vast.ai's machines nothing else is reachable), run vLLM %s or newer, or use a"+
-			" container, whose network keeps that port closed.", loopbackOnly)
+// OpensPort tells whether a release has another port than the server's own open on all interfaces, wherever the server listens. One
+// that isn't known is taken for a new one.
+func OpensPort(release string) bool {
+	return release != "" && compareReleases(release, loopbackOnly) < 0
+}
+
+// OpenPort says that such a port is open and what it is, and how to close it.
+func OpenPort(port int) (fact, wayOut string) {
+	return fmt.Sprintf("vLLM also listens on port %d of all the machine's addresses: torch's store, which asks for no key.", port),
+		fmt.Sprintf("Let the cloud's firewall admit no such port (of Vast.ai's machines only those that it maps are reachable), run vLLM %s or"+
+			" newer, or use a container, whose network keeps that port closed.", loopbackOnly)
 }
 
 // Exposure says in two sentences what anybody can do without the API key who reaches a server of a release ("" for one that

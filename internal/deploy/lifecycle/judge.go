@@ -31,7 +31,7 @@ func (s *survey) judge() []deploy.Finding {
 	var findings []deploy.Finding
 	for _, rule := range []func() []deploy.Finding{
 		s.judgeRuntime, s.judgeTools, s.judgeDriver, s.judgeRelease, s.judgeGPUs, s.judgeIdle, s.judgeModel, s.judgeHeldMemory,
-		s.judgePort, s.judgeOpenPort, s.judgeDisk, s.judgeHub,
+		s.judgePort, s.judgeDisk, s.judgeHub,
 	} {
 		findings = append(findings, rule()...)
 	}
@@ -296,19 +296,6 @@ func (s *survey) judgePort() []deploy.Finding {
 	}
 	return one(deploy.Blocking, codePort, fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
 		"Choose another port, or end that program.")
-}
-
-// judgeOpenPort is about processes: a container's other ports aren't published.
-func (s *survey) judgeOpenPort() []deploy.Finding {
-	r, ok := s.runtime.(*process.Host)
-	if !ok {
-		return nil
-	}
-	fact, wayOut := vllm.OpenPort(r.Program.Release)
-	if fact == "" {
-		return nil
-	}
-	return one(deploy.Warning, codeOpenPort, fact, wayOut)
 }
 
 func (s *survey) judgeDisk() []deploy.Finding {

@@ -133,6 +133,7 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 		}
 		l.warn(fmt.Sprintf("The server answers, but it will not restart automatically: %v", err))
 	}
+	l.checkPorts(phase, ref)
 	var status deploy.Status
 	err := l.again(phase, deploy.PhaseCompletion, func() (err error) {
 		status, err = l.describe(phase, ref, api)

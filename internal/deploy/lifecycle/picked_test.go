@@ -23,7 +23,7 @@ func TestReleaseForAnOldDriver(t *testing.T) {
 		t.Fatalf("warnings %q", status.Warnings)
 	}
 	contains(t, status.Warnings[0], "0.11.2 of 2025-11-20", "min_cuda_version = 13.0")
-	contains(t, status.Warnings[1], "0.11.2 also listens on a random port", "32768 to 60999", "firewall", "0.28.0 or newer")
+	contains(t, status.Warnings[1], "vLLM also listens on port", "could not close it", "firewall", "0.28.0 or newer")
 	contains(t, strings.Join(r.machine.CommandLog(), "\n"), "--exclude-newer=2025-11-20T23:59:59Z vllm==0.11.2")
 	// What is there is taken again, and judged.
 	remove(t, r, status)

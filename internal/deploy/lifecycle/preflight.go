@@ -111,7 +111,7 @@ func (s *survey) String() string {
 // may not.
 var (
 	codes   []struct{ code, finds string } // that a request can overrule
-	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion, codeOpenPort}
+	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion}
 
 	codeDockerGPU     = newCode("docker_gpu", "an engine that gives containers no GPU")
 	codeBoot          = newCode("boot", "an engine that starts no container at boot")
@@ -126,7 +126,6 @@ var (
 	codeMemory        = newCode("gpu_memory", "too little GPU memory for the model")
 	codeMemoryHeld    = newCode("gpu_memory_held", "GPU memory that something else holds")
 	codePort          = newCode("port", "a port that is taken")
-	codeOpenPort      = newCode("open_port", "a release that opens one more port")
 	codeDisk          = newCode("disk", "too little disk")
 	codeTools         = newCode("tools", "no C compiler, or no pip, for a process")
 	codeHub           = newCode("hub", "an unreachable model hub")

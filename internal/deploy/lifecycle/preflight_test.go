@@ -331,7 +331,6 @@ func TestAutoTakesWhatWorks(t *testing.T) {
 			wanted := request()
 			wanted.Runtime = deploy.Auto
 			facts, findings := preflight(t, r, wanted)
-			findings = slices.DeleteFunc(findings, func(f deploy.Finding) bool { return f.Code == "open_port" }) // 0.8.5's
 			if facts.Runtime != test.want || facts.Reason == "" || len(findings) > 0 {
 				t.Fatalf("facts %+v, findings %v; want %s", facts, findings, test.want)
 			}

@@ -143,11 +143,12 @@ exec sh "$dir/launcher.sh" start "$@"`
 	return "", &deploy.Error{Summary: "could not " + op, Cause: "The launcher didn't report the process's identity."}
 }
 
-// stop ends all processes of a directory's session and checks that they are gone.
-func (h *Host) stop(ctx context.Context, directory string, graceSeconds int, drain time.Duration) error {
+// stop ends all processes of a directory's session, checks that they are gone, and deletes their rules from the firewall. The note
+// is about those that may be left there, mostly "".
+func (h *Host) stop(ctx context.Context, directory string, graceSeconds int, drain time.Duration) (note string, err error) {
 	times := []string{fmt.Sprint(graceSeconds), fmt.Sprint(int(drain.Seconds()))}
-	_, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, times[0], times[1])
-	return err
+	output, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, times[0], times[1])
+	return parseLeft(output, directory), err
 }
 
 // remove removes a directory of ours.

@@ -146,7 +146,8 @@ func (h *Host) install(ctx context.Context, name string, packages, release []str
 		// Nothing goes on once the caller has given up; what was downloaded stays for the next time.
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 		defer cancel()
-		err = errors.Join(err, h.stop(after, directory, 1, 0))
+		_, stopErr := h.stop(after, directory, 1, 0)
+		err = errors.Join(err, stopErr)
 	}
 	return err
 }

@@ -8,11 +8,14 @@
 #   list BASE                     status of every server under BASE/servers
 #   environment DIR               the variables that the server was started with, as /proc shows them
 #   bound FILE BYTES SECONDS      what supervise leaves running to keep the log from filling the disk
+#   ports DIR                     closes, and prints, the ports that the server has open besides loopback's
 #   stop DIR SECONDS DRAIN        TERM, after SECONDS KILL, until nobody of the session is left; before that, for up to DRAIN
 #                                 seconds, TERM to the server alone, which lets its requests end
 #
 # In DIR: identity (PID STARTTIME of the supervisor), server (the same of what it supervises), boot (when these were given), state,
-# exit (CODE BEGAN ENDED), restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock.
+# exit (CODE BEGAN ENDED), restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock;
+# ports (close or leave; present where a release opens ports besides the server's own), closed/TOOL-PORT (the firewall has, or may
+# have, a rule for it), open/PORT (it stays open; what the firewall said).
 set -u
 umask 077
 
@@ -77,7 +80,8 @@ kill_all() {
 	while [ "$tenths" -gt 0 ]; do
 		others=
 		# The list names the shell that made it, which is gone by now.
-		for pid in $(members "$1"); do [ "$pid" = $$ ] || ! kill -s 0 "$pid" 2>/dev/null || others=yes; done
+		# One that isn't ours to signal, such as a sudo, ends by itself.
+		for pid in $(members "$1"); do [ "$pid" = $$ ] || [ ! -d "/proc/$pid" ] || others=yes; done
 		[ -n "$others" ] || return 0
 		tenths=$((tenths - 1))
 		sleep 0.1
@@ -116,6 +120,7 @@ start_server() {
 	take_lock "$dir"
 	# Of two starts, such as one that was cut off and its repetition, the first to get here is the one.
 	if lives "$dir/identity"; then echo "$pid $born"; return 0; fi
+	reopen "$dir" >/dev/null
 	rm -f "$dir/identity" "$dir/server" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
 	setsid sh "$dir/launcher.sh" supervise "$dir" "$@" </dev/null >>"$dir/log" 2>&1 &
 	tries=0
@@ -134,6 +139,117 @@ bound() {
 		[ "$(wc -c <"$1")" -gt "$2" ] || continue
 		tail -c $(($2 / 2)) "$1" >"$1.last" && cat "$1.last" >"$1"
 		rm -f "$1.last"
+	done
+}
+
+# listened SESSION prints the sockets on which a session listens elsewhere than on loopback: tcp-PORT or tcp6-PORT, one a line.
+# /proc/net/tcp has an address's four bytes last one first, and a listener's state as 0A (Linux, Documentation/networking/proc_net_tcp.rst).
+listened() {
+	pids=$(sed -n "s/^\([0-9]*\) (.*) [A-Za-z] [0-9]* [0-9]* $1 .*/\1/p" /proc/[0-9]*/stat 2>/dev/null)
+	sockets=$(ls -l $(printf '/proc/%s/fd ' $pids) 2>/dev/null | sed -n 's/.*socket:\[\([0-9]*\)\]$/ \1 /p')
+	for family in tcp tcp6; do
+		grep ' 0A ' "/proc/net/$family" 2>/dev/null | while read -r _ address _ _ _ _ _ _ _ socket _; do
+			case $address in
+			??????7F:* | 0000000000000000FFFF0000??????7F:* | 00000000000000000000000001000000:*) continue ;;
+			esac
+			case $sockets in *" $socket "*) echo "$family-$((0x${address#*:}))" ;; esac
+		done
+	done
+}
+
+# rule DIR TOOL DO PORT does with the firewall's rule for a port of the deployment: -I inserts it, -C looks for it, -D deletes it.
+rule() {
+	firewall "$2" -w 60 "$3" INPUT ! -i lo -p tcp --dport "$4" -m comment --comment "shopper:${1##*/}" -j DROP
+}
+
+# firewall TOOL ARGUMENT… runs iptables or ip6tables, as only root may.
+firewall() {
+	if [ "$(id -u)" != 0 ]; then
+		command -v sudo >/dev/null || { echo 'changing its rules takes root, or sudo without a password' >&2; return 1; }
+		sudo -n "$@"
+	elif command -v "$1" >/dev/null; then
+		"$@"
+	else
+		echo "the machine has no $1" >&2
+		return 127
+	fi
+}
+
+# close_port DIR TOOL PORT writes down that there is a rule before there is one, so that whatever happens next, it is deleted again.
+close_port() {
+	mark=$1/closed/$2-$3 fresh=yes
+	if [ -e "$mark" ]; then
+		rule "$1" "$2" -C "$3" 2>/dev/null && return
+		fresh=
+	fi
+	if ! said=$( (mkdir -p "$1/closed" && : >"$mark") 2>&1); then
+		:
+	elif said=$(rule "$1" "$2" -I "$3" 2>&1); then
+		return
+	elif [ -n "$fresh" ]; then
+		rm -f "$mark"
+	fi
+	mkdir -p "$1/open"
+	write "$1/open/$3" "$(printf %s "$said" | tr -s '\n\t ' ' ' | cut -c 1-300)"
+	return 1
+}
+
+# close_ports DIR SESSION closes what a session has open besides what is known already. One at a time does so.
+close_ports() {
+	read -r wish <"$1/ports" || return
+	for socket in $(listened "$2"); do
+		case $known in *" $socket "*) continue ;; esac
+		known="$known $socket "
+		take_lock "$1"
+		port=${socket#*-} tools=iptables
+		rm -f "$1/open/$port"
+		# A socket of IPv6 mostly is one of IPv4 too.
+		[ "${socket%-*}" = tcp ] || tools='iptables ip6tables'
+		[ "$wish" = close ] || { tools= && mkdir -p "$1/open" && write "$1/open/$port" ''; }
+		for tool in $tools; do close_port "$1" "$tool" "$port" || break; done
+		exec 9>&-
+	done
+}
+
+# keep_closed DIR SESSION PID STARTTIME closes what a session opens, as long as its server lives. A start opens its ports in its first
+# minutes.
+keep_closed() {
+	known= looks=0
+	while is_alive "$3" "$4"; do
+		close_ports "$1" "$2"
+		looks=$((looks + 1))
+		if [ "$looks" -lt 600 ]; then sleep 1; else sleep 10; fi
+	done
+	reopen "$1" >/dev/null # here, too: the supervisor may have been killed
+}
+
+# reopen DIR deletes the deployment's rules from the firewall, and prints those that may be left.
+reopen() {
+	for mark in "$1"/closed/*-*; do
+		[ -e "$mark" ] || continue
+		port=${mark##*-} tool=${mark##*/}
+		tool=${tool%-*}
+		while rule "$1" "$tool" -D "$port" 2>/dev/null; do :; done
+		# Only a list without it shows that it is gone.
+		if rules=$(firewall "$tool" -w 60 -S INPUT 2>/dev/null) &&
+			! printf '%s\n' "$rules" | grep -F "shopper:${1##*/}" | grep -qF -e "--dport $port "; then
+			rm -f "$mark"
+		else
+			echo "left $tool $port"
+		fi
+	done
+	rm -rf "$1/open"
+}
+
+# ports DIR looks again at all ports, and prints `closed PORT`, or `open PORT WHY`, for each.
+ports() {
+	[ -e "$1/ports" ] || return 0
+	known=
+	read -r pid born <"$1/identity" && close_ports "$1" "$pid"
+	take_lock "$1" # what is being changed is read afterwards
+	for mark in "$1"/closed/*-* "$1"/open/*; do
+		[ -e "$mark" ] || continue
+		case $mark in */open/*) echo "open ${mark##*/} $(cat "$mark")" ;; *) echo "closed ${mark##*-}" ;; esac
 	done
 }
 
@@ -188,6 +304,7 @@ supervise() {
 		with_variables "$@" &
 		child=$!
 		read_stat "$child" && write "$dir/server" "$child $start"
+		[ ! -e "$dir/ports" ] || (keep_closed "$dir" $$ "$child" "$start" &)
 		# A trapped signal interrupts wait, which has to be told from the server's end.
 		while :; do
 			wait "$child"
@@ -199,6 +316,7 @@ supervise() {
 		write "$dir/exit" "$code $began $ended"
 		# Like a container, a server takes all that it started with it.
 		kill_all $$
+		reopen "$dir" >/dev/null
 		if [ -n "$stopping" ] || [ ! -e "$dir/settled" ]; then exit "$code"; fi
 		restarts=$((restarts + 1))
 		if [ $((ended - began)) -ge 60 ]; then quick=0 pause=1; else quick=$((quick + 1)); fi
@@ -265,7 +383,8 @@ until_gone() {
 	done
 }
 
-stop() {
+# end DIR SECONDS DRAIN is stop, for its session.
+end() {
 	[ -d "$1" ] || return 0
 	take_lock "$1"
 	exec 9>&-
@@ -287,6 +406,9 @@ stop() {
 	return 1
 }
 
+# stop DIR SECONDS DRAIN prints what is left of the server in the firewall.
+stop() { end "$@" && reopen "$1"; }
+
 mode=$1
 shift
 case $mode in
@@ -296,6 +418,7 @@ status) status "$@" ;;
 list) list "$@" ;;
 environment) environment "$@" ;;
 bound) bound "$@" ;;
+ports) ports "$@" ;;
 stop) stop "$@" ;;
 *) echo "unknown mode $mode" >&2; exit 2 ;;
 esac

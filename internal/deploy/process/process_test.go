@@ -80,7 +80,7 @@ func start(t *testing.T, script string, environment map[string]string, arguments
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 		defer cancel()
-		if err := h.end(ctx, ref, deploy.Stop{Force: true}); err != nil {
+		if _, err := h.end(ctx, ref, deploy.Stop{Force: true}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -134,7 +134,7 @@ while :; do sleep 0.2; done
 	if members := session(t, pid); len(members) < 3 {
 		t.Fatalf("supervisor, server and child should run: %v", members)
 	}
-	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
@@ -149,7 +149,7 @@ while :; do sleep 0.2; done
 	if status := inspect(t, h, ref); status.State != deploy.Gone {
 		t.Errorf("state %s", status.State)
 	}
-	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Errorf("stopping what is gone: %v", err)
 	}
 }
@@ -174,7 +174,7 @@ func session(t *testing.T, pid string) []string {
 func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 600\n", nil)
-	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	// A daemon, as daemons used to be: the leader of its session has ended.
@@ -202,12 +202,12 @@ func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	if status := inspect(t, h, ref); status.State != deploy.Exited {
 		t.Errorf("state %s", status.State)
 	}
-	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || !running() {
+	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || !running() {
 		t.Fatalf("stopped with %v; another's process runs: %t", err, running())
 	}
 	// In the same boot the same numbers are the server's own.
 	place("boot", ours)
-	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || running() {
+	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || running() {
 		t.Errorf("stopped with %v; the session is left: %t", err, running())
 	}
 }
@@ -277,7 +277,7 @@ func TestServerMayEndByItself(t *testing.T) {
 		return err == nil && slices.Contains(log, word)
 	}
 	eventually(t, "the server's start", func() bool { return said("ready") })
-	if err := h.end(within(t), ref, deploy.Stop{}); err != nil {
+	if _, err := h.end(within(t), ref, deploy.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if !said("bye") {
@@ -312,7 +312,7 @@ func TestSupervisorRestartsAndCounts(t *testing.T) {
 		t.Errorf("status %+v", status)
 	}
 	pid, _, _ := strings.Cut(ref.ID, "-")
-	if err := h.end(within(t), ref, deploy.Stop{}); err != nil {
+	if _, err := h.end(within(t), ref, deploy.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
@@ -387,7 +387,7 @@ while :; do sleep 0.05; done`
 			out := filepath.Join(h.base, "program.out")
 			eventually(t, "the worker", func() bool { return read(t, out) == "up\n" })
 			begun := time.Now()
-			if err := h.end(within(t), ref, deploy.Stop{Drain: test.drain}); err != nil {
+			if _, err := h.end(within(t), ref, deploy.Stop{Drain: test.drain}); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(begun); took > 15*time.Second {
@@ -415,7 +415,7 @@ func TestCutOffEnvironmentStartsNothing(t *testing.T) {
 	h, ref := start(t, `echo started >>"$0.out"; exec sleep 600`, nil)
 	out := filepath.Join(h.base, "program.out")
 	eventually(t, "the first start", func() bool { return read(t, out) != "" })
-	if err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	result, err := local{}.Run(within(t), host.Command{

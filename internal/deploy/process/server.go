@@ -56,7 +56,7 @@ func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, err
 	if err := h.put(ctx, ref.Directory, "record.json", text); err != nil {
 		return ref, err
 	}
-	files := []file{{"launcher.sh", launcherScript}}
+	files := append(portsFile(h.Program.Release, wanted.Listen), file{"launcher.sh", launcherScript})
 	if wanted.Certificate != "" {
 		files = append(files, file{path.Base(tlsCertificatePath), wanted.Certificate}, file{path.Base(tlsKeyPath), wanted.Key})
 	}
@@ -132,10 +132,11 @@ func (h *Host) Settle(ctx context.Context, ref deploy.Ref) error {
 }
 
 // end ends a server's whole session, with TERM and then KILL, and checks that nobody of it is left. Having ended already is a
-// success. While it drains, TERM goes to the server alone: its workers would end at once (seen with vLLM 0.32.0).
-func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error {
+// success. While it drains, TERM goes to the server alone: its workers would end at once (seen with vLLM 0.32.0). The note is about
+// what it leaves in the machine's firewall, mostly "".
+func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	if ref.Directory == "" {
-		return &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory is unknown."}
+		return "", &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory is unknown."}
 	}
 	grace := stopGrace
 	if stop.Force {
@@ -145,19 +146,23 @@ func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error 
 }
 
 // Remove ends the whole session of the server, waits for its GPU memory, and removes what was kept beside it. Memory that
-// doesn't come back is no error, because nothing of the server is left that could be ended: it is in the note.
+// doesn't come back is no error, because nothing of the server is left that could be ended: it is in the note, as is what the
+// machine's firewall keeps.
 func (h *Host) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	status, inspectErr := h.Inspect(ctx, ref)
 	if inspectErr == nil && status.State == deploy.Gone {
 		return "", nil
 	}
-	if err := h.end(ctx, ref, stop); err != nil {
+	rules, err := h.end(ctx, ref, stop)
+	if err != nil {
 		return "", errors.Join(err, inspectErr)
 	}
+	notes := []string{rules}
 	if status.State.Alive() {
-		note = h.awaitMemory(ctx, status.HeldBefore)
+		notes = append(notes, h.awaitMemory(ctx, status.HeldBefore))
 	}
-	return note, h.remove(ctx, ref.Directory)
+	notes = slices.DeleteFunc(notes, func(note string) bool { return note == "" })
+	return strings.Join(notes, ", and "), h.remove(ctx, ref.Directory)
 }
 
 // Restart sets the server aside and restores it.
@@ -198,7 +203,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 				" secrets are lost."}
 		}
 		// Stopped again first: a stop, or an earlier start, may have been cut off on this computer and not on the machine.
-		if err := h.end(ctx, ref, deploy.Stop{}); err != nil {
+		if _, err := h.end(ctx, ref, deploy.Stop{}); err != nil {
 			return ref, err
 		}
 		restored := ref
@@ -207,7 +212,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 		restored.ID, err = h.launch(ctx, ref.Directory, nil, environment, command...)
 		return restored, err
 	}
-	err = h.end(ctx, ref, stop)
+	_, err = h.end(ctx, ref, stop) // what it leaves is told when the server is removed
 	if err == nil && state.Alive() && seen.id == ref.ID {
 		_ = h.awaitMemory(ctx, seen.record.HeldBefore) // if it doesn't come back, the next server's log says so
 	}

@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-//go:embed vllm clouds engines nvidia.json models.json
+//go:embed vllm clouds engines nvidia.json models.json iptables.json
 var files embed.FS
 
 // A Flag is an option of `vllm serve`, or its positional argument.

@@ -6,7 +6,7 @@ import "testing"
 func TestDataIsRead(t *testing.T) {
 	t.Parallel()
 	for name, into := range map[string]any{
-		"nvidia.json": new(hardware), "models.json": new(checkpoints),
+		"nvidia.json": new(hardware), "iptables.json": new(Firewall), "models.json": new(checkpoints),
 		"engines/docker.json": new(Engine), "engines/podman.json": new(Engine),
 		"clouds/vastai.json": new(Cloud), "clouds/tensordock.json": new(Cloud), "clouds/bluelobster.json": new(Cloud),
 	} {

@@ -72,6 +72,33 @@ func TestAContainerHasNeitherSudoNorDocker(t *testing.T) {
 	}
 }
 
+// The only firewall that a machine's commands find is its own, which is a record; not even root finds the tester's.
+func TestFirewallIsTheMachines(t *testing.T) {
+	t.Parallel()
+	k := newKey(t)
+	facts := container()
+	facts.Packages = []string{"python3"}
+	for _, program := range []string{"iptables", "ip6tables", "nft"} {
+		if got := run(t, dial(t, start(t, facts, k), k), program+" -S"); got.code != 127 {
+			t.Errorf("%s in a container: %+v", program, got)
+		}
+	}
+	one, another := start(t, vm(), k), start(t, vm(), k)
+	client := dial(t, one, k)
+	if got := output(t, client, "command -v iptables; sudo sh -c 'command -v ip6tables'"); strings.Count(got, one.Root().Bin()+"/ip") != 2 {
+		t.Errorf("found %q", got)
+	}
+	const rule = "-A INPUT ! -i lo -p tcp -m tcp --dport 4711 -j DROP"
+	if got := output(t, client, "sudo iptables -w -I INPUT ! -i lo -p tcp --dport 4711 -j DROP; sudo iptables -S INPUT"); got != "-P INPUT ACCEPT\n"+rule+"\n" {
+		t.Errorf("it says %q", got)
+	}
+	mine, err := one.Root().Rules("iptables")
+	others, otherErr := another.Root().Rules("iptables")
+	if err != nil || otherErr != nil || len(mine) != 1 || mine[0] != rule || len(others) > 0 {
+		t.Errorf("rules %q (%v), another machine's %q (%v)", mine, err, others, otherErr)
+	}
+}
+
 func TestFactsGiveAndTakePrograms(t *testing.T) {
 	t.Parallel()
 	k := newKey(t)

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// Toolchain is all that an installation of vLLM and its start need of a machine.
+// Toolchain is all that an installation of vLLM, its start and a closed port need of a machine.
 func Toolchain() []string {
-	return []string{"ca-certificates", "curl", "g++", "gcc", "libc6-dev", "python3", "python3-dev", "python3-pip", "uv"}
+	return []string{"ca-certificates", "curl", "g++", "gcc", "iptables", "libc6-dev", "python3", "python3-dev", "python3-pip", "uv"}
 }
 
 func (r Root) packageDir() string { return filepath.Join(string(r), "packages") }

@@ -19,6 +19,7 @@ var packages = map[string][]string{
 	"docker.io":       {"docker"},
 	"g++":             {"g++"},
 	"gcc":             {"gcc", "cc"},
+	"iptables":        {"iptables", "ip6tables"},
 	"libc6-dev":       nil,
 	nvidiaToolkit:     {"nvidia-ctk"}, // from NVIDIA's own packages
 	"python3":         {"python3"},
@@ -139,7 +140,11 @@ func (c *call) lockDpkg(wait time.Duration) (unlock func(), err error) {
 	for said := false; ; said = true {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil && !time.Now().Before(c.facts.DpkgLockedUntil) {
-			return func() { _ = file.Close() }, nil
+			return func() {
+				// A program that is being started has this process's files for a moment.
+				_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+				_ = file.Close()
+			}, nil
 		}
 		_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // what isn't held can be unlocked
 		if !time.Now().Before(deadline) {

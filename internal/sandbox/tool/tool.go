@@ -152,6 +152,8 @@ func init() { //nolint:gochecknoinits // breaks an initialization cycle, does no
 		"python3":    python,
 		"install":    install,
 		"systemctl":  systemctl,
+		"iptables":   iptables,
+		"ip6tables":  iptables,
 
 		"systemd-detect-virt": detectVirt,
 	}
@@ -222,5 +224,6 @@ func Hidden() []string {
 		VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",
 		"systemd-detect-virt",
 		"gcc", "cc", "g++", "clang", "python3", "pip3", "curl", "wget", "uv",
+		"iptables", "ip6tables", "iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy", "nft", "ufw", "firewall-cmd",
 	}
 }

@@ -49,11 +49,45 @@ func (r *run) startChildren() error {
 		}
 	}
 	for _, row := range rows {
-		if err := r.children.start(row[1], row[2]); err != nil {
+		sockets, err := r.openSockets(row[1])
+		if err == nil {
+			err = errors.Join(r.children.start(row[1], row[2], sockets), closeAll(sockets))
+		}
+		if err != nil {
 			return fmt.Errorf("starting %s: %w", row[2], err)
 		}
 	}
 	return nil
+}
+
+var openSocket = regexp.MustCompile(`(?m)^LISTEN +\d+ +\d+ +\*:\d+ +\*:\* +users:\(\("([^"]+)"`)
+
+// openSockets are the sockets that a process of the release was recorded to have open on all addresses: real ones, which look so to
+// whoever reads /proc/net, but of which only loopback is reached. A container's are inside its network, and are left out.
+func (r *run) openSockets(process string) (sockets []*os.File, err error) {
+	if r.place.root == "" || r.place.bridged || r.place.atLeast(unrecorded().LoopbackOnly.Since) {
+		return nil, nil
+	}
+	for _, row := range openSocket.FindAllStringSubmatch(facts.Processes(r.place.version), -1) {
+		if row[1] != process {
+			continue
+		}
+		socket, err := listenOpenly()
+		if err != nil {
+			return nil, errors.Join(err, closeAll(sockets))
+		}
+		if socket != nil {
+			sockets = append(sockets, socket)
+		}
+	}
+	return sockets, nil
+}
+
+func closeAll(files []*os.File) (err error) {
+	for _, file := range files {
+		err = errors.Join(err, file.Close())
+	}
+	return err
 }
 
 // workers are the names of the engine's workers, as setup_proc_title_and_log_prefix of 0.32.0's
@@ -79,8 +113,8 @@ func (o options) workers() []string {
 // maxWorkers is more than a machine has GPUs.
 const maxWorkers = 32
 
-func (c *children) start(name, line string) error {
-	cmd := &exec.Cmd{Path: "/bin/sh", Args: []string{line}, Env: os.Environ()}
+func (c *children) start(name, line string, sockets []*os.File) error {
+	cmd := &exec.Cmd{Path: "/bin/sh", Args: []string{line}, Env: os.Environ(), ExtraFiles: sockets}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,46 @@ func TestEngineIsKilled(t *testing.T) {
 			s.eventually("the others' end", func() bool { return len(commandLines(root, cmd)) == 0 })
 		})
 	}
+}
+
+// TestOpenSocket: the engine of an old release listens on all addresses besides, as it was recorded.
+func TestOpenSocket(t *testing.T) {
+	t.Parallel()
+	for release, want := range map[string]int{"0.19.1": 1, "0.27.1": 1, "0.28.0": 0, "0.32.0": 0} {
+		t.Run(release, func(t *testing.T) {
+			t.Parallel()
+			root := newMachine(t, func(f *machinefs.Facts) { f.VLLM.Installed = release })
+			s := &server{t: t, root: root, log: &output{}, done: make(chan struct{})}
+			cmd := program(t, root, s.log, "serve", testModel)
+			s.eventually("the start", func() bool { return strings.Contains(s.log.String(), facts.Ready) })
+			engine := commandLines(root, cmd)["VLLM::EngineCore"]
+			ports := listening(t, engine)
+			if len(ports) != want || len(listening(t, cmd.Process.Pid)) > 0 {
+				t.Fatalf("the engine %d listens on %v", engine, ports)
+			}
+		})
+	}
+}
+
+// listening are the ports of all addresses that a process listens on.
+func listening(t *testing.T, pid int) (ports []int) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
+	for _, file := range files {
+		name, _ := os.Readlink(file)
+		for row := range strings.Lines(string(table)) {
+			fields := strings.Fields(row)
+			if name == "socket:["+fields[9]+"]" && fields[3] == "0A" && strings.Trim(fields[1][:32], "0") == "" {
+				port, _ := strconv.ParseInt(fields[1][33:], 16, 32)
+				ports = append(ports, int(port))
+			}
+		}
+	}
+	return ports
 }
 
 // TestTwoWorkers: processes and log of a server with two GPUs are those that were recorded of two workers.

@@ -87,6 +87,9 @@ var named = sync.OnceValue(func() (all struct {
 // unrecordedFacts is what could not be recorded: lines that a start prints on
 // GPUs, failures that can be asked for, and those that only come by themselves.
 type unrecordedFacts struct {
+	LoopbackOnly struct {
+		Since string `json:"since"` // the first release that listens nowhere else
+	} `json:"loopback_only"`
 	Start []struct {
 		Before   string `json:"before"`
 		After    string `json:"after"`

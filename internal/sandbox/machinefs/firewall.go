@@ -1,0 +1,46 @@
+package machinefs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Rules are the rules in the chain INPUT of the machine's iptables or ip6tables, the first one first, as its -S prints them. They
+// are a record: nothing on the machine obeys them.
+func (r Root) Rules(program string) ([]string, error) {
+	data, err := os.ReadFile(r.ruleFile(program))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return strings.FieldsFunc(string(data), func(c rune) bool { return c == '\n' }), err
+}
+
+// ChangeRules replaces them by what change makes of them; where that returns an error, they stay. One process at a time does so.
+func (r Root) ChangeRules(program string, change func([]string) ([]string, error)) error {
+	lock, err := os.OpenFile(r.ruleFile(program)+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	rules, err := r.Rules(program)
+	if err != nil {
+		return err
+	}
+	if rules, err = change(rules); err != nil {
+		return err
+	}
+	text := strings.Join(rules, "\n") + "\n"
+	fresh := r.ruleFile(program) + ".new"
+	if err := os.WriteFile(fresh, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, r.ruleFile(program))
+}
+
+func (r Root) ruleFile(program string) string { return filepath.Join(string(r), program+".rules") }
