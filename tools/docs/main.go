@@ -66,6 +66,9 @@ func run(ctx context.Context, providers, terraform, generator string, check bool
 	if err := categorize(rendered); err != nil {
 		return err
 	}
+	if err := fill(rendered); err != nil {
+		return err
+	}
 	if check {
 		return compare(os.DirFS(rendered), os.DirFS(pages))
 	}
