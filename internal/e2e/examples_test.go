@@ -89,7 +89,7 @@ func TestE2EExampleFleet(t *testing.T) {
 	s.applied(t, func(string) {
 		config := s.must(t, 0, "output", "-raw", "-no-color", "gateway_config")
 		says(t, config, "127.0.0.1:18001/v1", "127.0.0.1:18002/v1", `"model_name": "qwen"`, `"api_key": "sk-`)
-		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 18001:127.0.0.1:8000 -p ", "-L 18002:127.0.0.1:8000 -p ")
+		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 127.0.0.1:18001:127.0.0.1:8000 ", "-L 127.0.0.1:18002:127.0.0.1:8000 ")
 		says(t, s.apply(t, "-var=replicas=1"), "2 destroyed")
 	})
 }

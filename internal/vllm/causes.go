@@ -43,7 +43,7 @@ func (r rule) describe() (cause, wayOut string) {
 	return r.cause, r.wayOut
 }
 
-var groupPattern = regexp.MustCompile(`\$\{\d\}`)
+var groupPattern = regexp.MustCompile(`\$\{\d\}\.?`)
 
-// General puts "…" in the place of what a rule's pattern finds.
+// General puts "…" in the place of what a rule's pattern finds, and of a period after it.
 func General(template string) string { return groupPattern.ReplaceAllString(template, "…") }

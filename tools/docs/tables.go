@@ -88,5 +88,5 @@ func causes(list []vllm.Cause) string {
 	return text.String()
 }
 
-// cell is a text in a table's cell, where a bar would end it and an underscore between letters is what it is.
+// cell is a text in a table's cell, which a bar would end.
 func cell(text string) string { return strings.ReplaceAll(text, "|", "\\|") }
