@@ -1,4 +1,4 @@
-// Command examples checks every configuration under examples/, and README's: that it is
+// Command examples checks every configuration under examples/, and those of README and the guides: that it is
 // formatted, and that each Terraform and OpenTofu on this machine finds it
 // valid with the provider built here. It is run from the repository's root.
 package main
@@ -71,6 +71,9 @@ func run(ctx context.Context, providers string, built ...string) error {
 		return err
 	}
 	if err := readme(root); err != nil {
+		return err
+	}
+	if err := guides(root, filepath.Join("templates", "guides")); err != nil {
 		return err
 	}
 	var problems []error
