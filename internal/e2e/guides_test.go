@@ -2,13 +2,11 @@ package e2e
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,7 +65,7 @@ func TestE2EGuides(t *testing.T) {
 			w := newWorld(t, "-offers", "", "-machines", "", "-speed", "60")
 			s := w.reader(t)
 			if guide.rented {
-				s.rented(t)
+				s.takesOver(t, w.byScript(t, "vastai", func(o sandbox.Offer) bool { return o.VRAMGB >= 24 && o.CUDAVersion >= 13 }))
 			}
 			said := s.follow(t, script(blocks))
 			says(t, said, guide.wants...)
@@ -206,33 +204,13 @@ func platform(t *testing.T) string {
 	return strings.Join(strings.Fields(string(out)), "_")
 }
 
-// rented rents a machine as a script does, whose id is in ID and whose key is in the file "key".
-func (s *stack) rented(t *testing.T) {
+// takesOver gives the reader a script's machine: its id in ID, and its key in the file "key".
+func (s *stack) takesOver(t *testing.T, machine rented) {
 	t.Helper()
-	var offers struct {
-		Offers []sandbox.Offer `json:"offers"`
-	}
-	s.world.ask(t, http.MethodGet, "/api/v1/inventory?provider=vastai", nil, &offers)
-	fits := slices.IndexFunc(offers.Offers, func(o sandbox.Offer) bool { return o.VRAMGB >= 24 && o.CUDAVersion >= 13 })
-	var rented struct {
-		Session struct {
-			ID string `json:"id"`
-		} `json:"session"`
-		Key string `json:"ssh_private_key"`
-	}
-	s.world.ask(t, http.MethodPost, "/api/v1/sessions", map[string]any{
-		"consumer_id": "my-script", "offer_id": offers.Offers[fits].ID, "workload_type": "llm_vllm", "reservation_hours": 1,
-	}, &rented)
-	eventually(t, func() error {
-		if status := s.world.status(t, rented.Session.ID); status != "running" {
-			return fmt.Errorf("it is %s", status)
-		}
-		return nil
-	})
-	if err := os.WriteFile(filepath.Join(s.dir, "given", "key"), []byte(rented.Key), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "given", "key"), []byte(machine.Key), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.env = append(s.env, "ID="+rented.Session.ID)
+	s.env = append(s.env, "ID="+machine.ID)
 }
 
 // follow runs a reader's script to its end and returns what was on the screen.
