@@ -20,6 +20,12 @@ variable "replicas" {
   default     = 2
 }
 
+variable "gateway_public_key" {
+  description = "Public SSH key of the gateway's host, which logs in with it to open the tunnels."
+  type        = string
+  default     = null
+}
+
 module "qwen" {
   source = "../modules/vllm-service"
 
@@ -28,6 +34,7 @@ module "qwen" {
   served_model_name = "qwen"
   max_model_len     = 8192
   replicas          = var.replicas
+  authorized_keys   = var.gateway_public_key == null ? null : [var.gateway_public_key]
 
   requirements = {
     gpu_count          = 1
@@ -71,11 +78,8 @@ output "tunnels" {
   description = "Commands for the gateway's host, one for each replica, to be kept running."
   sensitive   = true
   value = [
-    for name, port in local.ports : join(" ", [
-      "ssh -N -o ExitOnForwardFailure=yes -o ServerAliveInterval=15",
-      "-L ${port}:127.0.0.1:8000 -p ${module.qwen.endpoints[name].ssh.port}",
-      "${module.qwen.endpoints[name].ssh.user}@${module.qwen.endpoints[name].ssh.host}",
-    ])
+    for name, port in local.ports :
+    replace(module.qwen.endpoints[name].tunnel_command, "-L 127.0.0.1:8000:", "-L 127.0.0.1:${port}:")
   ]
 }
 

@@ -70,17 +70,19 @@ resource "shopper_vllm_deployment" "private" {
   process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
-# The key is asked with as it was given: it is nowhere else.
-ephemeral "shopper_vllm_endpoint" "private" {
+# Asked with the key as it was given: it is nowhere else.
+ephemeral "shopper_vllm_health" "private" {
   ssh      = shopper_vllm_deployment.private.ssh
   base_url = shopper_vllm_deployment.private.base_url
+  server   = shopper_vllm_deployment.private.server
   api_key  = var.api_key
+}
 
-  lifecycle {
-    postcondition {
-      condition     = self.ready
-      error_message = "Not ready: ${self.message}"
-    }
+# A warning that names no ephemeral value, which no CLI would show. It stops nothing.
+check "healthy" {
+  assert {
+    condition     = ephemeral.shopper_vllm_health.private.healthy
+    error_message = "Unhealthy; the data source shopper_vllm_logs reads the server's log."
   }
 }
 

@@ -19,6 +19,11 @@ output "endpoint" {
   }
 }
 
+output "base_url" {
+  description = "Base URL of the OpenAI API, through the tunnel."
+  value       = shopper_vllm_deployment.quickstart.base_url
+}
+
 output "healthy" {
   description = "Whether every check passed."
   value       = data.shopper_vllm_health.quickstart.healthy
@@ -32,6 +37,12 @@ output "tunnel_command" {
 output "api_key" {
   description = "What clients must present."
   value       = shopper_vllm_deployment.quickstart.api_key
+  sensitive   = true
+}
+
+output "private_key" {
+  description = "The machine's one-time key, for the tunnel."
+  value       = shopper_gpu_session.quickstart.ssh.private_key
   sensitive   = true
 }
 

@@ -107,6 +107,15 @@ func NewRule(pattern, cause, wayOut string) Rule {
 	return Rule{regexp.MustCompile(pattern), cause, wayOut}
 }
 
+// Causes describes rules for a page.
+func Causes(rules []Rule) []vllm.Cause {
+	causes := make([]vllm.Cause, len(rules))
+	for i, r := range rules {
+		causes[i] = vllm.Cause{Cause: vllm.General(r.cause), WayOut: vllm.General(r.wayOut)}
+	}
+	return causes
+}
+
 // Explain adds the cause that a text shows: one of the machine's, or that of the first rule that matches.
 func (e *Error) Explain(text string, rules []Rule) {
 	if diagnosis, ok := vllm.DiagnoseMachine(text); ok {

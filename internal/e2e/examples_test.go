@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -89,7 +91,7 @@ func TestE2EExampleFleet(t *testing.T) {
 	s.applied(t, func(string) {
 		config := s.must(t, 0, "output", "-raw", "-no-color", "gateway_config")
 		says(t, config, "127.0.0.1:18001/v1", "127.0.0.1:18002/v1", `"model_name": "qwen"`, `"api_key": "sk-`)
-		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 18001:127.0.0.1:8000 -p ", "-L 18002:127.0.0.1:8000 -p ")
+		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 127.0.0.1:18001:127.0.0.1:8000 ", "-L 127.0.0.1:18002:127.0.0.1:8000 ")
 		says(t, s.apply(t, "-var=replicas=1"), "2 destroyed")
 	})
 }
@@ -136,42 +138,11 @@ func TestE2EExampleTunnel(t *testing.T) {
 func TestE2EExampleOwnMachine(t *testing.T) {
 	t.Parallel()
 	w, s := exampleOn(t, "friendly", "own-machine") // has Docker
-	var rented struct {
-		Session struct {
-			ID string `json:"id"`
-		} `json:"session"`
-		Key string `json:"ssh_private_key"`
-	}
-	var offers struct {
-		Offers []struct {
-			ID     string `json:"id"`
-			VRAMGB int    `json:"vram_gb"`
-		} `json:"offers"`
-	}
-	w.ask(t, http.MethodGet, "/api/v1/inventory?provider=bluelobster", nil, &offers)
-	for offers.Offers[0].VRAMGB < 24 { // the model's need
-		offers.Offers = offers.Offers[1:]
-	}
-	w.ask(t, http.MethodPost, "/api/v1/sessions", map[string]any{
-		"consumer_id": "me", "offer_id": offers.Offers[0].ID, "workload_type": "llm_vllm", "reservation_hours": 1,
-	}, &rented)
-	var machine struct {
-		Status string `json:"status"`
-		Host   string `json:"ssh_host"`
-		Port   int    `json:"ssh_port"`
-		User   string `json:"ssh_user"`
-	}
-	eventually(t, func() error {
-		w.ask(t, http.MethodGet, "/api/v1/sessions/"+rented.Session.ID, nil, &machine)
-		if machine.Status != "running" {
-			return os.ErrNotExist
-		}
-		return nil
-	})
-	s.env = append(s.env, "SHOPPER_URL=http://127.0.0.1:1", "SHOPPER_SSH_PRIVATE_KEY="+rented.Key,
+	machine := w.byScript(t, "bluelobster", func(o sandbox.Offer) bool { return o.VRAMGB >= 24 })
+	s.env = append(s.env, "SHOPPER_URL=http://127.0.0.1:1", "SHOPPER_SSH_PRIVATE_KEY="+machine.Key,
 		`TF_VAR_machine={ host = "`+machine.Host+`", port = `+strconv.Itoa(machine.Port)+`, user = "`+machine.User+`" }`)
 	s.applied(t, func(said string) { says(t, said, "gpus = ") })
-	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+rented.Session.ID, nil, nil)
+	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+machine.ID, nil, nil)
 }
 
 func TestE2EExampleNoSecrets(t *testing.T) {
@@ -197,4 +168,43 @@ func TestE2EExampleNoSecrets(t *testing.T) {
 			}
 		}
 	})
+}
+
+// rented is a machine that a script has rented, which keeps its key.
+type rented struct {
+	ID   string `json:"id"`
+	Host string `json:"ssh_host"`
+	Port int    `json:"ssh_port"`
+	User string `json:"ssh_user"`
+	Key  string `json:"-"`
+}
+
+// byScript rents a machine as a script does: the first offer of a cloud that fits.
+func (w *world) byScript(t *testing.T, cloud string, fits func(sandbox.Offer) bool) rented {
+	t.Helper()
+	var inventory struct {
+		Offers []sandbox.Offer `json:"offers"`
+	}
+	w.ask(t, http.MethodGet, "/api/v1/inventory?provider="+cloud, nil, &inventory)
+	offer := slices.IndexFunc(inventory.Offers, fits)
+	if offer < 0 {
+		t.Fatalf("no offer fits: %v", inventory.Offers)
+	}
+	var answer struct {
+		Session rented `json:"session"`
+		Key     string `json:"ssh_private_key"`
+	}
+	w.ask(t, http.MethodPost, "/api/v1/sessions", map[string]any{
+		"consumer_id": "my-script", "offer_id": inventory.Offers[offer].ID, "workload_type": "llm_vllm", "reservation_hours": 1,
+	}, &answer)
+	machine := answer.Session
+	eventually(t, func() error {
+		if status := w.status(t, machine.ID); status != "running" {
+			return fmt.Errorf("it is %s", status)
+		}
+		return nil
+	})
+	w.ask(t, http.MethodGet, "/api/v1/sessions/"+machine.ID, nil, &machine)
+	machine.Key = answer.Key
+	return machine
 }

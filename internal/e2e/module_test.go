@@ -21,7 +21,7 @@ func TestE2EModuleTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.env = append(s.env, "SHOPPER_URL="+w.url)
-	says(t, s.must(t, 0, "test", "-no-color"), "3 passed, 0 failed")
+	says(t, s.must(t, 0, "test", "-no-color"), "4 passed, 0 failed")
 	if rented := len(w.ledger(t).Rentals); rented != 1 {
 		t.Errorf("%d machines rented, want 1 for all that was tested", rented)
 	}
@@ -35,7 +35,7 @@ func TestE2EModuleTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.faults(t, faults...)
-	says(t, s.must(t, 0, "test", "-no-color"), "3 passed, 0 failed")
+	says(t, s.must(t, 0, "test", "-no-color"), "4 passed, 0 failed")
 	w.struck(t)
 	var text struct{ Billing []any }
 	w.ask(t, http.MethodGet, "/sandbox/ledger", nil, &text)

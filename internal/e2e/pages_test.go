@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
 
 // page is an example of one of the provider's pages, which says neither where the
@@ -53,7 +56,7 @@ func (s *stack) resource(t *testing.T, typ string) map[string]any {
 // passes.
 func TestE2EPages(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "-offers", "", "-speed", "60")
+	w := newWorld(t, "-offers", "", "-speed", "60", "-templates")
 	session := w.page(t, nil, "resources", "shopper_gpu_session")
 	server := w.page(t, nil, "data-sources", "shopper_vllm_endpoint")
 	session.apply(t)
@@ -65,7 +68,7 @@ func TestE2EPages(t *testing.T) {
 	stacks := []*stack{session, server}
 	for name, variables := range map[string]map[string]any{
 		"data-sources/shopper_costs": nil, "data-sources/shopper_gpu_offers": nil, "data-sources/shopper_gpu_session": nil,
-		"data-sources/shopper_gpu_sessions": nil, "data-sources/shopper_service": nil,
+		"data-sources/shopper_gpu_sessions": nil, "data-sources/shopper_service": nil, "data-sources/shopper_templates": nil,
 		"data-sources/shopper_vllm_health": {"llama": llama}, "data-sources/shopper_vllm_logs": {"llama": llama},
 		"ephemeral-resources/shopper_vllm_endpoint": {"llama": llama, "api_key": key},
 		"ephemeral-resources/shopper_vllm_health":   {"llama": llama, "api_key": key},
@@ -80,6 +83,43 @@ func TestE2EPages(t *testing.T) {
 	for _, s := range stacks {
 		s.unchanged(t)
 	}
+}
+
+// The resource page's first deployment. The others are on a machine that doesn't exist, and on a port that may be taken here.
+func TestE2EPageOfDeployment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "-offers", "", "-machines", "", "-speed", "60")
+	own := w.newStack(t, "own").newPair(t, "own")
+	s := w.page(t, map[string]any{"public_key": own.public, "api_key": "sk-ofThePage", "hf_token": "hf_notARealToken"},
+		"resources", "shopper_vllm_deployment")
+	s.env = append(s.env, "SHOPPER_SSH_PRIVATE_KEY="+own.private)
+	says(t, s.apply(t, "-target=check.llama", "-target=shopper_vllm_deployment.llama", "-target=ephemeral.shopper_vllm_health.llama"),
+		"2 added")
+	s.destroy(t)
+}
+
+// The pages of what no other CLI has.
+func TestTerraformPages(t *testing.T) {
+	t.Parallel()
+	newTerraform(t)
+	w := newWorld(t, "-offers", "", "-speed", "60")
+	extend := w.page(t, nil, "actions", "shopper_extend_session")
+	extend.apply(t)
+	says(t, extend.apply(t, "-invoke=action.shopper_extend_session.two_more"), "from 2 to 4 hours")
+	extend.unchanged(t)
+	list := w.page(t, nil, "list-resources", "shopper_gpu_session")
+	says(t, list.must(t, 0, "query", "-no-color", "-generate-config-out=imported.tf"), "llama (")
+	extend.destroy(t)
+
+	machine := w.byScript(t, "bluelobster", func(o sandbox.Offer) bool { return o.VRAMGB >= 24 })
+	restart := w.page(t, map[string]any{"ssh": map[string]any{
+		"host": machine.Host, "port": machine.Port, "user": machine.User, "private_key": machine.Key, "host_key": nil,
+	}}, "actions", "shopper_restart_vllm")
+	restart.apply(t)
+	says(t, restart.apply(t, "-invoke=action.shopper_restart_vllm.llama"), "The model has answered")
+	restart.unchanged(t)
+	restart.destroy(t)
+	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+machine.ID, nil, nil)
 }
 
 // The first example that people see.

@@ -17,9 +17,10 @@ const origin = "terraform {\n  required_providers {\n    shopper = { source = \"
 var (
 	declares = regexp.MustCompile(`(?m)^\s*required_providers\s*{`)
 	hcl      = regexp.MustCompile("(?s)```hcl\n(.*?)```")
+	guided   = regexp.MustCompile("(?s)```terraform\n(.*?)```")
 )
 
-// Every configuration below examples/, and README's, is formatted and valid, as far as the CLI knows what it is about.
+// Every configuration below examples/, README's and the guides' are formatted and valid, as far as the CLI knows what it is about.
 func TestE2EExamplesAreValid(t *testing.T) {
 	t.Parallel()
 	examplesAreValid(t)
@@ -39,7 +40,7 @@ func examplesAreValid(t *testing.T) {
 	if err := os.CopyFS(root, os.DirFS(filepath.Join("..", "..", "examples"))); err != nil {
 		t.Fatal(err)
 	}
-	readme(t, filepath.Join(root, "readme"))
+	pages(t, root)
 	if code, diff := s.run(t, "fmt", "-check", "-diff", "-recursive", "examples"); code != 0 {
 		t.Errorf("make fmt formats this:\n%s", diff)
 	}
@@ -100,17 +101,30 @@ func known(name string) bool {
 	}
 }
 
-// readme makes an example of README's configuration.
-func readme(t *testing.T, folder string) {
+// pages makes an example of README's configuration, and of each that a guide shows and that is no file of examples/.
+func pages(t *testing.T, root string) {
 	t.Helper()
+	example := func(name, config string) {
+		folder := filepath.Join(root, name)
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(folder, "main.tf"), config)
+	}
 	var config strings.Builder
 	for _, block := range hcl.FindAllStringSubmatch(read(t, filepath.Join("..", "..", "README.md")), -1) {
 		config.WriteString(block[1])
 	}
-	if err := os.Mkdir(folder, 0o700); err != nil {
-		t.Fatal(err)
+	example("readme", config.String())
+	guides, err := filepath.Glob(filepath.Join("..", "..", "templates", "guides", "*.tmpl"))
+	if err != nil || len(guides) == 0 {
+		t.Fatalf("there are no guides: %v", err)
 	}
-	write(t, filepath.Join(folder, "main.tf"), config.String())
+	for _, guide := range guides {
+		for i, block := range guided.FindAllStringSubmatch(read(t, guide), -1) {
+			example(fmt.Sprintf("guide-%s-%d", strings.TrimSuffix(filepath.Base(guide), ".md.tmpl"), i+1), block[1])
+		}
+	}
 }
 
 // apart gives each import-by-….tf a folder beside what it imports to: a resource has one import block at a time.

@@ -65,6 +65,9 @@ func run(ctx context.Context, providers, terraform string, check bool) error {
 	if err := categorize(rendered); err != nil {
 		return err
 	}
+	if err := fill(rendered); err != nil {
+		return err
+	}
 	if check {
 		return compare(os.DirFS(rendered), os.DirFS(pages))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -80,6 +81,64 @@ func TestPagesAreCategorized(t *testing.T) {
 	if err := categorize(folder); err == nil || !strings.Contains(err.Error(), "another.md") {
 		t.Errorf("a page without a category: %v", err)
 	}
+}
+
+var (
+	linkPattern    = regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
+	headingPattern = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	anchorPattern  = regexp.MustCompile(`<a id="([^"]+)">`)
+)
+
+// Every link from one page to another, and to a heading there, leads somewhere.
+func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*", "*.md"))
+	if err != nil || len(pages) < 20 {
+		t.Fatal(pages, err)
+	}
+	links := 0
+	for _, page := range append(pages, filepath.Join("..", "..", "docs", "index.md"), filepath.Join("..", "..", "README.md")) {
+		for _, link := range linkPattern.FindAllStringSubmatch(readPage(t, page), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			links++
+			target := page
+			if link[1] != "" {
+				target = filepath.Join(filepath.Dir(page), link[1])
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %s leads nowhere", page, link[0])
+			} else if link[2] != "" && !anchors(readPage(t, target))[link[2]] {
+				t.Errorf("%s: %s: no such heading", page, link[0])
+			}
+		}
+	}
+	if links < 40 {
+		t.Errorf("%d links", links)
+	}
+}
+
+// anchors are those of a page's headings, as the registries and GitHub make them, and its own.
+func anchors(page string) map[string]bool {
+	found := map[string]bool{}
+	for _, heading := range headingPattern.FindAllStringSubmatch(page, -1) {
+		kept := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		found[strings.ReplaceAll(kept, " ", "-")] = true
+	}
+	for _, anchor := range anchorPattern.FindAllStringSubmatch(page, -1) {
+		found[anchor[1]] = true
+	}
+	return found
+}
+
+func readPage(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func writePage(t *testing.T, folder, file, text string) {

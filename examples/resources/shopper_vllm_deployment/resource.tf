@@ -47,19 +47,21 @@ resource "shopper_vllm_deployment" "llama" {
 }
 
 # Asked in every plan and apply; its key and its answer are kept nowhere.
-ephemeral "shopper_vllm_endpoint" "llama" {
-  ssh     = shopper_vllm_deployment.llama.ssh
-  api_key = var.api_key
+ephemeral "shopper_vllm_health" "llama" {
+  ssh      = shopper_vllm_deployment.llama.ssh
+  base_url = shopper_vllm_deployment.llama.base_url
+  server   = shopper_vllm_deployment.llama.server
+  api_key  = var.api_key
+}
 
-  lifecycle {
-    postcondition {
-      condition     = self.ready
-      error_message = "Not ready: ${self.message}"
-    }
+check "llama" {
+  assert {
+    condition     = ephemeral.shopper_vllm_health.llama.healthy
+    error_message = "Unhealthy; the data source shopper_vllm_logs reads the server's log."
   }
 }
 
-# On your own machine: opens the server's port there.
+# Opens the server's port on your computer.
 output "tunnel_command" {
   value = shopper_vllm_deployment.llama.tunnel_command
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 //go:embed install.sh
@@ -64,9 +65,19 @@ const shownLines = 10
 func installFailed(err error) error {
 	e := &deploy.Error{Summary: "could not install a container engine", Err: err}
 	e.Explain(err.Error(), installRules)
-	e.WayOut = cmp.Or(e.WayOut,
-		"Apply again to continue, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\".")
+	e.WayOut = cmp.Or(e.WayOut, installAgain)
 	return e
+}
+
+const installAgain = "Apply again to continue, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\"."
+
+// Causes are why images can't be pulled, and why installations of a container engine fail, for a page.
+func Causes() (images, installations []vllm.Cause) {
+	installations = deploy.Causes(installRules)
+	for i := range installations {
+		installations[i].WayOut = cmp.Or(installations[i].WayOut, installAgain)
+	}
+	return deploy.Causes(imageRules), installations
 }
 
 var installRules = []deploy.Rule{

@@ -107,35 +107,53 @@ func (s *survey) String() string {
 	return text
 }
 
+// Code is what a finding may be, for a page.
+type Code struct {
+	Code  string
+	Finds string // a noun phrase
+	Cure  string // in general: a finding's own way out has the machine's figures
+}
+
 // The codes of findings. Those of lasting are worth telling although the server has answered; the others only foretell why it
 // may not.
 var (
-	codes   []struct{ code, finds string } // that a request can overrule
+	codes   []Code // that a request can overrule
 	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion}
 
-	codeDockerGPU     = newCode("docker_gpu", "an engine that gives containers no GPU")
-	codeBoot          = newCode("boot", "an engine that starts no container at boot")
-	codeUser          = newCode("user", "a container's user outside group 0")
-	codeDriver        = newCode("driver", "an NVIDIA driver that doesn't work")
-	codeDriverVersion = newCode("driver_version", "a driver that is too old for the release")
-	codeVLLMVersion   = newCode("vllm_version", "an older release, chosen because of an old driver or GPU")
-	codeGPU           = newCode("gpu", "no GPU that can be used")
-	codeGPUCount      = newCode("gpu_count", "fewer GPUs than requested")
-	codeGPUsIdle      = newCode("gpus_idle", "GPUs that stay idle")
-	codeCapability    = newCode("gpu_capability", "a GPU that the release or `dtype` doesn't support")
-	codeMemory        = newCode("gpu_memory", "too little GPU memory for the model")
-	codeMemoryHeld    = newCode("gpu_memory_held", "GPU memory that something else holds")
-	codePort          = newCode("port", "a port that is taken")
-	codeDisk          = newCode("disk", "too little disk")
-	codeTools         = newCode("tools", "no C compiler, or no pip, for a process")
-	codeHub           = newCode("hub", "an unreachable model hub")
+	codeDockerGPU = newCode("docker_gpu", "an engine that gives containers no GPU",
+		"Set `container.install_engine`, install NVIDIA's container toolkit, or use `process`.")
+	codeBoot = newCode("boot", "an engine that starts no container at boot",
+		"Enable Podman's service `podman-restart`; otherwise the next apply after a reboot starts the server.")
+	codeUser   = newCode("user", "a container's user outside group 0", "Use a user of group 0, such as `2000:0`.")
+	codeDriver = newCode("driver", "an NVIDIA driver that doesn't work",
+		"Raise `timeouts.create` where the driver is still being built after boot. Otherwise rent another machine.")
+	codeDriverVersion = newCode("driver_version", "a driver that is too old for the release",
+		"Require `min_cuda_version` of the session (Vast.ai), or choose an older release.")
+	codeVLLMVersion = newCode("vllm_version", "an older release, chosen because of an old driver or GPU",
+		"Require `min_cuda_version` for a newer release, or set `process.version` to keep this one.")
+	codeGPU      = newCode("gpu", "no GPU that can be used", "Check `container.gpus` and `CUDA_VISIBLE_DEVICES`, or rent another machine.")
+	codeGPUCount = newCode("gpu_count", "fewer GPUs than requested", "Lower `tensor_parallel_size`, or rent a machine with more GPUs.")
+	codeGPUsIdle = newCode("gpus_idle", "GPUs that stay idle",
+		"Set `tensor_parallel_size` and `pipeline_parallel_size`, or rent fewer GPUs; a second deployment may use the others.")
+	codeCapability = newCode("gpu_capability", "a GPU that the release or `dtype` doesn't support",
+		"Rent a GPU that it supports, choose another release, or set `dtype = \"half\"`.")
+	codeMemory = newCode("gpu_memory", "too little GPU memory for the model",
+		"Rent larger or more GPUs, choose a quantized model, or lower `max_model_len`. `min_vram_gib` replaces the estimate.")
+	codeMemoryHeld = newCode("gpu_memory_held", "GPU memory that something else holds",
+		"End what holds it, choose another GPU, or lower `gpu_memory_utilization`.")
+	codePort  = newCode("port", "a port that is taken", "Choose another `port`, or end the program that listens there.")
+	codeDisk  = newCode("disk", "too little disk", "Rent with a larger `disk_gb` (Vast.ai), or make room.")
+	codeTools = newCode("tools", "no C compiler, or no pip, for a process",
+		"Install them in the image or with `on_start_cmd`, or leave `process.install` out where root or `sudo` allow.")
+	codeHub = newCode("hub", "an unreachable model hub",
+		"Check the machine's network, or set `HF_ENDPOINT` or `HTTPS_PROXY` in `env`.")
 )
 
 // codeDocker can't be overruled: there is no engine to start a container with.
 const codeDocker = "docker"
 
-func newCode(code, finds string) string {
-	codes = append(codes, struct{ code, finds string }{code, finds})
+func newCode(code, finds, cure string) string {
+	codes = append(codes, Code{code, finds, cure})
 	return code
 }
 
@@ -143,16 +161,22 @@ func newCode(code, finds string) string {
 func Codes() []string {
 	list := make([]string, len(codes))
 	for i, c := range codes {
-		list[i] = c.code
+		list[i] = c.Code
 	}
 	return list
+}
+
+// Findings describes the codes, and "docker", for a page.
+func Findings() []Code {
+	return append(slices.Clone(codes), Code{codeDocker, "no container engine that can be used; it can't be ignored",
+		"Set `container.install_engine` on a virtual machine, or use `process`."})
 }
 
 // DescribeCodes says what each of [Codes] finds, for a page, in Markdown.
 func DescribeCodes() string {
 	list := make([]string, len(codes))
 	for i, c := range codes {
-		list[i] = fmt.Sprintf("%#q (%s)", c.code, c.finds)
+		list[i] = fmt.Sprintf("%#q (%s)", c.Code, c.Finds)
 	}
 	return strings.Join(list, ", ")
 }

@@ -218,6 +218,9 @@ var installRules = []deploy.Rule{
 		"This machine can't install the release together with its dependencies.", "Check process.version."),
 }
 
+// Causes are why installations of vLLM fail, for a page.
+func Causes() []vllm.Cause { return deploy.Causes(installRules) }
+
 //go:embed tools.sh
 var toolsScript string
 

@@ -57,7 +57,9 @@ func parsePorts(output string, own int) (open []OpenPort, closed []int) {
 			open = append(open, OpenPort{port, strings.Join(fields[2:], "")})
 		}
 	}
-	isOpen := func(port int) bool { return slices.ContainsFunc(open, func(o OpenPort) bool { return o.Number == port }) }
+	isOpen := func(port int) bool {
+		return slices.ContainsFunc(open, func(o OpenPort) bool { return o.Number == port })
+	}
 	return open, slices.DeleteFunc(closed, isOpen)
 }
 
