@@ -404,10 +404,10 @@ func TestCancelledInstallIsResumed(t *testing.T) {
 func TestInstallThatTakesTooLong(t *testing.T) {
 	t.Parallel()
 	facts := pod()
-	facts.VLLM.Installed, facts.Speed = "", 1 // forty seconds to install
+	facts.VLLM.Installed, facts.Speed = "", 0.1 // minutes to install
 	r := newRig(t, facts)
 	wanted := processRequest()
-	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.1, deploy.PhasePull: 0.1, deploy.PhaseStart: 0.3, deploy.PhaseLoad: 0.3, deploy.PhaseCompletion: 0.2}
+	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.3, deploy.PhasePull: 0.1, deploy.PhaseStart: 0.2, deploy.PhaseLoad: 0.2, deploy.PhaseCompletion: 0.2}
 	failed := launchFails(t, r, wanted, limit/2)
 	if failed.Phase != deploy.PhasePull || !errors.Is(failed, context.DeadlineExceeded) || len(failed.Log) == 0 {
 		t.Errorf("failed in %s with %v and the log %q", failed.Phase, failed.Err, failed.Log)

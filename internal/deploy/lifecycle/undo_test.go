@@ -35,7 +35,7 @@ func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
 		t.Helper()
-		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = time.Hour })
+		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Load = 24 * time.Hour })
 		for _, test := range []struct {
 			name   string
 			launch func(wanted lifecycle.Request) error
@@ -56,7 +56,8 @@ func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 			}, context.Canceled, context.DeadlineExceeded, "The operation was canceled."},
 			{"all time", func(wanted lifecycle.Request) error {
 				wanted.ReadyTimeout = limit
-				_, err := lifecycle.Launch(within(t, 10*time.Second), r, wanted)
+				wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.6, deploy.PhaseStart: 0.2, deploy.PhaseLoad: 0.1}
+				_, err := lifecycle.Launch(within(t, limit/3), r, wanted)
 				return err
 			}, context.DeadlineExceeded, context.Canceled, "The operation timed out in the phase load."},
 			{"a phase", func(wanted lifecycle.Request) error {
