@@ -59,7 +59,7 @@ func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 				wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.6, deploy.PhaseStart: 0.2, deploy.PhaseLoad: 0.1}
 				_, err := lifecycle.Launch(within(t, limit/3), r, wanted)
 				return err
-			}, context.DeadlineExceeded, context.Canceled, "The operation timed out in the phase load."},
+			}, context.DeadlineExceeded, context.Canceled, "The operation timed out during the phase load."},
 			{"a phase", func(wanted lifecycle.Request) error {
 				wanted.ReadyTimeout = time.Second
 				_, err := lifecycle.Launch(within(t, limit), r, wanted)
