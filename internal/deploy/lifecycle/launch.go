@@ -31,6 +31,8 @@ type launch struct {
 	dead       deploy.Status
 	killsAfter deploy.Kills
 	seen       string
+	// followers are those whose streams may still have to be closed.
+	followers []*follower
 }
 
 // Launch starts a server and returns when it has answered a real request. On failure, and when ctx is canceled,
@@ -56,6 +58,10 @@ func newLaunch(ctx context.Context, machine deploy.Machine, request Request) *la
 }
 
 func (l *launch) close() {
+	for _, f := range l.followers {
+		f.stop()
+		f.streams.Wait()
+	}
 	if l.runtime != nil {
 		_ = l.runtime.Close() // only idle connections are left to close
 	}
