@@ -113,12 +113,16 @@ func TestLoadHearsTheLog(t *testing.T) {
 		},
 		"it is about to be ready, and says no more": {
 			begin: func(s *loading) {
-				time.AfterFunc(start-time.Second, func() { s.writes("INFO 11-28 13:00:00 [api_server.py:1] Starting vLLM server on http://0.0.0.0:8000\n") })
+				time.AfterFunc(start-time.Second, func() {
+					s.writes("INFO 11-28 13:00:00 [api_server.py:1] Starting vLLM server on http://0.0.0.0:8000\n")
+				})
 			},
 			happens: func(*loading) {}, late: 700 * time.Millisecond,
 		},
 		"an earlier start has said so": {
-			begin:   func(s *loading) { s.log = []string{strings.TrimSpace(readyLine), deploy.EndLine, vllm.StartLine + "the server"} },
+			begin: func(s *loading) {
+				s.log = []string{strings.TrimSpace(readyLine), deploy.EndLine, vllm.StartLine + "the server"}
+			},
 			happens: func(s *loading) { s.writes(readyLine) },
 		},
 		"its log isn't readable": {
@@ -129,7 +133,7 @@ func TestLoadHearsTheLog(t *testing.T) {
 			happens: func(s *loading) { s.writes(readyLine) },
 		},
 		"streams end at once": {
-			begin: func(s *loading) { s.brief = true },
+			begin:   func(s *loading) { s.brief = true },
 			happens: func(*loading) {}, late: 6 * loadPause / 5,
 		},
 		"a line without an end": {

@@ -83,14 +83,11 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 	defer log.stop()
 	pause := pace.New(100*time.Millisecond, loadPause)
 	for {
-		if problem := l.alive(phase, ref, deploy.PhaseLoad); problem != nil {
+		problem, err := l.watch(phase, ref, api)
+		if problem != nil || err == nil {
 			return problem
 		}
 		log.resume()
-		err := health(phase, api)
-		if err == nil {
-			return nil
-		}
 		if phase.Err() == nil && !vllm.IsNotReady(err) {
 			return failure(deploy.PhaseLoad, "Server answers, but not as vLLM", err)
 		}
@@ -102,6 +99,18 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 			return failure(deploy.PhaseLoad, summaries[deploy.PhaseLoad].late, err)
 		}
 	}
+}
+
+// watch looks at a server that loads: why it doesn't run any more, and whether it is healthy, both at once.
+func (l *launch) watch(ctx context.Context, ref deploy.Ref, api *vllm.Client) (died *deploy.Error, sick error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := make(chan error, 1)
+	go func() { asked <- health(ctx, api) }()
+	if died = l.alive(ctx, ref, deploy.PhaseLoad); died != nil {
+		cancel()
+	}
+	return died, <-asked
 }
 
 func health(ctx context.Context, api *vllm.Client) error {
