@@ -17,7 +17,7 @@ const (
 	dense  = 400 * time.Millisecond
 	// readsPerMinute bounds them. It leaves some of the 60 requests that a service is asked per minute at most to the rest
 	// of what an apply does. readsAtOnce of them may come at any pace.
-	readsPerMinute = 54
+	readsPerMinute = 50
 	readsAtOnce    = 9
 )
 
