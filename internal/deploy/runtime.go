@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"io"
 	"net"
 	"time"
 
@@ -37,6 +38,9 @@ type Runtime interface {
 	State(ctx context.Context, ref Ref) (Status, error)
 	// Log returns the last lines of a server's log.
 	Log(ctx context.Context, ref Ref, lines int) ([]string, error)
+	// Follow returns the last lines of a server's log and then what is written to it. A container's ends when the container
+	// does; all end with ctx, or when they are closed. A process's log says [EndLine] when the server has ended.
+	Follow(ctx context.Context, ref Ref, lines int) (io.ReadCloser, error)
 	// APIKey is the key that a running server has, "" for none. It is a secret.
 	APIKey(ctx context.Context, ref Ref) (string, error)
 	// Reach tells a person how to get at the server's log, and how to remove the server.
@@ -56,6 +60,9 @@ type Runtime interface {
 
 	Close() error
 }
+
+// EndLine is how a line of a process's log begins that says that the server has ended (process/launcher.sh).
+const EndLine = "[launcher] the server ended "
 
 // Wanted is a server to be started.
 type Wanted struct {

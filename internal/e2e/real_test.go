@@ -377,7 +377,9 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 	s.longer = 15 * time.Minute
 	const eager = `args = ["--enforce-eager"]`
 	s.write(t, r.config("max_model_len = 512", eager))
+	ready := r.readyAt(t)
 	s.apply(t)
+	t.Logf("FIGURE: told %s after the model was ready, its first answer and the CLI's end included", r.since(<-ready))
 	r.ask(t, s)
 	s.unchanged(t)
 	sockets := r.listens(t)
@@ -409,7 +411,9 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 	r.ask(t, s)
 
 	s.write(t, r.config("max_model_len = 256", eager))
+	begun := time.Now()
 	s.apply(t)
+	t.Logf("FIGURE: updated in place in %s", r.since(begun))
 	if served := fmt.Sprint(s.deployment(t)["served_max_model_len"]); served != "256" {
 		t.Errorf("the updated server's context is %s", served)
 	}
@@ -419,7 +423,9 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 	says(t, s.must(t, 1, applyArgs...), "none-such")
 	r.ask(t, s)
 
+	begun = time.Now()
 	s.destroy(t)
+	t.Logf("FIGURE: destroyed in %s", r.since(begun))
 	if left := append(r.processes(t, "VLLM"), r.processes(t, "vllm")...); len(left) > 0 {
 		t.Errorf("these processes are left: %v", left)
 	}
@@ -429,6 +435,29 @@ func (r *realServer) mainJob(t *testing.T, s *stack) {
 	if left := r.left(); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+// readyAt finds out when the server, which doesn't run yet, becomes healthy.
+func (r *realServer) readyAt(t *testing.T) <-chan time.Time {
+	t.Helper()
+	at := make(chan time.Time, 1)
+	go func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for healthy(r.port) != nil {
+			select {
+			case <-tick.C:
+			case <-t.Context().Done():
+				return
+			}
+		}
+		at <- time.Now()
+	}()
+	return at
+}
+
+func (r *realServer) since(begun time.Time) time.Duration {
+	return time.Since(begun).Round(10 * time.Millisecond)
 }
 
 // deployment are the attributes of the one deployment.

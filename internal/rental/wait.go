@@ -13,12 +13,12 @@ import (
 const (
 	// sparse and dense are how far apart reads of a session are that is waited for: usually, and while the service may be
 	// about to find the machine ready.
-	sparse = 1500 * time.Millisecond
+	sparse = 1800 * time.Millisecond
 	dense  = 400 * time.Millisecond
 	// readsPerMinute bounds them. It leaves some of the 60 requests that a service is asked per minute at most to the rest
 	// of what an apply does. readsAtOnce of them may come at any pace.
-	readsPerMinute = 54
-	readsAtOnce    = 9
+	readsPerMinute = 50
+	readsAtOnce    = 10
 )
 
 // waitRunning reads the rental's session until it is running. A service that fails

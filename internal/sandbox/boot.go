@@ -103,6 +103,9 @@ func (c *cloud) boot(inst *instance, struck []strike) {
 		c.log.Warn("booting a machine", "session", inst.session, "error", err)
 		return
 	}
+	c.mu.Lock()
+	inst.answers = time.Now()
+	c.mu.Unlock()
 	for _, s := range struck {
 		if s.row.strike == nil {
 			continue

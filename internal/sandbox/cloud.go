@@ -96,6 +96,7 @@ type instance struct {
 	spoiled *machinefs.VLLM // what vLLM's facts were before a start's faults; used under the host's lock only
 
 	// The rest is guarded by the cloud's lock.
+	answers    time.Time // since when SSH does, by the computer's clock; zero before
 	released   time.Time // zero while it bills
 	releasedBy string
 	hidden     bool // the cloud denies it, though it bills

@@ -35,6 +35,8 @@ func (s *Sandbox) controls() []control {
 		{route{http.MethodPost, "/sandbox/offers/{id}", s.postOffer}, `{"gone": true} or {"price_per_hour": 1.5}`},
 		{route{http.MethodPost, "/sandbox/machines/{session}/strike", s.postStrike}, `{"fault": "lose_ssh", "value": "30s"}: ` +
 			"a machine's fault, now"},
+		{route{http.MethodGet, "/sandbox/machines/{session}/moments", s.getMoments}, "since when SSH answered, the session ran, and " +
+			"vLLM served, by the computer's clock"},
 		{route{http.MethodGet, "/sandbox/machines/{session}/commands", s.getCommands}, "every command line that ran on the machine"},
 	}
 }

@@ -49,6 +49,7 @@ type session struct {
 
 	offer, providerID, machineID string
 	stopped                      time.Time
+	ran                          time.Time     // since when it is running, by the computer's clock
 	createdAt                    time.Duration // created, in service time; see Credit
 	maxRetries                   int
 	retryScope                   string

@@ -5,12 +5,15 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Traffic is what has been asked so far of the services and of the machines that they rented.
 type Traffic struct {
 	// Requests counts those to the service by route, such as "GET /api/v1/sessions/{id}", and those to none as "".
 	Requests map[string]int `json:"requests"`
+	// BusiestMinute is how many of them came within a minute of the computer's clock at most.
+	BusiestMinute int `json:"busiest_minute"`
 	// Logins are those to machines that worked, the service's own among them.
 	Logins int `json:"logins"`
 	// Exchanges are what clients waited an answer for after a login: a channel, a request on one, a container engine's answer.
@@ -21,6 +24,7 @@ type Traffic struct {
 type requestCount struct {
 	mu      sync.Mutex
 	byRoute map[string]int
+	times   []time.Time
 }
 
 func (c *requestCount) add(routes []route, r *http.Request) {
@@ -37,12 +41,25 @@ func (c *requestCount) add(routes []route, r *http.Request) {
 		c.byRoute = map[string]int{}
 	}
 	c.byRoute[name]++
+	c.times = append(c.times, time.Now())
+}
+
+// busiestMinuteLocked is how many requests came within a minute at most.
+func (c *requestCount) busiestMinuteLocked() int {
+	most, first := 0, 0
+	for i, at := range c.times {
+		for at.Sub(c.times[first]) >= time.Minute {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
 }
 
 // Traffic returns the counts of this service's requests, and of all machines.
 func (s *Sandbox) Traffic() Traffic {
 	s.asked.mu.Lock()
-	t := Traffic{Requests: maps.Clone(s.asked.byRoute)}
+	t := Traffic{Requests: maps.Clone(s.asked.byRoute), BusiestMinute: s.asked.busiestMinuteLocked()}
 	s.asked.mu.Unlock()
 	if t.Requests == nil {
 		t.Requests = map[string]int{}

@@ -14,7 +14,7 @@ func TestTrafficIsCounted(t *testing.T) {
 		c.get(path)
 	}
 	want := map[string]int{"GET /api/v1/sessions/{id}": 2, "GET /api/v1/sessions": 1, "": 1, http.MethodGet + " /ready": 1}
-	if c.get("/sandbox/traffic").text != `{"requests":{"":1,"GET /api/v1/sessions":1,"GET /api/v1/sessions/{id}":2,"GET /ready":1},"logins":0,"exchanges":0}` {
+	if c.get("/sandbox/traffic").text != `{"requests":{"":1,"GET /api/v1/sessions":1,"GET /api/v1/sessions/{id}":2,"GET /ready":1},"busiest_minute":5,"logins":0,"exchanges":0}` {
 		t.Error(c.get("/sandbox/traffic").text)
 	}
 	if got := c.s.Traffic(); !maps.Equal(got.Requests, want) || got.Logins != 0 || got.Exchanges != 0 {

@@ -112,7 +112,7 @@ func (s *service) judge(v *verification, row session, err error) (over bool) {
 		if v.pause = stabilityPoll; v.logins < v.needed {
 			return false
 		}
-		row.Status = statusRunning
+		row.Status, row.ran = statusRunning, time.Now()
 		s.sessions.Update(row)
 		return true
 	}

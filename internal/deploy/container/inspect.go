@@ -269,13 +269,43 @@ const startSlack = 100 * time.Millisecond
 // Log returns the last lines of a container's log, both streams in the order in which they were written: those of its last start,
 // or of all in a loop of restarts, whose last start has often nothing to tell yet.
 func (e *Engine) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	stream, err := e.openLog(ctx, ref, lines, false)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close() // a log that was read, or given up, has nothing left to say
+	var text bytes.Buffer
+	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(stream, maxLogBytes))
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return splitLines(text.String(), lines), deploy.Failed(ctx, "read the log of the container "+ref.Name, err)
+	}
+	return splitLines(text.String(), lines), nil
+}
+
+// Follow implements [deploy.Runtime]. Its log is that of Log.
+func (e *Engine) Follow(ctx context.Context, ref deploy.Ref, lines int) (io.ReadCloser, error) {
+	stream, err := e.openLog(ctx, ref, lines, true)
+	if err != nil {
+		return nil, err
+	}
+	reader, writer := io.Pipe()
+	go func() {
+		_, err := stdcopy.StdCopy(writer, writer, stream)
+		_ = writer.CloseWithError(errors.Join(err, stream.Close()))
+	}()
+	context.AfterFunc(ctx, func() { _ = reader.Close() })
+	return reader, nil
+}
+
+// openLog opens a container's log with both streams.
+func (e *Engine) openLog(ctx context.Context, ref deploy.Ref, lines int, follow bool) (io.ReadCloser, error) {
 	op := "read the log of the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
 		return nil, &deploy.Error{Summary: "could not " + op, Cause: "It has no ID."}
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(max(lines, 1))}
+	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(max(lines, 1)), Follow: follow}
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
 		return nil, deploy.Failed(ctx, op, err)
@@ -284,16 +314,7 @@ func (e *Engine) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, 
 		options.Since = status.StartedAt.Add(-startSlack).Format(time.RFC3339Nano)
 	}
 	stream, err := e.api.ContainerLogs(ctx, ref.ID, options)
-	if err != nil {
-		return nil, deploy.Failed(ctx, op, err)
-	}
-	defer stream.Close() // a log that was read, or given up, has nothing left to say
-	var text bytes.Buffer
-	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(stream, maxLogBytes))
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return splitLines(text.String(), lines), deploy.Failed(ctx, op, err)
-	}
-	return splitLines(text.String(), lines), nil
+	return stream, deploy.Failed(ctx, op, err)
 }
 
 func splitLines(text string, most int) []string {

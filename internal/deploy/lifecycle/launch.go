@@ -31,6 +31,8 @@ type launch struct {
 	dead       deploy.Status
 	killsAfter deploy.Kills
 	seen       string
+	// followers are those whose streams may still have to be closed.
+	followers []*follower
 }
 
 // Launch starts a server and returns when it has answered a real request. On failure, and when ctx is canceled,
@@ -56,6 +58,10 @@ func newLaunch(ctx context.Context, machine deploy.Machine, request Request) *la
 }
 
 func (l *launch) close() {
+	for _, f := range l.followers {
+		f.stop()
+		f.streams.Wait()
+	}
 	if l.runtime != nil {
 		_ = l.runtime.Close() // only idle connections are left to close
 	}
@@ -127,7 +133,11 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	}
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
 	defer cancel()
-	if err := l.again(phase, deploy.PhaseCompletion, func() error { return l.runtime.Settle(phase, ref) }); err != nil {
+	told := make(chan ownWords, 1)
+	go func() { told <- l.ask(phase, api) }()
+	err := l.again(phase, deploy.PhaseCompletion, func() error { return l.runtime.Settle(phase, ref) })
+	words := <-told
+	if err != nil {
 		if ctx.Err() != nil {
 			return deploy.Status{}, failure(deploy.PhaseCompletion, "Automatic restarts could not be set up", err)
 		}
@@ -135,13 +145,20 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	}
 	l.checkPorts(phase, ref)
 	var status deploy.Status
-	err := l.again(phase, deploy.PhaseCompletion, func() (err error) {
-		status, err = l.describe(phase, ref, api)
+	err = l.again(phase, deploy.PhaseCompletion, func() (err error) {
+		status, err = l.describe(phase, ref)
 		return err
 	})
 	if err != nil {
 		return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be inspected", err)
 	}
+	if len(words.notes) > 0 { // the connection may have been lost
+		words = l.ask(phase, api)
+	}
+	for _, note := range words.notes {
+		l.warn(note)
+	}
+	status.VLLMVersion, status.ServedMaxModelLen, status.Warnings = words.version, words.maxModelLen, l.warnings
 	return status, nil
 }
 
@@ -212,7 +229,7 @@ func fits(found deploy.Status, wanted deploy.Wanted) bool {
 }
 
 // describe looks at a proven server.
-func (l *launch) describe(ctx context.Context, ref deploy.Ref, api *vllm.Client) (deploy.Status, error) {
+func (l *launch) describe(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
 	status, err := l.runtime.Inspect(ctx, ref)
 	if err != nil {
 		return deploy.Status{}, err
@@ -222,27 +239,33 @@ func (l *launch) describe(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 	}
 	status.Port, status.Listen = ref.Port, ref.Listen
 	status.GPUs = l.gpus
-	status.VLLMVersion, status.ServedMaxModelLen = l.ask(ctx, api)
-	status.Warnings, status.Kills = l.warnings, l.kills
+	status.Kills = l.kills
 	return status, nil
 }
 
+// ownWords are what a server tells about itself, with notes about what it doesn't tell.
+type ownWords struct {
+	version     string
+	maxModelLen int
+	notes       []string
+}
+
 // ask reads what the server tells about itself. Not telling is no failure: the model has answered already.
-func (l *launch) ask(ctx context.Context, api *vllm.Client) (version string, maxModelLen int) {
-	version, err := api.Version(ctx)
-	if err != nil {
-		l.warn(fmt.Sprintf("The server doesn't report its version: %v", err))
+func (l *launch) ask(ctx context.Context, api *vllm.Client) (words ownWords) {
+	var err error
+	if words.version, err = api.Version(ctx); err != nil {
+		words.notes = append(words.notes, fmt.Sprintf("The server doesn't report its version: %v", err))
 	}
 	models, err := api.Models(ctx)
 	if err != nil {
-		l.warn(fmt.Sprintf("The server doesn't list its models: %v", err))
+		words.notes = append(words.notes, fmt.Sprintf("The server doesn't list its models: %v", err))
 	}
 	for _, model := range models {
 		if model.ID == l.request.Spec.ServedName() {
-			return version, model.MaxModelLen
+			words.maxModelLen = model.MaxModelLen
 		}
 	}
-	return version, 0
+	return words
 }
 
 func (l *launch) warn(text string) {

@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,8 +22,6 @@ const (
 	healthTimeout = 10 * time.Second
 	// answerTimeout is for the first token of a healthy server, whose engine may still compile kernels for it.
 	answerTimeout = 5 * time.Minute
-	// progressLines are read of the log while waiting.
-	progressLines = 60
 )
 
 // client talks to the server through the machine: the key goes inside the SSH connection, from this process.
@@ -73,28 +70,47 @@ func reachable(listen string) string {
 	return vllm.DefaultListen
 }
 
+// loadPause is how far apart looks at a server are at most that loads. It is there for logs that can't be followed, or don't
+// say what they should.
+const loadPause = 4 * time.Second
+
 // load waits until the server says that it is up, and ends as soon as it has died.
 func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *deploy.Error {
 	l.progress.report(deploy.PhaseLoad, "waiting for the model to load")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseLoad)
 	defer cancel()
-	pause := pace.Looks()
+	log := l.follow(phase, ref)
+	defer log.stop()
+	pause := pace.New(100*time.Millisecond, loadPause)
 	for {
-		if problem := l.alive(phase, ref, deploy.PhaseLoad); problem != nil {
+		problem, err := l.watch(phase, ref, api)
+		if problem != nil || err == nil {
 			return problem
 		}
-		err := health(phase, api)
-		if err == nil {
-			return nil
-		}
+		log.resume()
 		if phase.Err() == nil && !vllm.IsNotReady(err) {
 			return failure(deploy.PhaseLoad, "Server answers, but not as vLLM", err)
 		}
-		l.tellLoad(phase, ref)
-		if err := pause.Wait(phase); err != nil {
+		l.progress.often(deploy.PhaseLoad, log.progress())
+		if log.isNear() {
+			pause = pace.New(100*time.Millisecond, loadPause)
+		}
+		if _, err := pace.Sleep(phase, pause.Next(), log.news); err != nil {
 			return failure(deploy.PhaseLoad, summaries[deploy.PhaseLoad].late, err)
 		}
 	}
+}
+
+// watch looks at a server that loads: why it doesn't run any more, and whether it is healthy, both at once.
+func (l *launch) watch(ctx context.Context, ref deploy.Ref, api *vllm.Client) (died *deploy.Error, sick error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := make(chan error, 1)
+	go func() { asked <- health(ctx, api) }()
+	if died = l.alive(ctx, ref, deploy.PhaseLoad); died != nil {
+		cancel()
+	}
+	return died, <-asked
 }
 
 func health(ctx context.Context, api *vllm.Client) error {
@@ -162,18 +178,6 @@ func epitaph(status deploy.Status) string {
 		text += " Its runtime says: " + status.Reason + "."
 	}
 	return text
-}
-
-// tellLoad reports how far the load is, by the server's own log. A log that can't be read now is read when it matters.
-func (l *launch) tellLoad(ctx context.Context, ref deploy.Ref) {
-	if time.Since(l.progress.at) < progressPause {
-		return
-	}
-	lines, err := l.runtime.Log(ctx, ref, progressLines)
-	if err != nil {
-		return
-	}
-	l.progress.report(deploy.PhaseLoad, cmp.Or(vllm.Progress(lines), vllm.PhaseImporting))
 }
 
 // complete asks for real output until it comes: /health says yes for a hung engine, too.

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,10 @@ type alwaysRuns struct{ deploy.Runtime }
 
 func (alwaysRuns) State(context.Context, deploy.Ref) (deploy.Status, error) {
 	return deploy.Status{State: deploy.Running}, nil
+}
+
+func (alwaysRuns) Follow(context.Context, deploy.Ref, int) (io.ReadCloser, error) {
+	return nil, errors.ErrUnsupported
 }
 
 func (alwaysRuns) Log(context.Context, deploy.Ref, int) ([]string, error) { return nil, nil }

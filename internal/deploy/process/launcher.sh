@@ -317,7 +317,11 @@ supervise() {
 		# Like a container, a server takes all that it started with it.
 		kill_all $$
 		reopen "$dir" >/dev/null
-		if [ -n "$stopping" ] || [ ! -e "$dir/settled" ]; then exit "$code"; fi
+		if [ -n "$stopping" ] || [ ! -e "$dir/settled" ]; then
+			write "$dir/state" exited # first: who follows the log asks for it
+			echo "[launcher] the server ended with exit code $code"
+			exit "$code"
+		fi
 		restarts=$((restarts + 1))
 		if [ $((ended - began)) -ge 60 ]; then quick=0 pause=1; else quick=$((quick + 1)); fi
 		write "$dir/restarts" "$restarts $quick"

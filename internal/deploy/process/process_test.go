@@ -293,10 +293,10 @@ func TestExitCodeIsTold(t *testing.T) {
 	if status.ExitCode != 42 || status.RestartCount != 0 || status.RestartLoop {
 		t.Errorf("status %+v", status)
 	}
-	log, err := h.Log(within(t), ref, 10)
-	if err != nil || len(log) != 1 || log[0] != "last words" {
-		t.Errorf("log %q, %v", log, err)
-	}
+	eventually(t, "the end of its log", func() bool {
+		log, err := h.Log(within(t), ref, 10)
+		return err == nil && slices.Equal(log, []string{"last words", deploy.EndLine + "with exit code 42"})
+	})
 }
 
 // Once settled, a server that dies is started again by a supervisor that stays the same.

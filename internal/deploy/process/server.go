@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -124,6 +126,20 @@ func (h *Host) list(ctx context.Context, matches func(record) bool) ([]deploy.St
 // Log returns the last lines of a server's log.
 func (h *Host) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, error) {
 	return h.tail(ctx, path.Join(ref.Directory, "log"), lines)
+}
+
+// followScript prints a log as it grows. It ends when its input does, as the connection's end at the latest makes it.
+const followScript = `tail -n "$2" -f -- "$1" & cat >/dev/null; kill $!`
+
+// Follow implements [deploy.Runtime].
+func (h *Host) Follow(ctx context.Context, ref deploy.Ref, lines int) (io.ReadCloser, error) {
+	file := path.Join(ref.Directory, "log")
+	conn, err := h.machine.Pipe(ctx, "sh", "-c", followScript, "sh", file, strconv.Itoa(max(lines, 1)))
+	if err != nil {
+		return nil, deploy.Failed(ctx, "follow the log "+file, err)
+	}
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return conn, nil
 }
 
 // Settle lets the supervisor start the server again when it dies.

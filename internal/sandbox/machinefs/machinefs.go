@@ -202,6 +202,8 @@ type Claim struct {
 	PID  int         `json:"pid"`
 	Name string      `json:"name"`
 	MiB  map[int]int `json:"mib"` // by GPU index
+	// Ready is when the process began to serve; zero before.
+	Ready time.Time `json:"ready,omitzero"`
 }
 
 // SetClaim records what the process c.PID holds, replacing its earlier claim.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
@@ -277,7 +278,16 @@ func (r *run) claim(facts machinefs.Facts, perGPU func(totalGiB float64) float64
 	for _, index := range r.plan.gpus {
 		c.MiB[index] = int(perGPU(float64(facts.GPUs[index].MemoryMiB)/gib) * gib)
 	}
+	r.claimed = c
 	return r.place.root.SetClaim(c)
+}
+
+// servesNow writes down since when the run serves.
+func (r *run) servesNow() {
+	if r.claimed.PID != 0 {
+		r.claimed.Ready = time.Now()
+		_ = r.place.root.SetClaim(r.claimed) // the machine may be ending
+	}
 }
 
 // needsFile are the quantization methods whose parameters stand in a file of the

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // run is one server, from its arguments to its end.
@@ -16,6 +17,7 @@ type run struct {
 	place    *place
 	log      *logger
 	plan     plan
+	claimed  machinefs.Claim // the memory that it holds
 	children children
 	bound    *bound // nil before the port is taken, and while it is listened on
 	web      string // what stands before uvicorn's lines

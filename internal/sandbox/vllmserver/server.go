@@ -62,6 +62,7 @@ func (r *run) listen(ctx context.Context) int {
 	if secure != nil {
 		listener = secureListener{tls.NewListener(listener, secure)}
 	}
+	r.servesNow()
 	r.log.plainError(r.web + "INFO:     " + recorded.Ready)
 	served := make(chan struct{})
 	go func() {
