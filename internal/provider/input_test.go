@@ -72,12 +72,12 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 	}{
 		{"hours", sessionType, with(goodSession, values{"reservation_hours": 745}), []string{"reservation_hours", "between 1 and 744", "745"}},
 		{"no hours", sessionType, with(goodSession, values{"reservation_hours": 0}), []string{"between 1 and 744"}},
-		{"offer and requirements", sessionType, with(goodSession, values{"offer_id": a5000}), []string{"offer_id,requirements"}},
-		{"neither", sessionType, with(goodSession, values{"requirements": nil}), []string{"offer_id,requirements"}},
+		{"offer and requirements", sessionType, with(goodSession, values{"offer_id": a5000}), []string{"Both offer_id and requirements"}},
+		{"neither", sessionType, with(goodSession, values{"requirements": nil}), []string{"Neither offer_id nor requirements"}},
 		{"slash in name", sessionType, with(goodSession, values{"name": "a/b"}), []string{"name", "letters, digits"}},
 		{"empty name", sessionType, with(goodSession, values{"name": ""}), []string{"name", "letters, digits"}},
-		{"name and prefix", sessionType, with(goodSession, values{"name_prefix": "a-"}), []string{"name,name_prefix"}},
-		{"no name", sessionType, with(goodSession, values{"name": nil}), []string{"name,name_prefix"}},
+		{"name and prefix", sessionType, with(goodSession, values{"name_prefix": "a-"}), []string{"Both name and name_prefix"}},
+		{"no name", sessionType, with(goodSession, values{"name": nil}), []string{"Neither name nor name_prefix"}},
 		{"slash in prefix", sessionType, with(goodSession, values{"name": nil, "name_prefix": "a/"}), []string{"name_prefix", "1 to 51 letters"}},
 		{
 			"machines in use", sessionType, with(goodSession, values{"name": nil, "name_prefix": "a-", "on_conflict": "replace"}),

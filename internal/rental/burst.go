@@ -13,8 +13,9 @@ import (
 const (
 	// burstReads is of how many sessions reads within burstAge are a burst.
 	burstReads = 3
-	// burstAge is how long a list serves the reads of a burst.
-	burstAge = 2 * time.Second
+	// burstAge is how long a list serves the reads of a burst: a plan over hundreds of sessions takes that long. It serves
+	// each session once.
+	burstAge = 10 * time.Second
 	// burstRows bounds a list: the newest sessions.
 	burstRows = 1000
 )

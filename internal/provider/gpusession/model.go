@@ -2,8 +2,10 @@ package gpusession
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
@@ -46,6 +48,19 @@ type model struct {
 	ReservedHours types.Int64    `tfsdk:"reserved_hours"`
 	SSH           types.Object   `tfsdk:"ssh"`
 	Timeouts      timeouts.Value `tfsdk:"timeouts"`
+}
+
+// equal reports whether all attributes have the same values.
+func (m model) equal(other model) bool {
+	a, b := reflect.ValueOf(m), reflect.ValueOf(other)
+	for i := range a.NumField() {
+		x, isValue := a.Field(i).Interface().(attr.Value)
+		y, _ := b.Field(i).Interface().(attr.Value)
+		if !isValue || !x.Equal(y) {
+			return false
+		}
+	}
+	return true
 }
 
 type requirementsModel struct {

@@ -3,7 +3,10 @@ package gpusession
 import (
 	"testing"
 
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -35,6 +38,34 @@ func TestAddressOutlivesTheSession(t *testing.T) {
 		}
 		if !got.Host.Equal(test.host) || !got.Port.Equal(test.port) || !got.User.Equal(known.User) || !got.PrivateKey.Equal(known.PrivateKey) {
 			t.Errorf("%s: %+v", test.name, got)
+		}
+	}
+}
+
+// A read that changes one attribute, whichever it is, is no read that changes nothing.
+func TestEqualSeesEveryAttribute(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	var schema resource.SchemaResponse
+	new(Resource).Schema(ctx, resource.SchemaRequest{}, &schema)
+	with := func(name string, value any) model {
+		object, _ := schema.Schema.Type().TerraformType(ctx).(tftypes.Object)
+		attributes := map[string]tftypes.Value{}
+		for attribute, typ := range object.AttributeTypes {
+			attributes[attribute] = tftypes.NewValue(typ, nil)
+		}
+		if name != "" {
+			attributes[name] = tftypes.NewValue(object.AttributeTypes[name], value)
+		}
+		var m model
+		if diags := (tfsdk.State{Schema: schema.Schema, Raw: tftypes.NewValue(object, attributes)}).Get(ctx, &m); diags.HasError() {
+			t.Fatal(diags)
+		}
+		return m
+	}
+	for name := range schema.Schema.Attributes {
+		if empty, changed := with("", nil), with(name, tftypes.UnknownValue); !empty.equal(with("", nil)) || empty.equal(changed) || changed.equal(empty) {
+			t.Errorf("it doesn't see %s", name)
 		}
 	}
 }

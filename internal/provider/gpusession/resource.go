@@ -33,12 +33,11 @@ type Resource struct {
 }
 
 var (
-	_ resource.ResourceWithConfigure        = (*Resource)(nil)
-	_ resource.ResourceWithConfigValidators = (*Resource)(nil)
-	_ resource.ResourceWithIdentity         = (*Resource)(nil)
-	_ resource.ResourceWithImportState      = (*Resource)(nil)
-	_ resource.ResourceWithModifyPlan       = (*Resource)(nil)
-	_ resource.ResourceWithValidateConfig   = (*Resource)(nil)
+	_ resource.ResourceWithConfigure      = (*Resource)(nil)
+	_ resource.ResourceWithIdentity       = (*Resource)(nil)
+	_ resource.ResourceWithImportState    = (*Resource)(nil)
+	_ resource.ResourceWithModifyPlan     = (*Resource)(nil)
+	_ resource.ResourceWithValidateConfig = (*Resource)(nil)
 )
 
 // NewResource returns the resource.
@@ -103,9 +102,12 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 				" nobody has. Destroy or replace the resource (-replace=ADDRESS) to release it.", id, session.RetryChildID))
 	default:
 	}
+	before := state
 	state.ShopperURL = types.StringValue(r.data.Client.URL()) // it knows the session
 	resp.Diagnostics.Append(state.setSession(ctx, session, keys)...)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+	if !state.equal(before) { // the response begins with the state that was read
+		resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+	}
 }
 
 // ending says when and why a session ended.
