@@ -52,11 +52,18 @@ func run(m *testing.M) (code int, err error) {
 func prepare(dir string) error {
 	root := filepath.Join("..", "..")
 	built.providers, built.sandbox = dir, filepath.Join(dir, "shopper-sandbox")
-	for output, source := range map[string]string{
+	programs := map[string]string{
 		filepath.Join(dir, providerName): ".",
 		built.sandbox:                    "./internal/sandbox/cmd",
 		filepath.Join(dir, httpProvider): "./tools/http",
-	} {
+	}
+	if release := os.Getenv(releaseFolder); release != "" {
+		if err := releasedSandbox(release, built.sandbox); err != nil {
+			return err
+		}
+		delete(programs, built.sandbox)
+	}
+	for output, source := range programs {
 		build := exec.Command("go", "build", "-o", output, source)
 		build.Dir = root
 		if out, err := build.CombinedOutput(); err != nil {

@@ -44,8 +44,9 @@ var cliTests = regexp.MustCompile(`(?m)^func Test(Acc|E2E|Terraform)`)
 func main() {
 	tofu := flag.String("tofu", ".build/bin/tofu", `the OpenTofu to make where PATH has none, "" for none`)
 	terraform := flag.String("terraform", ".build/bin/terraform", `the new Terraform to make where PATH has none, "" for none`)
+	acceptance := flag.Bool("acceptance", false, "run the acceptance and end-to-end tests alone, on what is on PATH")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-tofu FILE] [-terraform FILE] [PACKAGE …]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-acceptance] [-tofu FILE] [-terraform FILE] [PACKAGE …]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -54,8 +55,11 @@ func main() {
 		patterns = everything
 	}
 
+	if *acceptance {
+		*tofu, *terraform = "", ""
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ok, err := run(ctx, *tofu, *terraform, patterns)
+	ok, err := run(ctx, *acceptance, *tofu, *terraform, patterns)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "test:", err)
@@ -67,7 +71,7 @@ func main() {
 
 // run reports whether all went well; an error means that it could not be found
 // out.
-func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, error) {
+func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns []string) (bool, error) {
 	programs, newest, err := find(ctx, tofu, terraform)
 	if err != nil {
 		return false, err
@@ -86,6 +90,9 @@ func run(ctx context.Context, tofu, terraform string, patterns []string) (bool, 
 	parts := lookAround(ctx)
 	total := &tally{}
 	for _, r := range rounds(programs, newest, withCLI, patterns) {
+		if acceptance && len(r.env) == 0 {
+			continue
+		}
 		fmt.Printf("\n== %s\n", r.name)
 		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
 		// Many at once: they wait more than they work.
