@@ -33,9 +33,15 @@ func TestParsePorts(t *testing.T) {
 func TestPortsFile(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ release, listen, want string }{
-		{"0.19.1", "", "close\n"}, {"0.19.1", "localhost", "close\n"}, {"0.27.1", "127.0.0.1", "close\n"}, {"0.27.1", "::1", "close\n"},
-		{"0.19.1", "0.0.0.0", "leave\n"}, {"0.19.1", "::", "leave\n"}, {"0.19.1", "192.0.2.1", "leave\n"},
-		{"0.28.0", "", ""}, {"", "", ""},
+		{"0.19.1", "", "close\n"},
+		{"0.19.1", "localhost", "close\n"},
+		{"0.27.1", "127.0.0.1", "close\n"},
+		{"0.27.1", "::1", "close\n"},
+		{"0.19.1", "0.0.0.0", "leave\n"},
+		{"0.19.1", "::", "leave\n"},
+		{"0.19.1", "192.0.2.1", "leave\n"},
+		{"0.28.0", "", ""},
+		{"", "", ""},
 	} {
 		got := ""
 		for _, f := range portsFile(test.release, test.listen) {
@@ -70,7 +76,7 @@ func playRole() {
 
 // beServer listens on a random port of all addresses, whose number it writes into a file.
 func beServer(file string) error {
-	listener, err := net.Listen("tcp", ":0") //nolint:noctx // until it is killed
+	listener, err := net.Listen("tcp", ":0")
 	if err != nil {
 		return err
 	}
@@ -101,7 +107,7 @@ func beOutside() error {
 
 // answer is "yes", "silent", or an error; who is silent doesn't answer later either.
 func answer(address string) string {
-	conn, err := net.DialTimeout("tcp", address, time.Second) //nolint:noctx // it has a limit
+	conn, err := net.DialTimeout("tcp", address, time.Second)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() { //nolint:errorlint // as net returns it
 		return "silent"
 	}
@@ -219,13 +225,13 @@ func startOpen(t *testing.T, listen string) (*Host, deploy.Ref, string) {
 func insideFirewall(t *testing.T) {
 	t.Helper()
 	o := newOutside(t)
-	others, err := net.Listen("tcp", ":0") //nolint:noctx // of the test itself
+	others, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer others.Close()
 	_, other, _ := net.SplitHostPort(others.Addr().String())
-	at := func(address, port string) string { return net.JoinHostPort(address, port) }
+	at := net.JoinHostPort
 	expect := func(what, want string, hears func(address string) string, port string, addresses ...string) {
 		t.Helper()
 		for _, address := range addresses {
@@ -237,14 +243,18 @@ func insideFirewall(t *testing.T) {
 	fromOutside := func(address string) string { return o.hears(t, address) }
 
 	h, ref, port := startOpen(t, "0.0.0.0")
-	eventually(t, "a way from outside", func() bool { return fromOutside(at("192.0.2.1", port)) == "yes" && fromOutside(at("2001:db8::1", port)) == "yes" })
+	eventually(t, "a way from outside", func() bool {
+		return fromOutside(at("192.0.2.1", port)) == "yes" && fromOutside(at("2001:db8::1", port)) == "yes"
+	})
 	open, closed, err := h.Ports(within(t), ref)
 	if err != nil || len(open) != 1 || strconv.Itoa(open[0].Number) != port || open[0].Why != "" || len(closed) > 0 {
 		t.Errorf("public: open %v, closed %v, %v; it is %s", open, closed, err, port)
 	}
 
 	h, ref, port = startOpen(t, "")
-	eventually(t, "silence", func() bool { return fromOutside(at("192.0.2.1", port)) == "silent" && fromOutside(at("2001:db8::1", port)) == "silent" })
+	eventually(t, "silence", func() bool {
+		return fromOutside(at("192.0.2.1", port)) == "silent" && fromOutside(at("2001:db8::1", port)) == "silent"
+	})
 	expect("the machine itself", "yes", answer, port, "127.0.0.1", "::1", "192.0.2.1", "2001:db8::1")
 	expect("another port", "yes", fromOutside, other, "192.0.2.1", "2001:db8::1")
 	open, closed, err = h.Ports(within(t), ref)

@@ -28,7 +28,11 @@ func TestMain(m *testing.M) {
 	// This computer is the machine: its own firewall is kept from the launcher, but in a network that ends with the test.
 	refusing := ""
 	if os.Getenv(insideEnv) == "" {
-		refusing = refuseFirewall()
+		var err error
+		if refusing, err = refuseFirewall(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if _, err := os.Stat(filepath.Join(refusing, "called")); refusing != "" && err == nil {
@@ -43,21 +47,17 @@ func TestMain(m *testing.M) {
 }
 
 // refuseFirewall puts programs first on PATH that note that they were called, in place of those that could change the firewall.
-func refuseFirewall() string {
-	dir, err := os.MkdirTemp("", "refusing")
-	if err != nil {
-		panic(err)
+func refuseFirewall() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "refusing"); err != nil {
+		return "", err
 	}
 	for _, name := range []string{"iptables", "ip6tables", "sudo"} {
 		script := "#!/bin/sh\necho \"$0 $*\" >>" + host.Quote(filepath.Join(dir, "called")) + "\necho refused >&2\nexit 1\n"
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700); err != nil {
-			panic(err)
+			return dir, err
 		}
 	}
-	if err := os.Setenv("PATH", dir+":"+os.Getenv("PATH")); err != nil {
-		panic(err)
-	}
-	return dir
+	return dir, os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
 const limit = 60 * time.Second
