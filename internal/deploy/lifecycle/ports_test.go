@@ -56,9 +56,20 @@ func (r *rig) closed(t *testing.T) []int {
 	return ports[0]
 }
 
+// rules counts all rules of the machine's firewall.
+func (r *rig) rules(t *testing.T) int {
+	t.Helper()
+	v4, err := r.machine.Root().Rules("iptables")
+	v6, err6 := r.machine.Root().Rules("ip6tables")
+	if err != nil || err6 != nil {
+		t.Fatal(err, err6)
+	}
+	return len(v4) + len(v6)
+}
+
 // listens tells whether somebody listens on a port of this computer, which the machine's open ports are.
 func listens(port int) bool {
-	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // loopback answers at once
+	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err == nil {
 		_ = conn.Close()
 	}
@@ -99,8 +110,8 @@ func TestOpenPortIsClosed(t *testing.T) {
 				t.Errorf("as %s: sudo was asked: %t", user, asked)
 			}
 			remove(t, r, status)
-			if left := r.closed(t); len(left) > 0 {
-				t.Errorf("still closed: %v", left)
+			if left := r.rules(t); left > 0 {
+				t.Errorf("%d rules are left", left)
 			}
 		})
 	}
@@ -127,8 +138,8 @@ func TestClosedPortFollowsTheServer(t *testing.T) {
 		t.Fatalf("%v; warnings %q; closed %v, before %v", err, restarted.Warnings, r.closed(t), before)
 	}
 	remove(t, r, restarted)
-	if left := r.closed(t); len(left) > 0 {
-		t.Errorf("still closed: %v", left)
+	if left := r.rules(t); left > 0 {
+		t.Errorf("%d rules are left", left)
 	}
 }
 
@@ -153,45 +164,70 @@ func TestClosedPortsOfTwoServers(t *testing.T) {
 		t.Errorf("closed: %v, want the first one's %v", left, ports)
 	}
 	remove(t, r, first)
-	if left := r.closed(t); len(left) > 0 {
-		t.Errorf("still closed: %v", left)
+	if left := r.rules(t); left > 0 {
+		t.Errorf("%d rules are left", left)
 	}
 }
 
-// A server whose supervisor was killed keeps its port closed, and leaves no rule: neither when it dies nor when it is removed.
+// A server of which processes were killed keeps its port closed as long as it listens, and leaves no rule: neither when it dies by
+// itself nor when it is removed.
 func TestClosedPortOfAnOrphan(t *testing.T) {
 	t.Parallel()
-	for name, dies := range map[string]bool{"removed": false, "dies": true} {
+	for name, test := range map[string]struct {
+		all, dies bool
+		state     deploy.State
+	}{
+		"supervisor killed":                      {state: deploy.Orphaned},
+		"supervisor killed, and the server dies": {state: deploy.Orphaned, dies: true},
+		"all killed at once":                     {state: deploy.Exited, all: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, oldVM())
 			status := launch(t, r, oldRequest())
-			if err := syscall.Kill(pidOf(t, status, "identity"), syscall.SIGKILL); err != nil {
+			victim := pidOf(t, status, "identity")
+			if test.all {
+				victim = -victim // its process group
+			}
+			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "an orphan", func() bool {
+			eventually(t, "a server that is "+string(test.state), func() bool {
 				seen, err := lifecycle.Inspect(within(t, limit), r, status.Ref)
-				return err == nil && seen.State == deploy.Orphaned
+				return err == nil && seen.State == test.state
 			})
 			if ports := r.closed(t); len(ports) != 1 {
 				t.Errorf("closed: %v", ports)
 			}
-			if dies {
+			if test.dies {
 				if err := syscall.Kill(pidOf(t, status, "server"), syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "no rule", func() bool {
-					v4, err := r.machine.Root().Rules("iptables")
-					v6, err6 := r.machine.Root().Rules("ip6tables")
-					return err == nil && err6 == nil && len(v4)+len(v6) == 0
-				})
+				eventually(t, "no rule", func() bool { return r.rules(t) == 0 })
 			}
 			remove(t, r, status)
-			if left := r.closed(t); len(left) > 0 {
-				t.Errorf("still closed: %v", left)
+			if left := r.rules(t); left > 0 {
+				t.Errorf("%d rules are left", left)
 			}
 		})
 	}
+}
+
+// Rules that somebody else has deleted are none of the server's end.
+func TestRulesThatWereFlushed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, oldVM())
+	status := launch(t, r, oldRequest())
+	if r.rules(t) != 2 {
+		t.Errorf("%d rules", r.rules(t))
+	}
+	for _, program := range []string{"iptables", "ip6tables"} {
+		err := r.machine.Root().ChangeRules(program, func([]string) ([]string, error) { return nil, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove(t, r, status)
 }
 
 // Where the port stays open, the warning says which, why and what to do.
@@ -244,8 +280,8 @@ func TestOpenPortThatStaysOpen(t *testing.T) {
 			if port, _ := strconv.Atoi(match[1]); !listens(port) {
 				t.Errorf("nobody listens on %d", port)
 			}
-			if ports := r.closed(t); len(ports) > 0 {
-				t.Errorf("closed: %v", ports)
+			if made := r.rules(t); made > 0 {
+				t.Errorf("%d rules were made", made)
 			}
 			remove(t, r, status)
 		})

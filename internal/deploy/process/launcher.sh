@@ -14,8 +14,8 @@
 #
 # In DIR: identity (PID STARTTIME of the supervisor), server (the same of what it supervises), boot (when these were given), state,
 # exit (CODE BEGAN ENDED), restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock;
-# ports (close or leave; present where a release opens ports besides the server's own), closed/TOOL-PORT (the firewall has, or may
-# have, a rule for it), open/PORT (it stays open; what the firewall said).
+# ports (close or leave; present where a release opens ports besides the server's own), closed/TOOL-PORT (the firewall may
+# have a rule for it; made: it was inserted), open/PORT (it stays open; what the firewall said).
 set -u
 umask 077
 
@@ -182,9 +182,10 @@ close_port() {
 		rule "$1" "$2" -C "$3" 2>/dev/null && return
 		fresh=
 	fi
-	if ! said=$( (mkdir -p "$1/closed" && : >"$mark") 2>&1); then
+	if ! said=$( (mkdir -p "$1/closed" && : >>"$mark") 2>&1); then
 		:
 	elif said=$(rule "$1" "$2" -I "$3" 2>&1); then
+		echo made >"$mark"
 		return
 	elif [ -n "$fresh" ]; then
 		rm -f "$mark"
@@ -230,15 +231,15 @@ reopen() {
 		port=${mark##*-} tool=${mark##*/}
 		tool=${tool%-*}
 		while rule "$1" "$tool" -D "$port" 2>/dev/null; do :; done
-		# Only a list without it shows that it is gone.
-		if rules=$(firewall "$tool" -w 60 -S INPUT 2>/dev/null) &&
-			! printf '%s\n' "$rules" | grep -F "shopper:${1##*/}" | grep -qF -e "--dport $port "; then
-			rm -f "$mark"
+		# Only a list without it shows that a rule is gone. Whoever may not even list them has made none, unless it is noted.
+		if rules=$(firewall "$tool" -w 60 -S INPUT 2>/dev/null); then
+			found=$(printf '%s\n' "$rules" | grep -F "shopper:${1##*/}" | grep -F -e "--dport $port ")
 		else
-			echo "left $tool $port"
+			found=$(cat "$mark")
 		fi
+		if [ -n "$found" ]; then echo "left $tool $port"; else rm -f "$mark"; fi
 	done
-	rm -rf "$1/open"
+	rm -rf "${1:?}/open"
 }
 
 # ports DIR looks again at all ports, and prints `closed PORT`, or `open PORT WHY`, for each.

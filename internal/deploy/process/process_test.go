@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -22,7 +23,42 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	playRole()
+	// This computer is the machine: its own firewall is kept from the launcher, but in a network that ends with the test.
+	refusing := ""
+	if os.Getenv(insideEnv) == "" {
+		var err error
+		if refusing, err = refuseFirewall(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if _, err := os.Stat(filepath.Join(refusing, "called")); refusing != "" && err == nil {
+			fmt.Fprintln(os.Stderr, "a test wanted to change this computer's firewall")
+			code = max(code, 1)
+		}
+		if refusing != "" {
+			_ = os.RemoveAll(refusing)
+		}
+		os.Exit(code)
+	}))
+}
+
+// refuseFirewall puts programs first on PATH that note that they were called, in place of those that could change the firewall.
+func refuseFirewall() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "refusing"); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"iptables", "ip6tables", "sudo"} {
+		script := "#!/bin/sh\necho \"$0 $*\" >>" + host.Quote(filepath.Join(dir, "called")) + "\necho refused >&2\nexit 1\n"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700); err != nil {
+			return dir, err
+		}
+	}
+	return dir, os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
 
 const limit = 60 * time.Second
 
@@ -65,6 +101,12 @@ func needsLinux(t *testing.T) {
 // start starts a script as a server, and makes sure that it ends.
 func start(t *testing.T, script string, environment map[string]string, arguments ...string) (*Host, deploy.Ref) {
 	t.Helper()
+	return startRelease(t, "", script, deploy.Wanted{Arguments: arguments, Environment: environment})
+}
+
+// startRelease does so with a script that is a release of vLLM.
+func startRelease(t *testing.T, release, script string, wanted deploy.Wanted) (*Host, deploy.Ref) {
+	t.Helper()
 	needsLinux(t)
 	base := t.TempDir()
 	h, err := At(local{}, Options{Directory: base}, "")
@@ -75,8 +117,9 @@ func start(t *testing.T, script string, environment map[string]string, arguments
 	if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h.Program.Path = program
-	ref, err := h.Start(within(t), deploy.Wanted{Name: "test", Owner: "o", Arguments: arguments, Environment: environment})
+	h.Program.Path, h.Program.Release = program, release
+	wanted.Name, wanted.Owner = "test", "o"
+	ref, err := h.Start(within(t), wanted)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 		defer cancel()

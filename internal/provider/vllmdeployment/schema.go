@@ -107,8 +107,9 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "`private`: the server listens on the machine's loopback address and is reached through SSH. `public`:" +
 				" it listens on all addresses, and is ready once it has answered at the machine's address. The container engine" +
 				" publishes a container's port there; `localhost` inside a container is the container itself. As a process, vLLM" +
-				" before 0.28.0 opens one more port on all addresses. vLLM requires the key only below `/v1` (newer releases:" +
-				" also `/v2`, `/inference` and `/cohere`); the plan warns which routes stay open. On Vast.ai machines only" +
+				" before 0.28.0 opens one more port on all addresses: a private server's is closed by the machine's firewall where root or" +
+				" `sudo` and `iptables` allow that, and a warning names one that stays open. vLLM requires the key only below `/v1` (newer" +
+				" releases: also `/v2`, `/inference` and `/cohere`); the plan warns which routes stay open. On Vast.ai machines only" +
 				" SSH is reachable.",
 		},
 		"tls":       tlsAttribute(),

@@ -59,17 +59,9 @@ func (o iptablesOrder) change(rules []string) ([]string, error) {
 func parseIptables(program string, args []string) (order iptablesOrder, complaint *recorded.Complaint) {
 	parts := map[string]string{}
 	not := ""
-	for i := 0; i < len(args); i++ {
-		option, value := args[i], ""
-		takes := option != "!" && i+1 < len(args)
-		if takes && option == "-w" { // seconds, or none
-			_, err := strconv.Atoi(args[i+1])
-			takes = err == nil
-		}
-		if takes {
-			i++
-			value = args[i]
-		}
+	for len(args) > 0 {
+		var option, value string
+		option, value, args = nextOption(args)
 		switch option {
 		case "-w":
 		case "!":
@@ -101,4 +93,16 @@ func parseIptables(program string, args []string) (order iptablesOrder, complain
 		return order, &recorded.Complaint{Exit: 2, Says: program + ": not part of a sandbox machine, which has DROP for TCP ports in INPUT"}
 	}
 	return order, nil
+}
+
+// nextOption takes an option and its value from a command line. The one of -w may be left out, and "!" has none.
+func nextOption(args []string) (option, value string, rest []string) {
+	option, rest = args[0], args[1:]
+	if option == "!" || len(rest) == 0 {
+		return option, "", rest
+	}
+	if _, err := strconv.Atoi(rest[0]); option == "-w" && err != nil {
+		return option, "", rest
+	}
+	return option, rest[0], rest[1:]
 }

@@ -53,8 +53,8 @@ func played(t *testing.T, program string, facts machinefs.Facts, lines []string)
 	return said.String()
 }
 
-// real is what the program itself says to the lines, in a new network that ends with it.
-func real(t *testing.T, program, before string, lines []string) string {
+// called is what the program itself says to the lines, in a new network that ends with it.
+func called(t *testing.T, program, before string, lines []string) string {
 	t.Helper()
 	const script = `while IFS= read -r line; do $BEFORE $PROGRAM $line 2>&1; echo "exit $?"; done`
 	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "sh", "-c", script)
@@ -83,7 +83,7 @@ func TestIptablesIsAsTheRealOne(t *testing.T) {
 			if before != "" {
 				lines = asNobody
 			}
-			want := real(t, program, before, lines)
+			want := called(t, program, before, lines)
 			if other := versions.FindString(want); other != version {
 				t.Skipf("SKIPPED: the words of %s %s were recorded, and this is %s", program, version, other)
 			}
