@@ -94,7 +94,7 @@ func (b block) elsewhere() string {
 }
 
 var (
-	fencePattern = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+	fencePattern = regexp.MustCompile("(?s)```(\\w+)\n(.*?\n)```\n")
 	filePattern  = regexp.MustCompile("`([\\w./-]+\\.(?:tf|hcl|json))`")
 	wholePattern = regexp.MustCompile(`(?m)^terraform \{`)
 )
@@ -143,7 +143,6 @@ func script(blocks []block) string {
 }
 
 const prelude = `set -euo pipefail
-shopt -s expand_aliases
 leave() { if [ -s terraform.tfstate ]; then terraform destroy; fi; }
 new_directory() { leave; cd "$(mktemp -d "$READER/XXXXXX")"; cp -R "$READER/given/." .; }
 `
@@ -186,7 +185,7 @@ esac`, built.cli, ports.String(), api),
 		if err := os.MkdirAll(programs, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
