@@ -66,7 +66,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"conflict", &rental.ConflictError{Name: "n", Sessions: []shopper.Session{session}}, "Name is already in use",
-			[]string{"s-1", "$0.31/h", "2026-01-02T03:04:05Z", "import", `on_conflict = "replace"`},
+			[]string{"s-1", "$0.31/h", "2026-01-02T03:04:05Z", "Import it", `on_conflict = "replace"`},
 		},
 		{
 			"budget", &rental.BudgetError{Ceiling: 1, Spent: 0.9, Price: 0.31, Sessions: 2}, "Budget would be exceeded",
