@@ -63,7 +63,7 @@ func TestE2EGuides(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "-offers", "", "-machines", "", "-speed", "60")
-			s := w.reader(t)
+			s := w.reader(t, built.cli)
 			if guide.rented {
 				s.takesOver(t, w.byScript(t, "vastai", func(o sandbox.Offer) bool { return o.VRAMGB >= 24 && o.CUDAVersion >= 13 }))
 			}
@@ -81,6 +81,23 @@ func TestE2EGuides(t *testing.T) {
 	}
 }
 
+// What is applied with Terraform goes on with OpenTofu, and back.
+func TestE2EGuideOpenTofu(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "-offers", "", "-machines", "", "-speed", "60")
+	tofu, err := exec.LookPath("tofu")
+	if err != nil {
+		tofu, err = filepath.Abs(filepath.Join("..", "..", ".build", "bin", "tofu"))
+	}
+	if _, missing := os.Stat(tofu); err != nil || missing != nil || !strings.HasPrefix(built.version, "Terraform") {
+		t.Skipf("SKIPPED: it takes a Terraform (%s is tested) and an OpenTofu", built.version)
+	}
+	before := []block{blocks(t, "getting-started")[3], {language: "sh", text: "terraform init\nterraform apply\n"}}
+	said := w.reader(t, tofu).follow(t, script(append(before, blocks(t, "opentofu")...)))
+	says(t, said, "Apply complete!", "No changes.", "0 added, 0 changed, 0 destroyed", "Successfully replaced provider for 4 resources", "No changes.",
+		"Destroy complete!")
+}
+
 // block is what a guide shows in a fence.
 type block struct{ language, file, text string }
 
@@ -94,7 +111,7 @@ func (b block) elsewhere() string {
 }
 
 var (
-	fencePattern = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+	fencePattern = regexp.MustCompile("(?s)```(\\w+)\n(.*?\n)```\n")
 	filePattern  = regexp.MustCompile("`([\\w./-]+\\.(?:tf|hcl|json))`")
 	wholePattern = regexp.MustCompile(`(?m)^terraform \{`)
 )
@@ -143,13 +160,12 @@ func script(blocks []block) string {
 }
 
 const prelude = `set -euo pipefail
-shopt -s expand_aliases
 leave() { if [ -s terraform.tfstate ]; then terraform destroy; fi; }
 new_directory() { leave; cd "$(mktemp -d "$READER/XXXXXX")"; cp -R "$READER/given/." .; }
 `
 
 // reader is somebody with an empty home, in which the provider is installed, who never hears of the tests.
-func (w *world) reader(t *testing.T) *stack {
+func (w *world) reader(t *testing.T, tofu string) *stack {
 	t.Helper()
 	s := w.newStack(t, "s")
 	for _, registry := range []string{"registry.terraform.io", "registry.opentofu.org"} {
@@ -169,30 +185,36 @@ func (w *world) reader(t *testing.T) *stack {
 		t.Fatal(err)
 	}
 	// Ports of this computer that another test may have are others.
-	var ports strings.Builder
-	for _, port := range []string{"8000", "18001", "18002", "18003"} {
-		fmt.Fprintf(&ports, "s/-L 127.0.0.1:%s:/-L 127.0.0.1:%d:/;", port, freePort(t))
+	api := fmt.Sprint(freePort(t))
+	ports := "s/-L 127.0.0.1:8000:/-L 127.0.0.1:" + api + ":/;"
+	for _, port := range []string{"18001", "18002", "18003"} {
+		ports += fmt.Sprintf("s/-L 127.0.0.1:%s:/-L 127.0.0.1:%d:/;", port, freePort(t))
 	}
-	api := regexp.MustCompile(`-L 127.0.0.1:(\d+):`).FindStringSubmatch(ports.String()[len("s/-L 127.0.0.1:8000:/"):])[1]
 	for program, text := range map[string]string{
-		"git": "exit 0", // has cloned it
-		"terraform": fmt.Sprintf(`case "$1" in
-apply|destroy) exec %[1]q "$@" -auto-approve -input=false -no-color ;;
-output) %[1]q "$@" | sed '%[2]ss,^http://127.0.0.1:8000/v1$,http://127.0.0.1:%[3]s/v1,' ;;
-test|plan) exec %[1]q "$@" -no-color ;;
-*) exec %[1]q "$@" ;;
-esac`, built.cli, ports.String(), api),
+		"git":       "exit 0", // has cloned it
+		"terraform": cli(built.cli, ports, api),
+		"tofu":      cli(tofu, ports, api),
 	} {
 		if err := os.MkdirAll(programs, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.env = append(s.env, "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"), "READER="+s.dir,
 		"SHOPPER_URL="+w.url, fmt.Sprint("TF_VAR_port=", freePort(t)))
 	return s
+}
+
+// cli is a program for a CLI that asks nothing, where tunnels use these ports instead.
+func cli(program, ports, api string) string {
+	return fmt.Sprintf(`case "$1" in
+apply|destroy) exec %[1]q "$@" -auto-approve -input=false -no-color ;;
+output) %[1]q "$@" | sed '%[2]ss,^http://127.0.0.1:8000/v1$,http://127.0.0.1:%[3]s/v1,' ;;
+test|plan) exec %[1]q "$@" -no-color ;;
+*) exec %[1]q "$@" ;;
+esac`, program, ports, api)
 }
 
 func platform(t *testing.T) string {

@@ -116,8 +116,7 @@ func (e *CancelledError) Error() string {
 	if e.SessionID == "" {
 		return "Interrupted before a machine was requested. Nothing was rented."
 	}
-	return fmt.Sprintf("Interrupted while waiting for session %s. It has been released and no longer costs anything (%v).",
-		e.SessionID, e.Err)
+	return fmt.Sprintf("Interrupted while waiting for session %s. It has been released and no longer costs anything.", e.SessionID)
 }
 
 func (e *CancelledError) Unwrap() error { return e.Err }

@@ -16,8 +16,15 @@ type Part struct {
 
 // Causes are all causes that [Diagnose] and [ExplainKilled] know, each once, in the order in which they are looked for.
 func Causes() []Part {
-	known := []Part{{Title: "GPU memory"}, {Title: "The model"}, {Title: "Weights and adapters"}, {Title: "The machine"},
-		{Title: "What a start compiles"}, {Title: "Flags and variables"}, {Title: "Everything else"}}
+	known := []Part{
+		{Title: "GPU memory"},
+		{Title: "The model"},
+		{Title: "Weights and adapters"},
+		{Title: "The machine"},
+		{Title: "What a start compiles"},
+		{Title: "Flags and variables"},
+		{Title: "Everything else"},
+	}
 	for i, about := range [][]rule{memoryRules, modelRules, weightRules, machineRules, buildRules, flagRules, genericRules} {
 		for _, r := range about {
 			known[i].add(r.describe())

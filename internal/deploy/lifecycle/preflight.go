@@ -168,8 +168,10 @@ func Codes() []string {
 
 // Findings describes the codes, and "docker", for a page.
 func Findings() []Code {
-	return append(slices.Clone(codes), Code{codeDocker, "no container engine that can be used; it can't be ignored",
-		"Set `container.install_engine` on a virtual machine, or use `process`."})
+	return append(slices.Clone(codes), Code{
+		codeDocker, "no container engine that can be used; it can't be ignored",
+		"Set `container.install_engine` on a virtual machine, or use `process`.",
+	})
 }
 
 // DescribeCodes says what each of [Codes] finds, for a page, in Markdown.

@@ -109,6 +109,9 @@ func detail(err error) string {
 	} else {
 		parts = append(parts, sentence(err.Error()))
 	}
+	if shopper.IsUnreachable(err) {
+		parts = append(parts, "The provider's url or SHOPPER_URL sets the address.")
+	}
 	if hint := host.DetailOf(err); hint != "" && !strings.Contains(parts[0], hint) {
 		parts = append(parts, hint)
 	}

@@ -66,7 +66,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"conflict", &rental.ConflictError{Name: "n", Sessions: []shopper.Session{session}}, "Name is already in use",
-			[]string{"s-1", "$0.31/h", "2026-01-02T03:04:05Z", "import", `on_conflict = "replace"`},
+			[]string{"s-1", "$0.31/h", "2026-01-02T03:04:05Z", "Import it", `on_conflict = "replace"`},
 		},
 		{
 			"budget", &rental.BudgetError{Ceiling: 1, Spent: 0.9, Price: 0.31, Sessions: 2}, "Budget would be exceeded",
@@ -103,7 +103,7 @@ func TestErrors(t *testing.T) {
 
 		{"answer", answer, fallback, []string{"the cloud refused", "req-4711", "503"}},
 		{"ambiguous", &shopper.AmbiguousError{Err: answer}, fallback, []string{"req-4711"}},
-		{"unreachable", silence, "Shopper can't be reached", []string{"http://shopper:8080", "/api/v1/inventory", "connection refused", "url"}},
+		{"unreachable", silence, "Shopper can't be reached", []string{"http://shopper:8080", "/api/v1/inventory", "connection refused", "SHOPPER_URL sets"}},
 		{"denied", denied, "Shopper refused the credentials", []string{"401", "no token"}},
 
 		{"machine away", machine(host.Unreachable, "Look at it."), "Machine can't be reached", []string{"192.0.2.1:22", "the cause", "Look at it."}},
