@@ -7,10 +7,10 @@ import (
 
 // What a route lets anybody do who reaches it.
 const (
-	letsUse    = "have the model work"
+	letsUse    = "use the model"
 	letsChange = "rescale the server"
 	letsRead   = "read"
-	letsRule   = "put it to sleep, pause it or give it other weights"
+	letsRule   = "put it to sleep, pause it or load other weights"
 )
 
 // openRoutes are the routes that vLLM answers without its API key, in the releases from since (recorded or not) up to, and
@@ -84,10 +84,10 @@ func OpenPort(release string) (fact, wayOut string) {
 		return "", ""
 	}
 	// The kernel's default for net.ipv4.ip_local_port_range (Documentation/networking/ip-sysctl.rst).
-	return fmt.Sprintf("vLLM %s also listens on a random port, mostly one of 32768 to 60999, of all the machine's addresses, whatever exposure"+
-			" says: torch's store, which asks for no key.", release),
-		fmt.Sprintf("Let the cloud's firewall admit SSH only (of Vast.ai's machines nothing else is reachable), run vLLM %s or newer, or use a"+
-			" container, whose network keeps that port closed.", loopbackOnly)
+	return fmt.Sprintf("vLLM %s also listens on a random port, usually from 32768 to 60999, on all addresses of the machine, regardless"+
+			" of exposure. It is torch's store, which requires no key.", release),
+		fmt.Sprintf("Allow only SSH in the cloud's firewall (on Vast.ai machines nothing else is reachable), run vLLM %s or newer, or"+
+			" use a container, whose network keeps that port closed.", loopbackOnly)
 }
 
 // Exposure says in two sentences what anybody can do without the API key who reaches a server of a release ("" for one that
@@ -100,7 +100,7 @@ func Exposure(release string, development bool) string {
 	if development {
 		lets = append(lets, fmt.Sprintf("%s (%s: %s is set)", letsRule, strings.Join(developmentRoutes, ", "), EnvDevelopment))
 	}
-	return fmt.Sprintf("%s asks for the API key below %s only. Without it anybody who reaches the port can %s, and %s %s.",
+	return fmt.Sprintf("%s requires the API key only below %s. Without it, anyone who can reach the port can %s, and %s %s.",
 		strings.TrimSpace("vLLM "+release), strings.Join(guarded(release), ", "), strings.Join(lets, ", "), letsRead,
 		strings.Join(open(release, letsRead), ", "))
 }

@@ -58,7 +58,7 @@ func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 				wanted.ReadyTimeout = limit
 				_, err := lifecycle.Launch(within(t, 10*time.Second), r, wanted)
 				return err
-			}, context.DeadlineExceeded, context.Canceled, "The operation timed out in the phase load."},
+			}, context.DeadlineExceeded, context.Canceled, "The operation timed out during the phase load."},
 			{"a phase", func(wanted lifecycle.Request) error {
 				wanted.ReadyTimeout = time.Second
 				_, err := lifecycle.Launch(within(t, limit), r, wanted)
