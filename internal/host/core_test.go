@@ -115,7 +115,7 @@ func coreCap(t *testing.T, c *Client) {
 		t.Errorf("truncated %v, exit %d", result.Truncated, result.ExitCode)
 	}
 	if !strings.HasPrefix(result.Stdout, "FIRST\nx") || !strings.HasSuffix(result.Stdout, "xLAST\n") ||
-		!strings.Contains(result.Stdout, "\n… 2999011 bytes left out …\n") {
+		!strings.Contains(result.Stdout, "\n… 2999011 bytes omitted …\n") {
 		t.Errorf("stdout is %q", result.Stdout)
 	}
 	if !strings.HasSuffix(result.Stderr, "\x00END\n") {

@@ -39,7 +39,7 @@ func TestDial_BadConfiguration(t *testing.T) {
 		"a port out of range":  {with(func(c *Config) { c.Port = 65536 }), BadConfig, "65536"},
 		"a negative port":      {with(func(c *Config) { c.Port = -1 }), BadConfig, "-1"},
 		"no user":              {with(func(c *Config) { c.User = "" }), BadConfig, "user"},
-		"no key":               {with(func(c *Config) { c.PrivateKeys = nil }), BadKey, "no key"},
+		"no key":               {with(func(c *Config) { c.PrivateKeys = nil }), BadKey, "No key"},
 		"an encrypted key":     {with(func(c *Config) { c.PrivateKeys = []string{encrypted(t, newEd25519(t))} }), BadKey, "passphrase"},
 		"a bad host key":       {with(func(c *Config) { c.HostKey = "nonsense" }), BadKey, "authorized_keys"},
 		"a bad certificate":    {with(func(c *Config) { c.Certificates = []string{"nonsense"} }), BadKey, "cert"},

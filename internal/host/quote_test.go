@@ -74,13 +74,13 @@ func TestCapture(t *testing.T) {
 	}{
 		"nothing":          {8, nil, ""},
 		"exactly full":     {8, []string{"abc", "defgh"}, "abcdefgh"},
-		"one too many":     {8, []string{"abcdefghi"}, "abcd\n… 1 bytes left out …\nfghi"},
-		"byte by byte":     {4, strings.Split("abcdefghij", ""), "ab\n… 6 bytes left out …\nij"},
-		"a large write":    {4, []string{"a", strings.Repeat("x", 100), "yz"}, "ax\n… 99 bytes left out …\nyz"},
-		"an odd limit":     {5, []string{"abcdefgh"}, "ab\n… 3 bytes left out …\nfgh"},
-		"one byte":         {1, []string{"abc"}, "\n… 2 bytes left out …\nc"},
-		"whole characters": {10, []string{"ab日本語日本語x"}, "ab日\n… 12 bytes left out …\n語x"},
-		"not text":         {4, []string{"\xff\xff\xff\xff\xff\xff"}, "\xff\xff\n… 2 bytes left out …\n\xff\xff"},
+		"one too many":     {8, []string{"abcdefghi"}, "abcd\n… 1 bytes omitted …\nfghi"},
+		"byte by byte":     {4, strings.Split("abcdefghij", ""), "ab\n… 6 bytes omitted …\nij"},
+		"a large write":    {4, []string{"a", strings.Repeat("x", 100), "yz"}, "ax\n… 99 bytes omitted …\nyz"},
+		"an odd limit":     {5, []string{"abcdefgh"}, "ab\n… 3 bytes omitted …\nfgh"},
+		"one byte":         {1, []string{"abc"}, "\n… 2 bytes omitted …\nc"},
+		"whole characters": {10, []string{"ab日本語日本語x"}, "ab日\n… 12 bytes omitted …\n語x"},
+		"not text":         {4, []string{"\xff\xff\xff\xff\xff\xff"}, "\xff\xff\n… 2 bytes omitted …\n\xff\xff"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

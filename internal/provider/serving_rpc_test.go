@@ -108,10 +108,10 @@ func TestDeploymentPublic(t *testing.T) {
 	port := freePort(t)
 	open := onSession(t, session, values{"port": port, "exposure": "public"})
 	p := c.plan(deploymentType, object{}, open)
-	expect(t, p.Diagnostics, "WARNING: Routes stay open to everyone", "vLLM 0.33.0 asks", "/v1, /v2, /inference, /cohere only",
+	expect(t, p.Diagnostics, "WARNING: Routes stay open to everyone", "vLLM 0.33.0 requires", "only below /v1, /v2, /inference, /cohere",
 		"/invocations", "/scale_elastic_ep", "/metrics", "unencrypted")
 	old := with(inserted(open, "container", values{"image": "vllm/vllm-openai:v0.19.1"}), values{"env": values{"VLLM_SERVER_DEV_MODE": "1"}})
-	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "vLLM 0.19.1 asks for the API key below /v1 only",
+	expect(t, c.plan(deploymentType, object{}, old).Diagnostics, "vLLM 0.19.1 requires the API key only below /v1",
 		"/inference/v1/generate", "/update_weights")
 	server, diags := c.apply(deploymentType, p)
 	expect(t, diags)

@@ -22,7 +22,7 @@ var secretFlags = map[string]string{
 }
 
 // exposed says why a secret may not be an argument.
-const exposed = ", which every user of the machine could read in its process list"
+const exposed = ", which every user of the machine could read in the process list"
 
 // tokenPattern is the shape of a Hugging Face access token.
 var tokenPattern = regexp.MustCompile(`\bhf_[A-Za-z0-9]{20,}`)
@@ -51,7 +51,7 @@ func (p *problems) arguments(s Spec) {
 			continue
 		}
 		if held := heldSecret(arg, s); held != "" {
-			p.addf(field, "element %d contains %s%s: leave it out, the provider passes it in the environment", i, held, exposed)
+			p.addf(field, "element %d contains %s%s: remove it, because the provider passes it in the environment", i, held, exposed)
 			continue
 		}
 		if tokenPattern.MatchString(arg) {
@@ -71,7 +71,7 @@ func (p *problems) flag(field, arg string) {
 	}
 	shown := strings.SplitN(arg, "=", 2)[0]
 	if words := strings.Fields(shown); len(words) > 1 {
-		p.addf(field, "%s holds several words, and each must be an element of its own: \"%s\"", shown, strings.Join(words, `", "`))
+		p.addf(field, "%s contains several words, but each must be a separate element: \"%s\"", shown, strings.Join(words, `", "`))
 		return
 	}
 	if attribute, found := flagOwner(secretFlags, name, arg); found {

@@ -53,10 +53,10 @@ func cleanBase(raw string) (string, error) {
 		return "", errors.New("the server's URL can't be parsed")
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return "", errors.New("the server's URL must start with http:// or https:// and name a host")
+		return "", errors.New("the server's URL must start with http:// or https:// and have a host")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", errors.New("the server's URL must carry no credentials, query or fragment")
+		return "", errors.New("the server's URL must not contain credentials, a query or a fragment")
 	}
 	return strings.TrimSuffix(strings.TrimRight(u.String(), "/"), "/v1"), nil
 }
@@ -85,7 +85,7 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if answer.Version == "" {
-		return "", &Error{Op: op, Status: http.StatusOK, Message: "the answer names no version"}
+		return "", &Error{Op: op, Status: http.StatusOK, Message: "the answer contains no version"}
 	}
 	return answer.Version, nil
 }
@@ -157,7 +157,7 @@ func (c *Client) get(ctx context.Context, op, path string) ([]byte, error) {
 func (c *Client) post(ctx context.Context, op, path string, in, out any) error {
 	payload, err := json.Marshal(in)
 	if err != nil {
-		return &Error{Op: op, Message: "the request can't be written as JSON", Err: err}
+		return &Error{Op: op, Message: "the request can't be encoded as JSON", Err: err}
 	}
 	if len(payload) > maxRequestBytes {
 		return &Error{Op: op, Message: fmt.Sprintf("the request is larger than %d bytes", maxRequestBytes)}

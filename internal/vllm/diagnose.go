@@ -216,10 +216,18 @@ func (r rule) words(pattern *regexp.Regexp, message string) (cause, wayOut strin
 		cause, wayOut = r.explain(message)
 	} else {
 		found := pattern.FindStringSubmatchIndex(message)
-		cause = string(pattern.ExpandString(nil, r.cause, message, found))
+		cause = sentence(string(pattern.ExpandString(nil, r.cause, message, found)))
 		wayOut = string(pattern.ExpandString(nil, r.wayOut, message, found))
 	}
 	return clip(MaskSecrets(cause), maxExplained), clip(MaskSecrets(wayOut), maxExplained)
+}
+
+// tail is what pydantic adds to its messages.
+var tail = regexp.MustCompile(` (?:\[type=\w+, input_value=|For further information visit ).*`)
+
+// sentence ends a cause, of which the log's own words may be the last, with one period.
+func sentence(cause string) string {
+	return strings.TrimRight(oneLine(tail.ReplaceAllString(cause, "")), ".: ") + "."
 }
 
 // message is line i with the lines after it, on one line: figures may stand in any of them. What is merely told ends it.

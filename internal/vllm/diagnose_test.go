@@ -25,31 +25,35 @@ var diagnoses = []struct {
 	wayOut   string
 	evidence string
 }{
-	{"free-memory", KindGPUMemoryBusy, "Only 3.25 of the GPU's 23.43 GiB are free, but gpu_memory_utilization = 0.9 wants 21.09 GiB", "gpu_memory_utilization to 0.13 or less", "Free memory on device cuda:0"},
+	{"free-memory", KindGPUMemoryBusy, "Only 3.25 of the GPU's 23.43 GiB are free, but gpu_memory_utilization = 0.9 requires 21.09 GiB", "gpu_memory_utilization to 0.13 or less", "Free memory on device cuda:0"},
 	{"free-memory-old", KindGPUMemoryBusy, "3.27 of the GPU's 15.98 GiB", "gpu_memory_utilization to 0.20 or less", "(3.27/15.98 GiB)"},
 	{"no-cache-memory", KindNoCacheMemory, "weights fill the GPU", "larger GPU", "No available memory for the cache blocks"},
 	{"context", KindContextTooLong, "One sequence of 40960 tokens needs 5.62 GiB of KV cache, but the weights leave only 4.50 GiB", "Set max_model_len to 32768 or less", "estimated maximum model length is 32768"},
 	{"context-no-estimate", KindContextTooLong, "needs 10.00 GiB", "Set max_model_len to about 5120", "larger than the available KV cache memory"},
-	{"context-wrapped", KindContextTooLong, "The KV cache of one sequence", "Set max_model_len to 10240 or less", "larger than the available KV cache memory"},
+	{"context-wrapped", KindContextTooLong, "The KV cache for one sequence", "Set max_model_len to 10240 or less", "larger than the" +
+		" available KV cache memory"},
 	{"context-v0", KindContextTooLong, "KV cache", "Set max_model_len to 27296 or less", "stored in KV cache (27296)"},
-	{"oom", KindOutOfMemory, "The GPU's 31.36 GiB of memory are not enough: another 112.00 MiB were wanted", "larger GPU", "not enough GPU memory"},
+	{"oom", KindOutOfMemory, "The GPU's 31.36 GiB of memory are not enough: vLLM requested another 112.00 MiB", "larger GPU", "not enough GPU memory"},
 	{"oom-sampler", KindTooManySequences, "warming up", "--max-num-seqs", "warming up sampler"},
 	{"mamba", KindTooManySequences, "state cache", `"--max-num-seqs", "41"`, "Mamba cache blocks (41)"},
-	{"context-above-model", KindContextAboveModel, "max_model_len = 65536 is above the model's own limit of 32768 tokens", "Set max_model_len to 32768 or less", "derived max_model_len"},
+	{"context-above-model", KindContextAboveModel, "max_model_len = 65536 exceeds the model's limit of 32768 tokens", "Set" +
+		" max_model_len to 32768 or less", "derived max_model_len"},
 	{"context-above-model-old", KindContextAboveModel, "limit of 4096 tokens", "Set max_model_len to 4096 or less", "None=4096"},
-	{"capability", KindGPUTooOld, "fp8: that needs compute capability 8.9, the GPU has 8.6", "compute capability 8.9 or newer (such as L4", "Minimum capability: 89"},
+	{"capability", KindGPUTooOld, "fp8, which needs compute capability 8.9; the GPU has 8.6", "compute capability 8.9 or newer (such as L4", "Minimum capability: 89"},
 	{"no-kernel", KindGPUTooOld, "no kernels for the machine's GPU", "7.5 or newer", "no kernel image"},
 	{"bfloat16", KindUnsupportedDType, "bfloat16", `dtype to "half"`, "Tesla T4"},
-	{"quantization-mismatch", KindQuantizationMismatch, "quantized as compressed-tensors, but quantization asks for awq", "Leave quantization out", "does not match"},
-	{"quantization-unknown", KindQuantizationMismatch, "doesn't know the quantization method awqq.", "Leave quantization out", "Unknown quantization method: awqq"},
+	{"quantization-mismatch", KindQuantizationMismatch, "quantized as compressed-tensors, but quantization is set to awq", "Remove" +
+		" quantization", "does not match"},
+	{"quantization-unknown", KindQuantizationMismatch, "doesn't support the quantization method awqq.", "Remove quantization", "Unknown" +
+		" quantization method: awqq"},
 	{"gated", KindGatedModel, "model meta-llama/Llama-3.1-8B-Instruct", "hf_token", "GatedRepoError"},
 	{"hub-refused", KindHubRefused, "token is missing, wrong", "hf_token", "401 Client Error"},
 	{"hub-unreachable", KindHubUnreachable, "could not download", "HF_ENDPOINT", "name resolution"},
-	{"not-found", KindModelNotFound, "the id is wrong, or the repository is private", "typing errors", "RepositoryNotFoundError"},
-	{"not-found-short", KindModelNotFound, "no model Qwen/Qwen2.5-0.5B-Instrukt", "hf_token", "not a valid model identifier"},
+	{"not-found", KindModelNotFound, "the ID is wrong, or the repository is private", "typing errors", "RepositoryNotFoundError"},
+	{"not-found-short", KindModelNotFound, "model Qwen/Qwen2.5-0.5B-Instrukt was not found", "hf_token", "not a valid model identifier"},
 	{"revision", KindRevisionNotFound, "no such revision", "Set revision", "v9 is not a valid git identifier"},
-	{"heads", KindTensorParallel, "28 attention heads can't be shared out evenly among 3 GPUs", "a divisor of 28: 1, 2, 4, 7, 14 or 28.", "must be divisible"},
-	{"gpus", KindTooFewGPUs, "more GPUs than the 2 it sees", "product is 2", "World size (4)"},
+	{"heads", KindTensorParallel, "28 attention heads can't be divided evenly among 3 GPUs", "a divisor of 28: 1, 2, 4, 7, 14 or 28.", "must be divisible"},
+	{"gpus", KindTooFewGPUs, "more GPUs than the 2 that it sees", "product is 2", "World size (4)"},
 	{"remote-code", KindRemoteCode, "only with trust_remote_code", "trust_remote_code to true", "custom code"},
 	{"remote-code-old", KindRemoteCode, "only with trust_remote_code", "trust_remote_code to true", "trust_remote_code=True"},
 	{"architecture", KindUnsupportedModel, "architecture ['Qwen9ForCausalLM']", "newer vLLM image", "not supported for now"},
@@ -57,19 +61,31 @@ var diagnoses = []struct {
 	{"disk", KindDiskFull, "disk is full", "disk_gb", "No space left on device"},
 	{"shm", KindSharedMemoryFull, "shared memory is full", "shm_size", "/dev/shm/psm"},
 	{"shm-nccl", KindSharedMemoryFull, "shared memory is full", "shm_size", "nccl"},
-	{"driver-container", KindDriverTooOld, "the image wants CUDA 13.0", "min_cuda_version = 13.0", "unsatisfied condition"},
-	{"driver-torch", KindDriverTooOld, "the driver supports CUDA 12.8 at most", "v0.11.0 is built with CUDA 12.8", "too old"},
+	{"driver-container", KindDriverTooOld, "the image needs CUDA 13.0", "min_cuda_version = 13.0", "unsatisfied condition"},
+	{"driver-torch", KindDriverTooOld, "the driver supports at most CUDA 12.8", "v0.11.0 is built with CUDA 12.8", "too old"},
 	{"driver-804", KindDriverTooOld, "driver is older", "driver 580", "Error 804"},
 	{"driver-ptx", KindDriverTooOld, "can't compile vLLM's GPU code", "v0.19.1 is built with CUDA 12.9", "cudaErrorUnsupportedPtxVersion"},
 	{"killed", KindKilled, "RAM, not the GPU's", "more RAM", "EngineCore_DP0': -9"},
 	{"toolkit", KindContainerToolkit, "NVIDIA container toolkit", "Install the NVIDIA container toolkit", "[[gpu]]"},
 	{"no-gpu", KindNoGPU, "sees no GPU", "nvidia-smi", "Failed to infer device type"},
-	{"port-uvicorn", KindPortTaken, "The port is taken", "Set port to a free one", "Errno 98"},
-	{"port-uvicorn-bind", KindPortTaken, "Port 8000 is taken", "Set port", "address already in use"},
-	{"port-docker", KindPortTaken, "Port 8000 is taken", "Set port", "port is already allocated"},
+	{"port-uvicorn", KindPortTaken, "uses the port", "Set port to a free one", "Errno 98"},
+	{"port-uvicorn-bind", KindPortTaken, "uses port 8000", "Set port", "address already in use"},
+	{"port-docker", KindPortTaken, "uses port 8000", "Set port", "port is already allocated"},
 	{"flag", KindUnknownFlag, "--num-scheduler-steps 8", "Remove it from args", "unrecognized arguments"},
-	{"flag-value", KindBadFlagValue, "The flag --tool-call-parser", "leave it out", "invalid choice"},
+	{"flag-value", KindBadFlagValue, "the value of the flag --tool-call-parser", "remove the flag", "invalid choice"},
 	{"batch", KindBatchBelowContext, "--max-num-batched-tokens", "to 8192 or more", "smaller than max_model_len"},
+}
+
+// beside shows a diagnosis below the end of the log that it explains, for -v: both are judged together.
+func beside(t *testing.T, log []string, got Diagnosis) {
+	t.Helper()
+	t.Logf("\n%s\n-- %s: %s\n-- %s\n-- quoted: %s", strings.Join(log[max(0, len(log)-12):], "\n"), got.Kind, got.Cause, got.WayOut,
+		strings.Join(got.Evidence, " | "))
+	for _, text := range []string{got.Cause, got.WayOut} {
+		if !strings.HasSuffix(text, ".") || strings.HasSuffix(text, "..") || strings.Contains(text, "${") {
+			t.Errorf("%q is not a sentence", text)
+		}
+	}
 }
 
 func TestDiagnose(t *testing.T) {
@@ -81,6 +97,7 @@ func TestDiagnose(t *testing.T) {
 			if !ok {
 				t.Fatal("no diagnosis")
 			}
+			beside(t, readTestLog(t, test.log), got)
 			if got.Kind != test.kind {
 				t.Errorf("kind = %s, want %s", got.Kind, test.kind)
 			}
@@ -241,14 +258,14 @@ func TestDiagnosePrefersRootCause(t *testing.T) {
 	}
 }
 
-// What is told after the message is no part of it.
+// A cause ends with the message: the next log line is no part of it.
 func TestDiagnoseEndsWithTheMessage(t *testing.T) {
 	t.Parallel()
 	got, ok := Diagnose([]string{
 		"vllm: error: unrecognized arguments: --flag",
 		"INFO 11-24 10:00:00 [api_server.py:1284] the next message",
 	})
-	if !ok || !strings.HasSuffix(got.Cause, "--flag") {
+	if !ok || !strings.HasSuffix(got.Cause, " --flag.") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -263,11 +280,13 @@ func TestDiagnoseOddFigures(t *testing.T) {
 		"max seq len (4096), 9.5 GiB KV cache is needed, which is larger than the available KV cache memory (-1.0 GiB). Based on it the estimated maximum model length is 0.": "Lower max_model_len",
 		"max seq len (4096), (0 GiB KV cache is needed, which is larger than the available KV cache memory (0 GiB).":                                                          "Lower max_model_len",
 		"The quantization method fp8 is not supported for the current GPU.":                                                                                                   "newer GPU",
-		"User-specified max_model_len is greater than the derived max_model_len":                                                                                              "Leave max_model_len out",
-		"The quantization method newq is not supported for the current GPU. Minimum capability: 9.":                                                                           "capability 9 or newer",
-		"World size (4) is larger than the number of available GPUs (0)":                                                                                                      "Lower tensor_parallel_size",
-		"Bind for 0.0.0.0:99999999999999999 failed: port is already allocated":                                                                                                "Set port",
-		"vllm: error: unrecognized arguments: --api-key=secret-value-123 --x":                                                                                                 "Remove it from args",
+		"User-specified max_model_len is greater than the derived" +
+			" max_model_len": "Remove" +
+			" max_model_len",
+		"The quantization method newq is not supported for the current GPU. Minimum capability: 9.": "capability 9 or newer",
+		"World size (4) is larger than the number of available GPUs (0)":                            "Lower tensor_parallel_size",
+		"Bind for 0.0.0.0:99999999999999999 failed: port is already allocated":                      "Set port",
+		"vllm: error: unrecognized arguments: --api-key=secret-value-123 --x":                       "Remove it from args",
 	} {
 		got, ok := Diagnose([]string{log})
 		if !ok || !strings.Contains(got.WayOut, want) {

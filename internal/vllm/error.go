@@ -52,7 +52,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // ErrNoTokens is the cause when the server answered a completion without a single token, or an embedding without a
 // number: it answers, but it doesn't work.
-var ErrNoTokens = errors.New("the answer holds no output")
+var ErrNoTokens = errors.New("the answer contains no output")
 
 // ErrHung is the cause when the server says that it is healthy, and no token comes.
 var ErrHung = errors.New("the server is healthy (/health answers 200), but its engine hangs")
@@ -60,7 +60,7 @@ var ErrHung = errors.New("the server is healthy (/health answers 200), but its e
 // slowError is our own limit of one exchange. It is no context error: the caller's context is still good.
 type slowError struct{ limit time.Duration }
 
-func (e *slowError) Error() string { return fmt.Sprintf("no whole answer within %s", e.limit) }
+func (e *slowError) Error() string { return fmt.Sprintf("no complete answer within %s", e.limit) }
 
 // Timeout makes it a timeout by net.Error's measure.
 func (e *slowError) Timeout() bool { return true }

@@ -30,23 +30,24 @@ func explainGPUTooOld(message string) (cause, wayOut string) {
 	method, minimum := group(methodPattern, message), group(minimumPattern, message)
 	if method == "" {
 		newest, _ := NewestRelease(func(Release) bool { return true })
-		return "This vLLM build has no kernels for the machine's GPU: the GPU is too old for it, or too new.",
-			fmt.Sprintf("Use a GPU of compute capability %.1f or newer, and for a very new GPU a newer release: %s has kernels up to %.1f.",
+		return "This vLLM build has no kernels for the machine's GPU: the GPU is too old or too new for it.",
+			fmt.Sprintf("Use a GPU with compute capability %.1f or newer; for a very new GPU, use a newer release: %s has kernels up to"+
+				" %.1f.",
 				newest.OldestGPU, newest.Version, newest.NewestGPU)
 	}
 	if minimum == "" {
 		return fmt.Sprintf("The GPU is too old for the quantization method %s.", method),
-			"Use a newer GPU, or a model with another quantization."
+			"Use a newer GPU, or a model with a different quantization."
 	}
-	cause = fmt.Sprintf("The GPU is too old for the quantization method %s: that needs compute capability %s", method, capability(minimum))
+	cause = fmt.Sprintf("The GPU is too old for the quantization method %s, which needs compute capability %s", method, capability(minimum))
 	if current := group(capabilityPattern, message); current != "" {
-		cause += fmt.Sprintf(", the GPU has %s", capability(current))
+		cause += fmt.Sprintf("; the GPU has %s", capability(current))
 	}
 	example := ""
 	if gpu, ok := capabilityExamples[capability(minimum)]; ok {
 		example = fmt.Sprintf(" (such as %s)", gpu)
 	}
-	return cause + ".", fmt.Sprintf("Use a GPU of compute capability %s or newer%s, or a model with another quantization.",
+	return cause + ".", fmt.Sprintf("Use a GPU with compute capability %s or newer%s, or a model with a different quantization.",
 		capability(minimum), example)
 }
 
@@ -57,7 +58,7 @@ func explainGated(message string) (cause, wayOut string) {
 	if model == "" || strings.HasPrefix(model, "api/") {
 		model = "model"
 	}
-	return fmt.Sprintf("The hub doesn't give out the %s: it is gated, and the Hugging Face token is missing, wrong, "+
+	return fmt.Sprintf("The Hugging Face hub denies access to the %s: it is gated, and the token is missing, wrong, "+
 			"or its account hasn't accepted the model's terms.", modelName(model)),
 		"Accept the terms on the model's page, and set hf_token (or hf_token_wo) to a token of that account."
 }
@@ -80,10 +81,10 @@ const mostHeads = 1 << 12
 func explainTensorParallel(message string) (cause, wayOut string) {
 	heads, size := number(group(headsPattern, message)), number(group(parallelPattern, message))
 	if heads < 1 || heads > mostHeads {
-		return "The model's attention heads can't be shared out evenly among that many GPUs.",
+		return "The model's attention heads can't be divided evenly among that many GPUs.",
 			"Set tensor_parallel_size to a divisor of the model's number of attention heads."
 	}
-	cause = fmt.Sprintf("The model's %d attention heads can't be shared out evenly", heads)
+	cause = fmt.Sprintf("The model's %d attention heads can't be divided evenly", heads)
 	if size > 0 {
 		cause += fmt.Sprintf(" among %d GPUs", size)
 	}
@@ -113,24 +114,25 @@ func explainDriver(message string) (cause, wayOut string) {
 	if ptxPattern.find(message) != nil {
 		// A host whose offer claimed CUDA 12.9 had 12.8; the first completion ended the engine (cloud-gpu-shopper,
 		// LIVE_BUG_LOG.md, BUG-004).
-		cause = "The machine's NVIDIA driver can't compile vLLM's GPU code: it is older than that code's CUDA version, whatever the offer says"
+		cause = "The machine's NVIDIA driver can't compile vLLM's GPU code: it is older than the code's CUDA version, even if the offer" +
+			" reports otherwise"
 	}
 	newest, _ := NewestRelease(func(Release) bool { return true })
 	wanted, most := newest.Image, CUDA{Major: newest.Image.Major} // most is what the driver supports, but for it
 	if found := cudaPattern.FindStringSubmatch(message); found != nil {
 		wanted = CUDA{Major: number(found[1]), Minor: number(found[2])}
 		most = wanted
-		cause += fmt.Sprintf(": the image wants CUDA %s", wanted)
+		cause += fmt.Sprintf(": the image needs CUDA %s", wanted)
 	}
 	fits := func(r Release) bool { return compareCUDA(r.Image, most) < 0 }
 	if version := number(group(driverCUDAPattern, message)); version > 0 {
 		supported := CUDA{Major: version / 1000, Minor: version % 1000 / 10}
-		cause += fmt.Sprintf(": the driver supports CUDA %s at most", supported)
+		cause += fmt.Sprintf(": the driver supports at most CUDA %s", supported)
 		fits = func(r Release) bool { return compareCUDA(r.Image, supported) <= 0 }
 	}
-	wayOut = fmt.Sprintf("Choose a machine with a newer driver (requirements.min_cuda_version = %s, which Vast.ai alone reports", wanted)
+	wayOut = fmt.Sprintf("Choose a machine with a newer driver (requirements.min_cuda_version = %s, which only Vast.ai reports", wanted)
 	if branch := wanted.Driver(); branch > 0 {
-		wayOut += fmt.Sprintf("; CUDA %s wants driver %d or newer", wanted, branch)
+		wayOut += fmt.Sprintf("; CUDA %s needs driver %d or newer", wanted, branch)
 	}
 	wayOut += ")"
 	if older, ok := NewestRelease(fits); ok {
@@ -143,11 +145,11 @@ func explainDriver(message string) (cause, wayOut string) {
 var portPattern = oneOf(`address \('[^']*', (\d{1,5})\)`, `:(\d{1,5})(?::? bind|:? failed|:? address already|\))`)
 
 func explainPort(message string) (cause, wayOut string) {
-	cause = "The port is taken by another process on the machine."
+	cause = "Another process on the machine uses the port."
 	for _, found := range portPattern.find(message) {
 		if n := number(found); n > 0 && found == strconv.Itoa(n) {
-			cause = fmt.Sprintf("Port %d is taken by another process on the machine.", n)
+			cause = fmt.Sprintf("Another process on the machine uses port %d.", n)
 		}
 	}
-	return cause, "Set port to a free one, or end what listens there."
+	return cause, "Set port to a free one, or stop the process that listens on it."
 }

@@ -30,20 +30,21 @@ var freeMemoryPattern = regexp.MustCompile(`\(([\d.]+)/([\d.]+) GiB\).*?\(([\d.]
 
 func explainGPUMemoryBusy(message string) (cause, wayOut string) {
 	cause = "Another process holds GPU memory, or gpu_memory_utilization is too high."
-	wayOut = "End what else uses the GPU (nvidia-smi lists it), or lower gpu_memory_utilization."
+	wayOut = "Stop the other processes that use the GPU (nvidia-smi lists them), or lower gpu_memory_utilization."
 	found := freeMemoryPattern.FindStringSubmatch(message)
 	if found == nil {
 		return cause, wayOut
 	}
-	cause = fmt.Sprintf("Only %s of the GPU's %s GiB are free, but gpu_memory_utilization = %s wants %s GiB: "+
-		"another process holds GPU memory, or the share is too high.", found[1], found[2], found[3], found[4])
+	cause = fmt.Sprintf("Only %s of the GPU's %s GiB are free, but gpu_memory_utilization = %s requires %s GiB: "+
+		"another process holds GPU memory, or gpu_memory_utilization is too high.", found[1], found[2], found[3], found[4])
 	free, errFree := strconv.ParseFloat(found[1], 64)
 	total, errTotal := strconv.ParseFloat(found[2], 64)
 	if errFree != nil || errTotal != nil || total <= 0 {
 		return cause, wayOut
 	}
 	if share := math.Floor(100*free/total) / 100; share > 0 && share <= 1 {
-		wayOut = fmt.Sprintf("End what else uses the GPU (nvidia-smi lists it), or set gpu_memory_utilization to %.2f or less.", share)
+		wayOut = fmt.Sprintf("Stop the other processes that use the GPU (nvidia-smi lists them), or set gpu_memory_utilization to %.2f"+
+			" or less.", share)
 	}
 	return cause, wayOut
 }
@@ -59,9 +60,9 @@ var (
 func explainContextTooLong(message string) (cause, wayOut string) {
 	wanted := number(group(wantedPattern, message))
 	needed, available := group(neededPattern, message), group(availablePattern, message)
-	cause = "The KV cache of one sequence of full length doesn't fit into the GPU memory that the weights leave."
+	cause = "The KV cache for one sequence of full length doesn't fit into the GPU memory that the weights leave free."
 	if wanted > 0 && needed != "" && available != "" {
-		cause = fmt.Sprintf("One sequence of %d tokens needs %s GiB of KV cache, but the weights leave only %s GiB.",
+		cause = fmt.Sprintf("One sequence of %d tokens needs %s GiB of KV cache, but the weights leave only %s GiB free.",
 			wanted, needed, available)
 	}
 	fits := number(group(estimatePattern, message))
@@ -88,14 +89,14 @@ var (
 
 func explainContextAboveModel(message string) (cause, wayOut string) {
 	limit := number(group(derivedPattern, message))
-	cause = "max_model_len is above the model's own limit."
+	cause = "max_model_len exceeds the model's limit."
 	if specified := number(group(specifiedPattern, message)); specified > 0 && limit > 0 {
-		cause = fmt.Sprintf("max_model_len = %d is above the model's own limit of %d tokens.", specified, limit)
+		cause = fmt.Sprintf("max_model_len = %d exceeds the model's limit of %d tokens.", specified, limit)
 	}
 	if limit == 0 {
-		return cause, "Leave max_model_len out to use the model's own limit, or lower it."
+		return cause, "Remove max_model_len to use the model's limit, or lower it."
 	}
-	return cause, fmt.Sprintf("Set max_model_len to %d or less, or leave it out.", limit)
+	return cause, fmt.Sprintf("Set max_model_len to %d or less, or remove it.", limit)
 }
 
 // Kill is what is known about who killed a part of vLLM that died without a word.
@@ -111,18 +112,18 @@ const (
 
 // ExplainKilled says what killed a part of vLLM, with the kernel's own line about it where there is one.
 func ExplainKilled(by Kill, line string) (cause, wayOut string) {
-	const died, full = "A part of vLLM died without an error of its own", "because the machine's memory (RAM, not the GPU's) was full"
+	const died, full = "A part of vLLM died without logging an error", "because the machine's memory (RAM, not the GPU's) was full"
 	if line = clip(MaskSecrets(oneLine(line)), maxQuoted); line != "" {
-		line = " Its log says: " + line
+		line = " The kernel's log: " + line
 	}
 	switch by {
 	case KilledByKernel:
 		return "The kernel killed a part of vLLM " + full + "." + line, moreRAM
 	case KilledPerhaps:
-		return died + ", and meanwhile the kernel killed a process " + full + ": most likely this one." + line, moreRAM
+		return died + ". At that time the kernel killed a process " + full + ": most likely this one." + line, moreRAM
 	case KilledByOther:
-		return died + ", and the kernel killed nothing for want of memory meanwhile: it crashed, or something else killed it.",
-			"Look for what ends or crashes processes on the machine (`dmesg`: segfault, Xid), and apply again."
+		return died + ". The kernel killed nothing for lack of memory at that time: it crashed, or something else killed it.",
+			"Find out what kills or crashes processes on the machine (`dmesg`: segfault, Xid), and apply again."
 	case KilledUnknown:
 	}
 	return engineDied, "Look for \"Out of memory\" in the machine's kernel log (dmesg). " + moreRAM
@@ -140,12 +141,12 @@ var (
 )
 
 func explainOutOfMemory(message string) (cause, wayOut string) {
-	cause = "The GPU's memory is not enough"
+	cause = "The GPU has too little memory"
 	if capacity := group(capacityPattern, message); capacity != "" {
 		cause = fmt.Sprintf("The GPU's %s of memory are not enough", capacity)
 	}
 	if wanted := group(allocatePattern, message); wanted != "" {
-		cause += fmt.Sprintf(": another %s were wanted", wanted)
+		cause += fmt.Sprintf(": vLLM requested another %s", wanted)
 	}
 	return cause + ".", "Use a larger GPU, more GPUs (tensor_parallel_size), a quantized model, or a smaller max_model_len."
 }

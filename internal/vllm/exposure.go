@@ -7,10 +7,10 @@ import (
 
 // What a route lets anybody do who reaches it.
 const (
-	letsUse    = "have the model work"
+	letsUse    = "use the model"
 	letsChange = "rescale the server"
 	letsRead   = "read"
-	letsRule   = "put it to sleep, pause it or give it other weights"
+	letsRule   = "put it to sleep, pause it or load other weights"
 )
 
 // openRoutes are the routes that vLLM answers without its API key, in the releases from since (recorded or not) up to, and
@@ -77,16 +77,16 @@ func open(release, lets string) []string {
 // (github.com/vllm-project/vllm/pull/50999; get_file_store_init_method in vllm/v1/executor/uniproc_executor.py of 0.28.0).
 const loopbackOnly = "0.28.0"
 
-// OpensPort tells whether a release has another port than the server's own open on all interfaces, wherever the server listens. One
-// that isn't known is taken for a new one.
+// OpensPort reports whether a release opens a port besides the server's own on all interfaces, wherever the server listens. An
+// unknown release counts as a new one.
 func OpensPort(release string) bool {
 	return release != "" && compareReleases(release, loopbackOnly) < 0
 }
 
 // OpenPort says that such a port is open and what it is, and how to close it.
 func OpenPort(port int) (fact, wayOut string) {
-	return fmt.Sprintf("vLLM also listens on port %d of all the machine's addresses: torch's store, which asks for no key.", port),
-		fmt.Sprintf("Let the cloud's firewall admit no such port (of Vast.ai's machines only those that it maps are reachable), run vLLM %s or"+
+	return fmt.Sprintf("vLLM also listens on port %d on all addresses of the machine. It is torch's store, which requires no key.", port),
+		fmt.Sprintf("Allow only SSH in the cloud's firewall (on Vast.ai machines only mapped ports are reachable), run vLLM %s or"+
 			" newer, or use a container, whose network keeps that port closed.", loopbackOnly)
 }
 
@@ -100,7 +100,7 @@ func Exposure(release string, development bool) string {
 	if development {
 		lets = append(lets, fmt.Sprintf("%s (%s: %s is set)", letsRule, strings.Join(developmentRoutes, ", "), EnvDevelopment))
 	}
-	return fmt.Sprintf("%s asks for the API key below %s only. Without it anybody who reaches the port can %s, and %s %s.",
+	return fmt.Sprintf("%s requires the API key only below %s. Without it, anyone who can reach the port can %s, and %s %s.",
 		strings.TrimSpace("vLLM "+release), strings.Join(guarded(release), ", "), strings.Join(lets, ", "), letsRead,
 		strings.Join(open(release, letsRead), ", "))
 }

@@ -115,11 +115,11 @@ func TestExposure(t *testing.T) {
 		development bool
 		has, hasNot string
 	}{
-		{"0.19.1", false, "vLLM 0.19.1 asks for the API key below /v1 only. Without it anybody who reaches the port can have the model work (/invocations, /inference/v1/generate,", "/sleep"},
-		{"0.33.0", false, "below /v1, /v2, /inference, /cohere only", "/inference/v1/generate"},
-		{"0.33.0", true, "put it to sleep, pause it or give it other weights (/sleep, ", "/inference/v1/generate"},
+		{"0.19.1", false, "vLLM 0.19.1 requires the API key only below /v1. Without it, anyone who can reach the port can use the model (/invocations, /inference/v1/generate,", "/sleep"},
+		{"0.33.0", false, "only below /v1, /v2, /inference, /cohere.", "/inference/v1/generate"},
+		{"0.33.0", true, "put it to sleep, pause it or load other weights (/sleep, ", "/inference/v1/generate"},
 		{"0.25.0", false, "rescale the server (/scale_elastic_ep)", "/generative_scoring"},
-		{"", false, "vLLM asks for the API key below /v1 only.", "/sleep"},
+		{"", false, "vLLM requires the API key only below /v1.", "/sleep"},
 		{"", false, "/inference/v1/generate, /generative_scoring", "/update_weights"},
 	} {
 		if got := Exposure(test.release, test.development); !strings.Contains(got, test.has) || strings.Contains(got, test.hasNot) {

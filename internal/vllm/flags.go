@@ -141,9 +141,9 @@ func flagWarning(tables []flagTable, arg string) string {
 	}
 	name, _, _ := strings.Cut(arg, "=")
 	if len(several) > 0 {
-		return fmt.Sprintf("%s is short for %s: write out the one that you mean.", name, strings.Join(several, ", "))
+		return fmt.Sprintf("%s is an abbreviation of %s: write out the one that you mean.", name, strings.Join(several, ", "))
 	}
-	text := fmt.Sprintf("%s is not among the flags recorded of vLLM %s.", name, tables[0].release)
+	text := fmt.Sprintf("%s is not among the recorded flags of vLLM %s.", name, tables[0].release)
 	for _, table := range flagTables() {
 		if table.release != tables[0].release && len(table.meant(arg)) == 1 {
 			return text + fmt.Sprintf(" It is one of %s.", table.release)
@@ -168,7 +168,7 @@ func ValueWarning(release, flag, value string) string {
 		return ""
 	}
 	table := tables[len(tables)-1]
-	return fmt.Sprintf("%q is not among those recorded of vLLM %s: %s.", value, table.release, strings.Join(table.choices[flag], ", "))
+	return fmt.Sprintf("%q is not among the recorded values of vLLM %s: %s.", value, table.release, strings.Join(table.choices[flag], ", "))
 }
 
 // nearest is the spelling that a name is most likely a misspelling of, "" for none that is near enough.

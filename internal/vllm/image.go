@@ -24,9 +24,9 @@ func ValidateImage(ref string) error {
 	tagged, ok := named.(reference.Tagged)
 	switch {
 	case !ok:
-		found.addf(field, "%q has neither tag nor digest, so that each start may run another vLLM: pin it, %s", ref, example)
+		found.addf(field, "%q has neither a tag nor a digest, so each start may run a different vLLM: pin a release, %s", ref, example)
 	case isMoving(tagged.Tag()):
-		found.addf(field, "the tag %q moves, so that each start may run another vLLM: pin a release, %s, or a digest",
+		found.addf(field, "the tag %q is not fixed, so each start may run a different vLLM: pin a release, %s, or a digest",
 			tagged.Tag(), example)
 	}
 	return found.err()

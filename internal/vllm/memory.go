@@ -221,7 +221,7 @@ func checkFigures(shape ModelShape, options MemoryOptions) error {
 		found.addf("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
 	}
 	if _, ok := weightBytes(options.Quantization); !ok {
-		found.addf("quantization", "is not one whose size is known: %s", strings.Join(Quantizations(), ", "))
+		found.addf("quantization", "is not one of the known methods: %s", strings.Join(Quantizations(), ", "))
 	}
 	if _, ok := kvBytes(options.KVCacheDType); !ok {
 		found.addf("kv_cache_dtype", "must be auto, fp8, fp8_e4m3 or fp8_e5m2")
@@ -238,7 +238,7 @@ func (p *problems) shape(shape ModelShape) {
 	}
 	p.positive("layers", shape.Layers)
 	if shape.AttentionHeads < 0 || shape.AttentionHeads > mostHeads {
-		p.addf("attention_heads", "must be between 1 and %d, or left out; got %d", mostHeads, shape.AttentionHeads)
+		p.addf("attention_heads", "must be between 1 and %d, or omitted; got %d", mostHeads, shape.AttentionHeads)
 	}
 	if shape.LatentDim == 0 {
 		p.positive("kv_heads", shape.KVHeads)

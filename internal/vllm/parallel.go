@@ -38,7 +38,7 @@ func (s ModelShape) heads() string {
 	if s.LatentDim > 0 || s.KVHeads <= 0 {
 		return text
 	}
-	return fmt.Sprintf("%s and %d heads of keys and values", text, s.KVHeads)
+	return fmt.Sprintf("%s and %d key-value heads", text, s.KVHeads)
 }
 
 // checkTensorParallel says what is wrong with a size for a model whose heads are known, and which sizes are right.
@@ -52,7 +52,7 @@ func (p *problems) checkTensorParallel(shape ModelShape, size int) {
 			accepted = append(accepted, candidate)
 		}
 	}
-	p.addf("tensor_parallel_size", "must share the model's %s evenly: %s; got %d", shape.heads(), alternatives(accepted), size)
+	p.addf("tensor_parallel_size", "must split the model's %s evenly: %s; got %d", shape.heads(), alternatives(accepted), size)
 }
 
 // alternatives lists numbers: "1, 2, 4 or 28".

@@ -80,7 +80,7 @@ func TestTensorParallelSizeIsValidated(t *testing.T) {
 		size  int
 		words string // "" = accepted
 	}{
-		{"Qwen/Qwen2.5-7B-Instruct", 7, "28 attention heads and 4 heads of keys and values evenly: 1, 2, 4 or 28; got 7"},
+		{"Qwen/Qwen2.5-7B-Instruct", 7, "28 attention heads and 4 key-value heads evenly: 1, 2, 4 or 28; got 7"},
 		{"Qwen/Qwen2.5-7B-Instruct", 4, ""},
 		{"microsoft/phi-4", 4, "1, 2, 5, 10, 20 or 40; got 4"},
 		{"deepseek-ai/DeepSeek-R1", 6, "128 attention heads evenly: 1, 2, 4"},

@@ -21,8 +21,9 @@ var rows = []struct {
 	{"RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB.", KindOutOfMemory, "max_model_len"},
 	{"ValueError: User-specified max_model_len (65536) is greater than the derived max_model_len (max_position_embeddings=32768)", KindContextAboveModel, "max_model_len to 32768"},
 	{"ValueError: The quantization method modelopt is not supported for the current GPU. Minimum capability: 89. Current capability: 80.", KindGPUTooOld, "compute capability 8.9"},
-	{"ValueError: Quantization method specified in the model config (awq) does not match the quantization method specified in the `quantization` argument (gptq).", KindQuantizationMismatch, "Leave quantization out"},
-	{"ValueError: Unknown quantization method: awqq. Must be one of ['awq']", KindQuantizationMismatch, "Leave quantization out"},
+	{"ValueError: Quantization method specified in the model config (awq) does not match the quantization method specified in the" +
+		" `quantization` argument (gptq).", KindQuantizationMismatch, "Remove quantization"},
+	{"ValueError: Unknown quantization method: awqq. Must be one of ['awq']", KindQuantizationMismatch, "Remove quantization"},
 	{"huggingface_hub.errors.GatedRepoError: 403 Client Error.", KindGatedModel, "hf_token"},
 	{"Cannot access gated repo for url https://huggingface.co/org/model/resolve/main/config.json.", KindGatedModel, "Accept the terms"},
 	{"requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://huggingface.co/api/models/org/model", KindHubRefused, "hf_token"},
@@ -48,8 +49,8 @@ var rows = []struct {
 	{"vllm serve: error: argument --max-num-seqs: expected one argument", KindBadFlagValue, "Add its value"},
 	{"vllm serve: error: argument --hf-overrides: Value {a cannot be converted to <function loads at 0x7f31>.", KindBadFlagValue, "jsonencode"},
 	{"vllm serve: error: argument --compilation-config/-cc: 1 validation error for CompilationConfig   Invalid JSON: key must be a string at line 1 column 2", KindBadFlagValue, "jsonencode"},
-	{"vllm serve: error: argument --max-model-len: Value ten cannot be converted to <function human_readable_int at 0x7f31>.", KindBadFlagValue, "leave it out"},
-	{"vllm serve: error: argument --seed: invalid int value: 'x'", KindBadFlagValue, "leave it out"},
+	{"vllm serve: error: argument --max-model-len: Value ten cannot be converted to <function human_readable_int at 0x7f31>.", KindBadFlagValue, "remove the flag"},
+	{"vllm serve: error: argument --seed: invalid int value: 'x'", KindBadFlagValue, "remove the flag"},
 	{"pydantic_core._pydantic_core.ValidationError: 1 validation error for CacheConfig gpu_memory_utilization   Input should be less than or equal to 1 [type=less_than_equal, input_value=1.5, input_type=float]", KindBadFlagValue, "setting that the message names"},
 	{"TypeError: Error: --enable-log-outputs requires --enable-log-requests", KindFlagRequired, "Add --enable-log-requests to args"},
 	{"KeyError: 'invalid reasoning parser: frob (chose from { deepseek_r1,qwen3 })'", KindUnknownParser, "deepseek_r1,qwen3"},
@@ -105,6 +106,7 @@ func TestEveryRowOfTheFailureTable(t *testing.T) {
 			}
 			log = append(log, "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 			got, ok := Diagnose(log)
+			beside(t, []string{row.line}, got)
 			if !ok || got.Kind != row.kind || !strings.Contains(got.WayOut, row.wayOut) || got.Cause == "" {
 				t.Errorf("%t: %s: %s %s; want %s with %q", ok, got.Kind, got.Cause, got.WayOut, row.kind, row.wayOut)
 			}

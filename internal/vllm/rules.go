@@ -43,8 +43,8 @@ var memoryRules = []rule{
 		kind:    KindNoCacheMemory,
 		pattern: oneOf(`No available memory for the cache blocks`),
 		cause:   "The model's weights fill the GPU: no memory is left for the KV cache.",
-		wayOut: "Use a larger GPU, more GPUs (tensor_parallel_size), or a quantized model; " +
-			"raise gpu_memory_utilization only when the weights nearly fit.",
+		wayOut: "Use a larger GPU, more GPUs (tensor_parallel_size), or a quantized model; raise gpu_memory_utilization only if the" +
+			" weights nearly fit.",
 	},
 	{
 		kind: KindContextTooLong,
@@ -55,13 +55,13 @@ var memoryRules = []rule{
 	{
 		kind:    KindTooManySequences,
 		pattern: oneOf(`exceeds available Mamba cache blocks \((\d+)\)`),
-		cause:   "The model's state cache is too small for that many sequences at once.",
+		cause:   "The model's state cache is too small for that many concurrent sequences.",
 		wayOut:  `Add "--max-num-seqs", "${1}" to args, or use a larger GPU.`,
 	},
 	{
 		kind:    KindTooManySequences,
 		pattern: oneOf(`out of memory occurred when warming up sampler`),
-		cause:   "Memory ran out while warming up for the number of sequences that may run at once.",
+		cause:   "The GPU ran out of memory while warming up for the maximum number of concurrent sequences.",
 		wayOut:  `Add "--max-num-seqs" with a smaller number (such as 64) to args, or lower gpu_memory_utilization.`,
 	},
 }
@@ -76,20 +76,20 @@ var modelRules = []rule{
 	{
 		kind:    KindQuantizationMismatch,
 		pattern: oneOf(`Quantization method specified in the model config \(([^)]*)\) does not match the quantization method specified in the .?quantization.? argument \(([^)]*)\)`),
-		cause:   "The checkpoint is quantized as ${1}, but quantization asks for ${2}.",
+		cause:   "The checkpoint is quantized as ${1}, but quantization is set to ${2}.",
 		wayOut:  leaveQuantizationOut + ".",
 	},
 	{ // failures/bad-quantization.log; weight_utils.py, get_quant_config
 		kind:    KindQuantizationMismatch,
 		pattern: oneOf("Cannot find the config file for [`']?([\\w-]+)"),
-		cause:   "The checkpoint is not quantized as ${1}: it has no settings of that method.",
+		cause:   "The checkpoint is not quantized as ${1}: it has no settings for that method.",
 		wayOut:  leaveQuantizationOut + ", or set model to a checkpoint that is quantized as ${1}.",
 	},
 	{ // failures/unknown-quantization.log
 		kind:    KindQuantizationMismatch,
 		pattern: oneOf(`Unknown quantization method:? ?([^\s.]*)`),
-		cause:   "This vLLM release doesn't know the quantization method ${1}.",
-		wayOut:  leaveQuantizationOut + "; if it is the checkpoint's own method, use a newer image.",
+		cause:   "This vLLM release doesn't support the quantization method ${1}.",
+		wayOut:  leaveQuantizationOut + ". If it is the checkpoint's method, use a newer image.",
 	},
 	{
 		kind: KindGatedModel,
@@ -110,15 +110,15 @@ var modelRules = []rule{
 		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([~./][^']*)'`, `Repo id must [^']*'repo_name' or 'namespace/repo_name': '([~./][^']*)'`,
 			`OSError: ([~./]\S*) does not appear to have a file named config\.json`, `Repo id must .*: '([~./][^']*)'`,
 			`OSError: Can't load the configuration of '([~./][^']*)'`),
-		cause: "There is no folder ${1} with a config.json on the machine (for a container: inside it).",
-		wayOut: "Put the whole model there, with its config.json; a container sees only folders that are mounted (container.cache). Or set" +
-			" model to a Hugging Face id. Where a flag in args names the folder (--tokenizer, --generation-config), correct that.",
+		cause: "The machine has no folder ${1} with a config.json (for a container: inside it).",
+		wayOut: "Put the whole model there, with its config.json; a container sees only mounted folders (container.cache). Or set model" +
+			" to a Hugging Face ID. If a flag in args names the folder (--tokenizer, --generation-config), correct that.",
 	},
 	{ // more/config-damaged.log; transformers, configuration_utils.py
 		kind:    KindConfigDamaged,
 		pattern: oneOf(`the config file at '([^']+)' is not a valid JSON file`),
-		cause:   "The model's ${1} is damaged: it is not JSON.",
-		wayOut: "Put the file right on the machine, or remove it and download it again; in a cache of the hub, remove the model's whole" +
+		cause:   "The model's ${1} is damaged: it is not valid JSON.",
+		wayOut: "Correct the file on the machine, or remove it to download it again; in a Hugging Face cache, remove the model's whole" +
 			" folder.",
 	},
 	{
@@ -126,41 +126,41 @@ var modelRules = []rule{
 		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([^'/]*)'`, `OSError: ([^\s/]+) does not appear to have a file named config\.json`,
 			`Repo id must [^']*(?:'repo_name' or 'namespace/repo_name')?: '([^'/]*)'`),
 		cause: "${1} is neither a folder on the machine that has a config.json nor a model on the Hugging Face hub.",
-		wayOut: "Set model to an id such as Qwen/Qwen3-8B, or to the absolute path of a folder with the whole model and its config.json" +
+		wayOut: "Set model to an ID such as Qwen/Qwen3-8B, or to the absolute path of a folder with the whole model and its config.json" +
 			" (for a container: inside it).",
 	},
 	{
 		kind: KindModelNotFound,
 		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([^']*)'`, `OSError: (\S+) does not appear to have a file named config\.json`,
 			`OSError: (\S+) is not a local folder and is not a valid model identifier`, `Repo id must [^']*'repo_name' or 'namespace/repo_name': '([^']*)'`),
-		cause:  "There is no model ${1} that this token may see: the id is wrong, the repository is private, or it has no config.json.",
+		cause:  "The model ${1} was not found with this token: the ID is wrong, the repository is private, or it has no config.json.",
 		wayOut: checkModel,
 	},
 	{
 		kind: KindModelNotFound,
 		pattern: oneOf(`not a valid model identifier`, `RepositoryNotFoundError`, `Repository Not Found for url`, `Invalid repository ID or local directory`,
 			`Repo id must be`, `Repo id must use`, `does not appear to have a file named config\.json`),
-		cause:  "There is no such model that this token may see: the id is wrong, or the repository is private.",
+		cause:  "The model was not found with this token: the ID is wrong, or the repository is private.",
 		wayOut: checkModel,
 	},
 	{
 		kind:    KindRevisionNotFound,
 		pattern: oneOf(`not a valid git identifier`, `RevisionNotFoundError`, `Revision Not Found for url`),
 		cause:   "The model has no such revision.",
-		wayOut:  "Set revision to a branch, tag or commit that the model's page lists, or leave it out.",
+		wayOut:  "Set revision to a branch, tag or commit that the model's page lists, or remove it.",
 	},
 	{ // transformers, tokenization_auto.py. vLLM's own advice (tokenizers/hf.py) is --trust-remote-code: foreign code, for nothing.
 		kind:    KindTokenizerTooNew,
 		pattern: oneOf(`Tokenizer class (\S+) does not exist or is not currently imported`),
-		cause:   "The transformers package of this vLLM doesn't know the model's tokenizer (${1}): a newer one has saved it.",
+		cause:   "The transformers package of this vLLM doesn't know the model's tokenizer (${1}), which a newer version saved.",
 		wayOut:  newerTransformers,
 	},
 	{ // transformers, dynamic_module_utils.py; failures/remote-code.log
 		kind: KindRemoteCode,
 		pattern: oneOf(`contains custom code which must be executed`, `requires you to execute the \w+ file`,
 			"Please pass the argument .trust_remote_code=True", `Failed to load the model config\. If the model is a custom model`),
-		cause:  "The model comes with Python code, which vLLM runs only with trust_remote_code.",
-		wayOut: "Set trust_remote_code to true after reading that code, and pin revision so that it can't change.",
+		cause:  "The model's repository contains Python code, which vLLM runs only with trust_remote_code.",
+		wayOut: "Review that code, set trust_remote_code to true, and pin revision so that the code can't change.",
 	},
 	{ // failures/unknown-architecture.log, failures/unknown-model-type.log
 		kind: KindUnsupportedModel,
@@ -185,17 +185,17 @@ var modelRules = []rule{
 		kind: KindKVHeads,
 		pattern: oneOf(`assert tp_size % (?:self\.)?total_num_kv_heads == 0`, `assert (?:self\.)?total_num_kv_heads % tp_size == 0`,
 			`AssertionError: \d+ is not divisible by \d+`),
-		cause:  "The model's key-value heads can't be shared out evenly among that many GPUs.",
-		wayOut: "Leave tensor_parallel_size out, which chooses a number that fits, or set it to the largest power of two below.",
+		cause:  "The model's key-value heads can't be divided evenly among that many GPUs.",
+		wayOut: "Remove tensor_parallel_size to have a fitting number chosen, or set it to the next lower power of two.",
 	},
 	{ // 0.10.2/failures/old-release-new-transformers.log
 		kind: KindDependencies,
 		pattern: oneOf(`Tokenizer(?:Fast|Base)? has no attribute (\w+)`, `Tokenizer(?:Fast|Base)?' object has no attribute '(\w+)'`,
 			`cannot import name '(\w+)' from 'transformers`, `module 'transformers[\w.]*' has no attribute '(\w+)'`,
 			`all_special_tokens_extended`),
-		cause: "The installed transformers package is newer than this vLLM release: what vLLM asks of it is no longer there.",
-		wayOut: "Use a newer vLLM release (process.version), or runtime = \"container\": an image has the packages that its release was" +
-			" built with.",
+		cause: "The installed transformers package is too new for this vLLM release: it no longer has a function that vLLM uses.",
+		wayOut: "Use a newer vLLM release (process.version), or runtime = \"container\": an image contains the packages that its" +
+			" release was built with.",
 	},
 }
 
@@ -204,7 +204,7 @@ var weightRules = []rule{
 	{ // default_loader.py, _prepare_weights
 		kind:    KindNoWeights,
 		pattern: oneOf("Cannot find any model weights with [`']?([^`'\\s]+)"),
-		cause:   "The model ${1} has no weights: no .safetensors, .bin or .pt file is in its folder or repository.",
+		cause:   "The model ${1} has no weights: its folder or repository contains no .safetensors, .bin or .pt file.",
 		wayOut:  "Set model to a checkpoint with weights, or put the missing files into its folder.",
 	},
 	{ // failures/truncated-weights.log; safetensors and PyTorch
@@ -239,19 +239,19 @@ var weightRules = []rule{
 	{ // failures/lora-missing.log
 		kind:    KindLoRANotFound,
 		pattern: oneOf(`Loading lora (\S+) failed: No adapter found for (\S+)`),
-		cause:   "The LoRA adapter ${1} is not at ${2}: there is no adapter_config.json.",
-		wayOut:  "Correct ${2} in lora_adapters: the path of a folder on the machine (for a container: inside it), or a Hugging Face id.",
+		cause:   "The LoRA adapter ${1} was not found: ${2} has no adapter_config.json.",
+		wayOut:  "Correct ${2} in lora_adapters: the path of a folder on the machine (for a container: inside it), or a Hugging Face ID.",
 	},
 	{ // lora/worker_manager.py
 		kind:    KindLoRANotFound,
 		pattern: oneOf(`No adapter found for (\S+)`, `Loading lora (\S+) failed`),
 		cause:   "The LoRA adapter ${1} could not be loaded.",
-		wayOut:  "Check lora_adapters: each value is a folder on the machine with an adapter_config.json, or a Hugging Face id.",
+		wayOut:  "Check lora_adapters: each value is a folder on the machine with an adapter_config.json, or a Hugging Face ID.",
 	},
 	{ // lora/peft_helper.py
 		kind:    KindLoRARank,
 		pattern: oneOf(`LoRA rank (\d+) is greater than max_lora_rank:? \(?(\d+)`),
-		cause:   "The LoRA adapter has rank ${1}, and the server allows ${2}.",
+		cause:   "The LoRA adapter has rank ${1}, but the server allows at most ${2}.",
 		wayOut:  `Add "--max-lora-rank", "${1}" to args, or the next larger number that this release allows.`,
 	},
 }
@@ -261,25 +261,25 @@ var flagRules = []rule{
 	{ // argparse takes the value of a switch for an argument
 		kind:    KindUnknownFlag,
 		pattern: oneOf(`error: unrecognized arguments: ([^-\s]\S*)`),
-		cause:   "${1} belongs to no flag: the flag before it is a switch, which takes no value, or has its value already.",
+		cause:   "${1} belongs to no flag: the flag before it is a switch, which takes no value, or already has its value.",
 		wayOut:  "Remove ${1} from args: a switch stands alone (--enable-x), and --no-enable-x turns it off.",
 	},
 	{ // failures/unknown-flag.log
 		kind:    KindUnknownFlag,
 		pattern: oneOf(`unrecognized arguments: (.*\S)`, `unrecognized arguments`),
-		cause:   "This vLLM release doesn't know: ${1}",
-		wayOut:  "Remove it from args, spell it as this release's `vllm serve --help` does, or use an image that knows it.",
+		cause:   "This vLLM release doesn't have the flag: ${1}",
+		wayOut:  "Remove it from args, correct its spelling (`vllm serve --help` of this release), or use an image that has it.",
 	},
 	{
 		kind:    KindUnknownFlag,
 		pattern: oneOf(`error: ambiguous option: (\S+) could match (.*\S)`),
-		cause:   "The flag ${1} is short for more than one: ${2}",
+		cause:   "The flag ${1} is an abbreviation of more than one flag: ${2}",
 		wayOut:  "Write out the one that you mean in args.",
 	},
 	{
 		kind:    KindFlagRequired,
 		pattern: oneOf(`error: the following arguments are required: (.*\S)`),
-		cause:   "vLLM's command line lacks: ${1}",
+		cause:   "vLLM's command line lacks the required argument: ${1}",
 		wayOut:  "Add it to args.",
 	},
 	{
@@ -292,64 +292,65 @@ var flagRules = []rule{
 		kind:    KindBadFlagValue,
 		pattern: oneOf(`error: argument (\S+): (expected .*argument\S*)`),
 		cause:   "The flag ${1} has no value: ${2}.",
-		wayOut:  "Add its value to args, as \"FLAG\", \"VALUE\" or \"FLAG=VALUE\" (the latter where the value begins with \"-\"), or leave it out.",
+		wayOut: "Add its value to args, as \"FLAG\", \"VALUE\" or \"FLAG=VALUE\" (the latter if the value begins with \"-\"), or" +
+			" remove the flag.",
 	},
 	{
 		kind:    KindBadFlagValue,
 		pattern: oneOf(`error: argument (\S+): (Value .*) cannot be converted to <function (?:json\.)?loads`, `error: argument (\S+): (.*Invalid JSON.*)`),
 		cause:   "The value of the flag ${1} is not valid JSON: ${2}",
-		wayOut:  "Correct it (jsonencode writes JSON that is valid), or leave it out for vLLM's default.",
+		wayOut:  "Correct the value (jsonencode writes valid JSON), or remove the flag for vLLM's default.",
 	},
 	{ // failures/bad-dtype.log, failures/bad-value.log
 		kind:    KindBadFlagValue,
 		pattern: oneOf(`error: argument (\S+): (.*\S)`, `error: argument (\S+)`),
-		cause:   "The flag ${1} has a value that this vLLM release doesn't take: ${2}",
-		wayOut:  "Correct it, or leave it out for vLLM's default.",
+		cause:   "This vLLM release doesn't accept the value of the flag ${1}: ${2}",
+		wayOut:  "Correct the value, or remove the flag for vLLM's default.",
 	},
 	{ // failures/auto-tool-without-parser.log; cli_args.py, validate_parsed_serve_args
 		kind:    KindFlagRequired,
 		pattern: oneOf(`Error: (--[\w-]+) requires (--[\w-]+)`, `Error: .?(--[\w-]+).? requires .?(--[\w-]+)`),
-		cause:   "The flag ${1} needs ${2} besides.",
-		wayOut:  "Add ${2} to args (`vllm serve --help` says with which values), or remove ${1}.",
+		cause:   "The flag ${1} also requires ${2}.",
+		wayOut:  "Add ${2} to args (`vllm serve --help` lists its values), or remove ${1}.",
 	},
 	{ // more/load-format.log
 		kind:    KindBadFlagValue,
 		pattern: oneOf("Load format [`']?([\\w-]+)[`']? is not supported"),
 		cause:   "This vLLM release has no load format ${1}.",
-		wayOut:  "Correct --load-format in args, or leave it out.",
+		wayOut:  "Correct --load-format in args, or remove it.",
 	},
 	{ // more/lora-not-enabled.log
 		kind:    KindFlagRequired,
 		pattern: oneOf(`LoRA is not enabled\. Use --enable-lora`),
-		cause:   "--lora-modules needs --enable-lora besides.",
-		wayOut:  "Set lora_adapters, which gives both.",
+		cause:   "--lora-modules also requires --enable-lora.",
+		wayOut:  "Set lora_adapters instead, which passes both.",
 	},
 	{ // more/env-bad.log
 		kind:    KindBadFlagValue,
 		pattern: oneOf(`ValueError: Unknown level: '([^']*)'`),
-		cause:   "VLLM_LOGGING_LEVEL in env is ${1}, which is no level.",
-		wayOut:  "Set it to DEBUG, INFO, WARNING or ERROR, or leave it out.",
+		cause:   "VLLM_LOGGING_LEVEL in env is ${1}, which is not a log level.",
+		wayOut:  "Set it to DEBUG, INFO, WARNING or ERROR, or remove it.",
 	},
 	{ // more/tool-server.log
 		kind:    KindBadFlagValue,
 		pattern: oneOf(`Name or service not known`, `All connection attempts failed`, `Connection refused`),
 		within:  oneOf(`entrypoints/mcp/tool_server\.py`),
 		cause:   "The machine can't reach the server that --tool-server names.",
-		wayOut:  "Correct --tool-server in args, start that server first, or leave the flag out.",
+		wayOut:  "Correct --tool-server in args, start that server first, or remove the flag.",
 	},
 	{ // more/tls-missing.log
 		kind:    KindBadFlagValue,
 		pattern: oneOf(`FileNotFoundError: \[Errno 2\] No such file`),
 		within:  oneOf(`, in create_ssl_context\b`, `, in load_cert_chain\b`),
-		cause:   "A file of the certificate is not on the machine (for a container: inside it).",
-		wayOut:  "Use the attribute tls, which puts the certificate there, or correct --ssl-keyfile and --ssl-certfile in env or args.",
+		cause:   "A certificate file is missing on the machine (for a container: inside it).",
+		wayOut:  "Use the attribute tls, which installs the certificate, or correct --ssl-keyfile and --ssl-certfile in env or args.",
 	},
 	{ // failures/tool-parser-unknown.log; api_server.py, validate_api_server_args
 		kind: KindUnknownParser,
 		pattern: oneOf(`invalid (tool call parser|reasoning parser): (\S+) \(chose from \{ ?(.*?) ?\}`,
 			`Reasoning (parser) '([^']*)' not found\S* (.*)`, `Tool (parser) '([^']*)' not found\S* (.*)`, `tool (parser) '([^']*)' not found\S* (.*)`),
 		cause:  "This vLLM release has no ${1} ${2}.",
-		wayOut: "Choose one that it has: ${3}. Or use an image that has it.",
+		wayOut: "Choose one that this release has: ${3}. Or use an image that has yours.",
 	},
 	{ // entrypoints/chat_utils.py, validate_chat_template and load_chat_template
 		kind:    KindChatTemplate,
@@ -377,17 +378,17 @@ var genericRules = []rule{
 		kind: KindNoGPU, rank: generic,
 		pattern: oneOf(`No CUDA GPUs are available`, `Failed to infer device type`,
 			`Found no NVIDIA driver on your system`, `libcuda\.so\.1: cannot open`),
-		cause: "vLLM sees no GPU, or fewer than it is to use.",
-		wayOut: "Check that nvidia-smi works on the machine, that the container is given its GPUs (gpus), " +
-			"and that CUDA_VISIBLE_DEVICES in env names only GPUs that exist.",
+		cause: "vLLM sees no GPU that it can use.",
+		wayOut: "Check that nvidia-smi works on the machine, that container.gpus includes the GPUs, and that CUDA_VISIBLE_DEVICES in" +
+			" env names only existing GPUs.",
 	},
 	{ // PyTorch, torch/csrc/distributed/c10d; distributed/device_communicators/pynccl_wrapper.py (NCCL_CHECK)
 		kind: KindNCCL, rank: generic,
 		pattern: oneOf(`NCCL error.{0,200}unhandled (?:system|cuda) error`, `ncclSystemError`, `ncclUnhandledCudaError`,
 			`Watchdog caught collective operation timeout`),
-		cause: "The GPUs could not talk to each other (NCCL).",
-		wayOut: "Raise shm_size of a container, try NCCL_P2P_DISABLE = \"1\" in env, which is slower, or use one larger GPU" +
-			" (tensor_parallel_size = 1). NCCL_DEBUG = \"INFO\" in env makes the log say more.",
+		cause: "The GPUs could not communicate with each other (NCCL).",
+		wayOut: "Raise the container's shm_size, try NCCL_P2P_DISABLE = \"1\" in env, which is slower, or use one larger GPU" +
+			" (tensor_parallel_size = 1). NCCL_DEBUG = \"INFO\" in env logs more details.",
 	},
 	{
 		kind: KindOutOfMemory, rank: generic,
@@ -412,8 +413,8 @@ var genericRules = []rule{
 		pattern: oneOf(`couldn't connect to 'https?://`, `LocalEntryNotFoundError`, `Temporary failure in name resolution`,
 			`Name or service not known`, `Network is unreachable`, `429 Client Error`, `Too Many Requests for url`),
 		cause: "The machine could not download from the Hugging Face hub.",
-		wayOut: "Check the machine's way to the internet (DNS, proxy; HF_ENDPOINT in env names a mirror); " +
-			"set hf_token when the hub limits anonymous downloads.",
+		wayOut: "Check the machine's internet access (DNS, proxy; HF_ENDPOINT in env sets a mirror). Set hf_token if the hub limits" +
+			" anonymous downloads.",
 	},
 	{ // tokenizers/hf.py, where the line above it is cut off
 		kind: KindTokenizerTooNew, rank: generic,
@@ -425,12 +426,12 @@ var genericRules = []rule{
 		kind: KindBadFlagValue, rank: refusal,
 		pattern: oneOf(`validation errors? for (\w+) +(?:Value error, |Assertion failed, )?(.*?)\.?(?: \[type=|$)`),
 		cause:   "vLLM refuses its settings (${1}): ${2}.",
-		wayOut:  "Change the setting that the message names, in args or by its own attribute.",
+		wayOut:  "Change the setting that the message names, in args or in its own attribute.",
 	},
 	{ // runs/sigterm-early.log
 		kind: KindStopped, rank: refusal,
 		pattern: oneOf(`KeyboardInterrupt: terminated`),
-		cause:   "The server was told to stop (SIGTERM) before it was ready, by something else on the machine.",
+		cause:   "Something else on the machine stopped the server (SIGTERM) before it was ready.",
 		wayOut:  "Find out what stops it, such as the machine's shutdown or another program, and apply again.",
 	},
 	{ // failures/engine-killed-loading.log, runs/engine-killed-ready.log, runs/worker-killed-ready.log
@@ -443,19 +444,19 @@ var genericRules = []rule{
 
 // Words that several rules use.
 const (
-	leaveQuantizationOut = "Leave quantization out: the checkpoint says how it is quantized"
+	leaveQuantizationOut = "Remove quantization: the checkpoint specifies its method"
 	checkModel           = "Check model for typing errors; for a private repository set hf_token (or hf_token_wo) to a token that may read it."
-	newerForModel        = "Use a newer vLLM image or version; vLLM's list of supported models says which models it runs."
-	newerTransformers    = "Use a newer vLLM image or version, whose transformers is newer too. trust_remote_code would not help: it runs the" +
-		" repository's own code."
-	weightsMismatch = "The model's weights don't match its config.json: tensors are missing, unknown or of another shape."
-	wholeModel      = "Use config.json and weights of the same checkpoint, unchanged; for a fine-tuned or converted model, save both again. A" +
-		" newer vLLM release may know a layout that this one doesn't."
-	damagedWeights = "A weights file is damaged: it is cut off, or is not what its name says."
-	downloadAgain  = "Remove the file from the machine and download it again (a full disk or a broken connection cuts files off); in a cache" +
-		" of the hub, remove the model's whole folder."
-	engineDied = "vLLM's engine died without an error of its own, as a process does that is killed (SIGKILL): most likely by the kernel," +
+	newerForModel        = "Use a newer vLLM image or version; see vLLM's list of supported models."
+	newerTransformers    = "Use a newer vLLM image or version, which has a newer transformers too. trust_remote_code doesn't help: it" +
+		" only allows code from the repository."
+	weightsMismatch = "The model's weights don't match its config.json: tensors are missing, unknown or have a different shape."
+	wholeModel      = "Use config.json and weights of the same checkpoint, unchanged; for a fine-tuned or converted model, save both" +
+		" again. A newer vLLM release may support more layouts."
+	damagedWeights = "A weights file is damaged: it is truncated, or its content doesn't match its name."
+	downloadAgain  = "Remove the file from the machine and download it again (a full disk or a lost connection truncates files); in a" +
+		" Hugging Face cache, remove the model's whole folder."
+	engineDied = "vLLM's engine died without logging an error, like a killed process (SIGKILL). Most likely the kernel killed it," +
 		" because the machine's memory (RAM, not the GPU's) was full."
-	moreRAM = "Use a machine with more RAM, for the weights pass through it when they are loaded, or leave out flags that keep weights or" +
-		" cache there."
+	moreRAM = "Use a machine with more RAM, because weights pass through it when they are loaded, or remove flags that keep weights or" +
+		" cache in RAM."
 )

@@ -141,8 +141,8 @@ func TestBoundsAreChecked(t *testing.T) {
 		field  string // "" = accepted
 		words  string
 	}{
-		"no model":                {func(s *Spec) { s.Model = "" }, "model", "Hugging Face id"},
-		"blank model":             {func(s *Spec) { s.Model = "  " }, "model", "Hugging Face id"},
+		"no model":                {func(s *Spec) { s.Model = "" }, "model", "Hugging Face ID"},
+		"blank model":             {func(s *Spec) { s.Model = "  " }, "model", "Hugging Face ID"},
 		"model like a flag":       {func(s *Spec) { s.Model = "--api-key=x" }, "model", "must not start with '-'"},
 		"model with line break":   {func(s *Spec) { s.Model = "a\nb" }, "model", "line breaks"},
 		"model with NUL":          {func(s *Spec) { s.Model = "a\x00b" }, "model", "NUL"},
@@ -168,11 +168,11 @@ func TestBoundsAreChecked(t *testing.T) {
 		"key with line break":     {func(s *Spec) { s.APIKey = "a\nb" }, "api_key", "printable ASCII"},
 		"token not ASCII":         {func(s *Spec) { s.HFToken = "hf_ä" }, "hf_token", "printable ASCII"},
 		"key too long":            {func(s *Spec) { s.APIKey = strings.Repeat("k", 4097) }, "api_key", "4096"},
-		"env name":                {func(s *Spec) { s.Env = map[string]string{"A-B": "1"} }, "env", "not a variable's name"},
-		"env name with digit":     {func(s *Spec) { s.Env = map[string]string{"1A": "1"} }, "env", "not a variable's name"},
-		"env name with equals":    {func(s *Spec) { s.Env = map[string]string{"A=B": "1"} }, "env", "not a variable's name"},
-		"env name empty":          {func(s *Spec) { s.Env = map[string]string{"": "1"} }, "env", "not a variable's name"},
-		"env name line break":     {func(s *Spec) { s.Env = map[string]string{"A\n": "1"} }, "env", "not a variable's name"},
+		"env name":                {func(s *Spec) { s.Env = map[string]string{"A-B": "1"} }, "env", "not a variable name"},
+		"env name with digit":     {func(s *Spec) { s.Env = map[string]string{"1A": "1"} }, "env", "not a variable name"},
+		"env name with equals":    {func(s *Spec) { s.Env = map[string]string{"A=B": "1"} }, "env", "not a variable name"},
+		"env name empty":          {func(s *Spec) { s.Env = map[string]string{"": "1"} }, "env", "not a variable name"},
+		"env name line break":     {func(s *Spec) { s.Env = map[string]string{"A\n": "1"} }, "env", "not a variable name"},
 		"env value with NUL":      {func(s *Spec) { s.Env = map[string]string{"A": "\x00"} }, "env", "NUL"},
 		"env value not UTF-8":     {func(s *Spec) { s.Env = map[string]string{"A": "\xff"} }, "env", "UTF-8"},
 		"env value lines":         {func(s *Spec) { s.Env = map[string]string{"_a1": "{\n}"} }, "", ""},

@@ -41,10 +41,10 @@ func (s Spec) Validate() error {
 	var found problems
 	found.text("model", s.Model)
 	if strings.TrimSpace(s.Model) == "" {
-		found.addf("model", "is empty; give a Hugging Face id such as Qwen/Qwen2.5-7B-Instruct, or a path on the machine")
+		found.addf("model", "is empty; set a Hugging Face ID such as Qwen/Qwen2.5-7B-Instruct, or a path on the machine")
 	}
 	if lower := strings.ToLower(s.Model); strings.HasPrefix(lower, "https://") || strings.HasPrefix(lower, "http://") {
-		found.addf("model", "is a web address; give the id that the model's page shows, such as Qwen/Qwen2.5-7B-Instruct")
+		found.addf("model", "is a web address; set the ID that the model's page shows, such as Qwen/Qwen2.5-7B-Instruct")
 	}
 	found.text("served_model_name", s.ServedModelName)
 	found.text("revision", s.Revision)
@@ -62,7 +62,7 @@ func (s Spec) Validate() error {
 		found.text("lora_adapters", name)
 		found.text("lora_adapters", s.LoRAAdapters[name])
 		if name == "" || s.LoRAAdapters[name] == "" {
-			found.addf("lora_adapters", "needs a name, and a path or a Hugging Face id, for each adapter")
+			found.addf("lora_adapters", "needs a name, and a path or a Hugging Face ID, for each adapter")
 		}
 	}
 	found.numbers(s)
@@ -86,13 +86,13 @@ func (p *problems) text(field, value string) {
 	case strings.ContainsAny(value, "\x00\r\n"):
 		p.addf(field, "must not contain NUL or line breaks")
 	case strings.HasPrefix(value, "-"):
-		p.addf(field, "must not start with '-': vLLM would read it as a flag")
+		p.addf(field, "must not start with '-': vLLM would interpret it as a flag")
 	}
 }
 
 func (p *problems) numbers(s Spec) {
 	if s.MaxModelLen < 0 {
-		p.addf("max_model_len", "must be at least 1 token, or left out for the model's own limit; got %d", s.MaxModelLen)
+		p.addf("max_model_len", "must be at least 1 token, or omitted for the model's limit; got %d", s.MaxModelLen)
 	}
 	if u := s.GPUMemoryUtilization; math.IsNaN(u) || u < 0 || u > 1 {
 		p.addf("gpu_memory_utilization", "must be above 0 and at most 1, such as 0.9; got %v", u)
@@ -151,7 +151,7 @@ func (p *problems) environment(s Spec) {
 		field, secret := secretVariables[strings.ToUpper(name)]
 		switch {
 		case !envNamePattern.MatchString(name):
-			p.addf("env", "%q is not a variable's name: use letters, digits and '_', not starting with a digit", clip(name, 64))
+			p.addf("env", "%q is not a variable name: use letters, digits and '_', not starting with a digit", clip(name, 64))
 		case secret:
 			p.addf("env", "%s carries a secret: use %s or %s_wo instead", name, field, field)
 		case len(value) > maxArgument:
@@ -161,7 +161,7 @@ func (p *problems) environment(s Spec) {
 		case !utf8.ValidString(value):
 			p.addf("env", "the value of %s is not valid UTF-8", name)
 		case holdsSecret(value, s):
-			p.addf("env", "the value of %s contains %s: leave that to the provider", name, heldSecret(value, s))
+			p.addf("env", "the value of %s contains %s, which the provider passes itself", name, heldSecret(value, s))
 		}
 	}
 }

@@ -187,12 +187,12 @@ func TestKnownCauses(t *testing.T) {
 		text string
 		want string
 	}{
-		{text: `could not select device driver "" with capabilities: [[gpu]]`, want: "can't give a container a GPU"},
-		{text: "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1", want: "can't give a container a GPU"},
+		{text: `could not select device driver "" with capabilities: [[gpu]]`, want: "has no GPU support"},
+		{text: "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1", want: "has no GPU support"},
 		{text: "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch", want: "driver was updated"},
 		{text: "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver", want: "driver"},
 		{text: "nvidia-container-cli: device error: 7: unknown device: unknown", want: "a GPU that the machine doesn't have"},
-		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=all", want: "can't give a container a GPU"},
+		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=all", want: "has no GPU support"},
 		{text: "could not inject: unresolvable CDI devices nvidia.com/gpu=3", want: "a GPU that the machine doesn't have"},
 		{text: "write /var/lib/docker: no space left on device", want: "disk is full"},
 		{text: "driver failed programming: port is already allocated", want: "port"},
@@ -217,13 +217,13 @@ func TestIdsAreValidated(t *testing.T) {
 	e := &Engine{}
 	for _, id := range []string{"", "a", "../containers/x", "a/b", "a?force=1", "a b", strings.Repeat("a", 12) + "\n"} {
 		ref := deploy.Ref{ID: id}
-		if _, err := e.Inspect(t.Context(), ref); err == nil || !strings.Contains(err.Error(), "neither an id nor a name") {
+		if _, err := e.Inspect(t.Context(), ref); err == nil || !strings.Contains(err.Error(), "neither a container ID nor a name") {
 			t.Errorf("inspecting %q: %v", id, err)
 		}
-		if _, err := e.Log(t.Context(), ref, 1); err == nil || !strings.Contains(err.Error(), "It has no id.") {
+		if _, err := e.Log(t.Context(), ref, 1); err == nil || !strings.Contains(err.Error(), "It has no ID.") {
 			t.Errorf("reading the log of %q: %v", id, err)
 		}
-		if _, err := e.Remove(t.Context(), ref, deploy.Stop{Force: true}); err == nil || !strings.Contains(err.Error(), "It has no id.") {
+		if _, err := e.Remove(t.Context(), ref, deploy.Stop{Force: true}); err == nil || !strings.Contains(err.Error(), "It has no ID.") {
 			t.Errorf("removing %q: %v", id, err)
 		}
 	}

@@ -34,7 +34,7 @@ func (e *Engine) inspect(ctx context.Context, idOrName string) (container.Inspec
 	defer cancel()
 	// The client puts it into a URL's path as it is.
 	if !idPattern.MatchString(idOrName) && !NamePattern.MatchString(idOrName) {
-		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "It is neither an ID nor a" +
+		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "Its ID is neither a container ID nor a" +
 			" name."}
 	}
 	found, err := e.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})

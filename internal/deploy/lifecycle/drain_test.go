@@ -101,11 +101,11 @@ func TestRequestsThatAreCutAreTold(t *testing.T) {
 		limit         *time.Duration
 		flag, warning string
 	}{
-		"too long":   {func(q *lifecycle.Request) { q.DrainTimeout = &short }, &short, "--shutdown-timeout 1", "1 running request was given 1s to end"},
+		"too long":   {func(q *lifecycle.Request) { q.DrainTimeout = &short }, &short, "--shutdown-timeout 1", "1 running request was given 1s to finish"},
 		"not wanted": {func(q *lifecycle.Request) { q.DrainTimeout = &none }, &none, "", ""},
 		"old release": {
 			func(q *lifecycle.Request) { q.Container.Image, q.DrainTimeout = "vllm/vllm-openai:v0.10.2", &short }, nil, "",
-			"1 running request was cut when the server stopped",
+			"1 running request was aborted when the server stopped",
 		},
 		"unknown release": {func(q *lifecycle.Request) { q.Container.Image = "registry.example/own/serving:1" }, nil, "", "not known to have that flag"},
 		"unknown release, but asked to": {func(q *lifecycle.Request) {

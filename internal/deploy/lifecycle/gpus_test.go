@@ -32,7 +32,7 @@ func TestReleaseIsPicked(t *testing.T) {
 		{"NVIDIA H100", "", "", "0.33.0", "", nil}, // not told
 		{"NVIDIA GeForce RTX 4090", "575.64", "8.9", "0.19.1", deploy.Warning, []string{"driver 575.64", "0.19.1 of 2026-04-18", "min_cuda_version = 13.0"}},
 		{"NVIDIA GeForce RTX 4090", "570.124.04", "8.9", "0.11.2", deploy.Warning, nil},
-		{"NVIDIA RTX A5000", "560.35.05", "8.6", "0.8.5.post1", deploy.Warning, []string{"0.33.0 wants driver 580"}},
+		{"NVIDIA RTX A5000", "560.35.05", "8.6", "0.8.5.post1", deploy.Warning, []string{"Release 0.33.0 needs driver 580"}},
 		{"Tesla V100-SXM2-16GB", "580.95.05", "7.0", "0.19.1", deploy.Warning, []string{"compute capability 7.5"}},
 		{"NVIDIA A100", "535.161.08", "8.0", "0.8.5.post1", deploy.Warning, []string{"needs 550 or newer", "unsupported toolchain"}},
 		{"NVIDIA A100", "470.256.02", "8.0", "0.33.0", deploy.Blocking, []string{"needs 580 or newer", "install a newer driver"}},

@@ -97,5 +97,5 @@ func TestDescriptionSaysEachFindingOnce(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	e.Findings = slices.Concat(e.Findings, []deploy.Finding{{Fact: "The disk is small.", WayOut: "Make room."}})
-	contains(t, e.Description(), "The port is taken.", "besides:\n- The disk is small. Make room.")
+	contains(t, e.Description(), "The port is taken.", "Other preflight findings:\n- The disk is small. Make room.")
 }

@@ -64,7 +64,7 @@ func TestMissingEngineIsNotOverruled(t *testing.T) {
 	if slices.Contains(lifecycle.Codes(), "docker") || err == nil {
 		t.Fatalf("docker is a code that can be ignored: %v", err)
 	}
-	contains(t, err.Error(), `"docker" is none of the codes docker_gpu, `, "driver_version", "hub")
+	contains(t, err.Error(), `"docker" is not one of the codes docker_gpu, `, "driver_version", "hub")
 }
 
 // Where nothing was started, nothing is said to have been removed; what is kept comes with the way to remove it.

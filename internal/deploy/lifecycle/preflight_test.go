@@ -472,7 +472,7 @@ func TestInstallOfAReleaseThatDoesNotExist(t *testing.T) {
 	wanted := processRequest()
 	wanted.Process.Version = "99.0.0"
 	failed := launchFails(t, r, wanted, limit)
-	contains(t, failed.Description(), "no release vllm==99.0.0", "process.version")
+	contains(t, failed.Description(), "release vllm==99.0.0 doesn't exist", "process.version")
 	if len(failed.Log) == 0 {
 		t.Error("the installation's log is missing")
 	}

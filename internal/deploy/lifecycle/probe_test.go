@@ -40,7 +40,8 @@ func TestDeathIsProved(t *testing.T) {
 	t.Parallel()
 	count := func(n int) *int { return &n }
 	died := vllm.Diagnosis{Kind: vllm.KindEngineDied, Cause: "as before"}
-	const proved, perhaps, other, unknown = "The kernel killed a part of vLLM", "most likely this one", "killed nothing for want of memory", "most likely by the kernel"
+	const proved, perhaps, other, unknown = "The kernel killed a part of vLLM", "most likely this one", "killed nothing for lack of" +
+		" memory", "Most likely the kernel killed it"
 	for name, test := range map[string]struct {
 		oomKilled     bool
 		before, after deploy.Kills
@@ -85,8 +86,8 @@ func TestKilledServerIsExplainedByTheKernel(t *testing.T) {
 		want []string
 	}{
 		"counted":   {[]string{"cgroup2 0\nkernel 5\n", "cgroup2 1\nkernel 9\nline " + oomLine + "\n"}, []string{"The kernel killed a part of vLLM", oomLine, "exit code 137", "more RAM"}},
-		"not moved": {[]string{"kernel 5\n"}, []string{"killed nothing for want of memory", "exit code 137", "segfault"}},
-		"silent":    {[]string{""}, []string{"most likely by the kernel", "RAM, not the GPU's", "exit code 137"}},
+		"not moved": {[]string{"kernel 5\n"}, []string{"killed nothing for lack of memory", "exit code 137", "segfault"}},
+		"silent":    {[]string{""}, []string{"Most likely the kernel killed it", "RAM, not the GPU's", "exit code 137"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -18,7 +18,7 @@ func TestRecordedInstallations(t *testing.T) {
 		"install-0.33.0":     {},
 		"no-dns":             {"can't fetch from index.invalid (dns error)", "HTTPS_PROXY"},
 		"no-python":          {"no Python 3.14", "Install it"},
-		"no-such-version":    {"no release vllm==9.9.9", "process.version"},
+		"no-such-version":    {"release vllm==9.9.9 doesn't exist", "process.version"},
 		"python-download":    {"download one from github.com", "install a suitable Python"},
 		"python-too-old":     {"Python is 3.9.18, and vllm==0.33.0 needs >=3.11,<3.15", "process.version"},
 		"torch-backend-auto": {"can't fetch from download.pytorch.org (dns error)", "HTTPS_PROXY"},
