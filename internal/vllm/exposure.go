@@ -86,7 +86,7 @@ func OpensPort(release string) bool {
 // OpenPort says that such a port is open and what it is, and how to close it.
 func OpenPort(port int) (fact, wayOut string) {
 	return fmt.Sprintf("vLLM also listens on port %d on all addresses of the machine. It is torch's store, which requires no key.", port),
-		fmt.Sprintf("Allow only SSH in the cloud's firewall (on Vast.ai machines only mapped ports are reachable), run vLLM %s or"+
+		fmt.Sprintf("Allow only the ports you use in the cloud's firewall (on Vast.ai machines only mapped ports are reachable), run vLLM %s or"+
 			" newer, or use a container, whose network keeps that port closed.", loopbackOnly)
 }
 

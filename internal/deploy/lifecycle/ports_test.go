@@ -243,21 +243,21 @@ func TestOpenPortThatStaysOpen(t *testing.T) {
 	}{
 		"no right": {
 			change: func(f *machinefs.Facts) { f.Container, f.User = true, "root" },
-			why:    " could not close it: iptables v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied (you must be root). Let",
+			why:    " could not close it: iptables v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied (you must be root). Allow only the ports you use",
 		},
 		"no iptables": {
 			change: func(f *machinefs.Facts) { f.Container, f.User, f.Packages = true, "root", without("iptables") },
-			why:    " could not close it: the machine has no iptables. Let",
+			why:    " could not close it: the machine has no iptables. Allow only the ports you use",
 		},
 		"no iptables for sudo": {
 			change: func(f *machinefs.Facts) { f.Packages = without("iptables") },
-			why:    " could not close it: sudo: iptables: command not found. Let",
+			why:    " could not close it: sudo: iptables: command not found. Allow only the ports you use",
 		},
 		"neither root nor sudo": {
 			change: func(f *machinefs.Facts) { f.Container, f.User = true, "somebody" },
-			why:    " could not close it: changing its rules takes root, or sudo without a password. Let",
+			why:    " could not close it: changing its rules takes root, or sudo without a password. Allow only the ports you use",
 		},
-		"public": {listen: "0.0.0.0", why: " asks for no key. Let"},
+		"public": {listen: "0.0.0.0", why: " which requires no key. Allow only the ports you use"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -273,7 +273,7 @@ func TestOpenPortThatStaysOpen(t *testing.T) {
 				t.Fatalf("warnings %q", status.Warnings)
 			}
 			contains(t, status.Warnings[0], test.why, "vLLM 0.28.0 or newer", "a container")
-			match := regexp.MustCompile(`also listens on port (\d+) of all`).FindStringSubmatch(status.Warnings[0])
+			match := regexp.MustCompile(`also listens on port (\d+) on all`).FindStringSubmatch(status.Warnings[0])
 			if match == nil {
 				t.Fatal(status.Warnings[0])
 			}
@@ -300,7 +300,7 @@ func TestRuleThatIsLeft(t *testing.T) {
 		t.Fatalf("%v; closed %v", err, ports)
 	}
 	port := strconv.Itoa(ports[0])
-	contains(t, warning, "on the machine is a rule of ip", "a rule of iptables for port "+port+" that could not be deleted",
+	contains(t, warning, "the machine still has a rule of ip", "a rule of iptables for port "+port+" that could not be deleted",
 		"a rule of ip6tables for port "+port, "(its comment is shopper:"+filepath.Base(status.Directory)+").")
 	r.clean(t)
 }
