@@ -152,7 +152,7 @@ func TestOpensPortIsAsRecorded(t *testing.T) {
 func TestOpenPort(t *testing.T) {
 	t.Parallel()
 	fact, wayOut := OpenPort(41169)
-	if !strings.Contains(fact, "port 41169 of all the machine's addresses") || !strings.Contains(wayOut, "vLLM 0.28.0 or newer") {
+	if !strings.Contains(fact, "port 41169 on all addresses of the machine") || !strings.Contains(wayOut, "vLLM 0.28.0 or newer") {
 		t.Errorf("%s %s", fact, wayOut)
 	}
 }
