@@ -54,9 +54,9 @@ func TestPullWhileADriverIsBuilt(t *testing.T) {
 // A launch that fails for its driver ends what it has begun early.
 func TestNothingGoesOnAfterADriverThatIsNeverReady(t *testing.T) {
 	t.Parallel()
-	facts := vm()
-	facts.Driver, facts.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(time.Hour)
-	r := newRig(t, facts)
+	machine := vm()
+	machine.Driver, machine.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(time.Hour)
+	r := newRig(t, machine)
 	r.engine.SlowPull(time.Hour)
 	wanted := request()
 	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.3, deploy.PhasePull: 0.7}
