@@ -70,6 +70,7 @@ resource "shopper_vllm_deployment" "d" {
 	return []row{{
 		what:  "A driver's build, an image's pull and a load: the time that they take, against their sum",
 		value: float64(needed) / float64(driverBuild+imagePull+modelLoad), unit: "×", goal: 0.75,
-		note: fmt.Sprintf("%.0f, %.0f and %.0f minutes took %.1f", driverBuild.Minutes(), imagePull.Minutes(), modelLoad.Minutes(), needed.Minutes()),
+		note: fmt.Sprintf("%.0f, %.0f and %.0f minutes took %.1f", driverBuild.Minutes(), imagePull.Minutes(), modelLoad.Minutes(),
+			needed.Minutes()),
 	}}, stack.destroy(ctx)
 }
