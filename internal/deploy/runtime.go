@@ -62,7 +62,7 @@ type Runtime interface {
 }
 
 // EndLine is how a line of a process's log begins that says that the server has ended (process/launcher.sh).
-const EndLine = "[launcher] the server ended "
+const EndLine = "[launcher] ended "
 
 // Wanted is a server to be started.
 type Wanted struct {

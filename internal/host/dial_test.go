@@ -353,11 +353,12 @@ func TestDialUntil_WaitsForABootingMachine(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var times []time.Duration
 			c, err := dialUntil(t.Context(), bubbleConfig(s, failures, &times))
-			if failures == 200 {
+			switch {
+			case failures == 200:
 				wantKind(t, err, Unreachable) // in ten minutes there are fewer attempts
-			} else if err != nil || len(times) != failures+1 {
+			case err != nil || len(times) != failures+1:
 				t.Fatalf("%d attempts: %v", len(times), err)
-			} else {
+			default:
 				_ = c.Close()
 			}
 			s.work.Wait()

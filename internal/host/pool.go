@@ -50,7 +50,7 @@ func wasClosed(op, name string) *Error {
 // or a bastion whose host key is not pinned, whoever answers now has to be seen: that always logs in.
 func (p *Pool) Open(ctx context.Context, cfg Config) (*Line, error) { return p.open(ctx, cfg, false) }
 
-// OpenUntil waits for a machine that may still be booting: it tries again with growing pauses while the machine is
+// OpenUntil waits for a machine that may still be booting: it tries again, quickly at first, while the machine is
 // [Unreachable], until ctx's deadline (ten minutes when ctx has none). A changed host key or an unusable key ends it at
 // once, a refused login after five attempts in a row. The last failure is in the error, also when ctx ended.
 func (p *Pool) OpenUntil(ctx context.Context, cfg Config) (*Line, error) {

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"context"
 	"net/http"
 	"testing"
 	"time"
@@ -33,7 +32,7 @@ func TestMoments(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the server", func() bool {
-		conn, err := s.Machine(n.id).Root().Dial(context.Background(), 8000)
+		conn, err := s.Machine(n.id).Root().Dial(t.Context(), 8000)
 		if err == nil {
 			_ = conn.Close()
 		}

@@ -27,6 +27,7 @@ type benchmark struct {
 var benchmarks = []benchmark{
 	{"refresh", "plans over 200 sessions against 200 null resources", refresh},
 	{"told", "applies at real speed: how soon Terraform is told", toldAtOnce},
+	{"overlap", "a deployment on a machine that builds its driver", overlap},
 }
 
 // row is one line of the table.

@@ -100,12 +100,8 @@ func (s *service) end() error {
 }
 
 // ask sends a request to the service or to the sandbox's own routes, and decodes the answer unless into is nil.
-func (s *service) ask(ctx context.Context, method, path string, body, into any) error {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader(data))
+func (s *service) ask(ctx context.Context, method, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, s.url+path, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -144,8 +140,8 @@ func (t traffic) total() int {
 // during returns the traffic that something causes.
 func (s *service) during(ctx context.Context, do func() error) (traffic, error) {
 	var before, after traffic
-	err := errors.Join(s.ask(ctx, http.MethodGet, "/sandbox/traffic", nil, &before), do(),
-		s.ask(ctx, http.MethodGet, "/sandbox/traffic", nil, &after))
+	err := errors.Join(s.ask(ctx, http.MethodGet, "/sandbox/traffic", &before), do(),
+		s.ask(ctx, http.MethodGet, "/sandbox/traffic", &after))
 	for route, n := range before.Requests {
 		after.Requests[route] -= n
 	}

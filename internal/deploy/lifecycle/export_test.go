@@ -19,6 +19,7 @@ type Facts struct {
 // Preflight is the part of a launch that changes nothing.
 func Preflight(ctx context.Context, machine deploy.Machine, request Request) (Facts, []deploy.Finding, error) {
 	l := newLaunch(ctx, machine, request)
+	defer l.close()
 	s, err := l.examine(ctx)
 	if err != nil {
 		return Facts{}, nil, l.failed(ctx, failure(deploy.PhasePreflight, "Machine could not be inspected", err))

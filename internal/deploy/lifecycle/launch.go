@@ -31,6 +31,7 @@ type launch struct {
 	dead       deploy.Status
 	killsAfter deploy.Kills
 	seen       string
+	early      early
 	// followers are those whose streams may still have to be closed.
 	followers []*follower
 }
@@ -58,6 +59,7 @@ func newLaunch(ctx context.Context, machine deploy.Machine, request Request) *la
 }
 
 func (l *launch) close() {
+	l.early.end()
 	for _, f := range l.followers {
 		f.stop()
 		f.streams.Wait()
@@ -78,6 +80,7 @@ func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 	l.progress.report(deploy.PhasePull, "preparing the image or installation")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhasePull)
 	defer cancel()
+	l.early.wait(phase)
 	err := l.again(phase, deploy.PhasePull, func() error {
 		return l.runtime.Ready(phase, func(text string) { l.progress.often(deploy.PhasePull, text) })
 	})

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"cmp"
 	"context"
+	"sync"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
@@ -88,17 +89,21 @@ func (s schedule) limit(phase deploy.Phase) time.Duration {
 // progressPause is how far apart messages are that come often.
 const progressPause = time.Second
 
-// progress passes messages on to whoever asked for them, masked, and remembers the last.
+// progress passes messages on to whoever asked for them, masked, and remembers the last. It is safe for concurrent use.
 type progress struct {
 	tell    func(Event)
 	secrets []string
-	last    string
-	at      time.Time
+
+	mu   sync.Mutex
+	last string
+	at   time.Time
 }
 
 // report passes a message on.
 func (p *progress) report(phase deploy.Phase, message string) {
 	message = vllm.MaskSecrets(message, p.secrets...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if message == "" || message == p.last {
 		return
 	}
@@ -110,9 +115,19 @@ func (p *progress) report(phase deploy.Phase, message string) {
 
 // often passes a message on unless the last one is too fresh.
 func (p *progress) often(phase deploy.Phase, message string) {
-	if time.Since(p.at) >= progressPause {
+	p.mu.Lock()
+	due := time.Since(p.at) >= progressPause
+	p.mu.Unlock()
+	if due {
 		p.report(phase, message)
 	}
+}
+
+// seen is the last message.
+func (p *progress) seen() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
 }
 
 // bears tells whether err is about a lost connection that the operation can go on after. A [host.Line] bounds how often that is.

@@ -214,8 +214,7 @@ func (r *replacement) proof(ctx context.Context, ref deploy.Ref) *launch {
 	request.Spec.Model, request.Spec.ServedModelName = served.Model, served.ServedModelName
 	proof := newLaunch(ctx, r.machine, request)
 	proof.runtime, proof.gpus = r.previous, r.gpus
-	proof.progress = r.progress
-	proof.progress.secrets = r.secrets()
+	proof.progress.last, proof.progress.secrets = r.progress.seen(), r.secrets()
 	return proof
 }
 

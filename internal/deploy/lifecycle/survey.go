@@ -72,12 +72,23 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 		return s, err
 	}
 	group, gctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.lookForEngine(gctx, l.machine) })
+	engine := make(chan struct{}) // closed once it is known
+	group.Go(func() error {
+		defer close(engine)
+		return s.lookForEngine(gctx, l.machine)
+	})
 	group.Go(func() error { return s.lookForPort(gctx, l.machine) })
 	group.Go(func() error { return s.lookForHub(gctx, l.machine) })
 	if s.wantsGPUs() {
 		group.Go(func() error {
-			return s.lookForGPUs(gctx, l.machine, func(text string) { l.progress.often(deploy.PhasePreflight, text) })
+			return s.lookForGPUs(gctx, l.machine, func(text string) {
+				l.progress.often(deploy.PhasePreflight, text)
+				select {
+				case <-engine:
+					l.getEarly(ctx, s)
+				default:
+				}
+			})
 		})
 	}
 	if err := group.Wait(); err != nil {

@@ -33,7 +33,7 @@ func failure(phase deploy.Phase, summary string, err error) *deploy.Error {
 func (l *launch) undo(ctx context.Context, ref deploy.Ref, problem *deploy.Error) *deploy.Error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	l.seen, problem.Started = l.progress.last, ref.ID != ""
+	l.seen, problem.Started = l.progress.seen(), ref.ID != ""
 	if ref.ID != "" {
 		problem.Log, problem.LogErr = l.readLog(after, ref)
 		l.killsAfter = CountKills(after, l.machine)
@@ -159,7 +159,7 @@ func explained(e *deploy.Error) *deploy.Error {
 
 // howItEnded tells a cancellation, the end of all time and the end of a phase apart.
 func (l *launch) howItEnded(ctx context.Context, problem *deploy.Error) string {
-	last := cmp.Or(l.seen, l.progress.last)
+	last := cmp.Or(l.seen, l.progress.seen())
 	if last != "" {
 		last = " Last seen: " + strings.TrimSuffix(last, ".") + "."
 	}

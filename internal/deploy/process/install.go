@@ -170,6 +170,7 @@ func (h *Host) watchInstall(ctx context.Context, directory string, progress func
 			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
 		}
 		lines, logErr := h.tail(ctx, path.Join(directory, "log"), shownLines)
+		lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, deploy.EndLine) })
 		if len(lines) > 0 {
 			log = lines
 			progress(strings.TrimSpace(log[len(log)-1]))

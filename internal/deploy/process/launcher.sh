@@ -320,7 +320,7 @@ supervise() {
 		reopen "$dir" >/dev/null
 		if [ -n "$stopping" ] || [ ! -e "$dir/settled" ]; then
 			write "$dir/state" exited # first: who follows the log asks for it
-			echo "[launcher] the server ended with exit code $code"
+			echo "[launcher] ended with exit code $code"
 			exit "$code"
 		fi
 		restarts=$((restarts + 1))
