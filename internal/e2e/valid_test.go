@@ -49,24 +49,22 @@ func examplesAreValid(t *testing.T) {
 	if len(folders) < 20 {
 		t.Errorf("%d examples: %q", len(folders), folders)
 	}
-	t.Run("group", func(t *testing.T) { // the world ends after all of them
-		for _, folder := range folders {
-			name, err := filepath.Rel(root, folder)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				if !known(name) {
-					t.Skipf("SKIPPED: %s has no such thing", built.version)
-				}
-				one := *s
-				one.dir = folder
-				one.env = []string{"TF_CLI_CONFIG_FILE=" + s.cliConfig()}
-				one.validate(t, strings.HasPrefix(name, "list-resources"))
-			})
+	for _, folder := range folders {
+		name, err := filepath.Rel(root, folder)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if !known(name) {
+				t.Skipf("SKIPPED: %s has no such thing", built.version)
+			}
+			one := *s
+			one.dir = folder
+			one.env = []string{"TF_CLI_CONFIG_FILE=" + s.cliConfig()}
+			one.validate(t, strings.HasPrefix(name, "list-resources"))
+		})
+	}
 }
 
 // validate needs no init: providers come from dev_overrides, modules from beside the example.

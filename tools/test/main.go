@@ -1,6 +1,6 @@
 // Command test runs everything there is to test: all packages with the race
-// detector, the official OpenAI client's, which are a module of their own, then the acceptance and end-to-end tests (TestAcc…, TestE2E…) once
-// on each Terraform and OpenTofu it finds, and what only a new Terraform has
+// detector, those of the official OpenAI client, which are a separate module, then
+// the acceptance and end-to-end tests (TestAcc…, TestE2E…) once on each Terraform and OpenTofu it finds, and what only a new Terraform has
 // (TestTerraform…) on one that has it. What PATH doesn't have is built by make. It
 // is run from the repository's root.
 //
