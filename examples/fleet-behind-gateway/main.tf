@@ -8,14 +8,14 @@ terraform {
 }
 
 provider "shopper" {
-  # No replica is rented that would bring all of them together above this.
+  # Limit for the total price of all replicas. A replica that would exceed it is not rented.
   budget = {
     max_price_per_hour = 4
   }
 }
 
 variable "replicas" {
-  description = "How many machines serve the model."
+  description = "Number of machines that serve the model."
   type        = number
   default     = 2
 }
@@ -45,15 +45,14 @@ module "qwen" {
   }
 }
 
-# The servers listen on their machines' loopback. The gateway's host opens each
-# one on a separate port, through SSH: fleet-1 on 18001, fleet-2 on 18002, however
-# many others come and go.
+# The servers listen on their machines' loopback addresses. The gateway's host forwards each one to a
+# separate port through SSH: fleet-1 to 18001, fleet-2 to 18002, independent of the others.
 locals {
   first_port = 18000
   ports      = { for name in keys(module.qwen.machines) : name => local.first_port + tonumber(regex("[0-9]+$", name)) }
 }
 
-# Configuration of a LiteLLM proxy that spreads requests over the replicas.
+# Configuration of a LiteLLM proxy that distributes requests among the replicas.
 output "gateway_config" {
   description = "terraform output -raw gateway_config > config.yaml"
   sensitive   = true
@@ -75,7 +74,7 @@ output "gateway_config" {
 }
 
 output "tunnels" {
-  description = "Commands for the gateway's host, one for each replica, to be kept running."
+  description = "Commands to keep running on the gateway's host, one for each replica."
   sensitive   = true
   value = [
     for name, port in local.ports :

@@ -1,4 +1,4 @@
-# A module of yours: a model on a rented machine. Its tests are in tests/.
+# An example of your own module: a model on a rented machine. Its tests are in tests/.
 terraform {
   required_providers {
     shopper = {
@@ -9,12 +9,12 @@ terraform {
 }
 
 variable "name" {
-  description = "Name of the machine, unique for whoever rents it."
+  description = "Name of the machine, unique among the sessions of its consumer_id."
   type        = string
 }
 
 variable "model" {
-  description = "Hugging Face id of the model to serve."
+  description = "Hugging Face ID of the model to serve."
   type        = string
   default     = "Qwen/Qwen2.5-7B-Instruct"
 }
@@ -26,13 +26,13 @@ variable "max_model_len" {
 }
 
 variable "max_price_per_hour" {
-  description = "What the machine may cost, in USD per hour."
+  description = "Maximum price of the machine, in USD per hour."
   type        = number
   default     = 2
 
   validation {
     condition     = var.max_price_per_hour > 0 && var.max_price_per_hour <= 5
-    error_message = "A machine of this module costs 5 USD per hour at most."
+    error_message = "A machine of this module costs at most 5 USD per hour."
   }
 }
 
@@ -71,17 +71,17 @@ output "base_url" {
 }
 
 output "tunnel_command" {
-  description = "Opens the API's port on your own machine."
+  description = "Command that forwards the API's port to your computer."
   value       = shopper_vllm_deployment.this.tunnel_command
 }
 
 output "offer_id" {
-  description = "What was rented."
+  description = "The rented machine."
   value       = shopper_gpu_session.this.offer_id
 }
 
 output "price_per_hour" {
-  description = "What it costs, in USD per hour."
+  description = "Price of the machine, in USD per hour."
   value       = shopper_gpu_session.this.price_per_hour
 }
 

@@ -10,7 +10,7 @@ terraform {
   }
 }
 
-# Logs in with your own key, in SHOPPER_SSH_PRIVATE_KEY, or with those of the agent.
+# Logs in with your own key from SHOPPER_SSH_PRIVATE_KEY, or with the SSH agent's keys.
 provider "shopper" {
   ssh = {
     agent = var.use_agent
@@ -29,14 +29,14 @@ variable "public_key" {
 }
 
 variable "api_key" {
-  description = "What clients must present. Kept nowhere."
+  description = "Key that clients must present. It is not stored anywhere."
   type        = string
   ephemeral   = true
   sensitive   = true
 }
 
 variable "api_key_version" {
-  description = "Change it with the key."
+  description = "Version of the key. Change it to apply a new key."
   type        = number
   default     = 1
 }
@@ -51,8 +51,7 @@ resource "shopper_gpu_session" "private" {
     min_cuda_version   = 13 # what the newest vLLM is built with
   }
 
-  # The machine's one-time key leaves it, and the state, once yours is proved to
-  # log in.
+  # The one-time key is removed from the machine and from state once a login with your key has worked.
   authorized_keys    = [var.public_key]
   retain_private_key = false
 }
@@ -70,7 +69,7 @@ resource "shopper_vllm_deployment" "private" {
   process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
-# Asked with the key as it was given: it is nowhere else.
+# Uses the key directly, because it is not stored anywhere.
 ephemeral "shopper_vllm_health" "private" {
   ssh      = shopper_vllm_deployment.private.ssh
   base_url = shopper_vllm_deployment.private.base_url

@@ -9,7 +9,7 @@ terraform {
 
 provider "shopper" {}
 
-# The GPU is chosen by what the model needs, with room to spare.
+# The GPU must have the memory that the model needs, with some reserve.
 locals {
   model   = "Qwen/Qwen2.5-7B-Instruct"
   context = 16384

@@ -7,8 +7,8 @@ terraform {
   }
 }
 
-# Nothing is rented: the shopper is never asked for anything. The key comes from
-# SHOPPER_SSH_PRIVATE_KEY or the SSH agent.
+# Nothing is rented, and the shopper receives no request. The key comes from SHOPPER_SSH_PRIVATE_KEY or the
+# SSH agent.
 provider "shopper" {
   ssh = {
     agent = var.use_agent
@@ -22,7 +22,7 @@ variable "use_agent" {
 }
 
 variable "machine" {
-  description = "A machine of your own, with an NVIDIA GPU and Docker."
+  description = "Your own machine, with an NVIDIA GPU and Docker."
   type = object({
     host     = string
     port     = optional(number, 22)
@@ -41,7 +41,7 @@ resource "shopper_vllm_deployment" "own" {
   }
 }
 
-# Stops the run when the model doesn't answer, where a check block only warns.
+# Fails the run if the model doesn't answer; a check block would only warn.
 data "shopper_vllm_health" "own" {
   ssh      = var.machine
   base_url = shopper_vllm_deployment.own.base_url

@@ -15,7 +15,7 @@ variable "port" {
   default     = 8443
 }
 
-# One server of each kind. Of Vast.ai's machines only SSH is reachable.
+# One server of each kind. On Vast.ai machines only SSH is reachable.
 resource "shopper_gpu_session" "qwen" {
   for_each = { private = "vastai", public = "bluelobster" }
 
@@ -47,7 +47,8 @@ resource "shopper_vllm_deployment" "public" {
   tls           = {}
 }
 
-# vLLM asks for no API key at /metrics. The certificate of `tls = {}` is renewed with the server: apply, and write this again.
+# vLLM requires no API key at /metrics. The certificate of `tls = {}` is renewed with the server: after that
+# apply, write this file again.
 output "prometheus_yml" {
   description = "terraform output -raw prometheus_yml >prometheus.yml"
   value = yamlencode({
@@ -67,6 +68,6 @@ output "prometheus_yml" {
 }
 
 output "tunnel_command" {
-  description = "To be kept running on Prometheus' host, with -i and the session's private key."
+  description = "Command to keep running on the Prometheus host, with -i and the session's private key."
   value       = shopper_vllm_deployment.private.tunnel_command
 }

@@ -18,7 +18,7 @@ provider "shopper" {
   token       = var.shopper_token
   consumer_id = "research"
 
-  # No session is rented that would bring all of them together above this.
+  # Limit for the total price of all sessions. A session that would exceed it is not rented.
   budget = {
     max_price_per_hour = 6
   }

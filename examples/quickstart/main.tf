@@ -10,7 +10,7 @@ terraform {
 # Reads SHOPPER_URL; without it, a shopper at http://localhost:8080.
 provider "shopper" {}
 
-# The cheapest machine that fits, for one hour.
+# The cheapest matching machine, for one hour.
 resource "shopper_gpu_session" "quickstart" {
   name              = "quickstart"
   reservation_hours = 1
@@ -24,7 +24,7 @@ resource "shopper_gpu_session" "quickstart" {
   }
 }
 
-# A model on it. Done means: it has answered.
+# A model on that machine. The apply is done when the model has answered.
 resource "shopper_vllm_deployment" "quickstart" {
   session_id = shopper_gpu_session.quickstart.id
   ssh        = shopper_gpu_session.quickstart.ssh

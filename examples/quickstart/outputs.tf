@@ -1,5 +1,5 @@
 output "machine" {
-  description = "What was rented, and until when."
+  description = "The rented machine, and when it ends."
   value = {
     gpu            = "${shopper_gpu_session.quickstart.gpu_count} × ${shopper_gpu_session.quickstart.gpu_type}"
     cloud          = shopper_gpu_session.quickstart.cloud
@@ -9,7 +9,7 @@ output "machine" {
 }
 
 output "endpoint" {
-  description = "What is served."
+  description = "The served model."
   value = {
     base_url       = shopper_vllm_deployment.quickstart.base_url
     model          = data.shopper_vllm_endpoint.quickstart.model
@@ -30,12 +30,12 @@ output "healthy" {
 }
 
 output "tunnel_command" {
-  description = "Opens the server's port on this machine."
+  description = "Command that forwards the server's port to your computer."
   value       = shopper_vllm_deployment.quickstart.tunnel_command
 }
 
 output "api_key" {
-  description = "What clients must present."
+  description = "Key that clients must present."
   value       = shopper_vllm_deployment.quickstart.api_key
   sensitive   = true
 }

@@ -1,5 +1,5 @@
 terraform {
-  # Ephemeral resources, and with OpenTofu 1.11.
+  # Required for ephemeral resources; with OpenTofu 1.11.
   required_version = ">= 1.10.0"
 
   required_providers {
@@ -37,24 +37,24 @@ resource "shopper_vllm_deployment" "qwen" {
 }
 
 variable "port" {
-  description = "A port of this computer that nothing listens on."
+  description = "A free port on this computer."
   type        = number
   default     = 18000
 }
 
-# Open for the length of the run, on a port of this computer's loopback.
+# Open for the duration of the run, on a port of this computer's loopback address.
 ephemeral "shopper_ssh_tunnel" "qwen" {
   ssh         = shopper_gpu_session.qwen.ssh
   remote_port = 8000
   local_port  = var.port
 
-  # Nothing listens there before.
+  # Nothing listens on it before.
   depends_on = [shopper_vllm_deployment.qwen]
 }
 
-# Another provider, through the tunnel. What a data source is given is kept, and so
-# it can't be the tunnel's address, which nothing may keep: it is a port that both
-# know, and depends_on has the tunnel open until the data source has been read.
+# Another provider, through the tunnel. A data source stores its arguments, so it can't use the tunnel's
+# ephemeral address. Both use the same fixed port instead, and depends_on keeps the tunnel open until the
+# data source has been read.
 data "http" "models" {
   url = "http://127.0.0.1:${var.port}/v1/models"
 

@@ -33,7 +33,7 @@ marked() { grep -lsF "` + runMark + `=$1" /proc/[0-9]*/environ; }
 sweep() { marked "$1" | while IFS=/ read -r a b pid c; do kill -s "$2" "$pid" 2>/dev/null; done; }
 sweep "$1" TERM
 for i in 1 2 3 4 5; do
-  [ -n "$(marked "$1")" ] || exit 0 # grep's status tells of processes that vanished meanwhile
+  [ -n "$(marked "$1")" ] || exit 0 # grep's status reports processes that vanished meanwhile
   sleep 0.2 || { sleep 1; break; }
 done
 sweep "$1" KILL

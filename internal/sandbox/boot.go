@@ -84,7 +84,7 @@ func (c *cloud) starting(inst *instance) {
 		}
 	})
 	if err != nil {
-		c.log.Warn("telling a machine of its faults", "session", inst.session, "error", err)
+		c.log.Warn("sending a machine its faults", "session", inst.session, "error", err)
 	}
 }
 

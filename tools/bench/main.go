@@ -26,7 +26,7 @@ type benchmark struct {
 // benchmarks are run one after another, each in a world that nothing is left of.
 var benchmarks = []benchmark{
 	{"refresh", "plans over 200 sessions against 200 null resources", refresh},
-	{"told", "applies at real speed: how soon Terraform is told", toldAtOnce},
+	{"told", "applies at real speed: how soon Terraform sees the end", toldAtOnce},
 	{"overlap", "a deployment on a machine that builds its driver", overlap},
 }
 

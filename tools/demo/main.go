@@ -98,7 +98,7 @@ const rescueLimit = 3 * time.Minute
 
 // rescue gives back what a run that didn't get to its end has rented.
 func (d *demo) rescue(ctx context.Context) error {
-	fmt.Printf("\nGiving back what was rented.\n")
+	fmt.Printf("\nReleasing what was rented.\n")
 	ctx, cancel := context.WithTimeout(ctx, rescueLimit)
 	defer cancel()
 	if err := d.destroy(ctx); err != nil {

@@ -1,7 +1,7 @@
 # What this provider's sessions have cost this month.
 data "shopper_costs" "month" {}
 
-# A warning of each plan, and no output: what has been spent changes by itself.
+# A warning in each plan instead of an output, because costs change with every read.
 check "spending" {
   assert {
     condition     = data.shopper_costs.month.total_cost <= 500

@@ -1,4 +1,4 @@
-# What a session with these requirements would be rented as now.
+# The offer that a session with these requirements would rent now.
 data "shopper_gpu_offers" "large" {
   min_vram_gb        = 80
   max_price_per_hour = 3

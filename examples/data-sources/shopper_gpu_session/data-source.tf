@@ -1,4 +1,4 @@
-# By its name, among this consumer's sessions that have not ended; or by its id.
+# By name, among this consumer's sessions that have not ended; or by ID.
 data "shopper_gpu_session" "llama" {
   name = "llama"
 }

@@ -1,10 +1,10 @@
 variable "known_ids" {
-  description = "Ids of the sessions that configurations know, such as an output of each of them."
+  description = "IDs of the sessions that your configurations manage, such as from an output of each."
   type        = list(string)
   default     = []
 }
 
-# In a scheduled plan: what was left behind, by a laptop that died or a job that was killed.
+# In a scheduled plan: leftovers of a laptop that died or a job that was killed.
 data "shopper_gpu_sessions" "live" {
   known_ids  = var.known_ids
   older_than = "1h"
@@ -13,7 +13,7 @@ data "shopper_gpu_sessions" "live" {
 check "nothing_is_left_behind" {
   assert {
     condition = length(data.shopper_gpu_sessions.live.stray_ids) == 0
-    error_message = "Left behind: ${join(", ", [
+    error_message = "Leftover sessions: ${join(", ", [
       for s in data.shopper_gpu_sessions.live.sessions : "${s.id} (${s.mark}, until ${s.expires_at})" if s.stray
     ])}"
   }

@@ -1,4 +1,4 @@
-# A deployment, asked from its machine, on whose loopback it listens.
+# A deployment, queried through its machine, because it listens on the loopback address there.
 resource "shopper_gpu_session" "qwen" {
   name         = "qwen"
   requirements = { min_vram_gb = 24, clouds = ["vastai"], min_cuda_version = 13 }
@@ -25,7 +25,7 @@ output "qwen" {
   }
 }
 
-# Any server that speaks the OpenAI API as vLLM does.
+# Any server with an OpenAI API like vLLM's.
 data "shopper_vllm_endpoint" "gateway" {
   base_url = "https://llm.example.org/v1"
 }

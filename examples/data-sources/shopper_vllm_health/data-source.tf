@@ -11,7 +11,7 @@ data "shopper_vllm_health" "llama" {
   server   = var.llama.server
 }
 
-# Judged in a check block: an unhealthy server is a warning of the plan, and stops nothing.
+# In a check block, an unhealthy server is a warning in the plan and stops nothing.
 check "llama" {
   assert {
     condition     = data.shopper_vllm_health.llama.healthy
@@ -19,7 +19,7 @@ check "llama" {
   }
 }
 
-# Judged in a postcondition: an error. One check is left out, and one figure looked at.
+# In a postcondition, an unhealthy server is an error. One check is skipped, and one metric is tested.
 data "shopper_vllm_health" "strict" {
   ssh      = var.llama.ssh
   base_url = var.llama.base_url

@@ -3,7 +3,7 @@ variable "llama" {
   type        = any
 }
 
-# What went wrong in the last quarter of an hour.
+# Errors of the last 15 minutes.
 data "shopper_vllm_logs" "errors" {
   ssh    = var.llama.ssh
   server = var.llama.server

@@ -1,5 +1,5 @@
 variable "jump_host" {
-  description = "A host on whose loopback a shopper listens, which has no authentication of its own."
+  description = "Host with a shopper on its loopback address, because the shopper has no authentication."
   type = object({
     host     = string
     user     = string
@@ -7,7 +7,7 @@ variable "jump_host" {
   })
 }
 
-# Needs nothing of the shopper: only the credentials for SSH.
+# Needs no shopper, only SSH credentials.
 provider "shopper" {
   alias = "ssh"
   ssh   = { agent = true }
@@ -19,7 +19,7 @@ ephemeral "shopper_ssh_tunnel" "shopper" {
   remote_port = 8080
 }
 
-# Another provider, fed through the tunnel.
+# Another provider, which connects through the tunnel.
 provider "shopper" {
   url = ephemeral.shopper_ssh_tunnel.shopper.url
 }

@@ -1,5 +1,5 @@
 variable "api_key" {
-  description = "The server's key. Kept nowhere."
+  description = "The server's key. It is not stored anywhere."
   type        = string
   sensitive   = true
   ephemeral   = true
@@ -10,7 +10,7 @@ variable "llama" {
   type        = any
 }
 
-# Asked in every plan and apply, with a key that neither state nor plan holds.
+# Queried in every plan and apply, with a key that neither state nor plan contains.
 ephemeral "shopper_vllm_endpoint" "llama" {
   ssh      = var.llama.ssh
   base_url = var.llama.base_url

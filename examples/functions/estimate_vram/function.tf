@@ -1,5 +1,5 @@
 locals {
-  # A model that is known by its id, with a context of 16 384 tokens, on two GPUs.
+  # A well-known model by its ID, with a context of 16,384 tokens, on two GPUs.
   llama = provider::shopper::estimate_vram("meta-llama/Llama-3.3-70B-Instruct", {
     context_length       = 16384
     tensor_parallel_size = 2
@@ -7,7 +7,7 @@ locals {
     gpu_vram_gib         = 48
   })
 
-  # Any other by the figures of its config.json.
+  # Any other model by the values of its config.json.
   other = provider::shopper::estimate_vram("", {
     parameters     = 8.5
     layers         = 36

@@ -1,5 +1,5 @@
 variable "machine" {
-  description = "A machine of your own, behind a jump host or not."
+  description = "Your own machine, with or without a jump host."
   type = object({
     host = string
     port = optional(number, 22)

@@ -1,11 +1,11 @@
-# Run against the sandbox (SHOPPER_URL says where it listens): machines are rented,
-# a server is started and asked, and everything is given back at the end.
+# Runs against the sandbox at SHOPPER_URL: rents machines, starts and queries a server, and releases
+# everything at the end.
 
 variables {
   name = "served-model"
 }
 
-# Nothing is rented for a plan.
+# A plan rents nothing.
 run "refuses_a_machine_that_is_too_dear" {
   command = plan
 
@@ -33,7 +33,7 @@ run "serves_the_model" {
   }
 }
 
-# Another context length: another server, on the machine that is there.
+# A different context length restarts the server on the same machine.
 run "changes_the_server" {
   variables {
     max_model_len = 4096

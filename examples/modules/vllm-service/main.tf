@@ -35,7 +35,7 @@ resource "shopper_vllm_deployment" "replica" {
 data "shopper_vllm_health" "replica" {
   for_each = local.replicas
 
-  # Asked from its own machine, be the server public or not.
+  # Queried through its machine, whether the server is public or private.
   ssh            = shopper_gpu_session.replica[each.key].ssh
   base_url       = "${nonsensitive(var.tls == null) ? "http" : "https"}://127.0.0.1:${shopper_vllm_deployment.replica[each.key].port}/v1"
   ca_certificate = shopper_vllm_deployment.replica[each.key].ca_certificate
@@ -43,8 +43,7 @@ data "shopper_vllm_health" "replica" {
   server         = shopper_vllm_deployment.replica[each.key].server
 }
 
-# A warning of each plan and apply, which stops nothing: what is down is started
-# again by the same apply that warns.
+# A warning in each plan and apply that stops nothing: the same apply restarts the server.
 check "healthy" {
   assert {
     condition = alltrue([for name in local.replicas : data.shopper_vllm_health.replica[name].healthy])

@@ -1,10 +1,10 @@
 output "model" {
-  description = "Name that clients ask for."
+  description = "Model name that clients request."
   value       = coalesce(var.served_model_name, var.model)
 }
 
 output "endpoints" {
-  description = "By replica: how its server is reached. base_url of a private one is as seen on the machine; tunnel_command opens it on this computer."
+  description = "How to reach each replica's server. The base_url of a private one is valid on the machine; tunnel_command forwards it to your computer."
   sensitive   = true
   value = {
     for name in local.replicas : name => {
@@ -18,7 +18,7 @@ output "endpoints" {
 }
 
 output "machines" {
-  description = "By replica: what was rented, what it costs, and until when."
+  description = "For each replica: the rented machine, its price, and when it ends."
   value = {
     for name in local.replicas : name => {
       session_id     = shopper_gpu_session.replica[name].id
@@ -32,11 +32,11 @@ output "machines" {
 }
 
 output "price_per_hour" {
-  description = "What all replicas cost together, in USD per hour."
+  description = "Total price of all replicas, in USD per hour."
   value       = tonumber(format("%.4f", sum([for name in local.replicas : shopper_gpu_session.replica[name].price_per_hour])))
 }
 
 output "healthy" {
-  description = "By replica: whether every check passed."
+  description = "For each replica: whether every check passed."
   value       = { for name in local.replicas : name => data.shopper_vllm_health.replica[name].healthy }
 }

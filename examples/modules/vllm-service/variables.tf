@@ -9,7 +9,7 @@ variable "name" {
 }
 
 variable "replicas" {
-  description = "How many machines serve the model. Lowering it gives the last ones back."
+  description = "Number of machines that serve the model. Lowering it releases the last ones."
   type        = number
   default     = 1
 
@@ -20,7 +20,7 @@ variable "replicas" {
 }
 
 variable "requirements" {
-  description = "What each machine must be: the requirements of shopper_gpu_session."
+  description = "What each machine must provide: the requirements of shopper_gpu_session."
   type = object({
     gpu_types           = optional(list(string))
     gpu_count           = optional(number)
@@ -36,30 +36,30 @@ variable "requirements" {
 }
 
 variable "reservation_hours" {
-  description = "Hours from a machine's rental to its end, 1 to 12, at least. Raising it extends the reservations in place."
+  description = "Minimum hours from a machine's rental to its end, 1 to 12. Raising it extends the reservations in place."
   type        = number
   default     = 1
 }
 
 variable "model" {
-  description = "Hugging Face id of the model."
+  description = "Hugging Face ID of the model."
   type        = string
 }
 
 variable "served_model_name" {
-  description = "Name that clients ask for. Default: the model's id."
+  description = "Model name that clients request. Default: the model's ID."
   type        = string
   default     = null
 }
 
 variable "max_model_len" {
-  description = "Longest context in tokens. Default: what the model allows."
+  description = "Maximum context length in tokens. Default: the model's maximum."
   type        = number
   default     = null
 }
 
 variable "args" {
-  description = "Further flags of `vllm serve`, one element for each word."
+  description = "Additional flags of `vllm serve`, one element for each word."
   type        = list(string)
   default     = null
 }
@@ -76,13 +76,13 @@ variable "process" {
 }
 
 variable "exposure" {
-  description = "private (on the machine's loopback) or public. Of Vast.ai's machines only SSH is reachable."
+  description = "private (on the machine's loopback address) or public. On Vast.ai machines only SSH is reachable."
   type        = string
   default     = "private"
 }
 
 variable "tls" {
-  description = "Serve HTTPS: {} has a certificate made for each machine, which endpoints hold as ca_certificate."
+  description = "Serve HTTPS. {} generates a certificate for each machine, in endpoints as ca_certificate."
   type = object({
     certificate = optional(string)
     private_key = optional(string)
@@ -92,14 +92,14 @@ variable "tls" {
 }
 
 variable "api_key" {
-  description = "Key that clients must present to every replica, kept in state. Default: one for each, made by the provider."
+  description = "Key that clients must present to every replica, stored in state. Default: a generated key for each."
   type        = string
   default     = null
   sensitive   = true
 }
 
 variable "authorized_keys" {
-  description = "Public keys of yours to install on the machines."
+  description = "Your public keys to install on the machines."
   type        = set(string)
   default     = null
 }
@@ -127,7 +127,7 @@ variable "deployment_timeouts" {
 }
 
 variable "hf_token" {
-  description = "Hugging Face token, for a model whose terms have to be accepted. It is kept nowhere."
+  description = "Hugging Face token, for a model whose terms must be accepted. It is not stored anywhere."
   type        = string
   default     = null
   sensitive   = true
@@ -135,7 +135,7 @@ variable "hf_token" {
 }
 
 variable "hf_token_version" {
-  description = "To be given with hf_token, and changed when it changes."
+  description = "Set it with hf_token, and change it when the token changes."
   type        = number
   default     = null
 }

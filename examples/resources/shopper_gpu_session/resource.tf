@@ -1,4 +1,4 @@
-# The cheapest machine that fits, for four hours.
+# The cheapest matching machine, for four hours.
 resource "shopper_gpu_session" "llama" {
   name              = "llama"
   reservation_hours = 4

@@ -1,4 +1,5 @@
-# On a session's machine: by the session's id and the server's name on the machine, which is vllm-PORT unless container.name sets it.
+# On a session's machine: by the session's ID and the server's name on the machine, which is vllm-PORT
+# unless container.name is set.
 terraform import shopper_vllm_deployment.llama aaf49b51-3c8d-4989-88e2-a8f13a3075dc/vllm-8000
 
 # On any other machine.

@@ -1,18 +1,19 @@
-# A run that leaves no secret in state or plan. Your own key logs in, from SHOPPER_SSH_PRIVATE_KEY or an agent.
+# Leaves no secret in state or plan. The provider logs in with your own key, from SHOPPER_SSH_PRIVATE_KEY or
+# an agent.
 variable "public_key" {
   description = "Public half of your SSH key."
   type        = string
 }
 
 variable "api_key" {
-  description = "What clients must present."
+  description = "Key that clients must present."
   type        = string
   sensitive   = true
   ephemeral   = true
 }
 
 variable "hf_token" {
-  description = "Hugging Face token, for a model whose terms have to be accepted."
+  description = "Hugging Face token, for a model whose terms must be accepted."
   type        = string
   sensitive   = true
   ephemeral   = true
@@ -46,7 +47,7 @@ resource "shopper_vllm_deployment" "llama" {
   process = {} # installs vLLM and what it takes: Vast.ai's machines have no Docker
 }
 
-# Asked in every plan and apply; its key and its answer are kept nowhere.
+# Queried in every plan and apply; neither its key nor its answer is stored.
 ephemeral "shopper_vllm_health" "llama" {
   ssh      = shopper_vllm_deployment.llama.ssh
   base_url = shopper_vllm_deployment.llama.base_url
@@ -61,19 +62,19 @@ check "llama" {
   }
 }
 
-# Opens the server's port on your computer.
+# Run it on your computer to forward the server's port.
 output "tunnel_command" {
   value = shopper_vllm_deployment.llama.tunnel_command
 }
 
-# On a machine of your own that has Docker and NVIDIA's container toolkit.
+# On your own machine with Docker and NVIDIA's container toolkit.
 resource "shopper_vllm_deployment" "own" {
   ssh       = { host = "gpu.example.com", user = "ubuntu" }
   model     = "Qwen/Qwen2.5-7B-Instruct"
   container = { image = "vllm/vllm-openai:v0.33.0" }
 }
 
-# Open to other machines, over HTTPS with a certificate that the provider makes. Of Vast.ai's machines only SSH is reachable.
+# Open to other machines, over HTTPS with a generated certificate. On Vast.ai machines only SSH is reachable.
 resource "shopper_gpu_session" "public" {
   name         = "public"
   requirements = { clouds = ["bluelobster"], min_vram_gb = 24 }

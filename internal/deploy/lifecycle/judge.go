@@ -292,7 +292,7 @@ func (s *survey) judgePort() []deploy.Finding {
 	}
 	holder := s.portHolder
 	if holder == "" {
-		holder = "another program, which only root can tell"
+		holder = "another program, which only root can identify"
 	}
 	return one(deploy.Blocking, codePort, fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
 		"Choose another port, or end that program.")

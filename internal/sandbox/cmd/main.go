@@ -21,7 +21,7 @@ import (
 const usage = `A stand-in for the GPU rental service ("the shopper") with machines behind it.
 
 It answers as the real service does, rents machines that exist on this computer
-only, and costs nothing. Each machine has SSH with a key of its own, a shell, an
+only, and costs nothing. Each machine has SSH with its own key, a shell, an
 nvidia-smi for the rented GPUs, and a stand-in for vLLM once that is installed.
 They are what the clouds' real machines showed themselves to be; with -machines
 friendly VMs have a Docker engine.

@@ -64,7 +64,7 @@ func (k *Keeper) tell(sign string, root machinefs.Root) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, err := io.WriteString(k.stdin, sign+string(root)+"\n"); err != nil {
-		return fmt.Errorf("telling the sandbox's keeper: %w", err)
+		return fmt.Errorf("notifying the sandbox's keeper: %w", err)
 	}
 	return nil
 }

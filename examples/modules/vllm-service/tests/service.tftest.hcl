@@ -1,4 +1,4 @@
-# Run against the sandbox: SHOPPER_URL says where it is. Nothing real is rented.
+# Runs against the sandbox at SHOPPER_URL. Nothing real is rented.
 
 variables {
   hf_token         = "hf_notARealToken"
@@ -24,12 +24,12 @@ run "refuses_half_a_replica" {
 run "one_replica" {
   assert {
     condition     = output.healthy == { "tested-1" = true }
-    error_message = "It is not healthy: ${jsonencode(output.healthy)}"
+    error_message = "The service is not healthy: ${jsonencode(output.healthy)}"
   }
 
   assert {
     condition     = output.machines["tested-1"].cloud == "vastai" && output.price_per_hour > 0
-    error_message = "Not what was asked for: ${jsonencode(output.machines)}"
+    error_message = "The machines don't meet the requirements: ${jsonencode(output.machines)}"
   }
 
   assert {
