@@ -74,7 +74,7 @@ func decode(file journal.Entry) (*entry, error) {
 	case err == nil && e.Version != entryVersion:
 		err = fmt.Errorf("its format version is %d, from another version of the provider", e.Version)
 	case err == nil && (!marked || mark.Token != file.ID):
-		err = fmt.Errorf("it names no rental")
+		err = fmt.Errorf("its mark is not that of its rental")
 	}
 	return e, err
 }
