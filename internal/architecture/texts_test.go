@@ -88,7 +88,7 @@ func spoken(t *testing.T, name string, data []byte) []voiced {
 
 func lineOf(t voiced) int {
 	_, number, _ := strings.Cut(t.place, ":")
-	n, _ := strconv.Atoi(number) //nolint:errcheck // the place was made by line
+	n, _ := strconv.Atoi(number) // line has made it
 	return n
 }
 
@@ -155,7 +155,7 @@ func joined(n ast.Node) (text string, others []ast.Expr) {
 	switch n := n.(type) {
 	case *ast.BasicLit:
 		if n.Kind == token.STRING {
-			text, _ = strconv.Unquote(n.Value) //nolint:errcheck // the parser has read it
+			text, _ = strconv.Unquote(n.Value) // the parser has read it
 		}
 	case *ast.BinaryExpr:
 		if n.Op != token.ADD {

@@ -32,7 +32,7 @@ var unwritten = []struct {
 	{regexp.MustCompile(`(?i)\bon this side\b`), "on your computer"},
 	{regexp.MustCompile(`\b\d+ gigs\b`), "GiB"},
 	{regexp.MustCompile(`(?i)\b(?:behaviour|colour|honour|favour|catalogue|artefact|licence|whilst|amongst|centre)s?\b` +
-		`|\b\w+(?:cell|bell|dell|vell|nall)(?:ed|ing)\b`), "American spelling"},
+		`|\b\w+(?:[cbdv]ell|nall)(?:ed|ing)\b`), "American spelling"},
 }
 
 // unspoken complains about a text that uses such a phrase.
