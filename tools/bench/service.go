@@ -38,7 +38,7 @@ type service struct {
 
 // startService starts a sandbox with so many offers, "vastai-1" and on. Their machines boot in a second of the service's time,
 // and have vLLM installed, which loads in load of it. It ends with the world, or with this process.
-func (w *world) startService(ctx context.Context, offers int, load time.Duration, flags ...string) (*service, error) {
+func (w *world) startService(ctx context.Context, offers int, load time.Duration) (*service, error) {
 	market := make([]map[string]any, offers)
 	for i := range market {
 		market[i] = map[string]any{
@@ -56,10 +56,9 @@ func (w *world) startService(ctx context.Context, offers int, load time.Duration
 		return nil, err
 	}
 	s := &service{}
-	s.process = exec.Command(filepath.Join(w.bin, "shopper-sandbox"), append([]string{ //nolint:noctx // ended by the world
+	s.process = exec.Command(filepath.Join(w.bin, "shopper-sandbox"), //nolint:noctx // ended by the world
 		"-listen", "127.0.0.1:0", "-until-stdin-closes", "-log", "warn", "-seed", "1", "-speed", strconv.Itoa(speed), "-offers", file,
-		"-machines", "friendly",
-	}, flags...)...)
+		"-machines", "friendly")
 	s.process.Env = append(os.Environ(), "TMPDIR="+w.dir)
 	s.process.SysProcAttr, s.process.Stderr = ownGroup(), &s.log
 	if s.stdin, err = s.process.StdinPipe(); err != nil {
