@@ -15,7 +15,7 @@ const rented, atOnce = 300, 16
 
 // capacity measures the sandbox itself: how many machines it rents a second, and has at once.
 func capacity(ctx context.Context, w *world) ([]row, error) {
-	s, err := w.startService(ctx, rented, 0)
+	s, err := w.startService(ctx, rented, 0, quick)
 	if err != nil {
 		return nil, err
 	}

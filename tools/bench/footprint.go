@@ -77,7 +77,7 @@ func starts(ctx context.Context, w *world) ([]row, error) {
 
 // peakMemory is the most that any process of the provider held in a plan over many sessions.
 func peakMemory(ctx context.Context, w *world) (row, error) {
-	s, err := w.startService(ctx, many, 0)
+	s, err := w.startService(ctx, many, 0, quick)
 	if err != nil {
 		return row{}, err
 	}

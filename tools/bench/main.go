@@ -30,6 +30,8 @@ var benchmarks = []benchmark{
 	{"overlap", "a deployment on a machine that builds its driver", overlap},
 	{"fanout", "fifty sessions and deployments at once against one", fanOut},
 	{"footprint", "start, memory and size", footprint},
+	{"byhand", "the main job against a shell script", byHand},
+	{"latency", "a refresh at a distance", latency},
 	{"capacity", "the sandbox itself", capacity},
 }
 

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// speed is the sandbox's: a minute of the service's takes a second.
-	speed = 60
+	// quick is the sandbox's speed: a minute of the service's takes a second.
+	quick = 60
 	// patience is how long a sandbox that was asked to end may take.
 	patience = time.Minute
 	// model is what is served.
@@ -37,8 +37,8 @@ type service struct {
 }
 
 // startService starts a sandbox with so many offers, "vastai-1" and on. Their machines boot in a second of the service's time,
-// and have vLLM installed, which loads in load of it. It ends with the world, or with this process.
-func (w *world) startService(ctx context.Context, offers int, load time.Duration) (*service, error) {
+// and have vLLM installed, which loads in load of it; all that goes at this speed. It ends with the world, or with this process.
+func (w *world) startService(ctx context.Context, offers int, load time.Duration, speed int) (*service, error) {
 	market := make([]map[string]any, offers)
 	for i := range market {
 		market[i] = map[string]any{
