@@ -23,7 +23,7 @@ const slow = 10
 func byHand(ctx context.Context, w *world) ([]row, error) {
 	for _, program := range []string{"ssh", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return []row{{what: "Rent, serve, ask and give back, against a shell script", note: "not measured: no " + program + " here"}}, nil //nolint:nilerr // the row says so
+			return []row{{what: "Rent, serve and ask, against a shell script", note: "not measured: no " + program + " here"}}, nil //nolint:nilerr // the row says so
 		}
 	}
 	s, err := w.startService(ctx, 2, loading, slow)

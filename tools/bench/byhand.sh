@@ -1,5 +1,5 @@
 #!/bin/sh
-# The provider's main job as people write it down for themselves: rent, wait, log in, start vLLM, wait, ask, give back.
+# The provider's main job as people write it down for themselves: rent, wait, log in, start vLLM, wait, ask, release.
 # SHOPPER_URL, OFFER, MODEL, PORT (a free one on this computer) and FOLDER (for its files) are set.
 set -eu
 

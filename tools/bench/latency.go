@@ -35,11 +35,11 @@ func latency(ctx context.Context, w *world) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		url, err := w.distant(s, distance) //nolint:contextcheck // it ends with the world
+		address, err := w.distant(s, distance) //nolint:contextcheck // it ends with the world
 		if err != nil {
 			return nil, err
 		}
-		stack, err := w.newStack("distance"+strconv.Itoa(name), url, deployments(1))
+		stack, err := w.newStack("distance"+strconv.Itoa(name), address, deployments(1))
 		if err != nil {
 			return nil, err
 		}

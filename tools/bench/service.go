@@ -38,7 +38,7 @@ type service struct {
 
 // startService starts a sandbox with so many offers, "vastai-1" and on. Their machines boot in a second of the service's time,
 // and have vLLM installed, which loads in load of it; all that goes at this speed. It ends with the world, or with this process.
-func (w *world) startService(ctx context.Context, offers int, load time.Duration, speed int) (*service, error) {
+func (w *world) startService(ctx context.Context, offers int, load time.Duration, speed int, flags ...string) (*service, error) {
 	market := make([]map[string]any, offers)
 	for i := range market {
 		market[i] = map[string]any{
@@ -56,9 +56,10 @@ func (w *world) startService(ctx context.Context, offers int, load time.Duration
 		return nil, err
 	}
 	s := &service{}
-	s.process = exec.Command(filepath.Join(w.bin, "shopper-sandbox"), //nolint:noctx // ended by the world
+	s.process = exec.Command(filepath.Join(w.bin, "shopper-sandbox"), append([]string{ //nolint:noctx // ended by the world
 		"-listen", "127.0.0.1:0", "-until-stdin-closes", "-log", "warn", "-seed", "1", "-speed", strconv.Itoa(speed), "-offers", file,
-		"-machines", "friendly")
+		"-machines", "friendly",
+	}, flags...)...)
 	s.process.Env = append(os.Environ(), "TMPDIR="+w.dir)
 	s.process.SysProcAttr, s.process.Stderr = ownGroup(), &s.log
 	if s.stdin, err = s.process.StdinPipe(); err != nil {
@@ -99,8 +100,12 @@ func (s *service) end() error {
 }
 
 // ask sends a request to the service or to the sandbox's own routes, and decodes the answer unless into is nil.
-func (s *service) ask(ctx context.Context, method, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, s.url+path, http.NoBody)
+func (s *service) ask(ctx context.Context, method, path string, body, into any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader(data))
 	if err != nil {
 		return err
 	}
@@ -139,8 +144,8 @@ func (t traffic) total() int {
 // during returns the traffic that something causes.
 func (s *service) during(ctx context.Context, do func() error) (traffic, error) {
 	var before, after traffic
-	err := errors.Join(s.ask(ctx, http.MethodGet, "/sandbox/traffic", &before), do(),
-		s.ask(ctx, http.MethodGet, "/sandbox/traffic", &after))
+	err := errors.Join(s.ask(ctx, http.MethodGet, "/sandbox/traffic", nil, &before), do(),
+		s.ask(ctx, http.MethodGet, "/sandbox/traffic", nil, &after))
 	for route, n := range before.Requests {
 		after.Requests[route] -= n
 	}
