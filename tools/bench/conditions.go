@@ -42,7 +42,7 @@ func load() string {
 // String is the conditions as a sentence.
 func (c conditions) String() string {
 	return fmt.Sprintf("Taken on %s in %s, at commit %s, with %s on %s/%s, %d processors, %s. The load was %s before it began. The sandbox ran"+
-		" at speed %d: a minute of the service's took a second.\n",
+		" at speed %d where nothing else is said: a minute of the service's took a second.\n",
 		c.date.Format(time.DateOnly), c.took.Round(time.Second), c.commit, c.cli, runtime.GOOS, runtime.GOARCH,
-		runtime.NumCPU(), runtime.Version(), c.load, speed)
+		runtime.NumCPU(), runtime.Version(), c.load, quick)
 }

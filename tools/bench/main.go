@@ -28,6 +28,11 @@ var benchmarks = []benchmark{
 	{"refresh", "plans over 200 sessions against 200 null resources", refresh},
 	{"told", "applies at real speed: how soon Terraform sees the end", toldAtOnce},
 	{"overlap", "a deployment on a machine that builds its driver", overlap},
+	{"fanout", "fifty sessions and deployments at once against one", fanOut},
+	{"footprint", "start, memory and size", footprint},
+	{"byhand", "the main job against a shell script", byHand},
+	{"latency", "a refresh at a distance", latency},
+	{"capacity", "the sandbox itself", capacity},
 }
 
 // row is one line of the table.
@@ -40,6 +45,9 @@ type row struct {
 }
 
 func main() {
+	if program := os.Getenv(watched); program != "" {
+		os.Exit(runWatched(program))
+	}
 	var names []string
 	for _, b := range benchmarks {
 		names = append(names, b.name)

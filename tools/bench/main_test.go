@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -43,5 +44,14 @@ func TestRatiosAreOfMedians(t *testing.T) {
 	quick := times{wall: []time.Duration{5, 900, 10}, cpu: []time.Duration{3, 1}}
 	if slow.ratio(quick) != 2 || slow.cpuRatio(quick) != 3 {
 		t.Errorf("%v %v", slow.ratio(quick), slow.cpuRatio(quick))
+	}
+}
+
+func TestCodeIsCountedByModule(t *testing.T) {
+	t.Parallel()
+	got := partsOf([]byte("401000 100 T runtime.main\n402000 20 t net/http.(*conn).serve\n 0 7 D runtime.heap\n" +
+		"403000 3 T github.com/a/b/c/d.(*T).M\n404000 4 t github.com/a/b.F[github.com/x/y.Z]\n405000 5 T google.golang.org/grpc/mem.Get\n"))
+	if want := map[string]int{"Go": 120, "github.com/a/b": 7, "google.golang.org/grpc": 5}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -35,7 +35,7 @@ func overlap(ctx context.Context, w *world) ([]row, error) {
 			return nil, err
 		}
 	}
-	s, err := w.startService(ctx, 1, 0, "-speed", fmt.Sprint(overlapSpeed), "-offers", filepath.Join(w.dir, "building.json"),
+	s, err := w.startService(ctx, 1, 0, overlapSpeed, "-offers", filepath.Join(w.dir, "building.json"),
 		"-faults", filepath.Join(w.dir, "slow.json"))
 	if err != nil {
 		return nil, err

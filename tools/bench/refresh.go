@@ -14,7 +14,7 @@ const (
 
 // refresh plans over many sessions: how long that takes, and what it asks the service and the machines.
 func refresh(ctx context.Context, w *world) ([]row, error) {
-	s, err := w.startService(ctx, many, 0)
+	s, err := w.startService(ctx, many, 0, quick)
 	if err != nil {
 		return nil, err
 	}

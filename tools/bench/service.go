@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// speed is the sandbox's: a minute of the service's takes a second.
-	speed = 60
+	// quick is the sandbox's speed: a minute of the service's takes a second.
+	quick = 60
 	// patience is how long a sandbox that was asked to end may take.
 	patience = time.Minute
 	// model is what is served.
@@ -37,8 +37,8 @@ type service struct {
 }
 
 // startService starts a sandbox with so many offers, "vastai-1" and on. Their machines boot in a second of the service's time,
-// and have vLLM installed, which loads in load of it. It ends with the world, or with this process.
-func (w *world) startService(ctx context.Context, offers int, load time.Duration, flags ...string) (*service, error) {
+// and have vLLM installed, which loads in load of it; all that goes at this speed. It ends with the world, or with this process.
+func (w *world) startService(ctx context.Context, offers int, load time.Duration, speed int, flags ...string) (*service, error) {
 	market := make([]map[string]any, offers)
 	for i := range market {
 		market[i] = map[string]any{
@@ -100,8 +100,12 @@ func (s *service) end() error {
 }
 
 // ask sends a request to the service or to the sandbox's own routes, and decodes the answer unless into is nil.
-func (s *service) ask(ctx context.Context, method, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, s.url+path, http.NoBody)
+func (s *service) ask(ctx context.Context, method, path string, body, into any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader(data))
 	if err != nil {
 		return err
 	}
@@ -140,8 +144,8 @@ func (t traffic) total() int {
 // during returns the traffic that something causes.
 func (s *service) during(ctx context.Context, do func() error) (traffic, error) {
 	var before, after traffic
-	err := errors.Join(s.ask(ctx, http.MethodGet, "/sandbox/traffic", &before), do(),
-		s.ask(ctx, http.MethodGet, "/sandbox/traffic", &after))
+	err := errors.Join(s.ask(ctx, http.MethodGet, "/sandbox/traffic", nil, &before), do(),
+		s.ask(ctx, http.MethodGet, "/sandbox/traffic", nil, &after))
 	for route, n := range before.Requests {
 		after.Requests[route] -= n
 	}

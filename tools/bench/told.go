@@ -30,7 +30,7 @@ func toldAtOnce(ctx context.Context, w *world) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := w.startService(ctx, told, toldLoad, "-speed", "1", "-offers", offers)
+	s, err := w.startService(ctx, told, toldLoad, 1, "-offers", offers)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ type delays struct {
 // applyOne applies one session and its server, through a service that nobody else asks, and gives both back.
 func (w *world) applyOne(ctx context.Context, shared *service, number int) (d delays, err error) {
 	var own struct{ URL string }
-	if err := shared.ask(ctx, http.MethodPost, "/sandbox/services", &own); err != nil {
+	if err := shared.ask(ctx, http.MethodPost, "/sandbox/services", nil, &own); err != nil {
 		return d, err
 	}
 	s := &service{url: own.URL}
@@ -128,7 +128,7 @@ func (w *world) applyOne(ctx context.Context, shared *service, number int) (d de
 	for path, into := range map[string]any{
 		"/sandbox/machines/" + session + "/moments": &at, "/sandbox/machines/" + session + "/commands": &ran, "/sandbox/traffic": &seen,
 	} {
-		if err := s.ask(ctx, http.MethodGet, path, into); err != nil {
+		if err := s.ask(ctx, http.MethodGet, path, nil, into); err != nil {
 			return d, err
 		}
 	}

@@ -97,7 +97,17 @@ type spent struct {
 // run runs the CLI. Where ctx ends, the CLI and its providers are killed: what they rented ends with its sandbox.
 func (s *stack) run(ctx context.Context, args ...string) (spent, error) {
 	command := exec.Command(s.w.program.Path, args...) //nolint:noctx // it ends below, with its providers
-	command.Dir, command.Env, command.SysProcAttr = s.dir, s.env, ownGroup()
+	command.Dir, command.Env = s.dir, s.env
+	took, err := finish(ctx, command)
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w", s.w.program, args[0], err)
+	}
+	return took, err
+}
+
+// finish runs a command with all that it starts. Where ctx ends, they are killed.
+func finish(ctx context.Context, command *exec.Cmd) (spent, error) {
+	command.SysProcAttr = ownGroup()
 	var out, problems output
 	command.Stdout, command.Stderr = &out, &problems
 	begun := time.Now()
@@ -116,7 +126,7 @@ func (s *stack) run(ctx context.Context, args ...string) (spent, error) {
 	}
 	took := spent{time.Since(begun), command.ProcessState.UserTime() + command.ProcessState.SystemTime(), out.Bytes()}
 	if err != nil {
-		return took, fmt.Errorf("%s %s: %w\n%s%s", s.w.program, args[0], err, out.Bytes(), problems.Bytes())
+		return took, fmt.Errorf("%w\n%s%s", err, out.Bytes(), problems.Bytes())
 	}
 	return took, nil
 }
