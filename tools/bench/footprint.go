@@ -48,7 +48,7 @@ func starts(ctx context.Context, w *world) ([]row, error) {
 	start := func(program string) func(context.Context) (spent, error) {
 		return func(ctx context.Context) (spent, error) {
 			command := exec.CommandContext(ctx, program)
-			command.Env = append(os.Environ(), handshake...)
+			command.Env = append(append(os.Environ(), handshake...), "TMPDIR="+w.dir) // its socket outlives one that is killed
 			stdout, err := command.StdoutPipe()
 			if err != nil {
 				return spent{}, err

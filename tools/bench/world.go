@@ -80,7 +80,7 @@ func (w *world) newStack(name, url, config string) (*stack, error) {
 	if s.env, err = cli.Overridden(s.dir, map[string]string{cli.Address: w.bin, "hashicorp/null": null}); err != nil {
 		return nil, err
 	}
-	s.env = append(s.env, "SHOPPER_URL="+url, "HOME="+s.dir)
+	s.env = append(s.env, "SHOPPER_URL="+url, "HOME="+s.dir, "TMPDIR="+w.dir)
 	head := fmt.Sprintf("terraform {\n  required_providers {\n    shopper = {\n      source = %q\n    }\n  }\n}\n", cli.Address)
 	if url == "" {
 		head = ""
