@@ -125,6 +125,9 @@ func finish(ctx context.Context, command *exec.Cmd) (spent, error) {
 		err = ctx.Err()
 	}
 	took := spent{time.Since(begun), command.ProcessState.UserTime() + command.ProcessState.SystemTime(), out.Bytes()}
+	if ctx.Err() != nil {
+		return took, ctx.Err() // what was printed until then helps nobody
+	}
 	if err != nil {
 		return took, fmt.Errorf("%w\n%s%s", err, out.Bytes(), problems.Bytes())
 	}
