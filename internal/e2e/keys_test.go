@@ -160,13 +160,13 @@ func TestE2EKeysRefused(t *testing.T) {
 	config := session("a", keysArguments(false, own.public)...)
 	s.settings = fmt.Sprintf("ssh = { private_key = file(%q) }", wrong.file)
 	s.write(t, config)
-	says(t, s.apply(t), "Warning: Machine is fine, its keys are not: a", "one-time key stays on the machine and in state", "next apply")
+	says(t, s.apply(t), "Warning: Machine is rented, its keys are not as configured: a", "one-time key stays on the machine and in state", "next apply")
 	oneTime := s.oneTimeKey(t, "a")
 	if oneTime == "" || !s.logsIn(t, "a", oneTime) || !s.logsIn(t, "a", own.private) {
 		t.Error("both keys should log in")
 	}
 	says(t, s.must(t, 2, planArgs...), "0 to add, 1 to change, 0 to destroy")
-	says(t, s.apply(t), "Warning: Machine is fine, its keys are not: a")
+	says(t, s.apply(t), "Warning: Machine is rented, its keys are not as configured: a")
 	s.settings = fmt.Sprintf("ssh = { private_key = file(%q) }", own.file)
 	s.write(t, config)
 	says(t, s.apply(t), "1 changed")

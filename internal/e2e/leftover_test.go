@@ -52,7 +52,7 @@ func TestE2ELeftoverAfterDestroy(t *testing.T) {
 	s.write(t, session("a"))
 	id := s.crashWaiting(t, "a")
 	s.destroy(t)
-	says(t, s.must(t, 2, planArgs...), "Leftover rental found", id, "costing money")
+	says(t, s.must(t, 2, planArgs...), "Leftover rental found", id, "may cost money")
 	says(t, s.apply(t), "An earlier run had rented it", id)
 	w.accounted(t, []*stack{s}, "a")
 	s.destroy(t, "-refresh=false")
@@ -72,7 +72,7 @@ func TestE2EJournalLost(t *testing.T) {
 	if err := os.RemoveAll(s.journal()); err != nil {
 		t.Fatal(err)
 	}
-	says(t, s.must(t, 1, applyArgs...), "Name is already in use", id, "$0.3/h", "import", `on_conflict = "replace"`)
+	says(t, s.must(t, 1, applyArgs...), "Name is already in use", id, "$0.3/h", "Import it", `on_conflict = "replace"`)
 	s.write(t, session("a", `on_conflict = "replace"`))
 	says(t, s.apply(t), id, "was released, because on_conflict")
 	w.accounted(t, []*stack{s}, "a")
@@ -222,7 +222,7 @@ func TestE2ELeftoverBesideASessionInState(t *testing.T) {
 	}
 	says(t, s.must(t, 2, planArgs...), "Leftover rental found: a", left, "will be updated in-place")
 	bill(2)
-	says(t, s.apply(t), "A leftover was released: a", left)
+	says(t, s.apply(t), "Leftover rental was released: a", left)
 	bill(1)
 	s.unchanged(t)
 	s.destroy(t)

@@ -132,7 +132,7 @@ func TestE2ERefusesToDie(t *testing.T) {
 	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, "$0.3 an hour", "Run destroy again")
 	w.accounted(t, []*stack{s}, "a")
 	w.faults(t)
-	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, "last status was stopping", "$0.3 an hour")
+	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, `last status was "stopping"`, "$0.3 an hour")
 	w.accounted(t, []*stack{s}, "a")
 	w.advance(t, 11*time.Minute)
 	s.destroy(t)

@@ -44,7 +44,7 @@ func TestAccParallelism(t *testing.T) {
 	w.run(t,
 		resource.TestStep{
 			Config: config("tensor_parallel_size = 7"), PlanOnly: true,
-			ExpectError: words("Invalid tensor_parallel_size", "28 attention heads and 4 heads of keys and values", "1, 2, 4 or 28"),
+			ExpectError: words("Invalid tensor_parallel_size", "28 attention heads and 4 key-value heads", "1, 2, 4 or 28"),
 		},
 		resource.TestStep{Config: config(), ConfigStateChecks: gpus(3), Check: started("--tensor-parallel-size 2")},
 		resource.TestStep{

@@ -21,7 +21,7 @@ import (
 // Addresses that don't answer, and what data sources make of them.
 
 // atMost is how much longer than its own timeout a read may take on a busy computer.
-const atMost = 10 * time.Second
+const atMost = 20 * time.Second
 
 // silent is a port that takes connections and never says a word. A connection that is not given up
 // in the time fails the test.

@@ -317,7 +317,7 @@ func TestService(t *testing.T) {
 	}
 	got, diags = c.readData(serviceType, nil)
 	expect(t, diags)
-	if !get(t, got, "failing_offers").IsNull() || !strings.Contains(text(t, got, "message"), "Not all is known: ") {
+	if !get(t, got, "failing_offers").IsNull() || !strings.Contains(text(t, got, "message"), "Some values are unknown: ") {
 		t.Errorf("made up: %s", got)
 	}
 	nobody := newCore(t)

@@ -152,7 +152,7 @@ func TestAccSessionImportRefused(t *testing.T) {
 	}
 	w.run(t,
 		refused(session.ID, "Session has ended", `is "stopped"`),
-		refused("../offers", "Invalid session id"),
+		refused("../offers", "Invalid session ID"),
 		refused("6f1c1d0e-0000-4000-8000-000000000000", "Could not read session"),
 	)
 }
@@ -198,7 +198,7 @@ func TestAccSessionRefusals(t *testing.T) {
 	fails := func(config string, what ...string) resource.TestStep {
 		return resource.TestStep{Config: config, ExpectError: words(what...)}
 	}
-	conflict := fails(w.session(), "Name is already in use", `1 × RTX A5000 on bluelobster, \$0.31/h`, "import")
+	conflict := fails(w.session(), "Name is already in use", `1 × RTX A5000 on bluelobster, \$0.31/h`, "Import it")
 	conflict.PreConfig = func() { w.rentByHand(t, a5000, "terraform/test/"+token) }
 	w.run(t,
 		fails(w.session(`requirements = { clouds = ["bluelobster"], max_price_per_hour = 0.05 }`),

@@ -213,7 +213,7 @@ func TestSessionNotReleased(t *testing.T) {
 				t.Fatal(err)
 			}
 			kept, diags := c.destroy(sessionType, made)
-			expect(t, diags, "ERROR: Session was not released", id, "its last status was running", `\$0.31 an hour until`, "Run destroy again")
+			expect(t, diags, "ERROR: Session was not released", id, `its last status was "running"`, `\$0.31 an hour until`, "Run destroy again")
 			if kept.state.IsNull() {
 				t.Fatal("it has left state")
 			}
