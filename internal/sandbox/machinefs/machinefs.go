@@ -7,6 +7,7 @@
 package machinefs
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -253,8 +254,13 @@ func (r Root) claimFile(pid int) string {
 	return filepath.Join(r.claimDir(), strconv.Itoa(pid)+".json")
 }
 
+// alive reports whether a process runs. One that has ended and that its parent hasn't waited for yet holds no GPU memory.
 func alive(pid int) bool {
-	err := syscall.Kill(pid, 0)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // systems without /proc have no such file
+	if _, state, ok := bytes.Cut(stat, []byte(") ")); err == nil && ok && bytes.HasPrefix(state, []byte("Z")) {
+		return false
+	}
+	err = syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
