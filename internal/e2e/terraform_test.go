@@ -58,17 +58,17 @@ func TestTerraformExtendSession(t *testing.T) {
 		action("shopper_extend_session", "to_three", "session_id = caller.id", "reservation_hours = 3"),
 		action("shopper_extend_session", "one_more", "session_id = caller.id", "additional_hours = 1"),
 	)
-	says(t, s.apply(t), "Extending it from 1 to 3 hours", "It is reserved for 3 hours now")
+	says(t, s.apply(t), "Extending the reservation from 1 to 3 hours", "The session is now reserved for 3 hours")
 	s.unchanged(t)
 	id := w.billing(t, "a")
 	invoke := func(name string) string { return s.apply(t, "-invoke=action.shopper_extend_session."+name) }
-	says(t, invoke("to_three"), "It is reserved for 3 hours already")
-	says(t, invoke("one_more"), "Extending it from 3 to 4 hours")
+	says(t, invoke("to_three"), "The session is already reserved for 3 hours")
+	says(t, invoke("one_more"), "Extending the reservation from 3 to 4 hours")
 	if hours := w.hours(t, id); hours != 4 {
 		t.Errorf("it is reserved for %d hours, want 4", hours)
 	}
 	s.unchanged(t)
-	says(t, s.destroy(t), "It is reserved for 5 hours now", "1 destroyed")
+	says(t, s.destroy(t), "The session is now reserved for 5 hours", "1 destroyed")
 	w.accounted(t, []*stack{s})
 }
 
