@@ -8,8 +8,8 @@ import (
 
 // The picture's measures, in pixels. A bar ends at scale where it reaches its goal.
 const (
-	width, lineHeight, top = 900, 26, 46
-	barsAt, scale          = 470, 220
+	width, lineHeight, top = 1070, 26, 46
+	barsAt, scale          = 640, 220
 	longest                = width - barsAt - 90
 )
 
