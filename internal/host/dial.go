@@ -167,9 +167,11 @@ func connect(ctx context.Context, dial func(ctx context.Context, network, addr s
 	for patience := synPatience; ; patience *= 2 {
 		limited, cancel := context.WithTimeout(ctx, patience)
 		conn, err := dial(limited, "tcp", addr)
-		unanswered := limited.Err() != nil && ctx.Err() == nil
 		cancel()
-		if err == nil || !unanswered {
+		// By the error and the clock: a connection's own deadline may be before the context's timer.
+		timeout, ok := errors.AsType[net.Error](err)
+		end, bounded := ctx.Deadline()
+		if !ok || !timeout.Timeout() || ctx.Err() != nil || bounded && !time.Now().Before(end) {
 			return conn, err
 		}
 	}

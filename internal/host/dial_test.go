@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -379,7 +380,7 @@ func TestDialUntil_WaitsForABootingMachine(t *testing.T) {
 func TestDialAsksASilentAddressAgain(t *testing.T) {
 	t.Parallel()
 	s := newServerConfig(t)
-	for _, up := range []time.Duration{500 * time.Millisecond, 2500 * time.Millisecond, 8 * time.Second} {
+	for up, early := range map[time.Duration]time.Duration{500 * time.Millisecond: 1, 2500 * time.Millisecond: -1, 8 * time.Second: 1} {
 		synctest.Test(t, func(t *testing.T) {
 			begun := time.Now()
 			var times []time.Duration
@@ -387,8 +388,13 @@ func TestDialAsksASilentAddressAgain(t *testing.T) {
 			answers := cfg.dial
 			cfg.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				if time.Since(begun) < up {
-					<-ctx.Done()
-					return nil, ctx.Err()
+					end, _ := ctx.Deadline()
+					select {
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					case <-time.After(time.Until(end) - early): // a connection's deadline may be before the context's timer
+						return nil, os.ErrDeadlineExceeded
+					}
 				}
 				return answers(ctx, network, addr)
 			}
