@@ -95,8 +95,8 @@ func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns 
 		}
 		fmt.Printf("\n== %s\n", r.name)
 		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
-		// Many at once: they wait more than they work.
-		args := []string{"test", "-json", race, "-count=1", "-p=4", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
+		// Many at once: they wait more than they work. Of packages two: tests of real processes need some of the machine.
+		args := []string{"test", "-json", race, "-count=1", "-p=2", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
 		if err := goTest(ctx, total, r, append(place.env(), r.env...), append(args, r.packages...)); err != nil {
 			return false, err
 		}
