@@ -159,6 +159,7 @@ func (p *process) killGroup() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.ended {
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // first, or it could see the others die, and exit by itself
 		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 	}
 }
