@@ -99,7 +99,7 @@ type distantMachines struct {
 	ports     map[string]int // where the way to a machine's port begins
 }
 
-// moved has an answer name the beginning of the way to each machine in place of its own port.
+// moved replaces each machine's port in an answer with the port of the proxy that leads to it.
 func (d *distantMachines) moved(response *http.Response) error {
 	body, err := io.ReadAll(response.Body)
 	if err := errors.Join(err, response.Body.Close()); err != nil {

@@ -105,7 +105,7 @@ func run(ctx context.Context, s settings, only string) error {
 	return write(rows, at)
 }
 
-// measure runs one benchmark in a world of its own. Whatever happens, nothing of it is left.
+// measure runs one benchmark in a separate world, and removes it, whatever happens.
 func measure(ctx context.Context, s settings, b benchmark) (rows []row, err error) {
 	w, err := newWorld(ctx, s)
 	if err != nil {

@@ -28,7 +28,7 @@ const (
 
 type output = bytes.Buffer
 
-// service is a sandbox in a process of its own.
+// service is a sandbox in a separate process.
 type service struct {
 	url     string
 	process *exec.Cmd

@@ -59,7 +59,7 @@ func (w *world) close() error {
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
 }
 
-// stack is a configuration with its state, in a folder of its own.
+// stack is a configuration with its state, in a separate folder.
 type stack struct {
 	w   *world
 	dir string

@@ -48,7 +48,7 @@ func run(m *testing.M) (int, error) {
 	return m.Run(), nil
 }
 
-// server is a stand-in for vLLM, a process of its own that listens on a Unix socket.
+// server is a stand-in for vLLM, a separate process that listens on a Unix socket.
 type server struct {
 	t      *testing.T
 	socket string

@@ -14,8 +14,8 @@ type early struct {
 	done chan struct{} // nil before it was begun
 }
 
-// getEarly begins, once, to get what the server needs, where that is known without the driver. What goes wrong with it goes
-// wrong again, and is told, when it is needed. It ends with the launch.
+// getEarly begins, once, to get what the server needs, where that is known without the driver. Its failure
+// is ignored: whatever needs the result tries again, and reports that. It ends with the launch.
 func (l *launch) getEarly(ctx context.Context, s *survey) {
 	if l.early.done != nil || !s.knowsRuntime() {
 		return

@@ -24,7 +24,7 @@ const (
 
 // follower reads a server's log as it is written, and says when it is time to look at the server: vLLM writes that it is ready
 // the moment it is (Application startup complete: serve.log of each release recorded), and its end ends the log. A stream that
-// can't be had, or that is lost, is no failure: whoever waits looks now and then all the same.
+// can't be opened, or that is lost, is no failure: whoever waits also looks at intervals.
 type follower struct {
 	open func(context.Context) (io.ReadCloser, error)
 	news chan struct{}

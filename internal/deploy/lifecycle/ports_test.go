@@ -288,7 +288,7 @@ func TestOpenPortThatStaysOpen(t *testing.T) {
 	}
 }
 
-// A rule that can't be deleted doesn't keep a server from being removed, and is told.
+// A rule that can't be deleted doesn't keep a server from being removed: it is a warning.
 func TestRuleThatIsLeft(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, oldVM())
