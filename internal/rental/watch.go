@@ -28,6 +28,8 @@ type listing struct {
 	done chan struct{}
 	rows []shopper.Session
 	err  error
+	// gaveUp is true where the wait that asked for it ended before: that says nothing about the service.
+	gaveUp bool
 }
 
 func newWatch(service Service) *watch {
@@ -67,6 +69,9 @@ func (w *watch) list(ctx context.Context) ([]shopper.Session, error) {
 		w.mu.Unlock()
 		select {
 		case <-l.done:
+			if l.gaveUp {
+				return w.list(ctx)
+			}
 			return l.rows, l.err
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -84,5 +89,6 @@ func (w *watch) list(ctx context.Context) ([]shopper.Session, error) {
 	if l.err = w.budget.Wait(ctx); l.err == nil {
 		l.rows, l.err = w.service.Sessions(ctx, shopper.SessionFilter{Limit: watchRows})
 	}
+	l.gaveUp = l.err != nil && ctx.Err() != nil
 	return l.rows, l.err
 }
