@@ -37,6 +37,7 @@ func TestRecordedInstallations(t *testing.T) {
 		var e deploy.Error
 		e.Explain(string(data), installRules)
 		cause, wayOut := e.Cause, e.WayOut
+		t.Logf("%s:\n%s\n-- %s\n-- %s", name, data, cause, wayOut) // judged together, with -v
 		if !known || !strings.Contains(cause, want[0]) || !strings.Contains(wayOut, want[1]) || (want[0] == "" && cause != "") {
 			t.Errorf("%s: %q, %q", name, cause, wayOut)
 		}
