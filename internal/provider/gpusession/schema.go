@@ -95,7 +95,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: int64default.StaticInt64(rental.DefaultAttempts),
 			Validators: []validator.Int64{int64validator.Between(1, 20)},
 			MarkdownDescription: "How many offers are tried before giving up. The next one is tried when an offer is gone, fails, or" +
-				" its machine refuses the login.",
+				" its machine refuses the login. Default `3`.",
 		},
 		"reservation_hours": schema.Int64Attribute{
 			Optional: true, Validators: []validator.Int64{int64validator.Between(1, maxHours)},
@@ -107,7 +107,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: stringdefault.StaticString(string(shopper.WorkloadLLMVLLM)),
 			Validators: []validator.String{stringvalidator.OneOf(workloadTypes()...)},
 			MarkdownDescription: "What the machine is for. `llm_vllm` leaves the machine as it is; with `llm` the shopper installs" +
-				" Ollama on it.",
+				" Ollama on it. Default `llm_vllm`.",
 		},
 		"disk_gb": schema.Int64Attribute{
 			Optional:            true,
@@ -135,7 +135,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			Validators: []validator.String{stringvalidator.OneOf(conflictError, conflictReplace)},
 			MarkdownDescription: "What to do before renting if an active session of this name is neither in state nor a leftover in the" +
 				" journal: `error` stops and names the session, `replace` releases it first. `replace` can't be combined with" +
-				" `name_prefix`, because other machines with that prefix may be in use.",
+				" `name_prefix`, because other machines with that prefix may be in use. Default `error`.",
 		},
 		"authorized_keys": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
@@ -149,7 +149,7 @@ func arguments(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: booldefault.StaticBool(true),
 			MarkdownDescription: "Whether the machine's one-time key is kept in state. `false` requires `authorized_keys`: the key is" +
 				" removed from the machine and from state once a login with the provider's `ssh` credentials has worked. Deployments" +
-				" and data sources use those credentials from then on.",
+				" and data sources use those credentials from then on. Default `true`.",
 		},
 		"timeouts": validate.Timeouts(timeouts.Attributes(ctx, timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
@@ -204,7 +204,7 @@ func requirementsAttribute() schema.SingleNestedAttribute {
 			"exclude_offers": strings("IDs of offers to exclude.", validate.NotEmpty()),
 			"allow_interruptible": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Include interruptible (spot) offers, which the cloud may reclaim at any time.",
+				MarkdownDescription: "Include interruptible (spot) offers, which the cloud may reclaim at any time. Default `false`.",
 			},
 		},
 	}

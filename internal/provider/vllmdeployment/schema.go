@@ -97,7 +97,7 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "How the server is run: `container`, with the machine's Docker or Podman; `process`, for machines" +
 				" without either (Vast.ai's are containers themselves); or `auto`. `auto` uses whichever of `container` and `process`" +
 				" is configured; of both, the first that works on the machine; with neither, `process`. `server.runtime` is the one" +
-				" in use.",
+				" in use. Default `auto`.",
 		},
 		"container": containerAttribute(),
 		"process":   processAttribute(),
@@ -110,7 +110,7 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 				" before 0.28.0 opens one more port on all addresses: a private server's is closed by the machine's firewall where root or" +
 				" `sudo` and `iptables` allow that, and a warning names one that stays open. vLLM requires the key only below `/v1` (newer" +
 				" releases: also `/v2`, `/inference` and `/cohere`); the plan warns which routes stay open. On Vast.ai machines only" +
-				" SSH is reachable.",
+				" SSH is reachable. Default `private`.",
 		},
 		"tls":       tlsAttribute(),
 		"preflight": preflightAttribute(),
@@ -119,7 +119,7 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: stringdefault.StaticString(string(lifecycle.Rollback)),
 			Validators: []validator.String{stringvalidator.OneOf(string(lifecycle.Rollback), string(lifecycle.Keep))},
 			MarkdownDescription: "What happens to a server that fails: `rollback` removes it and, on an update, restarts the previous" +
-				" one; `keep` leaves it for debugging, and the error says how to reach it.",
+				" one; `keep` leaves it for debugging, and the error says how to reach it. Default `rollback`.",
 		},
 		"drain_timeout": schema.StringAttribute{
 			Optional: true, Validators: []validator.String{validate.Duration(0, 0, time.Second)},
@@ -148,7 +148,7 @@ func readyAttribute() schema.SingleNestedAttribute {
 			"completion": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
 				MarkdownDescription: "Verify the model with a completion. Set false for models that don't generate text (embedding," +
-					" reward): they are verified with the matching call instead.",
+					" reward): they are verified with the matching call instead. Default `true`.",
 			},
 			"timeout": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.Duration(time.Second, 0, 1)},
@@ -175,7 +175,7 @@ func processAttribute() schema.SingleNestedAttribute {
 				Optional: true, Computed: true, Default: stringdefault.StaticString("missing"),
 				Validators: []validator.String{stringvalidator.OneOf("missing", "never")},
 				MarkdownDescription: "`missing` installs that release with uv into a separate directory unless the machine has it;" +
-					" `never` fails instead.",
+					" `never` fails instead. Default `missing`.",
 			},
 			"directory": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
@@ -236,12 +236,12 @@ func containerAttribute() schema.SingleNestedAttribute {
 			"gpus": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("all"),
 				Validators:          []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "`all`, `none`, a count, or a comma-separated list of indices or UUIDs.",
+				MarkdownDescription: "`all`, `none`, a count, or a comma-separated list of indices or UUIDs. Default `all`.",
 			},
 			"shm_size": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("16g"),
 				Validators:          []validator.String{validate.String("must be a size", checkShmSize)},
-				MarkdownDescription: "Size of the container's shared memory, such as `16g` or `512m`, in powers of 1024.",
+				MarkdownDescription: "Size of the container's shared memory, such as `512m`, in powers of 1024. Default `16g`.",
 			},
 			"user": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{validate.NotEmpty()},
@@ -255,13 +255,13 @@ func containerAttribute() schema.SingleNestedAttribute {
 			"pull_policy": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("missing"),
 				Validators:          []validator.String{stringvalidator.OneOf("missing", "always", "never")},
-				MarkdownDescription: "When the image is pulled: `missing`, `always` or `never`.",
+				MarkdownDescription: "When the image is pulled: `missing`, `always` or `never`. Default `missing`.",
 			},
 			"install_engine": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "If the machine has no container engine with GPU support, install Docker from its distribution" +
 					" (Debian or Ubuntu) and NVIDIA's container toolkit from NVIDIA's packages. This happens once, as root or with" +
-					" sudo, within the create timeout. Default false. Machines that are containers themselves, such as Vast.ai's," +
+					" sudo, within the create timeout. Default `false`. Machines that are containers themselves, such as Vast.ai's," +
 					" can't run an engine.",
 			},
 			"registry_auth": schema.SingleNestedAttribute{
@@ -304,7 +304,7 @@ func serverArguments() map[string]schema.Attribute {
 			Optional: true, Computed: true,
 			Default:             attrs.DefaultDecimal(strconv.FormatFloat(vllm.DefaultGPUMemoryUtilization, 'g', -1, 64)),
 			Validators:          []validator.Float64{float64validator.Between(0.05, 1)},
-			MarkdownDescription: "Fraction of each GPU's memory that vLLM uses.",
+			MarkdownDescription: "Fraction of each GPU's memory that vLLM uses. Default `0.9`.",
 		},
 		"min_vram_gib": schema.Float64Attribute{
 			Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0)},
@@ -318,7 +318,7 @@ func serverArguments() map[string]schema.Attribute {
 		"pipeline_parallel_size": size("Number of pipeline stages among which the layers are divided. Default 1."),
 		"trust_remote_code": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-			MarkdownDescription: "Run Python code from the model's repository.",
+			MarkdownDescription: "Run Python code from the model's repository. Default `false`.",
 		},
 		"kv_cache_dtype": text("Number format of the key-value cache, such as `fp8`. Default: the model's. The plan warns if the" +
 			" release probably doesn't support it."),
@@ -352,7 +352,7 @@ func serverArguments() map[string]schema.Attribute {
 		"port": schema.Int64Attribute{
 			Optional: true, Computed: true, Default: int64default.StaticInt64(vllm.DefaultPort),
 			Validators:          []validator.Int64{int64validator.Between(1, 65535)},
-			MarkdownDescription: "Port that the server listens on.",
+			MarkdownDescription: "Port that the server listens on. Default `8000`.",
 		},
 	}
 }
