@@ -5,14 +5,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
+
+// slowly makes a service for long lists, which a busy computer takes seconds to read: meanwhile it must not give up a release as stuck.
+func slowly(o *sandbox.Options) { o.Speed = 20 }
 
 // The service keeps every session that there ever was. After more than it lists at
 // once, what is shown is complete all the same, and a machine can be rented.
 func TestAfterTenThousandSessions(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, slowly)
 	const many = shopper.MaxSessions + 500
 	w.AddEnded("terraform/old/0123456789abcdef0123456789abcdef", many, time.Now().AddDate(-1, 0, 0))
 	c := w.configured(t, nil)
@@ -47,7 +51,7 @@ func TestAfterTenThousandSessions(t *testing.T) {
 // told where they are more than can be seen.
 func TestCostsOfManySessions(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, slowly)
 	c := w.configured(t, nil)
 	w.AddEnded("other/old/0123456789abcdef0123456789abcdef", shopper.MaxSessions, time.Now().AddDate(0, -2, 0))
 	made := c.create(sessionType, values{"name": "new", "offer_id": a5000, "reservation_hours": 3})
