@@ -200,7 +200,7 @@ func (r rule) matches(lines []logLine, i int) *regexp.Regexp {
 func inTraceback(lines []logLine, words wordings) bool {
 	const deepest = 120 // lines
 	for n := len(lines) - 1; n >= max(0, len(lines)-deepest); n-- {
-		if words.beginIn(lines[n].text, len(lines[n].text)) != nil {
+		if words.in(lines[n].text) {
 			return true
 		}
 		if strings.Contains(lines[n].text, "Traceback (most recent call last)") {
@@ -223,11 +223,11 @@ func (r rule) words(pattern *regexp.Regexp, message string) (cause, wayOut strin
 }
 
 // tail is what pydantic adds to its messages.
-var tail = regexp.MustCompile(` (?:\[type=\w+, input_value=|For further information visit ).*`)
+var tail = oneOf(` (?:\[type=\w+, input_value=|For further information visit ).*`)
 
 // sentence ends a cause, of which the log's own words may be the last, with one period.
 func sentence(cause string) string {
-	return strings.TrimRight(oneLine(tail.ReplaceAllString(cause, "")), ".: ") + "."
+	return strings.TrimRight(oneLine(tail.cut(cause)), ".: ") + "."
 }
 
 // message is line i with the lines after it, on one line: figures may stand in any of them. What is merely told ends it.
@@ -261,13 +261,13 @@ func quote(text string) string {
 
 var (
 	// prologue is what stands before an exception's own words, and in a copy of it something else may.
-	prologuePattern = regexp.MustCompile(`^(?:\s*(?:[\w.]*(?:Error|Exception)|Value error|Error parsing config for \S+)[:,] ?)+|\s*\[type=\w+, input_value=.*`)
+	prologuePattern = oneOf(`^(?:\s*(?:[\w.]*(?:Error|Exception)|Value error|Error parsing config for \S+)[:,] ?)+|\s*\[type=\w+, input_value=.*`)
 	copiedBytes     = 80
 )
 
 // repeats tells whether a line says again what one of the quotes says.
 func repeats(quotes []string, text string) bool {
-	core := prologuePattern.ReplaceAllString(quote(text), "")
+	core := prologuePattern.cut(quote(text))
 	core = core[:min(len(core), copiedBytes)]
 	return core != "" && slices.ContainsFunc(quotes, func(q string) bool { return strings.Contains(q, core) })
 }
@@ -283,7 +283,7 @@ func Relevant(log []string) []string {
 		quotes := slices.Clone(diagnosis.Evidence)
 		for i, line := range lines {
 			// The line under a traceback's frame is its source code.
-			isCode := i > 0 && framePattern.MatchString(lines[i-1].text) && strings.HasPrefix(line.text, "  ")
+			isCode := i > 0 && framePattern.in(lines[i-1].text) && strings.HasPrefix(line.text, "  ")
 			if !isCode && telling(line) && !repeats(quotes, line.text) {
 				quotes = append(quotes, quote(line.text))
 			}

@@ -30,17 +30,17 @@ type logLine struct {
 
 var (
 	// ansiPattern matches terminal control sequences: colors and cursor movement (CSI), titles (OSC), single escapes.
-	ansiPattern = regexp.MustCompile("\x1b\\[[^A-Za-z@~\x1b]{0,32}[A-Za-z@~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b.?")
+	ansiPattern = oneOf("\x1b\\[[^A-Za-z@~\x1b]{0,32}[A-Za-z@~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b.?")
 
 	// Prefixes, in the order in which they may stand, each more than once.
-	prefixPatterns = []*regexp.Regexp{
-		regexp.MustCompile(`^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\s`),             // docker logs -t, journald
-		regexp.MustCompile(`^\[?[A-Za-z0-9][\w.-]*\]?\s*\|\s`),                                                  // docker compose
-		regexp.MustCompile(`^\((?:[\w.-]+ )*(?:[\w-]+=\S+ ?)*(?:pid|rank|ip)=[^)]*\)\s?`),                       // (EngineCore_DP0 pid=123)
-		regexp.MustCompile(`^\[rank\d+\]:\s?`),                                                                  // torch.distributed
-		regexp.MustCompile(`^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?[^\]\s]*:\d+\]`), // vLLM's own
-	}
-	levelPattern = regexp.MustCompile(`^(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?:[ :]|$)`)
+	prefixPatterns = oneOf(
+		`^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\s`, // docker logs -t, journald
+		`^\[?[A-Za-z0-9][\w.-]*\]?\s*\|\s`,                                      // docker compose
+		`^\((?:[\w.-]+ )*(?:[\w-]+=\S+ ?)*(?:pid|rank|ip)=[^)]*\)\s?`,           // (EngineCore_DP0 pid=123)
+		`^\[rank\d+\]:\s?`, // torch.distributed
+		`^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?[^\]\s]*:\d+\]`, // vLLM's own
+	)
+	levelPattern = oneOf(`^(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?:[ :]|$)`)
 )
 
 // readLog returns the last lines of a log, cleaned: terminal sequences, carriage returns (progress bars), what stands
@@ -77,7 +77,7 @@ func shorten(raw string) string {
 }
 
 func cleanLine(raw string) logLine {
-	text := ansiPattern.ReplaceAllString(strings.ToValidUTF8(raw, "\uFFFD"), "")
+	text := ansiPattern.cut(strings.ToValidUTF8(raw, "\uFFFD"))
 	text = strings.Map(func(r rune) rune {
 		if r != '\t' && (r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0)) {
 			return -1
@@ -88,9 +88,9 @@ func cleanLine(raw string) logLine {
 	const rounds = 4 // a prefix within a prefix within …
 	for range rounds {
 		before := text
-		for _, prefix := range prefixPatterns {
+		for _, prefix := range prefixPatterns() {
 			if found := prefix.FindString(text); found != "" {
-				if word := levelPattern.FindStringSubmatch(text); word != nil {
+				if word := levelPattern.find(text); word != nil {
 					line.level = levelOf(word[1])
 				}
 				text = text[len(found):]
@@ -101,7 +101,7 @@ func cleanLine(raw string) logLine {
 		}
 	}
 	line.text = strings.TrimRight(text, " \t")
-	if word := levelPattern.FindStringSubmatch(strings.TrimSpace(text)); word != nil && line.level == levelNone {
+	if word := levelPattern.find(strings.TrimSpace(text)); word != nil && line.level == levelNone {
 		line.level = levelOf(word[1]) // uvicorn's "INFO:     …"
 	}
 	if strings.TrimSpace(line.text) == "" {
@@ -140,7 +140,7 @@ func lastStart(lines []logLine) []logLine {
 // lastIndex is where one of the words stands last, -1 where none does.
 func lastIndex(lines []logLine, words wordings) int {
 	for i := len(lines) - 1; i >= 0; i-- {
-		if words.beginIn(lines[i].text, len(lines[i].text)) != nil {
+		if words.in(lines[i].text) {
 			return i
 		}
 	}
@@ -150,14 +150,14 @@ func lastIndex(lines []logLine, words wordings) int {
 func contains(lines []logLine, words wordings) bool { return lastIndex(lines, words) >= 0 }
 
 var (
-	noisePattern = regexp.MustCompile(`^\s*(?:` +
+	noisePattern = oneOf(`^\s*(?:` +
 		`File ".*", line \d+|[~^ ]+$|\.\.\.$|Traceback \(most recent call last\):|` +
 		`During handling of the above exception|The above exception was the direct cause|` +
 		`raise \w|return \w|await \w|self\.|with \w|warnings\.warn\(|` +
 		`usage: |\[launcher\] |\[?--?[a-z]|Route: |For further information visit |\[type=\w+, input_value=|` +
 		`\[?[WI]\d{4} |Dumping (?:input data|scheduler) |.*\b(?:User|Future|Deprecation|Runtime)Warning: |.*\[shutdown\] |` +
 		`.*[█▄▀▌▐▏▎▍▋▊▉]|.*\d+%(?:\||\s+Completed))`)
-	framePattern = regexp.MustCompile(`^\s*File ".*", line \d+`)
+	framePattern = oneOf(`^\s*File ".*", line \d+`)
 	// wrapperWords only say that something else failed: vllm/v1/engine/core.py, core_client.py, async_llm.py and
 	// vllm/v1/executor/multiproc_executor.py (0.32.0's recordings).
 	wrapperWords = oneOf(`See root cause above`, `See stack trace`, `please check the stack trace above`, `EngineCore failed to start`,
@@ -166,27 +166,27 @@ var (
 		`died unexpectedly`, `EngineDeadError`,
 		// What Python says to those who talked with a process that has died.
 		`EOFError`, `BrokenPipeError`, `ConnectionResetError`, `RuntimeError: cancelled`)
-	troublePattern = regexp.MustCompile(`(?i)\b(?:[\w.]*(?:error|exception|interrupt)\b|` +
+	troublePattern = oneOf(`(?i)\b(?:[\w.]*(?:error|exception|interrupt)\b|` +
 		`fatal|failed|cannot|killed|denied|refused|no such|core dumped|segmentation fault)`)
 )
 
 // isNoise tells whether a line carries nothing but a traceback's frames, a progress bar, a banner, usage text, or a warning.
-func (l logLine) isNoise() bool { return l.level == levelWarning || noisePattern.MatchString(l.text) }
+func (l logLine) isNoise() bool { return l.level == levelWarning || noisePattern.in(l.text) }
 
 // isDump tells whether a line is of an engine's last words, which repeat all its settings (vllm/logging_utils/dump_input.py).
 func (l logLine) isDump() bool { return strings.HasPrefix(strings.TrimSpace(l.text), "Dumping ") }
 
 // isWrapper tells whether a line only says that something else failed.
-func (l logLine) isWrapper() bool { return wrapperWords.beginIn(l.text, len(l.text)) != nil }
+func (l logLine) isWrapper() bool { return wrapperWords.in(l.text) }
 
 // isTrouble tells whether a line says what is wrong.
 func (l logLine) isTrouble() bool {
-	return l.level != levelInfo && (l.level == levelError || troublePattern.MatchString(l.text)) && !l.isNoise() && !l.isWrapper()
+	return l.level != levelInfo && (l.level == levelError || troublePattern.in(l.text)) && !l.isNoise() && !l.isWrapper()
 }
 
 // isEnd tells whether a line says that a server or a part of it came to an end, without saying why.
 func (l logLine) isEnd() bool {
-	return l.level != levelInfo && (crashWords.beginIn(l.text, len(l.text)) != nil || endWords.beginIn(l.text, len(l.text)) != nil)
+	return l.level != levelInfo && (crashWords.in(l.text) || endWords.in(l.text))
 }
 
 // isSpoken tells whether a line says anything.

@@ -2,7 +2,6 @@ package vllm
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -11,14 +10,14 @@ import (
 const masked = "***"
 
 // secretShapes are secrets that are known by their shape or by what stands before them. The first group is kept.
-var secretShapes = []*regexp.Regexp{
-	regexp.MustCompile(`(\b)hf_[A-Za-z0-9]{8,}`),
-	regexp.MustCompile(`(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{4,}`),
-	regexp.MustCompile(`(?i)(["']?\b(?:vllm_)?api[-_]?key["']?\s*[:=]\s*\[?\s*)(?:"[^"]*"|'[^']*'|[^\s,;"'\])}]+)`),
-	regexp.MustCompile(`(?i)(--api[-_]key\s+)(?:"[^"]*"|'[^']*'|[^\s-][^\s]*)`),
-	regexp.MustCompile(`(?i)(["']?\b(?:hf[-_]token|hugging_face_hub_token)["']?\s*[:=]\s*)(?:"[^"]*"|'[^']*'|[^\s,;"'\])}]+)`),
-	regexp.MustCompile(`(?i)(--hf[-_]token\s+)(?:"[^"]*"|'[^']*'|[^\s-][^\s]*)`),
-}
+var secretShapes = oneOf(
+	`(\b)hf_[A-Za-z0-9]{8,}`,
+	`(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{4,}`,
+	`(?i)(["']?\b(?:vllm_)?api[-_]?key["']?\s*[:=]\s*\[?\s*)(?:"[^"]*"|'[^']*'|[^\s,;"'\])}]+)`,
+	`(?i)(--api[-_]key\s+)(?:"[^"]*"|'[^']*'|[^\s-][^\s]*)`,
+	`(?i)(["']?\b(?:hf[-_]token|hugging_face_hub_token)["']?\s*[:=]\s*)(?:"[^"]*"|'[^']*'|[^\s,;"'\])}]+)`,
+	`(?i)(--hf[-_]token\s+)(?:"[^"]*"|'[^']*'|[^\s-][^\s]*)`,
+)
 
 // keptValues are values of an api_key that are no secrets and help when reading a log.
 var keptValues = []string{"None", "null", "[]", masked}
@@ -32,7 +31,7 @@ func MaskSecrets(text string, secrets ...string) string {
 	for _, secret := range given {
 		text = strings.ReplaceAll(text, secret, masked)
 	}
-	for _, shape := range secretShapes {
+	for _, shape := range secretShapes() {
 		text = shape.ReplaceAllStringFunc(text, func(found string) string {
 			kept := shape.FindStringSubmatch(found)[1]
 			if slices.Contains(keptValues, strings.TrimSpace(found[len(kept):])) {
