@@ -12,7 +12,7 @@ var (
 	capabilityPattern = oneOf(`Current capability: (\d+)`)
 )
 
-// capability turns 89 into 8.9, as NVIDIA writes compute capabilities.
+// capability turns "89" into "8.9", as NVIDIA writes compute capabilities.
 func capability(digits string) string {
 	if len(digits) < 2 {
 		return digits
@@ -20,7 +20,7 @@ func capability(digits string) string {
 	return digits[:len(digits)-1] + "." + digits[len(digits)-1:]
 }
 
-// capabilityExamples name GPUs that people rent, by the compute capability they have (NVIDIA's CUDA GPUs page).
+// capabilityExamples names common GPUs by compute capability (NVIDIA's CUDA GPUs page).
 var capabilityExamples = map[string]string{
 	"7.0": "V100", "7.5": "T4", "8.0": "A100", "8.6": "A10 or RTX 3090", "8.9": "L4, L40S or RTX 4090", "9.0": "H100", "10.0": "B200",
 }
@@ -53,20 +53,13 @@ func explainGPUTooOld(message string) (cause, wayOut string) {
 var gatedPattern = oneOf(`(?:Access to model |https?://[^/\s]+/)([\w.-]+/[\w.-]*\w)`)
 
 func explainGated(message string) (cause, wayOut string) {
-	model := gatedPattern.group(message)
-	if model == "" || strings.HasPrefix(model, "api/") {
-		model = "model"
+	model := "model"
+	if id := gatedPattern.group(message); id != "" && !strings.HasPrefix(id, "api/") {
+		model += " " + id
 	}
 	return fmt.Sprintf("The Hugging Face hub denies access to the %s: it is gated, and the token is missing, wrong, "+
-			"or its account hasn't accepted the model's terms.", modelName(model)),
+			"or its account hasn't accepted the model's terms.", model),
 		"Accept the terms on the model's page, and set hf_token (or hf_token_wo) to a token of that account."
-}
-
-func modelName(model string) string {
-	if model == "model" {
-		return model
-	}
-	return "model " + model
 }
 
 var (
@@ -74,7 +67,7 @@ var (
 	parallelPattern = oneOf(`tensor parallel size \((\d+)\)`)
 )
 
-// mostHeads bounds attention heads, well above those of any model.
+// mostHeads bounds the number of attention heads, well above that of any model.
 const mostHeads = 1 << 12
 
 func explainTensorParallel(message string) (cause, wayOut string) {
@@ -111,13 +104,13 @@ var ptxPattern = oneOf(`cudaErrorUnsupportedPtxVersion`, `PTX was compiled with 
 func explainDriver(message string) (cause, wayOut string) {
 	cause = "The machine's NVIDIA driver is older than vLLM needs"
 	if ptxPattern.in(message) {
-		// A host whose offer claimed CUDA 12.9 had 12.8; the first completion ended the engine (cloud-gpu-shopper,
+		// Seen on a machine with CUDA 12.8 whose offer reported 12.9: the first completion ended the engine (cloud-gpu-shopper,
 		// LIVE_BUG_LOG.md, BUG-004).
 		cause = "The machine's NVIDIA driver can't compile vLLM's GPU code: it is older than the code's CUDA version, even if the offer" +
 			" reports otherwise"
 	}
 	newest, _ := NewestRelease(func(Release) bool { return true })
-	wanted, most := newest.Image, CUDA{Major: newest.Image.Major} // most is what the driver supports, but for it
+	wanted, most := newest.Image, CUDA{Major: newest.Image.Major} // the driver supports less than most
 	if found := cudaPattern.find(message); found != nil {
 		wanted = CUDA{Major: number(found[1]), Minor: number(found[2])}
 		most = wanted
@@ -140,7 +133,7 @@ func explainDriver(message string) (cause, wayOut string) {
 	return cause + ".", wayOut + ". On some datacenter GPUs VLLM_ENABLE_CUDA_COMPATIBILITY=1 in env helps."
 }
 
-// portPattern finds the port in uvicorn's and in Docker's words.
+// portPattern matches the port in uvicorn's and in Docker's messages.
 var portPattern = oneOf(`address \('[^']*', (\d{1,5})\)`, `:(\d{1,5})(?::? bind|:? failed|:? address already|\))`)
 
 func explainPort(message string) (cause, wayOut string) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// number reads a whole number as logs write it, such as 40960, 40,960 or 32768.0; 0 when it is none that makes sense here.
+// number parses a whole number as logs write it, such as 40960, 40,960 or 32768.0; 0 when it is none or out of range.
 func number(text string) int {
 	value, err := strconv.ParseFloat(strings.ReplaceAll(text, ",", ""), 64)
 	if err != nil || value < 0 || value > 1<<40 {
@@ -89,18 +89,18 @@ func explainContextAboveModel(message string) (cause, wayOut string) {
 	return cause, fmt.Sprintf("Set max_model_len to %d or less, or remove it.", limit)
 }
 
-// Kill is what is known about who killed a part of vLLM that died without a word.
+// Kill is what is known about the end of a process of vLLM that died without logging an error.
 type Kill int
 
-// What may be known.
+// Whether the kernel killed it, because the machine's memory was full.
 const (
-	KilledUnknown  Kill = iota
-	KilledByKernel      // because the machine's memory was full
-	KilledPerhaps       // the kernel killed something for that reason, which may be it
-	KilledByOther       // the kernel killed nothing for that reason
+	KilledUnknown Kill = iota
+	KilledByKernel
+	KilledPerhaps // the kernel killed some process for that reason
+	KilledByOther // the kernel killed none for that reason
 )
 
-// ExplainKilled says what killed a part of vLLM, with the kernel's own line about it where there is one.
+// ExplainKilled says what killed a process of vLLM. line is the kernel's log line about it, "" for none.
 func ExplainKilled(by Kill, line string) (cause, wayOut string) {
 	const died, full = "A part of vLLM died without logging an error", "because the machine's memory (RAM, not the GPU's) was full"
 	if line = clip(MaskSecrets(oneLine(line)), maxQuoted); line != "" {
@@ -119,10 +119,10 @@ func ExplainKilled(by Kill, line string) (cause, wayOut string) {
 	return engineDied, "Look for \"Out of memory\" in the machine's kernel log (dmesg). " + moreRAM
 }
 
-// partPattern finds vLLM's processes in the kernel's "Killed process 123 (NAME)", which has 15 bytes of a name.
+// partPattern matches vLLM's processes in the kernel's "Killed process 123 (NAME)", which has at most 15 bytes of a name.
 var partPattern = oneOf(`Killed process \d+ \((?:VLLM|vllm|python|pt_main_thread)`)
 
-// IsPartOf tells whether a line of the kernel's log is about a process of vLLM.
+// IsPartOf reports whether a line of the kernel's log is about a process of vLLM.
 func IsPartOf(line string) bool { return partPattern.in(line) }
 
 var (
