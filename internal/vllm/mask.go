@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// masked stands where a secret was.
+// masked replaces a secret.
 const masked = "***"
 
-// secretShapes are secrets that are known by their shape or by what stands before them. The first group is kept.
+// secretShapes match secrets by their shape or by what is before them. The first group is kept.
 var secretShapes = oneOf(
 	`(\b)hf_[A-Za-z0-9]{8,}`,
 	`(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{4,}`,
@@ -19,17 +19,17 @@ var secretShapes = oneOf(
 	`(?i)(--hf[-_]token\s+)(?:"[^"]*"|'[^']*'|[^\s-][^\s]*)`,
 )
 
-// keptValues are values of an api_key that are no secrets and help when reading a log.
+// keptValues are values of an api_key that are no secrets.
 var keptValues = []string{"None", "null", "[]", masked}
 
 // MaskSecrets replaces each given secret in the text, and whatever has the shape of one (Hugging Face tokens, bearer
 // tokens, values of api_key and hf_token), by "***". Empty secrets are ignored.
 func MaskSecrets(text string, secrets ...string) string {
-	given := slices.DeleteFunc(slices.Clone(secrets), func(secret string) bool { return secret == "" })
-	// Longest first: one secret may be part of another.
-	slices.SortFunc(given, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	for _, secret := range given {
-		text = strings.ReplaceAll(text, secret, masked)
+	longestFirst := func(a, b string) int { return cmp.Compare(len(b), len(a)) } // one secret may be part of another
+	for _, secret := range slices.SortedFunc(slices.Values(secrets), longestFirst) {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, masked)
+		}
 	}
 	for _, shape := range secretShapes() {
 		text = shape.ReplaceAllStringFunc(text, func(found string) string {
