@@ -6,16 +6,16 @@ import (
 	"unicode/utf8"
 )
 
-// flagAttributes are the flags that an attribute sets, and that attribute.
+// flagAttributes maps a flag to the attribute that sets it.
 var flagAttributes = func() map[string]string {
-	attributes := map[string]string{"model": "model", "uds": "exposure"} // no flags of ours
+	attributes := map[string]string{"model": "model", "uds": "exposure"} // not in ownFlags
 	for _, flag := range ownFlags {
 		attributes[strings.TrimLeft(flag.name, "-")] = flag.attribute
 	}
 	return attributes
 }()
 
-// secretFlags are flags whose value is a secret that any user of the machine could read in its process list.
+// secretFlags maps a flag whose value is a secret to the attribute to use instead.
 var secretFlags = map[string]string{
 	"api-key":  "api_key",
 	"hf-token": "hf_token",
@@ -24,11 +24,10 @@ var secretFlags = map[string]string{
 // exposed says why a secret may not be an argument.
 const exposed = ", which every user of the machine could read in the process list"
 
-// tokenPattern is the shape of a Hugging Face access token.
+// tokenPattern matches a Hugging Face access token.
 var tokenPattern = regexp.MustCompile(`\bhf_[A-Za-z0-9]{20,}`)
 
-// arguments checks the further flags: those that an attribute sets already, and those that carry a secret, are refused
-// with the attribute to use.
+// arguments checks ExtraArgs. A flag that an attribute sets, or that carries a secret, is a problem that names the attribute to use.
 func (p *problems) arguments(s Spec) {
 	const field = "args"
 	if len(s.ExtraArgs) > maxArguments {
@@ -36,33 +35,27 @@ func (p *problems) arguments(s Spec) {
 		return
 	}
 	for i, arg := range s.ExtraArgs {
+		held := heldSecret(arg, s)
 		switch {
 		case len(arg) > maxArgument:
 			p.addf(field, "element %d is longer than %d bytes", i, maxArgument)
-			continue
 		case strings.ContainsRune(arg, 0):
 			p.addf(field, "element %d must not contain NUL", i)
-			continue
 		case !utf8.ValidString(arg):
 			p.addf(field, "element %d is not valid UTF-8", i)
-			continue
 		case i == 0 && !strings.HasPrefix(arg, "-"):
 			p.addf(field, "must start with a flag such as --enforce-eager; the model goes into the attribute model")
-			continue
-		}
-		if held := heldSecret(arg, s); held != "" {
+		case held != "":
 			p.addf(field, "element %d contains %s%s: remove it, because the provider passes it in the environment", i, held, exposed)
-			continue
-		}
-		if tokenPattern.MatchString(arg) {
+		case tokenPattern.MatchString(arg):
 			p.addf(field, "element %d contains a Hugging Face token%s: use hf_token or hf_token_wo", i, exposed)
-			continue
+		default:
+			p.flag(field, arg)
 		}
-		p.flag(field, arg)
 	}
 }
 
-// flag checks one element that may be a flag, in any spelling that vLLM's parser takes: one or two dashes, underscores
+// flag checks one element that may be a flag, in any spelling that vLLM's parser accepts: one or two dashes, underscores
 // for dashes, "--flag=value", and abbreviations (Python's argparse completes them).
 func (p *problems) flag(field, arg string) {
 	name, ok := flagName(arg)
@@ -83,7 +76,8 @@ func (p *problems) flag(field, arg string) {
 	}
 }
 
-// flagName is an argument's name as vLLM's parser reads it: "--Max_Model_Len=3" has the name "Max-Model-Len".
+// flagName returns a flag's name as vLLM's parser reads it, such as "Max-Model-Len" for "--Max_Model_Len=3"; false for an argument
+// that is no flag.
 func flagName(arg string) (string, bool) {
 	name := strings.TrimLeft(arg, "-")
 	if name == arg || name == "" {
@@ -94,7 +88,7 @@ func flagName(arg string) (string, bool) {
 }
 
 // flagOwner finds the attribute of a flag: by its name, by another spelling or an abbreviation that a recorded release
-// takes for it, or by an abbreviation that an unknown release may take.
+// accepts, or by an abbreviation that an unknown release may accept.
 func flagOwner(flags map[string]string, name, arg string) (string, bool) {
 	if attribute, ok := flags[name]; ok {
 		return attribute, true
@@ -110,7 +104,7 @@ func flagOwner(flags map[string]string, name, arg string) (string, bool) {
 			}
 		}
 	}
-	const shortest = 3 // shorter ones fit several flags
+	const shortest = 3 // shorter names abbreviate several flags
 	for flag, attribute := range flags {
 		if len(name) >= shortest && strings.HasPrefix(flag, name) {
 			return attribute, true

@@ -5,16 +5,16 @@ import (
 	"slices"
 )
 
-// A Cause of failure, as a page describes it: "…" stands for what a log tells.
+// A Cause of failure, as a documentation page describes it: "…" stands for words from a log.
 type Cause struct{ Cause, WayOut string }
 
-// Part is a group of causes that are about one thing.
+// Part is a group of causes on one subject.
 type Part struct {
 	Title  string
 	Causes []Cause
 }
 
-// Causes are all causes that [Diagnose] and [ExplainKilled] know, each once, in the order in which they are looked for.
+// Causes lists all causes that [Diagnose] and [ExplainKilled] know, each once, in the order in which Diagnose looks for them.
 func Causes() []Part {
 	known := []Part{
 		{Title: "GPU memory"},
@@ -52,5 +52,5 @@ func (r rule) describe() (cause, wayOut string) {
 
 var groupPattern = regexp.MustCompile(`\$\{\d\}\.?`)
 
-// General puts "…" in the place of what a rule's pattern finds, and of a period after it.
+// General replaces each group of a rule's template, and a period after it, by "…".
 func General(template string) string { return groupPattern.ReplaceAllString(template, "…") }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Limits of one exchange. A caller's context may end it sooner.
+// Limits of one request. A caller's context may end it sooner.
 const (
 	readTimeout     = 30 * time.Second // health, version, models, metrics
 	answerTimeout   = 5 * time.Minute  // a completion: the first one may still compile kernels
@@ -22,8 +22,8 @@ const (
 	maxErrorBytes   = 64 << 10
 )
 
-// Client talks to one vLLM server. It has no state but its transport, which it doesn't own, and is safe for concurrent
-// use. Requests are never repeated and redirects are not followed.
+// Client talks to one vLLM server. It doesn't own its transport and is safe for concurrent use. It repeats no request and follows
+// no redirect.
 type Client struct {
 	http *http.Client
 	base string
@@ -64,8 +64,8 @@ func cleanBase(raw string) (string, error) {
 // URL is the server's base URL, without "/v1" and without a trailing slash.
 func (c *Client) URL() string { return c.base }
 
-// Health asks whether the engine is alive. nil doesn't prove that tokens come out: with a hung engine vLLM still says
-// yes, and only Probe tells.
+// Health asks whether the server is healthy. nil doesn't prove that the model works: a server whose engine hangs stays healthy, and
+// only Probe finds that out.
 func (c *Client) Health(ctx context.Context) error {
 	_, err := c.get(ctx, "check health", "/health")
 	return err
@@ -74,14 +74,10 @@ func (c *Client) Health(ctx context.Context) error {
 // Version is the release that the server reports, such as "0.33.0".
 func (c *Client) Version(ctx context.Context) (string, error) {
 	const op = "read the version"
-	body, err := c.get(ctx, op, "/version")
-	if err != nil {
-		return "", err
-	}
 	var answer struct {
 		Version string `json:"version"`
 	}
-	if err := c.decode(op, body, &answer); err != nil {
+	if err := c.getJSON(ctx, op, "/version", &answer); err != nil {
 		return "", err
 	}
 	if answer.Version == "" {
@@ -90,52 +86,33 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 	return answer.Version, nil
 }
 
-// Model is one model, or one LoRA adapter, that the server offers.
+// Model is one model, or one LoRA adapter, that the server serves.
 type Model struct {
 	ID          string `json:"id"`            // the name to ask for
-	Root        string `json:"root"`          // the model's id or path
-	Parent      string `json:"parent"`        // for an adapter: the ID of its model
-	MaxModelLen int    `json:"max_model_len"` // tokens; 0 when not told, as for adapters
-	OwnedBy     string `json:"owned_by"`
+	MaxModelLen int    `json:"max_model_len"` // tokens; 0 when not reported, as for adapters
 }
 
-// Models lists what the server offers.
+// Models lists what the server serves.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
-	const op = "list models"
-	body, err := c.get(ctx, op, "/v1/models")
-	if err != nil {
-		return nil, err
-	}
 	var answer struct {
 		Data []Model `json:"data"`
 	}
-	if err := c.decode(op, body, &answer); err != nil {
-		return nil, err
-	}
-	return answer.Data, nil
+	err := c.getJSON(ctx, "list models", "/v1/models", &answer)
+	return answer.Data, err
 }
 
-// LoadAdapter has the server load a LoRA adapter from a path on its machine or a Hugging Face id. It takes a server with LoRA that
-// [EnvRuntimeLoRA] allows it.
+// LoadAdapter has the server load a LoRA adapter from a path on its machine or by a Hugging Face ID. The server must have LoRA on
+// and [EnvRuntimeLoRA] set.
 func (c *Client) LoadAdapter(ctx context.Context, name, path string) error {
-	return c.changeAdapter(ctx, "load the LoRA adapter "+name, "/v1/load_lora_adapter", map[string]string{"lora_name": name, "lora_path": path})
+	return c.post(ctx, "load the LoRA adapter "+name, "/v1/load_lora_adapter", map[string]string{"lora_name": name, "lora_path": path}, nil)
 }
 
-// UnloadAdapter has the server forget a LoRA adapter.
+// UnloadAdapter has the server unload a LoRA adapter.
 func (c *Client) UnloadAdapter(ctx context.Context, name string) error {
-	return c.changeAdapter(ctx, "unload the LoRA adapter "+name, "/v1/unload_lora_adapter", map[string]string{"lora_name": name})
+	return c.post(ctx, "unload the LoRA adapter "+name, "/v1/unload_lora_adapter", map[string]string{"lora_name": name}, nil)
 }
 
-// changeAdapter sends a request whose answer is a sentence.
-func (c *Client) changeAdapter(ctx context.Context, op, path string, in map[string]string) error {
-	payload, err := json.Marshal(in)
-	if err == nil {
-		_, err = c.exchange(ctx, op, http.MethodPost, path, payload, answerTimeout)
-	}
-	return err
-}
-
-// Metrics reads the server's figures.
+// Metrics reads the server's metrics.
 func (c *Client) Metrics(ctx context.Context) (Metrics, error) {
 	const op = "read metrics"
 	body, err := c.get(ctx, op, "/metrics")
@@ -153,7 +130,15 @@ func (c *Client) get(ctx context.Context, op, path string) ([]byte, error) {
 	return c.exchange(ctx, op, http.MethodGet, path, nil, readTimeout)
 }
 
-// post sends a request as JSON and decodes the answer into out.
+func (c *Client) getJSON(ctx context.Context, op, path string, out any) error {
+	body, err := c.get(ctx, op, path)
+	if err != nil {
+		return err
+	}
+	return c.decode(op, body, out)
+}
+
+// post sends a request as JSON and decodes the answer into out, unless that is nil.
 func (c *Client) post(ctx context.Context, op, path string, in, out any) error {
 	payload, err := json.Marshal(in)
 	if err != nil {
@@ -163,7 +148,7 @@ func (c *Client) post(ctx context.Context, op, path string, in, out any) error {
 		return &Error{Op: op, Message: fmt.Sprintf("the request is larger than %d bytes", maxRequestBytes)}
 	}
 	body, err := c.exchange(ctx, op, http.MethodPost, path, payload, answerTimeout)
-	if err != nil {
+	if err != nil || out == nil {
 		return err
 	}
 	return c.decode(op, body, out)
@@ -207,15 +192,13 @@ func (c *Client) exchange(ctx context.Context, op, method, path string, payload 
 	return body, nil
 }
 
-// failed is the error of an exchange that ended without a whole answer. Our own time limit is told apart from the
-// caller's: only the latter is a context error.
+// failed is the error of an exchange that ended without a complete answer. Only the end of the caller's context is a context
+// error; that of the exchange's own limit is a slowError.
 func (c *Client) failed(ctx context.Context, op string, status int, err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
-		err = outer.Err // it repeats method and URL, which Op says better
+	if outer, ok := errors.AsType[*url.Error](err); ok {
+		err = outer.Err // without the method and the URL: Op says more
 	}
-	var slow *slowError
-	if errors.As(context.Cause(ctx), &slow) {
+	if slow, ok := errors.AsType[*slowError](context.Cause(ctx)); ok {
 		err = slow
 	} else if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 		err = ctx.Err()
@@ -231,7 +214,7 @@ func (c *Client) decode(op string, body []byte, out any) error {
 	return nil
 }
 
-// message is a server's own words, from any of the shapes that vLLM and its web framework have used.
+// message returns the server's own message, from any of the forms that vLLM and its web framework have used.
 func (c *Client) message(body []byte) string {
 	var answer struct {
 		Error   json.RawMessage `json:"error"`

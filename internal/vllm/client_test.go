@@ -103,7 +103,7 @@ func TestClientReads(t *testing.T) {
 		t.Error(version, err)
 	}
 	models, err := client.Models(t.Context())
-	want := []Model{{ID: "chat", Root: "org/model", MaxModelLen: 8192, OwnedBy: "vllm"}, {ID: "adapter", Root: "/lora", Parent: "chat"}}
+	want := []Model{{ID: "chat", MaxModelLen: 8192}, {ID: "adapter"}}
 	if diff := cmp.Diff(want, models); err != nil || diff != "" {
 		t.Errorf("%v (-want +got)\n%s", err, diff)
 	}
@@ -116,15 +116,13 @@ func TestClientReads(t *testing.T) {
 func TestClientCompletes(t *testing.T) {
 	t.Parallel()
 	client := newTestClient(t, openAI(t, "/v1/completions", "/v1/chat/completions"))
-	got, err := client.Complete(t.Context(), CompletionRequest{Model: "chat"})
-	want := Completion{ID: "cmpl-1", Model: "chat", Text: " there", FinishReason: "length", PromptTokens: 1, CompletionTokens: 1, Duration: got.Duration}
-	if diff := cmp.Diff(want, got); err != nil || diff != "" || got.Duration <= 0 {
-		t.Errorf("%v (-want +got)\n%s", err, diff)
+	if got, err := client.Complete(t.Context(), "chat"); err != nil || got != " there" {
+		t.Errorf("%q, %v", got, err)
 	}
-	if got, err = client.CompleteChat(t.Context(), CompletionRequest{Model: "chat", Prompt: "Hi", MaxTokens: 3}); err != nil || got.Text != "hm" {
-		t.Error(got, err)
+	if got, err := client.chat(t.Context(), "chat"); err != nil || got != "hm" {
+		t.Errorf("%q, %v", got, err)
 	}
-	_, err = client.Complete(t.Context(), CompletionRequest{Model: "other"})
+	_, err := client.Complete(t.Context(), "other")
 	if !IsNotFound(err) || IsUnsupported(err) || !strings.Contains(err.Error(), "does not exist") {
 		t.Error(err)
 	}
@@ -139,11 +137,11 @@ func TestClientRequest(t *testing.T) {
 		sent = append(sent, r.Method+" "+r.URL.String()+" "+r.Header.Get("Content-Type")+" "+string(body))
 		return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody}, err
 	}), "http://127.0.0.1:8000/v1/", "")
-	_, err := client.Complete(t.Context(), CompletionRequest{Model: "m", Prompt: "a\"b", MaxTokens: 2})
+	_, err := client.Complete(t.Context(), "a\"b")
 	if err == nil || IsNotReady(err) || IsUnsupported(err) {
 		t.Errorf("%v", err)
 	}
-	want := []string{`POST http://127.0.0.1:8000/v1/completions application/json {"max_tokens":2,"model":"m","prompt":"a\"b","temperature":0}`}
+	want := []string{`POST http://127.0.0.1:8000/v1/completions application/json {"max_tokens":1,"model":"a\"b","prompt":"Hello","temperature":0}`}
 	if diff := cmp.Diff(want, sent); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -189,7 +187,7 @@ func TestUnsupportedWordings(t *testing.T) {
 		"no such path": {404, `{"detail":"Not Found"}`},
 		"no method":    {405, `{"detail":"Method Not Allowed"}`},
 	} {
-		_, err := NewClient(answer(test.status, test.body), "http://x", "").Complete(t.Context(), CompletionRequest{Model: "m"})
+		_, err := NewClient(answer(test.status, test.body), "http://x", "").Complete(t.Context(), "m")
 		if !IsUnsupported(err) || IsNotReady(err) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -200,12 +198,12 @@ func TestUnsupportedWordings(t *testing.T) {
 func TestClientNoTokens(t *testing.T) {
 	t.Parallel()
 	for body, call := range map[string]func(*Client) error{
-		`{"choices":[]}`: func(c *Client) error { _, err := c.Complete(t.Context(), CompletionRequest{}); return err },
-		`{}`:             func(c *Client) error { _, err := c.CompleteChat(t.Context(), CompletionRequest{}); return err },
-		`{"choices":[{"text":""}],"usage":{"completion_tokens":0}}`: func(c *Client) error { _, err := c.Complete(t.Context(), CompletionRequest{}); return err },
-		`{"data":[]}`:                 func(c *Client) error { _, err := c.Embed(t.Context(), "m", "x"); return err },
-		`{"data":[{"embedding":[]}]}`: func(c *Client) error { _, err := c.Embed(t.Context(), "m", "x"); return err },
-		`{"data":null}`:               func(c *Client) error { return c.Pool(t.Context(), "m", "x") },
+		`{"choices":[]}`: func(c *Client) error { _, err := c.Complete(t.Context(), "m"); return err },
+		`{}`:             func(c *Client) error { _, err := c.chat(t.Context(), "m"); return err },
+		`{"choices":[{"text":""}],"usage":{"completion_tokens":0}}`: func(c *Client) error { _, err := c.Complete(t.Context(), "m"); return err },
+		`{"data":[]}`:                 func(c *Client) error { _, err := c.embed(t.Context(), "m"); return err },
+		`{"data":[{"embedding":[]}]}`: func(c *Client) error { _, err := c.embed(t.Context(), "m"); return err },
+		`{"data":null}`:               func(c *Client) error { _, err := c.pool(t.Context(), "m"); return err },
 	} {
 		err := call(NewClient(answer(http.StatusOK, body), "http://x", ""))
 		if !errors.Is(err, ErrNoTokens) || IsNotReady(err) {
@@ -281,8 +279,8 @@ func TestKeyIsSentAndNeverShown(t *testing.T) {
 		calls := map[string]func() error{
 			"version":    func() error { _, err := client.Version(t.Context()); return err },
 			"models":     func() error { _, err := client.Models(t.Context()); return err },
-			"completion": func() error { _, err := client.Complete(t.Context(), CompletionRequest{}); return err },
-			"embedding":  func() error { _, err := client.Embed(t.Context(), "m", "x"); return err },
+			"completion": func() error { _, err := client.Complete(t.Context(), "m"); return err },
+			"embedding":  func() error { _, err := client.embed(t.Context(), "m"); return err },
 		}
 		for name, call := range calls {
 			err := call()
@@ -343,7 +341,7 @@ func TestClientContext(t *testing.T) {
 		if took := time.Since(started); took != readTimeout {
 			t.Errorf("own limit after %s", took)
 		}
-		_, err = client.Complete(t.Context(), CompletionRequest{Model: "m"})
+		_, err = client.Complete(t.Context(), "m")
 		if !IsNotReady(err) || time.Since(started) != readTimeout+answerTimeout {
 			t.Errorf("completion: %v after %s", err, time.Since(started))
 		}
@@ -352,7 +350,7 @@ func TestClientContext(t *testing.T) {
 
 func TestClientRequestTooLarge(t *testing.T) {
 	t.Parallel()
-	_, err := NewClient(answer(200, "{}"), "http://x", "").Complete(t.Context(), CompletionRequest{Prompt: strings.Repeat("a", maxRequestBytes)})
+	_, err := NewClient(answer(200, "{}"), "http://x", "").Complete(t.Context(), strings.Repeat("a", maxRequestBytes))
 	if err == nil || !strings.Contains(err.Error(), "request is larger") {
 		t.Error(err)
 	}

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// ownFlag is a flag of `vllm serve` that has a field in Spec. Its other spellings are those of the recorded releases (flags.go).
+// ownFlag is a flag of `vllm serve` that has a field in Spec. flags.go knows its other spellings.
 type ownFlag struct {
 	name      string // with its dashes
-	attribute string // what sets it, as users write it
+	attribute string // what sets it in a configuration
 	field     func(*Spec) any
 }
 
@@ -41,8 +41,8 @@ var ownFlags = []ownFlag{
 	{"--ssl-certfile", "tls", func(s *Spec) any { return &s.TLSCertFile }},
 }
 
-// CommandLine returns the arguments after `vllm`, for a spec that Validate accepts. No secret is among them: those
-// travel in Environment. Each argument is one element, to be passed on as it is or quoted by whoever needs a shell.
+// CommandLine returns the arguments after `vllm`, for a spec that Validate accepts. It contains no secret: those are in Environment.
+// Each argument is one element, unquoted.
 func (s Spec) CommandLine() []string {
 	args := []string{"serve", s.Model}
 	s.Listen, s.Port = s.ListenAddress(), s.ListenPort()
@@ -77,7 +77,7 @@ func (s Spec) CommandLine() []string {
 	return append(args, s.ExtraArgs...)
 }
 
-// spelledSwitch is a switch that is given as on or off.
+// spelledSwitch returns a switch with "--no-" where it is off.
 func spelledSwitch(name string, on bool) string {
 	if on {
 		return name
@@ -85,8 +85,8 @@ func spelledSwitch(name string, on bool) string {
 	return "--no-" + strings.TrimPrefix(name, "--")
 }
 
-// loraModule is one value of --lora-modules in the form that may hold any name and path (vllm/entrypoints/openai/cli_args.py,
-// LoRAParserAction).
+// loraModule is one value of --lora-modules in the JSON form, which allows any name and path (LoRAParserAction in
+// vllm/entrypoints/openai/cli_args.py).
 type loraModule struct {
 	Name string `json:"name"`
 	Path string `json:"path"`
@@ -95,14 +95,14 @@ type loraModule struct {
 func loraModules(adapters map[string]string) []string {
 	modules := make([]string, 0, len(adapters))
 	for _, name := range slices.Sorted(maps.Keys(adapters)) {
-		text, _ := json.Marshal(loraModule{Name: name, Path: adapters[name]}) // two strings
+		text, _ := json.Marshal(loraModule{Name: name, Path: adapters[name]}) // never fails for two strings
 		modules = append(modules, string(text))
 	}
 	return modules
 }
 
-// ParseCommandLine reads the arguments of a server that runs back into a Spec: the reverse of CommandLine. Figures that can't be
-// read are zero; what has no field is in ExtraArgs.
+// ParseCommandLine is the reverse of CommandLine: it reads a running server's arguments into a Spec. Numbers that can't be parsed
+// are zero; what has no field is in ExtraArgs.
 func ParseCommandLine(args []string) Spec {
 	var s Spec
 	if len(args) > 1 && args[0] == "serve" && !strings.HasPrefix(args[1], "-") {
@@ -124,7 +124,7 @@ func ParseCommandLine(args []string) Spec {
 	return s
 }
 
-// set reads a text into a field of a Spec.
+// set parses a text into a field of a Spec.
 func set(field any, value string) {
 	switch field := field.(type) {
 	case *string:
@@ -136,11 +136,11 @@ func set(field any, value string) {
 	}
 }
 
-// read reads the flag that the arguments begin with, and returns what comes after it.
+// read parses the flag at the beginning of the arguments, and returns the arguments after it.
 func (f ownFlag) read(s *Spec, args []string) []string {
 	name, value, inOne := strings.Cut(args[0], "=")
 	args = args[1:]
-	on := f.name == name // else its --no- form
+	on := f.name == name // otherwise it is the --no- form
 	switch field := f.field(s).(type) {
 	case *bool:
 		*field = on
@@ -167,7 +167,7 @@ func (f ownFlag) read(s *Spec, args []string) []string {
 	return args
 }
 
-// Extra is the value of the first of the further flags that has one of the names, and whether there is one.
+// Extra returns the value of the first flag in ExtraArgs that has one of the names, and whether there is one.
 func (s Spec) Extra(names ...string) (value string, given bool) {
 	for i, arg := range s.ExtraArgs {
 		name, value, inOne := strings.Cut(arg, "=")

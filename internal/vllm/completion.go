@@ -1,6 +1,7 @@
 package vllm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,141 +9,95 @@ import (
 	"time"
 )
 
-// CompletionRequest asks for text. The zero value of a field is left to the default named at it.
-type CompletionRequest struct {
-	Model     string // the served name
-	Prompt    string // "" = "Hello"
-	MaxTokens int    // 0 = 1: enough to prove that the model answers
-}
-
-func (r CompletionRequest) prompt() string {
-	if r.Prompt == "" {
-		return "Hello"
-	}
-	return r.Prompt
-}
-
-func (r CompletionRequest) maxTokens() int { return max(r.MaxTokens, 1) }
-
-// Completion is text that the model gave.
-type Completion struct {
-	ID               string
-	Model            string
-	Text             string // may be empty although tokens came, such as a first token that is a control token
-	FinishReason     string
-	PromptTokens     int
-	CompletionTokens int
-	// Duration is from sending the request to the whole answer; with one token it is the latency of the first token.
-	Duration time.Duration
-}
+// greeting is the text that a model gets as its input.
+const greeting = "Hello"
 
 type completionAnswer struct {
-	ID      string `json:"id"`
-	Model   string `json:"model"`
 	Choices []struct {
-		Text         string `json:"text"`
-		FinishReason string `json:"finish_reason"`
-		Message      struct {
+		Text    string `json:"text"`
+		Message struct {
 			Content          string `json:"content"`
 			Reasoning        string `json:"reasoning"`
 			ReasoningContent string `json:"reasoning_content"`
 		} `json:"message"`
 	} `json:"choices"`
 	Usage struct {
-		PromptTokens     int `json:"prompt_tokens"`
 		CompletionTokens int `json:"completion_tokens"`
 	} `json:"usage"`
 }
 
-// Complete asks for a completion (POST /v1/completions). An answer without a token is an *Error with ErrNoTokens.
-func (c *Client) Complete(ctx context.Context, r CompletionRequest) (Completion, error) {
+// Complete asks for one token (POST /v1/completions) and returns its text, which is empty for a control token. An answer without
+// a token is an *Error with ErrNoTokens.
+func (c *Client) Complete(ctx context.Context, model string) (text string, err error) {
 	return c.generate(ctx, "complete", "/v1/completions", map[string]any{
-		"model": r.Model, "prompt": r.prompt(), "max_tokens": r.maxTokens(), "temperature": 0,
+		"model": model, "prompt": greeting, "max_tokens": 1, "temperature": 0,
 	})
 }
 
-// CompleteChat asks for the answer to one message (POST /v1/chat/completions), for models that have a chat template.
-func (c *Client) CompleteChat(ctx context.Context, r CompletionRequest) (Completion, error) {
+// chat is Complete as the answer to a message (POST /v1/chat/completions), for models that have a chat template.
+func (c *Client) chat(ctx context.Context, model string) (text string, err error) {
 	return c.generate(ctx, "complete a chat", "/v1/chat/completions", map[string]any{
-		"model": r.Model, "max_tokens": r.maxTokens(), "temperature": 0,
-		"messages": []map[string]string{{"role": "user", "content": r.prompt()}},
+		"model": model, "max_tokens": 1, "temperature": 0,
+		"messages": []map[string]string{{"role": "user", "content": greeting}},
 	})
 }
 
-func (c *Client) generate(ctx context.Context, op, path string, request map[string]any) (Completion, error) {
-	started := time.Now()
+func (c *Client) generate(ctx context.Context, op, path string, request map[string]any) (text string, err error) {
 	var answer completionAnswer
 	if err := c.post(ctx, op, path, request, &answer); err != nil {
-		return Completion{}, err
-	}
-	result := Completion{
-		ID: answer.ID, Model: answer.Model,
-		PromptTokens: answer.Usage.PromptTokens, CompletionTokens: answer.Usage.CompletionTokens,
-		Duration: time.Since(started),
+		return "", err
 	}
 	if len(answer.Choices) > 0 {
 		choice := answer.Choices[0]
-		result.FinishReason = choice.FinishReason
-		result.Text = firstSet(choice.Text, choice.Message.Content, choice.Message.Reasoning, choice.Message.ReasoningContent)
+		text = cmp.Or(choice.Text, choice.Message.Content, choice.Message.Reasoning, choice.Message.ReasoningContent)
 	}
-	if len(answer.Choices) == 0 || (result.Text == "" && result.CompletionTokens < 1) {
-		return Completion{}, &Error{Op: op, Status: http.StatusOK, Err: ErrNoTokens}
+	if len(answer.Choices) == 0 || (text == "" && answer.Usage.CompletionTokens < 1) {
+		return "", &Error{Op: op, Status: http.StatusOK, Err: ErrNoTokens}
 	}
-	return result, nil
+	return text, nil
 }
 
-func firstSet(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
-}
-
-// Embed turns a text into a vector (POST /v1/embeddings), for embedding models. A vector without numbers is an *Error
-// with ErrNoTokens.
-func (c *Client) Embed(ctx context.Context, model, text string) ([]float64, error) {
+// embed turns a text into a vector (POST /v1/embeddings), for embedding models. It returns no text. A vector without numbers is an
+// *Error with ErrNoTokens.
+func (c *Client) embed(ctx context.Context, model string) (string, error) {
 	const op = "embed"
 	var answer struct {
 		Data []struct {
 			Embedding []float64 `json:"embedding"`
 		} `json:"data"`
 	}
-	err := c.post(ctx, op, "/v1/embeddings", map[string]any{"model": model, "input": text}, &answer)
-	if err != nil {
-		return nil, err
+	err := c.post(ctx, op, "/v1/embeddings", map[string]any{"model": model, "input": greeting}, &answer)
+	if err == nil && (len(answer.Data) == 0 || len(answer.Data[0].Embedding) == 0) {
+		err = &Error{Op: op, Status: http.StatusOK, Err: ErrNoTokens}
 	}
-	if len(answer.Data) == 0 || len(answer.Data[0].Embedding) == 0 {
-		return nil, &Error{Op: op, Status: http.StatusOK, Err: ErrNoTokens}
-	}
-	return answer.Data[0].Embedding, nil
+	return "", err
 }
 
-// Pool runs a pooling model (reward models, classifiers) on a text: POST /pooling, or /classify where the model does
-// only that. Its output's shape differs by model, so only its presence is reported: nil means that it answered.
-func (c *Client) Pool(ctx context.Context, model, text string) error {
+// pool runs a pooling model (reward models, classifiers) on a text: POST /pooling, or /classify where the model supports only
+// that. It returns no text. The output's shape differs by model, so only its absence is an *Error with ErrNoTokens.
+func (c *Client) pool(ctx context.Context, model string) (string, error) {
+	const op = "pool"
 	var err error
 	for _, path := range []string{"/pooling", "/classify"} {
 		var answer struct {
 			Data []map[string]any `json:"data"`
 		}
-		err = c.post(ctx, "pool", path, map[string]any{"model": model, "input": text}, &answer)
+		err = c.post(ctx, op, path, map[string]any{"model": model, "input": greeting}, &answer)
 		if err == nil && len(answer.Data) == 0 {
-			return &Error{Op: "pool", Status: http.StatusOK, Err: ErrNoTokens}
+			err = &Error{Op: op, Status: http.StatusOK, Err: ErrNoTokens}
 		}
 		if !IsUnsupported(err) {
-			return err
+			break
 		}
 	}
-	return err
+	return "", err
 }
 
 // Proof says how a model showed that it works.
 type Proof struct {
 	// Call is "completion", "chat", "embedding" or "pooling".
 	Call string
-	// Text is what the model said, for a completion or chat.
+	// Text is what the model answered, for a completion or chat.
 	Text string
 	// Duration is how long the answer took: the latency of a first token, for a completion or chat.
 	Duration time.Duration
@@ -151,37 +106,40 @@ type Proof struct {
 // Probe proves that the model works, which nothing but real output does. With completion it asks for one token, as a
 // completion or, where the model doesn't support those, as a chat. Without it (embedding and reward models) it asks
 // for an embedding or, where the model doesn't support those, for pooling. The error is that of the last call tried.
-func (c *Client) Probe(ctx context.Context, model string, completion bool) (Proof, error) {
-	started := time.Now()
-	if !completion {
-		_, err := c.Embed(ctx, model, "Hello")
+func (c *Client) Probe(ctx context.Context, model string, completion bool) (proof Proof, err error) {
+	type call struct {
+		name string
+		do   func(context.Context, string) (string, error)
+	}
+	calls := []call{{"embedding", c.embed}, {"pooling", c.pool}}
+	if completion {
+		calls = []call{{"completion", c.Complete}, {"chat", c.chat}}
+	}
+	for _, call := range calls {
+		started := time.Now()
+		proof.Call = call.name
+		proof.Text, err = call.do(ctx, model)
+		proof.Duration = time.Since(started)
 		if !IsUnsupported(err) {
-			return Proof{Call: "embedding", Duration: time.Since(started)}, err
+			break
 		}
-		started = time.Now()
-		err = c.Pool(ctx, model, "Hello")
-		return Proof{Call: "pooling", Duration: time.Since(started)}, err
 	}
-	answer, err := c.Complete(ctx, CompletionRequest{Model: model})
-	if !IsUnsupported(err) {
-		return Proof{Call: "completion", Text: answer.Text, Duration: answer.Duration}, err
-	}
-	answer, err = c.CompleteChat(ctx, CompletionRequest{Model: model})
-	return Proof{Call: "chat", Text: answer.Text, Duration: answer.Duration}, err
+	return proof, err
 }
 
-// healthTimeout is for one answer of /health, which a living server gives at once.
+// healthTimeout bounds one request to /health, which a healthy server answers at once.
 const healthTimeout = 10 * time.Second
 
 // ProbeWithin is Probe with a separate deadline. When that, or the caller's, passes without an answer although /health answers
-// 200, the error is an [*Error] with ErrHung: a stopped engine looks healthy for good (runs/hung-engine.http.json of 0.32.0).
+// 200, the error is an [*Error] with ErrHung: a server whose engine hangs reports itself healthy forever
+// (runs/hung-engine.http.json of 0.32.0).
 func (c *Client) ProbeWithin(ctx context.Context, model string, completion bool, limit time.Duration) (Proof, error) {
 	started := time.Now()
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	proof, err := c.Probe(limited, model, completion)
-	var slow *slowError
-	late := errors.Is(limited.Err(), context.DeadlineExceeded) || errors.As(err, &slow)
+	_, slow := errors.AsType[*slowError](err)
+	late := slow || errors.Is(limited.Err(), context.DeadlineExceeded)
 	if err == nil || !late || errors.Is(ctx.Err(), context.Canceled) {
 		return proof, err
 	}

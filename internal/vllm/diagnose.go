@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Kind names a cause of failure, for code that wants to tell them apart.
+// Kind names a cause of failure, for code that has to distinguish them.
 type Kind string
 
 // The causes that Diagnose knows.
@@ -64,38 +64,38 @@ const (
 	KindUnknownGPU           Kind = "unknown_gpu"
 )
 
-// OfMachine tells whether the cause lies in the machine, so that another one may not have it.
+// OfMachine reports whether the cause lies in the machine, so that another one may not have it.
 func (k Kind) OfMachine() bool {
 	return k == KindDriverTooOld || k == KindNoGPU
 }
 
-// Diagnosis is what a log says about a failed start.
+// Diagnosis is why a start failed, according to its log.
 type Diagnosis struct {
 	Kind     Kind
 	Cause    string   // one sentence: what went wrong
-	WayOut   string   // one sentence: what to change, with the number to set where the log tells it
-	Evidence []string // the log's own lines that show it, cleaned and shortened; secrets known by shape are masked
+	WayOut   string   // one sentence: what to change, with the number to set where the log has it
+	Evidence []string // the log's lines that show it, cleaned and shortened; secrets known by shape are masked
 }
 
 // Limits of what is quoted from a log.
 const (
-	maxEvidence  = 4 // lines that may be of one message
+	maxEvidence  = 4 // lines of one message
 	maxRelevant  = 20
 	maxQuoted    = 500  // bytes of one line
 	maxExplained = 1500 // bytes of a cause, and of a way out
-	maxBroken    = 512  // bytes of a line's end that may begin a message which the next line goes on with
+	maxBroken    = 512  // bytes at a line's end that may begin a message that continues on the next line
 )
 
-// Diagnose finds out why a start failed or a server crashed, from the log's lines in their order (at least the last 250: the
-// last of them usually says no more than "Engine core initialization failed. See root cause above"). Only the last start in
-// the log counts. Of several causes the first one counts, because the others follow from it. ok is false when the log holds no
-// cause that is known here, or when its server became ready and did not crash; Relevant then gives the lines to show.
+// Diagnose finds out why a start failed or a server crashed, from the log's lines in order (at least the last 250: the very
+// last usually says no more than "Engine core initialization failed. See root cause above"). Only the last start in
+// the log counts. Of several causes the first one counts, because the others follow from it. ok is false when the log has no
+// known cause, or when its server became ready and did not crash; Relevant then returns the lines to show.
 func Diagnose(log []string) (diagnosis Diagnosis, ok bool) {
 	return diagnose(lastStart(readLog(log)))
 }
 
-// DiagnoseLoop is Diagnose for a server that keeps dying and is started again each time: while its last start is still under way
-// and has told nothing, the one before it counts.
+// DiagnoseLoop is Diagnose for a server that is restarted whenever it dies: while its last start has no known cause, the one before
+// it counts.
 func DiagnoseLoop(log []string) (diagnosis Diagnosis, ok bool) {
 	lines := readLog(log)
 	last := lastStart(lines)
@@ -106,7 +106,7 @@ func DiagnoseLoop(log []string) (diagnosis Diagnosis, ok bool) {
 }
 
 // DiagnoseMachine finds out what is wrong with the machine from the text of an error, such as a container engine's.
-// ok is false when it tells of no such cause.
+// ok is false when the text has no known cause.
 func DiagnoseMachine(text string) (diagnosis Diagnosis, ok bool) {
 	lines := readLog([]string{text})
 	for i := range lines {
@@ -118,11 +118,11 @@ func DiagnoseMachine(text string) (diagnosis Diagnosis, ok bool) {
 }
 
 func diagnose(lines []logLine) (diagnosis Diagnosis, ok bool) {
-	// A log without any sign of a new start may still hold several: what follows the end of one is told first.
+	// A log without any sign of a new start may still have several: what follows the end of the last one counts first.
 	for end := len(lines); end > 0; {
 		begin := lastIndex(lines[:end-1], endWords) + 1
 		if ready := begin + lastIndex(lines[begin:end], readyWords); ready >= begin {
-			// From then on errors are those of requests, until the engine dies of one.
+			// Later errors belong to requests, until the engine dies of one.
 			if begin = ready; !contains(lines[begin:end], crashWords) || contains(lines[begin:end], stoppedWords) {
 				return Diagnosis{}, false
 			}
@@ -137,26 +137,26 @@ func diagnose(lines []logLine) (diagnosis Diagnosis, ok bool) {
 
 var (
 	readyWords = oneOf(`Application startup complete`)
-	// crashWords are signs of a server's end that nobody asked for: vllm/v1/executor/multiproc_executor.py, vllm/v1/engine/core.py
-	// and core_client.py (0.10.2 to 0.32.0), and uvicorn, which says that it is ready before it binds a port.
+	// crashWords are signs of a crash: vllm/v1/executor/multiproc_executor.py, vllm/v1/engine/core.py and core_client.py (0.10.2 to
+	// 0.32.0), and uvicorn, which logs that it is ready before it binds a port.
 	crashWords = oneOf(`died unexpectedly`, `exited unexpectedly`, `EngineCore encountered a fatal error`,
 		`EngineCore hit an exception`, `address already in use`)
-	// stoppedWords are what a server logs that is told to stop (runs/sigterm-with-request.log, 0.19.1/serve.log).
+	// stoppedWords are what a server logs when it receives SIGTERM (runs/sigterm-with-request.log, 0.19.1/serve.log).
 	stoppedWords = oneOf(`shutdown triggered`, `Shutdown initiated`)
-	// endWords are a server's last: what comes after them is of another start, or of no weight.
+	// endWords are the last that a server logs: what follows belongs to another start, or doesn't matter.
 	endWords = oneOf(`Engine core initialization failed`, `Application shutdown complete`, `Finished server process`,
 		`: error: unrecognized arguments`, `: error: argument `, `For further information visit https://errors.pydantic.dev`)
 )
 
-// firstCause returns the first cause between two lines, of the causes with the lowest rank.
+// firstCause returns the first cause from line begin up to line end, of those with the lowest rank.
 func firstCause(lines []logLine, begin, end int) (Diagnosis, bool) {
 	for _, rank := range []rank{specific, generic, refusal, silent} {
 		if rank == silent && slices.ContainsFunc(lines, logLine.isTrouble) {
-			break // the engine did not die without a word
+			break // the engine did not die silently
 		}
 		for i := begin; i < end; i++ {
 			if lines[i].level == levelInfo || lines[i].level == levelWarning && rank != silent || lines[i].isDump() {
-				continue // settings are repeated there, with the very words that an error would use
+				continue // these lines repeat settings, in the same words as an error
 			}
 			if diagnosis, ok := causeOf(rules, lines, i, rank); ok {
 				return diagnosis, true
@@ -166,7 +166,7 @@ func firstCause(lines []logLine, begin, end int) (Diagnosis, bool) {
 	return Diagnosis{}, false
 }
 
-// causeOf returns the cause of that rank which line i shows, of those that the rules know.
+// causeOf returns the cause that line i shows, by the rules of the rank.
 func causeOf(rules []rule, lines []logLine, i int, rank rank) (Diagnosis, bool) {
 	for _, r := range rules {
 		if r.rank != rank {
@@ -180,7 +180,7 @@ func causeOf(rules []rule, lines []logLine, i int, rank rank) (Diagnosis, bool) 
 	return Diagnosis{}, false
 }
 
-// matches returns the pattern that begins in line i, nil for none.
+// matches returns the pattern of the rule that begins in line i, nil for none.
 func (r rule) matches(lines []logLine, i int) *regexp.Regexp {
 	text := lines[i].text
 	pattern := r.pattern.beginIn(text, len(text))
@@ -196,11 +196,11 @@ func (r rule) matches(lines []logLine, i int) *regexp.Regexp {
 	return pattern
 }
 
-// inTraceback tells whether the traceback that ends with these lines has one of the words.
+// inTraceback reports whether the traceback at the end of the lines contains one of the words.
 func inTraceback(lines []logLine, words wordings) bool {
 	const deepest = 120 // lines
 	for n := len(lines) - 1; n >= max(0, len(lines)-deepest); n-- {
-		if words.beginIn(lines[n].text, len(lines[n].text)) != nil {
+		if words.in(lines[n].text) {
 			return true
 		}
 		if strings.Contains(lines[n].text, "Traceback (most recent call last)") {
@@ -210,7 +210,7 @@ func inTraceback(lines []logLine, words wordings) bool {
 	return false
 }
 
-// words are the cause and the way out, with what the message tells. A template's ${1} is the pattern's first group.
+// words returns the cause and the way out. In templates, ${1} is the pattern's first group in the message.
 func (r rule) words(pattern *regexp.Regexp, message string) (cause, wayOut string) {
 	if r.explain != nil {
 		cause, wayOut = r.explain(message)
@@ -222,15 +222,15 @@ func (r rule) words(pattern *regexp.Regexp, message string) (cause, wayOut strin
 	return clip(MaskSecrets(cause), maxExplained), clip(MaskSecrets(wayOut), maxExplained)
 }
 
-// tail is what pydantic adds to its messages.
-var tail = regexp.MustCompile(` (?:\[type=\w+, input_value=|For further information visit ).*`)
+// tail matches what pydantic adds to its messages.
+var tail = oneOf(` (?:\[type=\w+, input_value=|For further information visit ).*`)
 
-// sentence ends a cause, of which the log's own words may be the last, with one period.
+// sentence ends a cause with exactly one period: it may end with words from the log.
 func sentence(cause string) string {
-	return strings.TrimRight(oneLine(tail.ReplaceAllString(cause, "")), ".: ") + "."
+	return strings.TrimRight(oneLine(tail.cut(cause)), ".: ") + "."
 }
 
-// message is line i with the lines after it, on one line: figures may stand in any of them. What is merely told ends it.
+// message joins line i and the lines after it: numbers may be in any of them. An INFO or WARNING line ends it.
 func message(lines []logLine, i int) string {
 	end := min(i+maxEvidence, len(lines))
 	parts := make([]string, 0, end-i)
@@ -243,7 +243,7 @@ func message(lines []logLine, i int) string {
 	return strings.Join(parts, " ")
 }
 
-// evidence is line i, what follows of the same message, and nothing that only says that something failed.
+// evidence returns line i and what follows of the same message, without lines that only say that something failed.
 func evidence(lines []logLine, i int) []string {
 	quotes := []string{quote(lines[i].text)}
 	for _, line := range lines[i+1 : min(i+maxEvidence, len(lines))] {
@@ -259,22 +259,20 @@ func quote(text string) string {
 	return clip(MaskSecrets(strings.TrimSpace(text)), maxQuoted)
 }
 
-var (
-	// prologue is what stands before an exception's own words, and in a copy of it something else may.
-	prologuePattern = regexp.MustCompile(`^(?:\s*(?:[\w.]*(?:Error|Exception)|Value error|Error parsing config for \S+)[:,] ?)+|\s*\[type=\w+, input_value=.*`)
-	copiedBytes     = 80
-)
+// prologuePattern matches what is before an exception's message, which differs between copies of it.
+var prologuePattern = oneOf(`^(?:\s*(?:[\w.]*(?:Error|Exception)|Value error|Error parsing config for \S+)[:,] ?)+|\s*\[type=\w+, input_value=.*`)
 
-// repeats tells whether a line says again what one of the quotes says.
+// repeats reports whether one of the quotes contains the message of a line.
 func repeats(quotes []string, text string) bool {
-	core := prologuePattern.ReplaceAllString(quote(text), "")
+	const copiedBytes = 80 // that two copies have in common
+	core := prologuePattern.cut(quote(text))
 	core = core[:min(len(core), copiedBytes)]
 	return core != "" && slices.ContainsFunc(quotes, func(q string) bool { return strings.Contains(q, core) })
 }
 
-// Relevant returns what of a log to show: the lines that the diagnosis is from, then those of the last start that speak of
-// trouble, each thing once; where none does, the last lines that say anything. They are in order, cleaned and shortened, at most 20.
-// Secrets known by shape are masked; mask the others before showing it (MaskSecrets).
+// Relevant returns the lines of a log to show: the diagnosis's evidence, then the lines of the last start that report trouble,
+// each message once. Where none does, they are the last lines that say anything. They are in order, cleaned and shortened, 20 at
+// most. Secrets known by shape are masked; mask others with MaskSecrets before you show them.
 func Relevant(log []string) []string {
 	const half = maxRelevant / 2
 	lines := lastStart(readLog(log))
@@ -282,8 +280,8 @@ func Relevant(log []string) []string {
 	for _, telling := range []func(logLine) bool{logLine.isTrouble, logLine.isEnd, logLine.isSpoken} {
 		quotes := slices.Clone(diagnosis.Evidence)
 		for i, line := range lines {
-			// The line under a traceback's frame is its source code.
-			isCode := i > 0 && framePattern.MatchString(lines[i-1].text) && strings.HasPrefix(line.text, "  ")
+			// The line below a traceback's frame is its source code.
+			isCode := i > 0 && framePattern.in(lines[i-1].text) && strings.HasPrefix(line.text, "  ")
 			if !isCode && telling(line) && !repeats(quotes, line.text) {
 				quotes = append(quotes, quote(line.text))
 			}

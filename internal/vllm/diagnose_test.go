@@ -156,10 +156,13 @@ func TestDiagnoseCoversTestdata(t *testing.T) {
 func TestWordingsBeginWithPlainText(t *testing.T) {
 	t.Parallel()
 	for _, r := range rules {
-		for _, pattern := range r.pattern {
+		for _, pattern := range r.pattern() {
 			if prefix, _ := pattern.LiteralPrefix(); len(prefix) < 5 {
 				t.Errorf("%s: %s", r.kind, pattern)
 			}
+		}
+		if r.within != nil {
+			r.within() // panics where a pattern can't be compiled
 		}
 	}
 }

@@ -11,24 +11,24 @@ import (
 	"time"
 )
 
-// maxExcerpt bounds what of a server's words is repeated, in bytes.
+// maxExcerpt bounds how much of a server's message an error quotes, in bytes.
 const maxExcerpt = 500
 
 // Error is a request to a vLLM server that failed. It never contains the key.
 type Error struct {
-	// Op says what was tried, such as "list models".
+	// Op is what was attempted, such as "list models".
 	Op string
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
-	// Message is the server's own text, shortened, or ours when the answer couldn't be used.
+	// Message is the server's own message, shortened, or what is wrong with its answer.
 	Message string
-	// Err is the cause when there was no usable answer; a context's error stays recognizable in it.
+	// Err is the cause when there was no usable answer. errors.Is finds a context's error in it.
 	Err error
 
 	secret string
 }
 
-// Error says what was tried, the status, the message and the cause.
+// Error returns the operation, the status, the message and the cause.
 func (e *Error) Error() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "vLLM: %s", e.Op)
@@ -47,42 +47,42 @@ func (e *Error) Error() string {
 	return MaskSecrets(text.String(), e.secret)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrNoTokens is the cause when the server answered a completion without a single token, or an embedding without a
-// number: it answers, but it doesn't work.
+// ErrNoTokens is the cause when the answer to a completion has no token, or that to an embedding no number: the server answers, but
+// doesn't work.
 var ErrNoTokens = errors.New("the answer contains no output")
 
-// ErrHung is the cause when the server says that it is healthy, and no token comes.
+// ErrHung is the cause when the server reports that it is healthy, but no token comes.
 var ErrHung = errors.New("the server is healthy (/health answers 200), but its engine hangs")
 
-// slowError is our own limit of one exchange. It is no context error: the caller's context is still good.
+// slowError is the end of an exchange's own limit. It is no context error: the caller's context goes on.
 type slowError struct{ limit time.Duration }
 
 func (e *slowError) Error() string { return fmt.Sprintf("no complete answer within %s", e.limit) }
 
-// Timeout makes it a timeout by net.Error's measure.
+// Timeout makes it a timeout as net.Error defines it.
 func (e *slowError) Timeout() bool { return true }
 
-// IsUnauthorized tells whether the server refused the key.
+// IsUnauthorized reports whether the server refused the key.
 func IsUnauthorized(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
 }
 
-// IsNotFound tells whether the server knows no such route or no such model.
+// IsNotFound reports whether the server has no such route or no such model.
 func IsNotFound(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Status == http.StatusNotFound
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == http.StatusNotFound
 }
 
-// IsNotReady tells whether asking again later may help: nothing answers yet, the answer broke off or took too long, or the server (or a
-// proxy before it) says that it is not there yet. A caller's own canceled context and a certificate that doesn't
-// verify are neither.
+// IsNotReady reports whether asking again later may help: nothing answers yet, the answer broke off or took too long, or the server
+// (or a proxy in front of it) reports that it is not up yet. It is false when the caller's context ended, and for a certificate that
+// can't be verified.
 func IsNotReady(err error) bool {
-	var e *Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
 		return false
 	}
 	switch e.Status {
@@ -95,21 +95,22 @@ func IsNotReady(err error) bool {
 	if e.Err == nil || errors.Is(e.Err, context.Canceled) || errors.Is(e.Err, context.DeadlineExceeded) {
 		return false
 	}
-	return !isCertificate(e.Err) && !errors.Is(e.Err, ErrNoTokens) && !isSyntax(e.Err)
+	certificate := is[x509.UnknownAuthorityError](e.Err) || is[x509.HostnameError](e.Err) || is[x509.CertificateInvalidError](e.Err)
+	foreign := is[*json.SyntaxError](e.Err) || is[*json.UnmarshalTypeError](e.Err) // the answer is not vLLM's
+	return !certificate && !foreign && !errors.Is(e.Err, ErrNoTokens)
 }
 
-func isCertificate(err error) bool {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	return errors.As(err, &unknown) || errors.As(err, &name) || errors.As(err, &invalid)
+// is reports whether err is or wraps an E.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
-// IsUnsupported tells whether the server runs, but this model doesn't do what was asked, such as an embedding model
-// asked for a completion.
+// IsUnsupported reports whether the server works, but the model doesn't support the request, such as an embedding model
+// that is asked for a completion.
 func IsUnsupported(err error) bool {
-	var e *Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
 		return false
 	}
 	switch e.Status {
@@ -119,11 +120,4 @@ func IsUnsupported(err error) bool {
 		return strings.Contains(e.Message, "does not support")
 	}
 	return false
-}
-
-// isSyntax tells whether an answer came, but not one of vLLM's.
-func isSyntax(err error) bool {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	return errors.As(err, &syntax) || errors.As(err, &kind)
 }

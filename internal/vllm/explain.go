@@ -2,18 +2,17 @@ package vllm
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
 
 var (
-	methodPattern     = regexp.MustCompile(`quantization method (\S+) is not supported for the current GPU`)
-	minimumPattern    = regexp.MustCompile(`Minimum capability: (\d+)`)
-	capabilityPattern = regexp.MustCompile(`Current capability: (\d+)`)
+	methodPattern     = oneOf(`quantization method (\S+) is not supported for the current GPU`)
+	minimumPattern    = oneOf(`Minimum capability: (\d+)`)
+	capabilityPattern = oneOf(`Current capability: (\d+)`)
 )
 
-// capability turns 89 into 8.9, as NVIDIA writes compute capabilities.
+// capability turns "89" into "8.9", as NVIDIA writes compute capabilities.
 func capability(digits string) string {
 	if len(digits) < 2 {
 		return digits
@@ -21,13 +20,13 @@ func capability(digits string) string {
 	return digits[:len(digits)-1] + "." + digits[len(digits)-1:]
 }
 
-// capabilityExamples name GPUs that people rent, by the compute capability they have (NVIDIA's CUDA GPUs page).
+// capabilityExamples names common GPUs by compute capability (NVIDIA's CUDA GPUs page).
 var capabilityExamples = map[string]string{
 	"7.0": "V100", "7.5": "T4", "8.0": "A100", "8.6": "A10 or RTX 3090", "8.9": "L4, L40S or RTX 4090", "9.0": "H100", "10.0": "B200",
 }
 
 func explainGPUTooOld(message string) (cause, wayOut string) {
-	method, minimum := group(methodPattern, message), group(minimumPattern, message)
+	method, minimum := methodPattern.group(message), minimumPattern.group(message)
 	if method == "" {
 		newest, _ := NewestRelease(func(Release) bool { return true })
 		return "This vLLM build has no kernels for the machine's GPU: the GPU is too old or too new for it.",
@@ -40,7 +39,7 @@ func explainGPUTooOld(message string) (cause, wayOut string) {
 			"Use a newer GPU, or a model with a different quantization."
 	}
 	cause = fmt.Sprintf("The GPU is too old for the quantization method %s, which needs compute capability %s", method, capability(minimum))
-	if current := group(capabilityPattern, message); current != "" {
+	if current := capabilityPattern.group(message); current != "" {
 		cause += fmt.Sprintf("; the GPU has %s", capability(current))
 	}
 	example := ""
@@ -51,35 +50,28 @@ func explainGPUTooOld(message string) (cause, wayOut string) {
 		capability(minimum), example)
 }
 
-var gatedPattern = regexp.MustCompile(`(?:Access to model |https?://[^/\s]+/)([\w.-]+/[\w.-]*\w)`)
+var gatedPattern = oneOf(`(?:Access to model |https?://[^/\s]+/)([\w.-]+/[\w.-]*\w)`)
 
 func explainGated(message string) (cause, wayOut string) {
-	model := group(gatedPattern, message)
-	if model == "" || strings.HasPrefix(model, "api/") {
-		model = "model"
+	model := "model"
+	if id := gatedPattern.group(message); id != "" && !strings.HasPrefix(id, "api/") {
+		model += " " + id
 	}
 	return fmt.Sprintf("The Hugging Face hub denies access to the %s: it is gated, and the token is missing, wrong, "+
-			"or its account hasn't accepted the model's terms.", modelName(model)),
+			"or its account hasn't accepted the model's terms.", model),
 		"Accept the terms on the model's page, and set hf_token (or hf_token_wo) to a token of that account."
 }
 
-func modelName(model string) string {
-	if model == "model" {
-		return model
-	}
-	return "model " + model
-}
-
 var (
-	headsPattern    = regexp.MustCompile(`attention heads \((\d+)\)`)
-	parallelPattern = regexp.MustCompile(`tensor parallel size \((\d+)\)`)
+	headsPattern    = oneOf(`attention heads \((\d+)\)`)
+	parallelPattern = oneOf(`tensor parallel size \((\d+)\)`)
 )
 
-// mostHeads bounds attention heads, well above those of any model.
+// mostHeads bounds the number of attention heads, well above that of any model.
 const mostHeads = 1 << 12
 
 func explainTensorParallel(message string) (cause, wayOut string) {
-	heads, size := number(group(headsPattern, message)), number(group(parallelPattern, message))
+	heads, size := number(headsPattern.group(message)), number(parallelPattern.group(message))
 	if heads < 1 || heads > mostHeads {
 		return "The model's attention heads can't be divided evenly among that many GPUs.",
 			"Set tensor_parallel_size to a divisor of the model's number of attention heads."
@@ -103,29 +95,29 @@ func divisors(n int) string {
 }
 
 var (
-	cudaPattern       = regexp.MustCompile(`unsatisfied condition: cuda ?>= ?(\d+)\.(\d+)`)
-	driverCUDAPattern = regexp.MustCompile(`found version (\d{5})\b`)
+	cudaPattern       = oneOf(`unsatisfied condition: cuda ?>= ?(\d+)\.(\d+)`)
+	driverCUDAPattern = oneOf(`found version (\d{5})\b`)
 )
 
 var ptxPattern = oneOf(`cudaErrorUnsupportedPtxVersion`, `PTX was compiled with an unsupported toolchain`)
 
 func explainDriver(message string) (cause, wayOut string) {
 	cause = "The machine's NVIDIA driver is older than vLLM needs"
-	if ptxPattern.find(message) != nil {
-		// A host whose offer claimed CUDA 12.9 had 12.8; the first completion ended the engine (cloud-gpu-shopper,
+	if ptxPattern.in(message) {
+		// Seen on a machine with CUDA 12.8 whose offer reported 12.9: the first completion ended the engine (cloud-gpu-shopper,
 		// LIVE_BUG_LOG.md, BUG-004).
 		cause = "The machine's NVIDIA driver can't compile vLLM's GPU code: it is older than the code's CUDA version, even if the offer" +
 			" reports otherwise"
 	}
 	newest, _ := NewestRelease(func(Release) bool { return true })
-	wanted, most := newest.Image, CUDA{Major: newest.Image.Major} // most is what the driver supports, but for it
-	if found := cudaPattern.FindStringSubmatch(message); found != nil {
+	wanted, most := newest.Image, CUDA{Major: newest.Image.Major} // the driver supports less than most
+	if found := cudaPattern.find(message); found != nil {
 		wanted = CUDA{Major: number(found[1]), Minor: number(found[2])}
 		most = wanted
 		cause += fmt.Sprintf(": the image needs CUDA %s", wanted)
 	}
 	fits := func(r Release) bool { return compareCUDA(r.Image, most) < 0 }
-	if version := number(group(driverCUDAPattern, message)); version > 0 {
+	if version := number(driverCUDAPattern.group(message)); version > 0 {
 		supported := CUDA{Major: version / 1000, Minor: version % 1000 / 10}
 		cause += fmt.Sprintf(": the driver supports at most CUDA %s", supported)
 		fits = func(r Release) bool { return compareCUDA(r.Image, supported) <= 0 }
@@ -141,7 +133,7 @@ func explainDriver(message string) (cause, wayOut string) {
 	return cause + ".", wayOut + ". On some datacenter GPUs VLLM_ENABLE_CUDA_COMPATIBILITY=1 in env helps."
 }
 
-// portPattern finds the port in uvicorn's and in Docker's words.
+// portPattern matches the port in uvicorn's and in Docker's messages.
 var portPattern = oneOf(`address \('[^']*', (\d{1,5})\)`, `:(\d{1,5})(?::? bind|:? failed|:? address already|\))`)
 
 func explainPort(message string) (cause, wayOut string) {

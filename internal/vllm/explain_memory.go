@@ -3,21 +3,11 @@ package vllm
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 )
 
-// group returns a pattern's first group in the text, "" when it isn't there.
-func group(pattern *regexp.Regexp, text string) string {
-	found := pattern.FindStringSubmatch(text)
-	if found == nil {
-		return ""
-	}
-	return found[1]
-}
-
-// number reads a whole number as logs write it, such as 40960, 40,960 or 32768.0; 0 when it is none that makes sense here.
+// number parses a whole number as logs write it, such as 40960, 40,960 or 32768.0; 0 when it is none or out of range.
 func number(text string) int {
 	value, err := strconv.ParseFloat(strings.ReplaceAll(text, ",", ""), 64)
 	if err != nil || value < 0 || value > 1<<40 {
@@ -26,12 +16,12 @@ func number(text string) int {
 	return int(value)
 }
 
-var freeMemoryPattern = regexp.MustCompile(`\(([\d.]+)/([\d.]+) GiB\).*?\(([\d.]+), ([\d.]+) GiB\)`)
+var freeMemoryPattern = oneOf(`\(([\d.]+)/([\d.]+) GiB\).*?\(([\d.]+), ([\d.]+) GiB\)`)
 
 func explainGPUMemoryBusy(message string) (cause, wayOut string) {
 	cause = "Another process holds GPU memory, or gpu_memory_utilization is too high."
 	wayOut = "Stop the other processes that use the GPU (nvidia-smi lists them), or lower gpu_memory_utilization."
-	found := freeMemoryPattern.FindStringSubmatch(message)
+	found := freeMemoryPattern.find(message)
 	if found == nil {
 		return cause, wayOut
 	}
@@ -50,24 +40,24 @@ func explainGPUMemoryBusy(message string) (cause, wayOut string) {
 }
 
 var (
-	estimatePattern  = regexp.MustCompile(`estimated maximum model length is ([\d,]+)`)
-	storablePattern  = regexp.MustCompile(`that can be stored in KV cache \(([\d,]+)\)`)
-	wantedPattern    = regexp.MustCompile(`max(?:imum)? seq(?:uence)? len(?:gth)? \(([\d,]+)\)`)
-	neededPattern    = regexp.MustCompile(`([\d.]+) GiB KV cache is needed`)
-	availablePattern = regexp.MustCompile(`available KV cache memory \(([\d.]+) GiB\)`)
+	estimatePattern  = oneOf(`estimated maximum model length is ([\d,]+)`)
+	storablePattern  = oneOf(`that can be stored in KV cache \(([\d,]+)\)`)
+	wantedPattern    = oneOf(`max(?:imum)? seq(?:uence)? len(?:gth)? \(([\d,]+)\)`)
+	neededPattern    = oneOf(`([\d.]+) GiB KV cache is needed`)
+	availablePattern = oneOf(`available KV cache memory \(([\d.]+) GiB\)`)
 )
 
 func explainContextTooLong(message string) (cause, wayOut string) {
-	wanted := number(group(wantedPattern, message))
-	needed, available := group(neededPattern, message), group(availablePattern, message)
+	wanted := number(wantedPattern.group(message))
+	needed, available := neededPattern.group(message), availablePattern.group(message)
 	cause = "The KV cache for one sequence of full length doesn't fit into the GPU memory that the weights leave free."
 	if wanted > 0 && needed != "" && available != "" {
 		cause = fmt.Sprintf("One sequence of %d tokens needs %s GiB of KV cache, but the weights leave only %s GiB free.",
 			wanted, needed, available)
 	}
-	fits := number(group(estimatePattern, message))
+	fits := number(estimatePattern.group(message))
 	if fits == 0 {
-		fits = number(group(storablePattern, message))
+		fits = number(storablePattern.group(message))
 	}
 	if fits > 0 {
 		return cause, fmt.Sprintf("Set max_model_len to %d or less, or use a larger GPU, more GPUs or a quantized model.", fits)
@@ -83,14 +73,14 @@ func explainContextTooLong(message string) (cause, wayOut string) {
 }
 
 var (
-	specifiedPattern = regexp.MustCompile(`User-specified max_model_len \(([\d,]+)\)`)
-	derivedPattern   = regexp.MustCompile(`derived max_model_len \((?:\w+=)?([\d,]+)`)
+	specifiedPattern = oneOf(`User-specified max_model_len \(([\d,]+)\)`)
+	derivedPattern   = oneOf(`derived max_model_len \((?:\w+=)?([\d,]+)`)
 )
 
 func explainContextAboveModel(message string) (cause, wayOut string) {
-	limit := number(group(derivedPattern, message))
+	limit := number(derivedPattern.group(message))
 	cause = "max_model_len exceeds the model's limit."
-	if specified := number(group(specifiedPattern, message)); specified > 0 && limit > 0 {
+	if specified := number(specifiedPattern.group(message)); specified > 0 && limit > 0 {
 		cause = fmt.Sprintf("max_model_len = %d exceeds the model's limit of %d tokens.", specified, limit)
 	}
 	if limit == 0 {
@@ -99,18 +89,18 @@ func explainContextAboveModel(message string) (cause, wayOut string) {
 	return cause, fmt.Sprintf("Set max_model_len to %d or less, or remove it.", limit)
 }
 
-// Kill is what is known about who killed a part of vLLM that died without a word.
+// Kill is what is known about the end of a process of vLLM that died without logging an error.
 type Kill int
 
-// What may be known.
+// Whether the kernel killed it, because the machine's memory was full.
 const (
-	KilledUnknown  Kill = iota
-	KilledByKernel      // because the machine's memory was full
-	KilledPerhaps       // the kernel killed something for that reason, which may be it
-	KilledByOther       // the kernel killed nothing for that reason
+	KilledUnknown Kill = iota
+	KilledByKernel
+	KilledPerhaps // the kernel killed some process for that reason
+	KilledByOther // the kernel killed none for that reason
 )
 
-// ExplainKilled says what killed a part of vLLM, with the kernel's own line about it where there is one.
+// ExplainKilled says what killed a process of vLLM. line is the kernel's log line about it, "" for none.
 func ExplainKilled(by Kill, line string) (cause, wayOut string) {
 	const died, full = "A part of vLLM died without logging an error", "because the machine's memory (RAM, not the GPU's) was full"
 	if line = clip(MaskSecrets(oneLine(line)), maxQuoted); line != "" {
@@ -129,23 +119,23 @@ func ExplainKilled(by Kill, line string) (cause, wayOut string) {
 	return engineDied, "Look for \"Out of memory\" in the machine's kernel log (dmesg). " + moreRAM
 }
 
-// partPattern finds vLLM's processes in the kernel's "Killed process 123 (NAME)", which has 15 bytes of a name.
-var partPattern = regexp.MustCompile(`Killed process \d+ \((?:VLLM|vllm|python|pt_main_thread)`)
+// partPattern matches vLLM's processes in the kernel's "Killed process 123 (NAME)", which has at most 15 bytes of a name.
+var partPattern = oneOf(`Killed process \d+ \((?:VLLM|vllm|python|pt_main_thread)`)
 
-// IsPartOf tells whether a line of the kernel's log is about a process of vLLM.
-func IsPartOf(line string) bool { return partPattern.MatchString(line) }
+// IsPartOf reports whether a line of the kernel's log is about a process of vLLM.
+func IsPartOf(line string) bool { return partPattern.in(line) }
 
 var (
-	allocatePattern = regexp.MustCompile(`Tried to allocate ([\d.]+ [KMGT]iB)`)
-	capacityPattern = regexp.MustCompile(`total capacity of ([\d.]+ [KMGT]iB)`)
+	allocatePattern = oneOf(`Tried to allocate ([\d.]+ [KMGT]iB)`)
+	capacityPattern = oneOf(`total capacity of ([\d.]+ [KMGT]iB)`)
 )
 
 func explainOutOfMemory(message string) (cause, wayOut string) {
 	cause = "The GPU has too little memory"
-	if capacity := group(capacityPattern, message); capacity != "" {
+	if capacity := capacityPattern.group(message); capacity != "" {
 		cause = fmt.Sprintf("The GPU's %s of memory are not enough", capacity)
 	}
-	if wanted := group(allocatePattern, message); wanted != "" {
+	if wanted := allocatePattern.group(message); wanted != "" {
 		cause += fmt.Sprintf(": vLLM requested another %s", wanted)
 	}
 	return cause + ".", "Use a larger GPU, more GPUs (tensor_parallel_size), a quantized model, or a smaller max_model_len."

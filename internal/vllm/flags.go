@@ -10,26 +10,26 @@ import (
 	"sync"
 )
 
-// flagFiles are the flags of `vllm serve` by release: one flag on a line, in all its spellings, and after a "=" the values
-// that it takes where those are known. flags_test.go makes them from the recordings (../sandbox/facts/vllm/RELEASE: flags.json, and
-// the parsers that a failed start lists).
+// flagFiles are the flags of `vllm serve` by release: one flag per line, in all its spellings, and after a "=" its values where those
+// are known. flags_test.go makes them from the recordings (../sandbox/facts/vllm/RELEASE: flags.json, and the parsers that a failed
+// start lists).
 //
 //go:embed flags/*.txt
 var flagFiles embed.FS
 
-// flagTable is what one release's parser knows.
+// flagTable holds the flags of one release.
 type flagTable struct {
 	release   string
-	spellings map[string]string   // a spelling and its flag's line in the file
+	spellings map[string]string   // all spellings of a flag, by each of them
 	choices   map[string][]string // by spelling
 }
 
-// flagTables are the recorded releases, oldest first.
+// flagTables returns the tables of the recorded releases, oldest first.
 var flagTables = sync.OnceValue(func() []flagTable {
 	entries, _ := flagFiles.ReadDir("flags")
 	var tables []flagTable
 	for _, entry := range entries {
-		text, _ := flagFiles.ReadFile(path.Join("flags", entry.Name())) // embedded: it is there
+		text, _ := flagFiles.ReadFile(path.Join("flags", entry.Name())) // never fails: it is embedded
 		release := strings.TrimSuffix(entry.Name(), ".txt")
 		table := flagTable{release: release, spellings: map[string]string{}, choices: map[string][]string{}}
 		for line := range strings.Lines(string(text)) {
@@ -45,15 +45,15 @@ var flagTables = sync.OnceValue(func() []flagTable {
 	return tables
 })
 
-// compareReleases compares two releases by their numbers; what can't be read is the oldest.
+// compareReleases compares two releases by their numbers. What can't be parsed is older than any release.
 func compareReleases(a, b string) int {
 	left, _ := numbersOf(a)
 	right, _ := numbersOf(b)
 	return slices.Compare(left, right)
 }
 
-// tablesFor are the tables of the nearest recorded release that isn't newer, and of the next one: a release between the
-// two has flags of both. There is none for a release that is older than all, or that can't be read.
+// tablesFor returns the tables of the nearest recorded release that isn't newer, and of the next one: a release between the
+// two has flags of both. It returns none for a release that is older than all of them, or that can't be parsed.
 func tablesFor(release string) []flagTable {
 	tables := flagTables()
 	for i := len(tables) - 1; i >= 0; i-- {
@@ -72,9 +72,9 @@ var (
 	levelShorthand = regexp.MustCompile(`^-O(?:\d|\.\w|$)`) // -O3: FlexibleArgumentParser, vllm/utils/argparse_utils.py
 )
 
-// meant are the spellings that an argument may mean: one for a flag that is known, several for an abbreviation that fits
-// several, none for what is unknown. It reads as Python's argparse does (Lib/argparse.py, _get_option_tuples), with the
-// liberties of vLLM's parser (vllm/utils/argparse_utils.py): underscores for dashes, and --flag.key for a key of JSON.
+// meant returns the spellings that an argument may mean: one for a known flag, several for an ambiguous abbreviation, none
+// for an unknown flag. It parses as Python's argparse does (Lib/argparse.py, _get_option_tuples), with the extensions of
+// vLLM's parser (vllm/utils/argparse_utils.py): underscores for dashes, and --flag.key for a key of a JSON value.
 func (t flagTable) meant(arg string) []string {
 	name, _, _ := strings.Cut(arg, "=")
 	if strings.HasPrefix(name, "--") {
@@ -94,21 +94,21 @@ func (t flagTable) meant(arg string) []string {
 	return found
 }
 
-// isFlag tells whether argparse takes an argument for a flag and not for a value.
+// isFlag reports whether argparse takes an argument as a flag and not as a value.
 func isFlag(arg string) bool {
 	return len(arg) > 1 && arg[0] == '-' && arg != "--" && !negativeNumber.MatchString(arg) && !strings.Contains(strings.SplitN(arg, "=", 2)[0], " ")
 }
 
-// KnowsFlag tells whether a release of vLLM surely knows a flag: every recorded release near it does. "" and releases older
-// than all recorded ones surely know none.
+// KnowsFlag reports whether a release of vLLM surely has a flag: every recorded release near it does. It is false for "" and for
+// releases older than all recorded ones.
 func KnowsFlag(release, flag string) bool {
 	tables := tablesFor(release)
 	return len(tables) > 0 && !slices.ContainsFunc(tables, func(t flagTable) bool { return t.spellings[flag] == "" })
 }
 
-// FlagWarnings says of each argument that a release of vLLM probably refuses what it is and what may be meant: a few
-// sentences, without the argument's value. The flags are those recorded of the nearest releases, so that it is no more than
-// probable: a newer release may know more. "" and releases older than all recorded ones have no warnings.
+// FlagWarnings returns a warning for each argument that a release of vLLM probably refuses: what is wrong and what may be meant,
+// without the argument's value. It compares with the nearest recorded releases, so a newer release may accept more. It returns none
+// for "" and for releases older than all recorded ones.
 func FlagWarnings(release string, args []string) []string {
 	tables := tablesFor(release)
 	if len(tables) == 0 {
@@ -155,8 +155,8 @@ func flagWarning(tables []flagTable, arg string) string {
 	return text
 }
 
-// ValueWarning says that a release of vLLM probably refuses the value of a flag, and which ones it is recorded to take; "" where it
-// takes it, or where its values aren't known.
+// ValueWarning says that a release of vLLM probably refuses the value of a flag, and which values it is recorded to accept; "" where it
+// accepts the value, or where its values aren't known.
 func ValueWarning(release, flag, value string) string {
 	tables := tablesFor(release)
 	for _, table := range tables {
@@ -171,7 +171,7 @@ func ValueWarning(release, flag, value string) string {
 	return fmt.Sprintf("%q is not among the recorded values of vLLM %s: %s.", value, table.release, strings.Join(table.choices[flag], ", "))
 }
 
-// nearest is the spelling that a name is most likely a misspelling of, "" for none that is near enough.
+// nearest returns the spelling that a misspelled name most likely means, "" where none is near enough.
 func (t flagTable) nearest(name string) string {
 	name, _, _ = strings.Cut(strings.ReplaceAll(name, "_", "-"), ".")
 	best, least := "", max(2, len(name)/4)+1
@@ -184,7 +184,7 @@ func (t flagTable) nearest(name string) string {
 	return best
 }
 
-// editDistance is how many letters have to be added, left out or changed to make one text of the other (Levenshtein).
+// editDistance is the Levenshtein distance of two texts, in bytes.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -7,8 +7,8 @@ import (
 	"github.com/distribution/reference"
 )
 
-// ValidateImage refuses, with a *SpecError for the field "image", a reference that is none, or that names other
-// contents tomorrow than today: one without tag and digest, or with a moving tag such as "latest".
+// ValidateImage returns a *SpecError for the field "image" where ref is no image reference, or where its content can change: it has
+// neither a tag nor a digest, or a moving tag such as "latest".
 func ValidateImage(ref string) error {
 	var found problems
 	const field = "image"
@@ -32,8 +32,8 @@ func ValidateImage(ref string) error {
 	return found.err()
 }
 
-// isMoving tells whether a tag is known to be given to other images over time. vLLM publishes "nightly" besides
-// "nightly-<commit>", which stays.
+// isMoving reports whether a tag is known to move to newer images. vLLM publishes "nightly" besides "nightly-<commit>",
+// which doesn't move.
 func isMoving(tag string) bool {
 	return tag == "latest" || strings.HasPrefix(tag, "latest-") || strings.HasSuffix(tag, "-latest") ||
 		tag == "nightly" || strings.HasSuffix(tag, "-nightly")
@@ -41,15 +41,15 @@ func isMoving(tag string) bool {
 
 var tagPattern = regexp.MustCompile(`^v?(\d+\.\d+\.\d+(?:\.post\d+)?(?:rc\d+)?)(?:[-+.](.*))?$`)
 
-// ImageVersion is the vLLM release of an image, as the tag of vLLM's own images (or a copy of them) says: "0.33.0" for
-// "vllm/vllm-openai:v0.33.0". It is not ok for images of other names, whose tags count something else, and for tags
+// ImageVersion returns the vLLM release of an image, by the tag of vLLM's own images and copies of them: "0.33.0" for
+// "vllm/vllm-openai:v0.33.0". ok is false for images of other names, whose tags mean something else, and for tags
 // that name no release.
 func ImageVersion(ref string) (version string, ok bool) {
 	version, _, ok = imageRelease(ref)
 	return version, ok
 }
 
-// imageRelease splits the tag into vLLM's release and what follows it, such as "cu129" or "x86_64".
+// imageRelease splits an image's tag into vLLM's release and what follows it, such as "cu129" or "x86_64".
 func imageRelease(ref string) (version, build string, ok bool) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {

@@ -1,17 +1,19 @@
 package vllm
 
 import (
+	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strings"
 )
 
-// ModelShape are the figures of a model that decide how much memory it needs, as its config.json tells them.
+// ModelShape holds the figures of a model that decide how much memory it needs, from its config.json.
 type ModelShape struct {
-	Name           string  // the table's name; "" for a model described by its figures
+	Name           string  // in the table; "" for a model that is only described by its figures
 	Parameters     float64 // 10⁹
 	Layers         int
-	SlidingLayers  int // of Layers, those whose attention stops at Window
+	SlidingLayers  int // those of Layers whose attention is limited to Window
 	Window         int // tokens
 	AttentionHeads int // 0 = unknown: tensor_parallel_size isn't checked
 	KVHeads        int // heads of keys and values; not used with LatentDim
@@ -19,12 +21,12 @@ type ModelShape struct {
 	// LatentDim is kv_lora_rank + qk_rope_head_dim of multi-head latent attention (MLA); 0 = none.
 	LatentDim     int
 	ContextLength int // the model's own limit, tokens
-	// Unquantized is what of Parameters stays at 2 bytes in quantized checkpoints: embeddings and output head. 10⁹.
+	// Unquantized are those of Parameters that keep 2 bytes in quantized checkpoints: embeddings and output head. 10⁹.
 	Unquantized  float64
 	Quantization string // how the checkpoint stores its weights, one of Quantizations; "" = 2 bytes
 }
 
-// MemoryOptions say how the model is to be run. Zero values have the defaults named.
+// MemoryOptions are the settings of the server. Zero values mean the defaults named.
 type MemoryOptions struct {
 	Quantization         string  // one of Quantizations; "" = as the checkpoint
 	KVCacheDType         string  // "" or "auto" = 2 bytes; "fp8", "fp8_e4m3", "fp8_e5m2" = 1
@@ -37,9 +39,9 @@ type MemoryOptions struct {
 	NoGraphs             bool    // leaves CUDA graphs out: with --enforce-eager, and where CountsGraphs is false
 }
 
-// MemoryNeed is the estimate. Memory is in GiB for each GPU.
+// MemoryNeed is the estimate. Memory is in GiB per GPU.
 type MemoryNeed struct {
-	TotalGiB        float64 // memory the GPU must have: the parts below over the utilization
+	TotalGiB        float64 // memory that the GPU must have: the sum of the parts below over the utilization
 	WeightsGiB      float64
 	KVCacheGiB      float64
 	AllowanceGiB    float64 // activations, CUDA graphs (0.5 GiB), the runtime itself: 2 GiB + 3 % of all weights
@@ -48,25 +50,25 @@ type MemoryNeed struct {
 	GPUs            int     // tensor times pipeline parallel size
 }
 
-// Fits tells whether the need fits a GPU with that much memory, in GiB.
+// Fits reports whether a GPU with that much memory, in GiB, is large enough.
 func (n MemoryNeed) Fits(gpuGiB float64) bool { return n.TotalGiB <= gpuGiB }
 
 const gib = 1 << 30
 
-// graphsGiB is what CUDA graphs are counted with: "Estimated CUDA graph memory: 0.44 GiB total" is a typical line of a start.
+// graphsGiB is the allowance for CUDA graphs. A typical line of a log is "Estimated CUDA graph memory: 0.44 GiB total".
 const graphsGiB = 0.5
 
-// CountsGraphs tells whether a release, "" for a new one, counts the memory of CUDA graphs within gpu_memory_utilization ("default
-// since v0.21.0": vllm/v1/worker/gpu_worker.py of 0.32.0). Those before leave them to what the utilization leaves.
+// CountsGraphs reports whether a release, "" for a new one, counts the memory of CUDA graphs within gpu_memory_utilization ("default
+// since v0.21.0": vllm/v1/worker/gpu_worker.py of 0.32.0). In earlier ones they need memory beyond it.
 func CountsGraphs(release string) bool {
 	return release == "" || compareReleases(release, "0.21.0") >= 0
 }
 
-// blockTokens is vLLM's default block of the cache, in tokens.
+// blockTokens is the default size of a block of vLLM's KV cache, in tokens.
 const blockTokens = 16
 
-// DefaultBatchedTokens is the server's --max-num-batched-tokens on a GPU with that much memory in GiB, 0 if that isn't known
-// (get_batch_defaults in vllm/engine/arg_utils.py of 0.32.0, where an A100 has the least too).
+// DefaultBatchedTokens is the default of --max-num-batched-tokens on a GPU with that much memory in GiB, 0 if that isn't known
+// (get_batch_defaults in vllm/engine/arg_utils.py of 0.32.0, which gives an A100 the lowest).
 func DefaultBatchedTokens(gpuGiB float64) int {
 	switch {
 	case gpuGiB >= 160:
@@ -77,8 +79,8 @@ func DefaultBatchedTokens(gpuGiB float64) int {
 	return 2048
 }
 
-// bytesPerWeight is the size of one quantized weight, scales included: int4 with a scale for each 128, mxfp4 for each
-// 32, nvfp4 for each 16.
+// bytesPerWeight is the size of one weight by quantization, scales included: int4 has one scale per 128 weights, mxfp4 per
+// 32, nvfp4 per 16.
 var bytesPerWeight = map[string]float64{
 	"": 2, "auto": 2, "none": 2, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2,
 	"fp32": 4, "float32": 4, "float": 4,
@@ -89,14 +91,7 @@ var bytesPerWeight = map[string]float64{
 
 // Quantizations lists the names that Estimate knows, sorted.
 func Quantizations() []string {
-	var names []string
-	for name := range bytesPerWeight {
-		if name != "" {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(bytesPerWeight))[1:] // without ""
 }
 
 func weightBytes(quantization string) (float64, bool) {
@@ -118,8 +113,8 @@ func kvBytes(dtype string) (float64, bool) {
 //
 //	(W/(TP·PP) + KV·context·sequences + A) / utilization
 //
-// where the context of a layer with a window is what vLLM reserves: the window, and the tokens of all batches under way,
-// or a *SpecError that lists what is wrong with the figures. It is an estimate for planning: vLLM itself measures, and
+// where the context of a layer with a window is what vLLM reserves: the window, and the tokens of all batches in flight.
+// Its error is a *SpecError that lists what is wrong with the figures. The estimate is for planning: vLLM itself measures, and
 // refuses to start unless one sequence of full length fits.
 func Estimate(shape ModelShape, options MemoryOptions) (MemoryNeed, error) {
 	options = options.withDefaults(shape)
@@ -150,7 +145,7 @@ func Estimate(shape ModelShape, options MemoryOptions) (MemoryNeed, error) {
 	return need, nil
 }
 
-// kvPerToken is what one token takes of a GPU's KV cache, in bytes: in layers with full attention (or MLA), and in
+// kvPerToken returns the size of one token in a GPU's KV cache, in bytes: in layers with full attention (or MLA), and in
 // layers with a window.
 func kvPerToken(shape ModelShape, options MemoryOptions) (full, sliding float64) {
 	size, _ := kvBytes(options.KVCacheDType)
@@ -164,8 +159,8 @@ func kvPerToken(shape ModelShape, options MemoryOptions) (full, sliding float64)
 	return float64(fullLayers) * perLayer, float64(slidingLayers) * perLayer
 }
 
-// paddedLayers are the layers of each sort that the cache has room for: vLLM divides them into groups of one size, mostly the
-// number of the rarer sort (_get_kv_cache_groups_uniform_page_size in vllm/v1/core/kv_cache_utils.py of 0.32.0).
+// paddedLayers returns how many layers of each kind the cache has room for: vLLM divides them into groups of one size, mostly the
+// number of the rarer kind (_get_kv_cache_groups_uniform_page_size in vllm/v1/core/kv_cache_utils.py of 0.32.0).
 func paddedLayers(shape ModelShape) (full, sliding int) {
 	full, sliding = shape.Layers-shape.SlidingLayers, shape.SlidingLayers
 	if full == 0 || sliding == 0 {
@@ -179,7 +174,7 @@ func paddedLayers(shape ModelShape) (full, sliding int) {
 	return pad(full), pad(sliding)
 }
 
-// slidingTokens are those of one sequence that vLLM reserves in a layer with a window (SlidingWindowSpec in
+// slidingTokens returns how many tokens vLLM reserves per sequence in a layer with a window (SlidingWindowSpec in
 // vllm/v1/kv_cache_interface.py, max_in_flight_tokens in vllm/config/vllm.py, both of 0.32.0).
 func slidingTokens(shape ModelShape, options MemoryOptions) float64 {
 	inFlight := options.BatchedTokens * (options.PipelineParallelSize + 1)
@@ -187,23 +182,13 @@ func slidingTokens(shape ModelShape, options MemoryOptions) float64 {
 }
 
 func (o MemoryOptions) withDefaults(shape ModelShape) MemoryOptions {
-	if o.Quantization == "" {
-		o.Quantization = shape.Quantization
-	}
-	if o.ContextLength == 0 {
-		o.ContextLength = shape.ContextLength
-	}
-	for _, count := range []*int{&o.Sequences, &o.TensorParallelSize, &o.PipelineParallelSize} {
-		if *count == 0 {
-			*count = 1
-		}
-	}
-	if o.BatchedTokens == 0 {
-		o.BatchedTokens = DefaultBatchedTokens(0)
-	}
-	if o.GPUMemoryUtilization == 0 {
-		o.GPUMemoryUtilization = DefaultGPUMemoryUtilization
-	}
+	o.Quantization = cmp.Or(o.Quantization, shape.Quantization)
+	o.ContextLength = cmp.Or(o.ContextLength, shape.ContextLength)
+	o.Sequences = cmp.Or(o.Sequences, 1)
+	o.TensorParallelSize = cmp.Or(o.TensorParallelSize, 1)
+	o.PipelineParallelSize = cmp.Or(o.PipelineParallelSize, 1)
+	o.BatchedTokens = cmp.Or(o.BatchedTokens, DefaultBatchedTokens(0))
+	o.GPUMemoryUtilization = cmp.Or(o.GPUMemoryUtilization, DefaultGPUMemoryUtilization)
 	return o
 }
 
@@ -254,7 +239,7 @@ func (p *problems) shape(shape ModelShape) {
 	}
 }
 
-// positive checks a count. The upper bound keeps sums finite; no model comes near it.
+// positive checks a count. Its upper bound, far above that of any model, keeps sums finite.
 func (p *problems) positive(field string, value int) {
 	const most = 1 << 30
 	if value < 1 || value > most {
@@ -262,8 +247,8 @@ func (p *problems) positive(field string, value int) {
 	}
 }
 
-// LargestContext is the longest context, in tokens, up to the wanted one (options' or the model's), with which the
-// model fits GPUs of that much memory, in GiB; 0 when no token does. The error is Estimate's.
+// LargestContext returns the longest context, in tokens, up to that of the options or the model, with which the
+// model fits GPUs with that much memory, in GiB; 0 when no context does. The error is Estimate's.
 func LargestContext(shape ModelShape, options MemoryOptions, gpuGiB float64) (int, error) {
 	need, err := Estimate(shape, options)
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Metrics are a server's figures, summed over its engines and label values unless said otherwise. nil means that the
-// server didn't tell. Names are those of vLLM's metrics page, in the spelling of current and older releases.
+// Metrics are a server's metrics, summed over its engines and label values unless said otherwise. nil means that the
+// server didn't report it. Names are those of vLLM's metrics page, in the spelling of current and older releases.
 type Metrics struct {
 	RequestsRunning   *float64 // vllm:num_requests_running
 	RequestsWaiting   *float64 // vllm:num_requests_waiting
-	KVCacheUsage      *float64 // vllm:kv_cache_usage_perc, formerly vllm:gpu_cache_usage_perc: 0 to 1, the fullest engine
+	KVCacheUsage      *float64 // vllm:kv_cache_usage_perc, formerly vllm:gpu_cache_usage_perc: 0 to 1, of the fullest engine
 	PromptTokens      *float64 // vllm:prompt_tokens_total, since the server started
 	GenerationTokens  *float64 // vllm:generation_tokens_total
 	RequestsSucceeded *float64 // vllm:request_success_total
@@ -24,7 +24,7 @@ type Metrics struct {
 	FirstTokenSeconds *float64
 }
 
-// ParseMetrics reads Prometheus' text format. The error is the reader's, or names the line that is not in the format.
+// ParseMetrics parses Prometheus' text format. The error is the reader's, or names the line that is not in the format.
 func ParseMetrics(r io.Reader) (Metrics, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(r)
@@ -34,7 +34,7 @@ func ParseMetrics(r io.Reader) (Metrics, error) {
 	fold := func(name string, by func(a, b float64) float64) *float64 {
 		var result *float64
 		for _, m := range families[name].GetMetric() {
-			value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue() // it has one of them
+			value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue() // it is one of them
 			if result != nil {
 				value = by(*result, value)
 			}
@@ -55,7 +55,7 @@ func ParseMetrics(r io.Reader) (Metrics, error) {
 	}, nil
 }
 
-// mean is that of all observations in a histogram, nil before the first one.
+// mean returns the mean of all observations in a histogram, nil before the first one.
 func mean(histogram *dto.MetricFamily) *float64 {
 	var sum, count float64
 	for _, m := range histogram.GetMetric() {
@@ -66,7 +66,7 @@ func mean(histogram *dto.MetricFamily) *float64 {
 	return finite(&of)
 }
 
-// finite is nil for what Terraform has no number for.
+// finite returns nil for NaN and infinities, which Terraform's numbers don't have.
 func finite(value *float64) *float64 {
 	if value == nil || math.IsNaN(*value) || math.IsInf(*value, 0) {
 		return nil

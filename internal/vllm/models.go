@@ -14,7 +14,7 @@ func dense(name string, parameters float64, layers, heads, kvHeads, headDim, con
 	}
 }
 
-// sliding adds layers whose attention stops at a window.
+// sliding sets how many layers have attention that is limited to a window, in tokens.
 func (s ModelShape) sliding(layers, window int) ModelShape {
 	s.SlidingLayers, s.Window = layers, window
 	return s
@@ -26,7 +26,7 @@ func (s ModelShape) stored(quantization string) ModelShape {
 	return s
 }
 
-// models are well-known models, as their config.json describes them. The last figure of a row is vocabulary size times
+// models are well-known models, from their config.json. The last figure of a row is vocabulary size times
 // hidden size, in 10⁹, doubled where embedding and output head are two matrices.
 var models = []ModelShape{
 	dense("TinyLlama-1.1B", 1.10, 22, 32, 4, 64, 2048, 0.131),
@@ -63,13 +63,13 @@ var models = []ModelShape{
 // Models lists the models whose shape is known, in the table's order. The slice is the caller's.
 func Models() []ModelShape { return slices.Clone(models) }
 
-// variant is another name under which a model of the table is published, with what differs.
+// variant is a model of the table that is published under another name too, with what differs.
 type variant struct {
 	name    string
 	context int // tokens; 0 = as the model
 }
 
-// variants are keyed by the lower-case name, without organization.
+// variants are keyed by the other name, in lower case and without organization.
 var variants = map[string]variant{
 	"llama-3.1-70b":                 {name: "Llama-3.3-70B"},
 	"mistral-7b-instruct-v0.3":      {name: "Mistral-7B-v0.3"},
@@ -90,20 +90,20 @@ var variants = map[string]variant{
 	"qwen3-235b-a22b-thinking-2507": {name: "Qwen3-235B-A22B", context: 262144},
 }
 
-// plainSuffixes are parts of a published name that change nothing about the shape. A part that is neither here nor a
-// quantisation makes another model of it: "-distill-llama-8b", "-1m", "-mini".
+// plainSuffixes match parts of a published name that change nothing about the shape. With a part that is neither here nor a
+// quantization it is another model: "-distill-llama-8b", "-1m", "-mini".
 var plainSuffixes = regexp.MustCompile(`^(?:instruct|chat|it|pt|base|hf|zero|dynamic|v\d+\.\d+|0324|0528|2407|2506|g128|128g)$`)
 
-// quantizedSuffixes are parts of a published name that tell how its weights are stored.
+// quantizedSuffixes are parts of a published name that say how its weights are stored.
 var quantizedSuffixes = map[string]string{
 	"awq": "int4", "gptq": "int4", "int4": "int4", "4bit": "int4", "bnb": "int4", "w4a16": "int4", "quantized.w4a16": "int4",
 	"bf16": "bf16", "fp8": "fp8", "int8": "int8", "w8a8": "int8", "w8a16": "int8", "quantized.w8a8": "int8", "quantized.w8a16": "int8",
 	"fp4": "nvfp4", "nvfp4": "nvfp4", "mxfp4": "mxfp4",
 }
 
-// Lookup finds a model's shape by its Hugging Face id (of any organization, with the usual endings for instruction
-// tuning and quantisation) or by its name in the table. A quantisation that the name tells is in the shape. A name that
-// isn't surely one of these models is not ok.
+// Lookup finds a model's shape by its Hugging Face ID (of any organization, with the usual endings for instruction
+// tuning and quantization) or by its name in the table. The shape has the quantization that the name says. It returns false
+// for a name that isn't surely one of these models.
 func Lookup(modelID string) (ModelShape, bool) {
 	id := strings.ToLower(strings.TrimSpace(modelID))
 	if shape, ok := tableModel(id); ok {
@@ -123,7 +123,7 @@ func Lookup(modelID string) (ModelShape, bool) {
 		part := parts[end-1]
 		if stored, ok := quantizedSuffixes[part]; ok {
 			if quantization == "" || part == "int8" {
-				quantization = stored // "GPTQ-Int8" is int8, "AWQ-INT4" and "bnb-4bit" say one thing twice
+				quantization = stored // "GPTQ-Int8" is int8; "AWQ-INT4" and "bnb-4bit" say the same twice
 			}
 		} else if !plainSuffixes.MatchString(part) {
 			return ModelShape{}, false

@@ -6,12 +6,11 @@ import (
 	"strings"
 )
 
-// SharesEvenly reports whether vLLM starts the model on that many tensor-parallel GPUs. It has two rules, and an
-// AssertionError or ValueError for whoever breaks one: attention heads must be divisible by the size
-// (vllm/config/model.py, verify_with_parallel_config), and of the size and the heads of keys and values one must be
-// divisible by the other (vllm/model_executor/layers/linear.py, QKVParallelLinear). Both are the same in 0.8.5, 0.19.1
-// and 0.33.0. Models with latent attention have one latent for all heads, so that only the first applies. Figures that
-// aren't known (0) rule nothing out.
+// SharesEvenly reports whether vLLM starts the model on that many tensor-parallel GPUs. vLLM has two rules, the same in 0.8.5,
+// 0.19.1 and 0.33.0: the number of attention heads must be divisible by the size (vllm/config/model.py,
+// verify_with_parallel_config), and of the size and the number of key-value heads one must be divisible by the other
+// (vllm/model_executor/layers/linear.py, QKVParallelLinear). Latent attention has one latent for all heads, so only the first
+// applies. Unknown figures (0) break no rule.
 func (s ModelShape) SharesEvenly(size int) bool {
 	if size < 1 || s.AttentionHeads%size != 0 {
 		return false
@@ -19,8 +18,8 @@ func (s ModelShape) SharesEvenly(size int) bool {
 	return s.LatentDim > 0 || s.KVHeads <= 0 || s.KVHeads%size == 0 || size%s.KVHeads == 0
 }
 
-// LargestTensorParallel returns the largest power of two, up to that many GPUs, among which the model can be shared.
-// Powers of two only: layers, experts and quantization groups must be divisible too, and their sizes are multiples of
+// LargestTensorParallel returns the largest power of two, up to that many GPUs, that SharesEvenly accepts. Powers of two only:
+// layers, experts and quantization groups must be divisible too, and their sizes are multiples of
 // powers of two. The zero shape stands for a model whose figures aren't known.
 func LargestTensorParallel(shape ModelShape, gpus int) int {
 	size := 1
@@ -32,7 +31,7 @@ func LargestTensorParallel(shape ModelShape, gpus int) int {
 	return size
 }
 
-// heads names the model's heads as a message does.
+// heads returns the model's numbers of heads, in words.
 func (s ModelShape) heads() string {
 	text := fmt.Sprintf("%d attention heads", s.AttentionHeads)
 	if s.LatentDim > 0 || s.KVHeads <= 0 {
@@ -41,7 +40,7 @@ func (s ModelShape) heads() string {
 	return fmt.Sprintf("%s and %d key-value heads", text, s.KVHeads)
 }
 
-// checkTensorParallel says what is wrong with a size for a model whose heads are known, and which sizes are right.
+// checkTensorParallel checks a size for a model whose heads are known; the problem lists the accepted sizes.
 func (p *problems) checkTensorParallel(shape ModelShape, size int) {
 	if size < 1 || shape.AttentionHeads < 1 || shape.AttentionHeads > mostHeads || shape.SharesEvenly(size) {
 		return
@@ -55,7 +54,7 @@ func (p *problems) checkTensorParallel(shape ModelShape, size int) {
 	p.addf("tensor_parallel_size", "must split the model's %s evenly: %s; got %d", shape.heads(), alternatives(accepted), size)
 }
 
-// alternatives lists numbers: "1, 2, 4 or 28".
+// alternatives lists numbers in words: "1, 2, 4 or 28".
 func alternatives(numbers []int) string {
 	texts := make([]string, len(numbers))
 	for i, number := range numbers {

@@ -2,11 +2,11 @@ package vllm
 
 import "regexp"
 
-// Phases of a start, as Progress words them, in their order.
+// Phases of a start, in order, as Progress returns them.
 const (
 	PhaseImporting   = "importing vLLM"
 	PhaseStarting    = "starting vLLM"
-	PhaseFetching    = "downloading or loading weights" // of a name that may be a folder's or the hub's
+	PhaseFetching    = "downloading or loading weights" // of a model that may be a folder or on the hub
 	PhaseDownloading = "downloading weights"
 	PhaseLoading     = "loading weights"
 	PhaseLoaded      = "weights loaded"
@@ -18,8 +18,8 @@ const (
 	PhaseReady       = "ready"
 )
 
-// phases pairs a phase with the messages that announce it; a group holds how far it has come, in percent. Messages are
-// those of vLLM's loader, compilation backend, KV cache and API server, and huggingface_hub's progress bars.
+// phases pairs a phase with the messages that announce it; a group is its progress in percent. The messages are those of
+// vLLM's loader, compilation backend, KV cache and API server, and of huggingface_hub's progress bars.
 var phases = []struct {
 	name    string
 	pattern wordings
@@ -36,14 +36,14 @@ var phases = []struct {
 		`Time spent downloading weights`)},
 	{PhaseDownloading, oneOf(`Fetching \d+ files:\s*(\d{1,3})%`,
 		`Downloading[^:]*:\s*(\d{1,3})%`, `\.safetensors:\s*(\d{1,3})%`, `\.gguf:\s*(\d{1,3})%`, `\.bin:\s*(\d{1,3})%`)},
-	// A model of the hub may be in the machine's cache, and one with a single slash may be a folder.
+	// A model of the hub may be in the machine's cache, and a name with a single slash may be a folder.
 	{PhaseFetching, oneOf(`Starting to load model`, `Using model weights format`)},
 	{PhaseStarting, oneOf(`vLLM API server version`, `non-default args`, `Initializing a V\d LLM engine`)},
 	{PhaseImporting, oneOf(`^` + regexp.QuoteMeta(StartLine))},
 }
 
-// Progress says which phase the last start in a log has reached, by the last message that tells: such as "downloading
-// weights", "loading weights 25%", "compiling" or "ready"; "" when none does. A start says nothing while it imports vLLM.
+// Progress returns the phase that the last start in a log has reached, such as "downloading weights", "loading weights 25%",
+// "compiling" or "ready"; "" when no message says it. A start logs nothing while it imports vLLM.
 func Progress(log []string) string {
 	lines := lastStart(readLog(log))
 	for i := len(lines) - 1; i >= 0; i-- {

@@ -27,7 +27,7 @@ func TestReleasesAreInOrder(t *testing.T) {
 	}
 	for i, line := range lines[1:] {
 		last := lines[i]
-		if line.wheel == last.wheel && line.image == last.image && line.oldest == last.oldest && line.newest == last.newest {
+		if line.Wheel == last.Wheel && line.Image == last.Image && line.OldestGPU == last.OldestGPU && line.NewestGPU == last.NewestGPU {
 			t.Errorf("nothing changes with %s", line.releases)
 		}
 	}

@@ -3,33 +3,33 @@ package vllm
 import "slices"
 
 // rule recognizes one cause. Its pattern is matched against one line, or against two that a terminal or a formatter
-// has broken.
+// broke.
 type rule struct {
 	kind    Kind
 	pattern wordings
 	rank    rank
-	// within, where set, are words of which the traceback above the line must have one.
+	// within, unless nil, are words of which the traceback above the line must contain one.
 	within wordings
 	// cause and wayOut are templates: ${1} is the first group of the pattern that matched.
 	cause, wayOut string
-	// explain takes the templates' place where figures decide what to say.
+	// explain replaces the templates where numbers decide what to say.
 	explain func(message string) (cause, wayOut string)
 }
 
-// rank orders causes found in one log: any of a lower rank comes first, because those of a higher one follow from it.
+// rank orders causes found in one log: a cause of a lower rank comes first, because those of a higher rank follow from it.
 type rank int
 
 const (
 	specific rank = iota
-	generic       // also comes as the consequence of a specific cause
-	refusal       // whatever vLLM refuses in words of its own, and a server that was told to stop
+	generic       // is also a consequence of a specific cause
+	refusal       // any setting that vLLM itself refuses, and a server that received SIGTERM
 	silent        // the end of a part of the server, in a log that says nothing else
 )
 
-// rules are the causes of failures, worded as vLLM (V0 and V1 engines), PyTorch, safetensors, transformers, huggingface_hub,
-// argparse, pydantic, uvicorn, Docker and the NVIDIA container toolkit word them. Recordings are of ../sandbox/facts/vllm; a
-// .py file is vLLM's, and was read in the releases 0.10 to 0.32. Where one message contains another's words, the more telling
-// rule stands first.
+// rules are the causes of failures, in the words of vLLM (V0 and V1 engines), PyTorch, safetensors, transformers, huggingface_hub,
+// argparse, pydantic, uvicorn, Docker and the NVIDIA container toolkit. Recordings are in ../sandbox/facts/vllm; a
+// .py file is vLLM's, read in the releases 0.10 to 0.32. Where one message contains another's words, the more specific
+// rule comes first.
 var rules = slices.Concat(memoryRules, modelRules, weightRules, machineRules, buildRules, flagRules, genericRules)
 
 // memoryRules are about GPU memory, as vLLM's worker and KV cache code measure it.
@@ -66,7 +66,7 @@ var memoryRules = []rule{
 	},
 }
 
-// modelRules are about the model: its limits, its configuration and tokenizer, and who may have it.
+// modelRules are about the model: its limits, its configuration and tokenizer, and access to it.
 var modelRules = []rule{
 	{
 		kind:    KindContextAboveModel,
@@ -105,7 +105,7 @@ var modelRules = []rule{
 		wayOut: "Remove HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE from env, or put the model on the machine first and set model to its" +
 			" folder.",
 	},
-	{ // failures/no-config.log; transformers_utils/config.py. A path is told as what it is.
+	{ // failures/no-config.log; transformers_utils/config.py. These match paths only.
 		kind: KindModelNotFound,
 		pattern: oneOf(`Invalid repository ID or local directory specified: ?'([~./][^']*)'`, `Repo id must [^']*'repo_name' or 'namespace/repo_name': '([~./][^']*)'`,
 			`OSError: ([~./]\S*) does not appear to have a file named config\.json`, `Repo id must .*: '([~./][^']*)'`,
@@ -149,7 +149,7 @@ var modelRules = []rule{
 		cause:   "The model has no such revision.",
 		wayOut:  "Set revision to a branch, tag or commit that the model's page lists, or remove it.",
 	},
-	{ // transformers, tokenization_auto.py. vLLM's own advice (tokenizers/hf.py) is --trust-remote-code: foreign code, for nothing.
+	{ // transformers, tokenization_auto.py. vLLM's own advice (tokenizers/hf.py), --trust-remote-code, doesn't help.
 		kind:    KindTokenizerTooNew,
 		pattern: oneOf(`Tokenizer class (\S+) does not exist or is not currently imported`),
 		cause:   "The transformers package of this vLLM doesn't know the model's tokenizer (${1}), which a newer version saved.",
@@ -181,7 +181,7 @@ var modelRules = []rule{
 		pattern: oneOf(`attention heads(?: \(\d+\))? must be divisible by tensor parallel size`),
 		explain: explainTensorParallel,
 	},
-	{ // the line of a traceback: models/llama.py and others, Attention.__init__; vllm/distributed/utils.py, ensure_divisibility
+	{ // a line of a traceback: models/llama.py and others, Attention.__init__; vllm/distributed/utils.py, ensure_divisibility
 		kind: KindKVHeads,
 		pattern: oneOf(`assert tp_size % (?:self\.)?total_num_kv_heads == 0`, `assert (?:self\.)?total_num_kv_heads % tp_size == 0`,
 			`AssertionError: \d+ is not divisible by \d+`),
@@ -228,7 +228,7 @@ var weightRules = []rule{
 		cause:  weightsMismatch,
 		wayOut: wholeModel,
 	},
-	{ // parameter.py, linear.py, vocab_parallel_embedding.py: assertions without words, and PyTorch's errors
+	{ // parameter.py, linear.py, vocab_parallel_embedding.py: assertions without a message, and PyTorch's errors
 		kind: KindWeightsMismatch,
 		pattern: oneOf(`AssertionError\s*$`, `KeyError: '[\w.]+\.(?:weight|bias|\w*scale\w*|qweight|qzeros)'`, `The size of tensor a \(\d+\) must match`,
 			`RuntimeError: start \(\d+\) \+ length \(\d+\) exceeds dimension size`, `shape mismatch: value tensor`, `The expanded size of the tensor`),
@@ -258,7 +258,7 @@ var weightRules = []rule{
 
 // flagRules are about the command line.
 var flagRules = []rule{
-	{ // argparse takes the value of a switch for an argument
+	{ // argparse takes the value of a switch as an argument
 		kind:    KindUnknownFlag,
 		pattern: oneOf(`error: unrecognized arguments: ([^-\s]\S*)`),
 		cause:   "${1} belongs to no flag: the flag before it is a switch, which takes no value, or already has its value.",
@@ -416,7 +416,7 @@ var genericRules = []rule{
 		wayOut: "Check the machine's internet access (DNS, proxy; HF_ENDPOINT in env sets a mirror). Set hf_token if the hub limits" +
 			" anonymous downloads.",
 	},
-	{ // tokenizers/hf.py, where the line above it is cut off
+	{ // tokenizers/hf.py, where the line above it is missing
 		kind: KindTokenizerTooNew, rank: generic,
 		pattern: oneOf(`Failed to load the tokenizer\. If the tokenizer is a custom`),
 		cause:   "The transformers package of this vLLM can't load the model's tokenizer.",
@@ -442,7 +442,7 @@ var genericRules = []rule{
 	},
 }
 
-// Words that several rules use.
+// Sentences that several rules use.
 const (
 	leaveQuantizationOut = "Remove quantization: the checkpoint specifies its method"
 	checkModel           = "Check model for typing errors; for a private repository set hf_token (or hf_token_wo) to a token that may read it."

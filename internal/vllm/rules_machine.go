@@ -45,7 +45,7 @@ var machineRules = []rule{
 		cause:   "The machine's disk is full.",
 		wayOut:  "Rent a machine with a larger disk_gb (enough for the image and for the weights twice), or remove other files.",
 	},
-	{ // nvidia-smi, libnvidia-container, pynvml and the CUDA driver (Error 803), each in its own words
+	{ // nvidia-smi, libnvidia-container, pynvml and the CUDA driver (Error 803)
 		kind: KindDriverMismatch,
 		pattern: oneOf(`Driver/library version mismatch`, `driver/library version mismatch`, `NVMLError_LibRmVersionMismatch`, `NVML/RM version mismatch`,
 			`Error 803: system has unsupported display driver / cuda driver combination`),
@@ -90,7 +90,7 @@ var machineRules = []rule{
 	},
 }
 
-// buildRules are about what a start compiles and loads, beside the model.
+// buildRules are about what a start compiles and loads besides the model.
 var buildRules = []rule{
 	{ // triton/runtime/build.py (github.com/vllm-project/vllm/issues/2997, 15329); PyTorch, torch/_inductor/cpp_builder.py
 		kind:    KindNoCompiler,

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// clip shortens text to at most limit bytes, at a rune's border, and shows that it did.
+// clip shortens text to at most limit bytes, between two characters, and then appends "…".
 func clip(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -17,7 +17,7 @@ func clip(text string, limit int) string {
 	return text[:cut] + "…"
 }
 
-// oneLine joins a text's lines and drops what a terminal would act on.
+// oneLine joins a text's lines and drops control characters.
 func oneLine(text string) string {
 	fields := strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
 		return r <= ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0)

@@ -1,6 +1,7 @@
 package vllm
 
 import (
+	"maps"
 	"math"
 	"net/netip"
 	"regexp"
@@ -9,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a Spec's text, well above anything real and well below what Linux takes as one argument (128 KiB).
+// Limits of a Spec's text, well above any real value and well below Linux's limit of one argument (128 KiB).
 const (
 	maxText      = 4096
 	maxArgument  = 32 << 10
@@ -27,16 +28,15 @@ var (
 	quantizationPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 )
 
-// secretVariables are variables that carry a secret with a field of its own, and that field.
+// secretVariables maps a variable that carries a secret to the field to use instead.
 var secretVariables = map[string]string{
 	EnvAPIKey:                "api_key",
 	EnvHFToken:               "hf_token",
 	"HUGGING_FACE_HUB_TOKEN": "hf_token",
 }
 
-// Validate returns a *SpecError that lists every problem, or nil. It needs no machine: what only the machine can tell,
-// or the files of a model that isn't well known, is not judged here. Text with shell characters is accepted, because
-// nothing here meets a shell.
+// Validate returns a *SpecError that lists every problem, or nil. It needs no machine, so it doesn't check what only the machine
+// knows, nor a model that isn't in the table. It accepts shell characters: no shell sees the text unquoted.
 func (s Spec) Validate() error {
 	var found problems
 	found.text("model", s.Model)
@@ -58,7 +58,7 @@ func (s Spec) Validate() error {
 	found.text("kv_cache_dtype", s.KVCacheDType)
 	found.text("tool_call_parser", s.ToolCallParser)
 	found.text("reasoning_parser", s.ReasoningParser)
-	for _, name := range sortedKeys(s.LoRAAdapters) {
+	for _, name := range slices.Sorted(maps.Keys(s.LoRAAdapters)) {
 		found.text("lora_adapters", name)
 		found.text("lora_adapters", s.LoRAAdapters[name])
 		if name == "" || s.LoRAAdapters[name] == "" {
@@ -73,7 +73,7 @@ func (s Spec) Validate() error {
 	return found.err()
 }
 
-// text checks a value that is one argument of one line.
+// text checks a value that is passed as one argument.
 func (p *problems) text(field, value string) {
 	if value == "" {
 		return
@@ -114,7 +114,7 @@ func (p *problems) numbers(s Spec) {
 	}
 }
 
-// reach checks where the server listens and its TLS files.
+// reach checks the listen address and the TLS files.
 func (p *problems) reach(s Spec) {
 	if s.Listen != "" && s.Listen != "localhost" {
 		if _, err := netip.ParseAddr(s.Listen); err != nil {
@@ -128,7 +128,7 @@ func (p *problems) reach(s Spec) {
 	}
 }
 
-// secrets checks that secrets can travel in an environment and in an HTTP header. It never quotes them.
+// secrets checks that secrets can be passed in an environment and in an HTTP header. It never quotes them.
 func (p *problems) secrets(s Spec) {
 	for _, secret := range []struct{ field, value string }{{"api_key", s.APIKey}, {"hf_token", s.HFToken}} {
 		if len(secret.value) > maxText {
@@ -146,8 +146,9 @@ func (p *problems) environment(s Spec) {
 		p.addf("env", "has %d variables, more than %d", len(s.Env), maxVariables)
 		return
 	}
-	for _, name := range sortedKeys(s.Env) {
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		value := s.Env[name]
+		held := heldSecret(value, s)
 		field, secret := secretVariables[strings.ToUpper(name)]
 		switch {
 		case !envNamePattern.MatchString(name):
@@ -160,17 +161,14 @@ func (p *problems) environment(s Spec) {
 			p.addf("env", "the value of %s must not contain NUL", name)
 		case !utf8.ValidString(value):
 			p.addf("env", "the value of %s is not valid UTF-8", name)
-		case holdsSecret(value, s):
-			p.addf("env", "the value of %s contains %s, which the provider passes itself", name, heldSecret(value, s))
+		case held != "":
+			p.addf("env", "the value of %s contains %s, which the provider passes itself", name, held)
 		}
 	}
 }
 
-// holdsSecret tells whether one of the spec's own secrets is part of the value.
-func holdsSecret(value string, s Spec) bool { return heldSecret(value, s) != "" }
-
-// heldSecret names the secret that is part of the value, or "". Very short secrets are not looked for: they would be
-// found in anything.
+// heldSecret names the spec's secret that is part of the value, "" for none. It ignores very short secrets, which could be part of
+// any text.
 func heldSecret(value string, s Spec) string {
 	const shortest = 8
 	switch {
@@ -180,13 +178,4 @@ func heldSecret(value string, s Spec) string {
 		return "the hf_token"
 	}
 	return ""
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }

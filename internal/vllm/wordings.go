@@ -1,23 +1,28 @@
 package vllm
 
-import "regexp"
+import (
+	"regexp"
+	"sync"
+)
 
-// wordings are the ways in which one thing is said. Each pattern is compiled for itself and begins with plain text: so a
-// search skips to that text, and a long log is read quickly.
-type wordings []*regexp.Regexp
+// wordings returns the patterns of one message. They are compiled at their first use: most runs of the provider read no log. Each
+// is compiled by itself and begins with plain text, so that a search skips to that text and a long log is read quickly.
+type wordings func() []*regexp.Regexp
 
-// oneOf compiles wordings.
+// oneOf returns wordings that match where one of the patterns does.
 func oneOf(alternatives ...string) wordings {
-	patterns := make(wordings, len(alternatives))
-	for i, alternative := range alternatives {
-		patterns[i] = regexp.MustCompile(alternative)
-	}
-	return patterns
+	return sync.OnceValue(func() []*regexp.Regexp {
+		patterns := make([]*regexp.Regexp, len(alternatives))
+		for i, alternative := range alternatives {
+			patterns[i] = regexp.MustCompile(alternative)
+		}
+		return patterns
+	})
 }
 
-// find returns the first wording's match in the text and its groups, nil when there is none.
+// find returns the match of the first pattern that the text has, with its groups; nil for none.
 func (w wordings) find(text string) []string {
-	for _, pattern := range w {
+	for _, pattern := range w() {
 		if found := pattern.FindStringSubmatch(text); found != nil {
 			return found
 		}
@@ -25,10 +30,29 @@ func (w wordings) find(text string) []string {
 	return nil
 }
 
-// beginIn returns the first wording that begins within the first bytes of the text, nil when none does.
+// group returns the first group of what find returns, "" for none.
+func (w wordings) group(text string) string {
+	if found := w.find(text); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
+// cut removes every match from the text.
+func (w wordings) cut(text string) string {
+	for _, pattern := range w() {
+		text = pattern.ReplaceAllString(text, "")
+	}
+	return text
+}
+
+// in reports whether the text has one of the patterns.
+func (w wordings) in(text string) bool { return w.beginIn(text, len(text)+1) != nil }
+
+// beginIn returns the first pattern with a match that begins within the first bytes of the text, nil for none.
 func (w wordings) beginIn(text string, bytes int) *regexp.Regexp {
-	for _, pattern := range w {
-		if found := pattern.FindStringIndex(text); len(found) > 0 && found[0] < bytes {
+	for _, pattern := range w() {
+		if found := pattern.FindStringIndex(text); found != nil && found[0] < bytes {
 			return pattern
 		}
 	}

@@ -211,7 +211,7 @@ func ask(t *testing.T, status deploy.Status, key string) error {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
 	client := vllm.NewClient(transport, "http://127.0.0.1:"+itoa(status.Port), key)
-	_, err := client.Complete(within(t, limit), vllm.CompletionRequest{Model: "chat"})
+	_, err := client.Complete(within(t, limit), "chat")
 	return err
 }
 

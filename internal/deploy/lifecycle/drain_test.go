@@ -21,7 +21,7 @@ func (r *rig) busy(t *testing.T, status deploy.Status) (release func(), answer <
 	client := vllm.NewClient(r.HTTPTransport(), "http://127.0.0.1:"+itoa(status.Port), testKey)
 	ctx := within(t, limit)
 	go func() {
-		_, err := client.Complete(ctx, vllm.CompletionRequest{Model: "chat"})
+		_, err := client.Complete(ctx, "chat")
 		answered <- err
 	}()
 	eventually(t, "a running request", func() bool {

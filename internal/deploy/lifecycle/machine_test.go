@@ -300,7 +300,7 @@ func answers(t *testing.T, r *rig, status deploy.Status, key string) error {
 	transport := r.HTTPTransport()
 	defer transport.CloseIdleConnections()
 	client := vllm.NewClient(transport, "http://127.0.0.1:"+itoa(status.Port), key)
-	_, err := client.Complete(within(t, limit), vllm.CompletionRequest{Model: "chat"})
+	_, err := client.Complete(within(t, limit), "chat")
 	return err
 }
 
