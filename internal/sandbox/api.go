@@ -146,9 +146,8 @@ func (s *service) getCosts(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *service) getCostSummary(w http.ResponseWriter, r *http.Request) error {
-	now := s.clock.Now()
-	start := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
-	return writeJSON(w, http.StatusOK, s.costs.Summary(r.URL.Query().Get("consumer_id"), start, start.AddDate(0, 1, 0)))
+	start, end, _ := costPeriod(nil, s.clock.Now()) // this month
+	return writeJSON(w, http.StatusOK, s.costs.Summary(r.URL.Query().Get("consumer_id"), start, end))
 }
 
 func (s *service) getOfferHealth(w http.ResponseWriter, r *http.Request) error {

@@ -18,7 +18,7 @@ func (s *service) listInventory(w http.ResponseWriter, r *http.Request) error {
 	f.minReliability, f.minConfidence = q.share("min_reliability"), q.share("min_availability_confidence")
 	f.minCUDA = q.amount("min_cuda")
 	if hash := q.text("template_hash_id"); hash != "" && q.err == nil {
-		s.filterByTemplate(&f, hash, &q)
+		q.err = s.filterByTemplate(&f, hash)
 	}
 	limit, offset := q.positive("limit"), q.count("offset")
 	if q.err != nil {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,17 +39,13 @@ func (c *cloud) buildDriver(f *machinefs.Facts, length time.Duration) {
 	}
 }
 
-// driverLater postpones a driver that is being built, by service time.
+// driverLater postpones a driver that is being built, by service time; a negative one brings it forward.
 func (c *cloud) driverLater(inst *instance, by time.Duration) {
 	_ = inst.host.SetFacts(func(f *machinefs.Facts) { // a machine that ends meanwhile has no facts any more
 		if f.Driver != machinefs.DriverBuilding {
 			return
 		}
-		if by >= 0 {
-			f.DriverReadyAt = f.DriverReadyAt.Add(c.clock.real(by))
-		} else {
-			f.DriverReadyAt = f.DriverReadyAt.Add(-c.clock.real(-by))
-		}
+		f.DriverReadyAt = f.DriverReadyAt.Add(time.Duration(float64(by) / cmp.Or(c.clock.speed, 1)))
 		if !f.DpkgLockedUntil.IsZero() {
 			f.DpkgLockedUntil = f.DriverReadyAt
 		}
@@ -99,7 +96,7 @@ func (c *cloud) boot(inst *instance, struck []strike) {
 	if b.never || c.clock.Sleep(inst.alive, b.wait) != nil {
 		return
 	}
-	if err := inst.host.Resume(); err != nil {
+	if err := inst.host.ResumeListening(); err != nil {
 		c.log.Warn("booting a machine", "session", inst.session, "error", err)
 		return
 	}
@@ -145,11 +142,11 @@ func (c *cloud) later(inst *instance, after time.Duration, do func() error) {
 }
 
 func (c *cloud) loseSSH(inst *instance, v value) error {
-	if err := inst.host.Pause(); err != nil {
+	if err := inst.host.StopListening(); err != nil {
 		return err
 	}
 	inst.host.DropConnections()
-	c.later(inst, time.Duration(v.outage.For), inst.host.Resume)
+	c.later(inst, time.Duration(v.outage.For), inst.host.ResumeListening)
 	return nil
 }
 
@@ -163,7 +160,7 @@ func (c *cloud) silence(inst *instance, v value) error {
 }
 
 func (c *cloud) move(inst *instance, _ value) error {
-	if err := inst.host.ChangeAddress(); err != nil {
+	if err := inst.host.ChangePort(); err != nil {
 		return err
 	}
 	c.moved(inst)

@@ -30,12 +30,12 @@ type host interface {
 
 // sshFaults is what can be done to a machine's SSH.
 type sshFaults interface {
-	Pause() error // connections are refused from here on
-	Resume() error
+	StopListening() error // connections are refused from here on
+	ResumeListening() error
 	RefuseKeys(refuse bool)
 	DropConnections()
 	ChangeHostKey() error
-	ChangeAddress() error // the same machine on another port
+	ChangePort() error // the same machine at another address
 	Unresponsive(hang bool)
 }
 
@@ -255,8 +255,11 @@ func (c *cloud) Destroy(ctx context.Context, id, by string) error {
 		return errInstanceNotFound
 	}
 	inst := c.instance(id)
-	if c.isDying(inst) {
-		return nil // it has been told
+	c.mu.Lock()
+	dying := inst.dying
+	c.mu.Unlock()
+	if dying {
+		return nil // it has the order already
 	}
 	struck := c.faults.Event(EventDestroy, subject{offer: inst.offer.ID, consumer: inst.consumer})
 	if len(struck) > 0 { // the first one counts
@@ -333,12 +336,6 @@ func (c *cloud) billing(by *service) []*instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(c.instances), func(inst *instance) bool { return inst.service != by || !inst.released.IsZero() })
-}
-
-func (c *cloud) isDying(inst *instance) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return inst.dying
 }
 
 func (c *cloud) instance(id string) *instance {

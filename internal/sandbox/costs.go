@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"sync"
@@ -119,30 +120,25 @@ func costPeriod(q url.Values, now time.Time) (start, end time.Time, err error) {
 	case "monthly":
 		return month(now), month(now).AddDate(0, 1, 0), nil
 	}
-	if start, err = costDate(q, "start_date"); err != nil {
+	start, err = costDate(q.Get("start_date"), "start_date")
+	if err == nil {
+		end, err = costDate(q.Get("end_date"), "end_date")
+	}
+	if err != nil {
 		return start, end, err
 	}
-	if end, err = costDate(q, "end_date"); err != nil {
-		return start, end, err
+	if start.IsZero() {
+		start = month(cmp.Or(end, now))
 	}
-	switch {
-	case start.IsZero() && end.IsZero():
-		start, end = month(now), month(now).AddDate(0, 1, 0)
-	case start.IsZero():
-		start = month(end)
-	case end.IsZero():
+	if end.IsZero() {
 		end = month(start).AddDate(0, 1, 0)
 	}
 	return start, end, nil
 }
 
-func costDate(q url.Values, name string) (time.Time, error) {
-	text := q.Get(name)
-	if text == "" {
-		return time.Time{}, nil
-	}
+func costDate(text, name string) (time.Time, error) {
 	date, err := time.Parse(time.DateOnly, text)
-	if err != nil {
+	if text != "" && err != nil {
 		return date, refuse(http.StatusBadRequest, "invalid %s format, expected YYYY-MM-DD: %s", name, text)
 	}
 	return date, nil

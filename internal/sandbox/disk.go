@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"regexp"
@@ -37,14 +38,12 @@ func estimateDisk(model, quantization, template string) (need diskNeed, ok bool)
 	if experts, err := strconv.ParseFloat(match[1], 64); err == nil {
 		billions *= experts
 	}
-	if quantization == "" {
-		quantization = quantizationOf(model)
-	}
+	quantization = cmp.Or(quantization, quantizationOf(model))
 	need = diskNeed{Model: model, Quantization: quantization, Billions: billions, Image: 10, System: 5}
 	if template != "" {
 		need.Image = 15
 	}
-	need.Weights = billions * bytesPerParameter(quantization)
+	need.Weights = billions * cmp.Or(bytesPerParameter[strings.ToUpper(quantization)], 2)
 	need.Buffer = need.Weights / 2
 	minimum := need.Weights + need.Buffer + need.Image + need.System
 	need.Minimum = int(math.Ceil(minimum))
@@ -62,19 +61,9 @@ func quantizationOf(model string) string {
 	return ""
 }
 
-func bytesPerParameter(quantization string) float64 {
-	switch strings.ToUpper(quantization) {
-	case "FP32":
-		return 4
-	case "FP8", "INT8":
-		return 1
-	case "AWQ", "GPTQ":
-		return 0.5625
-	case "INT4", "GGUF-Q4":
-		return 0.5
-	default:
-		return 2
-	}
+// bytesPerParameter are those of quantized weights; others have 2.
+var bytesPerParameter = map[string]float64{
+	"FP32": 4, "FP8": 1, "INT8": 1, "AWQ": 0.5625, "GPTQ": 0.5625, "INT4": 0.5, "GGUF-Q4": 0.5,
 }
 
 // refusal is the service's text for a disk that is too small.

@@ -13,35 +13,26 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 )
 
-// containerEngine serves a machine's Docker socket.
+// containerEngine is a machine's container engine, served on the machine's Docker socket.
 type containerEngine struct {
-	engine *engine.Engine
+	*engine.Engine
+
 	server *http.Server
 	serves sync.WaitGroup
-}
-
-func serveEngine(socket string, e *containerEngine) error {
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		return err
-	}
-	e.server = &http.Server{Handler: e.engine, ReadHeaderTimeout: 30 * time.Second}
-	e.serves.Go(func() { _ = e.server.Serve(listener) }) // ends with Close
-	return nil
 }
 
 // Close ends the server and every container.
 func (e *containerEngine) Close() error {
 	err := e.server.Close()
 	e.serves.Wait()
-	e.engine.Close()
+	e.Engine.Close()
 	return err
 }
 
 // Engine returns the container engine of a session's machine, nil when there is none.
 func (s *Sandbox) Engine(sessionID string) *engine.Engine {
 	if rented := s.rentedMachine(sessionID); rented != nil && rented.engine != nil {
-		return rented.engine.engine
+		return rented.engine.Engine
 	}
 	return nil
 }
@@ -64,10 +55,12 @@ func startEngine(m *machine.Machine, starting func()) (*containerEngine, error) 
 	if err != nil {
 		return nil, fmt.Errorf("starting a container engine: %w", err)
 	}
-	running := &containerEngine{engine: e}
-	if err := serveEngine(m.Root().DockerSocket(), running); err != nil {
+	listener, err := net.Listen("unix", m.Root().DockerSocket())
+	if err != nil {
 		e.Close()
 		return nil, fmt.Errorf("starting a container engine: %w", err)
 	}
+	running := &containerEngine{Engine: e, server: &http.Server{Handler: e, ReadHeaderTimeout: 30 * time.Second}}
+	running.serves.Go(func() { _ = running.server.Serve(listener) }) // ends with Close
 	return running, nil
 }

@@ -128,12 +128,12 @@ func (m *fakeMachine) SetFacts(change func(*machinefs.Facts)) error {
 func (m *fakeMachine) RefuseKeys(refuse bool) { m.set(func() { m.refuse = refuse }) }
 func (m *fakeMachine) DropConnections()       { m.set(func() { m.dropped++ }) }
 
-func (m *fakeMachine) Pause() error {
+func (m *fakeMachine) StopListening() error {
 	m.set(func() { m.up = false })
 	return nil
 }
 
-func (m *fakeMachine) Resume() error {
+func (m *fakeMachine) ResumeListening() error {
 	m.set(func() { m.up = true })
 	return nil
 }
@@ -143,7 +143,7 @@ func (m *fakeMachine) ChangeHostKey() error {
 	return nil
 }
 
-func (m *fakeMachine) ChangeAddress() error {
+func (m *fakeMachine) ChangePort() error {
 	m.set(func() { m.port += 10000 })
 	return nil
 }

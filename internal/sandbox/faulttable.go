@@ -236,7 +236,7 @@ var machineFaults = []faultRow{
 	{
 		place: EventBoot, fault: NeverBoots, help: "it bills and never answers", random: noValue,
 		early:  func(_ *cloud, _ *instance, b *booting, _ value) { b.never = true },
-		strike: func(_ *cloud, inst *instance, _ value) error { return inst.host.Pause() },
+		strike: func(_ *cloud, inst *instance, _ value) error { return inst.host.StopListening() },
 	},
 	{
 		place: EventBoot, fault: BootsLate, value: lasts(5 * time.Minute), help: "it takes that much longer",

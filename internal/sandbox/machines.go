@@ -77,21 +77,12 @@ func realMachines(dir string) startHost {
 	}
 }
 
-// Pause makes the machine refuse connections.
-func (m *rentedMachine) Pause() error { return m.StopListening() }
-
-// Resume makes it accept them again.
-func (m *rentedMachine) Resume() error { return m.ResumeListening() }
-
-// ChangeAddress moves the machine's SSH to another port.
-func (m *rentedMachine) ChangeAddress() error { return m.ChangePort() }
-
 // Engine is the machine's container engine, nil where there is none.
 func (m *rentedMachine) Engine() engineFaults {
 	if facts, err := m.Root().ReadFacts(); m.engine == nil || err != nil || !facts.Docker {
 		return nil
 	}
-	return m.engine.engine
+	return m.engine
 }
 
 // Close ends the engine and its containers, then the machine.

@@ -56,7 +56,7 @@ func matchesRoute(rule, method, path string) bool {
 var validRequestID = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,128}$`)
 
 // find returns the handler of a request, nil where there is none, and gives the
-// request its path values. Unlike net/http's, the service's router
+// request its pattern and its path values. Unlike net/http's, the service's router
 // answers a wrong method with 404, and matches the decoded path.
 func find(routes []route, r *http.Request) handler {
 	for _, candidate := range routes {
@@ -64,6 +64,7 @@ func find(routes []route, r *http.Request) handler {
 			continue
 		}
 		if params, ok := matchPath(candidate.pattern, r.URL.Path); ok {
+			r.Pattern = candidate.method + " " + candidate.pattern
 			for name, value := range params {
 				r.SetPathValue(name, value)
 			}

@@ -182,10 +182,11 @@ func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
 	if inst == nil || inst.alive.Err() != nil {
 		return fmt.Errorf("session %s: %w", sessionID, ErrNoMachine)
 	}
-	struck, err := Rule{Route: EventBoot, Fault: fault, Value: value}.read()
-	if _, atBoot := findFault(EventBoot, fault); !atBoot {
-		struck, err = Rule{Route: EventContainer, Fault: fault, Value: value}.read()
+	event := EventBoot
+	if _, atBoot := findFault(event, fault); !atBoot {
+		event = EventContainer
 	}
+	struck, err := Rule{Route: event, Fault: fault, Value: value}.read()
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,7 @@ func (e *estate) open(address string) (*Sandbox, error) {
 		random: e.random(2 + len(e.services)), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
 	}}
 	s.shut = s.closePort
+	s.asked.byRoute = map[string]int{}
 	s.serviceRoutes = s.routes()
 	for _, c := range s.controls() {
 		s.controlRoutes = append(s.controlRoutes, c.route)

@@ -36,7 +36,8 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serve(s.controlRoutes, w, r)
 		return
 	}
-	s.asked.add(s.serviceRoutes, r)
+	find(s.serviceRoutes, r)
+	s.asked.add(r.Pattern)
 	struck := s.struck(r)
 	if len(struck) == 0 {
 		serve(s.serviceRoutes, w, r)

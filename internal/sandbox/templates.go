@@ -3,7 +3,6 @@ package sandbox
 import (
 	"cmp"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -92,11 +91,12 @@ func (s *service) listTemplates(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *service) template(hash string) (Template, bool) {
-	i := slices.IndexFunc(s.templates, func(t Template) bool { return t.HashID == hash })
-	if i < 0 {
-		return Template{}, false
+	for _, t := range s.templates {
+		if t.HashID == hash {
+			return t, true
+		}
 	}
-	return s.templates[i], true
+	return Template{}, false
 }
 
 func (s *service) getTemplate(w http.ResponseWriter, r *http.Request) error {
@@ -135,17 +135,16 @@ func (s *service) compatibleTemplates(w http.ResponseWriter, r *http.Request) er
 }
 
 // filterByTemplate narrows a listing to what a template needs.
-func (s *service) filterByTemplate(f *offerFilter, hash string, q *queryReader) {
+func (s *service) filterByTemplate(f *offerFilter, hash string) error {
 	if len(s.templates) == 0 {
-		q.err = refuse(http.StatusBadRequest,
+		return refuse(http.StatusBadRequest,
 			"template filtering requires Vast.ai provider: provider not found: vastai (does not support templates)")
-		return
 	}
 	t, found := s.template(hash)
 	if !found {
-		q.err = refuse(http.StatusNotFound, "template not found: %s", reflected(hash))
-		return
+		return refuse(http.StatusNotFound, "template not found: %s", reflected(hash))
 	}
 	f.minCUDA, f.minVRAM = max(f.minCUDA, t.MinCUDA), max(f.minVRAM, t.MinVRAMGB)
 	f.provider = cmp.Or(f.provider, VastAI)
+	return nil
 }

@@ -27,20 +27,10 @@ type requestCount struct {
 	times   []time.Time
 }
 
-func (c *requestCount) add(routes []route, r *http.Request) {
-	name := ""
-	for _, candidate := range routes {
-		if _, ok := matchPath(candidate.pattern, r.URL.Path); ok && candidate.method == r.Method {
-			name = candidate.method + " " + candidate.pattern
-			break
-		}
-	}
+func (c *requestCount) add(route string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.byRoute == nil {
-		c.byRoute = map[string]int{}
-	}
-	c.byRoute[name]++
+	c.byRoute[route]++
 	c.times = append(c.times, time.Now())
 }
 
@@ -61,9 +51,6 @@ func (s *Sandbox) Traffic() Traffic {
 	s.asked.mu.Lock()
 	t := Traffic{Requests: maps.Clone(s.asked.byRoute), BusiestMinute: s.asked.busiestMinuteLocked()}
 	s.asked.mu.Unlock()
-	if t.Requests == nil {
-		t.Requests = map[string]int{}
-	}
 	s.cloud.mu.Lock()
 	instances := slices.Clone(s.cloud.instances)
 	s.cloud.mu.Unlock()
@@ -75,7 +62,7 @@ func (s *Sandbox) Traffic() Traffic {
 		t.Logins += m.Logins()
 		t.Exchanges += m.Exchanges()
 		if m.engine != nil {
-			t.Exchanges += m.engine.engine.Requests()
+			t.Exchanges += m.engine.Requests()
 		}
 	}
 	return t

@@ -1,12 +1,9 @@
 package engine_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"io"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -154,11 +151,6 @@ func TestInspectKeepsWhatWasAskedFor(t *testing.T) {
 	if got.Path != "vllm" || !slices.Equal(got.Args, []string{"serve", testModel, "--revision", "a'b $(x)"}) || got.Config.Labels["shopper"] != "yes" {
 		t.Errorf("path %q args %q labels %v", got.Path, got.Args, got.Config.Labels)
 	}
-	if _, err := r.docker.VolumeInspect(r.ctx(), "hf-cache", client.VolumeInspectOptions{}); err != nil {
-		t.Error(err)
-	}
-	_, err := r.docker.VolumeRemove(r.ctx(), "hf-cache", client.VolumeRemoveOptions{})
-	wantError(t, err, "volume is in use")
 }
 
 func TestListFilters(t *testing.T) {
@@ -238,33 +230,6 @@ func TestLogs(t *testing.T) {
 	wantError(t, err, "you must choose at least one stream")
 }
 
-func TestExec(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, quick)
-	id := r.create("vllm", withGPUs())
-	r.start(id)
-	created, err := r.docker.ExecCreate(r.ctx(), id, client.ExecCreateOptions{Cmd: []string{"sh", "-c", "echo hello; echo bad >&2; exit 3"}, AttachStdout: true, AttachStderr: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	attached, err := r.docker.ExecAttach(r.ctx(), created.ID, client.ExecAttachOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer attached.Close()
-	var out, errs strings.Builder
-	if _, err := stdcopy.StdCopy(&out, &errs, attached.Reader); err != nil {
-		t.Fatal(err)
-	}
-	if out.String() != "hello\n" || errs.String() != "bad\n" {
-		t.Errorf("exec: %q and %q", out.String(), errs.String())
-	}
-	got, err := r.docker.ExecInspect(r.ctx(), created.ID, client.ExecInspectOptions{})
-	if err != nil || got.Running || got.ExitCode != 3 {
-		t.Errorf("exec: %+v, %v", got, err)
-	}
-}
-
 func TestSystem(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -299,36 +264,6 @@ func (r *rig) get(path string) int {
 	defer response.Body.Close()
 	_, _ = io.Copy(io.Discard, response.Body)
 	return response.StatusCode
-}
-
-func TestEvents(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, quick)
-	ctx, cancel := context.WithCancel(r.ctx())
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/events", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := r.socket().Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	id := r.create("vllm", nil, testModel, "--bad")
-	r.start(id)
-	var actions []string
-	lines := bufio.NewScanner(response.Body)
-	for len(actions) < 3 && lines.Scan() {
-		var event struct{ Action string }
-		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-			t.Fatal(err)
-		}
-		actions = append(actions, event.Action)
-	}
-	if !slices.Equal(actions, []string{"create", "start", "die"}) {
-		t.Errorf("events: %q", actions)
-	}
 }
 
 func TestHangEndsWithTheCallersPatience(t *testing.T) {

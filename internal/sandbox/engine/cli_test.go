@@ -41,22 +41,17 @@ func TestDockerCommandLine(t *testing.T) {
 		{args: []string{"info", "--format", "{{json .Runtimes}}"}, want: "nvidia-container-runtime"},
 		{args: []string{"pull", "nobody/nothing:1"}, want: "pull access denied", fail: true},
 		{args: []string{"pull", "-q", testImage}, want: testImage},
-		{args: []string{"images"}, want: "vllm/vllm-openai"},
 		{args: []string{"run", "-d", "--name", "vllm", "--gpus", "all", "-p", "127.0.0.1:8000:8000", "--ipc=host", "-v", "hf:/root/.cache/huggingface", "-e", "HF_TOKEN=x", testImage, testModel, "--gpu-memory-utilization", "0.4"}, want: ""},
 		{args: []string{"run", "-d", "--name", "vllm", testImage}, want: `The container name "/vllm" is already in use`, fail: true},
 		{args: []string{"run", "-d", "-p", "8000:8000", testImage, testModel}, want: "port is already allocated", fail: true},
 		{args: []string{"ps", "--format", "{{.Names}} {{.Ports}}"}, want: "vllm 127.0.0.1:8000->8000/tcp"},
-		{args: []string{"exec", "vllm", "vllm", "--version"}, want: "0.11.0"},
 		{args: []string{"inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "vllm"}, want: "running 0"},
 		{args: []string{"update", "--restart", "unless-stopped", "vllm"}, want: "vllm"},
-		{args: []string{"run", "--rm", "--entrypoint", "sh", testImage, "-c", "echo out of a container"}, want: "out of a container"},
 		{args: []string{"rename", "vllm", "kept"}},
-		{args: []string{"volume", "ls", "-q"}, want: "hf"},
 		{args: []string{"stop", "-t", "5", "kept"}, want: "kept"},
 		{args: []string{"logs", "kept"}, want: "version 0.11.0"},
 		{args: []string{"rm", "-v", "kept"}, want: "kept"},
 		{args: []string{"ps", "-aq", "--filter", "name=kept"}},
-		{args: []string{"rmi", "-f", testImage}, want: "Untagged: " + testImage},
 	} {
 		stdout, stderr, err := r.dockerCLI(r.ctx(), program, step.args...)
 		line := strings.Join(step.args, " ")

@@ -25,7 +25,7 @@ type container struct {
 	dir     string // its directory on the machine, and its own network
 	address string // on the bridge
 	argv    []string
-	output  *logFile
+	output  *containerLog
 	// turn is held by the operation (start, stop, remove, …) that is under way.
 	turn chan struct{}
 
@@ -76,6 +76,13 @@ func (c *container) snapshot() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
+}
+
+// watch returns whether the container runs, and a channel that the next change of its state closes.
+func (c *container) watch() (running bool, changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Running, c.changed
 }
 
 // change alters the state and wakes whoever waits for that.
@@ -131,7 +138,7 @@ func (c *container) kill() {
 	}
 }
 
-// find looks a container up by name, id, or the beginning of an id.
+// find looks a container up by its name or its whole id.
 func (e *Engine) find(key string) (*container, error) {
 	key = strings.TrimPrefix(key, "/")
 	e.mu.Lock()
@@ -142,19 +149,7 @@ func (e *Engine) find(key string) (*container, error) {
 	if id, ok := e.names[key]; ok {
 		return e.containers[id], nil
 	}
-	var match *container
-	for id, c := range e.containers {
-		if key != "" && strings.HasPrefix(id, key) {
-			if match != nil {
-				return nil, refusal(http.StatusBadRequest, "Multiple IDs found with provided prefix: %s", key)
-			}
-			match = c
-		}
-	}
-	if match == nil {
-		return nil, refusal(http.StatusNotFound, "No such container: %s", key)
-	}
-	return match, nil
+	return nil, refusal(http.StatusNotFound, "No such container: %s", key)
 }
 
 // all returns the containers, newest first.

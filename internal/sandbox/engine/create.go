@@ -51,7 +51,6 @@ func (e *Engine) create(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	e.tell(c, "create", nil)
 	return writeJSON(w, http.StatusCreated, containertypes.CreateResponse{ID: c.id, Warnings: []string{}})
 }
 
@@ -99,7 +98,7 @@ func (e *Engine) checkRuntime(name string) error {
 // build makes a container and its directory, and claims its name.
 func (e *Engine) build(name string, img *image, config *containertypes.Config, host *containertypes.HostConfig) (*container, error) {
 	c := &container{
-		id: newID(), created: time.Now(), image: img, config: config, host: host, name: name,
+		id: newID(), created: time.Now(), image: img, config: config, host: host, name: name, output: newLog(),
 		turn: make(chan struct{}, 1), changed: make(chan struct{}), state: state{Status: containertypes.StateCreated},
 	}
 	c.name = cmp.Or(c.name, "sandbox_"+c.id[:8])
@@ -112,17 +111,6 @@ func (e *Engine) build(name string, img *image, config *containertypes.Config, h
 		if err := machinefs.Root(root).Create(); err != nil {
 			e.forget(c)
 			return nil, err
-		}
-	}
-	output, err := openLog(filepath.Join(c.dir, "json.log"))
-	if err != nil {
-		e.forget(c)
-		return nil, err
-	}
-	c.output = output
-	for _, m := range c.mounts() {
-		if m.Type == "volume" {
-			e.ensureVolume(m.Name, nil)
 		}
 	}
 	return c, nil
@@ -187,8 +175,5 @@ func (e *Engine) forget(c *container) {
 		delete(e.names, c.plainName())
 	}
 	e.mu.Unlock()
-	if c.output != nil {
-		c.output.close()
-	}
 	_ = os.RemoveAll(c.dir)
 }

@@ -1,15 +1,16 @@
 package engine
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/docker/go-units"
 	containertypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
@@ -67,7 +68,6 @@ func (c *container) mounts() []containertypes.MountPoint {
 	for _, in := range c.host.Mounts {
 		m := containertypes.MountPoint{Type: in.Type, Source: in.Source, Destination: in.Target, RW: !in.ReadOnly}
 		if in.Type == mount.TypeVolume {
-			in.Source = cmp.Or(in.Source, anonymous+c.id)
 			m.Name, m.Source, m.Driver = in.Source, volumePath(in.Source), "local"
 		}
 		list = append(list, m)
@@ -75,22 +75,20 @@ func (c *container) mounts() []containertypes.MountPoint {
 	return list
 }
 
+// volumePath is where Docker keeps a volume. Here nothing is stored in one: the stand-ins have no cache.
+func volumePath(name string) string { return "/var/lib/docker/volumes/" + name + "/_data" }
+
 func (e *Engine) list(w http.ResponseWriter, req *http.Request) error {
 	wanted, err := readFilters(req)
 	if err != nil {
 		return err
 	}
-	limit, _ := strconv.Atoi(cmp.Or(req.URL.Query().Get("limit"), "0"))
-	everything := flag(req, "all") || limit > 0 || wanted["status"] != nil
+	everything := flag(req, "all") || wanted["status"] != nil
 	list := []containertypes.Summary{}
 	for _, c := range e.all() {
 		s := c.snapshot()
-		if !everything && !s.Running || !wanted.matchContainer(c, s) {
-			continue
-		}
-		list = append(list, c.summary(s))
-		if len(list) == limit {
-			break
+		if (everything || s.Running) && wanted.matchContainer(c, s) {
+			list = append(list, c.summary(s))
 		}
 	}
 	return writeJSON(w, http.StatusOK, list)
@@ -100,10 +98,14 @@ func (f filters) matchContainer(c *container, s state) bool {
 	name := c.plainName()
 	return f.matchLabels(c.config.Labels) &&
 		f.any("name", func(v string) bool { return matchName(v, name) }) &&
-		f.any("id", func(v string) bool { return strings.HasPrefix(c.id, v) }) &&
-		f.any("status", func(v string) bool { return v == string(s.Status) }) &&
-		f.any("exited", func(v string) bool { return s.Status == containertypes.StateExited && v == strconv.Itoa(s.ExitCode) }) &&
-		f.any("ancestor", func(v string) bool { return parseRef(v).String() == c.image.ref.String() || v == c.image.ref.name })
+		f.any("status", func(v string) bool { return v == string(s.Status) })
+}
+
+// matchName is the engine's name filter: a regular expression found anywhere, with
+// or without the leading slash.
+func matchName(pattern, name string) bool {
+	re, err := regexp.Compile(pattern)
+	return err == nil && (re.MatchString(name) || re.MatchString("/"+name))
 }
 
 func (c *container) summary(s state) containertypes.Summary {
@@ -127,18 +129,7 @@ func (c *container) summary(s state) containertypes.Summary {
 
 // statusText is the line that `docker ps` shows.
 func statusText(s state) string {
-	ago := func(t time.Time) string {
-		d := time.Since(t).Round(time.Second)
-		switch {
-		case d < time.Second:
-			return "Less than a second"
-		case d < time.Minute:
-			return fmt.Sprintf("%d seconds", int(d.Seconds()))
-		case d < time.Hour:
-			return fmt.Sprintf("%d minutes", int(d.Minutes()))
-		}
-		return fmt.Sprintf("%d hours", int(d.Hours()))
-	}
+	ago := func(t time.Time) string { return units.HumanDuration(time.Since(t)) }
 	switch s.Status {
 	case containertypes.StateRunning:
 		return "Up " + ago(s.StartedAt)
@@ -170,7 +161,6 @@ func (e *Engine) update(w http.ResponseWriter, req *http.Request, c *container) 
 		c.host.RestartPolicy = body.RestartPolicy
 		c.mu.Unlock()
 	}
-	e.tell(c, "update", nil)
 	return writeJSON(w, http.StatusOK, containertypes.UpdateResponse{Warnings: []string{}})
 }
 

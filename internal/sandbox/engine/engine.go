@@ -1,9 +1,10 @@
 // Package engine is a stand-in for the Docker Engine API on a sandbox machine. It
-// speaks the API well enough for github.com/moby/moby/client and for the docker
-// command line, and runs each container as a real process: the running
-// executable under the name of the program that the image starts. Pull progress,
-// logs, exit codes, restart policies, port conflicts and a missing GPU runtime
-// are as the real engine has them (github.com/moby/moby, release 28).
+// answers what it takes to pull an image, to run a container of it, and to look
+// after that: github.com/moby/moby/client and the docker command line can use it.
+// Each container is a real process: the running executable under the name of the
+// program that the image starts. Pull progress, logs, exit codes, restart policies,
+// port conflicts and a missing GPU runtime are as the real engine has them
+// (github.com/moby/moby, release 28).
 package engine
 
 import (
@@ -58,13 +59,15 @@ type Engine struct {
 	cfg    Config
 	routes http.Handler
 	// life ends when the engine is closed.
-	life   context.Context //nolint:containedctx // it is the engine's own, no call's
-	end    context.CancelFunc
-	tasks  sync.WaitGroup // goroutines of the engine and requests under way
-	events broadcaster
+	life  context.Context //nolint:containedctx // it is the engine's own, no call's
+	end   context.CancelFunc
+	tasks sync.WaitGroup // goroutines of the engine and requests under way
 	// hanging is shut while the engine hangs.
 	hanging machinefs.Gate
 	asked   atomic.Int64
+	// What tests make fail or slow; see FailPull, FailLogs and SlowPull.
+	failPull, failLogs atomic.Pointer[string]
+	slowPull           atomic.Int64
 
 	mu         sync.Mutex
 	closed     bool
@@ -72,16 +75,7 @@ type Engine struct {
 	names      map[string]string     // container name to id
 	reserved   map[int]string        // host port to the id of the container that has it
 	local      map[string]*image     // pulled images by reference
-	volumes    map[string]*volume
-	execs      map[string]*execution
 	nextIP     int
-	faults     faults
-}
-
-type faults struct {
-	failPull string
-	failLogs string
-	slowPull time.Duration
 }
 
 // New returns an engine for a machine. It starts nothing.
@@ -96,8 +90,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, life: life, end: end,
 		containers: map[string]*container{}, names: map[string]string{}, reserved: map[int]string{},
-		local: map[string]*image{}, volumes: map[string]*volume{}, execs: map[string]*execution{},
-		nextIP: 2,
+		local: map[string]*image{}, nextIP: 2,
 	}
 	e.routes = e.mux()
 	for _, img := range cfg.Images {
@@ -163,11 +156,6 @@ func (e *Engine) Close() {
 	e.mu.Unlock()
 	e.end() // kills the processes: see launch
 	e.tasks.Wait()
-	for _, c := range e.all() {
-		if c.output != nil {
-			c.output.close()
-		}
-	}
 }
 
 // Hang makes the engine accept requests and not answer them, until Hang(false).
@@ -175,27 +163,15 @@ func (e *Engine) Close() {
 func (e *Engine) Hang(hang bool) { e.hanging.Shut(hang) }
 
 // FailPull makes every pull break off half-way with that message; "" ends it.
-func (e *Engine) FailPull(message string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.faults.failPull = message
-}
+func (e *Engine) FailPull(message string) { e.failPull.Store(&message) }
 
 // FailLogs makes every look at a container's log fail with that message, as a
 // logging driver does that keeps none; "" ends it.
-func (e *Engine) FailLogs(message string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.faults.failLogs = message
-}
+func (e *Engine) FailLogs(message string) { e.failLogs.Store(&message) }
 
 // SlowPull makes every pull take that long, whatever the machine's speed; 0 ends
 // it.
-func (e *Engine) SlowPull(d time.Duration) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.faults.slowPull = d
-}
+func (e *Engine) SlowPull(d time.Duration) { e.slowPull.Store(int64(d)) }
 
 // KillContainer lets a container's process die as in a crash: its restart policy
 // applies. It takes an id or a name.
@@ -222,9 +198,6 @@ func (e *Engine) crash(id string, oom bool) error {
 
 // facts reads the machine's facts; an engine whose machine is gone knows none.
 func (e *Engine) facts() machinefs.Facts {
-	facts, err := e.cfg.Root.ReadFacts()
-	if err != nil {
-		return machinefs.Facts{}
-	}
+	facts, _ := e.cfg.Root.ReadFacts()
 	return facts
 }

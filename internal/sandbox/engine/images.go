@@ -10,12 +10,9 @@ import (
 	"net/http"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	imagetypes "github.com/moby/moby/api/types/image"
 )
 
 // ref is an image reference, taken apart. The host of Docker Hub is left out.
@@ -202,40 +199,4 @@ func (e *Engine) inspectImage(w http.ResponseWriter, req *http.Request) error {
 		"Config": map[string]any{"Env": img.env(), "Entrypoint": img.entrypoint(), "Cmd": nil, "WorkingDir": "/vllm-workspace", "User": "", "Labels": nil},
 	}
 	return writeJSON(w, http.StatusOK, out)
-}
-
-func (e *Engine) listImages(w http.ResponseWriter, req *http.Request) error {
-	wanted, err := readFilters(req)
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	list := make([]imagetypes.Summary, 0, len(e.local))
-	for _, img := range e.local {
-		if wanted.any("reference", func(v string) bool { return parseRef(v).name == img.ref.name }) {
-			list = append(list, imagetypes.Summary{
-				ID: img.id, Created: img.created.Unix(), Size: img.bytes(), SharedSize: -1, Containers: -1,
-				RepoTags: []string{img.ref.String()}, RepoDigests: []string{img.ref.name + "@" + img.digest}, Labels: map[string]string{},
-			})
-		}
-	}
-	e.mu.Unlock()
-	slices.SortFunc(list, func(a, b imagetypes.Summary) int { return strings.Compare(a.ID, b.ID) })
-	return writeJSON(w, http.StatusOK, list)
-}
-
-func (e *Engine) removeImage(w http.ResponseWriter, req *http.Request) error {
-	img, err := e.localImage(req.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	for _, c := range e.all() {
-		if c.image == img && !flag(req, "force") {
-			return refusal(http.StatusConflict, "conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s", img.ref, c.id[:12], img.id[7:19])
-		}
-	}
-	e.mu.Lock()
-	delete(e.local, img.ref.String())
-	e.mu.Unlock()
-	return writeJSON(w, http.StatusOK, []map[string]string{{"Untagged": img.ref.String()}, {"Deleted": img.id}})
 }

@@ -78,8 +78,7 @@ func (e *Engine) launchContainer(c *container) error {
 	if err != nil {
 		return err
 	}
-	stdout, stderr := c.output.writer("stdout"), c.output.writer("stderr")
-	proc, err := e.launch(c, c.argv, e.environment(c, gpus, nil), nil, stdout, stderr)
+	proc, err := e.launch(c, e.environment(c, gpus))
 	if err != nil {
 		e.unpublish(ports)
 		return err
@@ -94,13 +93,10 @@ func (e *Engine) launchContainer(c *container) error {
 			StartedAt: time.Now(), FinishedAt: s.FinishedAt, Runs: runs,
 		}
 	})
-	e.tell(c, "start", nil)
 	return nil
 }
 
 // supervise waits for the container's process and restarts it as its policy says.
-//
-
 func (e *Engine) supervise(ctx context.Context, c *container) {
 	backoff := time.Duration(0)
 	for {
@@ -164,7 +160,6 @@ func (e *Engine) ended(c *container, code int) bool {
 		c.restarts++
 	}
 	c.mu.Unlock()
-	e.tell(c, "die", map[string]string{"exitCode": strconv.Itoa(code)})
 	c.change(func(s *state) {
 		s.PID, s.ExitCode, s.FinishedAt = 0, code, time.Now()
 		s.Runs++
@@ -183,7 +178,6 @@ func (e *Engine) stop(w http.ResponseWriter, req *http.Request, c *container) er
 	if err := e.halt(req, c); err != nil {
 		return err
 	}
-	e.tell(c, "stop", nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -252,7 +246,6 @@ func (e *Engine) restart(w http.ResponseWriter, req *http.Request, c *container)
 	if err := e.run(c); err != nil {
 		return err
 	}
-	e.tell(c, "restart", nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -269,7 +262,6 @@ func (e *Engine) killRoute(w http.ResponseWriter, req *http.Request, c *containe
 	if proc != nil {
 		proc.signal(sig)
 	}
-	e.tell(c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -310,11 +302,6 @@ func (e *Engine) remove(w http.ResponseWriter, req *http.Request, c *container) 
 		}
 		<-supervised
 	}
-	if flag(req, "v") {
-		for _, m := range c.mounts() {
-			e.dropAnonymous(m)
-		}
-	}
 	e.discard(c)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -327,5 +314,4 @@ func (e *Engine) discard(c *container) {
 	c.removed = true
 	c.wake()
 	c.mu.Unlock()
-	e.tell(c, "destroy", nil)
 }

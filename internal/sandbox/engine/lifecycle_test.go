@@ -163,22 +163,3 @@ func TestASlowPullEndsWithItsRequest(t *testing.T) {
 		t.Errorf("an image after %d messages: %v", messages, err)
 	}
 }
-
-func TestVolumes(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	if _, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "cache", Labels: map[string]string{"a": "b"}}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := r.docker.VolumeCreate(r.ctx(), client.VolumeCreateOptions{Name: "a/b"})
-	wantError(t, err, "includes invalid characters for a local volume name")
-	list, err := r.docker.VolumeList(r.ctx(), client.VolumeListOptions{Filters: client.Filters{}.Add("label", "a=b")})
-	if err != nil || len(list.Items) != 1 || list.Items[0].Name != "cache" {
-		t.Errorf("list: %+v, %v", list, err)
-	}
-	if _, err := r.docker.VolumeRemove(r.ctx(), "cache", client.VolumeRemoveOptions{}); err != nil {
-		t.Error(err)
-	}
-	_, err = r.docker.VolumeInspect(r.ctx(), "cache", client.VolumeInspectOptions{})
-	wantError(t, err, "no such volume")
-}

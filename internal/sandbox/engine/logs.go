@@ -1,16 +1,11 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,78 +15,49 @@ import (
 )
 
 const (
-	maxLogFile  = 64 << 20 // bytes of a container's log after which nothing is added
+	maxLog      = 64 << 20 // bytes of a container's log after which nothing is added
 	maxLogEntry = 16 << 10 // bytes of one entry, as in the engine's json-file driver
 )
 
-// logFile is a container's log in the json-file driver's format: one JSON object
-// for each line of output.
-type logFile struct {
-	path string
-
+// containerLog is what a container has written, in the entries of the engine's json-file driver.
+type containerLog struct {
 	mu      sync.Mutex
-	file    *os.File
-	size    int64
+	entries []logEntry
+	size    int
 	changed chan struct{} // closed and replaced on every entry
-	closed  bool
 }
 
 // logEntry is one line of output, the end of the line included.
 type logEntry struct {
-	Log    string    `json:"log"`
-	Stream string    `json:"stream"`
-	Time   time.Time `json:"time"`
+	text   string
+	stderr bool
+	at     time.Time
 }
 
-func openLog(path string) (*logFile, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return &logFile{path: path, file: file, changed: make(chan struct{})}, nil
-}
+func newLog() *containerLog { return &containerLog{changed: make(chan struct{})} }
 
-func (l *logFile) append(entry logEntry) {
-	data, err := json.Marshal(entry)
-	if err != nil {
-		return
-	}
+func (l *containerLog) add(entry logEntry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.size > maxLogFile {
+	if l.size > maxLog {
 		return
 	}
-	n, _ := l.file.Write(append(data, '\n')) // the machine's disk is the tester's affair
-	l.size += int64(n)
+	l.entries, l.size = append(l.entries, entry), l.size+len(entry.text)
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-func (l *logFile) close() {
+// from returns the entries after the first n, and a channel that the next entry closes.
+func (l *containerLog) from(n int) ([]logEntry, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	l.closed = true
-	close(l.changed)
-	_ = l.file.Close()
+	return l.entries[n:], l.changed
 }
 
-// watch returns what is closed at the next entry, or when the log is closed.
-func (l *logFile) watch() (changed <-chan struct{}, closed bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.changed, l.closed
-}
-
-// writer returns the end that a process's stream is written to.
-func (l *logFile) writer(stream string) io.Writer { return &lineWriter{log: l, stream: stream} }
-
-// lineWriter cuts output into lines.
+// lineWriter cuts the output of a process into entries.
 type lineWriter struct {
-	log     *logFile
-	stream  string
+	log     *containerLog
+	stderr  bool
 	pending []byte
 }
 
@@ -105,34 +71,29 @@ func (w *lineWriter) Write(data []byte) (int, error) {
 		if end == 0 || end > maxLogEntry {
 			end = maxLogEntry
 		}
-		w.append(w.pending[:end])
-		w.pending = w.pending[end:]
+		w.add(end)
 	}
 }
 
-// append adds a line, which the stand-in for vLLM marks where it is of the other
-// stream.
-func (w *lineWriter) append(line []byte) {
-	entry := logEntry{string(line), w.stream, time.Now().UTC()}
-	if rest, ok := strings.CutPrefix(entry.Log, vllmserver.StderrMark); ok {
-		entry.Log, entry.Stream = rest, "stderr"
-	}
-	w.log.append(entry)
+// add adds the first bytes of the pending ones, which the stand-in for vLLM marks where they are of the other stream.
+func (w *lineWriter) add(n int) {
+	text, marked := strings.CutPrefix(string(w.pending[:n]), vllmserver.StderrMark)
+	w.log.add(logEntry{text, w.stderr || marked, time.Now().UTC()})
+	w.pending = w.pending[n:]
 }
 
-// flush writes out a last line that has no end.
+// flush adds a last line that has no end.
 func (w *lineWriter) flush() {
 	if len(w.pending) > 0 {
-		w.append(w.pending)
-		w.pending = nil
+		w.add(len(w.pending))
 	}
 }
 
-// logQuery is what a request wants of a log.
+// logQuery is what a request asks of a log.
 type logQuery struct {
 	stdout, stderr, follow, timestamps bool
 	tail                               int // -1 for everything
-	since, until                       time.Time
+	since                              time.Time
 }
 
 func readLogQuery(req *http.Request) (logQuery, error) {
@@ -141,110 +102,58 @@ func readLogQuery(req *http.Request) (logQuery, error) {
 	if !q.stdout && !q.stderr {
 		return q, refusal(http.StatusBadRequest, "Bad parameters: you must choose at least one stream")
 	}
-	if text := query.Get("tail"); text != "" && text != "all" {
-		if n, err := strconv.Atoi(text); err == nil && n >= 0 { // the engine ignores the rest as well
-			q.tail = n
+	if n, err := strconv.Atoi(query.Get("tail")); err == nil && n >= 0 { // the engine ignores the rest as well
+		q.tail = n
+	}
+	if text := query.Get("since"); text != "" { // seconds since 1970, with a fraction or without
+		seconds, fraction, _ := strings.Cut(text, ".")
+		s, err := strconv.ParseInt(seconds, 10, 64)
+		if err != nil {
+			return q, refusal(http.StatusBadRequest, "invalid value for time: %q", text)
 		}
+		nanos, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+		q.since = time.Unix(s, nanos)
 	}
-	var err error
-	if q.since, err = readTime(query.Get("since")); err != nil {
-		return q, err
-	}
-	q.until, err = readTime(query.Get("until"))
-	return q, err
-}
-
-// readTime reads seconds since 1970, with a fraction or without.
-func readTime(text string) (time.Time, error) {
-	if text == "" || text == "0" {
-		return time.Time{}, nil
-	}
-	seconds, fraction, _ := strings.Cut(text, ".")
-	s, err := strconv.ParseInt(seconds, 10, 64)
-	if err != nil {
-		return time.Time{}, refusal(http.StatusBadRequest, "invalid value for time: %q", text)
-	}
-	nanos, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
-	return time.Unix(s, nanos), nil
+	return q, nil
 }
 
 func (q logQuery) wants(entry logEntry) bool {
-	switch {
-	case entry.Stream == "stdout" && !q.stdout, entry.Stream == "stderr" && !q.stderr:
-		return false
-	case !q.since.IsZero() && entry.Time.Before(q.since), !q.until.IsZero() && entry.Time.After(q.until):
-		return false
-	}
-	return true
+	return (entry.stderr && q.stderr || !entry.stderr && q.stdout) && !entry.at.Before(q.since)
 }
 
+// logs sends the entries of a container's log: the last ones first, and with follow those that come, until the
+// container no longer runs.
 func (e *Engine) logs(w http.ResponseWriter, req *http.Request, c *container) error {
 	q, err := readLogQuery(req)
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	failure := e.faults.failLogs
-	e.mu.Unlock()
-	if failure != "" {
-		return refusal(http.StatusNotImplemented, "%s", failure)
+	if failure := e.failLogs.Load(); failure != nil && *failure != "" {
+		return refusal(http.StatusNotImplemented, "%s", *failure)
 	}
-	file, err := os.Open(c.output.path)
-	if err != nil {
-		return err // the container has just been removed
-	}
-	defer file.Close()
 	w.Header().Set("Content-Type", "application/vnd.docker.multiplexed-stream")
-	if c.config.Tty {
-		w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
-	}
 	w.WriteHeader(http.StatusOK)
 	ctrl := http.NewResponseController(w)
 	_ = ctrl.Flush()
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
-	return c.copyLog(ctx, file, q, func(entry logEntry) error {
-		if err := writeFrame(w, c.config.Tty, q.timestamps, entry); err != nil {
-			return err
+	for next := 0; ; {
+		running, stateChanged := c.watch() // before the entries: those of a run are complete when it is over
+		entries, changed := c.output.from(next)
+		next += len(entries)
+		if q.tail >= 0 { // counted over both streams, as the real engine does
+			entries = entries[max(0, len(entries)-q.tail):]
+			q.tail = -1
 		}
-		return ctrl.Flush()
-	})
-}
-
-// writeFrame writes an entry as the engine frames it: a header with the stream
-// and the size, unless the container has a terminal.
-func writeFrame(w io.Writer, tty, timestamps bool, entry logEntry) error {
-	line := entry.Log
-	if timestamps {
-		line = entry.Time.UTC().Format(time.RFC3339Nano) + " " + line
-	}
-	frame := make([]byte, 8, 8+len(line))
-	frame[0] = 1
-	if entry.Stream == "stderr" {
-		frame[0] = 2
-	}
-	binary.BigEndian.PutUint32(frame[4:], uint32(len(line)))
-	frame = append(frame, line...)
-	if tty {
-		frame = frame[8:]
-	}
-	_, err := w.Write(frame)
-	return err
-}
-
-// copyLog hands out the entries of the log, which file is: the last ones first, and
-// with follow those that come, until the container no longer runs. It also ends,
-// without an error, when out fails: then nobody reads any more.
-func (c *container) copyLog(ctx context.Context, file io.Reader, q logQuery, out func(logEntry) error) error {
-	feed := &logFeed{reader: logReader{r: bufio.NewReader(file)}, q: q, out: out}
-	for {
-		// Looked at before reading: what is written later closes these channels.
-		changed, closed := c.output.watch()
-		stateChanged := c.watchState() // before the state: a change after it closes this channel
-		running := c.snapshot().Running
-		if feed.drain() != nil || !q.follow || !running || closed {
-			return nil //nolint:nilerr // nobody reads any more
+		for _, entry := range entries {
+			if q.wants(entry) && writeFrame(w, q.timestamps, entry) != nil {
+				return nil // nobody reads any more
+			}
+		}
+		_ = ctrl.Flush()
+		if !q.follow || !running {
+			return nil
 		}
 		select {
 		case <-changed:
@@ -255,79 +164,18 @@ func (c *container) copyLog(ctx context.Context, file io.Reader, q logQuery, out
 	}
 }
 
-// logFeed passes on what a query wants of a log.
-type logFeed struct {
-	reader logReader
-	q      logQuery
-	out    func(logEntry) error
-	tail   []logEntry // kept back until the log's present end is known
-}
-
-// drain reads to the log's present end.
-func (f *logFeed) drain() error {
-	if err := f.reader.each(f.take); err != nil {
-		return err
+// writeFrame writes an entry behind a header with the stream and the size.
+func writeFrame(w io.Writer, timestamps bool, entry logEntry) error {
+	line := entry.text
+	if timestamps {
+		line = entry.at.Format(time.RFC3339Nano) + " " + line
 	}
-	kept := f.tail
-	f.tail, f.q.tail = nil, -1 // what comes from now on is all wanted
-	for _, entry := range kept {
-		if err := f.pass(entry); err != nil {
-			return err
-		}
+	frame := make([]byte, 8, 8+len(line))
+	frame[0] = 1
+	if entry.stderr {
+		frame[0] = 2
 	}
-	return nil
-}
-
-func (f *logFeed) pass(entry logEntry) error {
-	if !f.q.wants(entry) {
-		return nil
-	}
-	return f.out(entry)
-}
-
-// take counts the last entries of both streams, and only then leaves out what isn't
-// wanted of them, as the real engine does.
-func (f *logFeed) take(entry logEntry) error {
-	if f.q.tail < 0 {
-		return f.pass(entry)
-	}
-	f.tail = append(f.tail, entry)
-	if len(f.tail) > f.q.tail {
-		f.tail = f.tail[1:]
-	}
-	return nil
-}
-
-// watchState returns what is closed at the next change of state.
-func (c *container) watchState() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.changed
-}
-
-// logReader reads whole entries and keeps the beginning of one for later.
-type logReader struct {
-	r       *bufio.Reader
-	partial []byte
-}
-
-func (l *logReader) each(f func(logEntry) error) error {
-	for {
-		line, err := l.r.ReadBytes('\n')
-		l.partial = append(l.partial, line...)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var entry logEntry
-		if err := json.Unmarshal(l.partial, &entry); err != nil {
-			return fmt.Errorf("reading a container's log: %w", err)
-		}
-		l.partial = l.partial[:0]
-		if err := f(entry); err != nil {
-			return err
-		}
-	}
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(line)))
+	_, err := w.Write(append(frame, line...))
+	return err
 }

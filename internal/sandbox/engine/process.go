@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -70,9 +69,8 @@ func isExecutable(path string) bool {
 
 // environment is what a process of the container gets: the container's own, and
 // what tells the machine's programs where they are.
-func (e *Engine) environment(c *container, gpus string, extra []string) []string {
-	env := mergeEnv(c.config.Env, extra)
-	env = slices.DeleteFunc(env, func(entry string) bool {
+func (e *Engine) environment(c *container, gpus string) []string {
+	env := slices.DeleteFunc(slices.Clone(c.config.Env), func(entry string) bool {
 		return strings.HasPrefix(entry, "SHOPPER_SANDBOX_") || strings.HasPrefix(entry, "PATH=")
 	})
 	env = append(env,
@@ -92,23 +90,24 @@ func (e *Engine) environment(c *container, gpus string, extra []string) []string
 	return env
 }
 
-// launch starts a process for a container. Its output goes to the two writers.
-func (e *Engine) launch(c *container, argv, env []string, stdin io.Reader, stdout, stderr io.Writer) (*process, error) {
-	path, args, err := e.resolve(argv)
+// launch starts a container's process. Its output goes to the container's log.
+func (e *Engine) launch(c *container, env []string) (*process, error) {
+	path, args, err := e.resolve(c.argv)
 	if err != nil {
 		return nil, err
 	}
-	if _, logs := stdout.(*lineWriter); logs && path == e.cfg.Program {
+	stdout, stderr := &lineWriter{log: c.output}, &lineWriter{log: c.output, stderr: true}
+	if path == e.cfg.Program {
 		stderr, env = stdout, append(env, vllmserver.OnePipeEnv+"=1")
 	}
 	cmd := &exec.Cmd{
-		Path: path, Args: args, Env: env, Dir: c.dir, Stdin: stdin, Stdout: stdout, Stderr: stderr,
+		Path: path, Args: args, Env: env, Dir: c.dir, Stdout: stdout, Stderr: stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 		// What a process leaves behind may hold its output open.
 		WaitDelay: 2 * time.Second,
 	}
 	if e.cfg.Record != nil {
-		e.cfg.Record(slices.Clone(argv))
+		e.cfg.Record(slices.Clone(c.argv))
 	}
 	if !e.enter() {
 		return nil, errors.New("the engine is shutting down")
@@ -124,11 +123,8 @@ func (e *Engine) launch(c *container, argv, env []string, stdin io.Reader, stdou
 		defer close(p.done)
 		defer spare()
 		_ = cmd.Wait() // the state says it all
-		for _, w := range []io.Writer{stdout, stderr} {
-			if lines, ok := w.(*lineWriter); ok {
-				lines.flush()
-			}
-		}
+		stdout.flush()
+		stderr.flush()
 		p.mu.Lock()
 		p.ended = true
 		p.mu.Unlock()

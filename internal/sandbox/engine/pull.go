@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -102,7 +103,8 @@ func (e *Engine) download(req *http.Request, out *stream, img *image) bool {
 		out.send(progress{Status: "Pulling fs layer", ID: layer, Detail: &progressDetail{}})
 	}
 	const steps = 5
-	pause := e.pullPause() / time.Duration(len(layers)*steps)
+	whole := cmp.Or(time.Duration(e.slowPull.Load()), e.facts().Scale(pullTime))
+	pause := whole / time.Duration(len(layers)*steps)
 	size := img.bytes() / int64(len(layers))
 	for i, layer := range layers {
 		for step := int64(1); step <= steps; step++ {
@@ -114,8 +116,8 @@ func (e *Engine) download(req *http.Request, out *stream, img *image) bool {
 				Status: "Downloading", ID: layer, Detail: &progressDetail{done, size},
 				Progress: fmt.Sprintf("[%-50s] %.3gGB/%.3gGB", strings.Repeat("=", int(step)*10-1)+">", float64(done)/1e9, float64(size)/1e9),
 			})
-			if message := e.pullFailure(); message != "" && i == len(layers)/2 {
-				out.fail(message)
+			if message := e.failPull.Load(); message != nil && *message != "" && i == len(layers)/2 {
+				out.fail(*message)
 				return false
 			}
 		}
@@ -128,22 +130,6 @@ func (e *Engine) download(req *http.Request, out *stream, img *image) bool {
 		out.send(progress{Status: "Pull complete", ID: layer, Detail: &progressDetail{}})
 	}
 	return true
-}
-
-func (e *Engine) pullPause() time.Duration {
-	e.mu.Lock()
-	slow := e.faults.slowPull
-	e.mu.Unlock()
-	if slow > 0 {
-		return slow
-	}
-	return e.facts().Scale(pullTime)
-}
-
-func (e *Engine) pullFailure() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.faults.failPull
 }
 
 // diskFull says whether an image does not fit beside those that are there.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -61,28 +62,17 @@ func (e *Engine) mux() http.Handler {
 // table are the routes that the stand-in answers.
 func (e *Engine) table() map[string]route {
 	return map[string]route{
-		"GET /_ping": e.ping, "HEAD /_ping": e.ping, "GET /version": e.version, "GET /info": e.info, "GET /events": e.streamEvents,
-		"POST /images/create": e.pull, "GET /images/json": e.listImages, "GET /images/{name...}": e.inspectImage, "DELETE /images/{name...}": e.removeImage,
+		"GET /_ping": e.ping, "HEAD /_ping": e.ping, "GET /version": e.version, "GET /info": e.info,
+		"POST /images/create": e.pull, "GET /images/{name...}": e.inspectImage,
 		"POST /containers/create": e.create, "GET /containers/json": e.list,
 		"GET /containers/{id}/json": e.of(e.inspect), "GET /containers/{id}/logs": e.of(e.logs),
 		"POST /containers/{id}/start": e.turn(e.start), "POST /containers/{id}/stop": e.turn(e.stop), "POST /containers/{id}/restart": e.turn(e.restart),
 		"POST /containers/{id}/kill": e.of(e.killRoute), "POST /containers/{id}/wait": e.of(e.wait), "POST /containers/{id}/update": e.of(e.update),
-		"POST /containers/{id}/rename": e.turn(e.rename), "POST /containers/{id}/attach": e.of(e.attach), "POST /containers/{id}/resize": nothing,
-		"PUT /containers/{id}/archive": e.turn(e.putArchive),
-		"DELETE /containers/{id}":      e.turn(e.remove),
-		"POST /containers/{id}/exec":   e.of(e.createExec),
-		"POST /exec/{id}/start":        e.startExec,
-		"POST /exec/{id}/resize":       nothing,
-		"GET /exec/{id}/json":          e.inspectExec,
-		"POST /volumes/create":         e.createVolume,
-		"GET /volumes":                 e.listVolumes,
-		"GET /volumes/{name}":          e.inspectVolume,
-		"DELETE /volumes/{name}":       e.removeVolume,
-		"GET /networks/{name}":         e.inspectNetwork,
+		"POST /containers/{id}/rename": e.turn(e.rename),
+		"PUT /containers/{id}/archive": e.turn(e.putArchive), "DELETE /containers/{id}": e.turn(e.remove),
+		"GET /networks/{name}": e.inspectNetwork,
 	}
 }
-
-func nothing(http.ResponseWriter, *http.Request) error { return nil }
 
 var versionPrefix = regexp.MustCompile(`^/v(\d+)\.(\d+)(/.*)$`)
 
@@ -151,27 +141,21 @@ func flag(req *http.Request, name string) bool {
 // filters are the engine's own query filters: term to accepted values.
 type filters map[string][]string
 
-// readFilters takes both forms in use: a map of maps, and a map of lists.
+// readFilters reads the query's filters, a map of maps.
 func readFilters(req *http.Request) (filters, error) {
+	f := filters{}
 	text := req.URL.Query().Get("filters")
 	if text == "" {
-		return filters{}, nil
-	}
-	var modern map[string]map[string]bool
-	if err := json.Unmarshal([]byte(text), &modern); err == nil {
-		f := filters{}
-		for term, values := range modern {
-			for value := range values {
-				f[term] = append(f[term], value)
-			}
-		}
 		return f, nil
 	}
-	var old filters
-	if err := json.Unmarshal([]byte(text), &old); err != nil {
+	var terms map[string]map[string]bool
+	if err := json.Unmarshal([]byte(text), &terms); err != nil {
 		return nil, refusal(http.StatusBadRequest, "invalid filter: %v", err)
 	}
-	return old, nil
+	for term, values := range terms {
+		f[term] = slices.Collect(maps.Keys(values))
+	}
+	return f, nil
 }
 
 // matchLabels says whether labels satisfy every "name" or "name=value".

@@ -1,6 +1,7 @@
 package tool
 
 import (
+	"cmp"
 	"os"
 	"strings"
 )
@@ -45,12 +46,7 @@ func id(c *call) int {
 	return 0
 }
 
-func (c *call) hostname() string {
-	if name := os.Getenv(HostnameEnv); name != "" {
-		return name
-	}
-	return "sandbox"
-}
+func (c *call) hostname() string { return cmp.Or(os.Getenv(HostnameEnv), "sandbox") }
 
 func hostname(c *call) int {
 	c.printf("%s\n", c.hostname())
@@ -60,32 +56,14 @@ func hostname(c *call) int {
 // uname answers as the Ubuntu machines that are rented do, whatever the sandbox
 // itself runs on.
 func uname(c *call) int {
-	flags := "s"
-	for i, arg := range c.args {
-		if !strings.HasPrefix(arg, "-") || strings.HasPrefix(arg, "--") {
-			return c.failf(1, "uname: extra operand ‘%s’", arg)
-		}
-		if i == 0 {
-			flags = ""
-		}
-		flags += strings.TrimPrefix(arg, "-")
-	}
-	if strings.Contains(flags, "a") {
-		flags = "snrvmo"
+	flags := cmp.Or(strings.Join(c.args, ""), "-s")
+	values := []string{
+		"Linux", c.hostname(), "6.8.0-60-generic", "#63-Ubuntu SMP PREEMPT_DYNAMIC Tue Apr 15 19:04:15 UTC 2025", "x86_64", "GNU/Linux",
 	}
 	var fields []string
-	for _, part := range []struct{ flag, value string }{
-		{"s", "Linux"},
-		{"n", c.hostname()},
-		{"r", "6.8.0-60-generic"},
-		{"v", "#63-Ubuntu SMP PREEMPT_DYNAMIC Tue Apr 15 19:04:15 UTC 2025"},
-		{"m", "x86_64"},
-		{"p", "x86_64"},
-		{"i", "x86_64"},
-		{"o", "GNU/Linux"},
-	} {
-		if strings.Contains(flags, part.flag) {
-			fields = append(fields, part.value)
+	for i, flag := range "snrvmo" {
+		if strings.ContainsAny(flags, "a"+string(flag)) {
+			fields = append(fields, values[i])
 		}
 	}
 	c.printf("%s\n", strings.Join(fields, " "))

@@ -61,15 +61,12 @@ func smiBranch(driver string) string {
 }
 
 func driverLoaded(facts machinefs.Facts, now time.Time) bool {
-	if facts.Driver != machinefs.DriverBuilding {
-		return true
-	}
-	return !facts.DriverReadyAt.IsZero() && !now.Before(facts.DriverReadyAt)
+	return facts.Driver != machinefs.DriverBuilding || !facts.DriverReadyAt.IsZero() && !now.Before(facts.DriverReadyAt)
 }
 
 // smiOrder is what an nvidia-smi command line asks for.
 type smiOrder struct {
-	list, version     bool
+	list              bool
 	query, apps       string // comma-separated fields
 	format            string
 	noHeader, noUnits bool
@@ -83,14 +80,8 @@ func (o *smiOrder) print(c *call, gpus []smiGPU) int {
 			c.printf("GPU %d: %s (UUID: %s)\n", gpu.index, gpu.Name, gpu.UUID)
 		}
 		return 0
-	case o.version:
-		c.printf("NVIDIA-SMI version  : %s\nNVML version        : %[1]s\nDRIVER version      : %[1]s\nCUDA Version        : %s\n",
-			c.facts.DriverVersion, c.facts.CUDAVersion)
-		return 0
-	case o.query != "":
-		return smiQuery(c, o, gpuFields, smiRows(c.facts, gpus))
-	case o.apps != "":
-		return smiQuery(c, o, appFields, smiAppRows(gpus))
+	case o.query != "" || o.apps != "":
+		return smiQuery(c, o, gpus)
 	}
 	smiTable(c, gpus)
 	return 0
@@ -98,13 +89,11 @@ func (o *smiOrder) print(c *call, gpus []smiGPU) int {
 
 func parseSMI(args []string) (order *smiOrder, problem string) {
 	order = &smiOrder{}
-	known := []string{"-L --list-gpus", "--version", "-i --id=", "--format=", "--query-gpu=", "--query-compute-apps="}
+	known := []string{"-L --list-gpus", "-i --id=", "--format=", "--query-gpu=", "--query-compute-apps="}
 	rest, bad := getopt(args, known, func(name, value string) {
 		switch name {
 		case "-L":
 			order.list = true
-		case "--version":
-			order.version = true
 		case "-i":
 			order.ids = strings.Split(value, ",")
 		case "--format":

@@ -20,7 +20,7 @@ func sudo(c *call) int {
 		if order.nothing {
 			return 0
 		}
-		return c.failf(1, "usage: sudo -h | -K | -k | -V\nusage: sudo [-nEHS] [-u user] [VAR=value] [command [arg ...]]")
+		return c.failf(1, "usage: sudo -k | -v\nusage: sudo [-nEHS] [-u user] [VAR=value] [command [arg ...]]")
 	}
 	env := order.environment(os.Environ(), c)
 	path, err := lookPath(order.command[0], env)
@@ -43,22 +43,17 @@ type sudoOrder struct {
 func parseSudo(args []string) (order sudoOrder, problem string) {
 	order.user = "root"
 	known := []string{
-		"-u --user=", "-E", "--preserve-env", "-n --non-interactive", "-H --set-home", "-S --stdin", "-b",
-		"-v", "-k", "-K", "-l", "-V", "-s", "-i",
+		"-u --user=", "-E --preserve-env", "-n --non-interactive", "-H --set-home", "-S --stdin", "-v --validate", "-k --reset-timestamp",
 	}
-	command, bad := getopt(args, known, func(name, value string) {
+	var bad *badOption
+	order.command, bad = getopt(args, known, func(name, value string) {
 		switch name {
 		case "-u":
 			order.user = value
 		case "-E":
 			order.keepEnv = true
-		case "--preserve-env":
-			order.keepEnv = order.keepEnv || value == ""
-			order.set = append(order.set, current(value)...)
-		case "-v", "-k", "-K", "-l", "-V":
+		case "-v", "-k":
 			order.nothing = true
-		case "-s", "-i":
-			order.command = []string{"/bin/sh"}
 		}
 	}, func(operand string) bool {
 		if isAssignment(operand) {
@@ -66,24 +61,10 @@ func parseSudo(args []string) (order sudoOrder, problem string) {
 		}
 		return isAssignment(operand)
 	})
-	if len(command) > 0 {
-		order.command = command
-	}
 	if bad != nil {
 		problem = bad.gnu()
 	}
 	return order, problem
-}
-
-// current returns NAME=value of the named variables that are set.
-func current(names string) []string {
-	var set []string
-	for name := range strings.SplitSeq(names, ",") {
-		if value, ok := os.LookupEnv(name); ok {
-			set = append(set, name+"="+value)
-		}
-	}
-	return set
 }
 
 // environment returns what the command gets of env.

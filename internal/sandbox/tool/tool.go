@@ -5,6 +5,7 @@
 package tool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -119,10 +120,7 @@ func (c *call) failf(code int, format string, args ...any) int {
 
 // user returns the name of the user that the program runs as.
 func (c *call) user() string {
-	if user := os.Getenv(UserEnv); user != "" {
-		return user
-	}
-	return c.facts.User
+	return cmp.Or(os.Getenv(UserEnv), c.facts.User)
 }
 
 var builtin map[string]func(*call) int

@@ -140,7 +140,7 @@ var installSteps = []struct {
 	line  string
 }{
 	{0.05, "Resolved 156 packages in 1.21s"},
-	{0.05, "Downloading vllm (%s MiB)"},
+	{0.05, "Downloading vllm (433.9MiB)"},
 	{0.0, "Downloading torch (858.1MiB)"},
 	{0.0, "Downloading nvidia-cudnn-cu13 (634.7MiB)"},
 	{0.3, " Downloaded nvidia-cudnn-cu13"},
@@ -167,11 +167,7 @@ func (c *call) install(venv, version string) int {
 	}
 	for _, step := range installSteps {
 		<-time.After(c.facts.Scale(time.Duration(step.share * float64(installTime))))
-		line := step.line
-		if strings.Contains(line, "%s") {
-			line = fmt.Sprintf(line, "433.9")
-		}
-		_, _ = fmt.Fprintln(c.stderr, line)
+		_, _ = fmt.Fprintln(c.stderr, step.line)
 	}
 	if err := putVLLM(venv, version); err != nil {
 		return c.failf(2, "error: failed to install: %v", err)
