@@ -1,15 +1,13 @@
-// Command test runs everything there is to test: all packages with the race
-// detector, those of the official OpenAI client, which are a separate module, then
-// the acceptance and end-to-end tests (TestAcc…, TestE2E…) once on each Terraform and OpenTofu it finds, and what only a new Terraform has
-// (TestTerraform…) on one that has it. What PATH doesn't have is built by make. It
-// is run from the repository's root.
+// Command test runs all tests: every package with the race detector, the official OpenAI client's in its separate module, then
+// the acceptance and end-to-end tests (TestAcc…, TestE2E…) once on each Terraform and OpenTofu found, and the tests of what only
+// a new Terraform has (TestTerraform…) on one that has it. make builds what PATH lacks. Run it from the repository's root.
 //
-// Tests get a HOME and a TMPDIR of their own, which must be empty at the end,
-// and none of the processes that they started may still run then. A test that
-// is skipped has to say why, with a message that starts with "SKIPPED: ".
+// Tests run with an empty HOME and TMPDIR. Files left in them and processes left running are failures, and so is a skipped test
+// whose message doesn't start with "SKIPPED: ".
 //
-// At the end it lists the slowest tests. The last but one line says what ran on what and what was skipped and why, the
-// last one counts.
+// Each failure is named on standard error as soon as it is seen. At the end all of them are printed with their output, then the
+// slowest tests, what ran on what and why tests were skipped, and the counts. An interrupted run ends the tests, and prints the
+// same about those that had ended.
 package main
 
 import (
@@ -69,8 +67,7 @@ func main() {
 	}
 }
 
-// run reports whether all went well; an error means that it could not be found
-// out.
+// run reports whether all tests passed; an error means that they could not be run.
 func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns []string) (bool, error) {
 	programs, newest, err := find(ctx, tofu, terraform)
 	if err != nil {
@@ -88,8 +85,11 @@ func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns 
 	defer place.remove()
 
 	parts := lookAround(ctx)
-	total := &tally{}
+	total := &tally{seen: os.Stderr}
 	for _, r := range rounds(programs, newest, withCLI, patterns) {
+		if ctx.Err() != nil {
+			break
+		}
 		if acceptance && len(r.env) == 0 {
 			continue
 		}
@@ -101,14 +101,18 @@ func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns 
 			return false, err
 		}
 	}
-	total.add(leftProcesses()...)
-	total.add(place.leftFiles()...)
+	if left := leftProcesses(); ctx.Err() == nil {
+		total.add(append(left, place.leftFiles()...)...)
+	}
 
 	for _, f := range total.failures {
 		fmt.Printf("\nFAILED: %s", f)
 	}
 	fmt.Printf("\n%s\n%s\n%s\n", total.slowest(10), summary(programs, newest, len(withCLI) > 0, parts, total), total.counts())
-	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, context.Cause(ctx)
+	if ctx.Err() != nil {
+		fmt.Printf("Interrupted (%v): the other tests did not run, and nothing was checked for what tests leave behind.\n", context.Cause(ctx))
+	}
+	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, nil
 }
 
 // find returns what the tests for a CLI run on, and the Terraform that has actions and queries, its zero for none.
@@ -121,6 +125,7 @@ func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newe
 	build := func(file string) (cli.CLI, error) {
 		command := exec.CommandContext(ctx, "make", file)
 		command.Stdout, command.Stderr = os.Stdout, os.Stderr
+		command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) } // make ends what it has started
 		if err := command.Run(); err != nil {
 			return cli.CLI{}, fmt.Errorf("make %s: %w", file, err)
 		}
@@ -225,15 +230,16 @@ func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, err
 	return found, nil
 }
 
-// goTest runs go test and adds what it says to the tally. That tests failed is
-// no error.
+// goTest runs go test and adds its results to the tally. That tests failed is no error. When ctx ends, the go command and the
+// test programs are interrupted, in their own process group; leftProcesses ends what they have started elsewhere.
 func goTest(ctx context.Context, total *tally, r round, env, args []string) error {
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = r.folder
 	command.Env = env
 	command.Stderr = os.Stderr
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.WaitDelay = time.Minute
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) }
+	command.WaitDelay = 10 * time.Second
 	stdout, err := command.StdoutPipe()
 	if err != nil {
 		return err
@@ -243,7 +249,7 @@ func goTest(ctx context.Context, total *tally, r round, env, args []string) erro
 	}
 	stopReaping := reapOthers(command.Process.Pid)
 	failedBefore := total.failed
-	readErr := total.read(r.name, stdout, os.Stdout)
+	readErr := total.read(ctx, r.name, stdout, os.Stdout)
 	waitErr := command.Wait()
 	stopReaping()
 	if readErr != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,19 +31,25 @@ type failure struct {
 	output           string
 }
 
+// name is the test's with its package and its round.
+func (f failure) name() string {
+	name := strings.TrimPrefix(f.pkg+" ", " ") + f.test
+	if f.round != "" {
+		name += " [" + f.round + "]"
+	}
+	return name
+}
+
 // String is the failure with all that it printed.
 func (f failure) String() string {
-	where := strings.TrimPrefix(f.pkg+" ", " ") + f.test
-	if f.round != "" {
-		where += " [" + f.round + "]"
-	}
-	return where + "\n" + strings.TrimRight(f.output, "\n") + "\n"
+	return f.name() + "\n" + strings.TrimRight(f.output, "\n") + "\n"
 }
 
 // tally adds up what all rounds said. Subtests count, as with go test -v.
 type tally struct {
 	passed, failed, skipped int
 	failures                []failure
+	seen                    io.Writer // takes a line about each failure as it is added; nil for none
 	times                   []timed
 	reasons                 map[string]int // why tests were skipped, and how many for that reason
 }
@@ -70,8 +77,9 @@ type reader struct {
 	builds map[string]string
 }
 
-// read takes the output of go test -json and shows one line per package.
-func (t *tally) read(round string, stream io.Reader, screen io.Writer) error {
+// read takes the output of go test -json and shows one line per package. What comes after the end of ctx is discarded: those
+// tests didn't fail, they were interrupted.
+func (t *tally) read(ctx context.Context, round string, stream io.Reader, screen io.Writer) error {
 	r := &reader{
 		tally: t, round: round, screen: screen,
 		output: map[key]string{}, counts: map[string]int{}, failed: map[string]bool{}, builds: map[string]string{},
@@ -79,7 +87,7 @@ func (t *tally) read(round string, stream io.Reader, screen io.Writer) error {
 	lines := bufio.NewReader(stream)
 	for {
 		line, err := lines.ReadBytes('\n')
-		if len(line) > 0 {
+		if len(line) > 0 && ctx.Err() == nil {
 			var e event
 			if json.Unmarshal(line, &e) == nil && e.Action != "" {
 				r.take(e)
@@ -154,6 +162,11 @@ func (r *reader) endPackage(e event) {
 
 // add counts failures.
 func (t *tally) add(failures ...failure) {
+	if t.seen != nil {
+		for _, f := range failures {
+			fmt.Fprintln(t.seen, "FAIL", f.name())
+		}
+	}
 	t.failed += len(failures)
 	t.failures = append(t.failures, failures...)
 }
