@@ -26,23 +26,22 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// These select the tests that need a Terraform or OpenTofu, and those of what
-// only a new Terraform has: actions and queries.
+// These select the tests that need a Terraform or OpenTofu, and those of actions and queries, which only a new Terraform has.
 const (
 	perCLI      = "^Test(Acc|E2E)"
 	onTerraform = "^TestTerraform"
 )
 
-// everything are all packages of a module.
+// everything is all packages of a module.
 var everything = []string{"./..."}
 
-// cliTests finds all of those in a file.
+// cliTests matches all of these in a file.
 var cliTests = regexp.MustCompile(`(?m)^func Test(Acc|E2E|Terraform)`)
 
 func main() {
-	tofu := flag.String("tofu", ".build/bin/tofu", `the OpenTofu to make where PATH has none, "" for none`)
-	terraform := flag.String("terraform", ".build/bin/terraform", `the new Terraform to make where PATH has none, "" for none`)
-	acceptance := flag.Bool("acceptance", false, "run the acceptance and end-to-end tests alone, on what is on PATH")
+	tofu := flag.String("tofu", ".build/bin/tofu", "the `file` that make builds an OpenTofu as, unless PATH has one; \"\" for none")
+	terraform := flag.String("terraform", ".build/bin/terraform", "the `file` that make builds a new Terraform as, unless PATH has one; \"\" for none")
+	acceptance := flag.Bool("acceptance", false, "run only the acceptance and end-to-end tests, on the Terraform and OpenTofu on PATH")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-acceptance] [-tofu FILE] [-terraform FILE] [PACKAGE …]")
 		flag.PrintDefaults()
@@ -52,7 +51,6 @@ func main() {
 	if len(patterns) == 0 {
 		patterns = everything
 	}
-
 	if *acceptance {
 		*tofu, *terraform = "", ""
 	}
@@ -95,7 +93,7 @@ func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns 
 		}
 		fmt.Printf("\n== %s\n", r.name)
 		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
-		// Many at once: they wait more than they work. Of packages two: tests of real processes need some of the machine.
+		// Many tests at once: they wait more than they work. Two packages: the tests of real processes need a part of the computer.
 		args := []string{"test", "-json", race, "-count=1", "-p=2", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
 		if err := goTest(ctx, total, r, append(place.env(), r.env...), append(args, r.packages...)); err != nil {
 			return false, err
@@ -115,8 +113,8 @@ func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns 
 	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, nil
 }
 
-// find returns what the tests for a CLI run on, and the Terraform that has actions and queries, its zero for none.
-// The files tofu and terraform, "" for none, are made where PATH has nothing as good.
+// find returns the programs that the tests for a CLI run on, and the Terraform that has actions and queries, its zero for none.
+// make builds the files tofu and terraform, "" for none, unless PATH has a new enough one.
 func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newest cli.CLI, err error) {
 	programs, err = cli.Find(ctx)
 	if err != nil {
@@ -136,7 +134,7 @@ func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newe
 	has := func(product string, minor int) int {
 		return slices.IndexFunc(programs, func(c cli.CLI) bool { return c.Product == product && c.AtLeast(1, minor) })
 	}
-	const writeOnly, actions = 11, 14 // the versions 1.N that brought them, of both products and of Terraform
+	const writeOnly, actions = 11, 14 // since which 1.N both products have write-only arguments, and Terraform actions
 	if tofu != "" && has(cli.OpenTofu, writeOnly) < 0 {
 		built, err := build(tofu)
 		if err != nil {
@@ -157,17 +155,16 @@ func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newe
 // round is one run of go test.
 type round struct {
 	name     string
-	tests    string // which, a flag of go test
+	tests    string // the flag of go test that selects them
 	packages []string
-	folder   string // of another module, "" for this one
+	folder   string // another module's, "" for this one
 	env      []string
 	race     bool // with the race detector
 }
 
-// rounds says what is run: everything that needs no CLI once, the rest once on
-// each, and on the newest Terraform ("" for none) what only it has. A second CLI runs
-// the same code, and the race detector would find no more; nor does it in end-to-end
-// tests, whose provider is a program that was built without it.
+// rounds returns the runs: once what needs no CLI, the rest once on each, and on the newest Terraform what only it has. The race
+// detector is on for the first CLI only, since others run the same code, and off in end-to-end tests, whose provider is a program
+// that was built without it.
 func rounds(programs []cli.CLI, newest cli.CLI, withCLI, patterns []string) []round {
 	list := []round{{name: "all packages", tests: "-skip=" + perCLI + "|" + onTerraform, packages: patterns, race: true}}
 	if slices.Equal(patterns, everything) {
@@ -191,8 +188,7 @@ func rounds(programs []cli.CLI, newest cli.CLI, withCLI, patterns []string) []ro
 			on(program, perCLI, withCLI, false)
 			continue
 		}
-		inProcess := slices.DeleteFunc(slices.Clone(withCLI), isEndToEnd)
-		on(program, perCLI, inProcess, true)
+		on(program, perCLI, slices.DeleteFunc(slices.Clone(withCLI), isEndToEnd), true)
 		on(program, perCLI, slices.DeleteFunc(slices.Clone(withCLI), func(p string) bool { return !isEndToEnd(p) }), false)
 	}
 	if newest.Path != "" {
@@ -205,8 +201,8 @@ func isEndToEnd(pkg string) bool { return strings.HasSuffix(pkg, "/internal/e2e"
 
 // packagesWithCLITests returns the packages that have tests for a CLI.
 func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, error) {
-	const files = `{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}` +
-		`{{range .XTestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}`
+	const files = `{{range .TestGoFiles}}{{$.ImportPath}} {{$.Dir}}/{{.}}{{"\n"}}{{end}}` +
+		`{{range .XTestGoFiles}}{{$.ImportPath}} {{$.Dir}}/{{.}}{{"\n"}}{{end}}`
 	command := exec.CommandContext(ctx, "go", append([]string{"list", "-e", "-f", files}, patterns...)...)
 	command.Stderr = os.Stderr
 	out, err := command.Output()

@@ -14,7 +14,7 @@ import (
 // processesChecked is whether leftProcesses works on this system.
 const processesChecked = true
 
-// prSetChildSubreaper is prctl(2)'s PR_SET_CHILD_SUBREAPER.
+// prSetChildSubreaper is PR_SET_CHILD_SUBREAPER of prctl(2).
 const prSetChildSubreaper = 36
 
 // adopt makes this process the parent of every descendant whose own parent has ended, so that descendants finds them all.
@@ -24,7 +24,7 @@ func adopt() {
 	}
 }
 
-// grace is how long a process that is ending may take.
+// grace is how long a process may take to end.
 const grace = 5 * time.Second
 
 // leftProcesses reports the processes that tests started and that still run now that all tests have ended, and kills them.

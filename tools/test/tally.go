@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// event is one line of go test -json (see go doc test2json).
+// event is a line of go test -json (go doc test2json).
 type event struct {
 	Action      string
 	Package     string
@@ -25,7 +25,7 @@ type event struct {
 	FailedBuild string
 }
 
-// failure is one thing that went wrong.
+// failure is a failed test, or another thing that went wrong.
 type failure struct {
 	round, pkg, test string
 	output           string
@@ -45,7 +45,7 @@ func (f failure) String() string {
 	return f.name() + "\n" + strings.TrimRight(f.output, "\n") + "\n"
 }
 
-// tally adds up what all rounds said. Subtests count, as with go test -v.
+// tally adds up the results of all rounds. Subtests count, as with go test -v.
 type tally struct {
 	passed, failed, skipped int
 	failures                []failure
@@ -54,19 +54,19 @@ type tally struct {
 	reasons                 map[string]int // why tests were skipped, and how many for that reason
 }
 
-// timed is how long a test took, without its parallel subtests, which have their own.
+// timed is how long a test took, without its parallel subtests, which are listed themselves.
 type timed struct {
 	test    string // with its package's last element and its round
 	seconds float64
 }
 
-// key names a test within a round; with an empty test it is the package.
+// key names a test within a round, or with test "" a package.
 type key struct{ pkg, test string }
 
-// maxOutput bounds what is kept of one test's output; the end matters most.
+// maxOutput is how many bytes are kept of one test's output: its end.
 const maxOutput = 64 << 10
 
-// reader is the state of one round.
+// reader reads one round.
 type reader struct {
 	tally  *tally
 	round  string
@@ -92,7 +92,7 @@ func (t *tally) read(ctx context.Context, round string, stream io.Reader, screen
 			if json.Unmarshal(line, &e) == nil && e.Action != "" {
 				r.take(e)
 			} else {
-				fmt.Fprintf(screen, "%s", line) // something that is not from a test
+				fmt.Fprintf(screen, "%s", line) // not a test's
 			}
 		}
 		if err == io.EOF {
@@ -145,7 +145,7 @@ func (r *reader) endTest(e event) {
 
 func (r *reader) endPackage(e event) {
 	if e.Action == "fail" && !r.failed[e.Package] {
-		// Not one of its tests: it does not build, or TestMain failed, or it was ended.
+		// No test of it failed: it does not build, or TestMain failed, or it was ended.
 		output := r.output[key{e.Package, ""}]
 		for name, test := range r.output {
 			if name.pkg == e.Package && name.test != "" {
@@ -155,7 +155,7 @@ func (r *reader) endPackage(e event) {
 		r.tally.add(failure{round: r.round, pkg: e.Package, output: output + r.builds[e.FailedBuild]})
 	}
 	if r.counts[e.Package] == 0 && e.Action != "fail" {
-		return // a package without tests for this round
+		return // it has no tests for this round
 	}
 	fmt.Fprintf(r.screen, "%-4s %s  %d tests  %.1fs\n", e.Action, e.Package, r.counts[e.Package], e.Elapsed)
 }
@@ -179,7 +179,7 @@ func (t *tally) skip(reason string) {
 	t.reasons[reason]++
 }
 
-// counts is the closing line.
+// counts is the last line of a run.
 func (t *tally) counts() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", t.passed, t.failed, t.skipped)
 }
@@ -194,7 +194,7 @@ func (t *tally) slowest(n int) string {
 	return list.String()
 }
 
-// skips says why tests were skipped, the most frequent reason first.
+// skips lists why tests were skipped, the most frequent reason first.
 func (t *tally) skips() string {
 	if len(t.reasons) == 0 {
 		return "skipped nothing"
@@ -208,8 +208,7 @@ func (t *tally) skips() string {
 	return "skipped " + strings.Join(reasons, "; ")
 }
 
-// A skip's reason: ours, or that of terraform-plugin-testing when a CLI is too
-// old for what a test is about.
+// skipMessage matches a skip's reason: ours, or that of terraform-plugin-testing for a CLI that is too old.
 var skipMessage = regexp.MustCompile(`(?m)SKIPPED: *(\S.*)$|(Terraform CLI version .* (?:is below|is above|is between|is not) .*)$`)
 
 func reasonIn(output string) (string, bool) {
