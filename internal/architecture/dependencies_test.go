@@ -51,30 +51,21 @@ func moduleLicense(t *testing.T, folder string) string {
 	return licenseOf(string(text))
 }
 
-// linked are the folders of the modules that the released programs are built from, on any system.
+// linked are the folders of the modules that the released programs are built from, on any system, by the modules' paths.
 func linked(t *testing.T) map[string]string {
 	t.Helper()
 	folders := map[string]string{}
-	for _, system := range []string{"linux", "darwin", "windows", "freebsd"} {
-		programs := []string{"."}
-		if system == "linux" || system == "darwin" {
-			programs = append(programs, "./internal/sandbox/cmd")
-		}
-		const format = `{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}`
-		for line := range strings.Lines(goCommand(t, system, append([]string{"list", "-deps", "-f", format}, programs...)...)) {
-			if path, folder, found := strings.Cut(strings.TrimSpace(line), " "); found {
-				folders[path] = folder
-			}
-		}
+	for line := range strings.Lines(goCommand(t, "run", "./tools/notices", "-list")) {
+		path, folder, _ := strings.Cut(strings.TrimSpace(line), " ")
+		folders[path] = folder
 	}
 	return folders
 }
 
-func goCommand(t *testing.T, system string, args ...string) string {
+func goCommand(t *testing.T, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "go", args...)
 	command.Dir = filepath.Join("..", "..")
-	command.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
 	command.Stderr = os.Stderr
 	out, err := command.Output()
 	if err != nil {
@@ -108,7 +99,7 @@ func TestDependenciesAreExplained(t *testing.T) {
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]+) \\| [^|]+ \\|$").FindAllStringSubmatch(string(text), -1) {
 		rows[row[1]] = row[2]
 	}
-	direct := strings.NewReader(goCommand(t, "linux", "list", "-m", "-json=Path,Dir,Main,Indirect", "all"))
+	direct := strings.NewReader(goCommand(t, "list", "-m", "-json=Path,Dir,Main,Indirect", "all"))
 	for modules := json.NewDecoder(direct); ; {
 		var m struct {
 			Path, Dir      string

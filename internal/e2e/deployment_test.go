@@ -350,7 +350,7 @@ func looksForSecrets(t *testing.T, offer string, planted map[string]string, runt
 	said := s.must(t, 0, "plan", "-out="+plan, "-input=false", "-no-color")
 	said += s.must(t, 0, "apply", "-auto-approve", "-input=false", "-no-color", plan)
 	written := []string{"api_key", "token", "key"}
-	s.nowhere(t, secrets, "plan file", unzipped(t, plan), written...)
+	s.nowhere(t, secrets, "plan file", planText(t, plan), written...)
 	s.nowhere(t, secrets, "state", s.stateText(t), written...)
 	s.nowhere(t, secrets, "what was said", said, slices.Collect(maps.Keys(secrets))...)
 	w.checkMachine(t, secrets)

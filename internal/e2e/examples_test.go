@@ -160,7 +160,7 @@ func TestE2EExampleNoSecrets(t *testing.T) {
 		if code, told := s.run(t, "plan", "-input=false", "-no-color", "-out="+file, "-var=api_key_version=2"); code != 0 {
 			t.Fatal(told)
 		}
-		for where, text := range map[string]string{"state": string(state), "what was said": said, "a plan": unzipped(t, file)} {
+		for where, text := range map[string]string{"state": string(state), "what was said": said, "a plan": planText(t, file)} {
 			for _, secret := range []string{key, "PRIVATE KEY"} {
 				if strings.Contains(text, secret) {
 					t.Errorf("%s holds %s", where, secret)

@@ -3,12 +3,16 @@ package e2e
 import (
 	"archive/tar"
 	"archive/zip"
+	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,30 +34,54 @@ func releasedSandbox(folder, to string) error {
 	if len(archives) != 1 {
 		return fmt.Errorf("%s holds %d sandboxes for this system", folder, len(archives))
 	}
-	file, err := os.Open(archives[0])
+	files, err := untarred(archives[0])
 	if err != nil {
 		return err
+	}
+	return os.WriteFile(to, files["shopper-sandbox"], 0o700)
+}
+
+// untarred returns the files in a .tar.gz by their names.
+func untarred(archive string) (map[string][]byte, error) {
+	file, err := os.Open(archive)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = file.Close() }()
 	unzipped, err := gzip.NewReader(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	files := map[string][]byte{}
 	for entries := tar.NewReader(unzipped); ; {
 		entry, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return files, nil
+		}
+		if err == nil {
+			files[entry.Name], err = io.ReadAll(entries)
+		}
 		if err != nil {
-			return fmt.Errorf("looking for the program in %s: %w", archives[0], err)
+			return nil, fmt.Errorf("%s: %w", archive, err)
 		}
-		if entry.Name != "shopper-sandbox" {
-			continue
-		}
-		program, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o700)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(program, entries)
-		return errors.Join(err, program.Close())
 	}
+}
+
+// unzipped returns the files in a .zip by their names.
+func unzipped(t *testing.T, archive string) map[string][]byte {
+	t.Helper()
+	content, err := zip.OpenReader(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = content.Close() }()
+	files := map[string][]byte{}
+	for _, f := range content.File {
+		if files[f.Name], err = fs.ReadFile(content, f.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
 }
 
 // release is what goreleaser has built.
@@ -96,7 +124,11 @@ func TestE2EReleaseFiles(t *testing.T) {
 	} {
 		name := fmt.Sprintf("%s_%s_%s.zip", providerName, r.version, platform)
 		files[name] = filepath.Join(r.folder, name)
-		r.archive(t, files[name], strings.HasPrefix(platform, "windows"))
+		program := providerName + "_v" + r.version
+		if strings.HasPrefix(platform, "windows") {
+			program += ".exe"
+		}
+		holds(t, name, unzipped(t, files[name]), program, "CHANGELOG.md")
 	}
 	if len(sums) != len(files) || len(r.archives) != len(files)-1 {
 		t.Errorf("%d checksums and %d archives, want one for each of %d files", len(sums), len(r.archives), len(files))
@@ -107,32 +139,39 @@ func TestE2EReleaseFiles(t *testing.T) {
 		}
 	}
 	for _, platform := range []string{"darwin_amd64", "darwin_arm64", "linux_amd64", "linux_arm64"} {
-		if _, err := os.Stat(filepath.Join(r.folder, fmt.Sprintf("shopper-sandbox_%s_%s.tar.gz", r.version, platform))); err != nil {
-			t.Error(err)
+		name := fmt.Sprintf("shopper-sandbox_%s_%s.tar.gz", r.version, platform)
+		archived, err := untarred(filepath.Join(r.folder, name))
+		if err != nil {
+			t.Fatal(err)
 		}
+		holds(t, name, archived, "shopper-sandbox")
 	}
 }
 
-// archive checks what one of the provider's archives holds.
-func (r *release) archive(t *testing.T, file string, windows bool) {
+// holds checks the files in an archive: its program, these others, the license, and the notices, which name each module that
+// the program says it is linked from, and Go.
+func holds(t *testing.T, archive string, files map[string][]byte, program string, others ...string) {
 	t.Helper()
-	archive, err := zip.OpenReader(file)
+	const notices = "THIRD_PARTY_NOTICES"
+	want := slices.Sorted(slices.Values(append(others, "LICENSE", notices, program)))
+	if names := slices.Sorted(maps.Keys(files)); !slices.Equal(names, want) {
+		t.Errorf("%s holds %q, want %q", archive, names, want)
+	}
+	info, err := buildinfo.Read(bytes.NewReader(files[program]))
 	if err != nil {
-		t.Error(err)
-		return
+		t.Fatalf("%s: %v", archive, err)
 	}
-	defer func() { _ = archive.Close() }()
-	program := providerName + "_v" + r.version
-	if windows {
-		program += ".exe"
+	modules := []string{"Go " + info.GoVersion}
+	for _, m := range info.Deps {
+		modules = append(modules, m.Path+" "+m.Version)
 	}
-	var names []string
-	for _, f := range archive.File {
-		names = append(names, f.Name)
+	if len(modules) < 30 {
+		t.Errorf("%s: the program has only the modules %q", archive, modules)
 	}
-	slices.Sort(names)
-	if want := []string{"CHANGELOG.md", "LICENSE", program}; !slices.Equal(names, want) {
-		t.Errorf("%s holds %q, want %q", filepath.Base(file), names, want)
+	for _, m := range modules {
+		if !bytes.Contains(files[notices], []byte("\n"+m+"\n")) {
+			t.Errorf("%s: the notices don't name %s", archive, m)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -11,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
-	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -51,26 +49,12 @@ func selfSigned(t *testing.T) (file, key string) {
 	return file, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
 }
 
-// unzipped is everything in a plan file.
-func unzipped(t *testing.T, file string) string {
+// planText is everything in a plan file.
+func planText(t *testing.T, file string) string {
 	t.Helper()
-	archive, err := zip.OpenReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = archive.Close() }()
-	var all bytes.Buffer
-	for _, entry := range archive.File {
-		content, err := entry.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(&all, io.LimitReader(content, 64<<20)); err != nil {
-			t.Fatal(err)
-		}
-		if err := content.Close(); err != nil {
-			t.Fatal(err)
-		}
+	var all strings.Builder
+	for _, content := range unzipped(t, file) {
+		all.Write(content)
 	}
 	if !strings.Contains(all.String(), "shopper_vllm_deployment") {
 		t.Fatalf("a plan of %d bytes without the deployment", all.Len())

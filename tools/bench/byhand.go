@@ -16,7 +16,7 @@ import (
 //go:embed byhand.sh
 var script string
 
-// slow is the sandbox's speed where waiting counts: a minute of the service's takes six seconds.
+// slow is the sandbox's speed where waiting matters: a minute of the service's takes six seconds.
 const slow = 10
 
 // byHand compares the provider's main job with a shell script that does it.
@@ -55,7 +55,7 @@ func byHand(ctx context.Context, w *world) ([]row, error) {
 	}}, nil
 }
 
-// runScript runs the script with its files in a folder of this name.
+// runScript runs the script with its files in a new folder of this name.
 func (w *world) runScript(ctx context.Context, s *service, name string) (spent, error) {
 	folder := filepath.Join(w.dir, name)
 	if err := os.Mkdir(folder, 0o700); err != nil {
@@ -69,7 +69,7 @@ func (w *world) runScript(ctx context.Context, s *service, name string) (spent, 
 	if err := errors.Join(err, listener.Close()); err != nil {
 		return spent{}, err
 	}
-	command := exec.Command("sh", "-c", script) //nolint:noctx // ended by wait
+	command := exec.Command("sh", "-c", script) //nolint:noctx // finish ends it
 	command.Env = append(os.Environ(), "SHOPPER_URL="+s.url, "OFFER=vastai-2", "MODEL="+model, "PORT="+port, "FOLDER="+folder)
 	return finish(ctx, command)
 }

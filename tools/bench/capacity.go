@@ -2,18 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// rented is how many machines the sandbox is asked for, atOnce how many requests for them are under way.
+// rented is how many machines are rented, atOnce how many requests run at a time.
 const rented, atOnce = 300, 16
 
-// capacity measures the sandbox itself: how many machines it rents a second, and has at once.
+// capacity measures how many machines the sandbox rents in a second and has at once.
 func capacity(ctx context.Context, w *world) ([]row, error) {
 	s, err := w.startService(ctx, rented, 0, quick)
 	if err != nil {
@@ -51,28 +51,20 @@ func capacity(ctx context.Context, w *world) ([]row, error) {
 
 // rentAll rents each offer once.
 func rentAll(ctx context.Context, s *service) error {
-	offers := make(chan int, rented)
+	rentals, ctx := errgroup.WithContext(ctx)
+	rentals.SetLimit(atOnce)
 	for i := range rented {
-		offers <- i + 1
-	}
-	close(offers)
-	errs := make([]error, atOnce)
-	var all sync.WaitGroup
-	for worker := range atOnce {
-		all.Go(func() {
-			for offer := range offers {
-				errs[worker] = errors.Join(errs[worker], s.ask(ctx, http.MethodPost, "/api/v1/sessions", map[string]any{
-					"consumer_id": "bench/" + strconv.Itoa(offer), "offer_id": "vastai-" + strconv.Itoa(offer),
-					"workload_type": "llm_vllm", "reservation_hours": 1,
-				}, nil))
-			}
+		rentals.Go(func() error {
+			number := strconv.Itoa(i + 1)
+			return s.ask(ctx, http.MethodPost, "/api/v1/sessions", map[string]any{
+				"consumer_id": "bench/" + number, "offer_id": "vastai-" + number, "workload_type": "llm_vllm", "reservation_hours": 1,
+			}, nil)
 		})
 	}
-	all.Wait()
-	return errors.Join(errs...)
+	return rentals.Wait()
 }
 
-// pause waits for a while, or returns ctx's error.
+// pause waits this long, or returns ctx's error.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

@@ -8,17 +8,19 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// conditions are those that the figures were taken in.
+// conditions are those under which the figures were taken.
 type conditions struct {
 	cli, commit, load string
 	date              time.Time
 	took              time.Duration
 }
 
-func conditionsNow(ctx context.Context, s settings) (conditions, error) {
-	program, err := s.program(ctx)
+func conditionsNow(ctx context.Context) (conditions, error) {
+	program, err := cli.Any(ctx)
 	if err != nil {
 		return conditions{}, err
 	}
@@ -29,7 +31,7 @@ func conditionsNow(ctx context.Context, s settings) (conditions, error) {
 	return conditions{cli: program.String(), commit: strings.TrimSpace(string(commit)), load: load(), date: time.Now().UTC()}, nil
 }
 
-// load is the computer's average load before the run, where the system says so.
+// load is the computer's average load of the last minute, "unknown" except on Linux.
 func load() string {
 	data, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

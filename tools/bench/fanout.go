@@ -12,7 +12,7 @@ const (
 	loading = 4 * time.Minute
 )
 
-// fanOut compares making many machines that serve with making one.
+// fanOut compares an apply of many sessions and deployments with an apply of one.
 func fanOut(ctx context.Context, w *world) ([]row, error) {
 	s, err := w.startService(ctx, fan, loading, slow)
 	if err != nil {
@@ -26,7 +26,7 @@ func fanOut(ctx context.Context, w *world) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := func(stack *stack) func(context.Context) (spent, error) {
+	applied := func(stack *stack) func(context.Context) (spent, error) {
 		return func(ctx context.Context) (spent, error) {
 			took, err := stack.apply(ctx, fan)
 			if err == nil {
@@ -35,7 +35,7 @@ func fanOut(ctx context.Context, w *world) ([]row, error) {
 			return took, err
 		}
 	}
-	took, err := interleaved(ctx, 2, made(one), made(many))
+	took, err := interleaved(ctx, 2, applied(one), applied(many))
 	if err != nil {
 		return nil, err
 	}

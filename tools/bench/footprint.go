@@ -19,17 +19,17 @@ const (
 	provider = "terraform-provider-shopper"
 	// started is how often a start is measured.
 	started = 21
-	// watched names the variable that makes this program run as the provider, and peaks the file that it then writes to.
+	// watched is the variable that makes this program run the provider it names, peaks the variable with the file it then writes to.
 	watched, peaks = "BENCH_WATCHED_PROVIDER", "BENCH_PEAKS"
 	megabyte       = 1 << 20
 )
 
-// handshake is by what a provider knows that Terraform starts it (terraform-plugin-go, tf6server).
+// handshake are the variables that a provider expects from Terraform (terraform-plugin-go, tf6server).
 var handshake = []string{
 	"TF_PLUGIN_MAGIC_COOKIE=d602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2", "PLUGIN_PROTOCOL_VERSIONS=5,6",
 }
 
-// footprint measures what the provider takes of a computer.
+// footprint measures the provider's start, memory and size.
 func footprint(ctx context.Context, w *world) ([]row, error) {
 	rows, err := starts(ctx, w)
 	if err != nil {
@@ -43,12 +43,12 @@ func footprint(ctx context.Context, w *world) ([]row, error) {
 	return append(append(rows, peak), sizes...), err
 }
 
-// starts compares the time from a provider's start to its handshake with the null provider's.
+// starts compares the time from the provider's start to its handshake with the null provider's.
 func starts(ctx context.Context, w *world) ([]row, error) {
 	start := func(program string) func(context.Context) (spent, error) {
 		return func(ctx context.Context) (spent, error) {
 			command := exec.CommandContext(ctx, program)
-			command.Env = append(append(os.Environ(), handshake...), "TMPDIR="+w.dir) // its socket outlives one that is killed
+			command.Env = append(append(os.Environ(), handshake...), "TMPDIR="+w.dir) // a killed one leaves its socket
 			stdout, err := command.StdoutPipe()
 			if err != nil {
 				return spent{}, err
@@ -75,7 +75,7 @@ func starts(ctx context.Context, w *world) ([]row, error) {
 	}}, nil
 }
 
-// peakMemory is the most that any process of the provider held in a plan over many sessions.
+// peakMemory measures the most memory that any process of the provider held in a plan over many sessions.
 func peakMemory(ctx context.Context, w *world) (row, error) {
 	s, err := w.startService(ctx, many, 0, quick)
 	if err != nil {
@@ -126,7 +126,8 @@ func peakMemory(ctx context.Context, w *world) (row, error) {
 	}, nil
 }
 
-// runWatched runs the provider in this process's place, and notes the most memory that it held. It returns the exit code.
+// runWatched runs the provider, as Terraform started this program in its place, and appends the most memory that it held to the
+// file in peaks. It returns the exit code.
 func runWatched(program string) int {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE) // the provider decides
 	command := exec.Command(program, os.Args[1:]...)              //nolint:noctx // it ends when Terraform says so

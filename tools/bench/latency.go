@@ -19,15 +19,15 @@ import (
 const (
 	far = 50 * time.Millisecond // a round trip to the service and to the machine
 
-	// What a client of these protocols waits for, one after another, counted in round trips.
+	// How many round trips a client of these protocols waits for, one after another.
 	toService = 2 // TCP, and the request (RFC 9112)
-	// TCP, algorithms (RFC 4253, 7), keys (8), the service (10), which methods there are, whether the key is one, and its signature
-	// (RFC 4252, 5.2 and 7). OpenSSH's client asks all of these, too.
+	// TCP, algorithms (RFC 4253, 7), keys (8), the service (10), the methods, whether the key is accepted, and its signature
+	// (RFC 4252, 5.2 and 7). OpenSSH's client makes the same.
 	toLogIn = 7
 	toLook  = 2 // a channel and a command on it (RFC 4254, 6)
 )
 
-// latency compares the refresh of a session and its deployment at a distance with one at none.
+// latency compares the refresh of a session and its deployment at a distance with one at no distance.
 func latency(ctx context.Context, w *world) ([]row, error) {
 	var plans []func(context.Context) (spent, error)
 	for name, distance := range []time.Duration{0, far} {
@@ -60,10 +60,10 @@ func latency(ctx context.Context, w *world) ([]row, error) {
 	}}, nil
 }
 
-// sshPort is a session's in an answer of the service.
+// sshPort matches a session's port in an answer of the service.
 var sshPort = regexp.MustCompile(`"ssh_port":([1-9][0-9]*)`)
 
-// distant returns the address of a service that is far away, and so are its machines. It ends with the world.
+// distant returns the address at which a service and its machines are a round trip away. It ends with the world.
 func (w *world) distant(s *service, roundTrip time.Duration) (string, error) {
 	target, err := url.Parse(s.url)
 	if err != nil {
@@ -84,22 +84,19 @@ func (w *world) distant(s *service, roundTrip time.Duration) (string, error) {
 		<-served //nolint:errcheck // that it was closed
 		return err
 	})
-	way, err := w.newProxy(listener.Addr().String(), roundTrip)
-	if err != nil {
-		return "", err
-	}
-	return "http://127.0.0.1:" + strconv.Itoa(way.port()), nil
+	port, err := w.newProxy(listener.Addr().String(), roundTrip)
+	return "http://127.0.0.1:" + strconv.Itoa(port), err
 }
 
-// distantMachines are as far away as their service.
+// distantMachines makes a service's machines as distant as the service.
 type distantMachines struct {
 	w         *world
 	roundTrip time.Duration
 	mu        sync.Mutex
-	ports     map[string]int // where the way to a machine's port begins
+	ports     map[string]int // of the proxy for each machine's port
 }
 
-// moved replaces each machine's port in an answer with the port of the proxy that leads to it.
+// moved replaces each machine's port in an answer with its proxy's.
 func (d *distantMachines) moved(response *http.Response) error {
 	body, err := io.ReadAll(response.Body)
 	if err := errors.Join(err, response.Body.Close()); err != nil {
@@ -110,12 +107,9 @@ func (d *distantMachines) moved(response *http.Response) error {
 	body = sshPort.ReplaceAllFunc(body, func(found []byte) []byte {
 		port := string(sshPort.FindSubmatch(found)[1])
 		if d.ports[port] == 0 {
-			way, problem := d.w.newProxy("127.0.0.1:"+port, d.roundTrip)
-			if problem != nil {
-				err = errors.Join(err, problem)
-				return found
-			}
-			d.ports[port] = way.port()
+			var problem error
+			d.ports[port], problem = d.w.newProxy("127.0.0.1:"+port, d.roundTrip)
+			err = errors.Join(err, problem)
 		}
 		return fmt.Appendf(nil, `"ssh_port":%d`, d.ports[port])
 	})

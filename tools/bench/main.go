@@ -1,6 +1,6 @@
-// Command bench measures the provider in the sandbox, and writes what it has measured into the guide about performance:
-// a table, a picture, and the conditions that both were taken in. Most figures are ratios within one run, which
-// another computer can be compared with. It is run from the repository's root by make bench.
+// Command bench measures the provider in the sandbox, and writes the figures into the guide about performance: a table, a picture,
+// and the conditions under which they were taken. Most figures are ratios within one run, which can be compared with another
+// computer's. Run it from the repository's root with make bench.
 package main
 
 import (
@@ -14,16 +14,18 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// benchmark measures one thing. A figure more is a file more in this folder, and a line more in benchmarks.
+// benchmark measures one thing. A new one is a file in this folder and a line in benchmarks.
 type benchmark struct {
 	name string // for -only
-	what string // for people
+	what string // is printed
 	run  func(ctx context.Context, w *world) ([]row, error)
 }
 
-// benchmarks are run one after another, each in a world that nothing is left of.
+// benchmarks run one after another, each in a new world.
 var benchmarks = []benchmark{
 	{"refresh", "plans over 200 sessions against 200 null resources", refresh},
 	{"told", "applies at real speed: how soon Terraform sees the end", toldAtOnce},
@@ -52,11 +54,8 @@ func main() {
 	for _, b := range benchmarks {
 		names = append(names, b.name)
 	}
-	var s settings
-	flag.StringVar(&s.bin, "bin", ".build/bin", "where the provider, the sandbox and the null provider have been built")
-	flag.StringVar(&s.null, "null", "", "folder with another terraform-provider-null to measure against; \"\" = the stand-in in -bin")
-	flag.StringVar(&s.tofu, "tofu", ".build/bin/tofu", "the OpenTofu to use when neither terraform nor tofu is on PATH")
-	only := flag.String("only", "", "run these alone, by name, and write nothing: "+strings.Join(names, ", "))
+	null := flag.String("null", cli.Bin, "`folder` of the terraform-provider-null to compare with; make builds a stand-in")
+	only := flag.String("only", "", "run only these `benchmarks` and write nothing: "+strings.Join(names, ","))
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: unexpected argument %q\n", flag.Arg(0))
@@ -64,31 +63,32 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, s, *only); err != nil {
+	if err := run(ctx, *null, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1) //nolint:gocritic // a signal's handler needs no undoing
 	}
 }
 
-// run measures everything, or those named in only, and prints the table. It writes the guide where all was measured.
-func run(ctx context.Context, s settings, only string) error {
+// run runs the benchmarks that only names, separated by commas, and prints their figures. If it is "", it runs all of them and
+// writes the guide.
+func run(ctx context.Context, null, only string) error {
 	chosen := benchmarks
 	if only != "" {
 		names := strings.Split(only, ",")
 		chosen = slices.DeleteFunc(slices.Clone(benchmarks), func(b benchmark) bool { return !slices.Contains(names, b.name) })
 		if len(chosen) != len(names) {
-			return fmt.Errorf("-only %s: not all of these are benchmarks", only)
+			return fmt.Errorf("-only %s names something else than benchmarks, see -help", only)
 		}
 	}
 	begun := time.Now()
-	at, err := conditionsNow(ctx, s)
+	at, err := conditionsNow(ctx)
 	if err != nil {
 		return err
 	}
 	var rows []row
 	for _, b := range chosen {
 		fmt.Printf("%s: %s\n", b.name, b.what)
-		found, err := measure(ctx, s, b)
+		found, err := measure(ctx, null, b)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
@@ -105,12 +105,17 @@ func run(ctx context.Context, s settings, only string) error {
 	return write(rows, at)
 }
 
-// measure runs one benchmark in a separate world, and removes it, whatever happens.
-func measure(ctx context.Context, s settings, b benchmark) (rows []row, err error) {
-	w, err := newWorld(ctx, s)
+// measure runs one benchmark in a new world.
+func measure(ctx context.Context, null string, b benchmark) (rows []row, err error) {
+	program, err := cli.Any(ctx)
 	if err != nil {
 		return nil, err
 	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, program: program, bin: cli.Bin, null: null}
 	defer func() { err = errors.Join(err, w.close()) }()
 	return b.run(ctx, w)
 }

@@ -49,7 +49,7 @@ func TestRatiosAreOfMedians(t *testing.T) {
 
 func TestCodeIsCountedByModule(t *testing.T) {
 	t.Parallel()
-	got := partsOf([]byte("401000 100 T runtime.main\n402000 20 t net/http.(*conn).serve\n 0 7 D runtime.heap\n" +
+	got := codeSizes([]byte("401000 100 T runtime.main\n402000 20 t net/http.(*conn).serve\n 0 7 D runtime.heap\n" +
 		"403000 3 T github.com/a/b/c/d.(*T).M\n404000 4 t github.com/a/b.F[github.com/x/y.Z]\n405000 5 T google.golang.org/grpc/mem.Get\n"))
 	if want := map[string]int{"Go": 120, "github.com/a/b": 7, "google.golang.org/grpc": 5}; !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

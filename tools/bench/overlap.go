@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 )
 
-// What a machine takes, in the service's time, which goes overlapSpeed times as fast.
+// How long a machine's parts take in the service's time, which goes overlapSpeed times as fast.
 const (
 	overlapSpeed = 20
 	driverBuild  = 15 * time.Minute // after boot
@@ -17,26 +14,19 @@ const (
 	modelLoad    = 2 * time.Minute
 )
 
-// overlap applies a container on a machine that builds its driver and has no image yet, in the proportions of a real one.
+// overlap deploys a container on a machine that builds its driver and has no image yet. The proportions are a real machine's.
 func overlap(ctx context.Context, w *world) ([]row, error) {
-	files := map[string]any{
-		"building.json": []any{map[string]any{
-			"id": "tensordock-1", "gpu_type": "RTX 4090", "gpu_count": 1, "vram_gb": 23, "price_per_hour": 0.39, "location": "Joplin, US",
-			"machine": map[string]any{"driver_build": driverBuild.String(), "docker": true, "vllm": map[string]any{"Load": modelLoad}},
-		}},
-		"slow.json": []any{map[string]any{"route": "machine boot", "fault": "slow_pull", "value": imagePull.String()}},
+	market, err := w.write("building.json", []any{offer("tensordock-1", map[string]any{
+		"driver_build": driverBuild.String(), "docker": true, "vllm": map[string]any{"Load": modelLoad},
+	})})
+	if err != nil {
+		return nil, err
 	}
-	for name, content := range files {
-		data, err := json.Marshal(content)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(filepath.Join(w.dir, name), data, 0o600); err != nil {
-			return nil, err
-		}
+	faults, err := w.write("slow.json", []any{map[string]any{"route": "machine boot", "fault": "slow_pull", "value": imagePull.String()}})
+	if err != nil {
+		return nil, err
 	}
-	s, err := w.startService(ctx, 1, 0, overlapSpeed, "-offers", filepath.Join(w.dir, "building.json"),
-		"-faults", filepath.Join(w.dir, "slow.json"))
+	s, err := w.startService(ctx, 1, 0, overlapSpeed, "-offers", market, "-faults", faults)
 	if err != nil {
 		return nil, err
 	}

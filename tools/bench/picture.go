@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// The picture's measures, in pixels. A bar ends at scale where it reaches its goal.
+// The picture's measures, in pixels. A bar of the length scale is a figure that equals its goal.
 const (
 	width, lineHeight, top = 1070, 26, 46
 	barsAt, scale          = 640, 220
 	longest                = width - barsAt - 90
 )
 
-// picture draws each figure that has a goal as a bar, as long as the part of its goal that it takes.
+// picture draws each figure that has a goal as a bar, in proportion to the goal.
 func picture(rows []row) string {
 	var bars strings.Builder
 	y := top

@@ -8,24 +8,27 @@ import (
 	"time"
 )
 
-// proxy is a line to an address that is as long as half a round trip in each direction.
+// proxy forwards connections to an address with a delay in each direction.
 type proxy struct {
-	listener net.Listener
-	target   string
-	delay    time.Duration // of one direction
-	stop     context.CancelFunc
-	work     sync.WaitGroup
+	target string
+	delay  time.Duration // of one direction
+	work   sync.WaitGroup
 }
 
-// newProxy listens on loopback. It ends with the world.
-func (w *world) newProxy(target string, roundTrip time.Duration) (*proxy, error) {
+// newProxy starts a proxy on the port of loopback that it returns. It ends with the world.
+func (w *world) newProxy(target string, roundTrip time.Duration) (port int, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	p := &proxy{listener: listener, target: target, delay: roundTrip / 2, stop: stop}
-	w.atEnd(p.close)
+	p := &proxy{target: target, delay: roundTrip / 2}
+	w.atEnd(func() error {
+		stop()
+		err := listener.Close()
+		p.work.Wait()
+		return err
+	})
 	p.work.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -35,23 +38,11 @@ func (w *world) newProxy(target string, roundTrip time.Duration) (*proxy, error)
 			p.work.Go(func() { p.serve(ctx, conn) })
 		}
 	})
-	return p, nil
+	address, _ := listener.Addr().(*net.TCPAddr)
+	return address.Port, nil
 }
 
-func (p *proxy) port() int {
-	address, _ := p.listener.Addr().(*net.TCPAddr)
-	return address.Port
-}
-
-// close cuts all connections.
-func (p *proxy) close() error {
-	p.stop()
-	err := p.listener.Close()
-	p.work.Wait()
-	return err
-}
-
-// serve carries a connection. To connect takes a round trip, too, which loopback doesn't show: the first bytes take it in addition.
+// serve forwards a connection. Connecting takes no time on loopback: the first bytes take that round trip in addition.
 func (p *proxy) serve(ctx context.Context, near net.Conn) {
 	far, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.target)
 	if err != nil {
@@ -68,13 +59,13 @@ func (p *proxy) serve(ctx context.Context, near net.Conn) {
 	_ = errors.Join(near.Close(), far.Close())
 }
 
-// piece is what was read at once, and when it arrives; no bytes are the end.
+// piece is what was read at once, and when it arrives. One without bytes is the end.
 type piece struct {
 	bytes []byte
 	due   time.Time
 }
 
-// carry copies one direction: each piece arrives a delay after it was sent, and none before the connection is open.
+// carry copies one direction: each piece arrives a delay after it was sent, the first one not before the connection is open.
 func (p *proxy) carry(to, from net.Conn, opened time.Time) {
 	line := make(chan piece, 1024)
 	p.work.Go(func() {
@@ -104,6 +95,6 @@ func (p *proxy) carry(to, from net.Conn, opened time.Time) {
 	if half, ok := to.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	for range line { // what nobody can read any more
+	for range line { // drain it: nobody can read the rest
 	}
 }

@@ -12,7 +12,7 @@ const (
 	end   = "<!-- The end of what make bench writes. -->\n"
 )
 
-// The guide's template and the page made of it, which says the same; make docs copies the picture.
+// The guide's template and the page that make docs makes from it, and the picture of both.
 var (
 	pages    = []string{"templates/guides/performance.md.tmpl", "docs/guides/performance.md"}
 	pictures = []string{"templates/guides/performance.svg", "docs/guides/performance.svg"}
@@ -41,7 +41,7 @@ func write(rows []row, at conditions) error {
 	return nil
 }
 
-// replaced puts a text between the marks.
+// replaced is the page with another text between the marks.
 func replaced(page []byte, text string) ([]byte, error) {
 	head, rest, found := bytes.Cut(page, []byte(begin))
 	_, tail, ended := bytes.Cut(rest, []byte(end))

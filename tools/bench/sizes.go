@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,11 +15,11 @@ import (
 	"strings"
 )
 
-// shown is how many of the binary's parts are named.
+// shown is how many of the program's modules are named.
 const shown = 6
 
-// binarySizes is the size of the provider as it is released, and how much code of it is from which module. What one module alone
-// would save can't be told: others use the same ones.
+// binarySizes measures the size of the released provider, and how much of its code is from each module. Removing a module would
+// not save exactly that: modules share others.
 func binarySizes(ctx context.Context, w *world) ([]row, error) {
 	program := filepath.Join(w.dir, "released")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, ".")
@@ -34,15 +35,13 @@ func binarySizes(ctx context.Context, w *world) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	byPart := partsOf(symbols)
-	var parts []string
-	for part := range byPart {
-		parts = append(parts, part)
-	}
-	slices.SortFunc(parts, func(a, b string) int { return cmp.Or(cmp.Compare(byPart[b], byPart[a]), cmp.Compare(a, b)) })
+	byModule := codeSizes(symbols)
+	modules := slices.SortedFunc(maps.Keys(byModule), func(a, b string) int {
+		return cmp.Or(cmp.Compare(byModule[b], byModule[a]), cmp.Compare(a, b))
+	})
 	var notes []string
-	for _, part := range parts[:min(shown, len(parts))] {
-		notes = append(notes, fmt.Sprintf("%s %.1f", part, float64(byPart[part])/megabyte))
+	for _, m := range modules[:min(shown, len(modules))] {
+		notes = append(notes, fmt.Sprintf("%s %.1f", m, float64(byModule[m])/megabyte))
 	}
 	return []row{{
 		what: "Size of the provider as it is released", value: float64(info.Size()) / megabyte, unit: "MB",
@@ -50,8 +49,8 @@ func binarySizes(ctx context.Context, w *world) ([]row, error) {
 	}}, nil
 }
 
-// partsOf sums the sizes of functions by where their package is from: a module, as far as its name tells, or Go itself.
-func partsOf(symbols []byte) map[string]int {
+// codeSizes sums the sizes of functions by the module of their package, as go tool nm -size lists them.
+func codeSizes(symbols []byte) map[string]int {
 	sums := map[string]int{}
 	lines := bufio.NewScanner(bytes.NewReader(symbols))
 	for lines.Scan() {
@@ -60,14 +59,14 @@ func partsOf(symbols []byte) map[string]int {
 			continue
 		}
 		if size, err := strconv.Atoi(fields[1]); err == nil {
-			sums[partOf(fields[3])] += size
+			sums[moduleOf(fields[3])] += size
 		}
 	}
 	return sums
 }
 
-// partOf is the module of a symbol such as "github.com/a/b/c.(*T).M", as far as that can be told by its name.
-func partOf(symbol string) string {
+// moduleOf guesses the module of a symbol such as "github.com/a/b/c.(*T).M" from its name. The standard library's is "Go".
+func moduleOf(symbol string) string {
 	symbol = strings.TrimPrefix(symbol, "type:")
 	symbol = strings.TrimLeft(symbol, ".*[]")
 	first, rest, found := strings.Cut(symbol, "/")

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// String is the row for people.
+// String is the row as it is printed.
 func (r row) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", r.what, r.amount())
@@ -23,7 +23,7 @@ func (r row) String() string {
 
 func (r row) amount() string { return number(r.value, r.unit) }
 
-// number writes three digits, and all that are before the point.
+// number has three digits, or all that are before the point.
 func number(value float64, unit string) string {
 	digits := 2
 	switch {
@@ -39,7 +39,7 @@ func number(value float64, unit string) string {
 	return text + " " + unit
 }
 
-// median is the middle one.
+// median is the middle value, or the mean of the middle two.
 func median[T ~int64 | ~float64](values []T) T {
 	sorted := slices.Sorted(slices.Values(values))
 	if len(sorted)%2 == 1 {
@@ -48,20 +48,20 @@ func median[T ~int64 | ~float64](values []T) T {
 	return (sorted[len(sorted)/2-1] + sorted[len(sorted)/2]) / 2
 }
 
-// times are those that one of several ways took, in the order they were run.
+// times are how long the rounds of one way took.
 type times struct{ wall, cpu []time.Duration }
 
-// ratio is how many times the other's median wall time it took.
+// ratio is the median wall time divided by the other's.
 func (t times) ratio(other times) float64 {
 	return float64(median(t.wall)) / float64(median(other.wall))
 }
 
-// cpuRatio is the same for the time that processors were busy.
+// cpuRatio is the same of processor time.
 func (t times) cpuRatio(other times) float64 {
 	return float64(median(t.cpu)) / float64(median(other.cpu))
 }
 
-// interleaved runs each way so many times, in turns: what else the computer does strikes all of them.
+// interleaved runs each way this many times, in turns, so that other load on the computer affects all of them.
 func interleaved(ctx context.Context, rounds int, ways ...func(context.Context) (spent, error)) ([]times, error) {
 	all := make([]times, len(ways))
 	for range rounds {

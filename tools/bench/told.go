@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,13 +16,13 @@ import (
 )
 
 const (
-	told      = 20               // applies at real speed
-	toldLoad  = 25 * time.Second // of the model
-	toldApart = 4 * time.Second  // applies begin: the computer is shared
+	told      = 20               // applies
+	toldLoad  = 25 * time.Second // how long the model loads
+	toldApart = 4 * time.Second  // between the starts of two applies, which share the computer
 )
 
-// toldAtOnce applies a session with a server, many times at real speed, and compares when things happened, as the sandbox knows
-// them, with when the CLI says that they have.
+// toldAtOnce applies a session with a server, many times at real speed, and compares when the sandbox has a machine or a model
+// ready with when the CLI reports it.
 func toldAtOnce(ctx context.Context, w *world) ([]row, error) {
 	offers, err := w.lateMachines()
 	if err != nil {
@@ -38,10 +36,8 @@ func toldAtOnce(ctx context.Context, w *world) ([]row, error) {
 	applies, ctx := errgroup.WithContext(ctx)
 	for i := range found {
 		applies.Go(func() (err error) {
-			select {
-			case <-time.After(time.Duration(i) * toldApart):
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := pause(ctx, time.Duration(i)*toldApart); err != nil {
+				return err
 			}
 			found[i], err = w.applyOne(ctx, s, i+1)
 			return err
@@ -71,38 +67,31 @@ func late(values []time.Duration) time.Duration {
 	return slices.Sorted(slices.Values(values))[(len(values)*95+99)/100-1]
 }
 
-// lateMachines writes a market whose machines answer after 3 to 41 seconds: the service finds them at one of its first checks.
+// lateMachines writes a market whose machines answer after 3 to 41 seconds, so that the service sees them at different checks.
 func (w *world) lateMachines() (file string, err error) {
 	market := make([]map[string]any, told)
 	for i := range market {
-		market[i] = map[string]any{
-			"id": "vastai-" + strconv.Itoa(i+1), "gpu_type": "RTX 4090", "gpu_count": 1, "vram_gb": 23, "price_per_hour": 0.39,
-			"location": "Virginia, US", "reliability": 0.99, "cuda_version": 12.9,
-			"machine": map[string]any{"boot": 3 + 2*i, "vllm": map[string]any{"Load": toldLoad, "Installed": "0.33.0"}},
-		}
+		market[i] = offer("vastai-"+strconv.Itoa(i+1), map[string]any{
+			"boot": 3 + 2*i, "vllm": map[string]any{"Load": toldLoad, "Installed": "0.33.0"},
+		})
 	}
-	data, err := json.Marshal(market)
-	if err != nil {
-		return "", err
-	}
-	file = filepath.Join(w.dir, "late.json")
-	return file, os.WriteFile(file, data, 0o600)
+	return w.write("late.json", market)
 }
 
 // delays are those of one apply, and what it asked meanwhile.
 type delays struct {
 	running, ready time.Duration
-	busiest        int
-	looks          float64 // a minute
+	busiest        int     // requests in a minute
+	looks          float64 // at the server, in a minute
 }
 
-// applyOne applies one session and its server, through a service that nobody else asks, and gives both back.
+// applyOne applies one session and its server through a separate service of the sandbox, and destroys both.
 func (w *world) applyOne(ctx context.Context, shared *service, number int) (d delays, err error) {
 	var own struct{ URL string }
 	if err := shared.ask(ctx, http.MethodPost, "/sandbox/services", nil, &own); err != nil {
 		return d, err
 	}
-	s := &service{url: own.URL}
+	s := &service{own.URL}
 	config := strings.ReplaceAll(deployments(1), "count.index + 1", strconv.Itoa(number))
 	stack, err := w.newStack("told-"+strconv.Itoa(number), s.url, config)
 	if err != nil {
@@ -141,7 +130,7 @@ func (w *world) applyOne(ctx context.Context, shared *service, number int) (d de
 	return d, stack.destroy(ctx)
 }
 
-// completed finds in the CLI's own words (-json) the id of a resource that was made, and when it said so.
+// completed finds in the CLI's output with -json the id of a resource that was created, and when the CLI reported it.
 func completed(out []byte, kind string) (id string, at time.Time, err error) {
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<20)
@@ -160,5 +149,5 @@ func completed(out []byte, kind string) (id string, at time.Time, err error) {
 			return event.Hook.ID, event.At, nil
 		}
 	}
-	return "", at, fmt.Errorf("the CLI didn't say that it has made a %s:\n%s", kind, out)
+	return "", at, fmt.Errorf("the CLI didn't report that it created a %s:\n%s", kind, out)
 }

@@ -1,83 +1,53 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// settings are the command's flags.
-type settings struct{ bin, null, tofu string }
-
-// program is the Terraform or OpenTofu on PATH, else the one that was built.
-func (s settings) program(ctx context.Context) (cli.CLI, error) {
-	found, err := cli.Find(ctx)
-	if err != nil {
-		return cli.CLI{}, err
-	}
-	if len(found) > 0 {
-		return found[0], nil
-	}
-	return cli.Identify(ctx, s.tofu)
-}
-
-// world is what a benchmark runs in: a folder, sandboxes, and a CLI that uses the providers that were built.
+// world is what a benchmark runs in: a folder, sandboxes, and a CLI with the providers that were built.
 type world struct {
-	settings
-	dir     string
-	program cli.CLI
-	closers []func() error
+	dir       string
+	program   cli.CLI
+	bin, null string // the folders with the provider and with the null provider
+	closers   []func() error
 }
 
-func newWorld(ctx context.Context, s settings) (*world, error) {
-	program, err := s.program(ctx)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "bench")
-	if err != nil {
-		return nil, err
-	}
-	return &world{settings: s, dir: dir, program: program}, nil
-}
-
-// atEnd has something done when the world ends, before what was said earlier.
+// atEnd registers a function that close calls, the last one first.
 func (w *world) atEnd(do func() error) { w.closers = append(w.closers, do) }
 
-// close ends all that runs in the world, and removes its folder.
-func (w *world) close() error {
-	var errs []error
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		errs = append(errs, w.closers[i]())
+// close ends everything that runs in the world, and removes its folder.
+func (w *world) close() (err error) {
+	for _, closer := range slices.Backward(w.closers) {
+		err = errors.Join(err, closer())
 	}
-	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
+	return errors.Join(err, os.RemoveAll(w.dir))
 }
 
-// stack is a configuration with its state, in a separate folder.
+// stack is a configuration with its state, in its own folder.
 type stack struct {
 	w   *world
 	dir string
 	env []string
 }
 
-// newStack writes a configuration down. The provider finds the service at url.
+// newStack writes a configuration into a new folder. The service is at url; without one, the provider isn't used.
 func (w *world) newStack(name, url, config string) (*stack, error) {
 	s := &stack{w: w, dir: filepath.Join(w.dir, name)}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	null := w.null
-	if null == "" {
-		null = w.bin
-	}
 	var err error
-	if s.env, err = cli.Overridden(s.dir, map[string]string{cli.Address: w.bin, "hashicorp/null": null}); err != nil {
+	if s.env, err = cli.Overridden(s.dir, map[string]string{cli.Address: w.bin, "hashicorp/null": w.null}); err != nil {
 		return nil, err
 	}
 	s.env = append(s.env, "SHOPPER_URL="+url, "HOME="+s.dir, "TMPDIR="+w.dir)
@@ -88,15 +58,15 @@ func (w *world) newStack(name, url, config string) (*stack, error) {
 	return s, os.WriteFile(filepath.Join(s.dir, "main.tf"), []byte(head+config), 0o600)
 }
 
-// spent is what a run of the CLI took, with the providers that it started.
+// spent is what a command took with the processes it started, and its output.
 type spent struct {
 	wall, cpu time.Duration
 	out       []byte
 }
 
-// run runs the CLI. Where ctx ends, the CLI and its providers are killed: what they rented ends with its sandbox.
+// run runs the CLI.
 func (s *stack) run(ctx context.Context, args ...string) (spent, error) {
-	command := exec.Command(s.w.program.Path, args...) //nolint:noctx // it ends below, with its providers
+	command := exec.Command(s.w.program.Path, args...) //nolint:noctx // finish ends it
 	command.Dir, command.Env = s.dir, s.env
 	took, err := finish(ctx, command)
 	if err != nil {
@@ -105,28 +75,21 @@ func (s *stack) run(ctx context.Context, args ...string) (spent, error) {
 	return took, err
 }
 
-// finish runs a command with all that it starts. Where ctx ends, they are killed.
+// finish runs a command. When ctx ends, it is killed with the processes it has started: what they rented ends with the sandbox.
 func finish(ctx context.Context, command *exec.Cmd) (spent, error) {
-	command.SysProcAttr = ownGroup()
-	var out, problems output
+	command.SysProcAttr = cli.OwnGroup()
+	var out, problems bytes.Buffer
 	command.Stdout, command.Stderr = &out, &problems
 	begun := time.Now()
 	if err := command.Start(); err != nil {
 		return spent{}, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }()
-	var err error
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		kill(command)
-		<-ended //nolint:errcheck // it was killed
-		err = ctx.Err()
-	}
+	stop := context.AfterFunc(ctx, func() { cli.KillGroup(command) })
+	err := command.Wait()
+	stop()
 	took := spent{time.Since(begun), command.ProcessState.UserTime() + command.ProcessState.SystemTime(), out.Bytes()}
 	if ctx.Err() != nil {
-		return took, ctx.Err() // what was printed until then helps nobody
+		return took, ctx.Err() // the output until then helps nobody
 	}
 	if err != nil {
 		return took, fmt.Errorf("%w\n%s%s", err, out.Bytes(), problems.Bytes())
@@ -134,17 +97,17 @@ func finish(ctx context.Context, command *exec.Cmd) (spent, error) {
 	return took, nil
 }
 
-// apply applies with so many resources at once.
+// apply applies this many resources at once.
 func (s *stack) apply(ctx context.Context, parallelism int) (spent, error) {
 	return s.run(ctx, "apply", "-auto-approve", "-no-color", fmt.Sprintf("-parallelism=%d", parallelism))
 }
 
-// plan plans with a refresh, as people do, and fails where there is something to do.
+// plan plans with a refresh, as users do, and fails if there is something to do.
 func (s *stack) plan(ctx context.Context) (spent, error) {
 	return s.run(ctx, "plan", "-no-color", "-detailed-exitcode")
 }
 
-// destroy gives everything back, so that a benchmark can go on with the same sandbox.
+// destroy releases everything, so that a benchmark can go on with the same sandbox.
 func (s *stack) destroy(ctx context.Context) error {
 	_, err := s.run(ctx, "destroy", "-auto-approve", "-no-color", "-parallelism=50")
 	return err

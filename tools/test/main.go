@@ -1,15 +1,13 @@
-// Command test runs everything there is to test: all packages with the race
-// detector, those of the official OpenAI client, which are a separate module, then
-// the acceptance and end-to-end tests (TestAcc…, TestE2E…) once on each Terraform and OpenTofu it finds, and what only a new Terraform has
-// (TestTerraform…) on one that has it. What PATH doesn't have is built by make. It
-// is run from the repository's root.
+// Command test runs all tests: every package with the race detector, the official OpenAI client's in its separate module, then
+// the acceptance and end-to-end tests (TestAcc…, TestE2E…) once on each Terraform and OpenTofu found, and the tests of what only
+// a new Terraform has (TestTerraform…) on one that has it. make builds what PATH lacks. Run it from the repository's root.
 //
-// Tests get a HOME and a TMPDIR of their own, which must be empty at the end,
-// and none of the processes that they started may still run then. A test that
-// is skipped has to say why, with a message that starts with "SKIPPED: ".
+// Tests run with an empty HOME and TMPDIR. Files left in them and processes left running are failures, and so is a skipped test
+// whose message doesn't start with "SKIPPED: ".
 //
-// At the end it lists the slowest tests. The last but one line says what ran on what and what was skipped and why, the
-// last one counts.
+// Each failure is named on standard error as soon as it is seen. At the end all of them are printed with their output, then the
+// slowest tests, what ran on what and why tests were skipped, and the counts. An interrupted run ends the tests, and prints the
+// same about those that had ended.
 package main
 
 import (
@@ -28,23 +26,22 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// These select the tests that need a Terraform or OpenTofu, and those of what
-// only a new Terraform has: actions and queries.
+// These select the tests that need a Terraform or OpenTofu, and those of actions and queries, which only a new Terraform has.
 const (
 	perCLI      = "^Test(Acc|E2E)"
 	onTerraform = "^TestTerraform"
 )
 
-// everything are all packages of a module.
+// everything is all packages of a module.
 var everything = []string{"./..."}
 
-// cliTests finds all of those in a file.
+// cliTests matches all of these in a file.
 var cliTests = regexp.MustCompile(`(?m)^func Test(Acc|E2E|Terraform)`)
 
 func main() {
-	tofu := flag.String("tofu", ".build/bin/tofu", `the OpenTofu to make where PATH has none, "" for none`)
-	terraform := flag.String("terraform", ".build/bin/terraform", `the new Terraform to make where PATH has none, "" for none`)
-	acceptance := flag.Bool("acceptance", false, "run the acceptance and end-to-end tests alone, on what is on PATH")
+	tofu := flag.String("tofu", ".build/bin/tofu", "the `file` that make builds an OpenTofu as, unless PATH has one; \"\" for none")
+	terraform := flag.String("terraform", ".build/bin/terraform", "the `file` that make builds a new Terraform as, unless PATH has one; \"\" for none")
+	acceptance := flag.Bool("acceptance", false, "run only the acceptance and end-to-end tests, on the Terraform and OpenTofu on PATH")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./tools/test [-acceptance] [-tofu FILE] [-terraform FILE] [PACKAGE …]")
 		flag.PrintDefaults()
@@ -54,7 +51,6 @@ func main() {
 	if len(patterns) == 0 {
 		patterns = everything
 	}
-
 	if *acceptance {
 		*tofu, *terraform = "", ""
 	}
@@ -69,8 +65,7 @@ func main() {
 	}
 }
 
-// run reports whether all went well; an error means that it could not be found
-// out.
+// run reports whether all tests passed; an error means that they could not be run.
 func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns []string) (bool, error) {
 	programs, newest, err := find(ctx, tofu, terraform)
 	if err != nil {
@@ -88,31 +83,38 @@ func run(ctx context.Context, acceptance bool, tofu, terraform string, patterns 
 	defer place.remove()
 
 	parts := lookAround(ctx)
-	total := &tally{}
+	total := &tally{seen: os.Stderr}
 	for _, r := range rounds(programs, newest, withCLI, patterns) {
+		if ctx.Err() != nil {
+			break
+		}
 		if acceptance && len(r.env) == 0 {
 			continue
 		}
 		fmt.Printf("\n== %s\n", r.name)
 		race := fmt.Sprintf("-race=%t", parts.noRace == "" && r.race)
-		// Many at once: they wait more than they work. Of packages two: tests of real processes need some of the machine.
+		// Many tests at once: they wait more than they work. Two packages: the tests of real processes need a part of the computer.
 		args := []string{"test", "-json", race, "-count=1", "-p=2", "-parallel=8", "-timeout=30m", "-shuffle=on", r.tests}
 		if err := goTest(ctx, total, r, append(place.env(), r.env...), append(args, r.packages...)); err != nil {
 			return false, err
 		}
 	}
-	total.add(leftProcesses()...)
-	total.add(place.leftFiles()...)
+	if left := leftProcesses(); ctx.Err() == nil {
+		total.add(append(left, place.leftFiles()...)...)
+	}
 
 	for _, f := range total.failures {
 		fmt.Printf("\nFAILED: %s", f)
 	}
 	fmt.Printf("\n%s\n%s\n%s\n", total.slowest(10), summary(programs, newest, len(withCLI) > 0, parts, total), total.counts())
-	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, context.Cause(ctx)
+	if ctx.Err() != nil {
+		fmt.Printf("Interrupted (%v): the other tests did not run, and nothing was checked for what tests leave behind.\n", context.Cause(ctx))
+	}
+	return total.failed == 0 && total.passed > 0 && ctx.Err() == nil, nil
 }
 
-// find returns what the tests for a CLI run on, and the Terraform that has actions and queries, its zero for none.
-// The files tofu and terraform, "" for none, are made where PATH has nothing as good.
+// find returns the programs that the tests for a CLI run on, and the Terraform that has actions and queries, its zero for none.
+// make builds the files tofu and terraform, "" for none, unless PATH has a new enough one.
 func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newest cli.CLI, err error) {
 	programs, err = cli.Find(ctx)
 	if err != nil {
@@ -121,6 +123,7 @@ func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newe
 	build := func(file string) (cli.CLI, error) {
 		command := exec.CommandContext(ctx, "make", file)
 		command.Stdout, command.Stderr = os.Stdout, os.Stderr
+		command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) } // make ends what it has started
 		if err := command.Run(); err != nil {
 			return cli.CLI{}, fmt.Errorf("make %s: %w", file, err)
 		}
@@ -131,7 +134,7 @@ func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newe
 	has := func(product string, minor int) int {
 		return slices.IndexFunc(programs, func(c cli.CLI) bool { return c.Product == product && c.AtLeast(1, minor) })
 	}
-	const writeOnly, actions = 11, 14 // the versions 1.N that brought them, of both products and of Terraform
+	const writeOnly, actions = 11, 14 // since which 1.N both products have write-only arguments, and Terraform actions
 	if tofu != "" && has(cli.OpenTofu, writeOnly) < 0 {
 		built, err := build(tofu)
 		if err != nil {
@@ -152,17 +155,16 @@ func find(ctx context.Context, tofu, terraform string) (programs []cli.CLI, newe
 // round is one run of go test.
 type round struct {
 	name     string
-	tests    string // which, a flag of go test
+	tests    string // the flag of go test that selects them
 	packages []string
-	folder   string // of another module, "" for this one
+	folder   string // another module's, "" for this one
 	env      []string
 	race     bool // with the race detector
 }
 
-// rounds says what is run: everything that needs no CLI once, the rest once on
-// each, and on the newest Terraform ("" for none) what only it has. A second CLI runs
-// the same code, and the race detector would find no more; nor does it in end-to-end
-// tests, whose provider is a program that was built without it.
+// rounds returns the runs: once what needs no CLI, the rest once on each, and on the newest Terraform what only it has. The race
+// detector is on for the first CLI only, since others run the same code, and off in end-to-end tests, whose provider is a program
+// that was built without it.
 func rounds(programs []cli.CLI, newest cli.CLI, withCLI, patterns []string) []round {
 	list := []round{{name: "all packages", tests: "-skip=" + perCLI + "|" + onTerraform, packages: patterns, race: true}}
 	if slices.Equal(patterns, everything) {
@@ -186,8 +188,7 @@ func rounds(programs []cli.CLI, newest cli.CLI, withCLI, patterns []string) []ro
 			on(program, perCLI, withCLI, false)
 			continue
 		}
-		inProcess := slices.DeleteFunc(slices.Clone(withCLI), isEndToEnd)
-		on(program, perCLI, inProcess, true)
+		on(program, perCLI, slices.DeleteFunc(slices.Clone(withCLI), isEndToEnd), true)
 		on(program, perCLI, slices.DeleteFunc(slices.Clone(withCLI), func(p string) bool { return !isEndToEnd(p) }), false)
 	}
 	if newest.Path != "" {
@@ -200,8 +201,8 @@ func isEndToEnd(pkg string) bool { return strings.HasSuffix(pkg, "/internal/e2e"
 
 // packagesWithCLITests returns the packages that have tests for a CLI.
 func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, error) {
-	const files = `{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}` +
-		`{{range .XTestGoFiles}}{{$p.ImportPath}} {{$p.Dir}}/{{.}}{{"\n"}}{{end}}`
+	const files = `{{range .TestGoFiles}}{{$.ImportPath}} {{$.Dir}}/{{.}}{{"\n"}}{{end}}` +
+		`{{range .XTestGoFiles}}{{$.ImportPath}} {{$.Dir}}/{{.}}{{"\n"}}{{end}}`
 	command := exec.CommandContext(ctx, "go", append([]string{"list", "-e", "-f", files}, patterns...)...)
 	command.Stderr = os.Stderr
 	out, err := command.Output()
@@ -225,15 +226,16 @@ func packagesWithCLITests(ctx context.Context, patterns []string) ([]string, err
 	return found, nil
 }
 
-// goTest runs go test and adds what it says to the tally. That tests failed is
-// no error.
+// goTest runs go test and adds its results to the tally. That tests failed is no error. When ctx ends, the go command and the
+// test programs are interrupted, in their own process group; leftProcesses ends what they have started elsewhere.
 func goTest(ctx context.Context, total *tally, r round, env, args []string) error {
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = r.folder
 	command.Env = env
 	command.Stderr = os.Stderr
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.WaitDelay = time.Minute
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) }
+	command.WaitDelay = 10 * time.Second
 	stdout, err := command.StdoutPipe()
 	if err != nil {
 		return err
@@ -243,7 +245,7 @@ func goTest(ctx context.Context, total *tally, r round, env, args []string) erro
 	}
 	stopReaping := reapOthers(command.Process.Pid)
 	failedBefore := total.failed
-	readErr := total.read(r.name, stdout, os.Stdout)
+	readErr := total.read(ctx, r.name, stdout, os.Stdout)
 	waitErr := command.Wait()
 	stopReaping()
 	if readErr != nil {

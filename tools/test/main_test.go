@@ -10,10 +10,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// Every test runs once where it needs no CLI, on each CLI where it needs one, and on
-// the newest Terraform where only that has what it is about, other modules' where all
-// is asked for; with the race detector
-// once, where what is tested is in the test's own process.
+// Each test runs once if it needs no CLI, on each CLI if it needs one, and on the newest Terraform if only that has what it tests.
+// Other modules' run with everything. The race detector is on once, where the tested code is in the test's process.
 func TestRounds(t *testing.T) {
 	t.Parallel()
 	old, tofu := cli.CLI{Product: cli.Terraform, Path: "old"}, cli.CLI{Product: cli.OpenTofu, Path: "tofu"}
@@ -44,7 +42,7 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// What is on PATH is used where it is new enough; what it lacks is made.
+// What is on PATH is used if it is new enough; make builds the rest.
 func TestFind(t *testing.T) {
 	write := func(path, text string) {
 		t.Helper()

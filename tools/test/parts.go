@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -12,16 +13,15 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// parts are the real things on this machine that tests use when they are there.
-// An empty version means that there is none.
+// parts are the versions of the real programs on this computer that tests use, "" for one that is missing.
 type parts struct {
-	noRace string // why there is no race detector, "" when there is
+	noRace string // why there is no race detector, "" if there is one
 	sshd   string
 	ssh    string
 	docker string
 }
 
-// lookAround finds out what this machine has.
+// lookAround returns what this computer has.
 func lookAround(ctx context.Context) parts {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -33,8 +33,7 @@ func lookAround(ctx context.Context) parts {
 	}
 }
 
-// noRace says why tests can't run with the race detector: it needs a C compiler
-// everywhere but on macOS.
+// noRace returns why tests can't run with the race detector, which needs a C compiler everywhere but on macOS.
 func noRace(ctx context.Context) string {
 	if runtime.GOOS == "darwin" {
 		return ""
@@ -49,14 +48,14 @@ func noRace(ctx context.Context) string {
 	return ""
 }
 
-// openSSHServer finds sshd also where it is not on a user's PATH.
+// openSSHServer looks for sshd on PATH and in the system's folders.
 func openSSHServer(ctx context.Context) string {
 	for _, name := range []string{"sshd", "/usr/sbin/sshd", "/usr/local/sbin/sshd"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
 		}
-		// sshd -V is new; an older one says its version while it complains.
+		// An older sshd has no -V, and prints its version in its complaint.
 		out, _ := exec.CommandContext(ctx, path, "-V").CombinedOutput()
 		for line := range strings.Lines(string(out)) {
 			if strings.HasPrefix(line, "OpenSSH") {
@@ -68,7 +67,7 @@ func openSSHServer(ctx context.Context) string {
 	return ""
 }
 
-// firstLine is the first line that a program prints, "" when it fails.
+// firstLine returns the first line that a program prints, "" if it fails.
 func firstLine(ctx context.Context, name string, args ...string) string {
 	command := exec.CommandContext(ctx, name, args...)
 	command.Env = cli.CleanEnv(os.Environ())
@@ -80,7 +79,7 @@ func firstLine(ctx context.Context, name string, args ...string) string {
 	return strings.TrimSpace(line)
 }
 
-// summary says in one line what ran on what, and what was skipped and why.
+// summary is one line: what ran on what, what was skipped, and why.
 func summary(programs []cli.CLI, newest cli.CLI, cliTests bool, p parts, total *tally) string {
 	names := make([]string, 0, len(programs))
 	for _, program := range programs {
@@ -102,15 +101,8 @@ func summary(programs []cli.CLI, newest cli.CLI, cliTests bool, p parts, total *
 	}
 	processes := ""
 	if !processesChecked {
-		processes = "; not checked for processes left behind on " + runtime.GOOS
+		processes = "; no check for processes left behind on " + runtime.GOOS
 	}
 	return fmt.Sprintf("%s; %s; real sshd: %s; ssh client: %s; real Docker: %s%s; %s", acceptance, race,
-		orNo(p.sshd), orNo(p.ssh), orNo(p.docker), processes, total.skips())
-}
-
-func orNo(version string) string {
-	if version == "" {
-		return "no"
-	}
-	return version
+		cmp.Or(p.sshd, "no"), cmp.Or(p.ssh, "no"), cmp.Or(p.docker, "no"), processes, total.skips())
 }

@@ -12,14 +12,13 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/tools/internal/cli"
 )
 
-// place is where tests run: a HOME and a TMPDIR that nobody else uses.
+// place is where tests run: a HOME and a TMPDIR that nothing else uses.
 type place struct {
 	root   string
-	golang []string // what Go needs to know now that HOME is another
+	golang []string // Go's variables whose defaults depend on HOME
 }
 
-// newPlace makes the folders. Their paths are short, because unix sockets below
-// them may have no more than about a hundred bytes.
+// newPlace makes the folders. Their paths are short: a Unix socket's may have only about a hundred bytes.
 func newPlace(ctx context.Context) (*place, error) {
 	root, err := os.MkdirTemp("", "t")
 	if err != nil {
@@ -43,7 +42,7 @@ func newPlace(ctx context.Context) (*place, error) {
 
 func (p *place) home() string  { return filepath.Join(p.root, "h") }
 func (p *place) tmp() string   { return filepath.Join(p.root, "t") }
-func (p *place) build() string { return filepath.Join(p.root, "b") } // the go command's own
+func (p *place) build() string { return filepath.Join(p.root, "b") } // the go command's
 
 // env is the environment for tests.
 func (p *place) env() []string {
@@ -60,7 +59,7 @@ func (p *place) env() []string {
 	return append(env, "HOME="+p.home(), "TMPDIR="+p.tmp(), "GOTMPDIR="+p.build())
 }
 
-// leftFiles complains about what the tests left in their place.
+// leftFiles reports what the tests left in their place.
 func (p *place) leftFiles() []failure {
 	var left []failure
 	for _, dir := range []string{p.home(), p.tmp()} {
@@ -71,7 +70,7 @@ func (p *place) leftFiles() []failure {
 			case path == dir, name == filepath.Join("h", ".config"):
 				return nil
 			case name == filepath.Join("h", ".config", "go"), name == filepath.Join("h", ".terraform.d"):
-				return fs.SkipDir // the go command's and Terraform's own notes, which no test asked for
+				return fs.SkipDir // the go command and Terraform write there by themselves
 			default:
 				left = append(left, failure{test: "left a file behind", output: path})
 				if entry.IsDir() {
@@ -87,7 +86,7 @@ func (p *place) leftFiles() []failure {
 	return left
 }
 
-// remove takes the place away, with what was left there.
+// remove removes the folders.
 func (p *place) remove() {
 	if err := os.RemoveAll(p.root); err != nil {
 		fmt.Fprintln(os.Stderr, "test:", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,45 +11,46 @@ import (
 	"time"
 )
 
-// processesChecked tells whether leftProcesses can find any here.
+// processesChecked is whether leftProcesses works on this system.
 const processesChecked = true
 
-// prSetChildSubreaper is prctl(2)'s PR_SET_CHILD_SUBREAPER.
+// prSetChildSubreaper is PR_SET_CHILD_SUBREAPER of prctl(2).
 const prSetChildSubreaper = 36
 
-// adopt makes this process the parent of every descendant whose own parent has
-// ended, so that none gets out of sight.
+// adopt makes this process the parent of every descendant whose own parent has ended, so that descendants finds them all.
 func adopt() {
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
 		fmt.Fprintln(os.Stderr, "test: can't watch for processes left behind:", errno)
 	}
 }
 
-// grace is how long a process that is ending may take.
+// grace is how long a process may take to end.
 const grace = 5 * time.Second
 
-// leftProcesses complains about processes that tests started and that still run
-// now that all tests have ended, and ends them.
+// leftProcesses reports the processes that tests started and that still run now that all tests have ended, and kills them.
 func leftProcesses() []failure {
+	var left []failure
+	killed := map[int]bool{}
 	deadline := time.Now().Add(grace)
-	for {
+	for ; ; <-time.After(100 * time.Millisecond) {
 		reap()
 		running := descendants("/proc", os.Getpid())
 		if len(running) == 0 {
-			return nil
+			reap() // what ended since
+			return left
 		}
 		if time.Now().Before(deadline) {
-			<-time.After(100 * time.Millisecond)
 			continue
 		}
-		var left []failure
 		for _, p := range running {
-			left = append(left, failure{test: "left a process running", output: fmt.Sprintf("%d: %s", p.pid, p.command)})
-			if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				left = append(left, failure{test: "could not end a process", output: err.Error()})
+			if killed[p.pid] {
+				return append(left, failure{test: "could not end a process", output: fmt.Sprintf("%d: %s", p.pid, p.command)})
 			}
+			killed[p.pid] = true
+			left = append(left, failure{test: "left a process running", output: fmt.Sprintf("%d: %s", p.pid, p.command)})
+			_ = syscall.Kill(p.pid, syscall.SIGKILL) // if it still runs after another wait, that is reported
 		}
-		return left
+		deadline = time.Now().Add(grace)
 	}
 }
 
@@ -64,9 +64,8 @@ func reap() {
 	}
 }
 
-// reapOthers takes the exit states of adopted children as they end, until stop
-// is called: a test that asks whether a process is gone would still see one that
-// nobody has taken. The child with the id mine is left to whoever started it.
+// reapOthers takes the exit states of adopted children as they end, until stop is called: a test that asks whether a process is
+// gone would still see a zombie. The child with the id mine is left to whoever started it.
 func reapOthers(mine int) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -92,8 +91,7 @@ func reapOthers(mine int) (stop func()) {
 	}
 }
 
-// zombies returns the children of a process that have ended and whose exit
-// states nobody has taken.
+// zombies returns the children of a process that have ended and whose exit states nobody has taken.
 func zombies(proc string, parent int) []int {
 	stats, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat"))
 	if err != nil {
@@ -134,8 +132,7 @@ func descendants(proc string, root int) []process {
 	return found
 }
 
-// readProcess reads /proc/PID/stat: "PID (NAME) STATE PARENT …", where the name
-// may hold anything, parentheses too.
+// readProcess reads /proc/PID/stat: "PID (NAME) STATE PARENT …", where the name may contain anything, even parentheses.
 func readProcess(file string) (process, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

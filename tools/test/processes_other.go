@@ -2,7 +2,7 @@
 
 package main
 
-// processesChecked tells whether leftProcesses can find any here.
+// processesChecked is whether leftProcesses works on this system.
 const processesChecked = false
 
 func adopt() {}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,7 +14,7 @@ import (
 	"strings"
 )
 
-// event is one line of go test -json (see go doc test2json).
+// event is a line of go test -json (go doc test2json).
 type event struct {
 	Action      string
 	Package     string
@@ -24,42 +25,48 @@ type event struct {
 	FailedBuild string
 }
 
-// failure is one thing that went wrong.
+// failure is a failed test, or another thing that went wrong.
 type failure struct {
 	round, pkg, test string
 	output           string
 }
 
-// String is the failure with all that it printed.
-func (f failure) String() string {
-	where := strings.TrimPrefix(f.pkg+" ", " ") + f.test
+// name is the test's with its package and its round.
+func (f failure) name() string {
+	name := strings.TrimPrefix(f.pkg+" ", " ") + f.test
 	if f.round != "" {
-		where += " [" + f.round + "]"
+		name += " [" + f.round + "]"
 	}
-	return where + "\n" + strings.TrimRight(f.output, "\n") + "\n"
+	return name
 }
 
-// tally adds up what all rounds said. Subtests count, as with go test -v.
+// String is the failure with all that it printed.
+func (f failure) String() string {
+	return f.name() + "\n" + strings.TrimRight(f.output, "\n") + "\n"
+}
+
+// tally adds up the results of all rounds. Subtests count, as with go test -v.
 type tally struct {
 	passed, failed, skipped int
 	failures                []failure
+	seen                    io.Writer // takes a line about each failure as it is added; nil for none
 	times                   []timed
 	reasons                 map[string]int // why tests were skipped, and how many for that reason
 }
 
-// timed is how long a test took, without its parallel subtests, which have their own.
+// timed is how long a test took, without its parallel subtests, which are listed themselves.
 type timed struct {
 	test    string // with its package's last element and its round
 	seconds float64
 }
 
-// key names a test within a round; with an empty test it is the package.
+// key names a test within a round, or with test "" a package.
 type key struct{ pkg, test string }
 
-// maxOutput bounds what is kept of one test's output; the end matters most.
+// maxOutput is how many bytes are kept of one test's output: its end.
 const maxOutput = 64 << 10
 
-// reader is the state of one round.
+// reader reads one round.
 type reader struct {
 	tally  *tally
 	round  string
@@ -70,8 +77,9 @@ type reader struct {
 	builds map[string]string
 }
 
-// read takes the output of go test -json and shows one line per package.
-func (t *tally) read(round string, stream io.Reader, screen io.Writer) error {
+// read takes the output of go test -json and shows one line per package. What comes after the end of ctx is discarded: those
+// tests didn't fail, they were interrupted.
+func (t *tally) read(ctx context.Context, round string, stream io.Reader, screen io.Writer) error {
 	r := &reader{
 		tally: t, round: round, screen: screen,
 		output: map[key]string{}, counts: map[string]int{}, failed: map[string]bool{}, builds: map[string]string{},
@@ -79,12 +87,12 @@ func (t *tally) read(round string, stream io.Reader, screen io.Writer) error {
 	lines := bufio.NewReader(stream)
 	for {
 		line, err := lines.ReadBytes('\n')
-		if len(line) > 0 {
+		if len(line) > 0 && ctx.Err() == nil {
 			var e event
 			if json.Unmarshal(line, &e) == nil && e.Action != "" {
 				r.take(e)
 			} else {
-				fmt.Fprintf(screen, "%s", line) // something that is not from a test
+				fmt.Fprintf(screen, "%s", line) // not a test's
 			}
 		}
 		if err == io.EOF {
@@ -137,7 +145,7 @@ func (r *reader) endTest(e event) {
 
 func (r *reader) endPackage(e event) {
 	if e.Action == "fail" && !r.failed[e.Package] {
-		// Not one of its tests: it does not build, or TestMain failed, or it was ended.
+		// No test of it failed: it does not build, or TestMain failed, or it was ended.
 		output := r.output[key{e.Package, ""}]
 		for name, test := range r.output {
 			if name.pkg == e.Package && name.test != "" {
@@ -147,13 +155,18 @@ func (r *reader) endPackage(e event) {
 		r.tally.add(failure{round: r.round, pkg: e.Package, output: output + r.builds[e.FailedBuild]})
 	}
 	if r.counts[e.Package] == 0 && e.Action != "fail" {
-		return // a package without tests for this round
+		return // it has no tests for this round
 	}
 	fmt.Fprintf(r.screen, "%-4s %s  %d tests  %.1fs\n", e.Action, e.Package, r.counts[e.Package], e.Elapsed)
 }
 
 // add counts failures.
 func (t *tally) add(failures ...failure) {
+	if t.seen != nil {
+		for _, f := range failures {
+			fmt.Fprintln(t.seen, "FAIL", f.name())
+		}
+	}
 	t.failed += len(failures)
 	t.failures = append(t.failures, failures...)
 }
@@ -166,7 +179,7 @@ func (t *tally) skip(reason string) {
 	t.reasons[reason]++
 }
 
-// counts is the closing line.
+// counts is the last line of a run.
 func (t *tally) counts() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", t.passed, t.failed, t.skipped)
 }
@@ -181,7 +194,7 @@ func (t *tally) slowest(n int) string {
 	return list.String()
 }
 
-// skips says why tests were skipped, the most frequent reason first.
+// skips lists why tests were skipped, the most frequent reason first.
 func (t *tally) skips() string {
 	if len(t.reasons) == 0 {
 		return "skipped nothing"
@@ -195,8 +208,7 @@ func (t *tally) skips() string {
 	return "skipped " + strings.Join(reasons, "; ")
 }
 
-// A skip's reason: ours, or that of terraform-plugin-testing when a CLI is too
-// old for what a test is about.
+// skipMessage matches a skip's reason: ours, or that of terraform-plugin-testing for a CLI that is too old.
 var skipMessage = regexp.MustCompile(`(?m)SKIPPED: *(\S.*)$|(Terraform CLI version .* (?:is below|is above|is between|is not) .*)$`)
 
 func reasonIn(output string) (string, bool) {

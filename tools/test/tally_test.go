@@ -73,7 +73,7 @@ func TestTallyReadsGoTest(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var total tally
-			if err := total.read("round", lines(test.events...), &bytes.Buffer{}); err != nil {
+			if err := total.read(t.Context(), "round", lines(test.events...), &bytes.Buffer{}); err != nil {
 				t.Fatal(err)
 			}
 			if got := total.counts(); got != test.counts {
@@ -94,7 +94,7 @@ func TestTallyShowsPackagesAndForeignLines(t *testing.T) {
 	t.Parallel()
 	var screen bytes.Buffer
 	var total tally
-	err := total.read("round", lines(
+	err := total.read(t.Context(), "round", lines(
 		"go: downloading x",
 		`{'Action':'pass','Package':'p','Test':'TestA'}`, `{'Action':'pass','Package':'p','Elapsed':1.5}`,
 		`{'Action':'skip','Package':'without/tests'}`,
@@ -121,7 +121,7 @@ func TestSkipsAreCountedByReason(t *testing.T) {
 func TestSlowestTestsAreListed(t *testing.T) {
 	t.Parallel()
 	var total tally
-	err := total.read("tofu", lines(
+	err := total.read(t.Context(), "tofu", lines(
 		`{'Action':'pass','Package':'m/p','Test':'TestQuick','Elapsed':0.2}`,
 		`{'Action':'pass','Package':'m/p','Test':'TestSlow/sub','Elapsed':9}`,
 		`{'Action':'fail','Package':'m/p','Test':'TestSlow','Elapsed':0}`,

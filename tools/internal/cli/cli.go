@@ -1,6 +1,5 @@
-// Package cli finds the Terraform and OpenTofu programs of this machine and
-// runs them so that they use the provider that was built here, whatever the
-// user's own configuration says.
+// Package cli finds and runs the Terraform and OpenTofu programs of this computer with the provider that was built here, whatever
+// the user's own configuration says, and starts the sandbox.
 package cli
 
 import (
@@ -17,9 +16,12 @@ import (
 	"time"
 )
 
-// Address is the provider's source address without a registry host: each CLI
-// puts its own in front.
-const Address = "cloud-gpu-shopper/shopper"
+const (
+	// Bin is the folder, below the repository's root, for which make builds programs.
+	Bin = ".build/bin"
+	// Address is the provider's source address without a registry's host: each CLI puts its own in front.
+	Address = "cloud-gpu-shopper/shopper"
+)
 
 // The two products that run the provider.
 const (
@@ -32,10 +34,10 @@ type CLI struct {
 	Product string // Terraform or OpenTofu
 	Version string // such as 1.11.4
 	Path    string // absolute
-	Built   bool   // built here from source
+	Built   bool   // from source, by make
 }
 
-// String names the program as people do.
+// String is such as "OpenTofu 1.12.6 (built from source)".
 func (c CLI) String() string {
 	name := c.Product + " " + c.Version
 	if c.Built {
@@ -44,15 +46,14 @@ func (c CLI) String() string {
 	return name
 }
 
-// AtLeast reports whether the program's version is this one or a later one.
+// AtLeast reports whether the program has this version or a later one.
 func (c CLI) AtLeast(major, minor int) bool {
 	var has [2]int
 	_, _ = fmt.Sscanf(c.Version, "%d.%d", &has[0], &has[1]) // 0.0 is older than all
 	return slices.Compare(has[:], []int{major, minor}) >= 0
 }
 
-// Registry is the host that the program puts in front of a provider's address
-// that has none.
+// Registry is the host that the program puts in front of a provider's address that has none.
 func (c CLI) Registry() string {
 	if c.Product == OpenTofu {
 		return "registry.opentofu.org"
@@ -60,24 +61,9 @@ func (c CLI) Registry() string {
 	return "registry.terraform.io"
 }
 
-// Find returns the terraform and the tofu on PATH and those that were built at
-// the paths built ("" for none), each product's version once. One that is on
-// PATH but does not answer is an error.
-func Find(ctx context.Context, built ...string) ([]CLI, error) {
+// Find returns the terraform and the tofu on PATH. One that doesn't answer is an error.
+func Find(ctx context.Context) ([]CLI, error) {
 	var found []CLI
-	seen := map[string]bool{}
-	add := func(path string, fromSource bool) error {
-		c, err := Identify(ctx, path)
-		if err != nil {
-			return err
-		}
-		c.Built = fromSource
-		if key := c.Product + c.Version; !seen[key] {
-			seen[key] = true
-			found = append(found, c)
-		}
-		return nil
-	}
 	for _, name := range []string{"terraform", "tofu"} {
 		path, err := exec.LookPath(name)
 		if errors.Is(err, exec.ErrNotFound) {
@@ -86,19 +72,27 @@ func Find(ctx context.Context, built ...string) ([]CLI, error) {
 		if err != nil {
 			return nil, fmt.Errorf("looking for %s: %w", name, err)
 		}
-		if err := add(path, false); err != nil {
+		c, err := Identify(ctx, path)
+		if err != nil {
 			return nil, err
 		}
-	}
-	for _, path := range built {
-		if path == "" {
-			continue
-		}
-		if err := add(path, true); err != nil {
-			return nil, err
+		if !slices.ContainsFunc(found, func(f CLI) bool { return f.String() == c.String() }) {
+			found = append(found, c)
 		}
 	}
 	return found, nil
+}
+
+// Any returns the first one on PATH, else the OpenTofu that make builds.
+func Any(ctx context.Context) (CLI, error) {
+	found, err := Find(ctx)
+	if err != nil {
+		return CLI{}, err
+	}
+	if len(found) > 0 {
+		return found[0], nil
+	}
+	return Identify(ctx, filepath.Join(Bin, "tofu"))
 }
 
 // Identify asks the program at path what it is.
@@ -123,9 +117,8 @@ func Identify(ctx context.Context, path string) (CLI, error) {
 	return CLI{Product: product, Version: version, Path: path}, nil
 }
 
-// CleanEnv returns env without what would change how a CLI or the provider
-// behaves: a TF_CLI_CONFIG_FILE may point to a file that does not exist, and a
-// SHOPPER_URL to a service that rents for real.
+// CleanEnv returns env without the variables that change what a CLI or the provider does: TF_CLI_CONFIG_FILE may name a file that
+// doesn't exist, and SHOPPER_URL a service that really rents.
 func CleanEnv(env []string) []string {
 	clean := make([]string, 0, len(env)+1)
 	for _, entry := range env {
@@ -134,12 +127,11 @@ func CleanEnv(env []string) []string {
 		}
 		clean = append(clean, entry)
 	}
-	return append(clean, "CHECKPOINT_DISABLE=1") // Terraform's question to its maker for updates
+	return append(clean, "CHECKPOINT_DISABLE=1") // Terraform asks nobody whether there is a newer one
 }
 
-// Overridden returns the environment in which a CLI uses the providers with these
-// source addresses without init, each from the directory that holds its program. It
-// writes a CLI configuration file into the directory dir.
+// Overridden returns the environment in which a CLI runs providers without init, each from its program's folder, by their source
+// addresses. It writes a CLI configuration file into dir.
 func Overridden(dir string, providers map[string]string) ([]string, error) {
 	var overrides strings.Builder
 	for address, folder := range providers {
@@ -147,7 +139,7 @@ func Overridden(dir string, providers map[string]string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		// A JSON string is a valid HCL string as long as it holds no template.
+		// A JSON string is a valid HCL string unless it contains a template.
 		quoted, err := json.Marshal(filepath.ToSlash(absolute))
 		if err != nil {
 			return nil, err
@@ -162,8 +154,7 @@ func Overridden(dir string, providers map[string]string) ([]string, error) {
 	return append(CleanEnv(os.Environ()), "TF_CLI_CONFIG_FILE="+file, "TF_IN_AUTOMATION=1", "TF_INPUT=0"), nil
 }
 
-// Run runs the program in the directory dir and returns its standard output;
-// an error carries what it wrote to standard error.
+// Run runs the program in dir and returns its standard output. An error contains both outputs.
 func (c CLI) Run(ctx context.Context, dir string, env []string, args ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, c.Path, args...)
 	command.Dir = dir
