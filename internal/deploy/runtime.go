@@ -43,7 +43,10 @@ type Runtime interface {
 	Follow(ctx context.Context, ref Ref, lines int) (io.ReadCloser, error)
 	// APIKey is the key that a running server has, "" for none. It is a secret.
 	APIKey(ctx context.Context, ref Ref) (string, error)
-	// Reach tells a person how to get at the server's log, and how to remove the server.
+	// Ports looks at the ports that a running server has open on the machine besides its own: open stay open, closed are closed
+	// in the machine's firewall. A container has none, because its other ports are not published.
+	Ports(ctx context.Context, ref Ref) (open []OpenPort, closed []int, err error)
+	// Reach describes, for a person, how to read the server's log and how to remove the server.
 	Reach(ref Ref) string
 
 	// Start returns a reference with an ID, also together with an error, as soon as there is something to remove.
@@ -63,6 +66,13 @@ type Runtime interface {
 
 // EndLine is how a line of a process's log begins that says that the server has ended (process/launcher.sh).
 const EndLine = "[launcher] ended "
+
+// OpenPort is a port besides the server's own that is open on all addresses of the machine.
+type OpenPort struct {
+	Number int
+	// Why is the error with which the machine's firewall refused to close it; "" for a public server, whose ports are left alone.
+	Why string
+}
 
 // Wanted is a server to be started.
 type Wanted struct {

@@ -25,7 +25,7 @@ func TestParsePorts(t *testing.T) {
 	t.Parallel()
 	const said = "closed 41169\nclosed 41169\nclosed 5\nopen 5 ip6tables v1.8.9 (nf_tables): no\nopen 6 \nopen 8000 x\nopen x\nclosed\n\nelse 7\n"
 	open, closed := parsePorts(said, 8000)
-	if diff := cmp.Diff([]OpenPort{{5, "ip6tables v1.8.9 (nf_tables): no"}, {6, ""}}, open); diff != "" || !slices.Equal(closed, []int{41169}) {
+	if diff := cmp.Diff([]deploy.OpenPort{{Number: 5, Why: "ip6tables v1.8.9 (nf_tables): no"}, {Number: 6}}, open); diff != "" || !slices.Equal(closed, []int{41169}) {
 		t.Errorf("closed %v, open: %s", closed, diff)
 	}
 }
