@@ -163,7 +163,9 @@ func (e *Engine) Reach(ref deploy.Ref) string {
 }
 
 // Ports implements [deploy.Runtime].
-func (*Engine) Ports(context.Context, deploy.Ref) (open []deploy.OpenPort, closed []int, err error) { return nil, nil, nil }
+func (*Engine) Ports(context.Context, deploy.Ref) (open []deploy.OpenPort, closed []int, err error) {
+	return nil, nil, nil
+}
 
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.api.Close() }
