@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -14,7 +15,7 @@ import (
 // Phase is a part of an operation.
 type Phase string
 
-// The phases, in their order. The last three are not of a launch.
+// The phases, in order. The last three are not part of a launch.
 const (
 	PhasePreflight  Phase = "preflight"
 	PhasePull       Phase = "pull" // or install, for a process
@@ -31,61 +32,54 @@ type Severity string
 
 // The severities.
 const (
-	// Blocking findings mean that the server can't work: [Launch] starts nothing.
+	// Blocking findings mean that the server can't work: a launch starts nothing.
 	Blocking Severity = "error"
-	// Warning findings are worth telling and stop nothing.
+	// Warning findings are reported and stop nothing.
 	Warning Severity = "warning"
 )
 
-// Finding is one thing that preflight found, with its way out.
+// Finding is a finding of preflight.
 type Finding struct {
 	Severity Severity
-	// Code names the sort of finding: one of [Codes], or "docker", which nobody can overrule.
+	// Code is one of lifecycle.Codes, or "docker", which can't be overruled.
 	Code string
-	// Fact is a sentence that says what is so, WayOut one that says what to do.
+	// Fact is a sentence that states the finding, WayOut one that says what to do.
 	Fact   string
 	WayOut string
 }
 
-// String is the finding as one line.
-func (f Finding) String() string {
-	text := f.Fact
-	if f.WayOut != "" {
-		text += " " + f.WayOut
-	}
-	return text
-}
+// String returns the finding as one line.
+func (f Finding) String() string { return strings.TrimSpace(f.Fact + " " + f.WayOut) }
 
-// Error is what every function of this package and of those below it returns when it fails. No part of it holds a secret.
+// Error is the error of this package and of the packages below it. It holds no secret.
 type Error struct {
 	// Phase is where an operation failed; "" in the error of a runtime.
 	Phase Phase
 	// Summary says what failed, an operation's in about five words, capitalized.
 	Summary string
-	// Detail says what happened besides; one or more sentences. It may be empty.
+	// Detail is more about what happened, in sentences; it may be empty.
 	Detail string
-	// Cause and WayOut are a sentence each; both empty when the cause isn't known.
+	// Cause and WayOut are one sentence each; both are empty if the cause is unknown.
 	Cause, WayOut string
-	// OfMachine is set where the cause lies in the machine, so that another one may not have it.
+	// OfMachine is set if the cause is the machine's: another machine may not have it.
 	OfMachine bool
-	// Findings are what preflight found; set when Phase is PhasePreflight.
+	// Findings are preflight's, if Phase is PhasePreflight.
 	Findings []Finding
-	// Log are the last lines of the server, or of an installation, that say something, masked.
+	// Log are the last relevant lines of the server's log, or of an installation's, masked.
 	Log []string
 	// LogErr is why the log could not be read.
 	LogErr error
-	// Started is set when something had been started on the machine, and Remains is the truth about it.
+	// Started is set if a server had been started on the machine.
 	Started bool
-	// Remains says what is left on the machine and how to reach it; "" when nothing is.
+	// Remains says what is left on the machine and how to reach it; "" for nothing.
 	Remains string
-	// MayRun is set when what remains may be a running server that nobody asked to keep.
+	// MayRun is set if a server that remains may be running although nobody asked to keep it.
 	MayRun bool
-	// Err is the cause; a context's error stays recognizable in it.
+	// Err is the cause. [errors.Is] finds a context's error in it.
 	Err error
 }
 
-// Failed is the error of a runtime that could not do something; nil for nil. It keeps ctx's error in the chain, which not every
-// library does.
+// Failed returns the error of a runtime that could not do something, nil for nil. It adds ctx's error, which some libraries drop.
 func Failed(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
@@ -96,18 +90,18 @@ func Failed(ctx context.Context, what string, err error) error {
 	return &Error{Summary: "could not " + what, Err: err}
 }
 
-// Rule is a cause that a text shows.
+// Rule finds a cause in a text.
 type Rule struct {
 	pattern       *regexp.Regexp
 	cause, wayOut string
 }
 
-// NewRule makes a rule. The cause may hold the pattern's groups, as ${1} and so on.
+// NewRule returns a rule. The cause may refer to the pattern's groups, as ${1} and so on.
 func NewRule(pattern, cause, wayOut string) Rule {
 	return Rule{regexp.MustCompile(pattern), cause, wayOut}
 }
 
-// Causes describes rules for a page.
+// Causes describes rules for the documentation.
 func Causes(rules []Rule) []vllm.Cause {
 	causes := make([]vllm.Cause, len(rules))
 	for i, r := range rules {
@@ -116,7 +110,7 @@ func Causes(rules []Rule) []vllm.Cause {
 	return causes
 }
 
-// Explain adds the cause that a text shows: one of the machine's, or that of the first rule that matches.
+// Explain adds the cause that a text shows: the machine's, or that of the first rule that matches.
 func (e *Error) Explain(text string, rules []Rule) {
 	if diagnosis, ok := vllm.DiagnoseMachine(text); ok {
 		e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
@@ -132,60 +126,51 @@ func (e *Error) Explain(text string, rules []Rule) {
 
 // Error says what failed and why, in one line.
 func (e *Error) Error() string {
-	var parts []string
-	for _, part := range []string{string(e.Phase), e.Summary, e.Cause} {
-		if part != "" {
-			parts = append(parts, part)
-		}
-	}
-	if e.Err != nil && (e.Phase == "" || e.Cause == "") { // an operation's cause is mostly that of its Err
+	parts := []string{string(e.Phase), e.Summary, e.Cause}
+	if e.Err != nil && (e.Phase == "" || e.Cause == "") { // an operation's Cause mostly repeats Err
 		parts = append(parts, e.Err.Error())
 	}
-	return strings.Join(parts, ": ")
+	return joined(parts, ": ")
+}
+
+// joined joins the texts that aren't empty.
+func joined(texts []string, by string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), by)
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Description is the body of a diagnostic: everything but the summary, in paragraphs.
+// Description is the body of a diagnostic: all but the summary, in paragraphs.
 func (e *Error) Description() string {
-	var parts []string
-	add := func(text string) {
-		if text != "" {
-			parts = append(parts, text)
-		}
+	var cause, findings, log, left string
+	if cause = e.Cause; cause == "" && e.Err != nil {
+		cause = Sentence(e.Err.Error())
 	}
-	if e.Cause == "" && e.Err != nil {
-		add(Sentence(e.Err.Error()))
-	}
-	add(e.Cause)
-	add(e.WayOut)
-	add(e.Detail)
-	var more []string
 	for _, finding := range e.Findings {
-		if finding.Fact != e.Cause { // that one has been said
-			more = append(more, "- "+finding.String())
+		if finding.Fact != e.Cause {
+			findings += "\n- " + finding.String()
 		}
 	}
-	if len(more) > 0 {
-		add("Other preflight findings:\n" + strings.Join(more, "\n"))
+	if findings != "" {
+		findings = "Other preflight findings:" + findings
 	}
 	if e.LogErr != nil {
-		add(fmt.Sprintf("The server's log could not be read: %s.", Brief(e.LogErr)))
+		log = fmt.Sprintf("The server's log could not be read: %s.", Brief(e.LogErr))
 	}
 	if len(e.Log) > 0 {
-		add("The log's last relevant lines:\n  " + strings.Join(e.Log, "\n  "))
+		log = joined([]string{log, "The log's last relevant lines:\n  " + strings.Join(e.Log, "\n  ")}, "\n\n")
 	}
 	switch {
 	case e.Remains != "":
-		add("Left on the machine: " + e.Remains + ".")
+		left = "Left on the machine: " + e.Remains + "."
 	case e.Started:
-		add("Everything that was started has been removed from the machine.")
+		left = "The failed server has been removed from the machine."
 	}
-	return strings.Join(parts, "\n\n")
+	return joined([]string{cause, e.WayOut, e.Detail, findings, log, left}, "\n\n")
 }
 
-// Sentence capitalizes and ends an error's text, which Go writes as a fragment.
+// Sentence makes a sentence of an error's text: it adds the capital letter and the period.
 func Sentence(text string) string {
 	if text == "" || strings.Contains(text, "\n") {
 		return text
@@ -193,7 +178,7 @@ func Sentence(text string) string {
 	return strings.ToUpper(text[:1]) + strings.TrimSuffix(text[1:], ".") + "."
 }
 
-// Brief says of a lost connection no more than that, where it has been said already what it means.
+// Brief returns err's text, without the details if it is about a lost connection.
 func Brief(err error) string {
 	if host.KindOf(err) == host.Lost || host.KindOf(err) == host.Closed {
 		return "the connection was lost"

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -12,25 +13,25 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// smiTimeout is for one answer of nvidia-smi, which hangs where the driver does.
+// smiTimeout bounds one run of nvidia-smi, which hangs when the driver does.
 const smiTimeout = 30 * time.Second
 
-// gpuFields are asked of nvidia-smi, in this order. Drivers before R470 don't know compute_cap, and are asked for what stands
-// before it only.
+// gpuFields are the fields that nvidia-smi is asked for, in order. Drivers before R470 don't know compute_cap: they are asked for
+// the fields before it.
 var gpuFields = []string{"index", "uuid", "memory.total", "memory.used", "driver_version", "name", "compute_cap", "temperature.gpu"}
 
 // basicGPUFields is how many of them every driver knows.
 const basicGPUFields = 6
 
-// Exit statuses of a command that couldn't be run at all, by POSIX.
+// Exit statuses of a shell whose command could not be run, by POSIX.
 const (
 	exitNotExecutable = 126
 	exitNotFound      = 127
 )
 
-// DriverError is nvidia-smi that doesn't work.
+// DriverError is a failure of nvidia-smi.
 type DriverError struct {
-	// Missing: there is no nvidia-smi. Otherwise it is there and can't talk to the driver.
+	// Missing is set if the machine has no nvidia-smi. Otherwise nvidia-smi can't talk to the driver.
 	Missing bool
 	said    string
 }
@@ -42,12 +43,11 @@ func (e *DriverError) Error() string {
 	return "nvidia-smi fails: " + e.said
 }
 
-// QueryGPUs lists a machine's GPUs. A driver that doesn't work is a [DriverError].
+// QueryGPUs lists a machine's GPUs. If the driver doesn't work, the error is a [DriverError].
 func QueryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
-	fields := gpuFields
-	output, err := nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields, ","))
+	output, err := nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(gpuFields, ","))
 	if failed, ok := errors.AsType[*DriverError](err); ok && strings.Contains(failed.said, "not a valid field") {
-		output, err = nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(fields[:basicGPUFields], ","))
+		output, err = nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(gpuFields[:basicGPUFields], ","))
 	}
 	if err != nil {
 		return nil, err
@@ -73,17 +73,14 @@ func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, erro
 	}
 	// nvidia-smi writes its errors to standard output.
 	said := strings.TrimSpace(result.Stdout + "\n" + result.Stderr)
-	if len(said) > 400 {
-		said = said[:400]
-	}
-	return "", &DriverError{said: strings.Join(strings.Fields(said), " ")}
+	return "", &DriverError{said: strings.Join(strings.Fields(said[:min(len(said), 400)]), " ")}
 }
 
 // maxGPUs bounds the list.
 const maxGPUs = 256
 
-// parseGPUs reads what nvidia-smi lists. A figure that it doesn't tell ("[N/A]", "[Not Supported]", nothing) is zero; a line that
-// is no GPU is left out.
+// parseGPUs parses nvidia-smi's list. A figure that it doesn't have ("[N/A]", "[Not Supported]", nothing) is zero. Lines that are no
+// GPU are ignored.
 func parseGPUs(output string) []GPU {
 	var gpus []GPU
 	for _, fields := range rows(output) {
@@ -92,11 +89,11 @@ func parseGPUs(output string) []GPU {
 			continue
 		}
 		gpu := GPU{
-			Index: index, UUID: told(fields[1]), MemoryMiB: figure(fields[2]), UsedMiB: figure(fields[3]),
-			DriverVersion: told(fields[4]), Name: told(fields[5]),
+			Index: index, UUID: text(fields[1]), MemoryMiB: figure(fields[2]), UsedMiB: figure(fields[3]),
+			DriverVersion: text(fields[4]), Name: text(fields[5]),
 		}
 		if len(fields) > basicGPUFields {
-			gpu.ComputeCapability = told(fields[basicGPUFields])
+			gpu.ComputeCapability = text(fields[basicGPUFields])
 		}
 		if len(fields) >= len(gpuFields) {
 			gpu.TemperatureC = figure(fields[basicGPUFields+1])
@@ -106,23 +103,23 @@ func parseGPUs(output string) []GPU {
 	return gpus
 }
 
-// rows are the lines of nvidia-smi's answer. It quotes nothing, whatever a field holds.
+// rows splits nvidia-smi's output into fields. nvidia-smi never quotes.
 func rows(output string) [][]string {
 	reader := csv.NewReader(strings.NewReader(output))
 	reader.FieldsPerRecord, reader.LazyQuotes, reader.TrimLeadingSpace = -1, true, true
-	lines, _ := reader.ReadAll() // with lazy quotes and any number of fields there is no mistake to make
+	lines, _ := reader.ReadAll() // with lazy quotes and any number of fields it can't fail
 	return lines
 }
 
-// told is a field's value, "" for the ways in which nvidia-smi says that it has none.
-func told(field string) string {
+// text is a field's value, "" if nvidia-smi has none.
+func text(field string) string {
 	if strings.HasPrefix(field, "[") || field == "N/A" {
 		return ""
 	}
 	return field
 }
 
-// figure is a field's number, zero when it is none. Units are tolerated.
+// figure is a field's number, with or without a unit; 0 if it is no number.
 func figure(field string) int {
 	number, _, _ := strings.Cut(field, " ")
 	value, err := strconv.ParseFloat(number, 64)
@@ -146,7 +143,7 @@ func (u GPUUser) String() string {
 	return fmt.Sprintf("%s (pid %d, %d MiB)", u.Name, u.PID, u.MiB)
 }
 
-// QueryGPUUsers lists the processes that hold GPU memory. Inside a container nvidia-smi doesn't see those outside.
+// QueryGPUUsers lists the processes that hold GPU memory. Inside a container nvidia-smi lists none from outside.
 func QueryGPUUsers(ctx context.Context, machine Machine) ([]GPUUser, error) {
 	output, err := nvidiaSMI(ctx, machine, "--query-compute-apps=pid,used_memory,gpu_uuid,process_name")
 	if err != nil {
@@ -162,11 +159,8 @@ func parseGPUUsers(output string) []GPUUser {
 		if err != nil || len(fields) < 4 || len(users) == maxGPUs {
 			continue
 		}
-		name := told(strings.TrimSpace(strings.Join(fields[3:], ", ")))
-		if name == "" {
-			name = "another process"
-		}
-		users = append(users, GPUUser{PID: pid, MiB: figure(fields[1]), GPU: fields[2], Name: name})
+		name := text(strings.TrimSpace(strings.Join(fields[3:], ", ")))
+		users = append(users, GPUUser{PID: pid, MiB: figure(fields[1]), GPU: fields[2], Name: cmp.Or(name, "another process")})
 	}
 	return users
 }

@@ -11,7 +11,7 @@ import (
 
 // Machine is a machine that SSH reaches; *host.Client is one.
 type Machine interface {
-	// Run runs a command; a non-zero exit status is no error.
+	// Run runs a command. A non-zero exit status is no error.
 	Run(ctx context.Context, cmd host.Command) (host.Result, error)
 	// Pipe runs a command and returns its standard input and output as a connection.
 	Pipe(ctx context.Context, args ...string) (net.Conn, error)
@@ -22,63 +22,75 @@ type Machine interface {
 // Runtime runs servers on one machine in one way. Every method ends with its context.
 type Runtime interface {
 	Kind() Kind
-	// Ready gets what a start needs: an image, or a vLLM.
+	// Ready pulls the image, or installs vLLM, for Start.
 	Ready(ctx context.Context, progress func(string)) error
-	// Release is the vLLM release that Start runs, "" where that isn't known.
+	// Release is the vLLM release that Start runs, "" if unknown.
 	Release() string
 	// TLSFiles are the paths where Start puts a certificate and its key.
 	TLSFiles() (certificate, key string)
 
 	// Find lists the owner's servers, running or not.
 	Find(ctx context.Context, owner string) ([]Status, error)
-	// Named is the server of a deployment's name, with its owner; [Gone] where there is none that this provider started.
+	// Named returns the server of a deployment's name, with its owner; [Gone] if this provider started none.
 	Named(ctx context.Context, name string) (Status, error)
+	// Inspect returns a server's status, [Gone] if there is no such server.
 	Inspect(ctx context.Context, ref Ref) (Status, error)
-	// State is Inspect for a loop that waits.
+	// State is a cheaper Inspect for loops. Fields that are slow to read may be empty.
 	State(ctx context.Context, ref Ref) (Status, error)
 	// Log returns the last lines of a server's log.
 	Log(ctx context.Context, ref Ref, lines int) ([]string, error)
-	// Follow returns the last lines of a server's log and then what is written to it. A container's ends when the container
-	// does; all end with ctx, or when they are closed. A process's log says [EndLine] when the server has ended.
+	// Follow streams a server's log from its last lines on, until ctx ends or the caller closes it. A container's stream also ends
+	// with the container. A process's log has [EndLine] when the server has ended.
 	Follow(ctx context.Context, ref Ref, lines int) (io.ReadCloser, error)
-	// APIKey is the key that a running server has, "" for none. It is a secret.
+	// APIKey returns a running server's API key, "" for none. It is a secret.
 	APIKey(ctx context.Context, ref Ref) (string, error)
-	// Reach tells a person how to get at the server's log, and how to remove the server.
+	// Ports looks at the ports that a running server has open on the machine besides its own: open stay open, closed are closed
+	// in the machine's firewall. A container has none, because its other ports are not published.
+	Ports(ctx context.Context, ref Ref) (open []OpenPort, closed []int, err error)
+	// Reach describes, for a person, how to read the server's log and how to remove the server.
 	Reach(ref Ref) string
 
-	// Start returns a reference with an ID, also together with an error, as soon as there is something to remove.
+	// Start starts a server. Even with an error, the reference has an ID if there is something to remove.
 	Start(ctx context.Context, wanted Wanted) (Ref, error)
-	// Settle lets the runtime start the server again by itself from now on.
+	// Settle makes the runtime restart the server by itself from now on.
 	Settle(ctx context.Context, ref Ref) error
-	// Restart starts a server again as it is. A process has a new ID afterwards.
+	// Restart restarts a server with unchanged settings. A process gets a new ID.
 	Restart(ctx context.Context, ref Ref, stop Stop) (Ref, error)
-	// SetAside stops a server so that it can be brought back.
+	// SetAside stops a server in a way that [Aside.Restore] can undo.
 	SetAside(ctx context.Context, ref Ref, stop Stop) (Aside, error)
-	// Remove stops and removes the server and checks that it is gone; one that is gone already is a success. It returns what is
-	// worth knowing although it is gone.
+	// Remove stops and removes the server and checks that it is gone. A server that is gone already is a success. The note, mostly
+	// "", says what the machine still has of it.
 	Remove(ctx context.Context, ref Ref, stop Stop) (note string, err error)
 
+	// Close closes the runtime's connections.
 	Close() error
 }
 
-// EndLine is how a line of a process's log begins that says that the server has ended (process/launcher.sh).
+// EndLine begins the line of a process's log that says that the server has ended (process/launcher.sh).
 const EndLine = "[launcher] ended "
 
-// Wanted is a server to be started.
+// OpenPort is a port besides the server's own that is open on all addresses of the machine.
+type OpenPort struct {
+	Number int
+	// Why is the error with which the machine's firewall refused to close it; "" for a public server, whose ports are left alone.
+	Why string
+}
+
+// Wanted describes a server to start.
 type Wanted struct {
 	Name  string
 	Owner string
-	// Provider is the version of the program that asks for it.
+	// Provider is the provider's version.
 	Provider string
 	// Arguments come after "vllm". They hold no secret.
 	Arguments []string
-	// Environment holds the secrets too: it must not be logged or written down.
+	// Environment includes secrets: it must not be logged or stored.
 	Environment map[string]string
 	Port        int
 	Listen      string
-	// Note is kept with the server as it is, for [Status]. It holds no secret.
+	// Note is stored with the server and returned in its [Status]. It holds no secret.
 	Note string
-	// Hash identifies everything that a restart would be needed for, but the secrets.
+	// Hash identifies all settings whose change needs a restart, except for the secrets.
 	Hash         string
 	APIKeyPrint  string
 	HFTokenPrint string
@@ -89,28 +101,27 @@ type Wanted struct {
 	Key         string `json:"-"`
 }
 
-// Stop says how much time a server is given to end by itself.
+// Stop says how much time a server has to end by itself.
 type Stop struct {
-	// Force gives it next to none: it has failed, or nobody uses it.
+	// Force leaves it almost none, for a server that has failed or that nobody uses.
 	Force bool
-	// Drain is how long running requests may go on before the server has to end. A server that doesn't drain, or has no
-	// request, ends at once.
+	// Drain is how long requests may continue. A server that doesn't drain, or has no requests, ends at once.
 	Drain time.Duration
 }
 
-// Aside is a server that was stopped to make room and can be started again.
+// Aside is a server that was stopped to make room and can be restored.
 type Aside struct {
 	Ref Ref
-	// WasRunning is false for a server that had died before: there is nothing to go back to.
+	// WasRunning is false for a server that had died before and can't be restored.
 	WasRunning bool
-	// APIKey and ServedName are what it takes to prove it once it is back. Arguments are its own.
+	// APIKey and Arguments are the server's, to verify it once it is restored.
 	APIKey    string
 	Arguments []string
-	// Restore starts the server again as it was and returns its new reference.
+	// Restore starts the server with unchanged settings and returns its new reference.
 	Restore func(ctx context.Context) (Ref, error)
 }
 
-// Lost tells whether something failed because the connection was lost: not every library keeps that in its error.
+// Lost reports whether an operation failed because the connection was lost, which some libraries' errors don't say.
 func Lost(machine Machine, err error) bool {
 	if kind := host.KindOf(err); kind != "" {
 		return kind == host.Lost
@@ -119,7 +130,7 @@ func Lost(machine Machine, err error) bool {
 	return ok && host.KindOf(connection.Err()) == host.Lost
 }
 
-// OfConnection tells whether an attempt failed because of the connection to the machine: then it says nothing of the machine.
+// OfConnection reports whether err is about the connection to the machine, so that it says nothing about the machine.
 func OfConnection(err error) bool {
 	switch host.KindOf(err) {
 	case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed:

@@ -162,6 +162,11 @@ func (e *Engine) Reach(ref deploy.Ref) string {
 		ref.Name, ref.ID, program, ref.Removal(program))
 }
 
+// Ports implements [deploy.Runtime].
+func (*Engine) Ports(context.Context, deploy.Ref) (open []deploy.OpenPort, closed []int, err error) {
+	return nil, nil, nil
+}
+
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.api.Close() }
 

@@ -6,21 +6,15 @@ import (
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// checkPorts looks whether a proven server has a port open besides its own, and warns of one that stays open. Only a process can: a
-// container's other ports aren't published.
+// checkPorts warns of each port that a proven server has open besides its own.
 func (l *launch) checkPorts(ctx context.Context, ref deploy.Ref) {
-	h, ok := l.runtime.(*process.Host)
-	if !ok {
-		return
-	}
-	var open []process.OpenPort
+	var open []deploy.OpenPort
 	var closed []int
 	err := l.again(ctx, deploy.PhaseCompletion, func() (err error) {
-		open, closed, err = h.Ports(ctx, ref)
+		open, closed, err = l.runtime.Ports(ctx, ref)
 		return err
 	})
 	if err != nil {

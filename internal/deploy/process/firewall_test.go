@@ -25,7 +25,7 @@ func TestParsePorts(t *testing.T) {
 	t.Parallel()
 	const said = "closed 41169\nclosed 41169\nclosed 5\nopen 5 ip6tables v1.8.9 (nf_tables): no\nopen 6 \nopen 8000 x\nopen x\nclosed\n\nelse 7\n"
 	open, closed := parsePorts(said, 8000)
-	if diff := cmp.Diff([]OpenPort{{5, "ip6tables v1.8.9 (nf_tables): no"}, {6, ""}}, open); diff != "" || !slices.Equal(closed, []int{41169}) {
+	if diff := cmp.Diff([]deploy.OpenPort{{Number: 5, Why: "ip6tables v1.8.9 (nf_tables): no"}, {Number: 6}}, open); diff != "" || !slices.Equal(closed, []int{41169}) {
 		t.Errorf("closed %v, open: %s", closed, diff)
 	}
 }
@@ -211,15 +211,43 @@ func newOutside(t *testing.T) outside {
 	return o
 }
 
-// startOpen starts a server of an old release, and returns the port that it opens.
-func startOpen(t *testing.T, listen string) (*Host, deploy.Ref, string) {
+// addresses are those of this network.
+var addresses = []string{"192.0.2.1", "2001:db8::1"}
+
+// each asks every address for a port, and reports whether all answers are the wanted one.
+func each(want string, ask func(address string) string, port string, addresses ...string) bool {
+	return !slices.ContainsFunc(addresses, func(address string) bool { return ask(net.JoinHostPort(address, port)) != want })
+}
+
+// startOpen starts a server of an old release, waits until its port answers outside as it should, and checks what Ports returns.
+func startOpen(t *testing.T, listen, answer string, ask func(address string) string) (h *Host, ref deploy.Ref, port string) {
 	t.Helper()
-	h, ref := startRelease(t, "0.19.1", "exec "+os.Args[0]+` "$0.out"`, deploy.Wanted{
+	h, ref = startRelease(t, "0.19.1", "exec "+os.Args[0]+` "$0.out"`, deploy.Wanted{
 		Listen: listen, Environment: map[string]string{roleEnv: "server"},
 	})
 	file := filepath.Join(h.base, "program.out")
 	eventually(t, "a port", func() bool { return read(t, file) != "" })
-	return h, ref, read(t, file)
+	port = read(t, file)
+	eventually(t, "outside: "+answer, func() bool { return each(answer, ask, port, addresses...) })
+	open, closed, err := h.Ports(within(t), ref)
+	want := "open [{" + port + " }], closed []"
+	if listen == "" {
+		want = "open [], closed [" + port + "]"
+	}
+	if got := fmt.Sprintf("open %v, closed %v", open, closed); err != nil || got != want {
+		t.Errorf("listen %q: %s, want %s; %v", listen, got, want, err)
+	}
+	return h, ref, port
+}
+
+// haveRules checks the rules of both programs.
+func haveRules(t *testing.T, want string) {
+	t.Helper()
+	for _, program := range []string{"iptables", "ip6tables"} {
+		if diff := cmp.Diff("-P INPUT ACCEPT\n"+want, must(t, program+" -w -S INPUT")); diff != "" {
+			t.Errorf("%s: %s", program, diff)
+		}
+	}
 }
 
 func insideFirewall(t *testing.T) {
@@ -231,48 +259,19 @@ func insideFirewall(t *testing.T) {
 	}
 	defer others.Close()
 	_, other, _ := net.SplitHostPort(others.Addr().String())
-	at := net.JoinHostPort
-	expect := func(what, want string, hears func(address string) string, port string, addresses ...string) {
-		t.Helper()
-		for _, address := range addresses {
-			if got := hears(at(address, port)); got != want {
-				t.Errorf("%s, %s: %s, want %s", what, address, got, want)
-			}
-		}
-	}
 	fromOutside := func(address string) string { return o.hears(t, address) }
 
-	h, ref, port := startOpen(t, "0.0.0.0")
-	eventually(t, "a way from outside", func() bool {
-		return fromOutside(at("192.0.2.1", port)) == "yes" && fromOutside(at("2001:db8::1", port)) == "yes"
-	})
-	open, closed, err := h.Ports(within(t), ref)
-	if err != nil || len(open) != 1 || strconv.Itoa(open[0].Number) != port || open[0].Why != "" || len(closed) > 0 {
-		t.Errorf("public: open %v, closed %v, %v; it is %s", open, closed, err, port)
+	startOpen(t, "0.0.0.0", "yes", fromOutside)
+	h, ref, port := startOpen(t, "", "silent", fromOutside)
+	if !each("yes", answer, port, append(addresses, "127.0.0.1", "::1")...) {
+		t.Error("the port is closed to the machine itself")
 	}
-
-	h, ref, port = startOpen(t, "")
-	eventually(t, "silence", func() bool {
-		return fromOutside(at("192.0.2.1", port)) == "silent" && fromOutside(at("2001:db8::1", port)) == "silent"
-	})
-	expect("the machine itself", "yes", answer, port, "127.0.0.1", "::1", "192.0.2.1", "2001:db8::1")
-	expect("another port", "yes", fromOutside, other, "192.0.2.1", "2001:db8::1")
-	open, closed, err = h.Ports(within(t), ref)
-	if err != nil || len(open) > 0 || len(closed) != 1 || strconv.Itoa(closed[0]) != port {
-		t.Errorf("private: open %v, closed %v, %v; it is %s", open, closed, err, port)
+	if !each("yes", fromOutside, other, addresses...) {
+		t.Error("another port is closed")
 	}
-	for _, program := range []string{"iptables", "ip6tables"} {
-		want := fmt.Sprintf("-P INPUT ACCEPT\n-A INPUT ! -i lo -p tcp -m tcp --dport %s -m comment --comment \"shopper:%s\" -j DROP\n", port, filepath.Base(ref.Directory))
-		if diff := cmp.Diff(want, must(t, program+" -w -S INPUT")); diff != "" {
-			t.Errorf("%s: %s", program, diff)
-		}
-	}
+	haveRules(t, fmt.Sprintf("-A INPUT ! -i lo -p tcp -m tcp --dport %s -m comment --comment \"shopper:%s\" -j DROP\n", port, filepath.Base(ref.Directory)))
 	if note, err := h.Remove(within(t), ref, deploy.Stop{Force: true}); err != nil || note != "" {
 		t.Errorf("%v; %s", err, note)
 	}
-	for _, program := range []string{"iptables", "ip6tables"} {
-		if rules := must(t, program+" -w -S INPUT"); rules != "-P INPUT ACCEPT\n" {
-			t.Errorf("%s is left with %s", program, rules)
-		}
-	}
+	haveRules(t, "")
 }

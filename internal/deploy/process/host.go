@@ -24,11 +24,11 @@ var (
 
 var _ deploy.Runtime = (*Host)(nil)
 
-// Host is where servers are run as processes: one directory of a machine.
+// Host runs servers as processes, in one directory of a machine.
 type Host struct {
 	Options Options
-	// Program is the vLLM to run and Tools what the machine has for it, once [Host.Look] has looked. Its path is "" until
-	// it is installed.
+	// Program is the vLLM to run, with the path "" until it is installed, and Tools is what the machine has for it. [Host.Look] sets
+	// both.
 	Program Program
 	Tools   Tools
 
@@ -36,8 +36,8 @@ type Host struct {
 	base    string
 }
 
-// At is the directory of the options, or the default one under the user's home on the machine. The machine is asked
-// nothing, and there is nothing to close.
+// At returns the Host of the options' directory, or of the default one in the user's home on the machine. It sends nothing to the
+// machine, and there is nothing to close.
 func At(machine deploy.Machine, options Options, home string) (*Host, error) {
 	h := &Host{Options: options, machine: machine, base: cmp.Or(options.Directory, path.Join(home, DefaultDirectory))}
 	if !path.IsAbs(h.base) {
@@ -55,7 +55,7 @@ func (h *Host) Kind() deploy.Kind { return deploy.Process }
 // Release implements [deploy.Runtime].
 func (h *Host) Release() string { return h.Program.Release }
 
-// TLSFiles stand for files of a directory whose name isn't known before the start.
+// TLSFiles returns placeholders: the server's directory has no name before the start.
 func (h *Host) TLSFiles() (certificate, key string) { return tlsCertificatePath, tlsKeyPath }
 
 // Reach implements [deploy.Runtime].
@@ -65,18 +65,18 @@ func (h *Host) Reach(ref deploy.Ref) string {
 		ref.Name, pid, path.Join(ref.Directory, "log"), ref.Removal(""))
 }
 
-// Close does nothing: there is nothing to close.
+// Close implements [deploy.Runtime]; there is nothing to close.
 func (h *Host) Close() error { return nil }
 
-// Directory is where it keeps vLLM and the servers. It may not be there yet.
+// Directory is where vLLM and the servers are kept. It may not exist yet.
 func (h *Host) Directory() string { return h.base }
 
-// run runs a script that needs no standard input of its own, with arguments, and returns what it printed.
+// run runs a script, which can't read standard input, and returns its output.
 func (h *Host) run(ctx context.Context, op, script string, args ...string) (string, error) {
 	return h.command(ctx, op, host.Command{Args: append([]string{"sh", "-s", "--"}, args...), Stdin: strings.NewReader(script)})
 }
 
-// command runs a command, for which another exit status than 0 is an error, and returns what it printed.
+// command runs a command and returns its output. An exit status other than 0 is an error.
 func (h *Host) command(ctx context.Context, op string, command host.Command) (string, error) {
 	result, err := h.machine.Run(ctx, command)
 	if err != nil || result.ExitCode == 0 {
@@ -92,22 +92,22 @@ func (h *Host) command(ctx context.Context, op string, command host.Command) (st
 	return result.Stdout, e
 }
 
-// maxSaid is how much is told of what a failed command printed, in bytes.
+// maxSaid is how many bytes of a failed command's output an error holds.
 const maxSaid = 500
 
-// put writes a file of a directory of ours at once, readable by nobody else.
+// put writes a file into a directory, which it creates if necessary: atomically, and readable only by the user.
 func (h *Host) put(ctx context.Context, directory, name, content string) error {
 	const script = `umask 077; mkdir -p -- "$1" && cat >"$1/$2.new" && mv -f -- "$1/$2.new" "$1/$2"`
 	_, err := h.command(ctx, fmt.Sprintf("write %s on the machine", path.Join(directory, name)), host.Command{Args: []string{"sh", "-c", script, "sh", directory, name}, Stdin: strings.NewReader(content)})
 	return err
 }
 
-// file is a file beside a server.
+// file is a file in a server's directory.
 type file struct{ name, content string }
 
-// launch writes files into a directory of ours that is there, each at once and readable by nobody else. Then it starts a program
-// under the launcher, which is one of the files or there already, and returns its supervisor's identity. A directory that is
-// removed meanwhile is not made again: nothing starts in it.
+// launch writes files into an existing directory, each atomically and readable only by the user. Then it starts a command under the
+// launcher, which is one of the files or was written before, and returns its supervisor's identity. If the directory was removed
+// meanwhile, launch fails: it neither creates it again nor starts anything.
 func (h *Host) launch(
 	ctx context.Context, directory string, files []file, environment map[string]string, command ...string,
 ) (string, error) {
@@ -136,7 +136,7 @@ exec sh "$dir/launcher.sh" start "$@"`
 		return "", err
 	}
 	for line := range strings.Lines(output) {
-		if id, ok := parseIdentity(line); ok {
+		if id := parseIdentity(line); id != "" {
 			return id, nil
 		}
 	}
@@ -144,20 +144,19 @@ exec sh "$dir/launcher.sh" start "$@"`
 }
 
 // stop ends all processes of a directory's session, checks that they are gone, and deletes their rules from the firewall. The note
-// is about those that may be left there, mostly "".
+// names rules that may be left, "" for none.
 func (h *Host) stop(ctx context.Context, directory string, graceSeconds int, drain time.Duration) (note string, err error) {
 	times := []string{fmt.Sprint(graceSeconds), fmt.Sprint(int(drain.Seconds()))}
 	output, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, times[0], times[1])
 	return parseLeft(output, directory), err
 }
 
-// remove removes a directory of ours.
+// remove removes a server's directory, and no other.
 func (h *Host) remove(ctx context.Context, directory string) error {
-	const script = `[ ! -e "$1" ] || rm -rf -- "$1"`
 	if path.Dir(path.Dir(directory)) != h.base || !namePattern.MatchString(path.Base(directory)) {
 		return &deploy.Error{Summary: "could not remove " + directory, Cause: "The provider didn't create this directory."}
 	}
-	_, err := h.run(ctx, "remove "+directory, script, directory)
+	_, err := h.command(ctx, "remove "+directory, host.Command{Args: []string{"rm", "-rf", "--", directory}})
 	return err
 }
 
@@ -170,5 +169,5 @@ func (h *Host) tail(ctx context.Context, file string, lines int) ([]string, erro
 	return strings.Split(output, "\n"), nil
 }
 
-// maxLogBytes bounds what is read of a log, whatever the number of lines asked for.
+// maxLogBytes bounds what is read of a log, whatever the number of lines.
 const maxLogBytes = 4 << 20

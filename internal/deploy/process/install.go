@@ -17,37 +17,35 @@ import (
 )
 
 const (
-	// cancelTimeout is how long the end of an installation may take that nobody wants any more.
+	// cancelTimeout bounds ending an installation after its caller has canceled it.
 	cancelTimeout = 30 * time.Second
-	shownLines    = 20
+	// shownLines is how many of an installation's last lines an error shows.
+	shownLines = 20
 )
 
 // A Program is a vLLM of the machine.
 type Program struct {
 	Path string
-	// Release is such as "0.33.0", "" where it can't be told.
+	// Release is its version, such as "0.33.0"; "" if unknown.
 	Release string
 }
 
-// Look finds out which tools the machine has and whether it has a vLLM of the requested version. cc is the compiler that the
-// server's environment names, "" for none.
-func (h *Host) Look(ctx context.Context, cc string) error {
-	var err error
+// Look sets Tools and Program to what the machine has. cc is the compiler that the server's environment names, "" for none.
+func (h *Host) Look(ctx context.Context, cc string) (err error) {
 	if h.Tools, err = h.lookForTools(ctx, cc); err == nil {
-		h.Program, _, err = h.find(ctx, h.Options.Version)
+		_, err = h.find(ctx)
 	}
 	return err
 }
 
-// Ready finds a vLLM of the requested version, and installs it and the tools that the machine lacks where the options allow. An
-// installation that was cut short goes on where it was; one that another deployment has under way is waited for.
+// Ready finds a vLLM of the requested version. If the options allow, it installs vLLM and missing tools: it continues an
+// installation that was interrupted, and waits for one that another deployment has started.
 func (h *Host) Ready(ctx context.Context, progress func(string)) error {
-	program, seen, err := h.find(ctx, h.Options.Version)
+	seen, err := h.find(ctx)
 	if err != nil {
 		return err
 	}
-	h.Program = program
-	if program.Path != "" {
+	if h.Program.Path != "" {
 		if packages := h.Tools.packages(false); len(packages) > 0 && h.Options.Install != InstallNever {
 			err = h.install(ctx, "tools", packages, nil, progress)
 		}
@@ -63,20 +61,21 @@ func (h *Host) Ready(ctx context.Context, progress func(string)) error {
 	if err := h.installRelease(ctx, progress); err != nil {
 		return err
 	}
-	h.Program, seen, err = h.find(ctx, h.Options.Version)
-	if err == nil && h.Program.Path == "" {
+	if seen, err = h.find(ctx); err == nil && h.Program.Path == "" {
 		err = &deploy.Error{Summary: "could not install vLLM", Cause: fmt.Sprintf("The installation succeeded, but vLLM (%s) is"+
 			" missing; the machine has: %s.", wanted, seen)}
 	}
 	return err
 }
 
-// find looks for a version ("" = any) and says what is there.
-func (h *Host) find(ctx context.Context, version string) (program Program, seen string, err error) {
+// find sets Program to the first vLLM of the requested version, and lists all that the machine has.
+func (h *Host) find(ctx context.Context) (seen string, err error) {
 	output, err := h.run(ctx, "look for vLLM", findScript, h.base)
 	if err != nil {
-		return Program{}, "", err
+		return "", err
 	}
+	h.Program = Program{}
+	version := h.Options.Version
 	var found []string
 	for line := range strings.Lines(output) {
 		file, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
@@ -85,29 +84,24 @@ func (h *Host) find(ctx context.Context, version string) (program Program, seen 
 		}
 		release := releaseOf(text)
 		found = append(found, fmt.Sprintf("%s (%s)", file, cmp.Or(release, "unknown version")))
-		if plain, _, _ := strings.Cut(release, "+"); program.Path == "" && (version == "" || release == version || plain == version) {
-			program = Program{Path: file, Release: release}
+		if plain, _, _ := strings.Cut(release, "+"); h.Program.Path == "" && (version == "" || release == version || plain == version) {
+			h.Program = Program{Path: file, Release: release}
 		}
 	}
-	if len(found) == 0 {
-		return Program{}, "none", nil
-	}
-	return program, strings.Join(found, ", "), nil
+	return cmp.Or(strings.Join(found, ", "), "none"), nil
 }
 
-// releaseOf reads a version from the line in which a program tells it, such as "vllm 0.33.0".
+// releaseOf returns the last version in a text such as "vllm 0.33.0", "" if there is none.
 func releaseOf(text string) string {
-	fields := strings.Fields(text)
-	for i := len(fields) - 1; i >= 0; i-- {
-		release := strings.TrimPrefix(fields[i], "v")
-		if versionPattern.MatchString(release) {
+	for _, field := range slices.Backward(strings.Fields(text)) {
+		if release := strings.TrimPrefix(field, "v"); versionPattern.MatchString(release) {
 			return release
 		}
 	}
 	return ""
 }
 
-// installRelease installs a release, and what it takes; without a version the newest that is known here.
+// installRelease installs the requested release, or the newest known one, and the packages that it needs.
 func (h *Host) installRelease(ctx context.Context, progress func(string)) error {
 	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
 	version := cmp.Or(h.Options.Version, newest.Version)
@@ -120,15 +114,18 @@ func (h *Host) installRelease(ctx context.Context, progress func(string)) error 
 		[]string{environment, version, until, h.Tools.python(), uvVersion, uvRequirement}, progress)
 }
 
-// install runs an installation as a separate process, so that a lost connection doesn't cut it short, and waits for it. Of
-// two with one name the second waits for the first.
+// install runs an installation as a separate process, which a lost connection doesn't interrupt, and waits for it. If one of the
+// same name is running, it waits for that one instead.
 func (h *Host) install(ctx context.Context, name string, packages, release []string, progress func(string)) error {
 	directory := path.Join(h.base, "install", name)
-	running, err := h.installing(ctx, directory)
+	seen, err := h.observe(ctx, "installation", directory)
+	if err == nil && seen.state == deploy.Orphaned {
+		_, err = h.stop(ctx, directory, 1, 0) // nobody would report its exit code; the next one continues its work
+	}
 	if err != nil {
 		return err
 	}
-	if !running {
+	if seen.state != deploy.Running {
 		if err := h.put(ctx, directory, "record.json", "{}\n"); err != nil {
 			return err
 		}
@@ -143,7 +140,7 @@ func (h *Host) install(ctx context.Context, name string, packages, release []str
 	}
 	err = h.watchInstall(ctx, directory, progress)
 	if ctx.Err() != nil {
-		// Nothing goes on once the caller has given up; what was downloaded stays for the next time.
+		// Don't leave it running for a caller that has given up. Its downloads remain for the next time.
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 		defer cancel()
 		_, stopErr := h.stop(after, directory, 1, 0)
@@ -152,22 +149,18 @@ func (h *Host) install(ctx context.Context, name string, packages, release []str
 	return err
 }
 
-func (h *Host) installing(ctx context.Context, directory string) (bool, error) {
-	output, err := h.run(ctx, "look for an installation", launcherScript, "status", directory)
-	return parseStatus(output).state == "running", err
-}
-
+// watchInstall waits until an installation has ended, and returns why it failed.
 func (h *Host) watchInstall(ctx context.Context, directory string, progress func(string)) error {
-	const op = "install vLLM"
 	pause := pace.Looks()
-	var log []string // as it was seen last
+	var log []string // the last lines that were read
 	for {
-		if err := pause.Wait(ctx); err != nil {
-			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
+		err := pause.Wait(ctx)
+		var seen observed
+		if err == nil {
+			seen, err = h.observe(ctx, "installation", directory)
 		}
-		output, err := h.run(ctx, op, launcherScript, "status", directory)
 		if err != nil {
-			return &deploy.Error{Summary: "could not " + op, Log: log, Err: err}
+			return &deploy.Error{Summary: "could not install vLLM", Log: log, Err: err}
 		}
 		lines, logErr := h.tail(ctx, path.Join(directory, "log"), shownLines)
 		lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, deploy.EndLine) })
@@ -175,24 +168,29 @@ func (h *Host) watchInstall(ctx context.Context, directory string, progress func
 			log = lines
 			progress(strings.TrimSpace(log[len(log)-1]))
 		}
-		if state := parseStatus(output); state.state != "running" {
-			return installEnd(state, log, logErr)
+		if seen.state != deploy.Running {
+			return installEnd(seen, log, logErr)
 		}
 	}
 }
 
-func installEnd(state observed, log []string, logErr error) error {
-	if state.state == "exited" && state.exitCode == 0 {
+// installEnd is the error of an installation that has ended, nil for a success.
+func installEnd(seen observed, log []string, logErr error) error {
+	if seen.state == deploy.Exited && seen.exitCode == 0 {
 		return nil
 	}
-	e := &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", state.exitCode), logErr)}
+	e := &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", seen.exitCode), logErr)}
+	if seen.state == deploy.Orphaned {
+		e.Cause, e.WayOut = "The supervisor of the installation was killed.", "Apply again to continue the installation."
+		return e
+	}
 	e.Explain(strings.Join(log, "\n"), installRules)
 	return e
 }
 
 const ownInstallation = ", or install vLLM on the machine yourself and set process.install = \"never\"."
 
-// installRules are why installations failed, by what uv 0.13.9 was recorded to say.
+// installRules explain failed installations by the recorded output of uv 0.13.9, pip and apt-get.
 var installRules = []deploy.Rule{
 	deploy.NewRule(`current Python version \(([\d.]+)\) does not satisfy Python(\S+?) and (\S+) depends`,
 		"The machine's Python is ${1}, and ${3} needs ${2}.",
@@ -219,21 +217,21 @@ var installRules = []deploy.Rule{
 		"This machine can't install the release together with its dependencies.", "Check process.version."),
 }
 
-// Causes are why installations of vLLM fail, for a page.
+// Causes lists why installations of vLLM fail, for the documentation.
 func Causes() []vllm.Cause { return deploy.Causes(installRules) }
 
 //go:embed tools.sh
 var toolsScript string
 
-// Tools are what of a machine an installation of vLLM and its start need.
+// Tools are the machine's tools that vLLM needs for its installation and its start.
 type Tools struct {
 	// Compiler is a C compiler that works, "" for none.
 	Compiler string
-	// Python is the version of the machine's python3, such as "3.10", and Headers the folder of its Python.h; "" for none.
+	// Python is the version of the machine's python3, such as "3.10", and Headers the directory of its Python.h; "" for none.
 	Python, Headers string
-	// Pip: its python3 has pip.
+	// Pip reports whether that python3 has pip.
 	Pip bool
-	// Apt: packages can be installed with apt-get, as root or with a sudo that asks for no password.
+	// Apt reports whether apt-get can install packages, as root or through sudo without a password.
 	Apt bool
 }
 
@@ -258,7 +256,7 @@ func (h *Host) lookForTools(ctx context.Context, cc string) (Tools, error) {
 	return t, err
 }
 
-// uv is installed by pip, in this version only: PyPI's packages of 2026-11 for Linux with glibc, by their checksums.
+// pip installs this version of uv and no other: the packages for Linux with glibc, by their checksums of November 2026.
 const (
 	uvVersion     = "0.13.9"
 	uvRequirement = "uv==" + uvVersion +
@@ -266,11 +264,11 @@ const (
 		" --hash=sha256:ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375" // aarch64
 )
 
-// pythons are the versions of Python that every release of the table takes: 0.8.0 takes 3.9 to 3.12, 0.33.0 3.11 to 3.14
+// pythons are the versions of Python that all known releases support: 0.8.0 supports 3.9 to 3.12, 0.33.0 3.11 to 3.14
 // (Requires-Python of their packages).
 var pythons = []string{"3.11", "3.12"}
 
-// python is the machine's own Python where vLLM can be installed for it, "" where that takes uv's.
+// python is the version of the machine's Python if vLLM can be installed with it, "" if uv has to bring another.
 func (t Tools) python() string {
 	if t.Headers != "" && slices.Contains(pythons, t.Python) {
 		return t.Python
@@ -278,7 +276,7 @@ func (t Tools) python() string {
 	return ""
 }
 
-// Missing are the distribution's packages that the machine lacks: for a start, and where vLLM is to be installed, for that.
+// Missing lists the distribution's packages that the machine lacks for a start and, if install is set, for an installation of vLLM.
 func (t Tools) Missing(install bool) []string {
 	var packages []string
 	if t.Compiler == "" {
@@ -290,10 +288,10 @@ func (t Tools) Missing(install bool) []string {
 	return packages
 }
 
-// packages are those of them that can be installed.
+// packages lists those that can be installed: none without apt-get, which preflight reports.
 func (t Tools) packages(install bool) []string {
 	if !t.Apt {
-		return nil // preflight has said so, and was overruled
+		return nil
 	}
 	return t.Missing(install)
 }

@@ -1,12 +1,15 @@
-# Installs what a machine lacks, and one release of vLLM into a virtual environment of its own, with uv, as vLLM's documentation
-# says. Run again after it was cut short it goes on where it was: uv keeps what it has downloaded.
+# Installs missing packages, and a release of vLLM into a separate virtual environment, with uv, as vLLM's documentation says. If it
+# was interrupted, run it again: uv keeps its downloads.
 #
 #   install.sh BASE PACKAGES ENVIRONMENT VERSION UNTIL PYTHON UV REQUIREMENT
 #
-# PACKAGES are the distribution's, "" for none; without an ENVIRONMENT nothing else is installed. UNTIL is the end of the day on
-# which an older release was published, empty for the newest: with packages that came later it doesn't start. PYTHON is the machine's
-# own where the release takes it, empty for uv's own, which comes from github.com. UV is the version of uv, and REQUIREMENT its
-# line for pip, with checksums. torch is the one that the release declares, which is made for the release's CUDA.
+#   PACKAGES      the distribution's, "" for none
+#   ENVIRONMENT   the virtual environment's directory; "" installs the packages only
+#   UNTIL         the end of the day on which an older release was published: with later packages it doesn't start. "" for the newest
+#   PYTHON        the version of the machine's Python, if the release supports it; "" for uv's, from github.com
+#   UV            the version of uv; REQUIREMENT is its line for pip, with checksums
+#
+# torch is the version that the release requires, which is built for the release's CUDA.
 set -eu
 umask 077
 base=$1 packages=$2 environment=$3 version=$4 until=$5 python=$6 uv_version=$7 requirement=$8

@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
@@ -277,5 +279,40 @@ func TestToolkitOfThePackages(t *testing.T) {
 		if log, err := h.Log(within(t), ref, 2); err != nil || len(log) == 0 || log[0] != want+" serve a b" {
 			t.Errorf("CUDA_HOME=%s: %q, %v", given, log, err)
 		}
+	}
+}
+
+// An installation whose supervisor was killed is reported, and ends before the next one continues its work.
+func TestOrphanedInstallation(t *testing.T) {
+	t.Parallel()
+	hangs := strings.Replace(fakeUV, `: >"$BIN/once"; exit 9`, `echo hangs >"$BIN/once"; exec sleep 1000`, 1)
+	m, h := bare(t, "", map[string]string{"python3-pip": "", "uv.txt": hangs})
+	h.Options = Options{Version: "0.33.0"}
+	directory := filepath.Join(m.home, DefaultDirectory, "install", "0.33.0")
+	t.Cleanup(func() {
+		if _, err := h.stop(context.WithoutCancel(t.Context()), directory, 0, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	ended := make(chan error, 1)
+	ctx := within(t)
+	go func() { ended <- h.Ready(ctx, func(string) {}) }()
+	eventually(t, "a download", func() bool { return read(t, filepath.Join(m.bin, "once")) != "" })
+	pid, _, _ := strings.Cut(read(t, filepath.Join(directory, "identity")), " ")
+	supervisor, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if failed, ok := errors.AsType[*deploy.Error](<-ended); !ok || !strings.Contains(failed.Cause, "supervisor") {
+		t.Errorf("the first one: %v", failed)
+	}
+	if found, _, err := program(t, h, h.Options); err != nil || found.Release != "0.33.0" {
+		t.Errorf("the second one: %v, %v", found, err)
+	}
+	if left := session(t, pid); len(left) > 0 {
+		t.Errorf("of the first one are left: %v", left)
 	}
 }

@@ -1,26 +1,36 @@
-# Starts, watches and ends one server on a machine. It is the same for every deployment: whatever differs comes
-# as quoted arguments, and secrets come on standard input. It needs a POSIX shell, setsid, and Linux's /proc.
+# Starts, watches and ends one server on a machine. It is the same for every deployment: arguments are quoted, and secrets come on
+# standard input. It needs a POSIX shell, setsid, and Linux's /proc.
 #
-#   start DIR PROGRAM ARGUMENT…   environment on standard input, NAME=VALUE, values escaped for printf %b, then an empty line
+#   start DIR PROGRAM ARGUMENT…   starts the supervisor, and prints its identity. Standard input is the environment: lines
+#                                 NAME=VALUE, with values escaped for printf %b, then an empty line
 #   supervise DIR NAME… -- PROGRAM ARGUMENT…
-#                                 what start leaves running, in a session of its own; it hands the variables of these names on
-#   status DIR                    what is known of the server, one fact a line
-#   list BASE                     status of every server under BASE/servers
-#   environment DIR               the variables that the server was started with, as /proc shows them
-#   bound FILE BYTES SECONDS      what supervise leaves running to keep the log from filling the disk
-#   ports DIR                     closes, and prints, the ports that the server has open besides loopback's
-#   stop DIR SECONDS DRAIN        TERM, after SECONDS KILL, until nobody of the session is left; before that, for up to DRAIN
-#                                 seconds, TERM to the server alone, which lets its requests end
+#                                 is the supervisor, in its own session; the variables of these names are the server's
+#   status DIR                    prints the server's status, one fact per line
+#   list BASE                     prints the status of every server in BASE/servers
+#   environment DIR               prints the variables that the server was started with, as /proc shows them
+#   bound FILE BYTES SECONDS      keeps a log from filling the disk
+#   ports DIR                     closes and prints the ports that the server has open on other addresses than loopback
+#   stop DIR SECONDS DRAIN        sends TERM, and KILL after SECONDS, until no process of the session is left. Before that, for up to
+#                                 DRAIN seconds, only the server gets TERM, so that it finishes its requests
 #
-# In DIR: identity (PID STARTTIME of the supervisor), server (the same of what it supervises), boot (when these were given), state,
-# exit (CODE BEGAN ENDED), restarts (COUNT QUICK), settled (present: start the server again when it dies), log, record.json, lock;
-# ports (close or leave; present where a release opens ports besides the server's own), closed/TOOL-PORT (the firewall may
-# have a rule for it; made: it was inserted), open/PORT (it stays open; what the firewall said).
+# Files in DIR:
+#
+#   identity         PID STARTTIME of the supervisor
+#   server           PID STARTTIME of the server
+#   boot             the boot in which these are valid
+#   state            running, restarting or exited
+#   exit             CODE BEGAN ENDED of the last run
+#   restarts         COUNT QUICK: how often the server was restarted, and how often in a row within a minute
+#   settled          if present, the supervisor restarts the server when it dies
+#   ports            close or leave; only if the release opens ports besides the server's own
+#   closed/TOOL-PORT the firewall may have a rule for the port; "made" if it was inserted
+#   open/PORT        the port stays open; the firewall's error
+#   log, record.json, lock
 set -u
 umask 077
 
-# read_stat PID sets state, pgrp, session and start from /proc/PID/stat. The program's name, which may hold
-# anything, ends at the last ")".
+# read_stat PID sets state, pgrp, session and start from /proc/PID/stat. The program's name may contain anything and ends at the
+# last ")".
 read_stat() {
 	state= pgrp= session= start=
 	IFS= read -r line 2>/dev/null </proc/"$1"/stat || return 1
@@ -32,8 +42,7 @@ read_stat() {
 	start=$1
 }
 
-# this_boot prints what is the same as long as pids mean the same: until the machine, or the container that it is,
-# is started again.
+# this_boot prints an ID that changes when the machine, or the container that it is, restarts, after which pids are reused.
 this_boot() {
 	boot=
 	IFS= read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id
@@ -46,18 +55,18 @@ is_of_this_boot() {
 	[ ! -s "$1/boot" ] || [ "$(cat "$1/boot")" = "$(this_boot)" ]
 }
 
-# is_alive PID STARTTIME: a pid alone may have been given to another process since.
+# is_alive PID STARTTIME. The start time excludes a later process with the same pid.
 is_alive() {
 	read_stat "$1" && [ "$start" = "$2" ] && [ "$state" != Z ] && [ "$state" != X ]
 }
 
-# lives FILE sets pid and born to the process that the file names and tells whether it lives.
+# lives FILE sets pid and born to those of the process in the file, and succeeds if it is alive.
 lives() {
 	pid= born=
 	[ -s "$1" ] && read -r pid born <"$1" && is_of_this_boot "${1%/*}" && is_alive "$pid" "$born"
 }
 
-# members SESSION prints the living processes of a session, those that made groups of their own included.
+# members SESSION prints the living processes of a session, whatever their process group.
 members() {
 	for stat in /proc/[0-9]*/stat; do
 		pid=${stat#/proc/}
@@ -68,8 +77,8 @@ members() {
 	done
 }
 
-# kill_all SESSION kills its members, but for this shell. Python's resource tracker ends by itself when the others have
-# ended, and removes the shared memory that they left; killed with them it would leave some 240 MB (seen with vLLM 0.32.0).
+# kill_all SESSION kills its members, except for this shell. Python's resource tracker ends by itself after the others, and removes
+# their shared memory; killed with them, it would leave some 240 MB (seen with vLLM 0.32.0).
 kill_all() {
 	for pid in $(members "$1"); do
 		[ "$pid" = $$ ] && continue
@@ -79,8 +88,7 @@ kill_all() {
 	tenths=50
 	while [ "$tenths" -gt 0 ]; do
 		others=
-		# The list names the shell that made it, which is gone by now.
-		# One that isn't ours to signal, such as a sudo, ends by itself.
+		# The list includes the subshell that made it, which has ended. One that we may not signal, such as a sudo, ends by itself.
 		for pid in $(members "$1"); do [ "$pid" = $$ ] || [ ! -d "/proc/$pid" ] || others=yes; done
 		[ -n "$others" ] || return 0
 		tenths=$((tenths - 1))
@@ -89,15 +97,15 @@ kill_all() {
 	for pid in $(members "$1"); do [ "$pid" = $$ ] || kill -s KILL "$pid" 2>/dev/null; done
 }
 
-# write FILE TEXT replaces a file at once.
+# write FILE TEXT replaces a file atomically.
 write() {
 	printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"
 }
 
-# take_lock DIR waits until no start is under way there, and keeps others waiting. A start that was cut off holds it, through
-# what it has left running, until that has an identity by which it can be ended.
+# take_lock DIR waits for the lock of a server's directory. An interrupted start keeps it, through the supervisor that it started,
+# until that has written its identity and can be ended.
 take_lock() {
-	(: >>"$1/lock") 2>/dev/null || return 0 # a full disk doesn't keep a server from being ended
+	(: >>"$1/lock") 2>/dev/null || return 0 # even with a full disk a server can be ended
 	exec 9>"$1/lock"
 	if command -v flock >/dev/null; then flock 9; fi
 }
@@ -107,7 +115,7 @@ start_server() {
 	shift
 	command -v setsid >/dev/null || { echo 'the machine has no setsid (package util-linux)' >&2; exit 3; }
 	complete=
-	# The server's variables are kept under other names until it starts: PATH, IFS or LD_PRELOAD are not for the launcher.
+	# The server's variables have a prefix until it starts: its PATH, IFS or LD_PRELOAD are not for the launcher.
 	set -- -- "$@"
 	while IFS= read -r line; do
 		[ -n "$line" ] || { complete=yes; break; }
@@ -115,10 +123,10 @@ start_server() {
 		export "SERVER_${line%%=*}=${value%.}"
 		set -- "${line%%=*}" "$@"
 	done
-	# Without its last variables a server might ask nobody for a key.
+	# Without its last variables a server might serve without an API key.
 	[ -n "$complete" ] || { echo 'the connection ended before all variables had come' >&2; exit 5; }
 	take_lock "$dir"
-	# Of two starts, such as one that was cut off and its repetition, the first to get here is the one.
+	# Of two starts, such as an interrupted one and its repetition, the first wins.
 	if lives "$dir/identity"; then echo "$pid $born"; return 0; fi
 	reopen "$dir" >/dev/null
 	rm -f "$dir/identity" "$dir/server" "$dir/state" "$dir/exit" "$dir/restarts" "$dir/settled"
@@ -132,8 +140,8 @@ start_server() {
 	cat "$dir/identity"
 }
 
-# bound FILE BYTES SECONDS keeps the last half of a file that has become too large. It looks every so many seconds, as long
-# as the file is there. Whoever writes it must append.
+# bound FILE BYTES SECONDS cuts a file that is larger to its last BYTES/2, every SECONDS, until it is removed. The file's writer must
+# append.
 bound() {
 	while sleep "$3" && [ -e "$1" ]; do
 		[ "$(wc -c <"$1")" -gt "$2" ] || continue
@@ -142,8 +150,9 @@ bound() {
 	done
 }
 
-# listened SESSION prints the sockets on which a session listens elsewhere than on loopback: tcp-PORT or tcp6-PORT, one a line.
-# /proc/net/tcp has an address's four bytes last one first, and a listener's state as 0A (Linux, Documentation/networking/proc_net_tcp.rst).
+# listened SESSION prints the sockets on which a session listens on other addresses than loopback: tcp-PORT or tcp6-PORT, one per
+# line. In /proc/net/tcp an address's four bytes are reversed, and a listener's state is 0A (Linux,
+# Documentation/networking/proc_net_tcp.rst).
 listened() {
 	pids=$(sed -n "s/^\([0-9]*\) (.*) [A-Za-z] [0-9]* [0-9]* $1 .*/\1/p" /proc/[0-9]*/stat 2>/dev/null)
 	sockets=$(ls -l $(printf '/proc/%s/fd ' $pids) 2>/dev/null | sed -n 's/.*socket:\[\([0-9]*\)\]$/ \1 /p')
@@ -157,12 +166,12 @@ listened() {
 	done
 }
 
-# rule DIR TOOL DO PORT does with the firewall's rule for a port of the deployment: -I inserts it, -C looks for it, -D deletes it.
+# rule DIR TOOL DO PORT inserts (-I), looks for (-C) or deletes (-D) the firewall's rule for a port of the server.
 rule() {
 	firewall "$2" -w 60 "$3" INPUT ! -i lo -p tcp --dport "$4" -m comment --comment "shopper:${1##*/}" -j DROP
 }
 
-# firewall TOOL ARGUMENT… runs iptables or ip6tables, as only root may.
+# firewall TOOL ARGUMENT… runs iptables or ip6tables as root.
 firewall() {
 	if [ "$(id -u)" != 0 ]; then
 		command -v sudo >/dev/null || { echo 'changing its rules takes root, or sudo without a password' >&2; return 1; }
@@ -175,7 +184,7 @@ firewall() {
 	fi
 }
 
-# close_port DIR TOOL PORT writes down that there is a rule before there is one, so that whatever happens next, it is deleted again.
+# close_port DIR TOOL PORT inserts the rule. It records it first, so that the rule is deleted again whatever happens.
 close_port() {
 	mark=$1/closed/$2-$3 fresh=yes
 	if [ -e "$mark" ]; then
@@ -195,7 +204,7 @@ close_port() {
 	return 1
 }
 
-# close_ports DIR SESSION closes what a session has open besides what is known already. One at a time does so.
+# close_ports DIR SESSION closes the open ports of a session that are not in known, under the lock.
 close_ports() {
 	read -r wish <"$1/ports" || return
 	for socket in $(listened "$2"); do
@@ -204,7 +213,7 @@ close_ports() {
 		take_lock "$1"
 		port=${socket#*-} tools=iptables
 		rm -f "$1/open/$port"
-		# A socket of IPv6 mostly is one of IPv4 too.
+		# A socket of IPv6 mostly accepts IPv4 as well.
 		[ "${socket%-*}" = tcp ] || tools='iptables ip6tables'
 		[ "$wish" = close ] || { tools= && mkdir -p "$1/open" && write "$1/open/$port" ''; }
 		for tool in $tools; do close_port "$1" "$tool" "$port" || break; done
@@ -212,8 +221,7 @@ close_ports() {
 	done
 }
 
-# keep_closed DIR SESSION PID STARTTIME closes what a session opens, as long as its server lives. A start opens its ports in its first
-# minutes.
+# keep_closed DIR SESSION PID STARTTIME closes the ports that a session opens, mostly in its first minutes, until its server ends.
 keep_closed() {
 	known= looks=0
 	while is_alive "$3" "$4"; do
@@ -221,17 +229,17 @@ keep_closed() {
 		looks=$((looks + 1))
 		if [ "$looks" -lt 600 ]; then sleep 1; else sleep 10; fi
 	done
-	reopen "$1" >/dev/null # here, too: the supervisor may have been killed
+	reopen "$1" >/dev/null # the supervisor may have been killed
 }
 
-# reopen DIR deletes the deployment's rules from the firewall, and prints those that may be left.
+# reopen DIR deletes the server's rules from the firewall, and prints those that may be left.
 reopen() {
 	for mark in "$1"/closed/*-*; do
 		[ -e "$mark" ] || continue
 		port=${mark##*-} tool=${mark##*/}
 		tool=${tool%-*}
 		while rule "$1" "$tool" -D "$port" 2>/dev/null; do :; done
-		# Only a list without it shows that a rule is gone. Whoever may not even list them has made none, unless it is noted.
+		# Only the list shows that a rule is gone. Without the right to list rules, none was inserted, unless it was recorded.
 		if rules=$(firewall "$tool" -w 60 -S INPUT 2>/dev/null); then
 			found=$(printf '%s\n' "$rules" | grep -F "shopper:${1##*/}" | grep -F -e "--dport $port ")
 		else
@@ -242,27 +250,27 @@ reopen() {
 	rm -rf "${1:?}/open"
 }
 
-# ports DIR looks again at all ports, and prints `closed PORT`, or `open PORT WHY`, for each.
+# ports DIR tries again to close all ports, and prints `closed PORT`, or `open PORT WHY`, for each.
 ports() {
 	[ -e "$1/ports" ] || return 0
 	known=
 	read -r pid born <"$1/identity" && close_ports "$1" "$pid"
-	take_lock "$1" # what is being changed is read afterwards
+	take_lock "$1" # waits for the supervisor's changes
 	for mark in "$1"/closed/*-* "$1"/open/*; do
 		[ -e "$mark" ] || continue
 		case $mark in */open/*) echo "open ${mark##*/} $(cat "$mark")" ;; *) echo "closed ${mark##*-}" ;; esac
 	done
 }
 
-# toolkit_of PROGRAM prints where the CUDA toolkit of the program's environment is.
+# toolkit_of PROGRAM prints the directory of the CUDA toolkit in the program's environment.
 toolkit_of() {
 	for toolkit in "${1%/bin/*}"/lib/python3*/*-packages/nvidia/cu1[0-9]; do
 		[ ! -x "$toolkit/bin/nvcc" ] || { echo "$toolkit"; return; }
 	done
 }
 
-# with_variables NAME… -- PROGRAM ARGUMENT… becomes the program, with the server's variables. It has none of its own, which could be
-# among those.
+# with_variables NAME… -- PROGRAM ARGUMENT… becomes the program, with the server's variables. It sets no other, which could
+# overwrite one of those.
 with_variables() {
 	while [ "$1" != -- ]; do
 		eval "export $1=\"\$SERVER_$1\""
@@ -270,10 +278,10 @@ with_variables() {
 		shift
 	done
 	shift
-	# Programs that vLLM starts are looked up beside it first.
+	# vLLM finds the programs that it starts beside itself first.
 	case $1 in */bin/*) export PATH="${1%/*}:$PATH" ;; esac
-	# vLLM's packages bring a CUDA toolkit, which nothing finds where it lies (0.33.0 then disables FlashInfer's kernels). Its
-	# compiler wants g++.
+	# vLLM's packages include a CUDA toolkit, which vLLM finds only through CUDA_HOME (0.33.0 otherwise disables FlashInfer's
+	# kernels). Its compiler needs g++.
 	if [ -z "${CUDA_HOME-}${CUDA_PATH-}" ] && command -v g++ >/dev/null && ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
 		set -- "$(toolkit_of "$1")" "$@"
 		[ -z "$1" ] || export CUDA_HOME="$1"
@@ -282,7 +290,7 @@ with_variables() {
 	exec "$@"
 }
 
-# announce DIR ends what a log has of earlier starts: nothing above this line is of the one to come.
+# announce DIR separates the log of earlier starts from that of the next one.
 announce() {
 	[ ! -s "$1/log" ] || echo "[launcher] starting the server"
 }
@@ -294,19 +302,19 @@ supervise() {
 	trap 'stopping=yes; [ -z "$child" ] || kill -s TERM "$child" 2>/dev/null' TERM
 	write "$dir/boot" "$(this_boot)"
 	read_stat $$
-	announce "$dir" # first: who sees the identity reads the log
-	write "$dir/identity" "$$ $start" || exit 1 # removed meanwhile: nobody would find this server
+	announce "$dir" # before the identity, after which the log is read
+	write "$dir/identity" "$$ $start" || exit 1 # the directory was removed: nobody would find this server
 	exec 9>&-
 	while :; do
 		write "$dir/state" running
 		began=$(date +%s)
-		# As much as a container's log may take; a server writes a line for each request. In a shell of its own, whose end is not news.
+		# A server writes a line for each request: bound its log as a container's is. The subshell keeps its end from being reported.
 		(bound "$dir/log" 134217728 60 &)
 		with_variables "$@" &
 		child=$!
 		read_stat "$child" && write "$dir/server" "$child $start"
 		[ ! -e "$dir/ports" ] || (keep_closed "$dir" $$ "$child" "$start" &)
-		# A trapped signal interrupts wait, which has to be told from the server's end.
+		# A trapped signal interrupts wait while the server still runs.
 		while :; do
 			wait "$child"
 			code=$?
@@ -315,11 +323,11 @@ supervise() {
 		child=
 		ended=$(date +%s)
 		write "$dir/exit" "$code $began $ended"
-		# Like a container, a server takes all that it started with it.
+		# As in a container, all that the server started ends with it.
 		kill_all $$
 		reopen "$dir" >/dev/null
 		if [ -n "$stopping" ] || [ ! -e "$dir/settled" ]; then
-			write "$dir/state" exited # first: who follows the log asks for it
+			write "$dir/state" exited # before the log's last line, after which the state is read
 			echo "[launcher] ended with exit code $code"
 			exit "$code"
 		fi
@@ -346,7 +354,7 @@ status() {
 		now=exited
 	fi
 	echo "identity $pid $born"
-	# A supervisor that was killed leaves its server running, which nothing would start again.
+	# A killed supervisor leaves its server running, and nothing would restart that.
 	if [ "$now" = exited ] && lives "$1/server"; then now=orphaned; fi
 	echo "state $now"
 	for file in exit restarts; do
@@ -377,7 +385,7 @@ signal_all() {
 	for pid in $(members "$2"); do kill -s "$1" "$pid" 2>/dev/null; done
 }
 
-# until_gone SESSION TENTHS SIGNAL repeats the signal: a server's engine swallows one while it warms up.
+# until_gone SESSION TENTHS SIGNAL repeats the signal until the session has ended: an engine ignores one while it warms up.
 until_gone() {
 	tenths=$2
 	while [ -n "$(members "$1")" ]; do
@@ -388,17 +396,16 @@ until_gone() {
 	done
 }
 
-# end DIR SECONDS DRAIN is stop, for its session.
+# end DIR SECONDS DRAIN ends the session, as stop does.
 end() {
 	[ -d "$1" ] || return 0
 	take_lock "$1"
 	exec 9>&-
 	[ -s "$1/identity" ] || return 0
-	is_of_this_boot "$1" || return 0 # its number may be another session's by now
+	is_of_this_boot "$1" || return 0 # the number may be another session's by now
 	read -r pid born <"$1/identity"
 	leader=$pid
-	# The kernel gives no new process the pid of a session that still has members: another start time means that
-	# all of ours have ended.
+	# The kernel reuses no pid of a session that still has members: another start time means that all of ours have ended.
 	if read_stat "$leader" && [ "$start" != "$born" ]; then return 0; fi
 	if [ "$3" -gt 0 ] && kill -s TERM "$leader" 2>/dev/null; then
 		until_gone "$leader" $(($3 * 10)) 0 && return 0
@@ -411,7 +418,7 @@ end() {
 	return 1
 }
 
-# stop DIR SECONDS DRAIN prints what is left of the server in the firewall.
+# stop DIR SECONDS DRAIN ends the session, and prints the server's rules that are left in the firewall.
 stop() { end "$@" && reopen "$1"; }
 
 mode=$1

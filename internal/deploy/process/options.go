@@ -1,6 +1,5 @@
-// Package process runs vLLM servers as processes, on machines without a container engine. A fixed
-// launcher script is fed over standard input; arguments are quoted words, and secrets come on
-// standard input, so that they are neither in a process list nor on a disk.
+// Package process runs vLLM servers as processes, on machines without a container engine. Its scripts are fixed, and arguments
+// are quoted. Secrets are sent on standard input: they are in no process list and on no disk.
 package process
 
 import (
@@ -15,15 +14,15 @@ import (
 
 // Options say how vLLM is found or installed.
 type Options struct {
-	// Version is the vLLM release wanted, such as "0.33.0"; "" = whatever the machine has, else the newest that is known.
+	// Version is the vLLM release to run, such as "0.33.0"; "" = the one that the machine has, else the newest known one.
 	Version string
-	// Install is "missing" (or ""): install with uv where the version isn't there; "never".
+	// Install is "missing" (or "") to install the release with uv if the machine lacks it, or "never".
 	Install string
-	// Directory is an absolute path on the machine; "" = DefaultDirectory under the user's home.
+	// Directory is an absolute path on the machine; "" = [DefaultDirectory] in the user's home.
 	Directory string
 }
 
-// DefaultDirectory is where vLLM and its servers' records are kept, under the user's home.
+// DefaultDirectory holds vLLM and the servers' records, in the user's home.
 const DefaultDirectory = ".shopper-vllm"
 
 // Values of Options.Install.
@@ -37,8 +36,7 @@ var (
 	versionPattern = regexp.MustCompile(`^[0-9][0-9A-Za-z.+!-]{0,63}$`)
 )
 
-// Validate says everything that is wrong with the options, and with the deployment's name, which
-// becomes part of a directory's.
+// Validate returns all that is wrong with the options, and with the deployment's name, which is part of a directory's.
 func (o Options) Validate(name string) error {
 	var problems []error
 	if !namePattern.MatchString(name) {

@@ -13,23 +13,15 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// OpenPort is a port that a server has open on all the machine's addresses besides its own, and why: what the machine's firewall
-// said when it was to close it, "" where the server is public and the port was left alone.
-type OpenPort struct {
-	Number int
-	Why    string
-}
-
-// Ports looks at the ports that a server opened besides its own. Those of one that listens on loopback are closed in the machine's
-// firewall as soon as they are opened, and here once more; open are those that nevertheless stay open, closed the others. Of
-// releases that are not known to open any it says nothing.
-func (h *Host) Ports(ctx context.Context, ref deploy.Ref) (open []OpenPort, closed []int, err error) {
+// Ports implements [deploy.Runtime]. If the server listens on loopback, the launcher closes its other ports in the machine's
+// firewall as soon as they open; Ports makes it try again. It returns none for a release that is not known to open any.
+func (h *Host) Ports(ctx context.Context, ref deploy.Ref) (open []deploy.OpenPort, closed []int, err error) {
 	output, err := h.run(ctx, "look at the ports of the server "+ref.Name, launcherScript, "ports", ref.Directory)
 	open, closed = parsePorts(output, ref.Port)
 	return open, closed, err
 }
 
-// portsFile says what is to become of such ports; it is there where there may be some.
+// portsFile is the file that has the launcher close those ports or leave them open, if the release may open any.
 func portsFile(release, listen string) []file {
 	address, err := netip.ParseAddr(listen)
 	switch {
@@ -41,8 +33,8 @@ func portsFile(release, listen string) []file {
 	return []file{{"ports", "leave\n"}}
 }
 
-// parsePorts reads what the launcher says of ports, but for the server's own. One that is open for one of IPv4 and IPv6 is open.
-func parsePorts(output string, own int) (open []OpenPort, closed []int) {
+// parsePorts parses the launcher's output, without the server's own port. A port that is open for IPv4 or IPv6 is open.
+func parsePorts(output string, own int) (open []deploy.OpenPort, closed []int) {
 	for line := range strings.Lines(output) {
 		fields := strings.SplitN(strings.TrimSpace(line), " ", 3)
 		if len(fields) < 2 {
@@ -54,16 +46,15 @@ func parsePorts(output string, own int) (open []OpenPort, closed []int) {
 		case fields[0] == "closed" && !slices.Contains(closed, port):
 			closed = append(closed, port)
 		case fields[0] == "open":
-			open = append(open, OpenPort{port, strings.Join(fields[2:], "")})
+			open = append(open, deploy.OpenPort{Number: port, Why: strings.Join(fields[2:], "")})
 		}
 	}
-	isOpen := func(port int) bool {
-		return slices.ContainsFunc(open, func(o OpenPort) bool { return o.Number == port })
-	}
-	return open, slices.DeleteFunc(closed, isOpen)
+	return open, slices.DeleteFunc(closed, func(port int) bool {
+		return slices.ContainsFunc(open, func(o deploy.OpenPort) bool { return o.Number == port })
+	})
 }
 
-// parseLeft reads which rules may be left of a server that has ended, and says so; "" for none.
+// parseLeft describes the firewall rules that may be left of a server that has ended; "" for none.
 func parseLeft(output, directory string) string {
 	var rules []string
 	for line := range strings.Lines(output) {

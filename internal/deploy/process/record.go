@@ -15,35 +15,30 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// record is what is kept beside a server, to recognize it later: the server without its secrets. Names are the names of all
-// variables, secrets included, by which they are found again in the environment of the running process.
+// record is the file beside a server that describes it without its secrets.
 type record struct {
 	deploy.Wanted
 
 	Program string
-	Names   []string
+	// Names are the names of all variables, those of secrets included: they are read from the running process's environment.
+	Names []string
 }
 
-func newRecord(wanted deploy.Wanted, program string) record {
+// newRecord is the content of a record, one line.
+func newRecord(wanted deploy.Wanted, program string) (string, error) {
 	r := record{Wanted: wanted, Program: program, Names: slices.Sorted(maps.Keys(wanted.Environment))}
 	r.Environment = maps.Clone(wanted.Environment)
 	delete(r.Environment, vllm.EnvAPIKey)
 	delete(r.Environment, vllm.EnvHFToken)
-	return r
-}
-
-// text is the record in one line.
-func (r record) text() (string, error) {
 	data, err := json.Marshal(r)
 	return string(data) + "\n", err
 }
 
-// variablePrefix is what the launcher keeps a server's variables under.
+// variablePrefix is what the launcher prefixes the names of a server's variables with.
 const variablePrefix = "SERVER_"
 
-// encodeEnvironment writes variables for the launcher: one a line, values escaped for printf's %b, in which nothing but letters,
-// digits and a few harmless signs stands for itself. The launcher gives them back their names from the last to the first, so
-// that one whose own name has the prefix comes after the one whose place it takes.
+// encodeEnvironment encodes variables for the launcher, one per line with its value escaped. Longer names come first, and the
+// launcher removes the prefix in reverse order: A leaves SERVER_A before the variable of that name needs it.
 func encodeEnvironment(variables map[string]string) string {
 	var text strings.Builder
 	names := slices.SortedFunc(maps.Keys(variables), func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
@@ -53,7 +48,7 @@ func encodeEnvironment(variables map[string]string) string {
 	return text.String()
 }
 
-// escape writes a text for printf's %b, in one line.
+// escape escapes a text for printf's %b: all but letters, digits and a few harmless characters. The result is one line.
 func escape(content string) string {
 	var text strings.Builder
 	for i := range len(content) {
@@ -69,20 +64,20 @@ func escape(content string) string {
 
 var identityPattern = regexp.MustCompile(`^([1-9][0-9]{0,9}) ([0-9]{1,20})\s*$`)
 
-// parseIdentity reads "PID STARTTIME" into an id.
-func parseIdentity(line string) (string, bool) {
+// parseIdentity turns "PID STARTTIME" into an ID, "" for anything else.
+func parseIdentity(line string) string {
 	found := identityPattern.FindStringSubmatch(line)
 	if found == nil {
-		return "", false
+		return ""
 	}
-	return found[1] + "-" + found[2], true
+	return found[1] + "-" + found[2]
 }
 
-// observed are the launcher's facts about one server.
+// observed is what the launcher reports about one server.
 type observed struct {
 	directory string
 	id        string
-	state     string
+	state     deploy.State
 	exitCode  int
 	restarts  int
 	quick     int
@@ -91,18 +86,16 @@ type observed struct {
 	record    record
 }
 
-// parseStatus reads what the launcher prints. Lines that it doesn't know are left out.
+// parseStatus parses the launcher's output. It ignores lines that it doesn't know.
 func parseStatus(output string) observed {
 	var o observed
 	for line := range strings.Lines(output) {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
 		switch key {
 		case "identity":
-			if id, ok := parseIdentity(value); ok {
-				o.id = id
-			}
+			o.id = cmp.Or(parseIdentity(value), o.id)
 		case "state":
-			o.state = value
+			o.state = deploy.State(value)
 		case "exit":
 			o.exitCode = number(value, 0)
 		case "restarts":
@@ -122,7 +115,7 @@ func parseStatus(output string) observed {
 	return o
 }
 
-// parseList reads the status of several servers.
+// parseList parses the status of several servers.
 func parseList(base, output string) []observed {
 	var list []observed
 	for _, part := range strings.Split("\n"+output, "\nserver ")[1:] {
@@ -137,6 +130,7 @@ func parseList(base, output string) []observed {
 	return list
 }
 
+// number is a field of a text as a number, 0 if it is none.
 func number(text string, index int) int {
 	fields := strings.Fields(text)
 	if index >= len(fields) {
@@ -150,13 +144,13 @@ func number(text string, index int) int {
 }
 
 const (
-	// maxServers bounds how many servers of one machine are looked at.
+	// maxServers is how many servers of one machine are looked at.
 	maxServers = 50
-	// A server that was started again this often, each time to end within a minute, is in a restart loop.
+	// A server is in a restart loop after this many restarts, each less than a minute after the start before it.
 	loopRestarts = 3
 )
 
-// status puts facts into the shared form.
+// status converts what was observed.
 func (o observed) status(ref deploy.Ref) deploy.Status {
 	ref.Name, ref.Owner = o.record.Name, o.record.Owner
 	ref.Port, ref.Listen = o.record.Port, o.record.Listen
@@ -165,11 +159,11 @@ func (o observed) status(ref deploy.Ref) deploy.Status {
 		Ref: ref, ExitCode: o.exitCode, RestartCount: o.restarts, RestartLoop: o.quick >= loopRestarts,
 		StartedAt: o.started, Arguments: o.record.Arguments, Environment: o.record.Environment,
 		SpecHash: o.record.Hash, APIKeyPrint: o.record.APIKeyPrint, HFTokenPrint: o.record.HFTokenPrint,
-		RestartsItself: o.settled, Note: o.record.Note, HeldBefore: o.record.HeldBefore, State: deploy.Unknown,
+		RestartsItself: o.settled, Note: o.record.Note, HeldBefore: o.record.HeldBefore, State: o.state,
 	}
 	known := []deploy.State{deploy.Running, deploy.Restarting, deploy.Orphaned, deploy.Exited, deploy.Gone}
-	if state := deploy.State(o.state); slices.Contains(known, state) {
-		s.State = state
+	if !slices.Contains(known, o.state) {
+		s.State = deploy.Unknown
 	}
 	return s
 }

@@ -19,29 +19,17 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// stopGrace is how many seconds a server has to end by itself.
+// stopGrace is how many seconds a server has to end by itself after TERM.
 const stopGrace = 20
 
-// Where a server's certificate and its key are: arguments that are exactly these become files of the server's
-// own directory, whose name is not known before.
+// Placeholders for the paths of a server's certificate and key: Start replaces them in the arguments by files in the server's
+// directory, whose name is not known before.
 const (
 	tlsCertificatePath = "{directory}/server.crt"
 	tlsKeyPath         = "{directory}/server.key"
 )
 
-// withPaths puts the server's directory into its arguments.
-func withPaths(arguments []string, directory string) []string {
-	arguments = slices.Clone(arguments)
-	for i, argument := range arguments {
-		if argument == tlsCertificatePath || argument == tlsKeyPath {
-			arguments[i] = path.Join(directory, path.Base(argument))
-		}
-	}
-	return arguments
-}
-
-// Start starts a server with the host's vLLM. Where it fails after something was written, the reference is returned
-// with the error.
+// Start starts a server with the host's vLLM. If it fails after it has written something, it returns the reference too.
 func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, error) {
 	ref := deploy.Ref{Runtime: deploy.Process, Name: wanted.Name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
 	attempt := make([]byte, 4)
@@ -49,12 +37,17 @@ func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, err
 		return ref, &deploy.Error{Summary: "could not name the server's directory", Err: err}
 	}
 	ref.Directory = path.Join(h.base, "servers", wanted.Name+"."+hex.EncodeToString(attempt))
-	wanted.Arguments = withPaths(wanted.Arguments, ref.Directory)
-	text, err := newRecord(wanted, h.Program.Path).text()
+	wanted.Arguments = slices.Clone(wanted.Arguments)
+	for i, argument := range wanted.Arguments {
+		if argument == tlsCertificatePath || argument == tlsKeyPath {
+			wanted.Arguments[i] = path.Join(ref.Directory, path.Base(argument))
+		}
+	}
+	text, err := newRecord(wanted, h.Program.Path)
 	if err != nil {
 		return ref, &deploy.Error{Summary: "could not write the server's record", Err: err}
 	}
-	// From the record on, the server is found by its owner, whatever happens to this connection.
+	// From here on Find finds the server by its owner, even if this connection is lost.
 	if err := h.put(ctx, ref.Directory, "record.json", text); err != nil {
 		return ref, err
 	}
@@ -66,23 +59,29 @@ func (h *Host) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, err
 	return ref, err
 }
 
-// State is Inspect: a status is one command.
+// State is Inspect, which takes one command.
 func (h *Host) State(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
 	return h.Inspect(ctx, ref)
 }
 
-// Inspect says what a server is doing. One whose directory, or whose identity, is another's or nobody's is [deploy.Gone].
+// observe returns what the launcher reports about the program of a directory.
+func (h *Host) observe(ctx context.Context, what, directory string) (observed, error) {
+	op := "inspect the " + what
+	output, err := h.run(ctx, op, launcherScript, "status", directory)
+	seen := parseStatus(output)
+	if err == nil && seen.state == "" {
+		err = &deploy.Error{Summary: "could not " + op, Cause: "The machine's answer could not be decoded.", Err: fmt.Errorf("%.200q", output)}
+	}
+	return seen, err
+}
+
+// Inspect returns a server's status. A server whose directory is missing, or has another server's identity, is [deploy.Gone].
 func (h *Host) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
-	output, err := h.run(ctx, "inspect the server "+ref.Name, launcherScript, "status", ref.Directory)
+	seen, err := h.observe(ctx, "server "+ref.Name, ref.Directory)
 	if err != nil {
 		return deploy.Status{}, err
 	}
-	seen := parseStatus(output)
-	if seen.state == "" {
-		return deploy.Status{}, &deploy.Error{Summary: "could not inspect the server " + ref.Name, Cause: "The machine's answer could" +
-			" not be decoded.", Err: fmt.Errorf("%.200q", output)}
-	}
-	if seen.state == "gone" || (ref.ID != "" && seen.id != ref.ID) {
+	if seen.state == deploy.Gone || (ref.ID != "" && seen.id != ref.ID) {
 		return deploy.Status{Ref: ref, State: deploy.Gone}, nil
 	}
 	ref.ID = seen.id
@@ -94,7 +93,7 @@ func (h *Host) Find(ctx context.Context, owner string) ([]deploy.Status, error) 
 	return h.list(ctx, func(r record) bool { return r.Owner == owner })
 }
 
-// Named is the server of a name, the one that runs where there are several, with its owner; [deploy.Gone] where there is none.
+// Named implements [deploy.Runtime]. Of several servers with the name it returns one that runs, if any.
 func (h *Host) Named(ctx context.Context, name string) (deploy.Status, error) {
 	found, err := h.list(ctx, func(r record) bool { return r.Name == name })
 	if err != nil || len(found) == 0 {
@@ -103,7 +102,7 @@ func (h *Host) Named(ctx context.Context, name string) (deploy.Status, error) {
 	return found[max(0, slices.IndexFunc(found, func(s deploy.Status) bool { return s.State.Alive() }))], nil
 }
 
-// APIKey is the key in a running server's environment, "" for none.
+// APIKey returns the API key in a running server's environment, "" for none.
 func (h *Host) APIKey(ctx context.Context, ref deploy.Ref) (string, error) {
 	environment, err := h.environment(ctx, ref, []string{vllm.EnvAPIKey})
 	return environment[vllm.EnvAPIKey], err
@@ -128,7 +127,7 @@ func (h *Host) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, er
 	return h.tail(ctx, path.Join(ref.Directory, "log"), lines)
 }
 
-// followScript prints a log as it grows. It ends when its input does, as the connection's end at the latest makes it.
+// followScript prints a log as it grows, until its standard input ends.
 const followScript = `tail -n "$2" -f -- "$1" & cat >/dev/null; kill $!`
 
 // Follow implements [deploy.Runtime].
@@ -142,14 +141,14 @@ func (h *Host) Follow(ctx context.Context, ref deploy.Ref, lines int) (io.ReadCl
 	return conn, nil
 }
 
-// Settle lets the supervisor start the server again when it dies.
+// Settle makes the supervisor restart the server when it dies.
 func (h *Host) Settle(ctx context.Context, ref deploy.Ref) error {
 	return h.put(ctx, ref.Directory, "settled", "")
 }
 
-// end ends a server's whole session, with TERM and then KILL, and checks that nobody of it is left. Having ended already is a
-// success. While it drains, TERM goes to the server alone: its workers would end at once (seen with vLLM 0.32.0). The note is about
-// what it leaves in the machine's firewall, mostly "".
+// end ends a server's whole session, with TERM and then KILL, and checks that no process of it is left. A server that has ended
+// already is a success. While it drains, only the server itself gets TERM: its workers would end at once (seen with vLLM 0.32.0).
+// The note is [Host.stop]'s.
 func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	if ref.Directory == "" {
 		return "", &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory is unknown."}
@@ -161,9 +160,8 @@ func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note 
 	return h.stop(ctx, ref.Directory, grace, stop.Drain)
 }
 
-// Remove ends the whole session of the server, waits for its GPU memory, and removes what was kept beside it. Memory that
-// doesn't come back is no error, because nothing of the server is left that could be ended: it is in the note, as is what the
-// machine's firewall keeps.
+// Remove ends the server's whole session, waits until its GPU memory is released, and removes its directory. Memory that is not
+// released is no error, because no process is left that could be ended: the note says so. It also names firewall rules that are left.
 func (h *Host) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	status, inspectErr := h.Inspect(ctx, ref)
 	if inspectErr == nil && status.State == deploy.Gone {
@@ -173,12 +171,14 @@ func (h *Host) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (no
 	if err != nil {
 		return "", errors.Join(err, inspectErr)
 	}
-	notes := []string{rules}
+	memory := ""
 	if status.State.Alive() {
-		notes = append(notes, h.awaitMemory(ctx, status.HeldBefore))
+		memory = h.awaitMemory(ctx, status.HeldBefore)
 	}
-	notes = slices.DeleteFunc(notes, func(note string) bool { return note == "" })
-	return strings.Join(notes, ", and "), h.remove(ctx, ref.Directory)
+	if rules != "" && memory != "" {
+		rules += ", and "
+	}
+	return rules + memory, h.remove(ctx, ref.Directory)
 }
 
 // Restart sets the server aside and restores it.
@@ -187,7 +187,7 @@ func (h *Host) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (d
 	if aside.Restore == nil || (err != nil && !deploy.Lost(h.machine, err)) {
 		return ref, err
 	}
-	// Where the answer to the stop was lost, the server is as good as stopped: its secrets are only here by now.
+	// If the answer to the stop was lost, go on: the server may have stopped, and then its secrets are only in this process.
 	restored, err := aside.Restore(ctx)
 	if err != nil && ctx.Err() == nil && deploy.Lost(h.machine, err) {
 		restored, err = aside.Restore(ctx)
@@ -195,16 +195,14 @@ func (h *Host) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (d
 	return restored, err
 }
 
-// SetAside stops a server and keeps in memory what it takes to start it again: its secrets are nowhere else. It waits for the
-// GPU memory, too: the next server is about to ask for it.
+// SetAside stops a server, waits until its GPU memory is released for the next one, and keeps in this process's memory what a
+// restart takes: the server's secrets are nowhere else.
 func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
-	output, err := h.run(ctx, "inspect the server "+ref.Name, launcherScript, "status", ref.Directory)
+	seen, err := h.observe(ctx, "server "+ref.Name, ref.Directory)
 	if err != nil {
 		return deploy.Aside{}, err
 	}
-	seen := parseStatus(output)
-	state := deploy.State(seen.state)
-	runs := state == deploy.Running || state == deploy.Orphaned
+	runs := seen.state == deploy.Running || seen.state == deploy.Orphaned
 	aside := deploy.Aside{Ref: ref, WasRunning: runs && seen.id == ref.ID, Arguments: seen.record.Arguments}
 	var environment map[string]string
 	if aside.WasRunning {
@@ -218,7 +216,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 			return ref, &deploy.Error{Summary: "could not start the server " + ref.Name + " again", Cause: "It wasn't running, so its" +
 				" secrets are lost."}
 		}
-		// Stopped again first: a stop, or an earlier start, may have been cut off on this computer and not on the machine.
+		// An earlier start whose answer was lost may have taken effect: end that server first.
 		if _, err := h.end(ctx, ref, deploy.Stop{}); err != nil {
 			return ref, err
 		}
@@ -228,21 +226,21 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 		restored.ID, err = h.launch(ctx, ref.Directory, nil, environment, command...)
 		return restored, err
 	}
-	_, err = h.end(ctx, ref, stop) // what it leaves is told when the server is removed
-	if err == nil && state.Alive() && seen.id == ref.ID {
-		_ = h.awaitMemory(ctx, seen.record.HeldBefore) // if it doesn't come back, the next server's log says so
+	_, err = h.end(ctx, ref, stop) // Remove reports firewall rules that are left
+	if err == nil && seen.state.Alive() && seen.id == ref.ID {
+		_ = h.awaitMemory(ctx, seen.record.HeldBefore) // the next server's log reports memory that is not released
 	}
 	return aside, err
 }
 
-// environment reads a running server's variables from the kernel, which shows them to its own user only.
+// environment reads a running server's variables from /proc, which shows them only to the server's user and root.
 func (h *Host) environment(ctx context.Context, ref deploy.Ref, names []string) (map[string]string, error) {
 	op := "read the environment of the server " + ref.Name
 	output, err := h.run(ctx, op, launcherScript, "environment", ref.Directory)
 	if err != nil {
 		return nil, err
 	}
-	environment := variablesOf(output, names, "") // as the server itself has them, which alone is left of an orphan
+	environment := variablesOf(output, names, "") // an orphan is the server itself, whose variables have no prefix
 	maps.Copy(environment, variablesOf(output, names, variablePrefix))
 	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, found := environment[name]; return found })
 	if len(missing) > 0 {
@@ -252,7 +250,7 @@ func (h *Host) environment(ctx context.Context, ref deploy.Ref, names []string) 
 	return environment, nil
 }
 
-// variablesOf are the variables with these names, after a prefix, of an environment as the kernel writes it.
+// variablesOf returns the variables PREFIX+NAME of an environment in the kernel's form, by NAME.
 func variablesOf(environ string, names []string, prefix string) map[string]string {
 	found := map[string]string{}
 	for entry := range strings.SplitSeq(environ, "\x00") {
@@ -265,14 +263,14 @@ func variablesOf(environ string, names []string, prefix string) map[string]strin
 }
 
 const (
-	// memoryTime is how long a GPU may take to return the memory of a process that has ended.
+	// memoryTime is how long a GPU may take to release the memory of a process that has ended.
 	memoryTime = 20 * time.Second
-	// memorySlackMiB is what a driver's own figures may differ by.
+	// memorySlackMiB is by how much a driver's figures may vary.
 	memorySlackMiB = 512
 )
 
-// awaitMemory waits until the GPUs hold no more than before the start, but for what living processes hold by now, and
-// returns what is wrong with that, "" for nothing. Figures that nvidia-smi doesn't tell are not waited for.
+// awaitMemory waits until no more GPU memory is in use than before the start, without what living processes hold. It returns what
+// has not been released, "" for nothing or where nvidia-smi reports no figures.
 func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 	ctx, cancel := context.WithTimeout(ctx, memoryTime)
 	defer cancel()
@@ -284,7 +282,15 @@ func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 		}
 		held := heldSince(gpus, before)
 		if held != "" {
-			held = heldSince(withoutUsers(gpus, h.users(ctx)), before)
+			users, _ := deploy.QueryGPUUsers(ctx, h.machine) // inside a container it may list none
+			for _, user := range users {
+				for i := range gpus {
+					if user.GPU == gpus[i].UUID {
+						gpus[i].UsedMiB -= user.MiB
+					}
+				}
+			}
+			held = heldSince(gpus, before)
 		}
 		if held == "" {
 			return ""
@@ -295,27 +301,7 @@ func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 	}
 }
 
-// users are the processes that nvidia-smi shows; inside a container it may show none.
-func (h *Host) users(ctx context.Context) []deploy.GPUUser {
-	users, err := deploy.QueryGPUUsers(ctx, h.machine)
-	if err != nil {
-		return nil
-	}
-	return users
-}
-
-// withoutUsers are the GPUs with what nobody among the users holds.
-func withoutUsers(gpus []deploy.GPU, users []deploy.GPUUser) []deploy.GPU {
-	for i := range gpus {
-		for _, user := range users {
-			if user.GPU == gpus[i].UUID {
-				gpus[i].UsedMiB -= user.MiB
-			}
-		}
-	}
-	return gpus
-}
-
+// heldSince lists the GPUs on which more memory is in use than before, "" for none.
 func heldSince(gpus []deploy.GPU, before []int) string {
 	var held []string
 	for i, gpu := range gpus {

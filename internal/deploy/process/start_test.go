@@ -160,7 +160,7 @@ func TestRecordHoldsNoSecret(t *testing.T) {
 	text, err := newRecord(deploy.Wanted{
 		Name: "chat", Certificate: "planted-certificate", Key: "planted-key",
 		Environment: map[string]string{vllm.EnvAPIKey: "planted-api-key", vllm.EnvHFToken: "planted-token", "A": "b"},
-	}, "/usr/bin/vllm").text()
+	}, "/usr/bin/vllm")
 	if err != nil || strings.Contains(text, "planted") || !strings.Contains(text, `"A":"b"`) || !strings.Contains(text, `"chat"`) {
 		t.Errorf("%v: %s", err, text)
 	}
