@@ -42,6 +42,26 @@ func TestSessionImportWithoutMark(t *testing.T) {
 	}
 }
 
+// A configuration without reservation_hours asks for nothing: an import of a longer
+// reservation warns of no shorter one.
+func TestSessionImportWithoutHours(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := w.rentByHand(t, a5000, "somebody-else")
+	_, diags := c.invoke(extendType, values{"session_id": session.ID, "reservation_hours": 5})
+	expect(t, diags)
+	imported, diags := c.importID(sessionType, session.ID)
+	expect(t, diags, "Private key is unknown")
+	for hours, want := range map[any][]string{nil: nil, 1: {"Reservation can't be shortened"}} {
+		p := c.plan(sessionType, imported, values{"name": "adopted", "reservation_hours": hours, "requirements": values{"min_vram_gb": 24}})
+		expect(t, p.Diagnostics, want...)
+	}
+	updated := c.change(sessionType, imported, values{"name": "adopted", "requirements": values{"min_vram_gb": 24}})
+	_, diags = c.destroy(sessionType, updated)
+	expect(t, diags)
+}
+
 // reservation_hours is the least that is requested: met by any longer reservation,
 // whoever made it longer, and extended in place where it isn't met.
 func TestSessionHoursAreAFloor(t *testing.T) {

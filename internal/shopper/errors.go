@@ -56,7 +56,7 @@ func (e *Error) Error() string {
 		e.writeAnswer(&b)
 	}
 	if e.RequestID != "" {
-		fmt.Fprintf(&b, " (request id %s)", e.RequestID)
+		fmt.Fprintf(&b, " (request ID %s)", e.RequestID)
 	}
 	return b.String()
 }

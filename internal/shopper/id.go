@@ -22,11 +22,11 @@ var ErrInvalid = errors.New("nothing was sent")
 func ValidateID(id string) error {
 	switch {
 	case id == "":
-		return fmt.Errorf("the id is empty: %w", ErrInvalid)
+		return fmt.Errorf("the ID is empty: %w", ErrInvalid)
 	case len(id) > maxIDLength:
-		return fmt.Errorf("the id has %d characters, at most %d are possible: %w", len(id), maxIDLength, ErrInvalid)
+		return fmt.Errorf("the ID has %d characters, at most %d are possible: %w", len(id), maxIDLength, ErrInvalid)
 	case !idPattern.MatchString(id):
-		return fmt.Errorf("the id %q must contain only letters, digits and ._~:@+=-, and start with a letter or a digit:"+
+		return fmt.Errorf("the ID %q must contain only letters, digits and ._~:@+=-, and start with a letter or a digit:"+
 			" %w", id, ErrInvalid)
 	}
 	return nil

@@ -90,7 +90,7 @@ func (l *sessionList) check() error {
 	for i := range l.sessions {
 		session := &l.sessions[i]
 		if session.ID == "" || session.Status == "" {
-			return fmt.Errorf("its session %d has no id or no status", i+1)
+			return fmt.Errorf("its session %d has no ID or no status", i+1)
 		}
 		session.toUTC()
 	}
@@ -162,7 +162,7 @@ func (p *offerPage) check() error {
 	}
 	for i := range p.offers {
 		if p.offers[i].ID == "" {
-			return fmt.Errorf("its offer %d has no id", i+1)
+			return fmt.Errorf("its offer %d has no ID", i+1)
 		}
 		p.offers[i].toUTC()
 	}

@@ -70,12 +70,12 @@ func decodeCreated(body []byte) (Created, error) {
 	case answer.Session == nil:
 		return Created{}, errors.New("it has no session")
 	case answer.Session.ID == "":
-		return Created{}, errors.New("its session has no id")
+		return Created{}, errors.New("its session has no ID")
 	case answer.PrivateKey == "":
 		return Created{}, errors.New("it has no ssh_private_key")
 	}
 	if err := ValidateID(answer.Session.ID); err != nil {
-		return Created{}, fmt.Errorf("its session's id is invalid: %v", err) //nolint:errorlint // not ErrInvalid: something was sent
+		return Created{}, fmt.Errorf("its session's ID is invalid: %v", err) //nolint:errorlint // not ErrInvalid: something was sent
 	}
 	answer.Session.toUTC()
 	return Created{Session: *answer.Session, PrivateKey: answer.PrivateKey}, nil

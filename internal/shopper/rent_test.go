@@ -297,7 +297,7 @@ func TestInputIsValidatedBeforeItIsSent(t *testing.T) {
 		"workload_type":     with(func(r *CreateSession) { r.WorkloadType = "bogus" }),
 		"reservation_hours": with(func(r *CreateSession) { r.ReservationHours = 13 }),
 		"disk_gb":           with(func(r *CreateSession) { r.DiskGB = -1 }),
-		"the id":            with(func(r *CreateSession) { r.TemplateHashID = "a/b" }),
+		"the ID":            with(func(r *CreateSession) { r.TemplateHashID = "a/b" }),
 		"1048576":           with(func(r *CreateSession) { r.OnStartCmd = strings.Repeat("x", maxRequestBytes) }),
 		"additional_hours":  func(ctx context.Context) error { _, err := client.Extend(ctx, "s1", 0); return err },
 		"the period":        func(ctx context.Context) error { _, err := client.ConsumerCost(ctx, "c1", "yearly"); return err },

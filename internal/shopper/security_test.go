@@ -309,15 +309,15 @@ func TestErrorsSayWhoAnswered(t *testing.T) {
 		status           int
 		excerpt          int
 	}{
-		{"the service", refusalText, "GET /api/v1/sessions/s1 answered 400: database is locked (request id r-1)", 400, 0},
+		{"the service", refusalText, "GET /api/v1/sessions/s1 answered 400: database is locked (request ID r-1)", 400, 0},
 		{"a page", "<!doctype html><title>Sign in</title>" + strings.Repeat("x", 5000), "a proxy or another server probably answered", 404, 310},
 		{"401 of a proxy", "<html>login", "A proxy in front of the shopper", 401, 20},
 		{"403 of a gateway", `{"message":"token expired"}`, "answered 403: token expired. A proxy in front", 403, 0},
 		{"an OAuth proxy", `{"error":"invalid_token","error_description":"it expired"}`, "invalid_token it expired", 401, 0},
 		{"an error in an error", `{"error":{"code":7}}`, "{\\\"error\\\":{\\\"code\\\":7}}", 400, 30},
 		{"nothing", "", "a proxy or another server probably answered", 418, 0},
-		{"control characters", "{\"error\":\"\\u001b[31mred\\r\\nline\\u202e\",\"request_id\":\"r-1\"}", "answered 400: [31mred line (request id", 400, 0},
-		{"too many words", `{"error":"` + strings.Repeat("ä", 5000) + `","request_id":"r-1"}`, "ä… (request id r-1)", 400, 0},
+		{"control characters", "{\"error\":\"\\u001b[31mred\\r\\nline\\u202e\",\"request_id\":\"r-1\"}", "answered 400: [31mred line (request ID", 400, 0},
+		{"too many words", `{"error":"` + strings.Repeat("ä", 5000) + `","request_id":"r-1"}`, "ä… (request ID r-1)", 400, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -86,7 +86,7 @@ func APIKey(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (string
 func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request Request) (warning string, err error) {
 	report := progress{tell: request.Progress}
 	failed := failure(deploy.PhaseRemove, "Server could not be removed", nil)
-	failed.Remains = "the server " + ref.Name + " (id " + ref.ID + "), which may still be running and hold GPU memory"
+	failed.Remains = "the server " + ref.Name + " (ID " + ref.ID + "), which may still be running and hold GPU memory"
 	return with(ctx, machine, ref, failed, func(opened deploy.Runtime) (warning string, err error) {
 		status, _ := opened.Inspect(ctx, ref) // what can't be inspected may still be removed
 		end := drain(ctx, machine, request.TLS, status, request.Drain())

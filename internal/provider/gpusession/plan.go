@@ -136,7 +136,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 			return
 		}
 	}
-	planHours(ctx, state, plan, resp)
+	planHours(ctx, state, plan, marked(ctx, req.Private, importedKey), resp)
 	if r.data != nil && r.data.Renter != nil && warnLeftovers(ctx, r.data.Renter, state.names(), new(diag.Diagnostics)) {
 		// Read has warned of it. A plan releases nothing, and an apply that changes nothing
 		// is not called.
@@ -208,11 +208,12 @@ func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.Mo
 
 // planHours plans an extension where more hours are requested than are reserved.
 // Whether the shopper grants it is its own answer at apply.
-func planHours(ctx context.Context, state, plan model, resp *resource.ModifyPlanResponse) {
+func planHours(ctx context.Context, state, plan model, imported bool, resp *resource.ModifyPlanResponse) {
 	switch {
 	case plan.ReservationHours.IsUnknown(), plan.hours() > state.reserved():
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("expires_at"), types.StringUnknown())...)
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("reserved_hours"), types.Int64Unknown())...)
+	case imported && plan.ReservationHours.IsNull(): // nobody has asked for fewer hours
 	case max(plan.hours(), defaultHours) < state.hours():
 		resp.Diagnostics.AddAttributeWarning(path.Root("reservation_hours"), about("Reservation can't be shortened", state.names()),
 			fmt.Sprintf("The shopper can't shorten a reservation. Session %s stays reserved for %d hours and costs money until %s. To"+

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
@@ -179,8 +180,8 @@ func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Name
 	}
 	if len(left) > 0 {
 		diags.AddWarning("Leftover rental found: "+names.String(), fmt.Sprintf("An earlier run rented, or was renting, %s and ended"+
-			" before Terraform recorded it. The next apply or destroy of %q releases it, which takes up to seven minutes if an answer"+
-			" was lost. Until then it may cost money.", strings.Join(left, " and "), names))
+			" before Terraform recorded it. Applying or destroying %q releases it, which takes up to seven minutes if an answer was"+
+			" lost. Until then it may cost money.", strings.Join(left, " and "), names))
 	}
 	return len(left) > 0
 }
@@ -191,9 +192,8 @@ func (r *Resource) releaseLeftovers(ctx context.Context, names rental.Names, dia
 	if err != nil {
 		diags.Append(diagnostic.Warning("Leftover rental was not released: "+names.String(), err))
 	}
-	if len(settled.Released) > 0 {
-		diags.AddWarning("Leftover rental was released: "+names.String(), fmt.Sprintf("Session %s was released. A run had rented it"+
-			" under the name %q and ended before Terraform recorded it.", strings.Join(settled.Released, " and "), names))
+	for _, id := range settled.Released { // the plan has warned of it
+		tflog.Info(ctx, "a leftover rental was released", map[string]any{"session": id, "name": names.String()})
 	}
 	for _, warning := range settled.Warnings {
 		diags.AddWarning("Warning while a leftover was being released: "+names.String(), warning)

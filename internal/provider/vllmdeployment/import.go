@@ -40,7 +40,7 @@ func (r *Resource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRe
 		return identityschema.StringAttribute{OptionalForImport: true, Description: description}
 	}
 	resp.IdentitySchema = identityschema.Schema{Attributes: map[string]identityschema.Attribute{
-		"session_id": text("Id of the machine's session. Either this or host."),
+		"session_id": text("ID of the machine's session. Either this or host."),
 		"host":       text("Name or address of a machine that isn't rented."),
 		"port":       identityschema.Int64Attribute{OptionalForImport: true, Description: "Port of its SSH server. Default 22."},
 		"user":       text("User to log in to it as. Default root."),

@@ -125,7 +125,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	set.IntVar(&f.HardMaxHours, "hard-max-hours", 12, "let the service destroy every machine `n` hours after its session was created, as its\n"+
 		"lifecycle.hard_max_hours does")
 	set.BoolVar(&f.Reconciler, "reconciler", false, "let the service destroy machines that none of its sessions has, once they are\n"+
-		"five minutes old, as a service with a deployment id does")
+		"five minutes old, as a service with a deployment ID does")
 	set.BoolVar(&f.untilStdinCloses, "until-stdin-closes", false,
 		"end when standard input ends, so that a parent that dies takes the sandbox along")
 	set.StringVar(&f.log, "log", "info", "log at this `level`: debug (every request), info, warn, error, or off")
