@@ -89,6 +89,8 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 // Model is one model, or one LoRA adapter, that the server serves.
 type Model struct {
 	ID          string `json:"id"`            // the name to ask for
+	Root        string `json:"root"`          // the model's ID or path
+	Parent      string `json:"parent"`        // for an adapter: the ID of its model
 	MaxModelLen int    `json:"max_model_len"` // tokens; 0 when not reported, as for adapters
 }
 
