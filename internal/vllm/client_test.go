@@ -103,7 +103,7 @@ func TestClientReads(t *testing.T) {
 		t.Error(version, err)
 	}
 	models, err := client.Models(t.Context())
-	want := []Model{{ID: "chat", MaxModelLen: 8192}, {ID: "adapter"}}
+	want := []Model{{ID: "chat", Root: "org/model", MaxModelLen: 8192}, {ID: "adapter", Root: "/lora", Parent: "chat"}}
 	if diff := cmp.Diff(want, models); err != nil || diff != "" {
 		t.Errorf("%v (-want +got)\n%s", err, diff)
 	}

@@ -52,7 +52,7 @@ func (w wordings) in(text string) bool { return w.beginIn(text, len(text)+1) != 
 // beginIn returns the first pattern with a match that begins within the first bytes of the text, nil for none.
 func (w wordings) beginIn(text string, bytes int) *regexp.Regexp {
 	for _, pattern := range w() {
-		if found := pattern.FindStringIndex(text); found != nil && found[0] < bytes {
+		if found := pattern.FindStringIndex(text); len(found) > 0 && found[0] < bytes {
 			return pattern
 		}
 	}
