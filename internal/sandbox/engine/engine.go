@@ -39,19 +39,14 @@ type Image struct {
 	Ref string
 	// Version is the vLLM release inside; "" for the tag.
 	Version string
-	// SizeGB is what it takes on disk; 0 for DefaultImageGB.
-	SizeGB int
 	// Username and Password, when set, are what the registry wants to see.
 	Username, Password string
-	// Entrypoint is the program that it starts; nil for vLLM's own. Programs other
-	// than vllm are looked up in the machine's bin directory.
-	Entrypoint []string
 	// Local is true for an image that is there without being pulled.
 	Local bool
 }
 
-// DefaultImageGB is the disk space that an image takes which does not say.
-const DefaultImageGB = 20
+// imageGB is the disk space that an image takes.
+const imageGB = 20
 
 // Engine is an http.Handler that answers the Engine API. Mount it on a server on
 // the machine's DockerSocket. Close it when done.
