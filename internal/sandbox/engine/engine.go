@@ -70,6 +70,7 @@ type Engine struct {
 	names      map[string]string     // container name to id
 	reserved   map[int]string        // host port to the id of the container that has it
 	local      map[string]*image     // pulled images by reference
+	volumes    map[string]time.Time  // since when each volume exists
 	nextIP     int
 }
 
@@ -85,7 +86,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, life: life, end: end,
 		containers: map[string]*container{}, names: map[string]string{}, reserved: map[int]string{},
-		local: map[string]*image{}, nextIP: 2,
+		local: map[string]*image{}, volumes: map[string]time.Time{}, nextIP: 2,
 	}
 	e.routes = e.mux()
 	for _, img := range cfg.Images {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	imagetypes "github.com/moby/moby/api/types/image"
 )
 
 // ref is an image reference, taken apart. The host of Docker Hub is left out.
@@ -190,4 +192,17 @@ func (e *Engine) inspectImage(w http.ResponseWriter, req *http.Request) error {
 		"Config": map[string]any{"Env": img.env(), "Entrypoint": img.entrypoint(), "Cmd": nil, "WorkingDir": "/vllm-workspace", "User": "", "Labels": nil},
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+func (e *Engine) listImages(w http.ResponseWriter, _ *http.Request) error {
+	e.mu.Lock()
+	list := make([]imagetypes.Summary, 0, len(e.local))
+	for _, img := range e.local {
+		list = append(list, imagetypes.Summary{
+			ID: img.id, Created: img.created.Unix(), Size: imageGB * 1e9, SharedSize: -1, Containers: -1, Labels: map[string]string{},
+			RepoTags: []string{img.ref.String()}, RepoDigests: []string{img.ref.name + "@" + img.digest},
+		})
+	}
+	e.mu.Unlock()
+	return writeJSON(w, http.StatusOK, list)
 }
