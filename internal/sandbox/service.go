@@ -35,10 +35,9 @@ type service struct {
 
 	notReady atomic.Int64 // service time until which the start-up sweep runs
 
-	mu       sync.Mutex
-	random   *rand.Rand
-	locks    map[string]*destroyLock
-	cleaning map[string]bool
+	mu     sync.Mutex
+	random *rand.Rand
+	locks  map[string]*destroyLock
 }
 
 // refusal is an error that the service answers with a status and, beside the
@@ -111,7 +110,7 @@ func (s *service) check() {
 		s.sessions.Update(row)
 	}
 	for _, row := range s.sessions.List(func(row session) bool { return row.Status == statusFailed && row.providerID != "" }) {
-		s.clean(row.ID)
+		s.work.Go(func() { s.expire(row, "clean-up of a failed session") })
 	}
 	if s.reconciler {
 		s.releaseOrphans(now)
@@ -137,22 +136,6 @@ func (s *service) expire(row session, why string) {
 	if err := s.destroy(s.life, row.ID, why); err != nil {
 		s.log.Warn("destroying a session", "session", row.ID, "why", why, "error", err)
 	}
-}
-
-// clean destroys the machine of a failed session, unless that is under way.
-func (s *service) clean(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cleaning[id] {
-		return
-	}
-	s.cleaning[id] = true
-	s.work.Go(func() {
-		_ = s.destroy(s.life, id, "clean-up of a failed session")
-		s.mu.Lock()
-		delete(s.cleaning, id)
-		s.mu.Unlock()
-	})
 }
 
 // reconcile stops sessions whose machine the cloud no longer knows.

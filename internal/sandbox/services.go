@@ -65,7 +65,7 @@ func (e *estate) open(address string) (*Sandbox, error) {
 		cloud: c, costs: newCosts(c.clock.Now()), keys: keysOf(e.opts.KeyBits), templates: e.opts.Templates, log: e.opts.Log,
 		login: e.opts.login, timeout: e.opts.SSHTimeout, interval: e.opts.SSHInterval,
 		hardMax: time.Duration(e.opts.HardMaxHours) * time.Hour, reconciler: e.opts.Reconciler, life: c.life, work: c.work,
-		random: e.random(2 + len(e.services)), locks: map[string]*destroyLock{}, cleaning: map[string]bool{},
+		random: e.random(2 + len(e.services)), locks: map[string]*destroyLock{},
 	}}
 	s.shut = s.closePort
 	s.asked.byRoute = map[string]int{}

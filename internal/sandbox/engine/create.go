@@ -51,6 +51,7 @@ func (e *Engine) create(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
+	e.makeVolumes(c)
 	return writeJSON(w, http.StatusCreated, containertypes.CreateResponse{ID: c.id, Warnings: []string{}})
 }
 

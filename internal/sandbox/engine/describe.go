@@ -14,6 +14,7 @@ import (
 	containertypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,6 +78,29 @@ func (c *container) mounts() []containertypes.MountPoint {
 
 // volumePath is where Docker keeps a volume. Here nothing is stored in one: the stand-ins have no cache.
 func volumePath(name string) string { return "/var/lib/docker/volumes/" + name + "/_data" }
+
+// makeVolumes makes the volumes that a container mounts and that don't exist yet. Nothing removes them.
+func (e *Engine) makeVolumes(c *container) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range c.mounts() {
+		if _, exists := e.volumes[m.Name]; m.Type == mount.TypeVolume && !exists {
+			e.volumes[m.Name] = time.Now()
+		}
+	}
+}
+
+func (e *Engine) listVolumes(w http.ResponseWriter, _ *http.Request) error {
+	list := []volume.Volume{}
+	e.mu.Lock()
+	for name, created := range e.volumes {
+		list = append(list, volume.Volume{
+			Name: name, Driver: "local", Scope: "local", Mountpoint: volumePath(name), CreatedAt: timestamp(created), Labels: map[string]string{},
+		})
+	}
+	e.mu.Unlock()
+	return writeJSON(w, http.StatusOK, volume.ListResponse{Volumes: list, Warnings: []string{}})
+}
 
 func (e *Engine) list(w http.ResponseWriter, req *http.Request) error {
 	wanted, err := readFilters(req)

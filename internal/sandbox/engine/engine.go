@@ -39,19 +39,14 @@ type Image struct {
 	Ref string
 	// Version is the vLLM release inside; "" for the tag.
 	Version string
-	// SizeGB is what it takes on disk; 0 for DefaultImageGB.
-	SizeGB int
 	// Username and Password, when set, are what the registry wants to see.
 	Username, Password string
-	// Entrypoint is the program that it starts; nil for vLLM's own. Programs other
-	// than vllm are looked up in the machine's bin directory.
-	Entrypoint []string
 	// Local is true for an image that is there without being pulled.
 	Local bool
 }
 
-// DefaultImageGB is the disk space that an image takes which does not say.
-const DefaultImageGB = 20
+// imageGB is the disk space that an image takes.
+const imageGB = 20
 
 // Engine is an http.Handler that answers the Engine API. Mount it on a server on
 // the machine's DockerSocket. Close it when done.
@@ -75,6 +70,7 @@ type Engine struct {
 	names      map[string]string     // container name to id
 	reserved   map[int]string        // host port to the id of the container that has it
 	local      map[string]*image     // pulled images by reference
+	volumes    map[string]time.Time  // since when each volume exists
 	nextIP     int
 }
 
@@ -90,7 +86,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, life: life, end: end,
 		containers: map[string]*container{}, names: map[string]string{}, reserved: map[int]string{},
-		local: map[string]*image{}, nextIP: 2,
+		local: map[string]*image{}, volumes: map[string]time.Time{}, nextIP: 2,
 	}
 	e.routes = e.mux()
 	for _, img := range cfg.Images {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	imagetypes "github.com/moby/moby/api/types/image"
 )
 
 // ref is an image reference, taken apart. The host of Docker Hub is left out.
@@ -62,18 +64,12 @@ func newImage(r ref, def Image) *image {
 		h := sha256.Sum256([]byte(what + " " + r.name + ":" + r.tag))
 		return "sha256:" + hex.EncodeToString(h[:])
 	}
-	def.SizeGB = cmp.Or(def.SizeGB, DefaultImageGB)
-	if def.Version == "" {
-		def.Version = strings.TrimPrefix(r.tag, "v")
-	}
+	def.Version = cmp.Or(def.Version, strings.TrimPrefix(r.tag, "v"))
 	return &image{ref: r, def: def, id: sum("config"), digest: sum("manifest"), created: time.Date(2025, 10, 2, 8, 0, 0, 0, time.UTC)}
 }
 
 // entrypoint is the image's program: vLLM's images before 0.11 ran the module.
 func (i *image) entrypoint() []string {
-	if i.def.Entrypoint != nil {
-		return i.def.Entrypoint
-	}
 	if m := releaseTag.FindStringSubmatch(i.def.Version); len(m) > 2 && m[1] == "0" {
 		if minor, err := strconv.Atoi(m[2]); err == nil && minor < 11 {
 			return []string{"python3", "-m", "vllm.entrypoints.openai.api_server"}
@@ -89,8 +85,6 @@ func (i *image) env() []string {
 		"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_REQUIRE_CUDA=cuda>=12.8", "VLLM_USAGE_SOURCE=production-docker-image",
 	}
 }
-
-func (i *image) bytes() int64 { return int64(i.def.SizeGB) * 1_000_000_000 }
 
 var releaseTag = regexp.MustCompile(`^v?(\d+)\.(\d+)(?:\.\d+)?(?:[.\-]?[A-Za-z0-9_.\-]*)?$`)
 
@@ -173,8 +167,7 @@ func checkAuth(req *http.Request, img *image) error {
 	case auth.Username == "" && auth.Password == "" && auth.RegistryToken == "":
 		return refusal(http.StatusNotFound, "pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", img.ref.name)
 	case auth.Username != img.def.Username || auth.Password != img.def.Password:
-		host := img.ref.host()
-		host = cmp.Or(host, "registry-1.docker.io")
+		host := cmp.Or(img.ref.host(), "registry-1.docker.io")
 		return refusal(http.StatusInternalServerError, "Head \"https://%s/v2/%s/manifests/%s\": unauthorized: incorrect username or password", host, strings.TrimPrefix(img.ref.name, host+"/"), img.ref.tag)
 	}
 	return nil
@@ -195,8 +188,21 @@ func (e *Engine) inspectImage(w http.ResponseWriter, req *http.Request) error {
 	}
 	out := map[string]any{
 		"Id": img.id, "RepoTags": tags, "RepoDigests": []string{img.ref.name + "@" + img.digest}, "Created": timestamp(img.created),
-		"Architecture": "amd64", "Os": "linux", "Size": img.bytes(), "RootFS": map[string]any{"Type": "layers", "Layers": []string{img.digest}},
+		"Architecture": "amd64", "Os": "linux", "Size": imageGB * int64(1e9), "RootFS": map[string]any{"Type": "layers", "Layers": []string{img.digest}},
 		"Config": map[string]any{"Env": img.env(), "Entrypoint": img.entrypoint(), "Cmd": nil, "WorkingDir": "/vllm-workspace", "User": "", "Labels": nil},
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+func (e *Engine) listImages(w http.ResponseWriter, _ *http.Request) error {
+	e.mu.Lock()
+	list := make([]imagetypes.Summary, 0, len(e.local))
+	for _, img := range e.local {
+		list = append(list, imagetypes.Summary{
+			ID: img.id, Created: img.created.Unix(), Size: imageGB * 1e9, SharedSize: -1, Containers: -1, Labels: map[string]string{},
+			RepoTags: []string{img.ref.String()}, RepoDigests: []string{img.ref.name + "@" + img.digest},
+		})
+	}
+	e.mu.Unlock()
+	return writeJSON(w, http.StatusOK, list)
 }

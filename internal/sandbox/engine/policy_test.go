@@ -101,7 +101,7 @@ func TestACrashWithoutAPolicyIsTheEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, quick)
 	for name, crash := range map[string]func(string) error{"killed": r.engine.KillContainer, "oom": r.engine.OutOfMemory} {
-		id := r.create(name, nil)
+		id := r.create(name, withGPUs())
 		r.start(id)
 		if err := crash(id); err != nil {
 			t.Fatal(err)

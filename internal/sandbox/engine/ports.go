@@ -14,12 +14,6 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// Ports that the engine picks by itself.
-const (
-	firstOwnPort = 32768
-	lastOwnPort  = 60999
-)
-
 // publishedPort passes connections to a port of the machine on to a container.
 type publishedPort struct {
 	inner    network.Port
@@ -30,11 +24,8 @@ type publishedPort struct {
 	shut     context.CancelFunc
 }
 
-// hostPort reads a host port; "" and "0" let the engine choose.
+// hostPort reads a host port. The stand-in picks none by itself.
 func hostPort(text string) (int, error) {
-	if text == "" {
-		return 0, nil
-	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	return int(n), err
 }
@@ -51,16 +42,12 @@ func (e *Engine) publish(c *container) ([]*publishedPort, error) {
 			continue
 		}
 		for _, binding := range bindings {
-			wanted, err := hostPort(binding.HostPort)
-			if err != nil {
-				e.unpublish(ports)
-				return nil, err
-			}
+			port, _ := hostPort(binding.HostPort) // checkHostConfig has read it
 			ip := binding.HostIP
 			if !ip.IsValid() {
 				ip = netip.IPv4Unspecified()
 			}
-			p, err := e.publishOne(c, inner, ip, wanted)
+			p, err := e.publishOne(c, inner, ip, port)
 			if err != nil {
 				e.unpublish(ports)
 				return nil, err
@@ -80,11 +67,10 @@ func (e *Engine) inspectNetwork(w http.ResponseWriter, req *http.Request) error 
 	return writeJSON(w, http.StatusOK, network.Inspect{Network: network.Network{Name: name, Driver: name, Scope: "local"}})
 }
 
-func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, wanted int) (*publishedPort, error) {
+func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, port int) (*publishedPort, error) {
 	endpoint := fmt.Sprintf("driver failed programming external connectivity on endpoint %s (%s)", c.plainName(), c.id)
-	port, free := e.reserve(c, wanted)
-	if !free {
-		return nil, refusal(http.StatusInternalServerError, "failed to set up container networking: %s: Bind for %s:%d failed: port is already allocated", endpoint, ip, wanted)
+	if !e.reserve(c, port) {
+		return nil, refusal(http.StatusInternalServerError, "failed to set up container networking: %s: Bind for %s:%d failed: port is already allocated", endpoint, ip, port)
 	}
 	listen := e.cfg.Root.Listen
 	if ip.IsUnspecified() {
@@ -120,18 +106,14 @@ func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, wan
 }
 
 // reserve takes a host port for a container; false when another one has it.
-func (e *Engine) reserve(c *container, wanted int) (int, bool) {
+func (e *Engine) reserve(c *container, port int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if wanted == 0 {
-		for wanted = firstOwnPort; wanted < lastOwnPort && e.reserved[wanted] != ""; wanted++ {
-		}
+	if e.reserved[port] != "" {
+		return false
 	}
-	if e.reserved[wanted] != "" {
-		return wanted, false
-	}
-	e.reserved[wanted] = c.id
-	return wanted, true
+	e.reserved[port] = c.id
+	return true
 }
 
 func (e *Engine) giveBack(port int) {

@@ -105,7 +105,7 @@ func (e *Engine) download(req *http.Request, out *stream, img *image) bool {
 	const steps = 5
 	whole := cmp.Or(time.Duration(e.slowPull.Load()), e.facts().Scale(pullTime))
 	pause := whole / time.Duration(len(layers)*steps)
-	size := img.bytes() / int64(len(layers))
+	size := imageGB * int64(1e9) / int64(len(layers))
 	for i, layer := range layers {
 		for step := int64(1); step <= steps; step++ {
 			if !e.sleep(req, pause) {
@@ -123,7 +123,7 @@ func (e *Engine) download(req *http.Request, out *stream, img *image) bool {
 		}
 		out.send(progress{Status: "Download complete", ID: layer, Detail: &progressDetail{}})
 		out.send(progress{Status: "Extracting", ID: layer, Detail: &progressDetail{size, size}, Progress: "[" + strings.Repeat("=", 50) + ">]"})
-		if e.diskFull(img) {
+		if e.diskFull() {
 			out.fail("failed to register layer: write /usr/local/lib/python3.12/dist-packages/torch/lib/libtorch_cuda.so: no space left on device")
 			return false
 		}
@@ -132,18 +132,18 @@ func (e *Engine) download(req *http.Request, out *stream, img *image) bool {
 	return true
 }
 
-// diskFull says whether an image does not fit beside those that are there.
-func (e *Engine) diskFull(img *image) bool {
+// diskFull reports whether one more image does not fit beside those that were pulled.
+func (e *Engine) diskFull() bool {
 	facts := e.facts()
-	if facts.DiskGB == 0 && facts.DiskFreeGB == 0 {
+	if facts.DiskGB == 0 {
 		return false
 	}
-	needed := img.def.SizeGB
+	needed := imageGB
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, other := range e.local {
 		if !other.def.Local {
-			needed += other.def.SizeGB
+			needed += imageGB
 		}
 	}
 	return needed > facts.DiskFreeGB

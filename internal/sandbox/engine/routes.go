@@ -63,14 +63,14 @@ func (e *Engine) mux() http.Handler {
 func (e *Engine) table() map[string]route {
 	return map[string]route{
 		"GET /_ping": e.ping, "HEAD /_ping": e.ping, "GET /version": e.version, "GET /info": e.info,
-		"POST /images/create": e.pull, "GET /images/{name...}": e.inspectImage,
+		"POST /images/create": e.pull, "GET /images/json": e.listImages, "GET /images/{name...}": e.inspectImage,
 		"POST /containers/create": e.create, "GET /containers/json": e.list,
 		"GET /containers/{id}/json": e.of(e.inspect), "GET /containers/{id}/logs": e.of(e.logs),
 		"POST /containers/{id}/start": e.turn(e.start), "POST /containers/{id}/stop": e.turn(e.stop), "POST /containers/{id}/restart": e.turn(e.restart),
 		"POST /containers/{id}/kill": e.of(e.killRoute), "POST /containers/{id}/wait": e.of(e.wait), "POST /containers/{id}/update": e.of(e.update),
 		"POST /containers/{id}/rename": e.turn(e.rename),
 		"PUT /containers/{id}/archive": e.turn(e.putArchive), "DELETE /containers/{id}": e.turn(e.remove),
-		"GET /networks/{name}": e.inspectNetwork,
+		"GET /networks/{name}": e.inspectNetwork, "GET /volumes": e.listVolumes,
 	}
 }
 

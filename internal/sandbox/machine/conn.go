@@ -17,8 +17,6 @@ import (
 const (
 	// loginTime is sshd's LoginGraceTime.
 	loginTime = 2 * time.Minute
-	// maxChannels bounds what one connection may have open at once.
-	maxChannels = 256
 	// maxSessions is sshd's MaxSessions.
 	maxSessions = 10
 	// serverVersion is what the SSH server calls itself: an Ubuntu 24.04's sshd.
@@ -148,8 +146,8 @@ func (m *Machine) serve(raw net.Conn) {
 	}
 	_ = raw.SetDeadline(time.Time{})
 	m.traffic.logins.Add(1)
-	c := &connection{machine: m, conn: conn, slots: make(chan struct{}, maxChannels), sessions: make(chan struct{}, maxSessions)}
-	c.work.Go(func() { answerRequests(requests) })
+	c := &connection{machine: m, conn: conn, sessions: make(chan struct{}, maxSessions)}
+	c.work.Go(func() { ssh.DiscardRequests(requests) }) // answers keepalives with a failure, as sshd does
 	for channel := range channels {
 		m.traffic.exchanges.Add(1)
 		c.take(channel)
@@ -157,36 +155,16 @@ func (m *Machine) serve(raw net.Conn) {
 	c.work.Wait()
 }
 
-// answerRequests answers a connection's global requests as sshd does: keepalives
-// and what it doesn't know with a failure, which is an answer; remote forwarding
-// is refused.
-func answerRequests(requests <-chan *ssh.Request) {
-	for request := range requests {
-		if request.WantReply {
-			_ = request.Reply(false, nil)
-		}
-	}
-}
-
 // connection is a client that has logged in.
 type connection struct {
-	machine *Machine
-	conn    *ssh.ServerConn
-	work    sync.WaitGroup
-	slots   chan struct{}
-	// sessions are those slots that commands have.
-	sessions chan struct{}
+	machine  *Machine
+	conn     *ssh.ServerConn
+	work     sync.WaitGroup
+	sessions chan struct{} // holds a token for each command
 }
 
 func (c *connection) take(channel ssh.NewChannel) {
-	select {
-	case c.slots <- struct{}{}:
-	default:
-		_ = channel.Reject(ssh.ResourceShortage, "too many channels")
-		return
-	}
 	c.work.Go(func() {
-		defer func() { <-c.slots }()
 		switch channel.ChannelType() {
 		case "session":
 			select {

@@ -63,8 +63,6 @@ func (s *session) take(request *ssh.Request) bool {
 		return s.setEnv(request.Payload)
 	case "pty-req":
 		return s.openTerminal(request.Payload)
-	case "window-change":
-		return s.tty.resize(request.Payload)
 	case "signal":
 		return s.signal(request.Payload)
 	case "exec", "shell":
@@ -121,14 +119,8 @@ func (s *session) setEnv(payload []byte) bool {
 }
 
 func connectionEnv(conn ssh.ConnMetadata) []string {
-	client, clientPort, err := net.SplitHostPort(conn.RemoteAddr().String())
-	if err != nil {
-		return nil
-	}
-	server, serverPort, err := net.SplitHostPort(conn.LocalAddr().String())
-	if err != nil {
-		return nil
-	}
+	client, clientPort, _ := net.SplitHostPort(conn.RemoteAddr().String()) // both are TCP addresses
+	server, serverPort, _ := net.SplitHostPort(conn.LocalAddr().String())
 	return []string{
 		"SSH_CLIENT=" + strings.Join([]string{client, clientPort, serverPort}, " "),
 		"SSH_CONNECTION=" + strings.Join([]string{client, clientPort, server, serverPort}, " "),

@@ -34,10 +34,8 @@ type files struct {
 }
 
 var (
-	_ sftp.OpenFileWriter       = (*files)(nil)
 	_ sftp.PosixRenameFileCmder = (*files)(nil)
 	_ sftp.LstatFileLister      = (*files)(nil)
-	_ sftp.ReadlinkFileLister   = (*files)(nil)
 )
 
 // reach does something with an absolute path on the machine, as one below its
@@ -70,15 +68,8 @@ func (f *files) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 }
 
 // Filewrite opens a file for writing.
-func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) { return f.OpenFile(r) }
-
-// OpenFile opens a file for reading and writing.
-func (f *files) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
-	asked := r.Pflags()
-	flags := os.O_WRONLY
-	if asked.Read {
-		flags = os.O_RDWR
-	}
+func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
+	asked, flags := r.Pflags(), os.O_WRONLY
 	// Append is left to the offsets that clients send: WriteAt doesn't go with it.
 	for _, flag := range []struct {
 		set  bool
@@ -108,13 +99,6 @@ func (f *files) Filecmd(r *sftp.Request) error {
 			return f.root.Mkdir(path, 0o755)
 		case "Rmdir", "Remove":
 			return f.root.Remove(path)
-		case "Link":
-			return f.within(r.Target, func(target string) error { return f.root.Link(path, target) })
-		case "Rename":
-			if _, err := reach(f, r.Target, f.root.Lstat); err == nil {
-				return sftp.ErrSSHFxFailure // SFTP's own rename doesn't replace
-			}
-			return f.PosixRename(r)
 		}
 		return sftp.ErrSSHFxOpUnsupported
 	})
@@ -172,9 +156,6 @@ func (f *files) Lstat(r *sftp.Request) (sftp.ListerAt, error) {
 	info, err := reach(f, r.Filepath, f.root.Lstat)
 	return infoList{info}, err
 }
-
-// Readlink returns what a symlink says.
-func (f *files) Readlink(path string) (string, error) { return reach(f, path, f.root.Readlink) }
 
 type infoList []os.FileInfo
 

@@ -13,11 +13,6 @@ type terminal struct {
 	slave  *os.File
 }
 
-// windowSize is what a client's window measures, in characters and pixels.
-type windowSize struct {
-	Columns, Rows, Width, Height uint32
-}
-
 // openTerminal gives the session a terminal. Where that isn't possible the request
 // is accepted all the same, and the session goes on without.
 func (s *session) openTerminal(payload []byte) bool {
@@ -34,16 +29,8 @@ func (s *session) openTerminal(payload []byte) bool {
 		return true
 	}
 	s.tty = &terminal{name: request.Term, master: master, slave: slave}
-	_ = setWindowSize(master, windowSize{request.Columns, request.Rows, request.Width, request.Height})
+	setWindowSize(master, request.Rows, request.Columns)
 	return true
-}
-
-func (t *terminal) resize(payload []byte) bool {
-	var size windowSize
-	if t == nil || ssh.Unmarshal(payload, &size) != nil {
-		return false
-	}
-	return setWindowSize(t.master, size) == nil
 }
 
 // slaves hands the slave's end over as a process's three streams.

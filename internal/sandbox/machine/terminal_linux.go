@@ -33,11 +33,10 @@ func openPTY() (master, slave *os.File, err error) {
 	return master, slave, nil
 }
 
-func setWindowSize(master *os.File, size windowSize) error {
-	return control(master, func(fd int) error {
-		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{
-			Row: uint16(size.Rows), Col: uint16(size.Columns), Xpixel: uint16(size.Width), Ypixel: uint16(size.Height),
-		})
+// setWindowSize sets the size in characters, which a terminal can do without.
+func setWindowSize(master *os.File, rows, columns uint32) {
+	_ = control(master, func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(rows), Col: uint16(columns)})
 	})
 }
 

@@ -18,10 +18,7 @@ const (
 // run on it. A line longer than 64 KiB is cut, and a record that has grown to
 // 4 MiB takes no more. Any process of the machine may call it at any time.
 func (r Root) Record(commandLine string) error {
-	if len(commandLine) > maxCommandLine {
-		commandLine = commandLine[:maxCommandLine]
-	}
-	line, err := json.Marshal(commandLine)
+	line, err := json.Marshal(commandLine[:min(len(commandLine), maxCommandLine)])
 	if err != nil {
 		return err
 	}
@@ -30,17 +27,13 @@ func (r Root) Record(commandLine string) error {
 		return fmt.Errorf("recording a command line: %w", err)
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return fmt.Errorf("recording a command line: %w", err)
-	}
-	if info.Size() >= maxCommandLog {
+	if info, err := file.Stat(); err == nil && info.Size() >= maxCommandLog {
 		return nil
 	}
 	if _, err := file.Write(append(line, '\n')); err != nil { // one write: appends don't mix
 		return fmt.Errorf("recording a command line: %w", err)
 	}
-	return file.Close()
+	return nil
 }
 
 // Commands returns what was recorded, oldest first.

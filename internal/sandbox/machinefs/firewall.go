@@ -35,12 +35,7 @@ func (r Root) ChangeRules(program string, change func([]string) ([]string, error
 	if rules, err = change(rules); err != nil {
 		return err
 	}
-	text := strings.Join(rules, "\n") + "\n"
-	fresh := r.ruleFile(program) + ".new"
-	if err := os.WriteFile(fresh, []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, r.ruleFile(program))
+	return replaceFile(r.ruleFile(program), []byte(strings.Join(rules, "\n")+"\n"))
 }
 
 func (r Root) ruleFile(program string) string { return filepath.Join(string(r), program+".rules") }

@@ -13,7 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,11 +61,9 @@ func (r Root) DockerSocket() string { return filepath.Join(string(r), "docker.so
 // so that nothing outlives a sandbox that was killed.
 func (r Root) Lifeline() string { return filepath.Join(string(r), "life.sock") }
 
-func (r Root) netDir() string   { return filepath.Join(string(r), "net") }
-func (r Root) claimDir() string { return filepath.Join(string(r), "gpu") }
-func (r Root) factsFile() string {
-	return filepath.Join(string(r), "facts.json")
-}
+func (r Root) netDir() string    { return filepath.Join(string(r), "net") }
+func (r Root) claimDir() string  { return filepath.Join(string(r), "gpu") }
+func (r Root) factsFile() string { return filepath.Join(string(r), "facts.json") }
 
 // Instrumentation returns the settings by which a program of a machine, started
 // with an environment of its own, behaves under the tester's instrumentation as
@@ -189,10 +187,10 @@ func (r Root) WriteFacts(f Facts) error {
 func (r Root) ReadFacts() (Facts, error) {
 	var f Facts
 	data, err := os.ReadFile(r.factsFile())
-	if err != nil {
-		return f, fmt.Errorf("reading a sandbox machine's facts: %w", err)
+	if err == nil {
+		err = json.Unmarshal(data, &f)
 	}
-	if err := json.Unmarshal(data, &f); err != nil {
+	if err != nil {
 		return f, fmt.Errorf("reading a sandbox machine's facts: %w", err)
 	}
 	return r.withPackages(f), nil
@@ -214,10 +212,7 @@ func (r Root) SetClaim(c Claim) error {
 
 // DropClaim forgets what the process held.
 func (r Root) DropClaim(pid int) error {
-	if err := os.Remove(r.claimFile(pid)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return removeIfThere(r.claimFile(pid))
 }
 
 // Claims returns what living processes hold, by pid. A claim whose process has
@@ -232,13 +227,10 @@ func (r Root) Claims() ([]Claim, error) {
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue // being written
 		}
-		data, err := os.ReadFile(filepath.Join(r.claimDir(), entry.Name()))
-		if err != nil {
-			continue // dropped between the listing and the reading
-		}
 		var c Claim
-		if json.Unmarshal(data, &c) != nil {
-			continue
+		data, err := os.ReadFile(filepath.Join(r.claimDir(), entry.Name()))
+		if err != nil || json.Unmarshal(data, &c) != nil {
+			continue // dropped between the listing and the reading
 		}
 		if !alive(c.PID) {
 			_ = r.DropClaim(c.PID)
@@ -246,7 +238,7 @@ func (r Root) Claims() ([]Claim, error) {
 		}
 		claims = append(claims, c)
 	}
-	sort.Slice(claims, func(i, j int) bool { return claims[i].PID < claims[j].PID })
+	slices.SortFunc(claims, func(a, b Claim) int { return a.PID - b.PID })
 	return claims, nil
 }
 
@@ -264,21 +256,30 @@ func alive(pid int) bool {
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 func writeJSON(path string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
+	return replaceFile(path, data)
+}
+
+// replaceFile writes a whole file at once: readers see the old one or the new one.
+func replaceFile(path string, data []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // a no-op once renamed
-	if _, err := tmp.Write(data); err != nil {
-		_ = tmp.Close()
-		return err
-	}
-	if err := tmp.Close(); err != nil {
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)

@@ -50,7 +50,7 @@ func (b *Bound) Close() error {
 // Listen listens on the port. Closing the listener frees it.
 func (b *Bound) Listen() (net.Listener, error) {
 	path := b.root.portSocket(b.port)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // left by a process that was killed
+	if err := removeIfThere(path); err != nil { // left by a process that was killed
 		return nil, err
 	}
 	listener, err := net.Listen("unix", path)
@@ -76,12 +76,14 @@ func (l *portListener) Close() error {
 
 // Listen listens on a port of the machine's loopback. Closing the listener
 // frees the port.
-func (r Root) Listen(port int) (net.Listener, error) {
+func (r Root) Listen(port int) (net.Listener, error) { return r.listen(port, (*Bound).Listen) }
+
+func (r Root) listen(port int, how func(*Bound) (net.Listener, error)) (net.Listener, error) {
 	bound, err := r.Bind(port)
 	if err != nil {
 		return nil, err
 	}
-	listener, err := bound.Listen()
+	listener, err := how(bound)
 	if err != nil {
 		return nil, errors.Join(err, bound.Close())
 	}

@@ -11,17 +11,7 @@ import (
 // ListenAll listens on a port of all the machine's addresses: on its loopback, as
 // [Root.Listen] does, and, where the machine has an address of its own, on a TCP
 // port there. Two machines of one sandbox share that address, and so its ports.
-func (r Root) ListenAll(port int) (net.Listener, error) {
-	bound, err := r.Bind(port)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := bound.ListenAll()
-	if err != nil {
-		return nil, errors.Join(err, bound.Close())
-	}
-	return listener, nil
-}
+func (r Root) ListenAll(port int) (net.Listener, error) { return r.listen(port, (*Bound).ListenAll) }
 
 // ListenAll listens as [Root.ListenAll] does.
 func (b *Bound) ListenAll() (net.Listener, error) {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,10 +44,10 @@ func StartKeeper() (*Keeper, error) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of what ends the sandbox's group
 	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, fmt.Errorf("starting the sandbox's keeper: %w", err)
+	if err == nil {
+		err = cmd.Start()
 	}
-	if err := cmd.Start(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("starting the sandbox's keeper: %w", err)
 	}
 	return &Keeper{cmd: cmd, stdin: stdin}, nil
@@ -76,12 +75,6 @@ func (k *Keeper) Close() error {
 		return fmt.Errorf("ending the sandbox's keeper: %w", err)
 	}
 	return nil
-}
-
-// keep is the keeper's own part. Only the end of its orders ends it.
-func keep(orders io.Reader) {
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	clearUp(orders)
 }
 
 // clearUp follows the orders, and clears away what is left when they end, as they

@@ -11,10 +11,12 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
@@ -53,7 +55,8 @@ func Main(programs map[string]Program) {
 	provided.Store(&table)
 	name := filepath.Base(os.Args[0])
 	if name == keeperName && os.Getenv(keeperEnv) != "" {
-		keep(os.Stdin)
+		signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // only the end of its orders ends it
+		clearUp(os.Stdin)
 		os.Exit(0)
 	}
 	if !known(name) {

@@ -96,8 +96,7 @@ func (r *run) checkBounds() error {
 
 // checkModel asks the hub for the model, as far as the stand-in plays the hub.
 func (r *run) checkModel(anyModel bool) error {
-	model, token := r.plan.model, r.place.env["HF_TOKEN"]
-	token = cmp.Or(token, r.opts.text("hf-token"))
+	model, token := r.plan.model, cmp.Or(r.place.env["HF_TOKEN"], r.opts.text("hf-token"))
 	switch {
 	case anyModel:
 	case !exists(model):
@@ -325,8 +324,5 @@ func cudaNumber(version string) int {
 	major, minor, _ := strings.Cut(version, ".")
 	a, _ := strconv.Atoi(major)
 	b, _ := strconv.Atoi(minor)
-	if a == 0 {
-		return 12040
-	}
 	return a*1000 + b*10
 }

@@ -1,9 +1,11 @@
 package vllmserver
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -11,32 +13,13 @@ import (
 // The routes that speak another API than completions and chats: OpenAI's
 // responses, Anthropic's messages, and tokens in and out.
 
-// answerResponses is OpenAI's newer API.
-func (s *server) answerResponses(w http.ResponseWriter, req *http.Request, data []byte) error {
-	var ask struct {
-		Input     json.RawMessage `json:"input"`
-		MaxTokens *int            `json:"max_output_tokens"`
+// answerDialect answers OpenAI's responses and Anthropic's messages.
+func (s *server) answerDialect(w http.ResponseWriter, req *http.Request, data []byte) error {
+	text, err := s.dialect(req, data)
+	if err == nil {
+		s.say(w, req.URL.Path, text)
 	}
-	text, err := s.dialect(req, data, &ask, func() (json.RawMessage, *int) { return ask.Input, ask.MaxTokens })
-	if err != nil {
-		return err
-	}
-	s.say(w, "/v1/responses", text)
-	return nil
-}
-
-// answerMessages is Anthropic's API.
-func (s *server) answerMessages(w http.ResponseWriter, req *http.Request, data []byte) error {
-	var ask struct {
-		Messages  json.RawMessage `json:"messages"`
-		MaxTokens *int            `json:"max_tokens"`
-	}
-	text, err := s.dialect(req, data, &ask, func() (json.RawMessage, *int) { return ask.Messages, ask.MaxTokens })
-	if err != nil {
-		return err
-	}
-	s.say(w, "/v1/messages", text)
-	return nil
+	return err
 }
 
 // say answers as recorded, whole or as a stream, in which an event that brings text comes for each token.
@@ -128,13 +111,7 @@ func (t said) word(key, value, text string) string {
 
 // answerTokens is vLLM's own API, without text.
 func (s *server) answerTokens(w http.ResponseWriter, req *http.Request, data []byte) error {
-	var ask struct {
-		Tokens   json.RawMessage `json:"token_ids"`
-		Sampling struct {
-			MaxTokens *int `json:"max_tokens"`
-		} `json:"sampling_params"`
-	}
-	text, err := s.dialect(req, data, &ask, func() (json.RawMessage, *int) { return ask.Tokens, ask.Sampling.MaxTokens })
+	text, err := s.dialect(req, data)
 	if err != nil {
 		return err
 	}
@@ -159,15 +136,25 @@ type said struct {
 }
 
 // dialect reads a request and runs it through the engine.
-func (s *server) dialect(req *http.Request, data []byte, ask any, what func() (json.RawMessage, *int)) (said, error) {
+func (s *server) dialect(req *http.Request, data []byte) (said, error) {
+	var ask struct { // each API has its own of these names
+		Messages  json.RawMessage `json:"messages"`
+		Input     json.RawMessage `json:"input"`
+		Tokens    json.RawMessage `json:"token_ids"`
+		MaxTokens *int            `json:"max_tokens"`
+		MaxOutput *int            `json:"max_output_tokens"`
+		Sampling  struct {
+			MaxTokens *int `json:"max_tokens"`
+		} `json:"sampling_params"`
+	}
 	t := said{generation: generation{s: s, id: newID("chatcmpl-"), created: time.Now().Unix()}}
 	if err := t.read(data); err != nil {
 		return t, err
 	}
-	if err := json.Unmarshal(data, ask); err != nil {
+	if err := json.Unmarshal(data, &ask); err != nil {
 		return t, s.badBody(err)
 	}
-	input, limit := what()
+	input := slices.Concat(ask.Messages, ask.Input, ask.Tokens)
 	messages, err := readMessages(input)
 	asked := question(messages)
 	if err != nil { // not a chat
@@ -177,7 +164,7 @@ func (s *server) dialect(req *http.Request, data []byte, ask any, what func() (j
 		}
 		asked = strings.Join(texts, "\n")
 	}
-	t.ask.MaxTokens, t.ask.MaxCompletion = limit, nil
+	t.ask.MaxTokens, t.ask.MaxCompletion = cmp.Or(ask.MaxTokens, ask.MaxOutput, ask.Sampling.MaxTokens), nil
 	t.prompts, t.promptN = []string{asked}, max(1, countTokens(asked))
 	if err := t.fits(asked, t.promptN, 0); err != nil {
 		return t, err

@@ -213,9 +213,7 @@ func (r *run) fail(name string, values ...string) error {
 	for i := 0; i+1 < len(values); i += 2 {
 		given[values[i]] = values[i+1]
 	}
-	recording := found.Recording
-	recording = cmp.Or(recording, templates[found.At])
-	run, _ := facts.Failure(r.place.version, recording)
+	run, _ := facts.Failure(r.place.version, cmp.Or(found.Recording, templates[found.At]))
 	lines := tail(r.read(run))
 	if found.Recording == "" {
 		lines = replaceCause(lines, causeOf(run)[0], found.Lines)

@@ -47,14 +47,10 @@ func (r *run) folder() *folder {
 	return f
 }
 
-// supported are the architectures that the recorded release lists.
-func (r *run) supported() []string {
-	rec, _ := facts.Failure(r.place.version, "unknown-architecture")
-	list := regexp.MustCompile(`dict_keys\(\[([^\]]*)\]\)`).FindStringSubmatch(rec.Log)
-	if list == nil {
-		return nil
-	}
-	return strings.Split(strings.Trim(list[1], "'"), "', '")
+// listed is what a recorded failure of the release lists as what would have been right.
+func (r *run) listed(failure, pattern, separator string) []string {
+	rec, _ := facts.Failure(r.place.version, failure)
+	return strings.Split(regexp.MustCompile(pattern).FindStringSubmatch(rec.Log)[1], separator)
 }
 
 var architectureName = regexp.MustCompile(`^(\w+?)(?:For\w+|Model|LMHeadModel)$`)
@@ -65,7 +61,7 @@ func (f *folder) check(r *run) error {
 	if err != nil || json.Unmarshal(data, &f.config) != nil {
 		return r.fail("no-config")
 	}
-	supported := r.supported()
+	supported := r.listed("unknown-architecture", `dict_keys\(\['([^\]]*)'\]\)`, "', '")
 	known := func(arch string) bool { // transformers' names of types are those of the classes
 		m := architectureName.FindStringSubmatch(arch)
 		return len(m) == 2 && strings.EqualFold(m[1], strings.ReplaceAll(f.config.Type, "_", ""))
@@ -199,19 +195,10 @@ func readTensors(path string) (tensors map[string]tensor, whole bool) {
 	return tensors, info.Size() == 8+int64(length)+end
 }
 
-// parsers are the tool-call parsers that the recorded release has.
-func (r *run) parsers() []string {
-	rec, _ := facts.Failure(r.place.version, "tool-parser-unknown")
-	list := regexp.MustCompile(`chose from \{ ?([^}]*)\}`).FindStringSubmatch(rec.Log)
-	if list == nil {
-		return nil
-	}
-	return strings.Split(strings.TrimSpace(list[1]), ",")
-}
-
 // checkServer makes the checks of the API server before it binds its port.
 func (r *run) checkServer() error {
-	if parser := r.opts.text("tool-call-parser"); r.opts.on("enable-auto-tool-choice") && !slices.Contains(r.parsers(), parser) && r.opts.text("tool-parser-plugin") == "" {
+	parser, parsers := r.opts.text("tool-call-parser"), r.listed("tool-parser-unknown", `chose from \{ ?([^}]*?) ?\}`, ",")
+	if r.opts.on("enable-auto-tool-choice") && !slices.Contains(parsers, parser) && r.opts.text("tool-parser-plugin") == "" {
 		return r.fail("tool-parser-unknown", "asked", "parser: "+parser)
 	}
 	return r.takePort()

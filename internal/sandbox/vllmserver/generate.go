@@ -1,6 +1,7 @@
 package vllmserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,6 @@ type sampling struct {
 		ContinuousUsage bool `json:"continuous_usage_stats"`
 	} `json:"stream_options"`
 	Prompt   json.RawMessage `json:"prompt"`
-	Echo     bool            `json:"echo"`
 	Messages json.RawMessage `json:"messages"`
 	Tools    json.RawMessage `json:"tools"`
 	Choice   json.RawMessage `json:"tool_choice"`
@@ -254,9 +254,6 @@ func (g *generation) generate() (choices []choice, reason string) {
 	}
 	for _, prompt := range g.prompts {
 		text := reply(g.s.run.opts.servedNames()[0], prompt)
-		if !g.chat && g.ask.Echo {
-			text = prompt + text
-		}
 		pieces, why := cut(text, g.stops, g.limit)
 		for range n {
 			choices = append(choices, choice{pieces, why})
@@ -268,10 +265,7 @@ func (g *generation) generate() (choices []choice, reason string) {
 }
 
 func (g *generation) model() string {
-	if g.ask.Model != "" {
-		return g.ask.Model
-	}
-	return g.s.run.opts.servedNames()[0]
+	return cmp.Or(g.ask.Model, g.s.run.opts.servedNames()[0])
 }
 
 // path is the route in whose form the answer is.

@@ -128,8 +128,7 @@ func (r *run) url() string {
 	if path := r.opts.text("uds"); path != "" {
 		return "unix:" + path
 	}
-	host := r.opts.text("host")
-	host = cmp.Or(host, "0.0.0.0")
+	host := cmp.Or(r.opts.text("host"), "0.0.0.0")
 	scheme := "http"
 	if r.opts.text("ssl-certfile") != "" {
 		scheme = "https"

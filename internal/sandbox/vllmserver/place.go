@@ -49,7 +49,7 @@ func nowhere(gpuType string, count int) machinefs.Facts {
 }
 
 func newPlace(env map[string]string) (*place, error) {
-	p := &place{env: env, root: machineRoot(env), fixed: nowhere("A10G", 1), pid: os.Getpid()}
+	p := &place{env: env, root: machinefs.Root(env[machinefs.Env]), fixed: nowhere("A10G", 1), pid: os.Getpid()}
 	if text := env[FactsEnv]; text != "" {
 		p.fixed = machinefs.Facts{}
 		if err := json.Unmarshal([]byte(text), &p.fixed); err != nil {
@@ -64,9 +64,7 @@ func newPlace(env map[string]string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.version = strings.TrimPrefix(env[VersionEnv], "v")
-	p.version = cmp.Or(p.version, facts.VLLM.Installed)
-	p.version = cmp.Or(p.version, DefaultVersion)
+	p.version = cmp.Or(strings.TrimPrefix(env[VersionEnv], "v"), facts.VLLM.Installed, DefaultVersion)
 	p.visible = visibleGPUs(len(facts.GPUs), env[GPUsEnv], env)
 	return p, nil
 }

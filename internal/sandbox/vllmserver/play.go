@@ -1,6 +1,7 @@
 package vllmserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -207,10 +208,7 @@ func (r *run) ending(rec facts.Run) []line {
 // there.
 func (r *run) play(ctx context.Context, lines []line, steps []step) error {
 	f := r.place.latest()
-	load := f.VLLM.Load
-	if load <= 0 {
-		load = defaultLoad
-	}
+	load := cmp.Or(f.VLLM.Load, defaultLoad)
 	at, previous := 0.0, ""
 	for _, l := range lines {
 		if l.at > at {
@@ -258,7 +256,7 @@ var measures = []measure{
 	measureOf(`(Resolved architecture: )\w+`, func(r *run) string { return r.plan.shape.Architecture }),
 	measureOf(`(Using max model len )\d+`, func(r *run) string { return strconv.Itoa(r.plan.maxLen) }),
 	measureOf(`(max_seq_len=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.maxLen) }),
-	measureOf(`( quantization=)\w+`, func(r *run) string { return orNone(r.plan.quant) }),
+	measureOf(`( quantization=)\w+`, func(r *run) string { return cmp.Or(r.plan.quant, "None") }),
 	measureOf(`(tensor_parallel_size=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.tp) }),
 	measureOf(`(pipeline_parallel_size=)\d+`, func(r *run) string { return strconv.Itoa(r.plan.pp) }),
 	measureOf(`(served_model_name=)[^,]+`, func(r *run) string { return r.opts.servedNames()[0] }),
@@ -308,18 +306,7 @@ func (r *run) loader() string {
 
 // seconds is a share of the start's time.
 func (r *run) seconds(share float64) string {
-	load := r.place.latest().VLLM.Load
-	if load <= 0 {
-		load = defaultLoad
-	}
-	return fmt.Sprintf("%.2f", load.Seconds()*share)
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "None"
-	}
-	return s
+	return fmt.Sprintf("%.2f", cmp.Or(r.place.latest().VLLM.Load, defaultLoad).Seconds()*share)
 }
 
 // grouped writes a number as Python's {:,} does.

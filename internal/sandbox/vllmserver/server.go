@@ -204,11 +204,6 @@ func (s *server) guarded(path string) bool {
 	return false
 }
 
-func (s *server) unauthorized(w http.ResponseWriter) {
-	e := s.like("/v1/models", "Unauthorized")
-	s.answer(w, e, body(e))
-}
-
 func (s *server) authorized(req *http.Request) bool {
 	scheme, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "bearer") {
@@ -227,7 +222,6 @@ func (s *server) authorized(req *http.Request) bool {
 func (s *server) handler() http.Handler {
 	routes := s.routes()
 	quiet := s.run.opts.on("disable-uvicorn-access-log")
-	unlogged := strings.Split(s.run.opts.text("disable-access-log-for-endpoints"), ",")
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		uri := req.URL.RequestURI()
 		if s.root != "" {
@@ -235,24 +229,15 @@ func (s *server) handler() http.Handler {
 			req.URL.RawPath = ""
 		}
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
-		if s.run.opts.on("enable-request-id-headers") {
-			id := req.Header.Get("X-Request-Id")
-			if id == "" {
-				id = newID("")
-			}
-			rec.Header().Set("X-Request-Id", id)
-		}
 		if len(s.tokens) > 0 && req.Method != http.MethodOptions && s.guarded(req.URL.Path) && !s.authorized(req) {
-			s.unauthorized(rec)
+			e := s.like("/v1/models", "Unauthorized")
+			s.answer(rec, e, body(e))
 		} else {
 			routes.ServeHTTP(rec, req)
 		}
-		for _, path := range unlogged {
-			if quiet || path != "" && path == req.URL.Path {
-				return
-			}
+		if !quiet {
+			s.run.access(req.Method, uri, rec.status, http.StatusText(rec.status))
 		}
-		s.run.access(req.Method, uri, rec.status, http.StatusText(rec.status))
 	})
 }
 
@@ -270,27 +255,17 @@ func (r *recorder) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// hanging says whether the facts make the engine hang now.
-func (s *server) hanging() bool { return s.run.place.latest().VLLM.Hang }
-
 // waitForEngine blocks while the engine hangs; false means that the request is
 // given up.
 func (s *server) waitForEngine(ctx context.Context) bool {
-	if !s.hanging() {
-		return true
-	}
-	ticker := time.NewTicker(watchEvery)
-	defer ticker.Stop()
-	for {
+	for s.run.place.latest().VLLM.Hang {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-s.ending:
 			return false
-		case <-ticker.C:
-			if !s.hanging() {
-				return true
-			}
+		case <-time.After(watchEvery):
 		}
 	}
+	return true
 }

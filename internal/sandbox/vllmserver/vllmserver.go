@@ -20,7 +20,6 @@ import (
 	"syscall"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
 // Environment variables by which whoever starts the stand-in tells it what a
@@ -242,6 +241,3 @@ func (r *run) dropClaim() {
 		_ = r.place.root.DropClaim(os.Getpid())
 	}
 }
-
-// machineRoot returns the machine that the environment names, "" for none.
-func machineRoot(env map[string]string) machinefs.Root { return machinefs.Root(env[machinefs.Env]) }
