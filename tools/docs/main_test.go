@@ -89,7 +89,7 @@ var (
 	anchorPattern  = regexp.MustCompile(`<a id="([^"]+)">`)
 )
 
-// Every link from one page to another, and to a heading there, leads somewhere.
+// Every link from one page to another page or heading leads somewhere.
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*", "*.md"))
@@ -119,7 +119,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// anchors are those of a page's headings, as the registries and GitHub make them, and its own.
+// anchors are those of a page's headings, as the registries and GitHub make them, and those that the page writes itself.
 func anchors(page string) map[string]bool {
 	found := map[string]bool{}
 	for _, heading := range headingPattern.FindAllStringSubmatch(page, -1) {
