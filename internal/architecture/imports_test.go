@@ -75,7 +75,7 @@ var reserved = []struct {
 			return strings.HasPrefix(p, "github.com/hashicorp/terraform-plugin-") &&
 				!within(p, "github.com/hashicorp/terraform-plugin-log") // the log library knows nothing of Terraform's model
 		},
-		holders:  []string{".", "internal/provider", "tools/http", "tools/null"}, // the last two are stand-ins for other providers
+		holders:  []string{".", "internal/provider", "tools/standin"}, // the last stands in for other providers
 		indirect: true,
 	},
 	{

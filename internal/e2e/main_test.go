@@ -55,7 +55,7 @@ func prepare(dir string) error {
 	programs := map[string]string{
 		filepath.Join(dir, providerName): ".",
 		built.sandbox:                    "./internal/sandbox/cmd",
-		filepath.Join(dir, httpProvider): "./tools/http",
+		filepath.Join(dir, httpProvider): "./tools/standin",
 	}
 	if release := os.Getenv(releaseFolder); release != "" {
 		if err := releasedSandbox(release, built.sandbox); err != nil {

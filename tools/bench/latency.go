@@ -39,11 +39,8 @@ func latency(ctx context.Context, w *world) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		stack, err := w.newStack("distance"+strconv.Itoa(name), address, deployments(1))
+		stack, err := w.applied(ctx, "distance"+strconv.Itoa(name), address, deployments(1), 10)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := stack.apply(ctx, 10); err != nil {
 			return nil, err
 		}
 		plans = append(plans, stack.plan)

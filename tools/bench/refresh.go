@@ -31,18 +31,13 @@ func refresh(ctx context.Context, w *world) ([]row, error) {
 
 // againstNull compares a plan over sessions with one over as many resources of the null provider.
 func againstNull(ctx context.Context, w *world, s *service) ([]row, error) {
-	ours, err := w.newStack("ours", s.url, sessions(compared))
+	ours, err := w.applied(ctx, "ours", s.url, sessions(compared), 50)
 	if err != nil {
 		return nil, err
 	}
-	null, err := w.newStack("null", "", fmt.Sprintf("resource \"null_resource\" \"n\" {\n  count = %d\n}\n", compared))
+	null, err := w.applied(ctx, "null", "", fmt.Sprintf("resource \"null_resource\" \"n\" {\n  count = %d\n}\n", compared), 50)
 	if err != nil {
 		return nil, err
-	}
-	for _, stack := range []*stack{ours, null} {
-		if _, err := stack.apply(ctx, 50); err != nil {
-			return nil, err
-		}
 	}
 	took, err := interleaved(ctx, rounds, ours.plan, null.plan)
 	if err != nil {
@@ -66,11 +61,8 @@ func againstNull(ctx context.Context, w *world, s *service) ([]row, error) {
 
 // asked counts the requests of a plan to the service.
 func asked(ctx context.Context, w *world, s *service) ([]row, error) {
-	all, err := w.newStack("many", s.url, sessions(many))
+	all, err := w.applied(ctx, "many", s.url, sessions(many), 50)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := all.apply(ctx, 50); err != nil {
 		return nil, err
 	}
 	var took spent
@@ -92,11 +84,8 @@ func asked(ctx context.Context, w *world, s *service) ([]row, error) {
 
 // trips counts the logins and round trips of a plan to the machines of deployments.
 func trips(ctx context.Context, w *world, s *service) ([]row, error) {
-	all, err := w.newStack("serving", s.url, deployments(serving))
+	all, err := w.applied(ctx, "serving", s.url, deployments(serving), serving*2)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := all.apply(ctx, serving*2); err != nil {
 		return nil, err
 	}
 	seen, err := s.during(ctx, func() error {

@@ -12,7 +12,7 @@ const (
 	end   = "<!-- The end of what make bench writes. -->\n"
 )
 
-// The guide's template and the page that make docs makes from it, and the picture of both.
+// The guide's template, the page that make docs makes from it, and the picture of both.
 var (
 	pages    = []string{"templates/guides/performance.md.tmpl", "docs/guides/performance.md"}
 	pictures = []string{"templates/guides/performance.svg", "docs/guides/performance.svg"}

@@ -97,6 +97,15 @@ func finish(ctx context.Context, command *exec.Cmd) (spent, error) {
 	return took, nil
 }
 
+// applied makes a new stack and applies it, this many resources at once.
+func (w *world) applied(ctx context.Context, name, url, config string, parallelism int) (*stack, error) {
+	s, err := w.newStack(name, url, config)
+	if err == nil {
+		_, err = s.apply(ctx, parallelism)
+	}
+	return s, err
+}
+
 // apply applies this many resources at once.
 func (s *stack) apply(ctx context.Context, parallelism int) (spent, error) {
 	return s.run(ctx, "apply", "-auto-approve", "-no-color", fmt.Sprintf("-parallelism=%d", parallelism))

@@ -1,16 +1,13 @@
-// Command docs writes the provider's pages under docs/ from its schema, the
-// templates and the examples; with -check it only tells whether they are up to
-// date. It is run from the repository's root.
+// Command docs writes the provider's pages under docs/ from the schema of the built provider, the templates and the examples. Run
+// it from the repository's root, after make build.
 package main
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -24,17 +21,15 @@ import (
 
 const (
 	pages    = "docs"
-	rendered = ".build/docs" // tfplugindocs wants a folder below the repository
+	rendered = ".build/docs" // tfplugindocs requires a folder below the repository
 )
 
 func main() {
-	providers := flag.String("providers", ".build/bin", "folder that holds terraform-provider-shopper")
-	terraform := flag.String("terraform", ".build/bin/terraform", "the Terraform to ask for the schema: one that knows actions and lists")
-	check := flag.Bool("check", false, "write nothing, fail when a page is out of date")
+	check := flag.Bool("check", false, "write nothing, and fail if a page is out of date")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *providers, *terraform, *check)
+	err := run(ctx, *check)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "docs:", err)
@@ -42,14 +37,14 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, providers, terraform string, check bool) error {
+func run(ctx context.Context, check bool) error {
 	work, err := os.MkdirTemp("", "docs")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
 
-	schema, err := schemas(ctx, work, providers, terraform)
+	schema, err := schemas(ctx, work)
 	if err != nil {
 		return err
 	}
@@ -69,7 +64,7 @@ func run(ctx context.Context, providers, terraform string, check bool) error {
 		return err
 	}
 	if check {
-		return compare(os.DirFS(rendered), os.DirFS(pages))
+		return compare(ctx, rendered, pages)
 	}
 	if err := os.RemoveAll(pages); err != nil {
 		return err
@@ -77,14 +72,14 @@ func run(ctx context.Context, providers, terraform string, check bool) error {
 	return os.CopyFS(pages, os.DirFS(rendered))
 }
 
-// schemas returns the provider's schema as `terraform providers schema -json`
-// prints it.
-func schemas(ctx context.Context, work, providers, terraform string) ([]byte, error) {
-	found, err := cli.Identify(ctx, terraform)
+// schemas returns the provider's schema as the built Terraform, which has actions and lists, prints it with -json. It works in the
+// folder work.
+func schemas(ctx context.Context, work string) ([]byte, error) {
+	terraform, err := cli.Identify(ctx, filepath.Join(cli.Bin, "terraform"))
 	if err != nil {
 		return nil, err
 	}
-	env, err := cli.Overridden(work, map[string]string{cli.Address: providers})
+	env, err := cli.Overridden(work, map[string]string{cli.Address: cli.Bin})
 	if err != nil {
 		return nil, err
 	}
@@ -92,19 +87,17 @@ func schemas(ctx context.Context, work, providers, terraform string) ([]byte, er
 	if err := os.WriteFile(filepath.Join(work, "main.tf"), []byte(configuration), 0o600); err != nil {
 		return nil, err
 	}
-	out, err := found.Run(ctx, work, env, "providers", "schema", "-json")
+	out, err := terraform.Run(ctx, work, env, "providers", "schema", "-json")
 	if err != nil {
 		return nil, err
 	}
 	return shorten(out)
 }
 
-// shortName is the only name but hashicorp's by which tfplugindocs finds a
-// provider in a schema.
+// shortName is the name by which tfplugindocs finds a provider in a schema, unless it is one of hashicorp's.
 const shortName = "shopper"
 
-// shorten gives the provider in the schema its short name: each CLI files it
-// under the address at its own registry.
+// shorten files the provider in the schema under its short name, instead of its address at the CLI's registry.
 func shorten(schema []byte) ([]byte, error) {
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal(schema, &document); err != nil {
@@ -130,14 +123,14 @@ func shorten(schema []byte) ([]byte, error) {
 	return json.Marshal(document)
 }
 
-// categories are the groups of a registry's menu, with how their objects' names begin.
+// categories are the groups of a registry's menu, with the beginnings of their objects' names.
 var categories = map[string][]string{
 	"Rental":  {"gpu_", "costs", "templates", "service", "extend_session"},
 	"Serving": {"vllm_", "restart_vllm", "ssh_tunnel", "estimate_vram", "format_tunnel_command"},
 }
 
-// categorize says in each object's page, in a folder of its kind, which group it
-// belongs to. tfplugindocs leaves that empty without a template for every kind.
+// categorize writes into each object's page the group it belongs to, which tfplugindocs leaves empty without a template for each
+// kind.
 func categorize(folder string) error {
 	files, err := filepath.Glob(filepath.Join(folder, "*", "*.md"))
 	if err != nil {
@@ -173,47 +166,10 @@ func categoryOf(name string) string {
 	return ""
 }
 
-// compare fails when the two trees differ, and says where.
-func compare(want, got fs.FS) error {
-	fresh, err := tree(want)
-	if err != nil {
-		return err
+// compare returns an error that lists how the folder with the pages differs from a fresh one.
+func compare(ctx context.Context, fresh, present string) error {
+	if out, err := exec.CommandContext(ctx, "diff", "-rq", fresh, present).CombinedOutput(); err != nil {
+		return fmt.Errorf("docs/ is out of date; run `make docs`:\n%s%w", out, err)
 	}
-	present, err := tree(got)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	var stale []string
-	for name, text := range fresh {
-		old, exists := present[name]
-		switch {
-		case !exists:
-			stale = append(stale, name+" is missing")
-		case !bytes.Equal(old, text):
-			stale = append(stale, name+" is out of date")
-		}
-	}
-	for name := range present {
-		if _, exists := fresh[name]; !exists {
-			stale = append(stale, name+" describes nothing that exists")
-		}
-	}
-	if len(stale) == 0 {
-		return nil
-	}
-	slices.Sort(stale)
-	return fmt.Errorf("docs/ does not say what the schema says; run `make docs`:\n  %s", strings.Join(stale, "\n  "))
-}
-
-// tree reads all files of a folder.
-func tree(folder fs.FS) (map[string][]byte, error) {
-	files := map[string][]byte{}
-	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		files[name], err = fs.ReadFile(folder, name)
-		return err
-	})
-	return files, err
+	return nil
 }

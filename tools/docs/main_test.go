@@ -7,22 +7,25 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/fstest"
 )
 
 func TestCompareNamesEveryDifference(t *testing.T) {
 	t.Parallel()
-	page := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
-	fresh := fstest.MapFS{"index.md": page("new"), "resources/a.md": page("a"), "resources/b.md": page("b")}
-
-	if err := compare(fresh, fresh); err != nil {
-		t.Errorf("finds a difference between equal trees: %v", err)
+	fresh, present := t.TempDir(), t.TempDir()
+	for file, text := range map[string]string{"index.md": "new", "resources/a.md": "a", "resources/b.md": "b"} {
+		writePage(t, fresh, file, text)
 	}
-	err := compare(fresh, fstest.MapFS{"index.md": page("old"), "resources/a.md": page("a"), "resources/c.md": page("c")})
+	if err := compare(t.Context(), fresh, fresh); err != nil {
+		t.Errorf("finds a difference between equal folders: %v", err)
+	}
+	for file, text := range map[string]string{"index.md": "old", "resources/a.md": "a", "resources/c.md": "c"} {
+		writePage(t, present, file, text)
+	}
+	err := compare(t.Context(), fresh, present)
 	if err == nil {
 		t.Fatal("finds no difference")
 	}
-	for _, want := range []string{"index.md is out of date", "b.md is missing", "c.md describes nothing", "make docs"} {
+	for _, want := range []string{"index.md differ", fresh + "/resources: b.md", present + "/resources: c.md", "make docs"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
@@ -89,7 +92,7 @@ var (
 	anchorPattern  = regexp.MustCompile(`<a id="([^"]+)">`)
 )
 
-// Every link from one page to another, and to a heading there, leads somewhere.
+// Every link from one page to another page or heading leads somewhere.
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*", "*.md"))
@@ -119,7 +122,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// anchors are those of a page's headings, as the registries and GitHub make them, and its own.
+// anchors are those of a page's headings, as the registries and GitHub make them, and those that the page writes itself.
 func anchors(page string) map[string]bool {
 	found := map[string]bool{}
 	for _, heading := range headingPattern.FindAllStringSubmatch(page, -1) {

@@ -13,7 +13,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// tables are what a guide's line <!-- table: NAME --> is replaced by: what the provider itself goes by.
+// tables are what replaces a guide's line <!-- table: NAME -->: what the provider itself uses.
 var tables = map[string]func() string{
 	"releases":     vllm.ReleaseTable,
 	"findings":     findings,
@@ -25,7 +25,7 @@ var tables = map[string]func() string{
 
 var tablePattern = regexp.MustCompile(`<!-- table: (\w+) -->\n`)
 
-// fill writes the tables into the guides of a folder. Each one has its place in one of them.
+// fill writes the tables into the guides of a folder. One that is in no guide is an error.
 func fill(folder string) error {
 	files, err := filepath.Glob(filepath.Join(folder, "guides", "*.md"))
 	if err != nil {
@@ -57,7 +57,7 @@ func fill(folder string) error {
 	return nil
 }
 
-// findings is what preflight may find.
+// findings is the table of what preflight may find.
 func findings() string {
 	var text strings.Builder
 	text.WriteString("| Code | What preflight found | What to do |\n|---|---|---|\n")
@@ -67,7 +67,7 @@ func findings() string {
 	return text.String()
 }
 
-// serverCauses is why servers of vLLM fail, by what the causes are about.
+// serverCauses is a table for each kind of cause why vLLM fails.
 func serverCauses() string {
 	var text strings.Builder
 	for i, part := range vllm.Causes() {
@@ -88,5 +88,5 @@ func causes(list []vllm.Cause) string {
 	return text.String()
 }
 
-// cell is a text in a table's cell, which a bar would end.
+// cell escapes a text for a table's cell.
 func cell(text string) string { return strings.ReplaceAll(text, "|", "\\|") }

