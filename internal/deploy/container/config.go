@@ -18,7 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// Labels tell which deployment and spec a container belongs to.
+// Labels of a container: its deployment, its settings, and the provider's version.
 const (
 	LabelOwner    = "terraform-provider-shopper.owner"
 	LabelName     = "terraform-provider-shopper.deployment"
@@ -27,21 +27,20 @@ const (
 	LabelNote     = "terraform-provider-shopper.note"
 )
 
-// Where a server's certificate is inside its container.
+// Paths of a server's certificate in its container.
 const (
 	tlsDirectory       = "/etc/vllm-tls"
 	tlsCertificatePath = tlsDirectory + "/server.crt"
 	tlsKeyPath         = tlsDirectory + "/server.key"
 )
 
-// Homes of the users that vLLM's image is documented for (root, and 2000:0).
+// Homes of the users that vLLM's image supports (root, and 2000:0).
 const (
 	rootHome  = "/root"
 	otherHome = "/home/vllm"
 )
 
-// settings are the container that runs what is wanted. The entry point is spelled out, because images before
-// v0.11 had another one.
+// settings returns the container's settings. They include the entry point, because images before v0.11 had another one.
 func (e *Engine) settings(wanted deploy.Wanted) (*container.Config, *container.HostConfig, error) {
 	options := e.options
 	choice, err := parseGPUs(options.GPUs)
@@ -72,20 +71,19 @@ func (e *Engine) settings(wanted deploy.Wanted) (*container.Config, *container.H
 		// Bounded, and readable through the API whatever the engine's default is.
 		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "64m", "max-file": "2"}},
 		Resources: container.Resources{DeviceRequests: deviceRequests(choice, e.Facts.GPUs)},
-		// A private namespace ends with the container, and with it what a killed server leaves in /dev/shm: in the
-		// machine's, a real vLLM left up to 250 MB each time.
+		// With a private namespace, what a killed server leaves in /dev/shm is removed with the container. In the machine's
+		// namespace, a real vLLM left up to 250 MB each time.
 		IpcMode: container.IPCModePrivate,
 		ShmSize: cmp.Or(options.ShmSize, DefaultShmSize),
 	}
 	if e.Facts.Name != podman { // whose init may not be installed
-		// The kernel ignores a TERM to process 1 that has no handler for it, as vLLM while it is importing.
+		// The kernel ignores a TERM to process 1 without a handler, such as vLLM while it is importing.
 		hostConfig.Init = new(true)
 	}
 	return config, hostConfig, nil
 }
 
-// environment writes variables as the engine wants them, with a home for users that aren't root unless the
-// variables name one.
+// environment returns variables in the engine's form. A user other than root gets a home unless the variables set one.
 func environment(variables map[string]string, home string) []string {
 	lines := make([]string, 0, len(variables)+1)
 	for name, value := range variables {
@@ -98,27 +96,22 @@ func environment(variables map[string]string, home string) []string {
 	return lines
 }
 
-// caches are the volumes, or the directories of the machine, for weights and compiled kernels. A user other than
-// root gets one for the whole home: a new volume takes over owner and mode of the image's directory, and
-// /home/vllm is the one that the image makes writable.
+// caches returns the volumes, or the machine's directories, for weights and compiled kernels. For a user other than root it is one,
+// for the whole home: a new volume gets the owner and mode of the image's directory, of which only /home/vllm is writable.
 func caches(options Options) (mounts []mount.Mount, binds []string, home string) {
 	prefix := cmp.Or(options.Cache, DefaultCache)
-	targets := []struct{ name, path string }{
-		{"huggingface", rootHome + "/.cache/huggingface"},
-		{"vllm", rootHome + "/.cache/vllm"},
-	}
 	home = rootHome
+	targets := [][2]string{{"huggingface", rootHome + "/.cache/huggingface"}, {"vllm", rootHome + "/.cache/vllm"}}
 	if !isRoot(options.User) {
 		home = otherHome
-		targets = targets[:1]
-		targets[0].name, targets[0].path = "home", otherHome
+		targets = [][2]string{{"home", otherHome}}
 	}
 	for _, target := range targets {
 		if strings.HasPrefix(prefix, "/") {
-			binds = append(binds, path.Join(prefix, target.name)+":"+target.path)
+			binds = append(binds, path.Join(prefix, target[0])+":"+target[1])
 			continue
 		}
-		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: prefix + "-" + target.name, Target: target.path})
+		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: prefix + "-" + target[0], Target: target[1]})
 	}
 	return mounts, binds, home
 }
@@ -128,24 +121,19 @@ func isRoot(user string) bool {
 	return name == "" || name == "root" || name == "0"
 }
 
-// CacheWarning says what is likely to fail with the options' user, "" when nothing is: the image's home for users other than
-// root is writable by group 0 only.
+// CacheWarning warns of a user who can't write to the image's home, which only group 0 can; "" for others.
 func (o Options) CacheWarning() string {
-	if isRoot(o.User) {
-		return ""
-	}
-	if _, group, _ := strings.Cut(o.User, ":"); group == "0" || group == "root" {
+	if _, group, _ := strings.Cut(o.User, ":"); isRoot(o.User) || group == "0" || group == "root" {
 		return ""
 	}
 	return "Only group 0 may write to the image's caches, and user " + o.User + " is not in it: the server may fail when it writes" +
 		" to its cache."
 }
 
-// insideAddress is where a server listens within its container, whose loopback no published port leads to.
+// insideAddress is where a server listens in its container, whose loopback can't be published.
 const insideAddress = "0.0.0.0"
 
-// publish describes a server's port, which has one number on the machine and in the container. Unless the server is to listen
-// on loopback, it is published on all addresses of the machine.
+// publish publishes a port of the container under the same number at an address of the machine, or at all of them.
 func publish(listen string, port int) (network.PortSet, network.PortMap) {
 	inside := tcp(port)
 	address, err := netip.ParseAddr(listen)
@@ -158,8 +146,8 @@ func publish(listen string, port int) (network.PortSet, network.PortMap) {
 	return network.PortSet{inside: {}}, network.PortMap{inside: {{HostIP: address, HostPort: strconv.Itoa(port)}}}
 }
 
-// published returns a server's arguments with the address and port at which its machine publishes it. A container that somebody
-// made with the machine's own network publishes nothing: its address is the server's.
+// published returns a server's arguments with the address and port at which the machine publishes it. A container in the machine's
+// own network publishes nothing: its arguments are unchanged.
 func published(arguments []string, on *container.HostConfig) []string {
 	port := vllm.ParseCommandLine(arguments).Port
 	if on == nil || len(on.PortBindings[tcp(port)]) == 0 {
@@ -180,7 +168,7 @@ func tcp(port int) network.Port {
 	return named
 }
 
-// withFlag replaces the value of a flag that is given.
+// withFlag replaces a flag's value, if the flag is there.
 func withFlag(arguments []string, flag, value string) []string {
 	arguments = slices.Clone(arguments)
 	if at := slices.Index(arguments, flag); at >= 0 && at+1 < len(arguments) {
@@ -189,10 +177,10 @@ func withFlag(arguments []string, flag, value string) []string {
 	return arguments
 }
 
-// HasNetwork tells whether containers can be published. With its bridge turned off (dockerd --bridge none) Docker starts
-// them all the same, without a network.
+// HasNetwork reports whether ports can be published. With its bridge turned off (dockerd --bridge none), Docker starts containers
+// without a network.
 func (e *Engine) HasNetwork(ctx context.Context) (bool, error) {
-	if e.Facts.Name == podman { // whose default network is made when it is needed
+	if e.Facts.Name == podman { // which creates its default network when needed
 		return true, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)

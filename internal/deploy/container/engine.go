@@ -21,17 +21,17 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// Limits of one exchange with the engine. A caller's context may end it sooner.
+// Timeouts of one exchange with the engine.
 const (
-	probeTimeout = 30 * time.Second // is there an engine behind this command?
+	probeTimeout = 30 * time.Second // the first one
 	readTimeout  = time.Minute
 	writeTimeout = 2 * time.Minute
-	// stopGrace is how long a server has to end by itself; an exchange that stops one may take that much longer.
+	// stopGrace is how long a server has to end by itself, beyond the timeout.
 	stopGrace = 20 * time.Second
 )
 
-// dialScript becomes a connection to an engine's API: by the first command that reaches one, which it names in its first line.
-// Where none does, it tells of each on standard error.
+// dialScript becomes a connection to an engine's API, through the first command that reaches one. Its first line names the command.
+// If none does, its standard error says why.
 const dialScript = `for way in docker 'sudo -n docker' podman 'sudo -n podman'; do
 	if said=$($way system dial-stdio 2>&1 >/dev/null </dev/null); then
 		echo "` + wayMark + `$way"
@@ -41,7 +41,7 @@ const dialScript = `for way in docker 'sudo -n docker' podman 'sudo -n podman'; 
 done
 exit 1`
 
-// wayMark begins the line that names the way: some machines greet before they run a command.
+// wayMark begins the line that names the command, which some machines precede with a greeting.
 const wayMark = "engine by "
 
 // podman is [Facts.Name] of Podman.
@@ -49,12 +49,12 @@ const podman = "Podman"
 
 var _ deploy.Runtime = (*Engine)(nil)
 
-// Engine is a machine's container engine: the runtime of containers with some options. Whoever connected closes it.
+// Engine is a machine's container engine, which runs containers with some options. The caller of [Connect] or [Reach] closes it.
 type Engine struct {
 	api     *client.Client
 	via     string // the command that reaches it
 	options Options
-	// Facts are read once, by [Connect] or where they are needed.
+	// Facts are read once, by [Connect] or when they are needed.
 	Facts Facts
 }
 
@@ -62,15 +62,15 @@ type Engine struct {
 type Facts struct {
 	// Name is "Docker" or "Podman", Version its release.
 	Name, Version string
-	// Directory is where it keeps volumes, and mostly images: see [Engine.ImageDirectory].
+	// Directory holds volumes, and mostly images: see [Engine.ImageDirectory].
 	Directory        string
 	containerdImages bool
 	GPUs             GPUSupport
-	// NotAtBoot is set for an engine that doesn't start its containers when the machine boots.
+	// NotAtBoot is set if the engine doesn't start its containers when the machine boots.
 	NotAtBoot bool
 }
 
-// Connect reaches the machine's engine and reads its facts.
+// Connect connects to the machine's engine, as [Reach] does, and reads its facts.
 func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Engine, error) {
 	engine, err := Reach(ctx, machine)
 	if err != nil {
@@ -86,8 +86,8 @@ func Connect(ctx context.Context, machine deploy.Machine, options Options) (*Eng
 	return engine, nil
 }
 
-// Reach finds the machine's engine and a way to its API, for what takes no facts. Its errors are [ErrNoEngine] when the machine
-// has none and [ErrUnreachable] when there is one that doesn't answer.
+// Reach connects to the machine's engine without reading its facts. The error is [ErrNoEngine] if the machine has none, and
+// [ErrUnreachable] if it doesn't answer.
 func Reach(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 	engine, err := connect(ctx, machine)
 	switch {
@@ -111,7 +111,7 @@ func Reach(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 	}
 }
 
-// isAbsent tells whether a shell says that there is no such program.
+// isAbsent reports whether a shell did not find a program.
 func isAbsent(err error, program string) bool {
 	text := err.Error()
 	return strings.Contains(text, program+": not found") || strings.Contains(text, program+": command not found")
@@ -139,14 +139,14 @@ func connect(ctx context.Context, machine deploy.Machine) (*Engine, error) {
 	if err == nil {
 		return &Engine{api: api, via: pipes.way}, nil
 	}
-	// What the command said on its way out tells more than "unexpected EOF".
+	// The command's error says more than "unexpected EOF".
 	return nil, errors.Join(pipes.last, err, api.Close())
 }
 
 // Kind returns [deploy.Container].
 func (e *Engine) Kind() deploy.Kind { return deploy.Container }
 
-// Release is that of the image, "" for an image of somebody's own.
+// Release is that of vLLM's image, "" for another image.
 func (e *Engine) Release() string {
 	release, _ := vllm.ImageVersion(e.options.Image)
 	return release
@@ -170,13 +170,13 @@ func (*Engine) Ports(context.Context, deploy.Ref) (open []deploy.OpenPort, close
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// pipes makes connections out of a command's standard input and output, and keeps by which way and how the last one failed.
+// pipes dials connections that are the standard input and output of [dialScript].
 type pipes struct {
 	machine deploy.Machine
 
 	mu   sync.Mutex
-	way  string
-	last error
+	way  string // the command that reached the engine
+	last error  // why the last connection failed
 }
 
 func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -192,7 +192,7 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return piped, nil
 }
 
-// readWay reads the line by which the command says that the engine comes next.
+// readWay reads up to the line with [wayMark], after which the engine answers.
 func (p *pipes) readWay(ctx context.Context, conn net.Conn) error {
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	line, b := "", make([]byte, 1)
@@ -215,7 +215,7 @@ func (p *pipes) readWay(ctx context.Context, conn net.Conn) error {
 	return errGreeting
 }
 
-// maxGreeting bounds what a machine may say before it runs a command, in bytes.
+// maxGreeting bounds a machine's greeting, in bytes.
 const maxGreeting = 16 << 10
 
 var errGreeting = errors.New("the machine's output is not that of the command that connects to the engine")
@@ -226,12 +226,13 @@ func (p *pipes) keep(err error) {
 	p.last = err
 }
 
+// pipe is a connection that keeps its command's error.
 type pipe struct {
 	net.Conn
 	owner *pipes
 }
 
-// Read remembers how the command behind the connection ended.
+// Read reads from the command's standard output.
 func (p *pipe) Read(b []byte) (int, error) {
 	n, err := p.Conn.Read(b)
 	if kind := host.KindOf(err); kind == host.CommandFailed || kind == host.Lost {
@@ -240,7 +241,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readFacts asks the engine for its facts, unless they are known.
+// readFacts reads the engine's facts, unless they are known.
 func (e *Engine) readFacts(ctx context.Context) error {
 	if e.Facts.Name != "" {
 		return nil
@@ -249,66 +250,50 @@ func (e *Engine) readFacts(ctx context.Context) error {
 	if err != nil {
 		return deploy.Failed(ctx, "read the container engine's facts", err)
 	}
-	facts := Facts{
-		Name: "Docker", Version: info.Info.ServerVersion,
-		Directory: info.Info.DockerRootDir, containerdImages: inContainerd(info.Info),
+	e.Facts = Facts{
+		Name: "Docker", Version: info.Info.ServerVersion, Directory: info.Info.DockerRootDir,
+		containerdImages: inContainerd(info.Info), GPUs: gpuSupport(info.Info),
 	}
 	if e.isPodman(ctx) {
-		facts.Name = podman
+		e.Facts.Name = podman
 	}
-	facts.GPUs = gpuSupport(info.Info)
-	e.Facts = facts
 	return nil
 }
 
-// ask asks the machine for what the engine doesn't tell.
+// ask completes the facts by asking the machine.
 func (e *Engine) ask(ctx context.Context, machine deploy.Machine) error {
 	if e.Facts.Name == podman {
 		return e.askPodmansMachine(ctx, machine)
 	}
-	return e.lookForHook(ctx, machine)
-}
-
-// lookForHook looks for NVIDIA's hook where the engine lists no NVIDIA runtime: Docker uses it for requests by
-// capability all the same.
-func (e *Engine) lookForHook(ctx context.Context, machine deploy.Machine) error {
 	if e.Facts.GPUs != NoGPUs {
 		return nil
 	}
+	// Docker also uses NVIDIA's hook for requests by capability, and doesn't list it as a runtime.
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", "command -v nvidia-container-runtime-hook"}})
-	if err != nil {
-		return deploy.Failed(ctx, "look for NVIDIA's container toolkit", err)
-	}
-	if result.ExitCode == 0 {
+	if err == nil && result.ExitCode == 0 {
 		e.Facts.GPUs = ByCapability
 	}
-	return nil
+	return deploy.Failed(ctx, "look for NVIDIA's container toolkit", err)
 }
 
-// isPodman asks the engine who it is: a machine may have Podman behind a command named docker.
+// isPodman reports whether the engine is Podman, which may have a command named docker.
 func (e *Engine) isPodman(ctx context.Context) bool {
 	if strings.HasSuffix(e.via, "podman") {
 		return true
 	}
 	version, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
-	if err != nil {
-		return false
-	}
-	for _, component := range version.Components {
-		if strings.Contains(component.Name, "Podman") {
-			return true
-		}
-	}
-	return false
+	return err == nil && slices.ContainsFunc(version.Components, func(component system.ComponentVersion) bool {
+		return strings.Contains(component.Name, "Podman")
+	})
 }
 
-// Program is the command line that a person would use to look at the engine's containers.
+// Program is the engine's command for a person, such as "sudo -n docker".
 func (e *Engine) Program() string { return e.via }
 
 //go:embed podman.sh
 var podmanScript string
 
-// askPodmansMachine completes the facts of a Podman.
+// askPodmansMachine completes Podman's facts.
 func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) error {
 	result, err := machine.Run(ctx, host.Command{
 		Args: []string{"sh", "-s", "--", strings.Fields(e.via)[0]}, Stdin: strings.NewReader(podmanScript),
@@ -328,12 +313,12 @@ func (e *Engine) askPodmansMachine(ctx context.Context, machine deploy.Machine) 
 	return nil
 }
 
-// containerdScript prints where containerd keeps its data.
+// containerdScript prints containerd's data directory.
 const containerdScript = `root=$(sed -n "s/^root *= *[\"']\(.*\)[\"']/\1/p" /etc/containerd/config.toml 2>/dev/null)
 echo "${root:-/var/lib/containerd}"`
 
-// ImageDirectory is where the engine keeps images. With containerd's image store, the default of fresh installations since
-// Docker 29, containerd does that, wherever Docker keeps the rest (https://docs.docker.com/engine/storage/containerd/).
+// ImageDirectory is where images are kept. With containerd's image store, the default of new installations since Docker 29, it is
+// containerd's directory (https://docs.docker.com/engine/storage/containerd/).
 func (e *Engine) ImageDirectory(ctx context.Context, machine deploy.Machine) (string, error) {
 	if !e.Facts.containerdImages {
 		return e.Facts.Directory, nil
@@ -345,20 +330,20 @@ func (e *Engine) ImageDirectory(ctx context.Context, machine deploy.Machine) (st
 	return strings.TrimSpace(result.Stdout), nil
 }
 
-// inContainerd tells whether images are kept by a containerd that isn't Docker's own part, which shares Docker's directory. Its
-// way of saying so is seen in github.com/google/cadvisor/issues/3643.
+// inContainerd reports whether a separate containerd keeps the images, and not the one that Docker brings and that shares Docker's
+// directory. Docker reports it as in github.com/google/cadvisor/issues/3643.
 func inContainerd(info system.Info) bool {
 	own := info.Containerd != nil && strings.Contains(info.Containerd.Address, "/docker/")
 	return !own && slices.Contains(info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
 }
 
-// What [Connect] fails for that lies in the machine.
+// Errors of [Connect] and [Reach] whose cause is the machine's.
 var (
 	ErrNoEngine    = errors.New("no container engine")
 	ErrUnreachable = errors.New("container engine unreachable")
 )
 
-// known adds a cause to an engine's error by its text, which is all that engines give.
+// known adds the cause to an engine's error, which its text alone shows.
 func known(err error) error {
 	if e, ok := errors.AsType[*deploy.Error](err); ok && e.Err != nil && e.Cause == "" {
 		e.Explain(e.Err.Error(), imageRules)
@@ -366,7 +351,7 @@ func known(err error) error {
 	return err
 }
 
-// imageRules are what Docker, Podman, containerd and registries say of an image.
+// imageRules explain errors of Docker, Podman, containerd and registries about an image.
 var imageRules = []deploy.Rule{
 	deploy.NewRule(`(?i)toomanyrequests|rate limit`,
 		"The registry's rate limit for this machine is reached.",

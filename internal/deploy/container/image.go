@@ -21,7 +21,7 @@ const (
 	PullNever   = "never"
 )
 
-// HasImage tells whether the machine has the image already.
+// HasImage reports whether the machine has the image.
 func (e *Engine) HasImage(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -32,7 +32,7 @@ func (e *Engine) HasImage(ctx context.Context) (bool, error) {
 	return err == nil, deploy.Failed(ctx, "look for the image "+e.options.Image, err)
 }
 
-// Ready pulls the image where the policy says so. progress gets sentences, often.
+// Ready pulls the image if the policy says so. It calls progress often.
 func (e *Engine) Ready(ctx context.Context, progress func(string)) error {
 	options := e.options
 	if options.PullPolicy != PullAlways {
@@ -51,30 +51,30 @@ func (e *Engine) Ready(ctx context.Context, progress func(string)) error {
 }
 
 func (e *Engine) pull(ctx context.Context, progress func(string)) error {
-	options := e.options
-	op := "pull the image " + options.Image
-	credentials, err := options.RegistryAuth.header()
+	image := e.options.Image
+	op := "pull the image " + image
+	credentials, err := e.options.RegistryAuth.header()
 	if err != nil {
 		return deploy.Failed(ctx, op, err)
 	}
-	stream, err := e.api.ImagePull(ctx, options.Image, client.ImagePullOptions{RegistryAuth: credentials})
+	stream, err := e.api.ImagePull(ctx, image, client.ImagePullOptions{RegistryAuth: credentials})
 	if err != nil {
 		return deploy.Failed(ctx, op, err)
 	}
-	defer stream.Close() // what ended the stream has been seen by then
+	defer stream.Close() // its error doesn't matter after reading
 	layers := layers{}
 	for message, err := range stream.JSONMessages(ctx) {
+		if err == nil && message.Error != nil {
+			err = errors.New(message.Error.Message)
+		}
 		if err != nil {
 			return deploy.Failed(ctx, op, err)
-		}
-		if message.Error != nil {
-			return deploy.Failed(ctx, op, errors.New(message.Error.Message))
 		}
 		if text := layers.add(message); text != "" {
 			progress(text)
 		}
 	}
-	// The stream's end says nothing of success; older engines report some failures only by the image's absence.
+	// The stream may end without an error although the pull failed: older engines don't report all failures.
 	found, err := e.HasImage(ctx)
 	if err == nil && !found {
 		err = &deploy.Error{Summary: "could not " + op, Cause: "The pull ended without an error, but the image is missing."}
@@ -82,7 +82,7 @@ func (e *Engine) pull(ctx context.Context, progress func(string)) error {
 	return err
 }
 
-// header is what the engine passes on to the registry.
+// header encodes the credentials for the engine, which passes them to the registry.
 func (a *RegistryAuth) header() (string, error) {
 	if a == nil {
 		return "", nil
@@ -92,7 +92,7 @@ func (a *RegistryAuth) header() (string, error) {
 	})
 }
 
-// Secrets are the credentials' secret values, for masking.
+// Secrets lists the secret values, for masking.
 func (a *RegistryAuth) Secrets() []string {
 	if a == nil {
 		return nil
@@ -100,24 +100,20 @@ func (a *RegistryAuth) Secrets() []string {
 	return []string{a.Password, a.IdentityToken}
 }
 
-// layers sums up a pull's stream, which tells of each layer by itself. Its length is bounded by the image's own.
-type layers map[string]*layer
+// layers is the progress of a pull, by layer.
+type layers map[string]layer
 
 type layer struct {
 	current, total int64
 	done           bool
 }
 
-// add takes in one message and returns how far the pull is, "" when the message doesn't say.
+// add adds a message of the pull's stream, and returns the progress of the whole pull.
 func (l layers) add(message jsonstream.Message) string {
 	if message.ID == "" || strings.HasPrefix(message.Status, "Pulling from") {
 		return message.Status
 	}
-	entry, ok := l[message.ID]
-	if !ok {
-		entry = &layer{}
-		l[message.ID] = entry
-	}
+	entry := l[message.ID]
 	switch message.Status {
 	case "Downloading":
 		if message.Progress != nil {
@@ -128,10 +124,7 @@ func (l layers) add(message jsonstream.Message) string {
 		entry.current = entry.total
 		entry.done = entry.done || message.Status != "Download complete"
 	}
-	return l.summary()
-}
-
-func (l layers) summary() string {
+	l[message.ID] = entry
 	var current, total int64
 	done := 0
 	for _, entry := range l {
@@ -141,7 +134,5 @@ func (l layers) summary() string {
 			done++
 		}
 	}
-	const gigabyte = 1e9
-	return fmt.Sprintf("%.1f of %.1f GB downloaded, %d of %d layers ready",
-		float64(current)/gigabyte, float64(total)/gigabyte, done, len(l))
+	return fmt.Sprintf("%.1f of %.1f GB downloaded, %d of %d layers ready", float64(current)/1e9, float64(total)/1e9, done, len(l))
 }

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,19 +21,20 @@ import (
 )
 
 const (
-	// maxLogBytes bounds what is read of a log, whatever the number of lines asked for.
+	// maxLogBytes bounds what is read of a log, whatever the number of lines.
 	maxLogBytes = 4 << 20
-	// maxOwned bounds how many containers of one owner are looked at.
+	// maxOwned is how many containers of one owner are looked at.
 	maxOwned = 50
-	// A container that was started again this often, the last time this recently, is in a restart loop.
+	// A container is in a restart loop after loopRestarts restarts, the last within loopWindow.
 	loopRestarts = 3
 	loopWindow   = 10 * time.Minute
 )
 
+// inspect returns the container of an ID or a name.
 func (e *Engine) inspect(ctx context.Context, idOrName string) (container.InspectResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	// The client puts it into a URL's path as it is.
+	// The client puts it into a URL's path unescaped.
 	if !idPattern.MatchString(idOrName) && !NamePattern.MatchString(idOrName) {
 		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "Its ID is neither a container ID nor a" +
 			" name."}
@@ -41,19 +43,19 @@ func (e *Engine) inspect(ctx context.Context, idOrName string) (container.Inspec
 	return found.Container, err
 }
 
-// Inspect says what a container is doing; one that isn't there is [deploy.Gone].
+// Inspect returns a container's status, [deploy.Gone] if there is none.
 func (e *Engine) Inspect(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
 	status, found, err := e.look(ctx, ref)
 	if found.Config != nil {
-		// Made to be slow, so not in look, which loops use.
-		status.APIKeyPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, vllm.EnvAPIKey))
-		status.HFTokenPrint = deploy.Fingerprint(ref.Owner, variable(found.Config.Env, vllm.EnvHFToken))
+		// Fingerprints are slow: State goes without.
+		status.APIKeyPrint = deploy.Fingerprint(ref.Owner, variables(found.Config.Env)[vllm.EnvAPIKey])
+		status.HFTokenPrint = deploy.Fingerprint(ref.Owner, variables(found.Config.Env)[vllm.EnvHFToken])
 	}
 	e.addImage(ctx, &status, found)
 	return status, err
 }
 
-// State is Inspect for a loop that waits: one request, and no more than it needs.
+// State is Inspect with one request, without fingerprints and what the image says.
 func (e *Engine) State(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
 	status, _, err := e.look(ctx, ref)
 	return status, err
@@ -70,16 +72,22 @@ func (e *Engine) look(ctx context.Context, ref deploy.Ref) (deploy.Status, conta
 	return describe(ref, found), found, nil
 }
 
-// Find lists the containers that carry the owner's label, running or not.
+// Find lists the containers with the owner's label, running or not.
 func (e *Engine) Find(ctx context.Context, owner string) ([]deploy.Status, error) {
-	list, err := e.list(ctx, owner)
+	listing, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	list, err := e.api.ContainerList(listing, client.ContainerListOptions{
+		All: true, Filters: client.Filters{}.Add("label", LabelOwner+"="+owner),
+	})
 	if err != nil {
-		return nil, err
+		return nil, deploy.Failed(ctx, "list containers", err)
 	}
-	statuses := make([]deploy.Status, 0, len(list))
-	for _, item := range list {
-		ref := deploy.Ref{Runtime: deploy.Container, ID: item.ID, Owner: owner}
-		status, err := e.Inspect(ctx, ref)
+	var statuses []deploy.Status
+	for _, item := range list.Items {
+		if item.Labels[LabelOwner] != owner || len(statuses) == maxOwned { // checked again here: the caller may remove it
+			continue
+		}
+		status, err := e.Inspect(ctx, deploy.Ref{Runtime: deploy.Container, ID: item.ID, Owner: owner})
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +98,7 @@ func (e *Engine) Find(ctx context.Context, owner string) ([]deploy.Status, error
 	return statuses, nil
 }
 
-// Named is the container of a name, running or not, with its owner. One that this provider didn't make is [deploy.Gone].
+// Named implements [deploy.Runtime].
 func (e *Engine) Named(ctx context.Context, name string) (deploy.Status, error) {
 	found, err := e.inspect(ctx, name)
 	if isNotFound(err) || (err == nil && (found.Config == nil || found.Config.Labels[LabelOwner] == "")) {
@@ -102,29 +110,16 @@ func (e *Engine) Named(ctx context.Context, name string) (deploy.Status, error) 
 	return e.Inspect(ctx, deploy.Ref{Runtime: deploy.Container, ID: found.ID, Owner: found.Config.Labels[LabelOwner]})
 }
 
-// APIKey is the key in a container's environment, "" for none.
+// APIKey returns the API key in a container's environment, "" for none.
 func (e *Engine) APIKey(ctx context.Context, ref deploy.Ref) (string, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil || found.Config == nil {
 		return "", deploy.Failed(ctx, "inspect the container "+ref.Name, err)
 	}
-	return variable(found.Config.Env, vllm.EnvAPIKey), nil
+	return variables(found.Config.Env)[vllm.EnvAPIKey], nil
 }
 
-func (e *Engine) list(ctx context.Context, owner string) ([]container.Summary, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{
-		All: true, Filters: client.Filters{}.Add("label", LabelOwner+"="+owner),
-	})
-	if err != nil {
-		return nil, deploy.Failed(ctx, "list containers", err)
-	}
-	// The label is compared again here: what carries it may be removed.
-	owned := slices.DeleteFunc(list.Items, func(item container.Summary) bool { return item.Labels[LabelOwner] != owner })
-	return owned[:min(len(owned), maxOwned)], nil
-}
-
+// describe converts what the engine reports of a container.
 func describe(ref deploy.Ref, found container.InspectResponse) deploy.Status {
 	ref.Name = strings.TrimPrefix(found.Name, "/")
 	status := deploy.Status{Ref: ref, State: deploy.Unknown, RestartCount: found.RestartCount}
@@ -132,7 +127,10 @@ func describe(ref deploy.Ref, found container.InspectResponse) deploy.Status {
 		status.Image = config.Image
 		status.Arguments = arguments(found)
 		status.SpecHash, status.Note = config.Labels[LabelSpec], config.Labels[LabelNote]
-		status.Environment = withoutSecrets(config.Env)
+		status.Environment = variables(config.Env)
+		for _, secret := range []string{vllm.EnvAPIKey, vllm.EnvHFToken, "HUGGING_FACE_HUB_TOKEN"} {
+			delete(status.Environment, secret)
+		}
 	}
 	if found.HostConfig != nil {
 		policy := found.HostConfig.RestartPolicy.Name
@@ -173,7 +171,7 @@ func stateOf(word container.ContainerState) deploy.State {
 	}
 }
 
-// parseTime reads the engine's time; engines write the year 1 for "never".
+// parseTime parses an engine's time. The year 1 means never.
 func parseTime(text string) time.Time {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || at.Year() < 2000 {
@@ -182,8 +180,7 @@ func parseTime(text string) time.Time {
 	return at.UTC()
 }
 
-// arguments are the command line after "vllm", as the container was really made, but for the address and port, which are
-// those of the machine.
+// arguments are the container's command line after "vllm", with the address and port at which the machine publishes the server.
 func arguments(found container.InspectResponse) []string {
 	line := slices.Concat(found.Config.Entrypoint, found.Config.Cmd)
 	if len(line) > 0 && line[0] == vllm.Program {
@@ -192,32 +189,19 @@ func arguments(found container.InspectResponse) []string {
 	return published(line, found.HostConfig)
 }
 
-func variable(lines []string, name string) string {
-	for _, line := range lines {
-		if found, value, _ := strings.Cut(line, "="); found == name {
-			return value
-		}
-	}
-	return ""
-}
-
-func withoutSecrets(lines []string) map[string]string {
-	variables := make(map[string]string, len(lines))
+// variables splits NAME=VALUE lines.
+func variables(lines []string) map[string]string {
+	values := make(map[string]string, len(lines))
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, "=")
-		switch name {
-		case vllm.EnvAPIKey, vllm.EnvHFToken, "HUGGING_FACE_HUB_TOKEN":
-		default:
-			variables[name] = value
-		}
+		values[name] = value
 	}
-	return variables
+	return values
 }
 
-// addImage adds the digest, and takes the image's own variables out of the environment. An image that was removed
-// since is no error.
+// addImage adds the image's digest, and removes the image's variables from the environment. That the image was removed is no error.
 func (e *Engine) addImage(ctx context.Context, status *deploy.Status, found container.InspectResponse) {
-	if found.Image == "" || !strings.HasPrefix(found.Image, "sha256:") {
+	if !strings.HasPrefix(found.Image, "sha256:") {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
@@ -231,43 +215,36 @@ func (e *Engine) addImage(ctx context.Context, status *deploy.Status, found cont
 	if image.Config == nil {
 		return
 	}
-	for _, line := range image.Config.Env {
-		name, value, _ := strings.Cut(line, "=")
+	for name, value := range variables(image.Config.Env) {
 		if status.Environment[name] == value {
 			delete(status.Environment, name)
 		}
 	}
 }
 
-// digest is the one that the registry knows the image by, the image's id where it came from no registry.
+// digest is the image's digest in its registry, or its ID if it came from none.
 func digest(image string, repoDigests []string, id string) string {
-	name := image
-	if at := strings.IndexByte(name, '@'); at >= 0 {
-		name = name[:at]
-	}
+	name, _, _ := strings.Cut(image, "@")
 	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
 		name = name[:colon]
 	}
+	found := ""
 	for _, entry := range repoDigests {
 		repository, digest, _ := strings.Cut(entry, "@")
 		if repository == name || strings.HasSuffix(repository, "/"+name) {
 			return digest
 		}
+		found = cmp.Or(found, digest)
 	}
-	if len(repoDigests) > 0 {
-		if _, digest, ok := strings.Cut(repoDigests[0], "@"); ok {
-			return digest
-		}
-	}
-	return id
+	return cmp.Or(found, id)
 }
 
-// startSlack is by how much a line of a start may be stamped before the start's own time. An engine waits as long at least before
-// it starts a container again, so that no line of an earlier start is that young.
+// startSlack is how far a log line's time may be before that of its start. It is no longer than an engine's shortest pause before a
+// restart, so that no line of an earlier start is included.
 const startSlack = 100 * time.Millisecond
 
-// Log returns the last lines of a container's log, both streams in the order in which they were written: those of its last start,
-// or of all in a loop of restarts, whose last start has often nothing to tell yet.
+// Log returns the last lines of a container's log, both streams in the order of writing: those since its last start or, in a restart
+// loop, of all starts, because the last one may have logged nothing yet.
 func (e *Engine) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -275,16 +252,16 @@ func (e *Engine) Log(ctx context.Context, ref deploy.Ref, lines int) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	defer stream.Close() // a log that was read, or given up, has nothing left to say
+	defer stream.Close() // its error doesn't matter after reading
 	var text bytes.Buffer
 	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(stream, maxLogBytes))
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return splitLines(text.String(), lines), deploy.Failed(ctx, "read the log of the container "+ref.Name, err)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // cut at the limit
 	}
-	return splitLines(text.String(), lines), nil
+	return splitLines(text.String(), lines), deploy.Failed(ctx, "read the log of the container "+ref.Name, err)
 }
 
-// Follow implements [deploy.Runtime]. Its log is that of Log.
+// Follow implements [deploy.Runtime]. Its lines are Log's.
 func (e *Engine) Follow(ctx context.Context, ref deploy.Ref, lines int) (io.ReadCloser, error) {
 	stream, err := e.openLog(ctx, ref, lines, true)
 	if err != nil {
@@ -299,7 +276,7 @@ func (e *Engine) Follow(ctx context.Context, ref deploy.Ref, lines int) (io.Read
 	return reader, nil
 }
 
-// openLog opens a container's log with both streams.
+// openLog opens both streams of a container's log.
 func (e *Engine) openLog(ctx context.Context, ref deploy.Ref, lines int, follow bool) (io.ReadCloser, error) {
 	op := "read the log of the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {

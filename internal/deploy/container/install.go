@@ -17,18 +17,17 @@ import (
 //go:embed install.sh
 var installScript string
 
-// asRoot runs the script of its standard input with an argument.
+// asRoot runs the script on its standard input as root, with an argument.
 const asRoot = `if [ "$(id -u)" = 0 ]; then exec sh -eus -- "$1"; else exec sudo -n sh -eus -- "$1"; fi`
 
-// CanInstall tells whether [Install] may work: not where the machine is itself a container, such as Vast.ai's, or has no
-// systemd to start an engine.
+// CanInstall reports whether [Install] may work. It can't if the machine is itself a container, such as Vast.ai's, or has no systemd.
 func CanInstall(ctx context.Context, machine deploy.Machine) (bool, error) {
 	result, err := machine.Run(ctx, host.Command{Args: []string{"systemd-detect-virt", "--container"}})
-	return strings.TrimSpace(result.Stdout) == "none", err // printed for a machine that is no container
+	return strings.TrimSpace(result.Stdout) == "none", err
 }
 
-// Install installs Docker and, for GPUs, NVIDIA's container toolkit, where they are missing, and starts Docker again. It waits for
-// other installations until ctx ends. One that was cut short goes on where it was. progress gets what the installation prints.
+// Install installs Docker and, for GPUs, NVIDIA's container toolkit, if they are missing, and restarts Docker. It waits for other
+// installations until ctx ends, and continues one that was interrupted. progress gets the installation's output.
 func Install(ctx context.Context, machine deploy.Machine, gpus bool, progress func(string)) error {
 	argument := ""
 	if gpus {
@@ -40,7 +39,7 @@ func Install(ctx context.Context, machine deploy.Machine, gpus bool, progress fu
 		return deploy.Failed(ctx, op, err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // which ends the installation
-	_, err = io.WriteString(conn, installScript)                // what ended before it had read all says why
+	_, err = io.WriteString(conn, installScript)                // if it fails, the output below says why
 	var last []string
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, 1<<20)
@@ -51,27 +50,22 @@ func Install(ctx context.Context, machine deploy.Machine, gpus bool, progress fu
 		}
 	}
 	err = errors.Join(err, lines.Err(), ctx.Err())
-	_ = conn.Close() // it has ended, or nobody waits for it
+	_ = conn.Close() // it has ended, or was canceled
 	if err == nil {
 		return nil
 	}
-	return installFailed(errors.Join(err, errors.New(strings.Join(last, "\n"))))
-}
-
-// shownLines is how many of an installation's last lines are shown when it fails.
-const shownLines = 10
-
-// installFailed explains a failure by what apt-get, sudo and curl say.
-func installFailed(err error) error {
-	e := &deploy.Error{Summary: "could not install a container engine", Err: err}
-	e.Explain(err.Error(), installRules)
+	e := &deploy.Error{Summary: "could not " + op, Err: errors.Join(err, errors.New(strings.Join(last, "\n")))}
+	e.Explain(e.Err.Error(), installRules)
 	e.WayOut = cmp.Or(e.WayOut, installAgain)
 	return e
 }
 
+// shownLines is how many of a failed installation's last lines are shown.
+const shownLines = 10
+
 const installAgain = "Apply again to continue, install Docker and NVIDIA's container toolkit yourself, or use runtime = \"process\"."
 
-// Causes are why images can't be pulled, and why installations of a container engine fail, for a page.
+// Causes lists why images can't be pulled, and why installations of a container engine fail, for the documentation.
 func Causes() (images, installations []vllm.Cause) {
 	installations = deploy.Causes(installRules)
 	for i := range installations {
@@ -80,6 +74,7 @@ func Causes() (images, installations []vllm.Cause) {
 	return deploy.Causes(imageRules), installations
 }
 
+// installRules explain the output of apt-get, sudo and curl.
 var installRules = []deploy.Rule{
 	deploy.NewRule(`no apt-get`, "The machine runs neither Debian nor Ubuntu.", ""),
 	deploy.NewRule(`a password is required`, "The installation needs root, but sudo asks for a password.", ""),

@@ -1,11 +1,11 @@
-# Installs Docker from the distribution's packages and, with "gpus" as its argument, NVIDIA's container toolkit from NVIDIA's
+# Installs Docker from the distribution's packages and, with the argument "gpus", NVIDIA's container toolkit from NVIDIA's
 # (https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html). It needs root, and Debian or
-# Ubuntu with systemd. What is there is left as it is; run again after it was cut short it goes on where it was.
+# Ubuntu with systemd. It doesn't touch what is installed. If it was interrupted, run it again.
 umask 022
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 
-# apt ACTION ARGUMENT… waits for an installation that is under way, such as a machine's first upgrade. Only an installation
-# waits by itself; the lists have a lock of their own.
+# apt ACTION ARGUMENT… waits for a running installation, such as a machine's first upgrade. apt-get install does so by itself, and
+# apt-get update, which has another lock, doesn't.
 apt() {
 	tries=60
 	until apt-get -q -y -o DPkg::Lock::Timeout=3600 "$@" </dev/null 2>"$scratch/error"; do
@@ -24,7 +24,7 @@ command -v apt-get >/dev/null || { echo 'the machine has no apt-get' >&2; exit 3
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-apt --fix-broken install # goes on with what was cut short
+apt --fix-broken install # completes an interrupted installation
 if ! command -v docker >/dev/null; then
 	echo 'installing Docker'
 	apt update
@@ -44,4 +44,4 @@ if [ "$1" = gpus ] && ! command -v nvidia-ctk >/dev/null; then
 fi
 [ "$1" != gpus ] || nvidia-ctk runtime configure --runtime=docker
 systemctl restart docker
-exit # it is read from a connection that stays open
+exit # the script's connection stays open

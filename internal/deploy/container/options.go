@@ -1,6 +1,5 @@
-// Package container runs vLLM servers as containers, through the Docker Engine API over a
-// command's standard input and output on the machine (`docker system dial-stdio`). No container is
-// ever described on a command line. It is the only package that uses the Docker client.
+// Package container runs vLLM servers as containers. It speaks the Docker Engine API over the standard input and output of a command
+// on the machine (`docker system dial-stdio`): no command line describes a container. No other package uses the Docker client.
 package container
 
 import (
@@ -19,33 +18,31 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
-// Options say how a container is run.
+// Options say how to run a container.
 type Options struct {
 	// Image must have a tag or a digest.
 	Image string
 	// Name is the container's name; "" = the deployment's.
 	Name string
-	// GPUs is "all" (or ""), "none", a count, or a list of indices or UUIDs separated by commas.
+	// GPUs is "all" (or ""), "none", a count, or a comma-separated list of indices or UUIDs.
 	GPUs string
-	// ShmSize is the shared memory in bytes; 0 = DefaultShmSize.
+	// ShmSize is the shared memory in bytes; 0 = [DefaultShmSize].
 	ShmSize int64
-	// User is USER[:GROUP]; "" = the image's own.
+	// User is USER[:GROUP]; "" = the image's.
 	User string
-	// Cache is a prefix of volume names, or an absolute path on the machine, for weights and compiled
-	// kernels; "" = DefaultCache.
+	// Cache is a prefix of volume names, or an absolute path on the machine, for weights and compiled kernels; "" = [DefaultCache].
 	Cache string
 	// PullPolicy is "missing" (or ""), "always" or "never".
 	PullPolicy   string
 	RegistryAuth *RegistryAuth
-	// InstallEngine lets Docker and NVIDIA's container toolkit be installed where the machine lacks them.
+	// InstallEngine allows installing Docker and NVIDIA's container toolkit if the machine lacks them.
 	InstallEngine bool
 }
 
-// RegistryAuth are the credentials for the image's registry. They are sent to the engine in a
-// header of the pull and are stored nowhere.
+// RegistryAuth are the credentials for the image's registry. They are sent in a header of the pull, and stored nowhere.
 type RegistryAuth struct {
 	Username, Password string
-	// IdentityToken may be given instead of a password.
+	// IdentityToken replaces the password.
 	IdentityToken string
 }
 
@@ -57,18 +54,18 @@ const DefaultShmSize = 16 << 30
 const DefaultCache = "shopper-vllm"
 
 var (
-	// NamePattern is Docker's own pattern for names of containers and volumes.
+	// NamePattern is Docker's pattern for names of containers and volumes.
 	NamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
-	// imagePattern is wider than the grammar of references and keeps a reference from being anything else in a URL's path.
+	// imagePattern allows more than the grammar of references, and nothing that changes a URL's path.
 	imagePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:@/-]*$`)
 	idPattern    = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 	userPattern  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
 )
 
-// maxName is shorter than what engines take, so that a suffix fits.
+// maxName is below the engines' limit, so that a suffix fits.
 const maxName = 128
 
-// ValidateName says what is wrong with a container's name.
+// ValidateName returns what is wrong with a container's name.
 func ValidateName(name string) error {
 	if len(name) > maxName || !NamePattern.MatchString(name) {
 		return fmt.Errorf("a container's name is 2 to %d letters, digits, '_', '.' and '-', starting with a letter or digit; got %q", maxName, name)
@@ -76,13 +73,10 @@ func ValidateName(name string) error {
 	return nil
 }
 
-// Validate says everything that is wrong with the options. Name is the deployment's, used when the options have none.
+// Validate returns all that is wrong with the options. name is the deployment's, for options without a name.
 func (o Options) Validate(name string) error {
-	var problems []error
-	problems = append(problems, ValidateName(cmp.Or(o.Name, name)), o.validateImage(), o.validateCache())
-	if _, err := parseGPUs(o.GPUs); err != nil {
-		problems = append(problems, err)
-	}
+	_, err := parseGPUs(o.GPUs)
+	problems := []error{ValidateName(cmp.Or(o.Name, name)), o.validateImage(), o.validateCache(), err}
 	if o.User != "" && !userPattern.MatchString(o.User) {
 		problems = append(problems, fmt.Errorf("user must be USER or USER:GROUP, names or numbers; got %q", o.User))
 	}
@@ -129,25 +123,25 @@ func (o Options) validateCache() error {
 	return nil
 }
 
-// GPUSupport says how an engine gives GPUs to containers.
+// GPUSupport is how an engine gives GPUs to containers.
 type GPUSupport string
 
-// The ways.
+// The kinds of support.
 const (
-	// ByCapability is a device request for the capability "gpu", which NVIDIA's runtime answers.
+	// ByCapability is a device request for the capability "gpu", which NVIDIA's runtime serves.
 	ByCapability GPUSupport = "capability"
 	// ByCDI is a request for devices of the Container Device Interface.
 	ByCDI GPUSupport = "cdi"
-	// NoGPUs: the engine has neither.
+	// NoGPUs means neither.
 	NoGPUs GPUSupport = "none"
-	// Untold: the engine doesn't say. A request by capability is tried.
+	// Untold means that the engine doesn't say; a request by capability is tried.
 	Untold GPUSupport = "untold"
 )
 
 // cdiVendor is the kind of NVIDIA's CDI devices.
 const cdiVendor = "nvidia.com/gpu"
 
-// gpuSupport judges by what Docker says of itself: it lists its runtimes, and since 28 the CDI devices it has found.
+// gpuSupport reads what Docker reports: its runtimes and, since release 28, the CDI devices that it has found.
 func gpuSupport(info system.Info) GPUSupport {
 	_, nvidia := info.Runtimes["nvidia"]
 	found := slices.ContainsFunc(info.DiscoveredDevices, func(device system.DeviceInfo) bool {
@@ -164,8 +158,7 @@ func gpuSupport(info system.Info) GPUSupport {
 	return Untold
 }
 
-// cdiByHand tells whether somebody has turned CDI on: before release 28, which has it always and lists the devices, an
-// engine names directories only then.
+// cdiByHand reports whether CDI was turned on in an engine before release 28, which names CDI's directories only then.
 func cdiByHand(info system.Info) bool {
 	major, _, _ := strings.Cut(info.ServerVersion, ".")
 	release, err := strconv.Atoi(major)
@@ -175,19 +168,20 @@ func cdiByHand(info system.Info) bool {
 // gpuID is an index or a UUID as nvidia-smi prints them, MIG devices included.
 var gpuID = regexp.MustCompile(`^(?:[0-9]{1,3}|(?:GPU|MIG)-[0-9A-Za-z/-]{1,80}|[0-9]{1,3}:[0-9]{1,3})$`)
 
-// gpuChoice is the option GPUs, read.
+// gpuChoice is the option GPUs: a count, or the GPUs' indices or UUIDs, or neither for none.
 type gpuChoice struct {
-	none, all bool
-	count     int
-	ids       []string
+	count int // allGPUs, as the engine's API has it, for all
+	ids   []string
 }
+
+const allGPUs = -1
 
 func parseGPUs(text string) (gpuChoice, error) {
 	switch text {
 	case "", "all":
-		return gpuChoice{all: true}, nil
+		return gpuChoice{count: allGPUs}, nil
 	case "none":
-		return gpuChoice{none: true}, nil
+		return gpuChoice{}, nil
 	}
 	if count, err := strconv.Atoi(text); err == nil {
 		if count < 1 || count > 64 {
@@ -206,11 +200,11 @@ func parseGPUs(text string) (gpuChoice, error) {
 	return gpuChoice{ids: ids}, nil
 }
 
-// Given are those of the machine's GPUs that a container with the options is given.
+// Given returns those of the machine's GPUs that the container gets.
 func (o Options) Given(gpus []deploy.GPU) []deploy.GPU {
-	choice, _ := parseGPUs(o.GPUs) // validated before; of a wrong one no GPU is chosen
+	choice, _ := parseGPUs(o.GPUs) // validated before; an invalid choice is none
 	switch {
-	case choice.all:
+	case choice.count == allGPUs:
 		return gpus
 	case choice.count > 0:
 		return gpus[:min(choice.count, len(gpus))]
@@ -220,36 +214,23 @@ func (o Options) Given(gpus []deploy.GPU) []deploy.GPU {
 	})
 }
 
-// deviceRequests asks the engine for the chosen GPUs in the way it understands.
+// deviceRequests requests the chosen GPUs in the way that the engine supports.
 func deviceRequests(choice gpuChoice, support GPUSupport) []container.DeviceRequest {
-	if choice.none {
+	if choice.count == 0 && len(choice.ids) == 0 {
 		return nil
 	}
-	if support == ByCDI {
-		return []container.DeviceRequest{{Driver: "cdi", DeviceIDs: cdiNames(choice)}}
+	if support != ByCDI {
+		return []container.DeviceRequest{{Capabilities: [][]string{{"gpu"}}, Count: choice.count, DeviceIDs: choice.ids}}
 	}
-	request := container.DeviceRequest{Capabilities: [][]string{{"gpu"}}}
-	switch {
-	case choice.all:
-		request.Count = -1
-	case len(choice.ids) > 0:
-		request.DeviceIDs = choice.ids
-	default:
-		request.Count = choice.count
+	names := slices.Clone(choice.ids)
+	if choice.count == allGPUs {
+		names = []string{"all"}
 	}
-	return []container.DeviceRequest{request}
-}
-
-func cdiNames(choice gpuChoice) []string {
-	if choice.all {
-		return []string{cdiVendor + "=all"}
+	for i := range max(choice.count, 0) {
+		names = append(names, strconv.Itoa(i))
 	}
-	names := make([]string, 0, max(choice.count, len(choice.ids)))
-	for _, id := range choice.ids {
-		names = append(names, cdiVendor+"="+id)
+	for i := range names {
+		names[i] = cdiVendor + "=" + names[i]
 	}
-	for i := range choice.count {
-		names = append(names, cdiVendor+"="+strconv.Itoa(i))
-	}
-	return names
+	return []container.DeviceRequest{{Driver: "cdi", DeviceIDs: names}}
 }

@@ -1,6 +1,5 @@
-# Prints what Podman's API doesn't tell: the CDI devices for GPUs, by NVIDIA's toolkit and by the descriptions where Podman
-# looks for them, and whether its containers are started after a boot. A user's own Podman is started by a service of the
-# user's.
+# Prints what Podman's API doesn't: the CDI devices for GPUs, according to NVIDIA's toolkit and to the files that Podman reads, and
+# whether a service starts containers after a boot. A rootless Podman has a service of the user's.
 #
 #   WAY     the first word of the command that reaches Podman
 nvidia-ctk cdi list 2>/dev/null

@@ -20,9 +20,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// Start makes and starts a container. Where it fails after the container was made, the reference is returned with
-// the error, so that it can be removed. A container of the same name that isn't the owner's is an error
-// with the code [NameTaken], and is not touched.
+// Start creates and starts a container. If it fails after that was created, it returns the reference too, to remove it. A container
+// that has the name already is an error, and is not touched.
 func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, error) {
 	name := cmp.Or(e.options.Name, wanted.Name)
 	ref := deploy.Ref{Runtime: deploy.Container, Name: name, Owner: wanted.Owner, Port: wanted.Port, Listen: wanted.Listen}
@@ -51,29 +50,26 @@ func (e *Engine) Start(ctx context.Context, wanted deploy.Wanted) (deploy.Ref, e
 	return ref, nil
 }
 
-// nameIsFree refuses a name that another's container has.
+// nameIsFree returns an error if a container has the name.
 func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	if err := ValidateName(name); err != nil {
 		return &deploy.Error{Summary: "could not use the container's name", Err: err}
 	}
 	found, err := e.inspect(ctx, name)
-	if isNotFound(err) {
+	switch {
+	case isNotFound(err):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return deploy.Failed(ctx, "look for a container named "+name, err)
-	}
-	// An engine also finds containers by the beginning of their id.
-	if strings.TrimPrefix(found.Name, "/") != name {
+	case strings.TrimPrefix(found.Name, "/") != name: // an engine also finds containers by the beginning of their ID
 		return nil
 	}
-	whose := "belongs to something else"
-	if found.Config != nil && found.Config.Labels[LabelOwner] == owner {
-		whose = "is an earlier container of this deployment"
-	}
-	image := ""
+	image, whose := "", "belongs to something else"
 	if found.Config != nil {
 		image = " of image " + found.Config.Image
+		if found.Config.Labels[LabelOwner] == owner {
+			whose = "is an earlier container of this deployment"
+		}
 	}
 	return &deploy.Error{
 		Summary: "could not use the container's name",
@@ -86,13 +82,13 @@ func (e *Engine) copyCertificate(ctx context.Context, id string, wanted deploy.W
 	archive, err := certificateArchive(e.options.User, wanted)
 	if err == nil {
 		_, err = e.api.CopyToContainer(ctx, id, client.CopyToContainerOptions{
-			DestinationPath: "/", Content: bytes.NewReader(archive), // owned as the archive says
+			DestinationPath: "/", Content: bytes.NewReader(archive), // which sets the owners
 		})
 	}
 	return deploy.Failed(ctx, "put the certificate into the container", err)
 }
 
-// certificateArchive holds the certificate and its key, the key readable by the server's user only.
+// certificateArchive is a tar of the certificate and its key, which only the server's user can read.
 func certificateArchive(user string, wanted deploy.Wanted) ([]byte, error) {
 	uid, gid := numericUser(user)
 	var buffer bytes.Buffer
@@ -120,15 +116,15 @@ func certificateArchive(user string, wanted deploy.Wanted) ([]byte, error) {
 	return buffer.Bytes(), writer.Close()
 }
 
-// numericUser is who owns the key: names are known only inside the image, so a named user must be in group 0.
+// numericUser returns the owner of the key. Names are known only in the image: a name is 0, so a named user must be in group 0.
 func numericUser(user string) (uid, gid int) {
 	name, group, _ := strings.Cut(user, ":")
-	uid, _ = strconv.Atoi(name)  // a name: root owns the key
-	gid, _ = strconv.Atoi(group) // the same
+	uid, _ = strconv.Atoi(name)
+	gid, _ = strconv.Atoi(group)
 	return uid, gid
 }
 
-// Settle lets the engine start the server again when it dies and after a reboot. It is called once the model has answered.
+// Settle makes the engine restart the server when it dies and after a reboot.
 func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -137,7 +133,7 @@ func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 	}
 	policy := container.RestartPolicyUnlessStopped
 	if e.Facts.Name == podman {
-		policy = container.RestartPolicyAlways // the one that its service looks for after a boot, in all releases
+		policy = container.RestartPolicyAlways // in all releases, its service starts these after a boot
 	}
 	_, err := e.api.ContainerUpdate(ctx, ref.ID, client.ContainerUpdateOptions{RestartPolicy: &container.RestartPolicy{Name: policy}})
 	err = deploy.Failed(ctx, "set the container's restart policy", err)
@@ -150,7 +146,7 @@ func (e *Engine) Settle(ctx context.Context, ref deploy.Ref) error {
 	return err
 }
 
-// Restart stops and starts the container as it is.
+// Restart restarts the container.
 func (e *Engine) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Ref, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout+stopGrace+stop.Drain)
 	defer cancel()
@@ -159,15 +155,15 @@ func (e *Engine) Restart(ctx context.Context, ref deploy.Ref, stop deploy.Stop) 
 	return ref, known(deploy.Failed(ctx, "restart the container "+ref.Name, err))
 }
 
-// stop lets a container end by itself, and kills it after the time that it is given.
+// stop stops a container: the engine kills it after the grace period.
 func (e *Engine) stop(ctx context.Context, ref deploy.Ref, stop deploy.Stop) error {
 	grace := int((stopGrace + stop.Drain).Seconds())
 	_, err := e.api.ContainerStop(ctx, ref.ID, client.ContainerStopOptions{Timeout: &grace})
 	return err
 }
 
-// SetAside stops a server to make room for another, and frees its name. [deploy.Aside.Restore] brings it back; it stops
-// the server first where it still runs or is about to end, because a stop goes on in the engine when its caller is lost.
+// SetAside stops a container and renames it, so that its name can be used. [deploy.Aside.Restore] first stops it again, because a
+// stop whose connection was lost continues in the engine.
 func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (deploy.Aside, error) {
 	found, err := e.inspect(ctx, ref.ID)
 	if err != nil {
@@ -176,7 +172,7 @@ func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop)
 	name := strings.TrimPrefix(found.Name, "/")
 	aside := deploy.Aside{Ref: ref, WasRunning: found.State != nil && found.State.Running}
 	if found.Config != nil {
-		aside.APIKey = variable(found.Config.Env, vllm.EnvAPIKey)
+		aside.APIKey = variables(found.Config.Env)[vllm.EnvAPIKey]
 		aside.Arguments = arguments(found)
 	}
 	aside.Restore = func(ctx context.Context) (deploy.Ref, error) { return ref, e.bringBack(ctx, ref, name) }
@@ -186,7 +182,7 @@ func (e *Engine) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop)
 		return aside, deploy.Failed(ctx, "stop the container "+name, err)
 	}
 	asideName := fmt.Sprintf("%s-replaced-%.12s", name, ref.ID)
-	if strings.HasSuffix(name, asideName[len(name):]) || strings.Contains(name, "-replaced-") {
+	if strings.Contains(name, "-replaced-") {
 		return aside, nil // set aside by an earlier attempt that was killed
 	}
 	if _, err := e.api.ContainerRename(ctx, ref.ID, client.ContainerRenameOptions{NewName: asideName}); err != nil {
@@ -201,9 +197,7 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 	if err := e.stop(ctx, ref, deploy.Stop{}); err != nil {
 		return deploy.Failed(ctx, "stop the container "+name, err)
 	}
-	if original, _, cut := strings.Cut(name, "-replaced-"); cut {
-		name = original
-	}
+	name, _, _ = strings.Cut(name, "-replaced-")
 	_, err := e.api.ContainerRename(ctx, ref.ID, client.ContainerRenameOptions{NewName: name})
 	if err != nil && !errdefs.IsConflict(err) {
 		found, inspectErr := e.inspect(ctx, ref.ID)
@@ -215,14 +209,13 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 	return known(deploy.Failed(ctx, "start the container "+name+" again", err))
 }
 
-// removeTimeout is how long a container may take to disappear: a process in an uninterruptible call to the driver
-// holds it.
+// removeTimeout is how long a removal may take: a process in an uninterruptible call of the driver delays it.
 const removeTimeout = 2 * time.Minute
 
 var errStillThere = errors.New("the container still exists")
 
-// Remove stops and removes a container by its id and checks that it is gone. Gone already is a success. With
-// [deploy.Stop.Force] the server isn't given time to end by itself.
+// Remove stops and removes a container by its ID and checks that it is gone. A container that is gone already is a success. With
+// [deploy.Stop.Force] the container is killed.
 func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
 	op := "remove the container " + ref.Name
 	if !idPattern.MatchString(ref.ID) {
@@ -235,15 +228,14 @@ func (e *Engine) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 		stopErr = e.stop(ctx, ref, stop)
 	}
 	_, removeErr := e.api.ContainerRemove(ctx, ref.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-	err = e.waitGone(ctx, ref.ID)
-	if err == nil {
-		return "", nil
+	if err = e.waitGone(ctx, ref.ID); err != nil {
+		err = known(deploy.Failed(ctx, op, errors.Join(err, removeErr, stopErr)))
 	}
-	return "", known(deploy.Failed(ctx, op, errors.Join(err, removeErr, stopErr)))
+	return "", err
 }
 
-// waitGone looks until the engine knows the container no longer. Only that counts: an engine answers a removal that
-// is under way with an error, and one that it has begun with success.
+// waitGone waits until the engine no longer knows the container. The removal's own answer doesn't show that: it may be an error while
+// another removal is running, and a success before the container is gone.
 func (e *Engine) waitGone(ctx context.Context, id string) error {
 	pause := pace.Looks()
 	for range 20 {
