@@ -34,6 +34,7 @@ module "qwen" {
   served_model_name = "qwen"
   max_model_len     = 8192
   replicas          = var.replicas
+  first_local_port  = 18001
   authorized_keys   = var.gateway_public_key == null ? null : [var.gateway_public_key]
 
   requirements = {
@@ -45,25 +46,20 @@ module "qwen" {
   }
 }
 
-# The servers listen on their machines' loopback addresses. The gateway's host forwards each one to a
-# separate port through SSH: fleet-1 to 18001, fleet-2 to 18002, independent of the others.
-locals {
-  first_port = 18000
-  ports      = { for name in keys(module.qwen.machines) : name => local.first_port + tonumber(regex("[0-9]+$", name)) }
-}
-
-# Configuration of a LiteLLM proxy that distributes requests among the replicas.
+# Configuration of a LiteLLM proxy that distributes requests among the replicas. The servers listen on their
+# machines' loopback addresses. The gateway's host forwards each one to a separate port through SSH: fleet-1 to
+# 18001, fleet-2 to 18002, independent of the others.
 output "gateway_config" {
   description = "terraform output -raw gateway_config > config.yaml"
   sensitive   = true
   value = yamlencode({
     model_list = [
-      for name, port in local.ports : {
+      for endpoint in values(module.qwen.endpoints) : {
         model_name = module.qwen.model
         litellm_params = {
           model    = "hosted_vllm/${module.qwen.model}"
-          api_base = "http://127.0.0.1:${port}/v1"
-          api_key  = module.qwen.endpoints[name].api_key
+          api_base = "http://127.0.0.1:${endpoint.local_port}/v1"
+          api_key  = endpoint.api_key
         }
       }
     ]
@@ -76,10 +72,7 @@ output "gateway_config" {
 output "tunnels" {
   description = "Commands to keep running on the gateway's host, one for each replica."
   sensitive   = true
-  value = [
-    for name, port in local.ports :
-    replace(module.qwen.endpoints[name].tunnel_command, "-L 127.0.0.1:8000:", "-L 127.0.0.1:${port}:")
-  ]
+  value       = values(module.qwen.endpoints)[*].tunnel_command
 }
 
 output "price_per_hour" {

@@ -126,6 +126,8 @@ type Status struct {
 	VLLMVersion       string
 	ServedMaxModelLen int
 	GPUs              []GPU
+	// Adopted is set where a launch found the requested server running and started none.
+	Adopted bool
 	// LoadSeconds is the time from the start to the first answer, on the launch that verified it.
 	LoadSeconds float64
 	// HeldBefore is the GPU memory in MiB that was in use before the start, by GPU; for processes only.

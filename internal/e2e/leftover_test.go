@@ -198,6 +198,7 @@ func TestE2EOrphan(t *testing.T) {
 		}
 		return nil
 	})
+	w.struck(t)
 	if err := e.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -90,11 +90,23 @@ func TestE2EPageOfDeployment(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "-offers", "", "-machines", "", "-speed", "60")
 	own := w.newStack(t, "own").newPair(t, "own")
-	s := w.page(t, map[string]any{"public_key": own.public, "api_key": "sk-ofThePage", "hf_token": "hf_notARealToken"},
+	secrets := []string{"sk-ofThePage", "hf_notARealToken"}
+	s := w.page(t, map[string]any{"public_key": own.public, "api_key": secrets[0], "hf_token": secrets[1]},
 		"resources", "shopper_vllm_deployment")
 	s.env = append(s.env, "SHOPPER_SSH_PRIVATE_KEY="+own.private)
-	says(t, s.apply(t, "-target=check.llama", "-target=shopper_vllm_deployment.llama", "-target=ephemeral.shopper_vllm_health.llama"),
-		"2 added")
+	first := []string{"-target=check.llama", "-target=shopper_vllm_deployment.llama", "-target=ephemeral.shopper_vllm_health.llama"}
+	file := filepath.Join(s.dir, "page.plan")
+	s.must(t, 0, append([]string{"plan", "-input=false", "-no-color", "-out=" + file}, first...)...)
+	planned := planText(t, file)
+	said := s.apply(t, first...)
+	says(t, said, "2 added")
+	for where, text := range map[string]string{"a plan": planned, "what was said": said, "state": s.stateText(t)} {
+		for _, secret := range append(secrets, "PRIVATE KEY") {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s holds %s", where, secret)
+			}
+		}
+	}
 	s.destroy(t)
 }
 

@@ -1,9 +1,11 @@
 package provider_test
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
@@ -142,4 +144,47 @@ func TestAdaptersThatTakeARestart(t *testing.T) {
 		_, diags := c.destroy(deploymentType, server)
 		expect(t, diags)
 	}
+}
+
+// A server whose adapters were changed while it ran, and that state has lost, is taken over as it is: an import says which of those of
+// its start it still serves, and a deployment that adopts it loads those that it lacks.
+func TestAdaptersOfAServerThatIsTakenOver(t *testing.T) {
+	t.Parallel()
+	w, c, session := staged(t)
+	loggedIn := w.configured(t, values{"ssh": values{"private_key": text(t, session.state, "ssh.private_key")}})
+	one := adapter(t)
+	arguments := func(adapters values) values {
+		return onSession(t, session, values{
+			"lora_adapters": adapters, "env": values{"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}, "api_key": "sk-taken-over-0123456789",
+		})
+	}
+	server := c.create(deploymentType, arguments(values{"a": one}))
+	id := text(t, server.state, "id")
+	server = c.change(deploymentType, server, arguments(values{"b": one}))
+	c.serves(login(t, session), server.state, values{"b": one})
+
+	imported, diags := loggedIn.importID(deploymentType, text(t, session.state, "id")+"/vllm-8000")
+	expect(t, diags)
+	if adapters := members(t, get(t, imported.state, "lora_adapters")); len(adapters) > 0 {
+		t.Errorf("the import says that it serves %v", adapters)
+	}
+	imported = loggedIn.change(deploymentType, imported, arguments(values{"b": one}))
+	c.serves(login(t, session), imported.state, values{"b": one})
+
+	adopted := c.create(deploymentType, arguments(values{"a": one}))
+	if got := text(t, adopted.state, "id"); got != id || text(t, imported.state, "id") != id {
+		t.Errorf("the server was started again: %s, %s, %s", id, text(t, imported.state, "id"), got)
+	}
+	endpoint, diags := c.readData(endpointType, values{"ssh": login(t, session), "api_key": text(t, adopted.state, "api_key")})
+	expect(t, diags)
+	if served := fmt.Sprint(get(t, endpoint, "models")); !strings.Contains(served, `"id":tftypes.String<"a">`) {
+		t.Errorf("it serves %s", served)
+	}
+	read, diags := c.read(deploymentType, adopted)
+	expect(t, diags)
+	if !read.state.Equal(adopted.state) {
+		t.Error("a refresh finds a difference")
+	}
+	_, diags = c.destroy(deploymentType, read)
+	expect(t, diags)
 }

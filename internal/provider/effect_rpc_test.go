@@ -25,9 +25,9 @@ func TestEffectsAreAsThePagesSay(t *testing.T) {
 		{deploymentType, server, base, vllmdeployment.Effects(), values{
 			"session_id": "another", "ssh": with(login(t, session), values{"host": "192.0.2.9"}), "model": "Qwen/Qwen2.5-0.5B-Instruct",
 			"served_model_name": "chat", "revision": "main", "quantization": "fp8", "dtype": "half", "max_model_len": 4096,
-			"gpu_memory_utilization": 0.8, "min_vram_gib": 8, "tensor_parallel_size": 1, "pipeline_parallel_size": 1,
+			"gpu_memory_utilization": 0.8, "min_vram_gib": 8, "tensor_parallel_size": 1, "pipeline_parallel_size": 2,
 			"trust_remote_code": true, "kv_cache_dtype": "fp8", "enable_prefix_caching": false, "tool_call_parser": "hermes",
-			"reasoning_parser": "qwen3", "lora_adapters": values{}, "args": []any{"--seed", "1"}, "env": values{"A": "b"}, "port": 8124,
+			"reasoning_parser": "qwen3", "lora_adapters": values{}, "args": []any{"--seed", "1"}, "env": values{"A": "b"}, "port": 8124, "local_port": 9000,
 			"api_key": "sk-second-key", "api_key_wo_version": 1, "hf_token": "hf_x", "hf_token_wo_version": 1, "runtime": "process",
 			"container": values{"image": "vllm/vllm-openai:v0.32.0"}, "process": values{"directory": "/srv/vllm"}, "exposure": "public",
 			"tls": values{}, "preflight": values{"ignore": []any{"disk"}}, "ready": values{"timeout": "20m"}, "on_failure": "keep",

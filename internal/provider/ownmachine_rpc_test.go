@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
@@ -317,10 +318,50 @@ func TestDeploymentThroughBastion(t *testing.T) {
 		t.Errorf("a refresh changes something: %s", list(more))
 	}
 	w.reachedThroughBastion(t, c, wanted["ssh"], server.state)
+	importedThroughBastion(t, w, session, jump, wanted, server)
 	gone, diags := c.destroy(deploymentType, server)
 	expect(t, diags)
 	if !gone.state.IsNull() {
 		t.Error("it is still in state")
+	}
+}
+
+// importedThroughBastion takes the server over by both kinds of import. The plan after that sets the keys and changes nothing else.
+func importedThroughBastion(t *testing.T, w *world, session object, jump *machine.Machine, wanted values, server object) {
+	t.Helper()
+	loggedIn := w.configured(t, values{"ssh": values{"private_key": text(t, session.state, "ssh.private_key")}})
+	id := text(t, session.state, "id")
+	byID, diags := loggedIn.importID(deploymentType, fmt.Sprintf("jump@%s:%d,%s/vllm-8000", jump.Host(), jump.Port(), id))
+	expect(t, diags)
+	byIdentity, diags := loggedIn.importIdentity(deploymentType, values{
+		"session_id": id, "name": "vllm-8000", "bastion_host": jump.Host(), "bastion_port": jump.Port(), "bastion_user": "jump",
+	})
+	expect(t, diags)
+	for how, imported := range map[string]object{"ID": byID, "identity": byIdentity} {
+		if got, want := get(t, imported.state, "bastion_host_key"), get(t, server.state, "bastion_host_key"); !got.Equal(want) {
+			t.Errorf("by %s the jump host's key is %s, want %s", how, got, want)
+		}
+		p := loggedIn.plan(deploymentType, imported, wanted)
+		expect(t, p.Diagnostics)
+		for attribute, value := range members(t, p.value) {
+			if attribute != "ssh" && attribute != "tunnel_command" && !value.Equal(get(t, imported.state, attribute)) {
+				t.Errorf("after an import by %s the plan changes %s to %s", how, attribute, value)
+			}
+		}
+	}
+}
+
+// A port of ssh that is left out is the one that is given: adding it changes nothing.
+func TestPortsOfSSHHaveADefault(t *testing.T) {
+	t.Parallel()
+	c := newCore(t)
+	expect(t, c.configure(values{"journal_directory": ""}))
+	p := c.plan(deploymentType, object{}, values{
+		"ssh": values{"host": "h", "user": "me", "bastion": values{"host": "jump", "user": "me"}}, "model": qwen, "process": values{},
+	})
+	expect(t, p.Diagnostics)
+	if port, jump := number(t, get(t, p.value, "ssh"), "port"), number(t, get(t, get(t, p.value, "ssh"), "bastion"), "port"); port != 22 || jump != 22 {
+		t.Errorf("the ports are %v and %v", port, jump)
 	}
 }
 
@@ -338,6 +379,13 @@ func TestTunnelCommandWhenPlanned(t *testing.T) {
 		expect(t, p.Diagnostics)
 		if got := get(t, p.value, "tunnel_command"); got.IsKnown() != known {
 			t.Errorf("with unknown %q: %s", name, got)
+		}
+	}
+	for port, want := range map[any]string{nil: "-L 127.0.0.1:8000:127.0.0.1:8000 ", 9000: "-L 127.0.0.1:9000:127.0.0.1:8000 ", unknown: ""} {
+		p := c.plan(deploymentType, object{}, with(goodDeployment, values{"local_port": port}))
+		expect(t, p.Diagnostics)
+		if got := get(t, p.value, "tunnel_command"); got.IsKnown() != (want != "") || got.IsKnown() && !strings.Contains(text(t, p.value, "tunnel_command"), want) {
+			t.Errorf("with the local port %v: %s", port, got)
 		}
 	}
 	p := c.plan(deploymentType, object{}, inserted(goodDeployment, "ssh", values{"bastion": unknown}))

@@ -112,7 +112,7 @@ func TestSessionsTellStrays(t *testing.T) {
 
 	one, diags := c.readData(sessionType, values{"name": "left"})
 	expect(t, diags)
-	if text(t, one, "id") != stray.ID || number(t, one, "reservation_hours") != 2 {
+	if text(t, one, "id") != stray.ID || number(t, one, "reserved_hours") != 2 {
 		t.Errorf("by its name it is %s", one)
 	}
 	one, diags = c.readData(sessionType, values{"id": other.ID})
@@ -303,7 +303,7 @@ func TestService(t *testing.T) {
 		text(t, failing[0], "last_failure") == "" || text(t, failing[0], "last_failure_type") != "stale_inventory" {
 		t.Errorf("failing: %v", failing)
 	}
-	if types := elements(t, got, "failing_gpu_types"); len(types) != 1 || text(t, types[0], "key") != "vastai:RTX 4090" {
+	if types := elements(t, got, "failing_gpu_types"); len(types) != 1 || text(t, types[0], "cloud") != "vastai" || text(t, types[0], "gpu_type") != "RTX 4090" {
 		t.Errorf("failing: %v", types)
 	}
 	w.SetNotReady(time.Hour)

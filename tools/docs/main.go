@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,6 +59,9 @@ func run(ctx context.Context, check bool) error {
 		return fmt.Errorf("tfplugindocs: %w\n%s", err, out)
 	}
 	if err := categorize(rendered); err != nil {
+		return err
+	}
+	if err := summarize(rendered); err != nil {
 		return err
 	}
 	if err := fill(rendered); err != nil {
@@ -151,6 +155,28 @@ func categorize(folder string) error {
 		}
 		page = bytes.Replace(page, []byte(none), fmt.Appendf(nil, "subcategory: %q\n", category), 1)
 		if err := os.WriteFile(file, page, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// furtherText is what follows the first paragraph of a description in front matter.
+var furtherText = regexp.MustCompile(`(?s)\A(---\n.*?\ndescription: \|-\n  [^\n]*\n)(?:  [^\n]*\n)+(---\n)`)
+
+// summarize leaves the first paragraph of a description in each page's front matter, which registries show as a summary. The page
+// itself has the others.
+func summarize(folder string) error {
+	files, err := filepath.Glob(filepath.Join(folder, "*", "*.md"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, furtherText.ReplaceAll(page, []byte("$1$2")), 0o644); err != nil {
 			return err
 		}
 	}

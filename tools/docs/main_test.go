@@ -60,6 +60,23 @@ func TestSchemaIsFiledUnderTheShortName(t *testing.T) {
 	}
 }
 
+func TestFrontMatterIsASummary(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	const head, body = "---\npage_title: \"x\"\ndescription: |-\n  A thing.\n", "---\n\n# x\n\nA thing.\n\n| a | b |\n|---|---|\n"
+	for file, more := range map[string]string{"resources/a.md": "  | a | b |\n  |---|---|\n", "guides/b.md": ""} {
+		writePage(t, folder, file, head+more+body)
+	}
+	if err := summarize(folder); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"resources/a.md", "guides/b.md"} {
+		if got, err := os.ReadFile(filepath.Join(folder, file)); err != nil || string(got) != head+body {
+			t.Errorf("%s is %q, %v", file, got, err)
+		}
+	}
+}
+
 func TestPagesAreCategorized(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()

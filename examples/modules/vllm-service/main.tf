@@ -1,5 +1,5 @@
 locals {
-  replicas = toset([for i in range(var.replicas) : "${var.name}-${i + 1}"])
+  replicas = { for i in range(var.replicas) : "${var.name}-${i + 1}" => i }
 }
 
 resource "shopper_gpu_session" "replica" {
@@ -23,6 +23,7 @@ resource "shopper_vllm_deployment" "replica" {
   max_model_len     = var.max_model_len
   args              = var.args
   exposure          = var.exposure
+  local_port        = var.first_local_port + each.value
   tls               = var.tls
   process           = var.process
   timeouts          = var.deployment_timeouts
@@ -46,9 +47,9 @@ data "shopper_vllm_health" "replica" {
 # A warning in each plan and apply that stops nothing: the same apply restarts the server.
 check "healthy" {
   assert {
-    condition = alltrue([for name in local.replicas : data.shopper_vllm_health.replica[name].healthy])
+    condition = alltrue([for name in keys(local.replicas) : data.shopper_vllm_health.replica[name].healthy])
     error_message = "Unhealthy: ${join("; ", flatten([
-      for name in local.replicas : [
+      for name in keys(local.replicas) : [
         for failure in data.shopper_vllm_health.replica[name].failures : "${name}, ${failure}"
       ]
     ]))}"

@@ -4,14 +4,15 @@ output "model" {
 }
 
 output "endpoints" {
-  description = "How to reach each replica's server. The base_url of a private one is valid on the machine; tunnel_command forwards it to your computer."
+  description = "How to reach each replica's server. The base_url of a private one is valid on the machine; tunnel_command forwards it to local_port of your computer."
   sensitive   = true
   value = {
-    for name in local.replicas : name => {
+    for name in keys(local.replicas) : name => {
       base_url       = shopper_vllm_deployment.replica[name].base_url
       api_key        = shopper_vllm_deployment.replica[name].api_key
       ca_certificate = shopper_vllm_deployment.replica[name].ca_certificate
       tunnel_command = shopper_vllm_deployment.replica[name].tunnel_command
+      local_port     = shopper_vllm_deployment.replica[name].local_port
       ssh            = shopper_gpu_session.replica[name].ssh
     }
   }
@@ -20,7 +21,7 @@ output "endpoints" {
 output "machines" {
   description = "For each replica: the rented machine, its price, and when it ends."
   value = {
-    for name in local.replicas : name => {
+    for name in keys(local.replicas) : name => {
       session_id     = shopper_gpu_session.replica[name].id
       cloud          = shopper_gpu_session.replica[name].cloud
       gpu_type       = shopper_gpu_session.replica[name].gpu_type
@@ -33,10 +34,10 @@ output "machines" {
 
 output "price_per_hour" {
   description = "Total price of all replicas, in USD per hour."
-  value       = tonumber(format("%.4f", sum([for name in local.replicas : shopper_gpu_session.replica[name].price_per_hour])))
+  value       = tonumber(format("%.4f", sum([for name in keys(local.replicas) : shopper_gpu_session.replica[name].price_per_hour])))
 }
 
 output "healthy" {
   description = "For each replica: whether every check passed."
-  value       = { for name in local.replicas : name => data.shopper_vllm_health.replica[name].healthy }
+  value       = { for name in keys(local.replicas) : name => data.shopper_vllm_health.replica[name].healthy }
 }

@@ -81,6 +81,18 @@ variable "exposure" {
   default     = "private"
 }
 
+variable "first_local_port" {
+  description = "Port on your computer for the first replica's tunnel_command. Each further replica has the next one."
+  type        = number
+  default     = 8000
+  nullable    = false
+
+  validation {
+    condition     = var.first_local_port >= 1 && var.first_local_port <= 65504 && floor(var.first_local_port) == var.first_local_port
+    error_message = "Use a port from 1 to 65504."
+  }
+}
+
 variable "tls" {
   description = "Serve HTTPS. {} generates a certificate for each machine, in endpoints as ca_certificate."
   type = object({

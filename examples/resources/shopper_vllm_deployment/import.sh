@@ -4,3 +4,6 @@ terraform import shopper_vllm_deployment.llama aaf49b51-3c8d-4989-88e2-a8f13a307
 
 # On any other machine.
 terraform import shopper_vllm_deployment.own ubuntu@gpu.example.com:22/vllm-8000
+
+# Through a jump host, whose login comes first; and a process in process.directory, which comes last.
+terraform import shopper_vllm_deployment.own me@jump.example.com:22,ubuntu@10.0.0.5/vllm-8000:/srv/vllm

@@ -122,6 +122,7 @@ func (l *launch) bringUp(ctx context.Context, wanted deploy.Wanted) (deploy.Stat
 	if problem != nil {
 		return deploy.Status{}, l.undo(ctx, ref, problem)
 	}
+	status.Adopted = adopted.State != ""
 	status.LoadSeconds = max(0, time.Since(begun).Seconds()) // an adopted server was begun by the machine's clock
 	return status, nil
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
@@ -58,7 +59,8 @@ type offerModel struct {
 }
 
 type gpuTypeModel struct {
-	Key                types.String  `tfsdk:"key"`
+	Cloud              types.String  `tfsdk:"cloud"`
+	GPUType            types.String  `tfsdk:"gpu_type"`
 	FailedOffers       types.Int64   `tfsdk:"failed_offers"`
 	Degraded           types.Bool    `tfsdk:"degraded"`
 	DegradationApplied types.Float64 `tfsdk:"degradation_applied"`
@@ -116,9 +118,10 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 				}},
 			},
 			"failing_gpu_types": schema.ListNestedAttribute{
-				Computed: true, MarkdownDescription: "GPU types of a cloud whose offers have failed recently.",
+				Computed: true, MarkdownDescription: "GPU types of a cloud whose offers have failed recently. Null if the shopper doesn't report them.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"key":                 text("Cloud and GPU type, such as `vastai:H100 SXM5`."),
+					"cloud":               text("The cloud."),
+					"gpu_type":            text("The GPU type."),
 					"failed_offers":       number("Number of failing offers of this type."),
 					"degraded":            flag("Whether the shopper lowers its confidence in all offers of this type."),
 					"degradation_applied": decimal("How much the confidence is lowered."),
@@ -207,8 +210,9 @@ func (m *model) fill(s seen) {
 		})
 	}
 	for _, g := range s.failures.GPUTypes {
+		cloud, gpuType, _ := strings.Cut(g.Key, ":")
 		m.FailingGPUTypes = append(m.FailingGPUTypes, gpuTypeModel{
-			Key: types.StringValue(g.Key), FailedOffers: types.Int64Value(int64(g.FailedOfferCount)),
+			Cloud: attrs.Text(cloud), GPUType: attrs.Text(gpuType), FailedOffers: types.Int64Value(int64(g.FailedOfferCount)),
 			Degraded: types.BoolValue(g.Degraded), DegradationApplied: types.Float64Value(g.DegradationApplied),
 		})
 	}

@@ -19,11 +19,16 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
+// changesAdapters reports whether env lets LoRA adapters be loaded and unloaded while the server runs.
+func (m model) changesAdapters() bool {
+	set, _ := m.Env.Elements()[vllm.EnvRuntimeLoRA].(types.String) // the schema's type
+	return slices.Contains([]string{"1", "true"}, strings.ToLower(set.ValueString()))
+}
+
 // reloads reports whether the server can take the plan's LoRA adapters while it runs.
 func (m model) reloads(ctx context.Context, state model) bool {
-	open, _ := m.Env.Elements()[vllm.EnvRuntimeLoRA].(types.String) // the schema's type
 	adapters, err := m.LoRAAdapters.ToTerraformValue(ctx)
-	return slices.Contains([]string{"1", "true"}, strings.ToLower(open.ValueString())) && err == nil && adapters.IsFullyKnown() &&
+	return m.changesAdapters() && err == nil && adapters.IsFullyKnown() &&
 		!m.LoRAAdapters.IsNull() && !state.LoRAAdapters.IsNull() && deploy.State(state.Status.ValueString()) == deploy.Running
 }
 
@@ -87,6 +92,25 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 	diags.Append(was.keep(ctx, resp.Private)...)
 }
 
+// complete loads those of the plan's LoRA adapters that an adopted server lacks: they may have been unloaded, or loaded from elsewhere,
+// since its start. It returns how the server was launched.
+func (m *model) complete(ctx context.Context, machine deploy.Machine, status deploy.Status, key string, diags *diag.Diagnostics) launched {
+	was := launchedFrom(status)
+	wanted := texts(ctx, m.LoRAAdapters, "", diags)
+	if !status.Adopted || len(wanted) == 0 || !m.changesAdapters() {
+		return was
+	}
+	served, err := changeAdapters(ctx, lifecycle.Client(machine, m.trusted(ctx, diags), status.Ref, key), nil, wanted)
+	if err != nil {
+		diags.Append(adaptersProblem(served, err))
+	}
+	if served != nil {
+		diags.Append(m.setAdapters(ctx, served)...)
+		was.Adapters, was.Run = served, runOf(status)
+	}
+	return was
+}
+
 func adaptersProblem(served map[string]string, err error) diag.Diagnostic {
 	d := diagnostic.Error("LoRA adapters were not changed", err)
 	what := "It is unknown which adapters it serves now."
@@ -139,11 +163,16 @@ func adapters(ctx context.Context, api *vllm.Client) (map[string]string, error) 
 	if err != nil {
 		return nil, err
 	}
+	return adaptersOf(models), nil
+}
+
+// adaptersOf are the LoRA adapters among the models that a server lists.
+func adaptersOf(models []vllm.Model) map[string]string {
 	found := map[string]string{}
 	for _, served := range models {
 		if served.Parent != "" {
 			found[served.ID] = served.Root
 		}
 	}
-	return found, nil
+	return found
 }

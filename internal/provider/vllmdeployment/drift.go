@@ -117,7 +117,9 @@ func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *di
 	drift(&m.MaxModelLen, before.MaxModelLen, after.MaxModelLen, attrs.Number)
 	drift(&m.Port, before.Port, after.Port, attrs.Number)
 	drift(&m.TensorParallelSize, before.TensorParallelSize, after.TensorParallelSize, attrs.Number)
-	drift(&m.PipelineParallelSize, before.PipelineParallelSize, after.PipelineParallelSize, attrs.Number)
+	drift(&m.PipelineParallelSize, before.PipelineParallelSize, after.PipelineParallelSize, func(size int) types.Int64 {
+		return types.Int64Value(int64(max(size, 1)))
+	})
 	drift(&m.GPUMemoryUtilization, before.GPUMemoryUtilization, after.GPUMemoryUtilization, attrs.Decimal)
 	drift(&m.KVCacheDType, before.KVCacheDType, after.KVCacheDType, attrs.Text)
 	drift(&m.ToolCallParser, before.ToolCallParser, after.ToolCallParser, attrs.Text)

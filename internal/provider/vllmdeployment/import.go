@@ -9,6 +9,7 @@ import (
 	"maps"
 	"regexp"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -20,18 +21,24 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// identity is what a deployment is imported by: its name, and its session or else its machine.
+// identity is what a deployment is imported by: its name, its session or else its machine, and the jump host through which that is
+// reached.
 type identity struct {
-	SessionID types.String `tfsdk:"session_id"`
-	Host      types.String `tfsdk:"host"`
-	Port      types.Int64  `tfsdk:"port"`
-	User      types.String `tfsdk:"user"`
-	Name      types.String `tfsdk:"name"`
-	Directory types.String `tfsdk:"directory"`
+	SessionID   types.String `tfsdk:"session_id"`
+	Host        types.String `tfsdk:"host"`
+	Port        types.Int64  `tfsdk:"port"`
+	User        types.String `tfsdk:"user"`
+	BastionHost types.String `tfsdk:"bastion_host"`
+	BastionPort types.Int64  `tfsdk:"bastion_port"`
+	BastionUser types.String `tfsdk:"bastion_user"`
+	Name        types.String `tfsdk:"name"`
+	Directory   types.String `tfsdk:"directory"`
 }
 
 // IdentitySchema describes what identifies a deployment.
@@ -39,13 +46,18 @@ func (r *Resource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRe
 	text := func(description string) identityschema.StringAttribute {
 		return identityschema.StringAttribute{OptionalForImport: true, Description: description}
 	}
+	port := identityschema.Int64Attribute{OptionalForImport: true, Description: "Port of its SSH server. Default 22."}
+	user := text("User to log in to it as. Default root.")
 	resp.IdentitySchema = identityschema.Schema{Attributes: map[string]identityschema.Attribute{
-		"session_id": text("ID of the machine's session. Either this or host."),
-		"host":       text("Name or address of a machine that isn't rented."),
-		"port":       identityschema.Int64Attribute{OptionalForImport: true, Description: "Port of its SSH server. Default 22."},
-		"user":       text("User to log in to it as. Default root."),
-		"name":       identityschema.StringAttribute{RequiredForImport: true, Description: "The server's name on the machine: server.name."},
-		"directory":  text("The deployment's process.directory, where it has one."),
+		"session_id":   text("ID of the machine's session. Either this or host."),
+		"host":         text("Name or address of a machine that isn't rented."),
+		"port":         port,
+		"user":         user,
+		"bastion_host": text("Name or address of the jump host, if there is one."),
+		"bastion_port": port,
+		"bastion_user": user,
+		"name":         identityschema.StringAttribute{RequiredForImport: true, Description: "The server's name on the machine: server.name."},
+		"directory":    text("The deployment's process.directory, where it has one."),
 	}}
 }
 
@@ -55,32 +67,52 @@ func (m model) identity(ctx context.Context) (identity, diag.Diagnostics) {
 	options, d := m.processOptions(ctx)
 	diags.Append(d...)
 	id := identity{SessionID: m.SessionID, Name: types.StringValue(ref.Name), Directory: attrs.Text(options.Directory)}
+	ssh, d := m.sshOf(ctx)
+	diags.Append(d...)
 	if m.SessionID.IsNull() {
-		ssh, d := m.sshOf(ctx)
-		diags.Append(d...)
 		id.Host, id.Port, id.User = ssh.Host, ssh.Port, ssh.User
 	}
+	bastion := ssh.BastionKeys()
+	id.BastionHost, id.BastionPort, id.BastionUser = bastion.Host, bastion.Port, bastion.User
 	return id, diags
 }
 
-// importID is SESSION/NAME or USER@HOST[:PORT]/NAME.
-var importID = regexp.MustCompile(`^(?:([^@/]+)@(\[[^]/]+\]|[^:/@]+)(?::([0-9]{1,5}))?|([^@/]+))/([^/]+)$`)
+// loginPattern is USER@HOST[:PORT], in three groups.
+const loginPattern = `([^@/,]+)@(\[[^]/]+\]|[^:/@,]+)(?::([0-9]{1,5}))?`
+
+// importID is SESSION/NAME or USER@HOST[:PORT]/NAME, after the jump host's login and a comma where there is one, and with the
+// directory of a process after a colon.
+var importID = regexp.MustCompile(`^(?:` + loginPattern + `,)?(?:` + loginPattern + `|([^@/,]+))/([^/:]+)(?::(/.+))?$`)
 
 func parseImportID(text string) (identity, error) {
 	found := importID.FindStringSubmatch(text)
 	if found == nil {
 		return identity{}, errors.New("a deployment's import ID is SESSION_ID/NAME, or USER@HOST:PORT/NAME if its machine isn't rented;" +
-			" NAME is the server's name on the machine, such as vllm-8000")
+			" NAME is the server's name on the machine, such as vllm-8000. USER@JUMP_HOST:PORT and a comma before it lead through a" +
+			" jump host; a colon and process.directory after it are needed for a process that has that argument")
 	}
-	id := identity{User: attrs.Text(found[1]), Host: attrs.Text(found[2]), SessionID: attrs.Text(found[4]), Name: attrs.Text(found[5])}
-	if found[3] != "" {
-		port, err := strconv.ParseUint(found[3], 10, 16)
-		if err != nil || port == 0 {
-			return identity{}, fmt.Errorf("%s is no port", found[3])
-		}
-		id.Port = types.Int64Value(int64(port))
+	bastionPort, err := importPort(found[3])
+	if err != nil {
+		return identity{}, err
 	}
-	return id, nil
+	port, err := importPort(found[6])
+	return identity{
+		BastionUser: attrs.Text(found[1]), BastionHost: attrs.Text(found[2]), BastionPort: bastionPort,
+		User: attrs.Text(found[4]), Host: attrs.Text(found[5]), Port: port,
+		SessionID: attrs.Text(found[7]), Name: attrs.Text(found[8]), Directory: attrs.Text(found[9]),
+	}, err
+}
+
+// importPort reads a port of an import ID; "" is null.
+func importPort(text string) (types.Int64, error) {
+	if text == "" {
+		return types.Int64Null(), nil
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return types.Int64Null(), fmt.Errorf("%s is no port", text)
+	}
+	return types.Int64Value(int64(port)), nil
 }
 
 // check says what an identity lacks.
@@ -90,6 +122,8 @@ func (id identity) check() error {
 		return errors.New("name is missing")
 	case id.SessionID.IsNull() == id.Host.IsNull():
 		return errors.New("either session_id or host must be set")
+	case id.BastionHost.IsNull() && !(id.BastionPort.IsNull() && id.BastionUser.IsNull()):
+		return errors.New("bastion_host is missing")
 	}
 	return nil
 }
@@ -128,26 +162,28 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 		resp.Diagnostics.Append(diagnostic.Error("Deployment can't be imported", err))
 		return
 	}
-	m := r.adopt(ctx, machine, place, status, &resp.Diagnostics)
-	m.HostKey = at.HostKey
+	m, was := r.adopt(ctx, machine, place, status, &resp.Diagnostics)
+	m.HostKey, m.BastionHostKey = at.HostKey, at.BastionHostKey
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	login, diags := m.sshOf(ctx)
 	resp.Diagnostics.Append(diags...)
 	resp.Diagnostics.Append(m.setReach(ctx, login)...)
-	resp.Diagnostics.Append(launchedFrom(status).keep(ctx, resp.Private)...)
+	resp.Diagnostics.Append(was.keep(ctx, resp.Private)...)
 	m.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
 // locate is how the machine is logged in to, as arguments.
 func (r *Resource) locate(ctx context.Context, id identity, diags *diag.Diagnostics) map[string]any {
+	var bastion any
+	if jump := id.BastionHost.ValueString(); jump != "" {
+		bastion = loginTo(jump, id.BastionPort, id.BastionUser)
+	}
 	session := id.SessionID.ValueString()
 	if session == "" {
-		ssh := map[string]any{"host": id.Host.ValueString(), "user": cmp.Or(id.User.ValueString(), "root")}
-		if !id.Port.IsNull() {
-			ssh["port"] = id.Port.ValueInt64()
-		}
+		ssh := loginTo(id.Host.ValueString(), id.Port, id.User)
+		ssh["bastion"] = bastion
 		return map[string]any{"ssh": ssh}
 	}
 	found, err := r.data.Client.Session(ctx, session)
@@ -161,9 +197,15 @@ func (r *Resource) locate(ctx context.Context, id identity, diags *diag.Diagnost
 	case found.SSHHost == "":
 		diags.AddError("Session has no machine yet", fmt.Sprintf("The shopper reports no address for session %s.", session))
 	}
+	ssh := loginTo(found.SSHHost, attrs.Number(found.SSHPort), types.StringValue(found.SSHUser))
+	ssh["bastion"] = bastion
+	return map[string]any{"session_id": session, "ssh": ssh}
+}
+
+// loginTo is how to log in somewhere, as arguments with their defaults.
+func loginTo(address string, port types.Int64, user types.String) map[string]any {
 	return map[string]any{
-		"session_id": session,
-		"ssh":        map[string]any{"host": found.SSHHost, "port": attrs.Number(found.SSHPort).ValueInt64Pointer(), "user": found.SSHUser},
+		"host": address, "port": cmp.Or(port.ValueInt64(), host.DefaultPort), "user": cmp.Or(user.ValueString(), "root"),
 	}
 }
 
@@ -232,15 +274,16 @@ func (r *Resource) decode(ctx context.Context, arguments map[string]any, diags *
 	return m
 }
 
-// adopt is the state of a server that was found.
+// adopt is the state of a server that was found, and how it was launched.
 func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[string]any, status deploy.Status,
 	diags *diag.Diagnostics,
-) model {
+) (model, launched) {
 	var kept configured
+	was := launchedFrom(status)
 	if err := json.Unmarshal([]byte(status.Note), &kept); err != nil || kept.Arguments == nil {
 		diags.AddError("Deployment can't be imported", fmt.Sprintf("The machine has no stored configuration for the server %s, so no"+
 			" deployment of this provider started it.", status.Name))
-		return model{}
+		return model{}, was
 	}
 	maps.Copy(kept.Arguments, place)
 	m := r.decode(ctx, kept.Arguments, diags)
@@ -251,16 +294,53 @@ func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[
 	diags.Append(m.setGPUs(ctx, gpus)...)
 	m.setInspected(status)
 	diags.Append(m.setServer(ctx, status.Ref)...)
-	if !kept.KeyMade {
-		return m
-	}
 	key, err := lifecycle.APIKey(ctx, machine, status.Ref)
-	if err != nil {
+	if kept.KeyMade {
+		m.APIKey = attrs.Text(key)
+	}
+	switch {
+	case err == nil:
+		m.ask(ctx, lifecycle.Client(machine, m.trusted(ctx, diags), status.Ref, key), &was, status, diags)
+	case kept.KeyMade:
 		diags.Append(m.warning("Could not read the API key", fmt.Errorf("the next apply creates a new key and restarts the server:"+
 			" %w", err)))
 	}
-	m.APIKey = attrs.Text(key)
-	return m
+	return m, was
+}
+
+// askLimit bounds the questions that an import asks a server.
+const askLimit = 20 * time.Second
+
+// ask fills in what the server reports about itself: its version, its context, and which of its LoRA adapters it serves. A server that
+// doesn't answer leaves them as they are.
+func (m *model) ask(ctx context.Context, api *vllm.Client, was *launched, status deploy.Status, diags *diag.Diagnostics) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	version, err := api.Version(ctx)
+	if err != nil {
+		return
+	}
+	m.VLLMVersion = attrs.Text(version)
+	models, err := api.Models(ctx)
+	if err != nil {
+		return
+	}
+	for _, served := range models {
+		if served.ID == cmp.Or(m.ServedModelName.ValueString(), m.Model.ValueString()) {
+			m.ServedMaxModelLen = attrs.Number(served.MaxModelLen)
+		}
+	}
+	has, noted := adaptersOf(models), texts(ctx, m.LoRAAdapters, "", diags)
+	served := map[string]string{}
+	for name := range noted {
+		if path, ok := has[name]; ok {
+			served[name] = path
+		}
+	}
+	if !maps.Equal(served, noted) { // changed without a restart
+		diags.Append(m.setAdapters(ctx, served)...)
+		was.Adapters, was.Run = served, runOf(status)
+	}
 }
 
 // store puts the deployment into state, and what identifies it beside it.

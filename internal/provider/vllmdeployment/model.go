@@ -45,6 +45,7 @@ type model struct {
 	Args                 types.List    `tfsdk:"args"`
 	Env                  types.Map     `tfsdk:"env"`
 	Port                 types.Int64   `tfsdk:"port"`
+	LocalPort            types.Int64   `tfsdk:"local_port"`
 
 	APIKey           types.String `tfsdk:"api_key"`
 	APIKeyWO         types.String `tfsdk:"api_key_wo"`
@@ -140,7 +141,7 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 		MaxModelLen:          int(m.MaxModelLen.ValueInt64()),
 		GPUMemoryUtilization: m.GPUMemoryUtilization.ValueFloat64(),
 		TensorParallelSize:   int(m.TensorParallelSize.ValueInt64()),
-		PipelineParallelSize: int(m.PipelineParallelSize.ValueInt64()),
+		PipelineParallelSize: stages(m.PipelineParallelSize),
 		TrustRemoteCode:      m.TrustRemoteCode.ValueBool(),
 		KVCacheDType:         m.KVCacheDType.ValueString(),
 		PrefixCaching:        m.PrefixCaching.ValueBoolPointer(),
@@ -163,6 +164,14 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 		}
 	}
 	return spec, diags
+}
+
+// stages is the number of pipeline stages, 0 for one: vLLM needs no flag for that.
+func stages(size types.Int64) int {
+	if size.ValueInt64() > 1 {
+		return int(size.ValueInt64())
+	}
+	return 0
 }
 
 // notKnown stands for a path or an id that only the apply will know.
@@ -287,6 +296,14 @@ func (m model) port() int {
 		return port
 	}
 	return vllm.DefaultPort
+}
+
+// localPort is the port of the user's computer that tunnel_command opens.
+func (m model) localPort() int {
+	if port := int(m.LocalPort.ValueInt64()); port > 0 {
+		return port
+	}
+	return m.port()
 }
 
 func (m model) sshOf(ctx context.Context) (sshattr.Model, diag.Diagnostics) {

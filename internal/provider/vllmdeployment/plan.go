@@ -126,7 +126,7 @@ func (m *model) planReach(ctx context.Context, ssh sshattr.Model, state model, s
 	known := !m.SSH.IsUnknown() && !ssh.Host.IsUnknown() && !ssh.Port.IsUnknown() && !ssh.User.IsUnknown() && !m.Port.IsUnknown()
 	certain := !m.TLS.IsUnknown() && !t.Certificate.IsUnknown() && !m.Exposure.IsUnknown() && !m.Port.IsUnknown()
 	diags.Append(m.setReach(ctx, ssh)...)
-	if !known || ssh.HostKey.IsUnknown() || !jumpKnown(ssh) {
+	if !known || m.LocalPort.IsUnknown() || ssh.HostKey.IsUnknown() || !jumpKnown(ssh) {
 		m.TunnelCommand = types.StringUnknown()
 	}
 	if !certain || (m.isPublic() && !known) {

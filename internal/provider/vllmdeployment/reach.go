@@ -102,7 +102,7 @@ func (m model) certifiedName(ssh sshattr.Model, t tlsModel) string {
 func (m *model) setReach(ctx context.Context, ssh sshattr.Model) diag.Diagnostics {
 	t, diags := m.tlsOf(ctx)
 	m.BaseURL = types.StringValue(m.url(ssh, t) + "/v1")
-	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Config(providerdata.SSH{}), m.port(), m.port()))
+	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Config(providerdata.SSH{}), m.port(), m.localPort()))
 	return diags
 }
 

@@ -90,7 +90,8 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 		resp.Diagnostics.Append(plan.stillRented("Server could not be started", err))
 		return
 	}
-	r.finish(ctx, &plan, status, resp.Private, &resp.Diagnostics)
+	was := plan.complete(ctx, machine, status, given.apiKey, &resp.Diagnostics)
+	r.finish(ctx, &plan, status, was, resp.Private, &resp.Diagnostics)
 	plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
@@ -126,11 +127,13 @@ func (m model) warning(what string, err error) diag.Diagnostic {
 
 // finish fills in the results of a launch, and keeps what a later look at the
 // server is compared with.
-func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status, write privateWriter, diags *diag.Diagnostics) {
+func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status, was launched, write privateWriter,
+	diags *diag.Diagnostics,
+) {
 	ssh, d := plan.sshOf(ctx)
 	diags.Append(d...)
 	diags.Append(plan.setStatus(ctx, status, ssh)...)
-	diags.Append(launchedFrom(status).keep(ctx, write)...)
+	diags.Append(was.keep(ctx, write)...)
 	if len(status.Warnings) > 0 {
 		diags.AddWarning(plan.about("Server is running, with a warning"), strings.Join(status.Warnings, "\n\n"))
 	}
@@ -199,7 +202,7 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 		}
 		return
 	}
-	r.finish(ctx, plan, status, resp.Private, &resp.Diagnostics)
+	r.finish(ctx, plan, status, launchedFrom(status), resp.Private, &resp.Diagnostics)
 	plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 

@@ -51,9 +51,10 @@ func (r *Resource) schema(ctx context.Context) schema.Schema {
 			" the machine. By default the server listens only on the machine's loopback address and is reached through SSH." +
 			Effects().Markdown() +
 			"\nA deployment is imported from its machine, which stores its arguments but no secrets and no `ssh`. The import logs in" +
-			" with the provider's `ssh` credentials. The next plan changes `ssh` if the configuration sets keys, and sets `api_key`" +
-			" and `hf_token`; the server is restarted only for a key that it doesn't have. A generated key is read back from" +
-			" the server. `vllm_version`, `served_max_model_len` and `load_seconds` are null until the next start.\n",
+			" with the provider's `ssh` credentials, to a jump host too. The next plan changes `ssh` if the configuration sets keys," +
+			" and sets `api_key` and `hf_token`; the server is restarted only for a key that it doesn't have. A generated key is read" +
+			" back from the server. `load_seconds` is null until the next start. LoRA adapters that were loaded since the server's" +
+			" start are added by the next apply, which loads none twice.\n",
 		Attributes: attributes,
 	}
 }
@@ -62,7 +63,7 @@ func (r *Resource) schema(ctx context.Context) schema.Schema {
 func Effects() effect.Table {
 	return effect.Table{
 		Arguments: map[effect.Effect][]string{
-			effect.InPlace: {"ssh", "min_vram_gib", "preflight", "ready", "on_failure", "drain_timeout", "timeouts"},
+			effect.InPlace: {"ssh", "local_port", "min_vram_gib", "preflight", "ready", "on_failure", "drain_timeout", "timeouts"},
 			effect.Restarts: {
 				"model", "served_model_name", "revision", "quantization", "dtype", "max_model_len", "gpu_memory_utilization",
 				"tensor_parallel_size", "pipeline_parallel_size", "trust_remote_code", "kv_cache_dtype", "enable_prefix_caching",
@@ -315,7 +316,11 @@ func serverArguments() map[string]schema.Attribute {
 		"tensor_parallel_size": size("Number of GPUs that share each layer. The model's attention heads must be divisible by it; its" +
 			" key-value heads must be divisible by it or divide it. Default: the largest power of two that fits the model and the GPUs;" +
 			" a warning reports how many GPUs stay idle. `CUDA_VISIBLE_DEVICES` in `env` selects the GPUs."),
-		"pipeline_parallel_size": size("Number of pipeline stages among which the layers are divided. Default 1."),
+		"pipeline_parallel_size": schema.Int64Attribute{
+			Optional: true, Computed: true, Default: int64default.StaticInt64(1),
+			MarkdownDescription: "Number of pipeline stages among which the layers are divided. Default `1`.",
+			Validators:          []validator.Int64{int64validator.AtLeast(1)},
+		},
 		"trust_remote_code": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 			MarkdownDescription: "Run Python code from the model's repository. Default `false`.",
@@ -353,6 +358,11 @@ func serverArguments() map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: int64default.StaticInt64(vllm.DefaultPort),
 			Validators:          []validator.Int64{int64validator.Between(1, 65535)},
 			MarkdownDescription: "Port that the server listens on. Default `8000`.",
+		},
+		"local_port": schema.Int64Attribute{
+			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
+			MarkdownDescription: "Port on your computer for `tunnel_command`. Default: `port`. Tunnels that are open at the same time need" +
+				" different ports.",
 		},
 	}
 }
@@ -413,7 +423,7 @@ func results() map[string]schema.Attribute {
 			},
 		},
 		"base_url": text("Base URL of the OpenAI API. For a private server it is valid on the machine, and through `tunnel_command` on" +
-			" your computer (`http://127.0.0.1:8000/v1`); for a public one, everywhere."),
+			" your computer, there at `local_port` (`http://127.0.0.1:8000/v1`); for a public one, everywhere."),
 		"ca_certificate": text("Certificate for clients to trust, in PEM form: the CA of the generated certificate, or the configured" +
 			" certificate. Null without `tls`."),
 		"host_key": text("The machine's host key, as configured or as seen at first contact. A machine that presents a different one is" +

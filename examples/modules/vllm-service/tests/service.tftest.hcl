@@ -50,6 +50,14 @@ run "another_replica_joins" {
   }
 
   assert {
+    condition = alltrue([
+      for name, port in { "tested-1" = 8000, "tested-2" = 8001 } :
+      strcontains(output.endpoints[name].tunnel_command, "-L 127.0.0.1:${port}:127.0.0.1:8000 ") && output.endpoints[name].local_port == port
+    ])
+    error_message = "The tunnels collide: ${jsonencode(values(nonsensitive(output.endpoints))[*].tunnel_command)}"
+  }
+
+  assert {
     condition     = output.endpoints["tested-1"].api_key != output.endpoints["tested-2"].api_key
     error_message = "Two replicas have the same key."
   }

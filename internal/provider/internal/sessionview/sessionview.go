@@ -20,24 +20,29 @@ import (
 
 // Model is one session.
 type Model struct {
-	ID               types.String  `tfsdk:"id"`
-	Name             types.String  `tfsdk:"name"`
-	Mark             types.String  `tfsdk:"mark"`
-	Status           types.String  `tfsdk:"status"`
-	Error            types.String  `tfsdk:"error"`
-	Cloud            types.String  `tfsdk:"cloud"`
-	GPUType          types.String  `tfsdk:"gpu_type"`
-	GPUCount         types.Int64   `tfsdk:"gpu_count"`
-	PricePerHour     types.Float64 `tfsdk:"price_per_hour"`
-	ReservationHours types.Int64   `tfsdk:"reservation_hours"`
-	CreatedAt        types.String  `tfsdk:"created_at"`
-	ExpiresAt        types.String  `tfsdk:"expires_at"`
-	HoursLeft        types.Float64 `tfsdk:"hours_left"`
-	Cost             types.Float64 `tfsdk:"cost"`
-	SSHAvailable     types.Bool    `tfsdk:"ssh_available"`
-	SSHHost          types.String  `tfsdk:"ssh_host"`
-	SSHPort          types.Int64   `tfsdk:"ssh_port"`
-	SSHUser          types.String  `tfsdk:"ssh_user"`
+	ID            types.String  `tfsdk:"id"`
+	Name          types.String  `tfsdk:"name"`
+	Mark          types.String  `tfsdk:"mark"`
+	Status        types.String  `tfsdk:"status"`
+	Error         types.String  `tfsdk:"error"`
+	Cloud         types.String  `tfsdk:"cloud"`
+	GPUType       types.String  `tfsdk:"gpu_type"`
+	GPUCount      types.Int64   `tfsdk:"gpu_count"`
+	PricePerHour  types.Float64 `tfsdk:"price_per_hour"`
+	ReservedHours types.Int64   `tfsdk:"reserved_hours"`
+	CreatedAt     types.String  `tfsdk:"created_at"`
+	ExpiresAt     types.String  `tfsdk:"expires_at"`
+	HoursLeft     types.Float64 `tfsdk:"hours_left"`
+	Cost          types.Float64 `tfsdk:"cost"`
+	SSHAvailable  types.Bool    `tfsdk:"ssh_available"`
+	SSH           *sshModel     `tfsdk:"ssh"`
+}
+
+// sshModel is where a machine is logged in to.
+type sshModel struct {
+	Host types.String `tfsdk:"host"`
+	Port types.Int64  `tfsdk:"port"`
+	User types.String `tfsdk:"user"`
 }
 
 // Attributes describe a session.
@@ -63,15 +68,22 @@ func Attributes() map[string]schema.Attribute {
 		"gpu_count": number("Number of GPUs."),
 		"price_per_hour": decimal("Price from the offer, in USD per hour. The shopper reports the price that is actually charged" +
 			" only in its answer to the rental."),
-		"reservation_hours": number("Hours from its start to its end, extensions included."),
-		"created_at":        text("When it was rented (RFC 3339, UTC)."),
-		"expires_at":        text("When its reservation ends (RFC 3339, UTC)."),
-		"hours_left":        decimal("Hours until the reservation ends; 0 for a session that has ended." + attrs.Moves),
-		"cost":              decimal("Cost so far in USD, by the shopper's accounting." + attrs.Moves),
-		"ssh_available":     schema.BoolAttribute{Computed: true, MarkdownDescription: sshText},
-		"ssh_host":          text("Address to log in to."),
-		"ssh_port":          number("Port of the SSH server."),
-		"ssh_user":          text("User to log in as."),
+		"reserved_hours": number("Hours from its start to its end, extensions included."),
+		"created_at":     text("When it was rented (RFC 3339, UTC)."),
+		"expires_at":     text("When its reservation ends (RFC 3339, UTC)."),
+		"hours_left":     decimal("Hours until the reservation ends; 0 for a session that has ended." + attrs.Moves),
+		"cost":           decimal("Cost so far in USD, by the shopper's accounting." + attrs.Moves),
+		"ssh_available":  schema.BoolAttribute{Computed: true, MarkdownDescription: sshText},
+		"ssh": schema.SingleNestedAttribute{
+			Computed: true,
+			MarkdownDescription: "Where to log in. Null until the machine has an address. With the provider's `ssh` credentials it can be" +
+				" the `ssh` of a deployment. `merge(data.shopper_gpu_session.NAME.ssh, { private_key = … })` adds a key.",
+			Attributes: map[string]schema.Attribute{
+				"host": text("Name or address of the machine."),
+				"port": number("Port of its SSH server."),
+				"user": text("User to log in as."),
+			},
+		},
 	}
 }
 
@@ -151,15 +163,14 @@ func fromSession(s shopper.Session, now time.Time) Model {
 		ID: types.StringValue(s.ID), Mark: attrs.Text(s.ConsumerID), Status: types.StringValue(string(s.Status)),
 		Error: attrs.Text(s.Error),
 		Cloud: attrs.Text(s.Cloud), GPUType: attrs.Text(s.GPUType), GPUCount: types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
-		PricePerHour: types.Float64Value(s.PricePerHour), ReservationHours: types.Int64Value(int64(s.ReservationHours)),
+		PricePerHour: types.Float64Value(s.PricePerHour), ReservedHours: types.Int64Value(int64(s.ReservationHours)),
 		CreatedAt: attrs.Moment(s.CreatedAt), ExpiresAt: attrs.Moment(s.ExpiresAt), HoursLeft: types.Float64Value(0),
-		SSHHost: attrs.Text(s.SSHHost), SSHUser: attrs.Text(s.SSHUser),
 	}
 	if mark, ok := rental.ParseMark(s.ConsumerID); ok {
 		m.Name = types.StringValue(mark.Name)
 	}
-	if s.SSHPort > 0 {
-		m.SSHPort = types.Int64Value(int64(s.SSHPort))
+	if s.SSHHost != "" {
+		m.SSH = &sshModel{Host: types.StringValue(s.SSHHost), Port: attrs.Number(s.SSHPort), User: attrs.Text(s.SSHUser)}
 	}
 	if left := s.ExpiresAt.Sub(now); Alive(s) && left > 0 {
 		m.HoursLeft = types.Float64Value(float64(left.Round(time.Minute)) / float64(time.Hour))

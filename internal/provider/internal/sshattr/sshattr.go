@@ -14,6 +14,7 @@ import (
 	ephemeral "github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	resource "github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
@@ -117,8 +118,23 @@ func login(address, user, key, hostKey string) map[string]datasource.Attribute {
 	}
 }
 
-// Argument is the attribute as a resource's argument.
-func Argument() resource.Attribute { return forms.Resource(DataSourceArgument(Text, true)) }
+// Argument is the attribute as a resource's argument. Its ports have their default in the plan: a port that is left out is the same
+// as the default that is given.
+func Argument() resource.Attribute {
+	all, _ := forms.Resource(DataSourceArgument(Text, true)).(resource.SingleNestedAttribute) // as all objects are
+	all.Attributes["port"] = portArgument()
+	if bastion, ok := all.Attributes["bastion"].(resource.SingleNestedAttribute); ok {
+		bastion.Attributes["port"] = portArgument()
+	}
+	return all
+}
+
+func portArgument() resource.Int64Attribute {
+	return resource.Int64Attribute{
+		Optional: true, Computed: true, Default: int64default.StaticInt64(host.DefaultPort), MarkdownDescription: portText + " Default `22`.",
+		Validators: []validator.Int64{int64validator.Between(1, 65535)},
+	}
+}
 
 // EphemeralArgument is the attribute as an ephemeral resource's argument.
 func EphemeralArgument() ephemeral.Attribute { return forms.Ephemeral(DataSourceArgument(Text, true)) }
