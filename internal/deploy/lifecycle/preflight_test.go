@@ -508,7 +508,7 @@ func TestPullThatTakesTooLong(t *testing.T) {
 	wanted.Phases = lifecycle.Phases{deploy.PhasePreflight: 0.2, deploy.PhasePull: 0.1, deploy.PhaseStart: 0.3, deploy.PhaseLoad: 0.2, deploy.PhaseCompletion: 0.2}
 	seen := &events{}
 	wanted.Progress = seen.add
-	failed := launchFails(t, r, wanted, limit/4)
+	failed := launchFails(t, r, wanted, limit/2)
 	if failed.Phase != deploy.PhasePull || !errors.Is(failed, context.DeadlineExceeded) {
 		t.Errorf("failed in %s with %v", failed.Phase, failed.Err)
 	}
