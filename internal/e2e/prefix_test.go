@@ -109,6 +109,43 @@ func TestE2EPrefixCrash(t *testing.T) {
 	}
 }
 
+// A run that dies while the old machine is being released leaves both in state, and the next one releases the old. A CLI that has not
+// written the new one to state yet makes it a conflict, as in TestE2EPrefixLostState.
+func TestE2EPrefixDiesReleasing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.newStack(t, "s")
+	s.write(t, replaceable("vastai-1003"))
+	s.apply(t)
+	old := w.ledger(t).Billing[0].SessionID
+	w.faults(t, sandbox.Rule{Route: sandbox.EventDestroy, Consumer: "terraform/web-", Fault: sandbox.DestroySlow, Value: "6m"})
+	s.write(t, replaceable("vastai-1004"))
+	e := s.start(t, applyArgs...)
+	w.struck(t)
+	e.signal(t, syscall.SIGKILL)
+	e.wait(t)
+	w.quiet(t)
+	w.faults(t)
+	known := s.sessions(t)
+	if !slices.Contains(known, old) {
+		t.Fatalf("state has lost the old machine: %v", known)
+	}
+	if len(known) == 1 {
+		rentals := w.ledger(t).Rentals
+		lost := rentals[slices.IndexFunc(rentals, func(r sandbox.Rental) bool { return r.SessionID != old })].SessionID
+		says(t, s.must(t, 1, applyArgs...), "Name is already in use", `under the prefix "web-"`, lost)
+		w.ask(t, "DELETE", "/api/v1/sessions/"+lost, nil, nil)
+		w.ends(t, lost)
+		s.write(t, replaceable("vastai-1005")) // the service lists that machine again only after a while
+	}
+	s.apply(t)
+	w.ends(t, old)
+	s.unlost(t, 1)
+	s.unchanged(t)
+	s.destroy(t)
+	s.unlost(t, 0)
+}
+
 // A machine that was complete when the run died, and is in no state, may be the live
 // one for all that the journal knows: the next apply stops and names it.
 func TestE2EPrefixLostState(t *testing.T) {

@@ -1,7 +1,6 @@
 package provider_test
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -177,7 +176,7 @@ func TestAdaptersOfAServerThatIsTakenOver(t *testing.T) {
 	}
 	endpoint, diags := c.readData(endpointType, values{"ssh": login(t, session), "api_key": text(t, adopted.state, "api_key")})
 	expect(t, diags)
-	if served := fmt.Sprint(get(t, endpoint, "models")); !strings.Contains(served, `"id":tftypes.String<"a">`) {
+	if served := get(t, endpoint, "models").String(); !strings.Contains(served, `"id":tftypes.String<"a">`) {
 		t.Errorf("it serves %s", served)
 	}
 	read, diags := c.read(deploymentType, adopted)

@@ -43,8 +43,10 @@ func TestDeploymentImport(t *testing.T) { //nolint:tparallel // the rows share a
 				"session_id": get(t, session.state, "id"), "name": name, "directory": directoryOf(test.arguments),
 			})
 			expect(t, diags)
-			for _, attribute := range []string{"id", "server", "base_url", "ca_certificate", "gpus", "host_key", "image_digest", "started_at", "vllm_version",
-				"served_max_model_len"} {
+			for _, attribute := range []string{
+				"id", "server", "base_url", "ca_certificate", "gpus", "host_key", "image_digest", "started_at", "vllm_version",
+				"served_max_model_len",
+			} {
 				if was, is := get(t, made.state, attribute), get(t, imported.state, attribute); !was.Equal(is) {
 					t.Errorf("%s is %s after the import, and was %s", attribute, is, was)
 				}

@@ -122,7 +122,7 @@ func (id identity) check() error {
 		return errors.New("name is missing")
 	case id.SessionID.IsNull() == id.Host.IsNull():
 		return errors.New("either session_id or host must be set")
-	case id.BastionHost.IsNull() && !(id.BastionPort.IsNull() && id.BastionUser.IsNull()):
+	case id.BastionHost.IsNull() && (!id.BastionPort.IsNull() || !id.BastionUser.IsNull()):
 		return errors.New("bastion_host is missing")
 	}
 	return nil

@@ -131,8 +131,9 @@ func Argument() resource.Attribute {
 
 func portArgument() resource.Int64Attribute {
 	return resource.Int64Attribute{
-		Optional: true, Computed: true, Default: int64default.StaticInt64(host.DefaultPort), MarkdownDescription: portText + " Default `22`.",
-		Validators: []validator.Int64{int64validator.Between(1, 65535)},
+		Optional: true, Computed: true, Default: int64default.StaticInt64(host.DefaultPort),
+		MarkdownDescription: portText + " Default `22`.",
+		Validators:          []validator.Int64{int64validator.Between(1, 65535)},
 	}
 }
 
