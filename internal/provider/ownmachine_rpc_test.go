@@ -205,6 +205,12 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 		"directory": filepath.Join(directory, "vllm"),
 	})
 	expect(t, diags)
+	byID, diags := importer.importID(deploymentType, fmt.Sprintf("%s@%s:%d/vllm-%d:%s", login["user"], login["host"], login["port"], port,
+		filepath.Join(directory, "vllm")))
+	expect(t, diags)
+	if !byID.state.Equal(imported.state) {
+		t.Errorf("by its ID it is\n%s\nby its identity\n%s", byID.state, imported.state)
+	}
 	known := with(secured, values{"ssh": with(login, values{"private_key": nil})})
 	if p := importer.plan(deploymentType, imported, known); !p.value.Equal(imported.state) {
 		t.Errorf("the import's plan changes\n%s\nto\n%s", imported.state, p.value)

@@ -117,7 +117,8 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `5m`."})
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Offers that can be rented now. The filters are the `requirements` of `shopper_gpu_session` and work the" +
-			" same way. The market changes: don't use a result as a session's `offer_id`, because every change would replace the machine.",
+			" same way. The market changes, and with it every output of a result. Don't use a result as a session's `offer_id`, because every" +
+			" change would replace the machine.",
 		Attributes: attributes,
 	}
 }

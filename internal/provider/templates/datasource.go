@@ -109,7 +109,9 @@ func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, res
 					},
 					"extra_filters": text("Requirements for the machine, in JSON."),
 					"created_at":    text("When the template was created (RFC 3339, UTC)."),
-					"count_created": schema.Int64Attribute{Computed: true, MarkdownDescription: "How often the template has been used."},
+					"count_created": schema.Int64Attribute{
+						Computed: true, MarkdownDescription: "How often the template has been used." + attrs.Moves,
+					},
 				}},
 			},
 			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."}),
