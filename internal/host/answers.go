@@ -9,12 +9,11 @@ import (
 	"strings"
 )
 
-// greetingMost bounds what is read of a server's greeting.
+// greetingMost bounds how much of a server's greeting is read, in bytes.
 const greetingMost = 16 << 10
 
-// Answers reports whether an SSH server answers at an address before ctx ends: whether it takes
-// the connection and says which it is (RFC 4253, section 4.2). Nobody logs in, so that it takes no
-// key and says nothing about one.
+// Answers reports whether an SSH server answers at an address before ctx ends: it accepts the connection and sends its identification
+// (RFC 4253, section 4.2). Answers doesn't log in, so it needs no key and checks none.
 func Answers(ctx context.Context, hostname string, port int) bool {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(strings.Trim(hostname, "[]"), strconv.Itoa(port)))

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 )
 
-// maxAgentKeys bounds the agent's keys that are offered; servers give up long before.
+// maxAgentKeys bounds how many of the agent's keys are offered; servers disconnect after fewer.
 const maxAgentKeys = 64
 
 // manyKeys is how many keys OpenSSH's server lets a client try by default (MaxAuthTries).
 const manyKeys = 6
 
-// readKeys reads the configured keys: private keys, each behind its certificate if there is one, and the pinned host
-// keys. Errors are of kind BadKey.
+// readKeys parses the private keys, each preceded by its certificate if there is one, and the pinned host keys. Errors are of kind
+// BadKey.
 func (t *target) readKeys() error {
 	var err error
 	if strings.TrimSpace(t.HostKey) != "" {
@@ -48,7 +48,7 @@ func (t *target) readKeys() error {
 	return nil
 }
 
-// named puts this machine's name into an error about one of its keys.
+// named adds the machine's name to an error about one of its keys.
 func (t *target) named(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.Op += " for"
@@ -85,11 +85,11 @@ func certify(certificates []string, keys []ssh.Signer) ([]ssh.Signer, error) {
 	return signers, nil
 }
 
-// offer is what one login offers to the machine.
+// offer holds the keys that one login offers to the machine.
 type offer struct {
 	signers    []ssh.Signer
-	configured int      // the first so many of them; the others are the agent's
-	agent      net.Conn // open for as long as the agent has to sign; nil without an agent
+	configured int      // how many of signers are configured, the first ones; the others are the agent's
+	agent      net.Conn // open while the agent may have to sign; nil without an agent
 }
 
 // close ends the connection to the agent.
@@ -134,8 +134,8 @@ func (t *target) offer(ctx context.Context) (*offer, error) {
 	return o, nil
 }
 
-// askAgent lists the agent's keys, certificates included. The keys sign through the returned
-// connection, which ends with ctx.
+// askAgent lists the agent's keys, certificates included. The keys sign through the returned connection, which is closed when ctx
+// ends.
 func askAgent(ctx context.Context, socket string) ([]ssh.Signer, net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", socket)

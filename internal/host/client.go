@@ -15,23 +15,22 @@ import (
 // Limits on waiting for the other end.
 const (
 	closeTimeout = 5 * time.Second
-	// answerTimeout bounds the wait for the answer to a request of this package's own
-	// (opening a channel, starting a command) where the caller's context sets no earlier end.
+	// answerTimeout bounds the wait for the answer to an SSH request (opening a channel, starting a
+	// command) where the caller's context doesn't end earlier.
 	answerTimeout = time.Minute
-	// probeTimeout bounds the question whether the connection is still up.
+	// probeTimeout bounds a check whether the connection is still up.
 	probeTimeout = 5 * time.Second
 )
 
-// Client is a logged-in connection to a machine. It may be used by several goroutines at
-// once. Whoever dialled it closes it.
+// Client is a connection to a machine, after login. It is safe for concurrent use. Whoever dialed it closes it.
 type Client struct {
 	name    string // for messages: user, address, bastions
 	addr    string
-	proved  hostKeys // what the machine has proved to own
+	proved  hostKeys // those that the machine has proved to own
 	conn    ssh.Conn
-	raw     net.Conn // what conn runs over
+	raw     net.Conn // below conn
 	born    time.Time
-	bastion *Client // closed with this client; nil without
+	bastion *Client // closed with this client; nil for none
 
 	ending sync.Once
 	ended  atomic.Pointer[Error] // set before done is closed
@@ -39,12 +38,11 @@ type Client struct {
 	work   sync.WaitGroup // serve's goroutines
 }
 
-// HostKey is the key that the machine proved to own, in authorized_keys form and without a
-// comment; "@cert-authority …" when it was proved by a certificate. Give it as
-// [Config.HostKey] from then on.
+// HostKey returns the key that the machine proved to own, for [Config.HostKey]: in authorized_keys form and without a comment, or
+// "@cert-authority …" where the machine proved it by a certificate.
 func (c *Client) HostKey() string { return c.proved.String() }
 
-// BastionHostKey is the same of the jump host through which the machine is reached, "" without one.
+// BastionHostKey is HostKey of the jump host through which the machine is reached, "" without one.
 func (c *Client) BastionHostKey() string {
 	if c.bastion == nil {
 		return ""
@@ -52,7 +50,7 @@ func (c *Client) BastionHostKey() string {
 	return c.bastion.HostKey()
 }
 
-// Err is nil while the connection is up, then an [*Error] of kind [Closed] or [Lost].
+// Err returns nil while the connection is up, then an [*Error] of kind [Closed] or [Lost].
 func (c *Client) Err() error {
 	if e := c.ended.Load(); e != nil {
 		return e
@@ -61,7 +59,7 @@ func (c *Client) Err() error {
 }
 
 // Close ends the connection and everything that runs through it, within five seconds
-// whatever the other end does. Closing again does nothing.
+// whatever the other end does. Calling it again does nothing.
 func (c *Client) Close() error {
 	c.end(wasClosed("use", c.name))
 	if finishes(closeTimeout, c.work.Wait) {
@@ -73,7 +71,7 @@ func (c *Client) Close() error {
 	}
 }
 
-// finishes reports whether something ends within the limit. It goes on after that.
+// finishes reports whether do returns within the limit. It doesn't interrupt do.
 func finishes(limit time.Duration, do func()) bool {
 	finished := make(chan struct{})
 	go func() {
@@ -90,12 +88,12 @@ func finishes(limit time.Duration, do func()) bool {
 	}
 }
 
-// end records why the connection is over, and cuts it and its bastion's. Only the first call counts.
+// end records why the connection ended, and closes it and its bastion's. Only the first call counts.
 func (c *Client) end(why *Error) {
 	c.ending.Do(func() {
 		c.ended.Store(why)
 		close(c.done)
-		// Over a bastion, closing writes to the bastion, which may be stuck.
+		// Over a bastion, closing writes to the bastion's connection, which may block.
 		c.work.Go(func() { _ = c.raw.Close() })
 		if c.bastion != nil {
 			c.work.Go(func() { _ = c.bastion.Close() })
@@ -103,7 +101,7 @@ func (c *Client) end(why *Error) {
 	})
 }
 
-// serve starts what a connection needs while it lives.
+// serve starts the goroutines of a connection.
 func (c *Client) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, interval time.Duration) {
 	c.work.Go(func() { ssh.DiscardRequests(requests) })
 	c.work.Go(func() { rejectChannels(channels) })
@@ -121,16 +119,15 @@ func (c *Client) lost(err error) *Error {
 	}
 }
 
-// rejectChannels refuses what a server might want to open on this computer.
+// rejectChannels refuses channels that a server opens to this computer.
 func rejectChannels(channels <-chan ssh.NewChannel) {
 	for channel := range channels {
 		_ = channel.Reject(ssh.Prohibited, "this client accepts no channels")
 	}
 }
 
-// keepAlive asks the machine at every interval whether it is still there, and gives the
-// connection up when three intervals pass without an answer. A TCP connection whose other
-// end vanished would otherwise look alive for hours.
+// keepAlive probes the machine at every interval, and ends the connection when three intervals pass without an answer. Otherwise a
+// TCP connection whose other end vanished would look alive for hours.
 func (c *Client) keepAlive(interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -153,8 +150,8 @@ func (c *Client) keepAlive(interval time.Duration) {
 
 var errSilent = errors.New("the machine stopped answering")
 
-// probe asks the machine for a sign of life: nil when it answered (that it doesn't know the
-// request is an answer too), errSilent when it did not within the limit and until end is closed.
+// probe checks whether the machine answers. It returns nil for any answer, even to refuse the request, and errSilent for none within
+// the limit or until end is closed.
 func (c *Client) probe(end <-chan struct{}, limit time.Duration) error {
 	answered := make(chan error, 1)
 	go func() {
@@ -174,8 +171,8 @@ func (c *Client) probe(end <-chan struct{}, limit time.Duration) error {
 	return errSilent
 }
 
-// gone is the error of an operation that failed with the connection, whose end may be noticed
-// a moment later than the operation's.
+// gone returns the error of an operation that failed because the connection ended. The operation may fail a moment before that end
+// is noticed.
 func (c *Client) gone(op string, cause error) *Error {
 	c.await(nil, probeTimeout)
 	why := c.ended.Load()
@@ -185,13 +182,13 @@ func (c *Client) gone(op string, cause error) *Error {
 	return &Error{Op: op, Addr: c.name, Kind: why.Kind, Detail: why.Detail, Err: why.Err}
 }
 
-// channel is an open SSH channel with the requests that the machine sends on it.
+// channel is an open SSH channel, with the requests that the machine sends on it.
 type channel struct {
 	ssh.Channel
 	requests <-chan *ssh.Request
 }
 
-// openChannel opens a channel, and returns when ctx ends though x/crypto/ssh goes on waiting.
+// openChannel opens a channel. It returns when ctx ends, although x/crypto/ssh goes on waiting.
 func (c *Client) openChannel(ctx context.Context, op, kind string, payload []byte) (channel, error) {
 	if err := ctx.Err(); err != nil {
 		return channel{}, interrupted(ctx, op, c.name)
@@ -203,7 +200,7 @@ func (c *Client) openChannel(ctx context.Context, op, kind string, payload []byt
 	}()
 	got, failure := awaitAnswer(ctx, c, op, answers)
 	if failure != nil {
-		go func() { // a channel that is opened after nobody waits for it any more
+		go func() { // closes the channel if it opens later
 			if late := <-answers; late.err == nil {
 				go ssh.DiscardRequests(late.value.requests)
 				_ = late.value.Close()
@@ -220,13 +217,13 @@ func (c *Client) openChannel(ctx context.Context, op, kind string, payload []byt
 	return got.value, nil
 }
 
-// answer is what the machine answers to a request.
+// answer is the machine's answer to a request.
 type answer[T any] struct {
 	value T
 	err   error
 }
 
-// awaitAnswer waits for an answer until the connection ends, or ctx, or answerTimeout is over.
+// awaitAnswer waits for an answer until the connection or ctx ends, up to answerTimeout.
 func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-chan answer[T]) (answer[T], *Error) {
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
@@ -245,14 +242,14 @@ func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-cha
 		}
 	}
 	select {
-	case got := <-answers: // both at once
+	case got := <-answers: // at the same time
 		return got, nil
 	default:
 		return answer[T]{}, failure
 	}
 }
 
-// refused explains a channel that the server did not open.
+// refused returns the error for a channel that the server did not open.
 func (c *Client) refused(op string, refusal *ssh.OpenChannelError) *Error {
 	e := &Error{Op: op, Addr: c.name, Kind: Refused, Err: refusal}
 	switch refusal.Reason {

@@ -14,17 +14,17 @@ import (
 
 // Defaults and limits of a [Config].
 const (
-	// DefaultPort is SSH's own.
+	// DefaultPort is SSH's default port.
 	DefaultPort = 22
 	// MaxBastions bounds a chain of jump hosts.
 	MaxBastions = 4
 
 	// defaultConnectTimeout bounds one attempt to log in: TCP, key exchange and authentication.
 	defaultConnectTimeout = 20 * time.Second
-	// defaultKeepAlive is the pause between two questions whether the machine is still there.
+	// defaultKeepAlive is the interval between two probes of the machine.
 	defaultKeepAlive = 15 * time.Second
-	// keepAliveMisses is how many keepalive intervals may pass without an answer
-	// before the connection counts as lost (ssh_config's ServerAliveCountMax).
+	// keepAliveMisses is how many keepalive intervals may pass without an answer before the
+	// connection counts as lost (ssh_config's ServerAliveCountMax).
 	keepAliveMisses = 3
 )
 
@@ -43,46 +43,41 @@ type Config struct {
 	// Certificates are OpenSSH user certificates in authorized_keys form, each for one of
 	// PrivateKeys. A key's certificate is offered before the bare key.
 	Certificates []string
-	// AgentSocket is the path of an SSH agent's socket (SSH_AUTH_SOCK). Empty means no agent.
+	// AgentSocket is the path of an SSH agent's socket (SSH_AUTH_SOCK). "" means no agent.
 	AgentSocket string
 
-	// HostKey is what the machine must prove to own, in authorized_keys form ("ssh-ed25519 AAAA…");
-	// several lines mean any of them, and "@cert-authority ssh-ed25519 AAAA…" means a host
-	// certificate signed by that key. Empty means that the key seen at this first contact is
-	// trusted; [Client.HostKey] returns it, to be given here from then on.
+	// HostKey is the key that the machine must prove to own, in authorized_keys form ("ssh-ed25519 AAAA…").
+	// Several lines mean any of them, and "@cert-authority ssh-ed25519 AAAA…" means a host certificate
+	// signed by that key. "" means first contact: any key is trusted, and [Client.HostKey] returns it, to be
+	// set here from then on.
 	HostKey string
 
 	// Bastion is a jump host through which Host is reached. It may have a Bastion itself,
-	// up to [MaxBastions] in all.
+	// up to [MaxBastions] in total.
 	Bastion *Config
 
-	// Only tests set these: how the TCP connection is opened, and other times than the defaults.
+	// Only tests set these: how the TCP connection is opened, and times other than the defaults.
 	dial                      func(ctx context.Context, network, addr string) (net.Conn, error)
 	connectTimeout, keepAlive time.Duration
 }
 
-// address is host:port, with brackets around an IPv6 address.
+// address returns host:port, with brackets around an IPv6 address.
 func (c *Config) address() string {
 	return net.JoinHostPort(strings.Trim(c.Host, "[]"), strconv.Itoa(c.port()))
 }
 
-// name is the address as messages show it: user, address and bastions.
+// name returns the machine's name for messages: user, address and bastions.
 func (c *Config) name() string {
 	name := c.User + "@" + c.address()
-	at := c.Bastion
-	for range MaxBastions {
-		if at == nil {
-			break
-		}
+	for at, n := c.Bastion, 0; at != nil && n < MaxBastions; at, n = at.Bastion, n+1 {
 		name += " via " + at.User + "@" + at.address()
-		at = at.Bastion
 	}
 	return name
 }
 
 func (c *Config) port() int { return cmp.Or(c.Port, DefaultPort) }
 
-// target is a machine to log in to: a configuration that has been checked, with its keys read.
+// target is a machine to log in to: a checked configuration with parsed keys.
 type target struct {
 	Config
 	name      string // for messages
@@ -90,12 +85,12 @@ type target struct {
 	pinned    hostKeys // empty at first contact
 	bastion   *target
 	isBastion bool
-	// id stands for everything that decides which machine a login reaches and as whom: two targets with the same id
-	// may share a connection. It holds keys by their fingerprints.
+	// id covers everything that decides which machine a login reaches, and as whom: two targets with the same id
+	// may share a connection. It contains the fingerprints of keys.
 	id string
 }
 
-// target reads the configuration, bastions and keys included, and finds what can be found wrong without dialling.
+// target checks the configuration without dialing, bastions and keys included.
 func (c Config) target() (*target, error) { return c.targetAt(0) }
 
 func (c Config) targetAt(bastions int) (*target, error) {
@@ -133,12 +128,12 @@ func (t *target) identify() {
 	}
 }
 
-// isFirstContact tells whether the machine, or a bastion, will be trusted as it is found.
+// isFirstContact reports whether any host key of the machine, or of a bastion, will be trusted.
 func (t *target) isFirstContact() bool {
 	return t.pinned.empty() || (t.bastion != nil && t.bastion.isFirstContact())
 }
 
-// pinnedTo is the target with the host keys that the machine and each bastion have proved to own.
+// pinnedTo returns the target with the host keys that the machine and each bastion have proved to own.
 func (t *target) pinnedTo(c *Client) *target {
 	same := *t
 	same.pinned = c.proved
@@ -149,7 +144,7 @@ func (t *target) pinnedTo(c *Client) *target {
 	return &same
 }
 
-// problem says what is wrong with this machine's own address, or "".
+// problem says what is wrong with the address or the user, "" for nothing. It doesn't check the bastion.
 func (c *Config) problem() string {
 	switch {
 	case c.Host == "":

@@ -13,26 +13,26 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/pace"
 )
 
-// How a machine that doesn't answer yet is waited for.
+// The wait for a machine that doesn't answer yet.
 const (
 	defaultPatience = 10 * time.Minute
-	// dialsPerMinute bounds the attempts. dialsAtOnce of them are shortPause apart, so that an SSH server that is about to
-	// start is found within a second of that.
+	// dialsPerMinute bounds the attempts. dialsAtOnce of them are shortPause apart, so that an SSH server is found within a
+	// second of its start.
 	dialsPerMinute, dialsAtOnce = 30, 15
 	shortPause                  = 800 * time.Millisecond
-	// maxAuthFailures is how many refused logins in a row end the wait: a machine may answer a moment before its keys
-	// are installed, and servers punish who keeps trying. The pauses between them grow from firstPause.
+	// maxAuthFailures is how many refused logins in a row end the wait. A machine may answer a moment before its keys
+	// are installed, but servers block clients that keep trying. The pauses between them grow from firstPause.
 	maxAuthFailures = 5
 	firstPause      = time.Second
 	longestPause    = 15 * time.Second
-	// synPatience is how long a request for a TCP connection may stay without an answer before another is made: a
-	// machine that has come up meanwhile doesn't know of it, and the kernel repeats it after 1, 3, 7 and 15 s only
-	// (Linux, tcp_syn_retries). It doubles each time: names that take long to resolve are part of it.
+	// synPatience is how long a TCP connection may take before another one is tried: a machine that has come up
+	// meanwhile doesn't know of the first, and Linux repeats a SYN only after 1, 3, 7 and 15 s (tcp_syn_retries). It
+	// includes resolving the name, which may take long, so it doubles each time.
 	synPatience = 3 * time.Second
 )
 
 // Dial makes one attempt to log in to a machine, within twenty seconds and until ctx ends. The
-// connection outlives ctx. Its errors are of type [*Error].
+// connection outlives ctx. Errors are of type [*Error].
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	t, err := cfg.target()
 	if err != nil {
@@ -44,10 +44,9 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 // dialer logs in.
 type dialer func(context.Context) (*Client, error)
 
-// until logs in by dial to a machine that may still be booting: it tries again, quickly at first,
-// while the machine is [Unreachable], until ctx's deadline (ten minutes when ctx has none). A
-// changed host key or an unusable key ends it at once, a refused login after five attempts in a
-// row. The last failure is in the error, also when ctx ended; errors.Is finds both.
+// until logs in by dial to a machine that may still be booting: it retries, quickly at first, while the machine is [Unreachable],
+// until ctx's deadline (ten minutes when ctx has none). It returns at once for a changed host key or an unusable key, and after
+// five refused logins in a row. The error wraps the last failure, also when ctx ended; errors.Is finds both.
 func (t *target) until(ctx context.Context, dial dialer) (*Client, error) {
 	limited := ctx
 	if _, has := ctx.Deadline(); !has {
@@ -84,7 +83,7 @@ func (t *target) until(ctx context.Context, dial dialer) (*Client, error) {
 	}
 }
 
-// gaveUp is the error of a wait that timed out or was canceled.
+// gaveUp returns the error of a wait that timed out or was canceled.
 func (t *target) gaveUp(ctx context.Context, attempts int, took time.Duration, last error) error {
 	if last == nil {
 		last = &Error{
@@ -95,7 +94,7 @@ func (t *target) gaveUp(ctx context.Context, attempts int, took time.Duration, l
 	e := &Error{Op: "connect to", Addr: t.name, Kind: KindOf(last), Detail: DetailOf(last)}
 	took = took.Round(time.Second / 10)
 	switch err := ctx.Err(); {
-	case err == nil: // this package's own limit
+	case err == nil: // defaultPatience is over
 		e.Err = fmt.Errorf("gave up after %d attempts in %s, the last one: %w", attempts, took, last)
 	case errors.Is(err, context.Canceled):
 		e.Kind = Interrupted
@@ -162,13 +161,13 @@ func (t *target) dialRaw(ctx context.Context, bastion *Client) (net.Conn, error)
 	return connect(ctx, new(net.Dialer).DialContext, t.address())
 }
 
-// connect opens a TCP connection. Where nothing answers it asks again, with more patience each time, until ctx ends.
+// connect opens a TCP connection. Where nothing answers it tries again, and waits longer each time, until ctx ends.
 func connect(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string) (net.Conn, error) {
 	for patience := synPatience; ; patience *= 2 {
 		limited, cancel := context.WithTimeout(ctx, patience)
 		conn, err := dial(limited, "tcp", addr)
 		cancel()
-		// By the error and the clock: a connection's own deadline may be before the context's timer.
+		// By the error and the clock: a connection's deadline may fire before the context's timer.
 		timeout, ok := errors.AsType[net.Error](err)
 		end, bounded := ctx.Deadline()
 		if !ok || !timeout.Timeout() || ctx.Err() != nil || bounded && !time.Now().Before(end) {
@@ -177,24 +176,23 @@ func connect(ctx context.Context, dial func(ctx context.Context, network, addr s
 	}
 }
 
-// attempt is one login under way, with what is needed to explain its failure.
+// attempt is one login in progress, with what is needed to explain its failure.
 type attempt struct {
 	*target
-	ctx     context.Context //nolint:containedctx // lives as long as the call that it belongs to
+	ctx     context.Context //nolint:containedctx // of the call that the attempt is part of
 	limited context.Context //nolint:containedctx // ctx with the connect timeout
 	offer   *offer
 	check   hostKeyCheck
 }
 
-// handshake exchanges keys and authenticates. x/crypto/ssh knows no contexts: the network
-// connection is closed under it when the time is up.
+// handshake exchanges keys and authenticates. x/crypto/ssh takes no context, so a timeout closes the network connection.
 func (a *attempt) handshake(raw net.Conn) (
 	conn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, err error,
 ) {
 	stop := context.AfterFunc(a.limited, func() { _ = raw.Close() })
 	conn, channels, requests, err = ssh.NewClientConn(raw, a.address(), &ssh.ClientConfig{
 		User:              a.User,
-		Auth:              []ssh.AuthMethod{ssh.PublicKeys(a.offer.signers...)}, // at once: each method is tried only once
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(a.offer.signers...)}, // all in one: each method is tried only once
 		HostKeyCallback:   a.check.verify,
 		HostKeyAlgorithms: a.check.algorithms(),
 		ClientVersion:     "SSH-2.0-terraform-provider-shopper",
@@ -203,7 +201,7 @@ func (a *attempt) handshake(raw net.Conn) (
 		stop()
 		return nil, nil, nil, err
 	}
-	if !stop() { // the time was up as the login succeeded
+	if !stop() { // timed out as the login succeeded
 		_ = conn.Close()
 		go ssh.DiscardRequests(requests)
 		go rejectChannels(channels)
@@ -215,7 +213,7 @@ func (a *attempt) handshake(raw net.Conn) (
 // explain turns the failure of an attempt into an *Error.
 func (a *attempt) explain(err error) error {
 	if deadline, has := a.ctx.Deadline(); has && time.Until(deadline) <= 0 {
-		<-a.ctx.Done() // the network's clock may be a moment ahead
+		<-a.ctx.Done() // a network deadline may fire a moment before the context's timer
 	}
 	if a.ctx.Err() != nil {
 		return interrupted(a.ctx, "connect to", a.name)
@@ -244,8 +242,8 @@ func (a *attempt) explain(err error) error {
 	return a.unreachable(err)
 }
 
-// isAuthFailure recognizes a refused login. x/crypto/ssh has no type for it, nor for the
-// disconnect message (RFC 4253 section 11.1) with which a server ends too many attempts.
+// isAuthFailure reports whether the login was refused. x/crypto/ssh has no type for that, nor for the
+// disconnect message (RFC 4253, section 11.1) with which a server answers too many attempts.
 func isAuthFailure(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "ssh: unable to authenticate") ||
@@ -254,7 +252,7 @@ func isAuthFailure(err error) bool {
 		strings.Contains(text, "ssh: disconnect, reason 14:")
 }
 
-// unreachable explains that nothing useful answered.
+// unreachable returns the error for a machine where nothing that speaks SSH answered.
 func (a *attempt) unreachable(err error) *Error {
 	e := &Error{Op: "connect to", Addr: a.name, Kind: Unreachable, Err: err}
 	dns, isDNS := errors.AsType[*net.DNSError](err)

@@ -10,23 +10,23 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// process is a command that was started on the machine. Its streams must be read until it ends.
+// process is a command that was started on the machine. Its output streams must be read until it ends.
 type process struct {
 	channel
 	client *Client
-	mark   string        // runMark's value in the environment of the command and its children; may be empty
-	exited chan struct{} // closed when the exit status came, or can't come any more
-	status exitStatus    // may be read once exited is closed
+	mark   string        // value of runMark in the environment of the command and its children; may be ""
+	exited chan struct{} // closed once the exit status has come, or can no longer come
+	status exitStatus    // valid once exited is closed
 }
 
-// exitStatus is how a process ended; the zero value means that the machine didn't say.
+// exitStatus is how a process ended. The zero value means that the machine didn't report it.
 type exitStatus struct {
 	known  bool
 	code   int    // -1 with a signal
 	signal string // without "SIG"
 }
 
-// checkArgs refuses what no shell can be made to pass on.
+// checkArgs refuses arguments that no quoting can pass on.
 func (c *Client) checkArgs(op string, args []string) error {
 	var problem string
 	switch {
@@ -40,8 +40,8 @@ func (c *Client) checkArgs(op string, args []string) error {
 	return &Error{Op: op, Addr: c.name, Kind: BadConfig, Detail: problem}
 }
 
-// start starts a command under a mark by which stop finds its processes. When ctx ends before the
-// machine confirmed the start, the command is stopped.
+// start starts a command with a mark by which stop finds its processes. When ctx ends before the
+// machine has confirmed the start, it stops the command.
 func (c *Client) start(ctx context.Context, op string, args []string) (*process, error) {
 	if err := c.checkArgs(op, args); err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (c *Client) startLine(ctx context.Context, op, line, mark string) (*process
 	return p, nil
 }
 
-// exec sends the command line and waits for the machine to accept it (RFC 4254 section 6.5).
+// exec sends the command line and waits for the machine to accept it (RFC 4254, section 6.5).
 func (p *process) exec(ctx context.Context, op, line string) error {
 	answers := make(chan answer[bool], 1)
 	go func() {
@@ -90,7 +90,7 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 	return started(failure)
 }
 
-// watch receives the exit status (RFC 4254 section 6.10) and ends with the channel.
+// watch receives the exit status (RFC 4254, section 6.10). It returns when the channel is closed.
 func (p *process) watch() {
 	reported := false
 	for request := range p.requests {
@@ -129,8 +129,7 @@ func readStatus(request *ssh.Request) (status exitStatus, is bool) {
 	return exitStatus{}, false
 }
 
-// noStatus is the error of a process whose end came without an exit status: the connection is
-// asked whether it is still up.
+// noStatus returns the error of a process that ended without an exit status. It first checks whether the connection is still up.
 func (p *process) noStatus(op string, cause error) *Error {
 	if err := p.client.probe(nil, probeTimeout); err != nil {
 		return p.client.gone(op, err)
@@ -142,14 +141,14 @@ func (p *process) noStatus(op string, cause error) *Error {
 	}
 }
 
-// hasExited waits until the process has ended, or until nothing more can be said about it, and
-// reports whether that came within the limit.
+// hasExited waits until the process has ended, or its exit status can no longer come, and reports whether that was within the
+// limit.
 func (p *process) hasExited(limit time.Duration) bool {
 	return p.client.await(p.exited, limit)
 }
 
-// endIsKnown reports whether the machine said how the process ended. The end of its channel alone
-// says nothing: the process may live on.
+// endIsKnown reports whether the machine has reported how the process ended. A closed channel alone proves nothing: the process may
+// go on.
 func (p *process) endIsKnown() bool {
 	return p.hasExited(0) && p.status.known
 }
@@ -157,8 +156,7 @@ func (p *process) endIsKnown() bool {
 // release closes the channel of a process that has ended.
 func (p *process) release() { finishes(time.Second, func() { _ = p.Close() }) }
 
-// await waits for an event, for the connection's end or for the limit, and reports whether the
-// event happened.
+// await waits for an event, until the connection ends or the limit has passed, and reports whether the event happened.
 func (c *Client) await(event <-chan struct{}, limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

@@ -13,10 +13,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// DialContext opens a connection from the machine to an address as the machine sees it, such as
-// "tcp", "127.0.0.1:8000" or "unix", "/run/x.sock". ctx governs the opening only. The connection
-// has CloseWrite and working deadlines. An error of kind [Refused] means that nothing listens
-// there (yet), [Prohibited] that the SSH server forwards nothing.
+// DialContext opens a connection from the machine to an address as seen from the machine, such as "tcp", "127.0.0.1:8000" or "unix",
+// "/run/x.sock". ctx bounds the opening only. The connection has CloseWrite and supports deadlines. An error of kind [Refused] means
+// that nothing listens there (yet), [Prohibited] that the SSH server allows no forwarding.
 func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	op := "open a connection to " + addr + " on"
 	kind, payload, err := forwarding(network, addr)
@@ -36,8 +35,8 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 	return newStream(c, ch, streamAddr{"ssh", c.addr}, streamAddr{network, addr}, finish, shut), nil
 }
 
-// whyEnded tells the end of a forwarded connection from the end of the SSH connection, which
-// x/crypto/ssh reports as io.EOF both: cut-off data must not look complete.
+// whyEnded returns an error where a forwarded connection ended because the SSH connection did, so that truncated data doesn't look
+// complete: x/crypto/ssh reports io.EOF in both cases.
 func (c *Client) whyEnded(op string) error {
 	if err := c.probe(nil, probeTimeout); err != nil {
 		return c.gone(op, io.ErrUnexpectedEOF)
@@ -45,8 +44,8 @@ func (c *Client) whyEnded(op string) error {
 	return nil
 }
 
-// forwarding is the kind of channel and its parameters (RFC 4254 section 7.2; OpenSSH's
-// PROTOCOL file, section 2.4, for unix sockets).
+// forwarding returns the type of channel and its parameters (RFC 4254, section 7.2; for unix sockets, OpenSSH's
+// PROTOCOL file, section 2.4).
 func forwarding(network, addr string) (kind string, payload []byte, err error) {
 	switch network {
 	case "tcp", "tcp4", "tcp6":
@@ -76,9 +75,8 @@ func forwarding(network, addr string) (kind string, payload []byte, err error) {
 	return "", nil, errors.New("the network must be \"tcp\" or \"unix\", not " + strconv.Quote(network))
 }
 
-// HTTPTransport returns a new HTTP transport whose connections start at the machine. Proxy
-// settings of this process's environment don't apply to it. Its connections end with the
-// client; its TLSClientConfig may be set before its first use.
+// HTTPTransport returns a new HTTP transport whose connections start at the machine. It ignores the proxy settings in this process's
+// environment. Its connections end with the client. Its TLSClientConfig may be set before its first use.
 func (c *Client) HTTPTransport() *http.Transport { return transport(c.DialContext) }
 
 func transport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {

@@ -11,18 +11,17 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// hostKeyCheck verifies the key that a machine presents during one handshake, and
-// remembers it. It is used by one goroutine.
+// hostKeyCheck verifies and records the key that a machine presents during one handshake. It is not safe for concurrent use.
 type hostKeyCheck struct {
 	pinned  hostKeys
-	seen    ssh.PublicKey // what the machine presented
-	proved  hostKeys      // what to pin from now on
-	problem error         // why it was not accepted
+	seen    ssh.PublicKey // the key that the machine presented
+	proved  hostKeys      // the keys to pin from now on
+	problem error         // why the key was not accepted
 }
 
 var errUnpinnedKey = errors.New("the machine's host key is not the pinned one")
 
-// verify is an ssh.HostKeyCallback. At first contact every key is accepted.
+// verify is an ssh.HostKeyCallback. At first contact it accepts any key.
 func (h *hostKeyCheck) verify(address string, remote net.Addr, key ssh.PublicKey) error {
 	h.seen = key
 	if certificate, is := key.(*ssh.Certificate); is {
@@ -52,10 +51,9 @@ func containsKey(keys []ssh.PublicKey, key ssh.PublicKey) bool {
 	return slices.ContainsFunc(keys, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
 }
 
-// algorithms are the host key algorithms to negotiate: those of the pinned keys, so that a
-// machine with several keys shows the one that can be compared. At first contact they are all
-// that x/crypto/ssh deems secure, Ed25519 first and certificates excluded, because a
-// certificate can only be judged by a known authority.
+// algorithms returns the host key algorithms to negotiate: those of the pinned keys, so that a machine with several keys presents one
+// that can be compared. At first contact it returns all that x/crypto/ssh considers secure, Ed25519 first, but no certificates, which
+// only a pinned authority can prove.
 func (h *hostKeyCheck) algorithms() []string {
 	var names []string
 	for _, key := range h.pinned.keys {
@@ -78,8 +76,8 @@ func algorithmRank(name string) int {
 	return 1
 }
 
-// keyAlgorithms are the signature algorithms of a key type. An RSA key signs with SHA-2 only:
-// SHA-1 (ssh-rsa) is no longer safe (RFC 8332).
+// keyAlgorithms returns the signature algorithms of a key type. For RSA they are SHA-2 only: SHA-1 (ssh-rsa) is no longer safe
+// (RFC 8332).
 func keyAlgorithms(keyType string) []string {
 	if keyType == ssh.KeyAlgoRSA {
 		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
@@ -87,7 +85,7 @@ func keyAlgorithms(keyType string) []string {
 	return []string{keyType}
 }
 
-// String is the keys as [Config.HostKey] has them.
+// String returns the keys in the form of [Config.HostKey].
 func (h hostKeys) String() string {
 	lines := make([]string, 0, len(h.keys)+len(h.authorities))
 	for _, key := range h.keys {
@@ -99,7 +97,7 @@ func (h hostKeys) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// describe names the pinned keys by type and fingerprint.
+// describe lists the pinned keys by type and fingerprint.
 func (h hostKeys) describe() string {
 	names := make([]string, 0, len(h.keys)+len(h.authorities))
 	for _, key := range h.keys {
@@ -111,8 +109,8 @@ func (h hostKeys) describe() string {
 	return strings.Join(names, " or ")
 }
 
-// hostKeyChanged explains that a machine could not prove to be the one that was pinned.
-// peerOffers are the host key algorithms it has, when the handshake did not get further.
+// hostKeyChanged returns the error for a machine that could not prove to own a pinned key. peerOffers are its host key algorithms
+// where the handshake failed before it presented a key.
 func (t *target) hostKeyChanged(seen ssh.PublicKey, peerOffers []string, err error) *Error {
 	presented := "no key of a pinned type, only of " + strings.Join(peerOffers, ", ")
 	accept := "its new key (ssh-keyscan -p " + fmt.Sprint(t.port()) + " " + t.Host + " shows it)"

@@ -16,16 +16,15 @@ const maxHostKeys = 16
 // certAuthority marks a host key that signs certificates, as in known_hosts.
 const certAuthority = "@cert-authority"
 
-// ParsePrivateKey reports whether a private key in PEM can be used to log in: nil, or an
-// [*Error] of kind [BadKey] whose Detail says what is wrong and what to do. The error holds
-// nothing of the key.
+// ParsePrivateKey checks that a private key in PEM can be used to log in. Its error is an [*Error] of kind [BadKey] whose Detail says
+// what is wrong and what to do. The error contains nothing of the key.
 func ParsePrivateKey(private string) error {
 	_, err := readSigner(private)
 	return err
 }
 
-// PublicKeyOf returns the public half of a private key in authorized_keys form, without a
-// comment and without a line end. Its errors are those of [ParsePrivateKey].
+// PublicKeyOf returns the public key of a private key in authorized_keys form, without a comment and a line end. Its errors are those
+// of [ParsePrivateKey].
 func PublicKeyOf(private string) (string, error) {
 	signer, err := readSigner(private)
 	if err != nil {
@@ -34,8 +33,7 @@ func PublicKeyOf(private string) (string, error) {
 	return authorizedKey(signer.PublicKey()), nil
 }
 
-// ParseHostKey reports whether s can be given as [Config.HostKey]: nil, or an [*Error] of
-// kind [BadKey].
+// ParseHostKey checks that s is a valid [Config.HostKey]. Its error is an [*Error] of kind [BadKey].
 func ParseHostKey(s string) error {
 	_, err := parseHostKeys(s)
 	return err
@@ -45,7 +43,7 @@ func badKey(op, detail string) *Error {
 	return &Error{Op: op, Kind: BadKey, Detail: detail}
 }
 
-// authorizedKey is a key as authorized_keys has it, without comment and line end.
+// authorizedKey returns a key in authorized_keys form, without a comment and a line end.
 func authorizedKey(key ssh.PublicKey) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
@@ -66,8 +64,7 @@ func readSigner(private string) (ssh.Signer, error) {
 const passphraseAdvice = "The key is protected by a passphrase, which the provider can't ask for. Load the key into an SSH agent" +
 	" (ssh-add) and use the agent, or use a key without a passphrase (ssh-keygen -p -f COPY -N '' removes it from a copy)."
 
-// whyNotAKey explains a text that is not a usable private key. It repeats nothing of the text
-// but the name of a PEM block's type.
+// whyNotAKey says why a text is not a usable private key. It repeats nothing of the text but a PEM block's type.
 func whyNotAKey(text string) string {
 	block, _ := pem.Decode([]byte(text))
 	switch {

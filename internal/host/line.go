@@ -18,36 +18,36 @@ import (
 const (
 	// maxRedials is how often a line logs in again without goodService in between.
 	maxRedials = 8
-	// goodService is how long a connection must have lasted for the losses before it to be forgiven: clouds' proxies
-	// drop long connections now and then.
+	// goodService is how long a connection must have lasted so that earlier losses no longer count: proxies of clouds
+	// occasionally drop long connections.
 	goodService = time.Minute
-	// redialPatience is how long a line waits, in all, for a machine that doesn't answer any more.
-	// Once it is used up, each further attempt has one connect timeout. Good service fills it again.
+	// redialPatience is how long a line waits, in total, for a machine that no longer answers. Once that is used up,
+	// each further attempt has one connect timeout. goodService resets it.
 	redialPatience = 2 * time.Minute
 )
 
-// Line is a machine for the length of an operation: where the connection was lost, what comes next logs in again, a
-// bounded number of times, and to the same machine only. A changed host key and a refused login are final: the line
-// logs in no more. What was under way when the connection broke is never repeated: it may have taken effect, so
-// whoever asked for it gets the error and decides. Whoever opened a line closes it. It is safe for concurrent use.
+// Line is a connection to a machine for the duration of an operation. After the connection is lost, the next call logs in again, a
+// bounded number of times, and to the same machine only. A changed host key and a refused login are final: the line then no longer
+// logs in. Calls in progress when the connection is lost are not repeated, because they may have taken effect: they return the
+// error. Whoever opened a line closes it. It is safe for concurrent use.
 type Line struct {
 	pool    *Pool
 	target  *target
 	current atomic.Pointer[Client] // the connection that was used last
-	life    context.Context        //nolint:containedctx // the line's own; ends with Close
+	life    context.Context        //nolint:containedctx // ends with Close
 	end     context.CancelFunc
 	closing sync.Once
 
-	// turn is held while logging in, and guards what follows.
+	// turn is held during a login, and guards what follows.
 	turn     chan struct{}
 	redials  int
 	patience time.Duration
 	lost     *Client // the last one whose loss was noticed
 
-	final atomic.Pointer[Error] // why there won't be another login
+	final atomic.Pointer[Error] // why the line no longer logs in
 }
 
-// newLine makes a line of a place in the pool.
+// newLine returns a line for which Pool.enter was called.
 func newLine(pool *Pool, t *target, client *Client) *Line {
 	l := &Line{pool: pool, target: t, turn: make(chan struct{}, 1), patience: redialPatience}
 	l.life, l.end = context.WithCancel(context.Background())
@@ -61,8 +61,8 @@ func (l *Line) HostKey() string { return l.current.Load().HostKey() }
 // BastionHostKey is [Client.BastionHostKey].
 func (l *Line) BastionHostKey() string { return l.current.Load().BastionHostKey() }
 
-// Err is nil while the connection is up. After a loss it tells of that until something logs in again, or of why nothing
-// will.
+// Err returns nil while the connection is up. After a loss it returns that error until a call logs in again, or why the line no
+// longer logs in.
 func (l *Line) Err() error {
 	if final := l.final.Load(); final != nil {
 		return final
@@ -89,8 +89,8 @@ func (l *Line) Pipe(ctx context.Context, args ...string) (conn net.Conn, err err
 	return conn, err
 }
 
-// inSession does what takes a session. Where a connection has no room for one, nothing has begun, and the next
-// connection is used.
+// inSession calls do, which opens a session. Where a connection allows no further session, nothing has started, and inSession tries
+// the next connection.
 func (l *Line) inSession(ctx context.Context, do func(*Client) error) error {
 	client, err := l.client(ctx)
 	for tried := []*Client(nil); err == nil; {
@@ -111,7 +111,7 @@ func (l *Line) inSession(ctx context.Context, do func(*Client) error) error {
 	return err
 }
 
-// DialContext is [Client.DialContext]. It is repeated once where the connection is lost: nothing has been sent.
+// DialContext is [Client.DialContext]. Where the connection is lost it tries once more, because nothing has been sent.
 func (l *Line) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	for tries := 1; ; tries++ {
 		client, err := l.client(ctx)
@@ -125,12 +125,12 @@ func (l *Line) DialContext(ctx context.Context, network, addr string) (net.Conn,
 	}
 }
 
-// HTTPTransport returns a new HTTP transport whose connections start at the machine. Proxy settings of this process's
-// environment don't apply to it. Its TLSClientConfig may be set before its first use.
+// HTTPTransport returns a new HTTP transport over DialContext. It ignores the proxy settings in this process's environment. Its
+// TLSClientConfig may be set before its first use.
 func (l *Line) HTTPTransport() *http.Transport { return transport(l.DialContext) }
 
-// Close gives the line's place up, and ends an attempt to log in again. What was opened through the line is to be
-// closed before. It never fails, and closing again does nothing.
+// Close ends the line, and a login in progress. Close what was opened through the line first. It never fails, and calling it again
+// does nothing.
 func (l *Line) Close() error {
 	l.closing.Do(func() {
 		l.end()
@@ -139,7 +139,7 @@ func (l *Line) Close() error {
 	return nil
 }
 
-// client is a connection that is up, as far as is known.
+// client returns a connection that is up, as far as is known. It logs in where there is none.
 func (l *Line) client(ctx context.Context) (*Client, error) {
 	client, err := l.up()
 	if client != nil || err != nil {
@@ -151,7 +151,7 @@ func (l *Line) client(ctx context.Context) (*Client, error) {
 		return nil, interrupted(ctx, "connect to", l.target.name)
 	}
 	defer func() { <-l.turn }()
-	if client, err = l.up(); client != nil || err != nil { // another one was quicker
+	if client, err = l.up(); client != nil || err != nil { // another call has logged in
 		return client, err
 	}
 	if lost := l.current.Load(); lost != l.lost {
@@ -177,7 +177,7 @@ func (l *Line) client(ctx context.Context) (*Client, error) {
 	return client, nil
 }
 
-// up is a connection that is there already, nil where somebody has to log in, and an error where nobody will.
+// up returns an existing connection, nil where there is none, or why the line no longer logs in.
 func (l *Line) up() (*Client, error) {
 	if l.life.Err() != nil {
 		return nil, wasClosed("use", l.target.name)
@@ -196,7 +196,7 @@ func (l *Line) up() (*Client, error) {
 	return client, nil
 }
 
-// redial logs in again. A time that is this package's own is not told as the end of the caller's.
+// redial logs in again. Where its own limit has passed, the error is no context error.
 func (l *Line) redial(ctx context.Context) (*Client, error) {
 	begun := time.Now()
 	limited, cancel := context.WithTimeout(ctx, max(l.patience, l.target.connectTimeout))

@@ -6,14 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxMaxOutput bounds what a caller can ask to keep of one stream.
+// maxMaxOutput bounds Command.MaxOutput, in bytes.
 const maxMaxOutput = 64 << 20
 
-// capture keeps the head and the tail of what is written to it, and counts the rest.
-// Writing never fails, so that whoever writes is never held up.
+// capture keeps the head and the tail of what is written to it, and counts all of it. Write never fails or blocks.
 type capture struct {
-	mu         sync.Mutex // guards memory only
-	head, tail []byte     // the tail has room for twice its limit
+	mu         sync.Mutex
+	head, tail []byte // the tail may grow to twice its part of the limit
 	limit      int
 	total      int
 }
@@ -25,7 +24,7 @@ func newCapture(limit int) *capture {
 	return &capture{limit: min(limit, maxMaxOutput)}
 }
 
-// Write keeps what there is room for.
+// Write never returns an error.
 func (c *capture) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +36,7 @@ func (c *capture) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// lastOf is the end of b, as long as a tail may be, where b is that many times too long.
+// lastOf returns the end of b, as long as a tail may be, where b is longer than that many times as long.
 func (c *capture) lastOf(b []byte, times int) []byte {
 	most := c.limit - c.limit/2
 	if len(b) <= times*most {
@@ -46,8 +45,8 @@ func (c *capture) lastOf(b []byte, times int) []byte {
 	return append(b[:0:0], b[len(b)-most:]...)
 }
 
-// result is what was kept, and whether anything was left out. Where something was, a line says
-// how much, and no character is cut in half.
+// result returns what was kept, and whether anything was omitted. A line in the place of what was omitted says how much it was. No
+// character is cut in half.
 func (c *capture) result() (text string, truncated bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,7 +57,7 @@ func (c *capture) result() (text string, truncated bool) {
 	return fmt.Sprintf("%s\n… %d bytes omitted …\n%s", head, c.total-len(head)-len(tail), tail), true
 }
 
-// trimEnd drops an incomplete last character.
+// trimEnd removes an incomplete last character.
 func trimEnd(b []byte) []byte {
 	for cut := 1; cut < utf8.UTFMax && cut <= len(b); cut++ {
 		if at := len(b) - cut; utf8.RuneStart(b[at]) {
@@ -71,7 +70,7 @@ func trimEnd(b []byte) []byte {
 	return b
 }
 
-// trimStart drops the rest of a character that began before b.
+// trimStart removes the rest of a character that begins before b.
 func trimStart(b []byte) []byte {
 	for cut := 0; cut < utf8.UTFMax && cut < len(b); cut++ {
 		if utf8.RuneStart(b[cut]) {

@@ -13,18 +13,16 @@ import (
 // Limits of a pipe.
 const (
 	maxPipeStderr = 8 << 10
-	// pipeExit is how long a command may take to end after its output has ended.
+	// pipeExit is how long a command may take to exit after its output has ended.
 	pipeExit = 5 * time.Second
-	// pipeIdle is how long a command may take to end by itself after its input was closed.
+	// pipeIdle is how long a command may take to exit by itself after its input was closed.
 	pipeIdle = time.Second
 )
 
-// Pipe runs a command and returns its standard input and output as a connection, for protocols
-// such as that of `docker system dial-stdio`. ctx governs the start only. Closing the connection
-// ends the command, within five seconds: its input is closed, then come SIGTERM and SIGKILL.
-// Read returns io.EOF when the command ended well, otherwise an [*Error] of kind [CommandFailed]
-// with what it last wrote to standard error, or [Lost]. The connection has CloseWrite and working
-// deadlines.
+// Pipe runs a command and returns its standard input and output as a connection, for protocols such as that of `docker system
+// dial-stdio`. ctx bounds the start only. Closing the connection ends the command within five seconds: by closing its input, then by
+// SIGTERM and SIGKILL. Read returns io.EOF when the command exited with status 0, otherwise an [*Error] of kind [CommandFailed] with
+// the end of its standard error, or [Lost]. The connection has CloseWrite and supports deadlines.
 func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 	const op = "run a command on"
 	p, err := c.start(ctx, op, args)
@@ -42,12 +40,12 @@ func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 	}()
 	finish := func() error {
 		if !p.hasExited(pipeExit) && c.Err() == nil {
-			return nil // it closed its output and goes on
+			return nil // it has closed its output, but goes on
 		}
 		c.await(stderrDone, pipeIdle)
 		return p.failure(op, args[0], stderr)
 	}
-	shut := func(*stream) { // the end of the input is on its way already
+	shut := func(*stream) { // its input has been closed
 		if p.hasExited(pipeIdle) {
 			p.release()
 			return
@@ -57,7 +55,7 @@ func (c *Client) Pipe(ctx context.Context, args ...string) (net.Conn, error) {
 	return newStream(c, p.channel, streamAddr{"ssh", c.addr}, streamAddr{"ssh", args[0]}, finish, shut), nil
 }
 
-// failure is how a command behind a pipe ended, nil when it ended well.
+// failure returns how a command behind a pipe failed, nil when it exited with status 0.
 func (p *process) failure(op, command string, stderr *capture) error {
 	if !p.endIsKnown() {
 		return started(p.noStatus(op, io.ErrUnexpectedEOF))

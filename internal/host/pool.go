@@ -12,19 +12,18 @@ import (
 )
 
 const (
-	// linger is how long connections are kept that no line uses any more.
+	// linger is how long connections that no line uses are kept.
 	linger = 5 * time.Second
-	// maxResting is how many machines' connections are kept that way.
+	// maxResting is to how many machines such connections are kept.
 	maxResting = 16
-	// maxConns is how many connections to one machine there are at most. OpenSSH allows ten sessions on each
+	// maxConns is the maximum number of connections to one machine. OpenSSH allows ten sessions on each
 	// (MaxSessions in sshd_config).
 	maxConns = 4
 )
 
-// Pool makes lines, and shares connections between those that lead to the same machine in the same way: with the
-// same keys, and pinned to the same host keys. Nobody gets a connection that they could not have made. It is safe for
-// concurrent use, holds no lock while it waits for a machine, and a machine that doesn't answer keeps nobody waiting
-// but those that asked for that machine. The zero value can be used. Close it when it is no longer needed.
+// Pool opens lines. Lines to the same machine, with the same keys and pinned to the same host keys, share connections, so no line
+// gets a connection that it could not have made. It is safe for concurrent use, and a machine that doesn't answer delays only the
+// lines to that machine. The zero value is ready for use. Close it when it is no longer needed.
 type Pool struct {
 	attempts singleflight.Group // to log in, by target.id
 
@@ -35,24 +34,24 @@ type Pool struct {
 	closed   bool
 }
 
-// shared is what the lines to one machine have in common. The pool's mutex guards it.
+// shared is what the lines to one machine share. The pool's mutex guards it.
 type shared struct {
-	lines   int         // that are open
-	clients []*Client   // that are up, as far as is known
-	timer   *time.Timer // ends the connections when no other line comes
+	lines   int         // open ones
+	clients []*Client   // those that are up, as far as is known
+	timer   *time.Timer // ends the connections that no line uses
 }
 
 func wasClosed(op, name string) *Error {
 	return &Error{Op: op, Addr: name, Kind: Closed, Err: net.ErrClosed, Detail: "The connection was closed by the provider."}
 }
 
-// Open makes one attempt to log in as [Dial] does, or shares a connection that answers. At first contact, with a machine
-// or a bastion whose host key is not pinned, whoever answers now has to be seen: that always logs in.
+// Open makes one attempt to log in as [Dial] does, or shares a connection that answers. At first contact, where the host key of the
+// machine or a bastion is not pinned, it always logs in, to see the key of the machine that answers now.
 func (p *Pool) Open(ctx context.Context, cfg Config) (*Line, error) { return p.open(ctx, cfg, false) }
 
-// OpenUntil waits for a machine that may still be booting: it tries again, quickly at first, while the machine is
-// [Unreachable], until ctx's deadline (ten minutes when ctx has none). A changed host key or an unusable key ends it at
-// once, a refused login after five attempts in a row. The last failure is in the error, also when ctx ended.
+// OpenUntil is Open for a machine that may still be booting: it retries, quickly at first, while the machine is [Unreachable], until
+// ctx's deadline (ten minutes when ctx has none). It returns at once for a changed host key or an unusable key, and after five refused
+// logins in a row. The error wraps the last failure, also when ctx ended.
 func (p *Pool) OpenUntil(ctx context.Context, cfg Config) (*Line, error) {
 	return p.open(ctx, cfg, true)
 }
@@ -90,7 +89,7 @@ func (p *Pool) open(ctx context.Context, cfg Config, patient bool) (*Line, error
 	return newLine(p, t, client), nil
 }
 
-// enter takes a place for a line, with connections that it brings.
+// enter registers a line, and connections for it.
 func (p *Pool) enter(t *target, clients ...*Client) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,7 +113,7 @@ func (p *Pool) enter(t *target, clients ...*Client) error {
 	return nil
 }
 
-// leave gives a line's place up. The last one starts the connections' time.
+// leave unregisters a line. After the last one, connections are kept for linger.
 func (p *Pool) leave(t *target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,7 +140,7 @@ func (p *Pool) leave(t *target) {
 	}
 }
 
-// expire ends what nobody came back to.
+// expire ends the connections to a machine unless a line uses them again.
 func (p *Pool) expire(id string, s *shared) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,7 +149,7 @@ func (p *Pool) expire(id string, s *shared) {
 	}
 }
 
-// endLocked ends the connections to a machine, without waiting for it, and returns them.
+// endLocked ends the connections to a machine in the background, and returns them. The caller holds the mutex.
 func (p *Pool) endLocked(id string) []*Client {
 	s := p.machines[id]
 	delete(p.machines, id)
@@ -163,7 +162,7 @@ func (p *Pool) endLocked(id string) []*Client {
 	return s.clients
 }
 
-// clients are the connections to a machine that are up.
+// clients returns the connections to a machine that are up.
 func (p *Pool) clients(t *target) []*Client {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,7 +172,7 @@ func (p *Pool) clients(t *target) []*Client {
 	return nil
 }
 
-// up are the connections that are.
+// up returns the connections that are up, and removes the others.
 func (s *shared) up() []*Client {
 	s.clients = slices.DeleteFunc(s.clients, func(c *Client) bool { return c.Err() != nil })
 	return s.clients
@@ -189,8 +188,8 @@ func (p *Pool) share(ctx context.Context, t *target) (*Client, error) {
 	return p.login(ctx, t)
 }
 
-// login makes one attempt to log in. Those that come at the same time share the attempt and its failure. It goes on when they
-// have lost interest, for as long as one attempt may take.
+// login makes one attempt to log in. Concurrent calls share the attempt and its failure. The attempt goes on after their contexts
+// have ended.
 func (p *Pool) login(ctx context.Context, t *target) (*Client, error) {
 	attempt := p.attempts.DoChan(t.id, func() (any, error) {
 		client, err := t.dial(p.life)
@@ -212,8 +211,8 @@ func (p *Pool) login(ctx context.Context, t *target) (*Client, error) {
 	}
 }
 
-// keep adds a connection for the lines to its machine, false where there are none. It comes first: those that are there may be
-// silent.
+// keep adds a connection for the lines to a machine, and reports whether there are any. It puts it first, because the others may no
+// longer answer.
 func (p *Pool) keep(t *target, client *Client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,8 +224,8 @@ func (p *Pool) keep(t *target, client *Client) bool {
 	return true
 }
 
-// Close ends all connections, also those in use, and waits for that as [Client.Close] does. From then on nothing can
-// be opened.
+// Close ends all connections, including those in use, and waits for that as [Client.Close] does. Later calls of Open and OpenUntil
+// fail.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	p.closed = true

@@ -7,16 +7,14 @@ import (
 	"al.essio.dev/pkg/shellescape"
 )
 
-// reservedWords have a meaning of their own where a POSIX shell (or bash, ksh, zsh)
-// expects a command's name, though they consist of harmless letters.
+// reservedWords are keywords where a POSIX shell (or bash, ksh, zsh) expects a command's name. shellescape doesn't quote them.
 var reservedWords = []string{
 	"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "foreach", "function",
 	"if", "in", "nocorrect", "noglob", "repeat", "select", "then", "time", "until", "while", "end",
 }
 
-// Quote joins args into one command line that a POSIX shell splits into exactly these
-// words again, whatever is in them; the first is taken as a command's name even where it
-// looks like an assignment or a reserved word. A NUL byte can't be part of a word;
+// Quote joins args into one command line that a POSIX shell splits into exactly these words again, whatever they contain. The shell
+// takes the first as a command's name even where it looks like an assignment or a reserved word. A NUL byte can't be part of a word;
 // [Client.Run] and [Client.Pipe] refuse it.
 func Quote(args ...string) string {
 	if len(args) == 0 {
@@ -29,7 +27,7 @@ func Quote(args ...string) string {
 	return line
 }
 
-// isSyntax reports whether a shell takes an unquoted word in a command's place for more than a name.
+// isSyntax reports whether a shell doesn't take an unquoted word as a command's name.
 func isSyntax(word string) bool {
 	return strings.Contains(word, "=") || slices.Contains(reservedWords, word)
 }

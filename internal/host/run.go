@@ -14,49 +14,47 @@ const DefaultMaxOutput = 1 << 20
 // Command is what [Client.Run] runs.
 type Command struct {
 	// Args are the command's name and arguments. The user's login shell on the machine gets
-	// them quoted, so that they are words and never syntax; for a script, give
-	// "sh", "-c", SCRIPT, "sh", ARGUMENT… or give it on Stdin of "sh", "-s".
-	// They can be seen in the machine's process list: a secret goes on Stdin.
+	// them quoted. For a script, use "sh", "-c", SCRIPT, "sh", ARGUMENT… or pass it on Stdin
+	// to "sh", "-s". The machine's process list shows them: pass secrets on Stdin.
 	Args []string
-	// Stdin is the command's standard input; nil means an empty one. It is read until its end
-	// or until the command has ended; a Read under way at that moment is not waited for.
+	// Stdin is the command's standard input; nil means an empty one. It is read to its end,
+	// or until the command has ended, which doesn't interrupt a Read.
 	Stdin io.Reader
-	// MaxOutput is how many bytes of each stream are kept, the first half and the last half of
-	// them. Zero means [DefaultMaxOutput]. What lies between is read and dropped, with a
-	// line in its place that says how much it was.
+	// MaxOutput is how many bytes of each output stream are kept, half of them from its
+	// beginning and half from its end. 0 means [DefaultMaxOutput]. A line says how much was
+	// omitted.
 	MaxOutput int
 }
 
 // Result is how a command ended.
 type Result struct {
-	// Stdout and Stderr are what the command wrote, byte for byte unless Truncated.
+	// Stdout and Stderr are exactly what the command wrote, unless Truncated.
 	Stdout, Stderr string
-	// Truncated is set when some output is or may be missing: there was more than
-	// [Command.MaxOutput], a process that the command left behind kept the streams open
-	// after its end, or the connection was lost.
+	// Truncated is true when output is or may be missing: there was more than
+	// [Command.MaxOutput], a process that outlived the command kept the streams open, or the
+	// connection was lost.
 	Truncated bool
 	// ExitCode is the exit status, -1 when the command was ended by a signal.
 	ExitCode int
-	// Signal is the signal that ended the command, without "SIG" ("KILL"), or "".
+	// Signal is the signal that ended the command, without "SIG" ("KILL"), "" for none.
 	Signal string
 }
 
-// postExit is how long a command's output streams may stay open after its end. They do when it
-// left a process behind that inherited them.
+// postExit is how long Run reads output after the command's end, which a process that outlives the command may keep open.
 const postExit = 5 * time.Second
 
 // Run runs a command on the machine and waits for its end. A command that ends with a
 // non-zero status or by a signal is a [Result], not an error.
 //
-// When ctx ends, the command and the processes that it started are sent SIGTERM and, a second
-// later, SIGKILL. They are recognized by a variable that is set for the command, SHOPPER_RUN. The
-// error satisfies errors.Is with ctx's, and the Result holds the output so far. A lost connection is an error of kind [Lost]; with
-// [Error.Started] set, the command may have run.
+// When ctx ends, Run sends SIGTERM and, a second later, SIGKILL to the command and the processes that it started, which it finds by
+// the command's environment variable SHOPPER_RUN. The error then satisfies errors.Is with ctx's error, and the Result contains the
+// output so far. A lost connection is an error of kind [Lost]; with [Error.Started] set, the command may have run.
 func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	const op = "run a command on"
 	p, err := c.start(ctx, op, cmd.Args)
 	if err != nil {
-		return unfinished(err), err
+		e, ok := errors.AsType[*Error](err)
+		return Result{ExitCode: -1, Truncated: ok && e.Started}, err
 	}
 	r := &running{process: p, stdout: newCapture(cmd.MaxOutput), stderr: newCapture(cmd.MaxOutput)}
 	r.feed(cmd.Stdin)
@@ -91,27 +89,20 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	return r.result(), nil
 }
 
-// unfinished is the result of a command whose start was not confirmed: if it started, it may have
-// written something that nobody read.
-func unfinished(err error) Result {
-	e, is := errors.AsType[*Error](err)
-	return Result{ExitCode: -1, Truncated: is && e.Started}
-}
-
 func started(e *Error) *Error {
 	e.Started = true
 	return e
 }
 
-// running is a process whose streams are being served.
+// running is a process whose streams are copied.
 type running struct {
 	*process
 	stdout, stderr *capture
 	drained        chan struct{} // closed when both streams have ended
-	inputErr       chan error    // the caller's reader failed
+	inputErr       chan error    // error of the caller's reader
 }
 
-// feed sends the input and closes the stream.
+// feed starts to send the input, and closes the stream at its end.
 func (r *running) feed(stdin io.Reader) {
 	r.inputErr = make(chan error, 1)
 	go func() {
@@ -123,15 +114,14 @@ func (r *running) feed(stdin io.Reader) {
 			}
 			if err != nil {
 				r.inputErr <- err
-				return // the command must not take half its input for all of it
+				return // without CloseWrite: the command must not take incomplete input as complete
 			}
 		}
 		_ = r.CloseWrite()
 	}()
 }
 
-// drain reads both streams to their ends, whatever is kept of them: a command whose output
-// nobody reads stands still.
+// drain starts to read both output streams to their ends, whatever is kept of them: a command whose output is not read blocks.
 func (r *running) drain() {
 	r.drained = make(chan struct{})
 	var streams sync.WaitGroup
@@ -143,7 +133,7 @@ func (r *running) drain() {
 	}()
 }
 
-// result is the state of things, now: of streams that have ended, all is there.
+// result returns the result so far, with all output of streams that have ended.
 func (r *running) result() Result {
 	r.client.await(r.drained, lastBreath)
 	result := Result{ExitCode: -1}

@@ -11,23 +11,22 @@ import (
 // Limits of stopping a command.
 const (
 	stopTimeout = 3 * time.Second
-	// sweepTimeout is how long stop waits for the sweep, which takes a good second. It goes on for
-	// up to sweepLimit: a busy machine takes its time, and what is cut off sends no SIGKILL.
+	// sweepTimeout is how long stop waits for the sweep, which takes more than a second. The sweep goes on for up to
+	// sweepLimit: on a busy machine it takes longer, and if interrupted it would send no SIGKILL.
 	sweepTimeout = 2 * time.Second
 	sweepLimit   = 20 * time.Second
-	// lastBreath is how long the news of a killed process's end may take.
+	// lastBreath is how long the report of a killed process's end may take.
 	lastBreath = time.Second / 2
 )
 
 // runMark is the environment variable that marks a command's processes on the machine.
 //
-// SSH's own way to end a command, the "signal" request (RFC 4254 section 6.9), is not enough:
-// OpenSSH's server ignores it for root ("session signalling requires privilege separation"), and
-// does not end a command whose channel is closed either.
+// SSH's "signal" request (RFC 4254, section 6.9) is not enough to end a command: OpenSSH's server ignores it for root ("requires
+// privilege separation"), and it doesn't end a command whose channel is closed either.
 const runMark = "SHOPPER_RUN"
 
-// sweepScript ends every process whose environment carries the mark $1: SIGTERM, up to a second to
-// obey, SIGKILL. The names of its helpers are those of POSIX and of busybox.
+// sweepScript ends every process whose environment contains the mark $1: by SIGTERM and, up to a second later, by SIGKILL. It uses
+// only commands and options that POSIX and busybox have.
 const sweepScript = `
 marked() { grep -lsF "` + runMark + `=$1" /proc/[0-9]*/environ; }
 sweep() { marked "$1" | while IFS=/ read -r a b pid c; do kill -s "$2" "$pid" 2>/dev/null; done; }
@@ -39,16 +38,15 @@ done
 sweep "$1" KILL
 `
 
-// asRoot runs the script $1 with the argument $2, as root where that takes no password: a
-// command that was run through sudo can't be ended by its user.
+// asRoot runs the script $1 with the argument $2, as root where sudo requires no password: a user can't end a command that was run
+// through sudo.
 const asRoot = `
 if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then exec sudo -n sh -c "$1" sh "$2"; fi
 exec sh -c "$1" sh "$2"
 `
 
-// stop ends a process and its children: by signal, by a sweep for its mark, and finally by closing
-// its channel. It returns within stopTimeout, also
-// when ctx, which carries values only, has ended.
+// stop ends a process and its children: by a signal, by a sweep for its mark, and finally by closing its channel. It returns within
+// stopTimeout, and uses only the values of ctx.
 func (p *process) stop(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	finishes(stopTimeout, func() {
@@ -79,8 +77,8 @@ func (p *process) signal(signal ssh.Signal) error {
 	return err
 }
 
-// sweep ends what carries the process's mark, in a session of its own and as far as that works: a
-// machine that allows no further session or has no /proc still got the signals.
+// sweep ends the processes with the process's mark, in another session. It does nothing on a machine that allows no further session
+// or has no /proc.
 func (p *process) sweep(ctx context.Context) {
 	if p.mark == "" {
 		return

@@ -9,29 +9,28 @@ import (
 	"time"
 )
 
-// flushTimeout is how long a closed stream's last bytes may take to leave.
+// flushTimeout is how long the last bytes of a closed stream may take to be sent.
 const flushTimeout = time.Second / 2
 
-// stream is a net.Conn over an SSH channel. x/crypto/ssh's channels have no deadlines, and a Read
-// or Write of theirs waits for the other end even after Close; so two in-memory pipes stand in
-// between, each served by a goroutine. These goroutines end when the machine confirms
-// the channel's end, at the latest with the client.
+// stream is a net.Conn over an SSH channel. The channels of x/crypto/ssh have no deadlines, and their Read and Write wait for the
+// other end even after Close; so a goroutine copies each direction through an in-memory pipe. The goroutines end when the machine
+// confirms the channel's end, at the latest with the client.
 type stream struct {
 	client        *Client
 	in, out       net.Conn // the near ends of the pipes
 	local, remote net.Addr
-	flushed       chan struct{}            // closed when nothing will be written any more
-	finish        func() error             // says why reading ended; nil means a proper end
+	flushed       chan struct{}            // closed after the last write to the channel
+	finish        func() error             // returns why reading ended; nil means a regular end
 	shut          func()                   // ends what is behind the stream, in bounded time
 	final         atomic.Pointer[endError] // set before the pipe is closed at the far end
 	closing       sync.Once
 	doneWriting   atomic.Bool // CloseWrite or Close was called
 }
 
-// endError holds finish's answer, which may be nil.
+// endError holds the result of finish, which may be nil.
 type endError struct{ err error }
 
-// newStream starts to serve a channel.
+// newStream returns a stream over a channel.
 func newStream(c *Client, ch channel, local, remote net.Addr, finish func() error, shut func(*stream)) *stream {
 	near, far := net.Pipe()
 	nearOut, farOut := net.Pipe()
@@ -46,7 +45,7 @@ func newStream(c *Client, ch channel, local, remote net.Addr, finish func() erro
 }
 
 func (s *stream) receive(far net.Conn, ch channel) {
-	if _, err := io.Copy(far, ch); !errors.Is(err, io.ErrClosedPipe) { // else it was closed at this end
+	if _, err := io.Copy(far, ch); !errors.Is(err, io.ErrClosedPipe) { // otherwise Close was called
 		s.final.Store(&endError{s.finish()})
 	}
 	_ = far.Close()
@@ -74,7 +73,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write hands p over to be sent; like the kernel's, it doesn't wait until it has arrived.
+// Write sends p. As with a socket, it doesn't wait until p has arrived.
 func (s *stream) Write(p []byte) (int, error) {
 	n, err := s.out.Write(p)
 	if errors.Is(err, io.ErrClosedPipe) {
@@ -98,7 +97,7 @@ func (s *stream) writeError() error {
 	return errClosedByPeer
 }
 
-// CloseWrite tells the other end that nothing more will be written. Reading goes on.
+// CloseWrite signals the end of the input to the other end. Reading goes on.
 func (s *stream) CloseWrite() error {
 	s.doneWriting.Store(true)
 	return s.out.Close()
@@ -114,10 +113,10 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// LocalAddr names this end.
+// LocalAddr returns the machine's SSH address.
 func (s *stream) LocalAddr() net.Addr { return s.local }
 
-// RemoteAddr names what the stream leads to.
+// RemoteAddr returns the address that the stream leads to, as seen from the machine.
 func (s *stream) RemoteAddr() net.Addr { return s.remote }
 
 // SetDeadline sets both deadlines.
@@ -125,17 +124,17 @@ func (s *stream) SetDeadline(t time.Time) error {
 	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
-// SetReadDeadline bounds Read, as net.Conn says.
+// SetReadDeadline bounds Read; see net.Conn.
 func (s *stream) SetReadDeadline(t time.Time) error { return s.in.SetReadDeadline(t) }
 
-// SetWriteDeadline bounds Write, as net.Conn says.
+// SetWriteDeadline bounds Write; see net.Conn.
 func (s *stream) SetWriteDeadline(t time.Time) error { return s.out.SetWriteDeadline(t) }
 
-// streamAddr is an address as the machine sees it.
+// streamAddr is an address as seen from the machine.
 type streamAddr struct{ network, address string }
 
-// Network is the network's name.
+// Network returns the network's name.
 func (a streamAddr) Network() string { return a.network }
 
-// String is the address.
+// String returns the address.
 func (a streamAddr) String() string { return a.address }

@@ -12,28 +12,28 @@ import (
 
 // Limits of a [Tunnel].
 const (
-	// tunnelOpen bounds the opening of one connection through the machine, another login included.
+	// tunnelOpen bounds the opening of one connection through the machine, including another login.
 	tunnelOpen = 45 * time.Second
-	// tunnelStreams is how many connections go through one tunnel at a time; more wait.
+	// tunnelStreams is the maximum number of connections through one tunnel at a time; more wait.
 	tunnelStreams = 128
 )
 
-// Tunnel is a port of this computer's loopback. What connects to it is passed on to an address as a machine sees it.
+// Tunnel is a port of this computer's loopback. Connections to it are passed on to an address as seen from a machine.
 type Tunnel struct {
-	line     *Line // nil: what connects is disconnected
+	line     *Line // nil: connections are closed at once
 	remote   string
 	listener net.Listener
 	port     int
 	refused  func(error)
-	ctx      context.Context //nolint:containedctx // the tunnel's life, which no call spans
+	ctx      context.Context //nolint:containedctx // ends with Close
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
 }
 
-// OpenTunnel listens on a port of loopback, a free one for 0, and passes connections on to remote (host:port). The line is the
-// tunnel's from then on, also when there is an error. Without one (nil) the port is taken all the same, so that nobody else gets it,
-// and whatever connects is disconnected. refused is called with why a connection could not be passed on: who connects sees it closed,
-// and no more. The tunnel outlives ctx; whoever opened it closes it.
+// OpenTunnel listens on a port of loopback, a free one for 0, and passes connections on to remote (host:port). It takes ownership of
+// the line, also when it returns an error. With a nil line it only reserves the port, and closes connections at once. It calls
+// refused with the reason where a connection could not be passed on: the client only sees that it was closed. The tunnel outlives
+// ctx; whoever opened it closes it.
 func OpenTunnel(ctx context.Context, line *Line, port int, remote string, refused func(error)) (*Tunnel, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
@@ -52,10 +52,10 @@ func OpenTunnel(ctx context.Context, line *Line, port int, remote string, refuse
 	return nil, fmt.Errorf("the local port could not be opened: %w", err)
 }
 
-// Port is the port of loopback.
+// Port returns the port of loopback.
 func (t *Tunnel) Port() int { return t.port }
 
-// accept takes what connects.
+// accept accepts connections until the tunnel is closed.
 func (t *Tunnel) accept() {
 	slots := make(chan struct{}, tunnelStreams)
 	for {
@@ -66,7 +66,7 @@ func (t *Tunnel) accept() {
 		}
 		conn, err := t.listener.Accept()
 		if err != nil {
-			return // closed: nothing else ends a listener of loopback
+			return // the listener was closed
 		}
 		t.work.Go(func() {
 			defer func() { <-slots }()
@@ -75,7 +75,7 @@ func (t *Tunnel) accept() {
 	}
 }
 
-// pass carries one connection to its end.
+// pass passes one connection on until it ends.
 func (t *Tunnel) pass(near net.Conn) {
 	defer func() { _ = near.Close() }()
 	if t.line == nil {
@@ -85,7 +85,7 @@ func (t *Tunnel) pass(near net.Conn) {
 	defer cancel()
 	far, err := t.line.DialContext(limited, "tcp", t.remote)
 	if err != nil {
-		if t.line.final.Load() != nil { // whoever connects from now on is refused, instead of disconnected
+		if t.line.final.Load() != nil { // later connections are refused, not closed
 			_ = t.listener.Close()
 		}
 		if t.ctx.Err() == nil {
@@ -101,8 +101,7 @@ func (t *Tunnel) pass(near net.Conn) {
 	both.Wait()
 }
 
-// copyStream copies one direction and passes its end on, so that the other
-// direction can still be answered.
+// copyStream copies one direction and passes its end on, so that the other direction can go on.
 func copyStream(to, from net.Conn) {
 	_, err := io.Copy(to, from)
 	half, ok := to.(interface{ CloseWrite() error })
@@ -112,7 +111,7 @@ func copyStream(to, from net.Conn) {
 	}
 }
 
-// Close ends the tunnel and what goes through it, within five seconds. Closing again does nothing.
+// Close ends the tunnel and its connections, within five seconds. Calling it again does nothing.
 func (t *Tunnel) Close() error {
 	t.cancel()
 	_ = t.listener.Close()

@@ -1,13 +1,11 @@
-// Package journal is a write-ahead log on disk: what a run has begun and not yet
-// handed to Terraform, so that a later run finds it after a crash.
+// Package journal is a write-ahead log on disk: it records what a run has begun and not yet handed to Terraform, so
+// that a later run finds it after a crash.
 //
-// Each name has a directory of its own, which one process at a time locks. The
-// operating system drops the lock when that process ends, however it ends: an
-// entry under a name that can be locked belongs to no run at work. A directory
-// lasts as long as it holds entries.
+// Each name has a directory, which one process at a time can lock. The operating system unlocks it when that process
+// ends in any way: so no running process works on an entry under a name that can be locked. A directory exists as long
+// as it has entries or is locked.
 //
-// A nil *Journal is one that is turned off: it locks nothing and remembers
-// nothing. Every error is an *Error, but for ErrLocked.
+// A nil *Journal is turned off: it locks nothing and records nothing. Every error is an *Error, except ErrLocked.
 package journal
 
 import (
@@ -27,9 +25,9 @@ import (
 )
 
 const (
-	// MaxEntrySize is the size in bytes above which an entry isn't read.
+	// MaxEntrySize is the largest entry that is read, in bytes.
 	MaxEntrySize = 64 << 10
-	// MaxEntries is how many entries of one name are read.
+	// MaxEntries is how many entries under one name are read.
 	MaxEntries = 10_000
 
 	lockFile = "lock"
@@ -38,30 +36,28 @@ const (
 	unsynced = ".new" // an entry that is being written
 )
 
-// ErrLocked says that another process, or another part of this one, works under
-// the name.
+// ErrLocked says that another process, or another part of this one, has locked the name.
 var ErrLocked = errors.New("the name is locked")
 
-// Error says that the journal could not be read or written. What is lost is the
-// knowledge of a crashed run, never a machine in state.
+// Error says that the journal could not be read or written. Then leftovers of a crashed run may not be found; sessions in state are
+// not affected.
 type Error struct {
 	Dir string
 	Err error
 }
 
-// Error names the journal's directory.
+// Error returns the journal's directory and the cause.
 func (e *Error) Error() string { return fmt.Sprintf("the rental journal in %s: %v", e.Dir, e.Err) }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Journal is kept in one directory, which is made at the first lock.
+// Journal is a journal in one directory, which the first TryLock creates.
 type Journal struct {
 	dir, run string
 }
 
-// Open returns the journal in dir, used by the run of Terraform that Run names.
-// An empty dir turns the journal off.
+// Open returns the journal in dir, for a run of Terraform, which the function Run names. With dir "" it is turned off: nil.
 func Open(dir, run string) *Journal {
 	if dir == "" {
 		return nil
@@ -69,7 +65,7 @@ func Open(dir, run string) *Journal {
 	return &Journal{dir: dir, run: run}
 }
 
-// Dir is where the journal is kept, "" when it is turned off.
+// Dir returns the journal's directory, "" when it is turned off.
 func (j *Journal) Dir() string {
 	if j == nil {
 		return ""
@@ -77,7 +73,7 @@ func (j *Journal) Dir() string {
 	return j.dir
 }
 
-// Run is the run of Terraform that the journal was opened for.
+// Run returns the run of Terraform that the journal was opened for, "" when it is turned off.
 func (j *Journal) Run() string {
 	if j == nil {
 		return ""
@@ -85,7 +81,7 @@ func (j *Journal) Run() string {
 	return j.run
 }
 
-// Knows reports whether anything may be written down under the name.
+// Knows reports whether there may be entries under the name.
 func (j *Journal) Knows(name string) bool {
 	if j == nil {
 		return false
@@ -94,22 +90,21 @@ func (j *Journal) Knows(name string) bool {
 		return true
 	}
 	dir, err := os.Stat(j.dir)
-	return err == nil && !dir.IsDir() // so that TryLock says what is wrong
+	return err == nil && !dir.IsDir() // so that TryLock returns what is wrong
 }
 
-// Holder is the run that locked the name last, "" when that isn't known.
+// Holder returns the run that locked the name last, "" when that isn't known.
 func (j *Journal) Holder(name string) string {
 	run, _ := os.ReadFile(filepath.Join(j.path(name), runFile))
 	return string(run)
 }
 
 func (j *Journal) path(name string) string {
-	sum := sha256.Sum256([]byte(name)) // names may differ in case alone, or hold slashes
+	sum := sha256.Sum256([]byte(name)) // names may differ only in case, or contain slashes
 	return filepath.Join(j.dir, hex.EncodeToString(sum[:16]))
 }
 
-// TryLock locks the name until Unlock, or returns ErrLocked. A journal that is
-// turned off returns a Name that remembers nothing.
+// TryLock locks the name until Unlock, or returns ErrLocked. A journal that is turned off returns a Name that records nothing.
 func (j *Journal) TryLock(name string) (*Name, error) {
 	if j == nil {
 		return &Name{}, nil
@@ -122,7 +117,7 @@ func (j *Journal) TryLock(name string) (*Name, error) {
 		n.lock = flock.New(filepath.Join(n.dir, lockFile))
 		locked, err := n.lock.TryLock()
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // the last holder has just removed the directory
+		case errors.Is(err, fs.ErrNotExist): // Unlock has just removed the directory
 			continue
 		case err != nil:
 			return nil, n.failed(err)
@@ -130,14 +125,14 @@ func (j *Journal) TryLock(name string) (*Name, error) {
 			return nil, ErrLocked
 		}
 		if n.inPlace() {
-			_ = os.WriteFile(filepath.Join(n.dir, runFile), []byte(j.run), 0o600) // a courtesy to those who wait
+			_ = os.WriteFile(filepath.Join(n.dir, runFile), []byte(j.run), 0o600) // only informs those who wait
 			return n, nil
 		}
 		_ = n.lock.Unlock()
 	}
 }
 
-// Name is a name that this process has locked. A nil or zero one remembers nothing.
+// Name is a name that this process has locked. A nil or zero Name records nothing.
 type Name struct {
 	dir, root string
 	lock      *flock.Flock
@@ -151,29 +146,29 @@ func (n *Name) makeDir() error {
 	}
 	err := os.Mkdir(n.dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		return nil // if it is no directory, the lock says so
+		return nil // if it is no directory, locking fails
 	}
 	syncDir(n.root)
 	return err
 }
 
-// inPlace reports whether the file that is locked is still the name's.
+// inPlace reports whether the locked file is still the lock file of the name.
 func (n *Name) inPlace() bool {
 	locked, err := n.lock.Stat()
 	if err != nil {
 		return false
 	}
-	there, err := os.Stat(n.lock.Path())
-	return err == nil && os.SameFile(locked, there)
+	current, err := os.Stat(n.lock.Path())
+	return err == nil && os.SameFile(locked, current)
 }
 
-// Unlock lets others lock the name. It may be called again.
+// Unlock unlocks the name, and removes its directory if that has no entries. It may be called more than once.
 func (n *Name) Unlock() {
 	if n == nil || n.lock == nil {
 		return
 	}
 	empty := n.tidy()
-	if runtime.GOOS == "windows" { // which removes no open file, be it another's
+	if runtime.GOOS == "windows" { // which removes no open file
 		_ = n.lock.Unlock()
 	}
 	if empty {
@@ -185,8 +180,7 @@ func (n *Name) Unlock() {
 	n.lock = nil
 }
 
-// tidy removes what a crash has left half written, and reports whether there is
-// no entry.
+// tidy removes incompletely written entries, and reports whether there is no entry.
 func (n *Name) tidy() bool {
 	files, err := os.ReadDir(n.dir)
 	empty := err == nil
@@ -201,24 +195,23 @@ func (n *Name) tidy() bool {
 	return empty
 }
 
-// Entry is what was written down under an id.
+// Entry is what was written under an ID.
 type Entry struct {
 	ID   string
 	data []byte
 }
 
-// Decode reads the entry into v.
+// Decode parses the entry into v.
 func (e Entry) Decode(v any) error { return json.Unmarshal(e.data, v) }
 
-// Entries returns what is written down under the name, and what could not be
-// read: one bad file hides no other.
+// Entries returns the entries under the name, and an error for each that could not be read.
 func (n *Name) Entries() (found []Entry, problems []error) {
 	if n.off() {
 		return nil, nil
 	}
 	files, err := os.ReadDir(n.dir)
 	if err != nil {
-		problems = append(problems, n.failed(err)) // what was listed before the error counts
+		problems = append(problems, n.failed(err)) // files may have been listed before the error
 	}
 	for _, file := range files {
 		id, isEntry := strings.CutSuffix(file.Name(), ending)
@@ -238,8 +231,8 @@ func (n *Name) Entries() (found []Entry, problems []error) {
 	return found, problems
 }
 
-// All returns what is written down under every name. It locks none, so that any
-// entry may be another's, or gone already; what can't be read is left out.
+// All returns the entries under all names. It locks no name, so others may be writing or removing entries; it omits what can't be
+// read.
 func (j *Journal) All() (found []Entry, err error) {
 	if j == nil {
 		return nil, nil
@@ -273,8 +266,8 @@ func read(path string) ([]byte, error) {
 	return data, nil
 }
 
-// Write replaces the entry with this id by v, so that it survives a crash of the
-// computer too. The id is a file's name.
+// Write writes v as the entry with the ID, instead of an earlier one. The ID must be a valid file name. The entry survives a crash of
+// the computer.
 func (n *Name) Write(id string, v any) error {
 	if n.off() {
 		return nil
@@ -308,8 +301,7 @@ func writeSynced(path string, data []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// syncDir makes what was renamed or made in dir last. Not every system can sync a
-// directory; files are synced either way.
+// syncDir syncs the names of files in dir, where the system can sync a directory.
 func syncDir(dir string) {
 	if d, err := os.Open(dir); err == nil {
 		_ = d.Sync()
@@ -317,7 +309,7 @@ func syncDir(dir string) {
 	}
 }
 
-// Remove forgets the entry with this id. Forgetting it again is no error.
+// Remove removes the entry with the ID. It is no error if there is none.
 func (n *Name) Remove(id string) error {
 	if n.off() {
 		return nil

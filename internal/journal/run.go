@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// Run names the run of Terraform that has started this process: the parent's
-// process id and, on Linux, when that was started. Provider aliases are processes
-// of one run. It is to be asked before the parent can have ended.
+// Run names the run of Terraform that has started this process: the parent's process ID and, on Linux, its start time. The processes of
+// provider aliases belong to one run. Call it early, before the parent may have ended.
 func Run() string {
 	parent := os.Getppid()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", parent))
 	if err != nil {
 		return fmt.Sprint(parent)
 	}
-	// The second field is a name in parentheses that may hold anything; the 22nd, the
-	// 20th behind that name, is the start. Containers start the same ids again and again.
+	// The second field is a name in parentheses that may contain anything; the 22nd field, the 20th after that name, is the start
+	// time. It is needed because in containers, process IDs repeat.
 	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
 	fields := strings.Fields(rest)
 	if len(fields) < 20 {

@@ -1,4 +1,4 @@
-// Package pace spaces out what is tried again until it works.
+// Package pace spaces out retries.
 package pace
 
 import (
@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// Pace is how far apart tries are. It is used by one goroutine.
+// Pace is a series of pauses. It is not safe for concurrent use.
 type Pace struct{ next, most time.Duration }
 
-// New returns a pace that begins with a pause of first, so that what is quick stays quick. Each pause is half as long
-// again as the one before it, up to most. Up to a fifth is added at random, which keeps many that wait out of step.
+// New returns a pace whose first pause is first. Each pause is 1.5 times as long as the previous one, up to most. Up to a fifth is added
+// at random, so that many waits don't act at the same time.
 func New(first, most time.Duration) *Pace { return &Pace{next: first, most: most} }
 
-// Looks is the pace of looks at something on a machine that is being waited for.
+// Looks returns the pace of looking at something on a machine that is waited for.
 func Looks() *Pace { return New(100*time.Millisecond, 2*time.Second) }
 
-// Next is the next pause.
+// Next returns the next pause.
 func (p *Pace) Next() time.Duration {
 	pause := p.next + time.Duration(rand.Int64N(int64(p.next)/5+1)) //nolint:gosec // jitter needs no secrecy
 	p.next = min(p.next*3/2, p.most)
 	return pause
 }
 
-// Wait pauses. It returns ctx's error when that ends first, at once.
+// Wait waits for the next pause. When ctx ends first, it returns ctx's error.
 func (p *Pace) Wait(ctx context.Context) error {
 	_, err := Sleep(ctx, p.Next(), nil)
 	return err
 }
 
-// Sleep waits for d, for news, or for ctx, whose error it returns. It reports whether news came.
+// Sleep waits for d, for news, or until ctx ends, whose error it then returns. came is true where news ended it.
 func Sleep(ctx context.Context, d time.Duration, news <-chan struct{}) (came bool, err error) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -43,21 +43,21 @@ func Sleep(ctx context.Context, d time.Duration, news <-chan struct{}) (came boo
 	return came, ctx.Err()
 }
 
-// Budget bounds how often something is done, however many do it. It is safe for concurrent use.
+// Budget limits the rate of an action. It is safe for concurrent use.
 type Budget struct {
 	burst, rate float64 // rate per second
 
 	mu   sync.Mutex
-	left float64 // below zero where some wait already
+	left float64 // below zero while some wait
 	at   time.Time
 }
 
-// PerMinute returns a budget of n in any minute, up to burst of them at once and the others evenly.
+// PerMinute returns a budget of n actions in any minute: up to burst of them at once, and the others evenly.
 func PerMinute(n, burst int) *Budget {
 	return &Budget{burst: float64(burst), rate: float64(n-burst) / time.Minute.Seconds(), left: float64(burst)}
 }
 
-// Wait waits for one's turn. It returns ctx's error when that ends first.
+// Wait waits until the budget allows one more action. When ctx ends first, it returns ctx's error.
 func (b *Budget) Wait(ctx context.Context) error {
 	b.mu.Lock()
 	now := time.Now()
@@ -71,7 +71,7 @@ func (b *Budget) Wait(ctx context.Context) error {
 	_, err := Sleep(ctx, pause, nil)
 	if err != nil {
 		b.mu.Lock()
-		b.left++ // somebody else's turn
+		b.left++ // for another action
 		b.mu.Unlock()
 	}
 	return err

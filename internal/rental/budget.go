@@ -1,16 +1,15 @@
 package rental
 
 import (
+	"cmp"
 	"sync"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// budget keeps the summed price of a consumer's live sessions below a ceiling.
-// What this process is about to rent, or has rented, counts from the moment it
-// decides to, so that rentals made side by side don't each find room for one.
-// Other processes, provider aliases among them, are seen only in what they have
-// rented: so each looks again after renting, and the newest gives way.
+// budget keeps the total price of a consumer's live sessions below a ceiling. A rental of this process counts from reserve on, so
+// that concurrent rentals don't each find the same room. Rentals of other processes, such as provider aliases, count once they
+// are sessions: so each process checks again after renting, and the newest session gives way.
 type budget struct {
 	ceiling float64 // USD per hour; 0 = none
 
@@ -18,8 +17,7 @@ type budget struct {
 	spent map[string]float64 // of this process, in USD per hour, by mark
 }
 
-// reserve refuses a rental that would break the ceiling, and otherwise counts it
-// until drop. live are the consumer's sessions.
+// reserve counts a rental until drop, or returns a *BudgetError where it would exceed the ceiling. live are the consumer's sessions.
 func (b *budget) reserve(mark Mark, price float64, live []shopper.Session) error {
 	if b.ceiling <= 0 {
 		return nil
@@ -42,9 +40,8 @@ func (b *budget) reserve(mark Mark, price float64, live []shopper.Session) error
 	return nil
 }
 
-// check counts the price that is really paid from now on, and refuses it where the
-// ceiling leaves no room for it beside all older sessions; or beside all others,
-// where it is more than was reserved.
+// check counts the session's actual price from now on. It returns a *BudgetError where that and all older sessions exceed the
+// ceiling; all other sessions count where the price is more than was reserved.
 func (b *budget) check(session shopper.Session, live []shopper.Session) error {
 	if b.ceiling <= 0 {
 		return nil
@@ -56,7 +53,7 @@ func (b *budget) check(session shopper.Session, live []shopper.Session) error {
 	sum, others := 0.0, 0
 	for _, s := range live {
 		if s.ID != session.ID && (dearer || isOlder(s, session)) {
-			sum += max(s.PricePerHour, b.spent[s.ConsumerID]) // what is read may be less than what is paid
+			sum += max(s.PricePerHour, b.spent[s.ConsumerID]) // a list may show less than the actual price
 			others++
 		}
 	}
@@ -72,10 +69,7 @@ func (b *budget) drop(mark Mark) {
 	delete(b.spent, mark.String())
 }
 
-// isOlder orders sessions of one service by when they were made.
+// isOlder reports whether a was created before b, by the service's clock.
 func isOlder(a, b shopper.Session) bool {
-	if !a.CreatedAt.Equal(b.CreatedAt) {
-		return a.CreatedAt.Before(b.CreatedAt)
-	}
-	return a.ID < b.ID
+	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) < 0
 }

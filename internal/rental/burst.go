@@ -11,24 +11,23 @@ import (
 )
 
 const (
-	// burstReads is of how many sessions reads within burstAge are a burst.
+	// burstReads is how many sessions have to be read within burstAge to make a burst.
 	burstReads = 3
-	// burstAge is how long a list serves the reads of a burst: a plan over hundreds of sessions takes that long. It serves
-	// each session once.
+	// burstAge is how long a list serves the reads of a burst, each session once: a plan over hundreds of sessions takes that long.
 	burstAge = 10 * time.Second
-	// burstRows bounds a list: the newest sessions.
+	// burstRows is the length of a list, which has the newest sessions.
 	burstRows = 1000
 )
 
-// burst reads sessions. Where many are read at once, as in a refresh, one list serves them all; a session that a list doesn't
-// hold, or doesn't show as running, is read by itself. Any write to the service makes what was listed void.
+// burst reads sessions. Where many are read at once, as in a refresh, one list serves them all. A session that the list doesn't
+// show as running is read individually. Any write to the service invalidates the list.
 type burst struct {
 	service Service
 	lists   singleflight.Group
 
 	mu      sync.Mutex
 	begun   time.Time
-	read    map[string]bool // the sessions that were read since
+	read    map[string]bool // the sessions that were read since begun
 	writes  int
 	listed  time.Time // when the list was asked for
 	running map[string]shopper.Session
@@ -38,14 +37,14 @@ type burst struct {
 func (b *burst) session(ctx context.Context, id string) (shopper.Session, error) {
 	if b.wantsList(id) {
 		select {
-		case <-b.lists.DoChan("", func() (any, error) { b.list(ctx); return nil, nil }): //nolint:nilnil // what it found is in b
+		case <-b.lists.DoChan("", func() (any, error) { b.list(ctx); return nil, nil }): //nolint:nilnil // the result is in b
 		case <-ctx.Done():
 		}
 	}
 	b.mu.Lock()
 	s, found := b.running[id]
 	found = found && time.Since(b.listed) <= burstAge
-	delete(b.running, id) // who reads it again wants to know what has changed
+	delete(b.running, id) // a second read is for what has changed
 	b.mu.Unlock()
 	if found {
 		return s, nil
@@ -53,7 +52,7 @@ func (b *burst) session(ctx context.Context, id string) (shopper.Session, error)
 	return b.service.Session(ctx, id)
 }
 
-// wantsList notes a read, and reports whether it is one of many that no list serves yet.
+// wantsList counts a read, and reports whether it belongs to a burst that no list serves yet.
 func (b *burst) wantsList(id string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,13 +63,13 @@ func (b *burst) wantsList(id string) bool {
 	return len(b.read) >= burstReads && time.Since(b.listed) > burstAge
 }
 
-// list asks for the newest sessions. Where that fails, each session is read by itself.
+// list lists the newest sessions. Where that fails, each session is read individually.
 func (b *burst) list(ctx context.Context) {
 	b.mu.Lock()
 	writes, asked := b.writes, time.Now()
 	fresh := asked.Sub(b.listed) <= burstAge
 	b.mu.Unlock()
-	if fresh { // another list has just come
+	if fresh { // another call has just listed them
 		return
 	}
 	rows, err := b.service.Sessions(ctx, shopper.SessionFilter{Limit: burstRows})
@@ -88,7 +87,7 @@ func (b *burst) list(ctx context.Context) {
 	}
 }
 
-// forget is called after each write.
+// forget invalidates the list. It is called after each write.
 func (b *burst) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -13,10 +13,9 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// lockName makes this run the only one at work under the name, as far as the
-// journal reaches. One whose Terraform was killed may still be releasing what it
-// was renting: it is waited for. A journal that can't be used is a warning: the
-// search for active sessions follows.
+// lockName makes this run the only one that works under the name, among those that share the journal. It waits for another run: one
+// whose Terraform was killed may still be releasing its machine. A journal that can't be used is a warning, because the search for
+// active sessions follows.
 func (r *run) lockName(ctx context.Context) error {
 	name := r.order.Name
 	if _, taken := r.shared.names.LoadOrStore(name, r); taken {
@@ -64,8 +63,7 @@ func (r *run) unlock() {
 	r.known.lock.Unlock()
 }
 
-// waitReady waits while the service says that it is starting up. A service that
-// can't be asked is left to the requests that follow, whose errors say more.
+// waitReady waits while the service reports that it is starting up.
 func (r *run) waitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
@@ -88,7 +86,7 @@ func (r *run) waitReady(ctx context.Context) error {
 		if pause.Wait(limited) == nil {
 			continue
 		}
-		// Out of time, whoever's it is; with no answer at all the service may not even be starting.
+		// Timed out. Without any answer, the service may not even be starting.
 		if errors.Is(ctx.Err(), context.Canceled) || first && err != nil {
 			return limited.Err()
 		}
@@ -96,10 +94,9 @@ func (r *run) waitReady(ctx context.Context) error {
 	}
 }
 
-// releaseLeftovers releases what the journal proves to be left over from a run
-// that never handed it to Terraform.
+// releaseLeftovers releases rentals that, by the journal, an earlier run has never handed to Terraform.
 func (r *run) releaseLeftovers(ctx context.Context) error {
-	left, err := r.shared.Settle(ctx, Names{Prefix: r.order.Prefix}) // not under the name, which this run has locked
+	left, err := r.shared.Settle(ctx, Names{Prefix: r.order.Prefix}) // without the name itself, which this run has locked
 	err = errors.Join(err, r.shared.settleLeftovers(ctx, r.known.lock, &left))
 	for _, id := range left.Released {
 		r.say("Session %s was released. An earlier run had rented it and ended before Terraform recorded it.", id)
@@ -108,9 +105,8 @@ func (r *run) releaseLeftovers(ctx context.Context) error {
 	return err
 }
 
-// clearName makes sure, before anything is rented, that no machine is active under
-// the name: any is a *ConflictError unless the order says to release it. What this
-// run of Terraform has rented is never released.
+// clearName makes sure, before anything is rented, that no machine is active under the name: any is a *ConflictError, unless the
+// order allows to release it. It never releases what this run of Terraform has rented.
 func (r *run) clearName(ctx context.Context) error {
 	live, err := r.shared.live(ctx)
 	if err != nil {
@@ -130,7 +126,7 @@ func (r *run) clearName(ctx context.Context) error {
 	}
 	for _, s := range active {
 		r.say("Releasing session %s, which uses the name %s", s.ID, r.order.Name)
-		// Another run may have died while it was asking for this one.
+		// Another run may have died during the request that rented this one.
 		d := &doubt{mark: s.ConsumerID, until: time.Now().Add(r.shared.askLimit), lost: true}
 		over, err := r.shared.settle(ctx, d, toTheEnd)
 		if err != nil {
@@ -146,11 +142,10 @@ func (r *run) clearName(ctx context.Context) error {
 	return nil
 }
 
-// checkPrefix looks for machines in no state under the other names made of the
-// prefix, and releases none: with create_before_destroy one of them is the machine
-// that is to be replaced.
+// checkPrefix looks for machines that are in no state under the other names made of the prefix. It releases none: with
+// create_before_destroy, one of them is the machine to be replaced.
 func (r *run) checkPrefix(live []shopper.Session) error {
-	entries, _ := r.shared.madeOf(r.order.Prefix) // the problem has been told
+	entries, _ := r.shared.madeOf(r.order.Prefix) // releaseLeftovers has warned of the error
 	var lost []shopper.Session
 	for _, s := range live {
 		mark, marked := ParseMark(s.ConsumerID)
@@ -162,7 +157,7 @@ func (r *run) checkPrefix(live []shopper.Session) error {
 			r.warnf("Session %s (%s, $%.4g/h, since %s) was rented under the same prefix, and the journal doesn't record whether a"+
 				" state contains it. If none does, import it or release it: it costs money.", s.ID, mark.Name, s.PricePerHour,
 				s.CreatedAt.UTC().Format(time.RFC3339))
-		case e.HandedOver && !e.InState && e.Run != r.shared.journal.Run(): // others are in state, or at work
+		case e.HandedOver && !e.InState && e.Run != r.shared.journal.Run(): // others are in state, or belong to this run
 			lost = append(lost, s)
 		}
 	}
@@ -178,23 +173,21 @@ func (r *run) named(s shopper.Session) bool {
 	return ok && mark.sameName(r.shared.Mark(r.order.Name))
 }
 
-// madeByThisRun reports whether this run of Terraform has rented the session: this
-// process, or another of its providers.
+// madeByThisRun reports whether this run of Terraform has rented the session, in this process or in that of a provider alias.
 func (r *run) madeByThisRun(s shopper.Session) bool {
 	if _, made := r.shared.made.Load(s.ConsumerID); made {
 		return true
 	}
-	entries, _ := r.shared.entries(r.known.lock) // problems have been told
+	entries, _ := r.shared.entries(r.known.lock) // releaseLeftovers has warned of problems
 	return slices.ContainsFunc(entries, func(e *entry) bool {
 		return e.Mark == s.ConsumerID && e.Run == r.shared.journal.Run() && e.Computer == r.shared.computer
 	})
 }
 
-// live lists the consumer's sessions that may have a machine, in the order of
-// their lives.
+// live lists the consumer's sessions that may have a machine.
 func (r *Renter) live(ctx context.Context) ([]shopper.Session, error) {
 	var live []shopper.Session
-	// In the order of a session's life: one that moves on meanwhile is met again.
+	// In the order of a session's life: one whose status changes meanwhile is in a later list.
 	for _, status := range []shopper.Status{shopper.Pending, shopper.Provisioning, shopper.Running, shopper.Stopping} {
 		sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{Status: status})
 		if err != nil {
@@ -210,9 +203,8 @@ func (r *Renter) live(ctx context.Context) ([]shopper.Session, error) {
 	return live, nil
 }
 
-// yield makes way for another run that has rented under the same name, or for the
-// same budget, at the same time: of sessions side by side the youngest goes. Each
-// run looks after its own session's row is there, so the younger of two always
+// yield returns an error where another run has rented under the same name, or on the same budget, at the same time, and this
+// session is the younger one. Each run looks after its own session is listed, so the younger of two always
 // sees the older.
 func (r *run) yield(ctx context.Context, rental *Rental) error {
 	live, err := r.shared.live(ctx)

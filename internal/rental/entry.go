@@ -10,20 +10,18 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 )
 
-// entryVersion is the form of the entries that this version writes.
+// entryVersion is the format version of entries.
 const entryVersion = 2
 
-// entry is what the journal knows of one rental, by its mark's token. It holds no
-// secret. One that was not handed over, and whose name nobody has locked, is left
-// over from a run that ended before Terraform knew of it.
+// entry is the journal's record of one rental, whose ID is the token of the mark. It contains no secret. An entry that was not handed
+// over, and whose name is not locked, is left over from a run that ended before Terraform recorded the rental.
 type entry struct {
 	Version int    `json:"version"`
 	Mark    string `json:"mark"`
 	Service string `json:"service"` // the service's URL, without credentials
-	// Computer is where the entry was written: locks don't reach every computer that
-	// mounts the directory.
+	// Computer is the name of the computer that wrote the entry: locks may not work between computers that mount the directory.
 	Computer string `json:"computer"`
-	// Run is the run of Terraform that rented; see journal.Run.
+	// Run is the run of Terraform that rented it; see journal.Run.
 	Run     string `json:"run"`
 	OfferID string `json:"offer_id"`
 	// Asked is when the request that rents was sent.
@@ -32,10 +30,10 @@ type entry struct {
 	SessionID string `json:"session_id,omitempty"`
 	// HandedOver is true once Create has returned the rental to Terraform.
 	HandedOver bool `json:"handed_over,omitempty"`
-	// InState is true in the note of a rental that a refresh has seen in state.
+	// InState is true once a refresh has seen the rental in state.
 	InState bool `json:"in_state,omitempty"`
 
-	name *journal.Name // nil where nothing is written down
+	name *journal.Name // nil where nothing is written
 }
 
 func (e *entry) mark() Mark {
@@ -46,12 +44,12 @@ func (e *entry) mark() Mark {
 func (e *entry) save() error   { return e.name.Write(e.mark().Token, e) }
 func (e *entry) remove() error { return e.name.Remove(e.mark().Token) }
 
-// key is the journal's name for a consumer's session name at this service.
+// key is the journal's name for the name of a mark at this service.
 func (r *Renter) key(mark Mark) string {
 	return fmt.Sprintf("%s/%s at %s", mark.Consumer, mark.Name, r.service.URL())
 }
 
-// entries reads what is written down under a name that is locked.
+// entries reads the entries under a locked name.
 func (r *Renter) entries(name *journal.Name) (found []*entry, problems []error) {
 	files, problems := name.Entries()
 	for _, file := range files {
@@ -79,8 +77,7 @@ func decode(file journal.Entry) (*entry, error) {
 	return e, err
 }
 
-// madeOf reads what is written down under all names that are made of the prefix, by
-// their marks, whoever has locked them.
+// madeOf reads the entries under all names that are made of the prefix, by their marks. The names may be locked by others.
 func (r *Renter) madeOf(prefix string) (map[string]*entry, error) {
 	files, err := r.journal.All()
 	found := map[string]*entry{}
@@ -97,9 +94,8 @@ func (r *Renter) isMadeOf(prefix string, mark Mark) bool {
 	return mark.Consumer == r.consumer && MadeOf(prefix, mark.Name)
 }
 
-// keys are the journal's names for those names under which anything may be written
-// down. Of the names made of a prefix they are those with an entry that matters: a
-// look that locked the others would keep them from being noted as seen, or forgotten.
+// keys returns the journal's names for those of names that may have entries. Of the names made of a prefix it returns those with
+// an entry that matters: locking the others could prevent a concurrent Seen.
 func (r *Renter) keys(names Names, matters func(*entry) bool) ([]string, error) {
 	var keys []string
 	if key := r.key(r.Mark(names.Name)); names.Name != "" && r.journal.Knows(key) {
@@ -117,21 +113,20 @@ func (r *Renter) keys(names Names, matters func(*entry) bool) ([]string, error) 
 	return keys, err
 }
 
-// Seen tells the journal that the rental is in Terraform's state, or has ended there,
-// so that it needs to be remembered no longer. With a prefix, of which its name was
-// made, a note remains that tells it from what is in no state.
+// Seen records in the journal that the rental is, or was, in Terraform's state: its entry is removed. With the prefix of which its
+// name was made, an entry remains, which distinguishes the session from those in no state.
 func (r *Renter) Seen(consumerID, prefix string) error {
 	mark, ok := ParseMark(consumerID)
 	if !ok {
 		return nil
 	}
-	r.inState.Store(mark.String(), true) // even if the journal can't be told
+	r.inState.Store(mark.String(), true) // even if the journal can't be written
 	if prefix == "" && !r.journal.Knows(r.key(mark)) {
 		return nil
 	}
 	name, err := r.journal.TryLock(r.key(mark))
 	if err != nil {
-		return ignoreLocked(err) // a run at work tells the next one
+		return ignoreLocked(err) // the run that works under the name leaves the entry to a later call
 	}
 	defer name.Unlock()
 	if prefix == "" {
@@ -143,9 +138,8 @@ func (r *Renter) Seen(consumerID, prefix string) error {
 	}).save()
 }
 
-// Leftovers says what is left over under the names, which the next Rent, Settle or
-// Release there releases. It makes no request where the journal knows of nothing,
-// and releases nothing. With an error, which is about the journal alone, the answer
+// Leftovers describes what is left over under the names, which the next Rent, Settle or Release of a name releases. It releases
+// nothing, and makes no request where the journal has no entry. With an error, which is about the journal alone, the result
 // may be incomplete.
 func (r *Renter) Leftovers(ctx context.Context, names Names) ([]string, error) {
 	keys, err := r.keys(names, r.isLeftover)
@@ -161,7 +155,7 @@ func (r *Renter) Leftovers(ctx context.Context, names Names) ([]string, error) {
 func (r *Renter) leftUnder(ctx context.Context, key string) (found []string, err error) {
 	locked, err := r.journal.TryLock(key)
 	if err != nil {
-		return nil, ignoreLocked(err) // a run at work: what it rents is no leftover
+		return nil, ignoreLocked(err) // what another run is renting is no leftover
 	}
 	defer locked.Unlock()
 	entries, problems := r.entries(locked)
@@ -178,11 +172,11 @@ func (r *Renter) leftUnder(ctx context.Context, key string) (found []string, err
 	return found, errors.Join(problems...)
 }
 
-// leftOf says what there is now of an entry's rental, and whether nothing can come
-// of it any more.
+// leftOf describes what is left of an entry's rental, and reports whether it is over: nothing is left, and the request that rents can
+// no longer create anything.
 func (r *Renter) leftOf(ctx context.Context, e *entry) (left []string, over bool) {
 	d := r.doubtOf(e)
-	late := !time.Now().Before(d.until) // judged before the sessions are listed
+	late := !time.Now().Before(d.until) // before the sessions are listed
 	sessions, err := r.listOf(ctx, d)
 	if err != nil {
 		return []string{"a session with the mark " + e.Mark}, false
@@ -195,9 +189,8 @@ func (r *Renter) leftOf(ctx context.Context, e *entry) (left []string, over bool
 	return left, late && len(left) == 0
 }
 
-// doubtOf is what an entry that another run left leaves to be found out. What the
-// computer's clock said then is believed with a margin, and only as far as it makes
-// sense.
+// doubtOf returns the doubt about the rental of an entry that another run left. The computer's clock may have been set since the
+// entry was written, hence the margin of clockDoubt.
 func (r *Renter) doubtOf(e *entry) *doubt {
 	d := &doubt{mark: e.Mark, entry: e, until: time.Now(), lost: e.SessionID == ""}
 	if d.lost {
@@ -206,15 +199,14 @@ func (r *Renter) doubtOf(e *entry) *doubt {
 	return d
 }
 
-// isLeftover reports whether the entry proves that its rental was never in
-// Terraform's hands, and that nobody works on it.
+// isLeftover reports whether an entry whose name is locked proves that its rental was never handed to Terraform.
 func (r *Renter) isLeftover(e *entry) bool {
 	_, inState := r.inState.Load(e.Mark)
 	return !inState && !e.HandedOver && e.Computer == r.computer
 }
 
-// isUnseen reports whether an entry is a leftover, or one that an earlier run has
-// handed over and that can be forgotten once its rental has ended.
+// isUnseen reports whether an entry is a leftover, or was handed over by an earlier run and not seen in state since: then it can be
+// removed once its rental has ended.
 func (r *Renter) isUnseen(e *entry) bool {
 	return r.isLeftover(e) || !e.InState && e.Run != r.journal.Run()
 }

@@ -2,6 +2,7 @@ package rental
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,12 +11,12 @@ import (
 
 // NoOfferError says that no offer could be chosen.
 type NoOfferError struct {
-	// OfferID is the one offer that was asked for, "" where requirements choose.
+	// OfferID is the requested offer, "" where requirements choose.
 	OfferID string
-	// Cloud is the only one that was asked, "" where all were.
+	// Cloud is the only cloud whose offers were listed, "" for all.
 	Cloud string
-	// Total counts the offers there are, Fit those that meet the requirements (and
-	// have all been tried); Rejected are the others, closest first.
+	// Total counts the offers, Fit those that meet the requirements, all of which have been
+	// tried; Rejected are the others, closest first.
 	Total, Fit int
 	Rejected   []Rejection
 	Err        error
@@ -37,7 +38,7 @@ func (e *NoOfferError) Error() string {
 
 func (e *NoOfferError) Unwrap() error { return e.Err }
 
-// NotReadyError says that the service stayed in its start-up.
+// NotReadyError says that the service was still starting up when the wait timed out.
 type NotReadyError struct {
 	URL    string
 	Waited time.Duration
@@ -69,10 +70,10 @@ func (e *UnusableError) Error() string {
 
 func (e *UnusableError) Unwrap() error { return e.Err }
 
-// AttemptsError says why none of several offers could be rented.
+// AttemptsError says why none of the offers that were tried could be rented.
 type AttemptsError struct {
 	Attempts []Attempt
-	// Last is why no further offer was tried, nil when enough were.
+	// Last is why no further offer was tried, nil where the number of attempts was used up.
 	Last error
 }
 
@@ -98,10 +99,7 @@ func (e *AttemptsError) Unwrap() []error {
 	for _, a := range e.Attempts {
 		all = append(all, a.Err)
 	}
-	if e.Last != nil {
-		all = append(all, e.Last)
-	}
-	return all
+	return append(all, withoutNil(e.Last)...)
 }
 
 // CancelledError says that renting was interrupted by the user, and that the
@@ -121,10 +119,10 @@ func (e *CancelledError) Error() string {
 
 func (e *CancelledError) Unwrap() error { return e.Err }
 
-// NotReleasedError says that a session was not seen to end.
+// NotReleasedError says that the end of a session could not be confirmed.
 type NotReleasedError struct {
 	SessionID string
-	// Last is the session as read last; its ID is empty if it never was.
+	// Last is the session as read last; its ID is "" if it could not be read.
 	Last shopper.Session
 	Err  error
 }
@@ -147,11 +145,10 @@ func (e *NotReleasedError) Error() string {
 
 func (e *NotReleasedError) Unwrap() error { return e.Err }
 
-// UnprovedError says that the service doesn't know a session, and that its machine
-// may bill all the same.
+// UnprovedError says that the service doesn't know a session, but that its machine may bill anyway.
 type UnprovedError struct {
 	SessionID string
-	// Rented is the address of the service that rented it, where Asked is another;
+	// Rented is the URL of the service that rented it, where Asked is another one;
 	// "" where the machine still answers.
 	Rented, Asked string
 	Err           error
@@ -170,7 +167,7 @@ func (e *UnprovedError) Error() string {
 
 func (e *UnprovedError) Unwrap() error { return e.Err }
 
-// KeptError says that a rental can't be used and could not be released either.
+// KeptError says that a rental can't be used, and that its release could not be confirmed.
 type KeptError struct {
 	Cause, Release error
 }
@@ -182,15 +179,15 @@ func (e *KeptError) Error() string {
 // Unwrap returns both.
 func (e *KeptError) Unwrap() []error { return []error{e.Cause, e.Release} }
 
-// DoubtError says that a request's answer was lost and that what it made, if
-// anything, could not be looked for or released.
+// DoubtError says that a request's answer was lost, and that the session that it may have created could not be looked for or
+// released.
 type DoubtError struct {
 	Cause error
 	Mark  Mark
 	// Found are sessions that were found and released.
 	Found []string
 	Err   error
-	// Forgotten is true where no journal tells a later call to look again.
+	// Forgotten is true without a journal: no later call looks again.
 	Forgotten bool
 }
 
@@ -206,20 +203,20 @@ func (e *DoubtError) Error() string {
 // Unwrap returns both.
 func (e *DoubtError) Unwrap() []error { return []error{e.Cause, e.Err} }
 
-// ConflictError says that something else is rented, or being rented, under the
-// name, and that nothing proves it to be a leftover of our own.
+// ConflictError says that another machine is rented, or being rented, under the name, and that it could not be verified as a
+// leftover.
 type ConflictError struct {
 	Name     string
 	Sessions []shopper.Session
 	Journal  string
-	// Here is true where this run of Terraform has rented under the name, or is doing
-	// so: then there may be no sessions yet.
+	// Here is true where this run of Terraform has rented under the name, or is renting:
+	// then there may be no sessions yet.
 	Here bool
-	// Unseen is true where the name is a prefix, and an earlier run has handed over the
-	// sessions, which no refresh has seen in state since.
+	// Unseen is true where Name is a prefix, and an earlier run has handed over the
+	// sessions, but no refresh has seen them in state since.
 	Unseen bool
-	// Released is the id of our own session, which is younger than the other and has
-	// been released.
+	// Released is the ID of this run's session, which was the younger one and has been
+	// released.
 	Released string
 }
 
@@ -261,7 +258,7 @@ func (e *ConflictError) Error() string {
 	return b.String()
 }
 
-// BudgetError says that a rental would break the provider's ceiling.
+// BudgetError says that a rental would exceed the provider's budget.
 type BudgetError struct {
 	Ceiling, Spent, Price float64 // USD per hour
 	Sessions              int
@@ -273,11 +270,11 @@ func (e *BudgetError) Error() string {
 		" machine.", e.Ceiling, e.Sessions, e.Spent, e.Price)
 }
 
-// ExtendError says that a reservation was not seen to be extended.
+// ExtendError says that the extension of a reservation could not be confirmed.
 type ExtendError struct {
 	SessionID    string
-	Wanted, Read int // hours
-	Ask, Err     error
+	Wanted, Read int   // hours
+	Ask, Err     error // of the request, and of reading the session afterwards; nil for none
 }
 
 func (e *ExtendError) Error() string {
@@ -294,17 +291,13 @@ func (e *ExtendError) Error() string {
 }
 
 // Unwrap returns both.
-func (e *ExtendError) Unwrap() []error {
-	var all []error
-	for _, err := range []error{e.Ask, e.Err} {
-		if err != nil {
-			all = append(all, err)
-		}
-	}
-	return all
+func (e *ExtendError) Unwrap() []error { return withoutNil(e.Ask, e.Err) }
+
+func withoutNil(errs ...error) []error {
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
-// noted is an error with what else is worth knowing.
+// noted is an error with further notes for the user.
 type noted struct {
 	err   error
 	notes []string
@@ -320,7 +313,7 @@ func (e *noted) Error() string {
 
 func (e *noted) Unwrap() error { return e.err }
 
-// lostError is a refused or lost request of which nothing is left.
+// lostError is a request that was refused, or whose answer was lost, and of which no session is left.
 type lostError struct {
 	err       error
 	released  []string

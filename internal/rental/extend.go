@@ -9,15 +9,12 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// extendPatience is how long a reservation is read for the hours of a request
-// whose answer was lost: it may still be under way.
+// extendPatience is how long a session is read again after a request whose answer was lost: it may still be in progress.
 const extendPatience = 10 * time.Second
 
-// Extend raises a reservation to the given hours. The request that adds hours is
-// sent once at most, and only after a read that says they are missing; whether
-// it worked is read afterwards, so that a lost answer adds nothing twice. How long a
-// session may live in all is the service's to say, whose operator sets it. It
-// returns the session as read last.
+// Extend raises a reservation to the given hours, and returns the session as read last. It sends the request that adds hours once at
+// most, after a read that shows that they are missing, and reads the result, so a lost answer adds nothing twice. The service
+// limits a session's total hours. Where the result could not be confirmed, the error is an *ExtendError.
 func (r *Renter) Extend(ctx context.Context, known Known, hours int) (shopper.Session, error) {
 	id := known.ID
 	before, err := r.service.Session(ctx, id)
@@ -50,8 +47,8 @@ func (r *Renter) Extend(ctx context.Context, known Known, hours int) (shopper.Se
 	return after, nil
 }
 
-// readExtended reads the session after the request; for a little while where
-// that one's answer was lost, or where the session can't be read.
+// readExtended reads the session after the request: repeatedly, up to extendPatience, where the request's answer was lost or the
+// session can't be read.
 func (r *Renter) readExtended(ctx context.Context, id string, hours int, askErr error) (shopper.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

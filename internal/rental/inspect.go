@@ -8,19 +8,16 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// failedLimit is how long a failed session that had a machine is waited for: the
-// service turns it into stopped within about a minute.
+// failedLimit is how long Inspect waits for a failed session that had a machine: the service sets it to stopped within about a
+// minute.
 const failedLimit = 90 * time.Second
 
-// Inspect reads a session in Terraform's state and reports whether it is proved to
-// have ended: it is stopped, or failed without ever having had a machine, or the
-// service that rented it doesn't know it, in which case the session is empty. One
-// that failed with a machine is read again until it is stopped or a while has
-// passed: failed alone proves nothing. A session whose replacement lives has not
-// ended. It changes nothing. A running session may be shown as it was burstAge before.
+// Inspect reads a session in Terraform's state and reports whether it is proved to have ended: it is stopped, or failed without
+// ever having had a machine, or the service that rented it doesn't know it, in which case the returned session is empty. It reads
+// a session that failed with a machine until that is stopped, up to failedLimit: failed alone proves nothing. A session
+// with a live replacement has not ended. Inspect changes nothing. What it returns of a running session may be burstAge old.
 //
-// An *UnprovedError says that the service doesn't know the session and that this
-// proves nothing.
+// An *UnprovedError says that the service doesn't know the session, but that this proves nothing.
 func (r *Renter) Inspect(ctx context.Context, known Known) (session shopper.Session, over bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, failedLimit)
 	defer cancel()
@@ -44,7 +41,7 @@ func (r *Renter) Inspect(ctx context.Context, known Known) (session shopper.Sess
 	}
 }
 
-// replacementsEnded follows what the service rented in a session's place.
+// replacementsEnded reports whether every replacement that the service rented for the session has ended.
 func (r *Renter) replacementsEnded(ctx context.Context, s shopper.Session) (bool, error) {
 	for range maxChildren {
 		if s.RetryChildID == "" {
@@ -62,9 +59,8 @@ func (r *Renter) replacementsEnded(ctx context.Context, s shopper.Session) (bool
 	return false, nil
 }
 
-// proof judges a 404. It proves that a session has ended only when it comes from
-// the service that rented it, and when the machine doesn't answer: another service,
-// and one that has lost its database, say the same of a machine that bills.
+// proof returns nil where a 404 proves that a session has ended: it is from the service that rented it, and the machine doesn't
+// answer. Another service, or one that has lost its database, answers 404 for a machine that bills. err is the 404.
 func (r *Renter) proof(ctx context.Context, known Known, err error) error {
 	if known.Service != "" && known.Service != r.service.URL() {
 		return &UnprovedError{SessionID: known.ID, Rented: known.Service, Asked: r.service.URL(), Err: err}

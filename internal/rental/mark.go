@@ -1,6 +1,7 @@
 package rental
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -8,45 +9,38 @@ import (
 	"strings"
 )
 
-// A Mark is what the consumer_id of a rental says: who rents, under which name,
-// and a token that no other attempt to rent has ever used. It is how a rental
-// whose answer was lost is found again.
+// A Mark is the consumer_id of a rental: who rents, under which name, and a token that is unique to each request. A rental
+// whose answer was lost is found by it.
 type Mark struct {
 	Consumer, Name, Token string
 }
 
-// namePattern leaves out the slash that separates the parts of a mark.
+// namePattern excludes the slash, which separates the parts of a mark.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// Names are those under which a resource rents: Name, and where Prefix isn't "" every
-// name that NewName makes of it. One of the two may be "".
+// Names are the names under which a resource rents: Name, and every name that NewName makes of Prefix. Either may be "".
 type Names struct {
 	Name, Prefix string
 }
 
-// String is what all of them have in common.
-func (n Names) String() string {
-	if n.Prefix != "" {
-		return n.Prefix
-	}
-	return n.Name
-}
+// String returns the prefix, or the name where there is none.
+func (n Names) String() string { return cmp.Or(n.Prefix, n.Name) }
 
 // suffix is how many hexadecimal digits NewName adds.
 const suffix = 12
 
 var suffixPattern = regexp.MustCompile(fmt.Sprintf("^[0-9a-f]{%d}$", suffix))
 
-// NewName returns a name that begins with the prefix and that no other rental has.
+// NewName returns a unique name that begins with the prefix.
 func NewName(prefix string) string { return prefix + randomHex(suffix/2) }
 
-// MadeOf reports whether NewName has made the name of the prefix.
+// MadeOf reports whether the name has the form of those that NewName makes of the prefix.
 func MadeOf(prefix, name string) bool {
 	rest, begins := strings.CutPrefix(name, prefix)
 	return begins && suffixPattern.MatchString(rest)
 }
 
-// ValidatePrefix says what is wrong with s as the beginning of names.
+// ValidatePrefix says what is wrong with s as an argument of NewName.
 func ValidatePrefix(s string) error {
 	if err := ValidateName(s); err != nil || len(s)+suffix > 63 {
 		return fmt.Errorf("%q is not a valid prefix: use 1 to %d letters, digits, '.', '_' or '-', beginning with a letter or a digit", s, 63-suffix)
@@ -54,7 +48,7 @@ func ValidatePrefix(s string) error {
 	return nil
 }
 
-// tokenPattern is what newMark makes.
+// tokenPattern matches the tokens that newMark makes.
 var tokenPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 // ValidateName says what is wrong with s as a consumer or a session's name: it
@@ -77,8 +71,7 @@ func randomHex(bytes int) string {
 	return hex.EncodeToString(b)
 }
 
-// ParseMark reads a session's consumer_id. It reports false for sessions that
-// something else than this package rented.
+// ParseMark parses a session's consumer_id. It returns false for sessions that this package didn't rent.
 func ParseMark(consumerID string) (Mark, bool) {
 	parts := strings.Split(consumerID, "/")
 	if len(parts) != 3 || ValidateName(parts[0]) != nil || ValidateName(parts[1]) != nil || !tokenPattern.MatchString(parts[2]) {
@@ -87,12 +80,12 @@ func ParseMark(consumerID string) (Mark, bool) {
 	return Mark{Consumer: parts[0], Name: parts[1], Token: parts[2]}, true
 }
 
-// String is the consumer_id that carries the mark.
+// String returns the mark as a consumer_id.
 func (m Mark) String() string {
 	return m.Consumer + "/" + m.Name + "/" + m.Token
 }
 
-// sameName reports whether other is a mark of the same consumer and name.
+// sameName reports whether other has the same consumer and name.
 func (m Mark) sameName(other Mark) bool {
 	return m.Consumer == other.Consumer && m.Name == other.Name
 }

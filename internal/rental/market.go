@@ -6,19 +6,17 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// vastAI's offers are one machine each; the other clouds can rent one more from
-// the same offer.
+// vastAI is Vast.ai, where an offer is one machine. An offer of the other clouds can be rented more than once.
 const vastAI = "vastai"
 
-// market keeps rentals that are made side by side from all taking the same
-// machine: all but one of them would come too late.
+// market keeps concurrent rentals from choosing the same machine, which only one of them could get.
 type market struct {
 	mu    sync.Mutex
 	taken map[string]bool // Vast.ai's offers
 }
 
-// take returns the first offer that is neither tried nor taken by a sibling, or
-// else the first that is not tried; taken tells that a sibling has it.
+// take returns the first offer that was neither tried nor taken by a concurrent rental. Without one, it returns the first that was
+// not tried, with taken set. ok is false where all were tried.
 func (m *market) take(fit []shopper.Offer, tried map[string]bool) (offer shopper.Offer, taken, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Attempt is one offer that was tried and why it came to nothing.
+// Attempt is one offer that was tried, and why it was not rented.
 type Attempt struct {
 	Offer shopper.Offer
 	Err   error
@@ -21,11 +21,10 @@ const (
 	// DefaultAttempts is how many offers are tried before giving up.
 	DefaultAttempts = 3
 
-	// ratePatience is how long Rent waits in all for a service that limits its rate.
+	// ratePatience is how long Rent waits in total for a service that limits its rate.
 	ratePatience = 2 * time.Minute
 
-	// maxRise is how much more than its offer a machine may cost where no ceiling is
-	// given.
+	// maxRise is how much more than its offer a machine may cost where no ceiling is set.
 	maxRise = 1.2
 )
 
@@ -55,7 +54,7 @@ func (r *run) tryOffers(ctx context.Context) (*Rental, error) {
 		if ctx.Err() != nil || !anotherMayDo(err) {
 			break
 		}
-		if !taken { // by a sibling, who is no reason to give up
+		if !taken { // an offer that a concurrent rental has taken doesn't count
 			left--
 		}
 		r.say("Offer %s failed: %v", offer.ID, err)
@@ -63,9 +62,8 @@ func (r *run) tryOffers(ctx context.Context) (*Rental, error) {
 	return nil, r.giveUp(nil)
 }
 
-// mayAskAgain waits as long as the service, or a proxy, says when it has refused a
-// request that rents for its rate alone. That proves that nothing happened, so the
-// same offer may be asked for again, with a new mark. It is patient for a while.
+// mayAskAgain reports whether the same offer may be requested again, with a new mark: the service, or a proxy, refused the request
+// only because of its rate, so nothing was rented. It first waits as long as the refusal says, up to ratePatience in total.
 func (r *run) mayAskAgain(ctx context.Context, err error) bool {
 	if !shopper.IsRateLimited(err) {
 		return false
@@ -79,8 +77,7 @@ func (r *run) mayAskAgain(ctx context.Context, err error) bool {
 	return pace.New(wait, wait).Wait(ctx) == nil
 }
 
-// giveUp is the error of a run in which nothing could be rented; last is why no
-// further offer could be tried.
+// giveUp returns the error of a run in which nothing could be rented; last is why no further offer could be tried.
 func (r *run) giveUp(last error) error {
 	switch failed := r.known.failed; {
 	case len(failed) == 0:
@@ -92,11 +89,10 @@ func (r *run) giveUp(last error) error {
 	}
 }
 
-// anotherMayDo reports whether a different offer may succeed where one failed
-// with err.
+// anotherMayDo reports whether another offer may succeed where one failed with err.
 func anotherMayDo(err error) bool {
 	if _, unknown := errors.AsType[*DoubtError](err); unknown {
-		return false // nothing is rented while something may be
+		return false // a machine may have been rented already
 	}
 	if _, unusable := errors.AsType[*UnusableError](err); unusable {
 		return true
@@ -108,7 +104,7 @@ func anotherMayDo(err error) bool {
 	return ok && answer.Type == shopper.TypeStaleInventory
 }
 
-// choose returns the next offer to try, and whether a sibling may have it already.
+// choose returns the next offer to try, and whether a concurrent rental has taken it.
 func (r *run) choose(ctx context.Context) (offer shopper.Offer, taken bool, err error) {
 	if r.order.OfferID != "" {
 		offer, err = r.shared.service.Offer(ctx, r.order.OfferID)
@@ -133,8 +129,7 @@ func (r *run) choose(ctx context.Context) (offer shopper.Offer, taken bool, err 
 	return offer, taken, nil
 }
 
-// makeUsable judges what was really rented, waits until the service says running,
-// and logs in.
+// makeUsable checks what was rented, waits until it is running, and logs in.
 func (r *run) makeUsable(ctx context.Context, rental *Rental) error {
 	if err := r.unusable(rental); err != nil {
 		return err
@@ -146,7 +141,7 @@ func (r *run) makeUsable(ctx context.Context, rental *Rental) error {
 		return err
 	}
 	r.rented(rental)
-	if err := r.unusable(rental); err != nil { // what is read can differ from what POST answered
+	if err := r.unusable(rental); err != nil { // a read can differ from the answer to the POST
 		return err
 	}
 	if r.order.Login == nil {
@@ -163,9 +158,8 @@ func (r *run) makeUsable(ctx context.Context, rental *Rental) error {
 	return nil
 }
 
-// unusable compares what was rented, and what it costs, with the requirements. An
-// offer that was asked for by its id, or without a ceiling, is itself the measure
-// of its price.
+// unusable returns an *UnusableError where the machine doesn't meet the requirements. Without a ceiling, its price is compared with
+// its offer's.
 func (r *run) unusable(rental *Rental) error {
 	requirements, session := r.order.Requirements, rental.Session
 	reasons := requirements.Unmet(session, rental.Offer.VRAMGB)

@@ -12,14 +12,11 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Release releases the machine of a session in Terraform's state, and returns nil
-// only once the session, and every replacement that the service rented for it, is
-// stopped or proved to be unknown. Otherwise the error says what may still bill. It
-// tells the journal, and settles what that still doubts under the session's name,
-// since this may be the last call there is.
+// Release releases the machine of a session in Terraform's state. It returns nil only once the session, and every replacement
+// that the service rented for it, is stopped, or proved to be gone by a 404. Otherwise the error says what may still bill. Then it
+// removes the session from the journal, and settles leftovers under its name, because no later call may use that name.
 //
-// Cancelling ctx doesn't stop it; ctx's deadline does, or 20 minutes where it
-// has none.
+// Canceling ctx doesn't stop it; its deadline does, or 20 minutes where it has none.
 func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, err error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -32,7 +29,7 @@ func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, e
 	if err != nil {
 		return d.remarks, err
 	}
-	if last.Status == shopper.Stopped && !hasMachine(last) { // its request may be under way
+	if last.Status == shopper.Stopped && !hasMachine(last) { // the request that created it may be in progress
 		if over, err := r.settle(limited, d, toTheEnd); err != nil || !over {
 			return d.remarks, notReleased(last, errors.Join(errUnderWay, err, limited.Err()))
 		}
@@ -52,12 +49,12 @@ func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, e
 
 var errUnderWay = errors.New("the request that created it may still be in progress")
 
-// gaveUp is what the service says of a session whose release it has given up on,
-// because its cloud refuses it: it calls the session stopped all the same.
+// gaveUp is in the error of a session that the service gave up releasing, because its cloud refused it. The service sets its status
+// to stopped anyway.
 const gaveUp = "manual cleanup"
 
-// release follows a session and its replacements until all have ended, and returns
-// the first as it was read last. What is known of it may be its id alone.
+// release releases a session and its replacements, waits until all have ended, and returns the first one as read last. Of s, only the
+// ID may be known.
 func (r *Renter) release(ctx context.Context, s shopper.Session, d *doubt) (first shopper.Session, err error) {
 	queue := []shopper.Session{s}
 	for n := 0; n < len(queue); n++ {
@@ -95,15 +92,15 @@ func among(sessions []shopper.Session, id string) bool {
 	return slices.ContainsFunc(sessions, func(s shopper.Session) bool { return s.ID == id })
 }
 
-// releaseOne releases one session, and returns it as it was read last.
+// releaseOne releases one session, and returns it as read last.
 func (r *Renter) releaseOne(ctx context.Context, s shopper.Session, known Known) (shopper.Session, error) {
 	pause := pace.New(200*time.Millisecond, 5*time.Second)
 	last := s
 	var trouble error
 	asked := false
 	for {
-		// The service does nothing about a DELETE of a session that is being stopped. In
-		// any other status it has not been asked, or has not listened.
+		// The service ignores a DELETE of a session that is stopping. In any other status, the DELETE was not sent yet, or had no
+		// effect.
 		if !asked || last.Status != shopper.Stopping {
 			asked = true
 			err := r.service.Delete(ctx, s.ID)
@@ -130,8 +127,7 @@ func (r *Renter) releaseOne(ctx context.Context, s shopper.Session, known Known)
 	}
 }
 
-// worth returns the trouble that an error has to tell of: the end of the time is
-// the least of it.
+// worth returns the error to report: the later one, unless that only says that the time is over.
 func worth(earlier, err error) error {
 	if err == nil || earlier != nil && errors.Is(err, context.DeadlineExceeded) {
 		return earlier
@@ -144,16 +140,14 @@ func notReleased(last shopper.Session, err error) error {
 		return err
 	}
 	state := &NotReleasedError{SessionID: last.ID, Err: err}
-	if last.Status != "" { // more is known of it than its id
+	if last.Status != "" { // it was read
 		state.Last = last
 	}
 	return state
 }
 
-// replacements returns what the service rented in place of a session that has
-// ended. It names the child in the parent, or forgets to: while a session that
-// replaces itself is being destroyed its row is written from two sides, and the
-// child alone tells whose it is.
+// replacements returns the sessions that the service rented in place of a session that has ended. The session may not name its
+// replacement: while a session with auto-retry is destroyed, two writers change its row. The replacement always names the session.
 func (r *Renter) replacements(ctx context.Context, s shopper.Session) ([]shopper.Session, error) {
 	var children []shopper.Session
 	if s.RetryChildID != "" {

@@ -18,25 +18,23 @@ type run struct {
 	known  knowledge
 }
 
-// knowledge is what a run knows by itself.
+// knowledge is what a run has found out.
 type knowledge struct {
 	lock     *journal.Name     // of the order's name; nil without a journal
 	live     []shopper.Session // the consumer's, when the run began
 	tried    map[string]bool   // offers
 	failed   []Attempt
 	doubts   []*doubt
-	limited  time.Duration // waited for a service that limits its rate
+	limited  time.Duration // spent waiting for a service that limits its rate
 	asked    bool          // whether a request that rents was sent
 	warnings []string
 }
 
-// Rent rents a machine and waits until it can be used. When it returns a rental
-// together with an error, that machine may still be billing and its release
-// could not be confirmed; with an error alone, nothing that was found is left.
-// The caller ends with the rental's HandOver.
+// Rent rents a machine and waits until it can be used. When it returns a rental together with an error, the release of that
+// machine could not be confirmed, and it may still bill; with an error alone, no machine that was found is left. The caller
+// calls the rental's HandOver last.
 //
-// Cancelling ctx stops it: what was rented is released first, within a deadline
-// of its own.
+// Canceling ctx ends it: what was rented is released first, within a separate deadline.
 func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
 	run := &run{shared: r, order: order, known: knowledge{tried: map[string]bool{}}}
 	rental, err := run.rent(ctx)
@@ -47,11 +45,10 @@ func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
 	return rental, err
 }
 
-// rent keeps the rules about money in their order in time: no other run is at work
-// under the name, and nothing of it bills, before an offer is tried; what is in
-// doubt at the end is settled, or left to the journal.
+// rent applies the rules about money in order: before it tries an offer, no other run works under the name, and no machine under it
+// bills. In the end it settles doubts, or leaves them to the journal.
 func (r *run) rent(ctx context.Context) (*Rental, error) {
-	defer r.unlock() // also when a callback panics: the next call must find a leftover
+	defer r.unlock() // also when a callback panics: the next call must see a leftover
 	m8 := []func(context.Context) error{r.lockName, r.waitReady, r.releaseLeftovers, r.clearName}
 	for _, step := range m8 {
 		if err := step(ctx); err != nil {
@@ -66,8 +63,8 @@ func (r *run) rent(ctx context.Context) (*Rental, error) {
 	return rental, err
 }
 
-// attempt rents one offer. It returns a rental when the machine is usable, or
-// when it could not be released; in that case with the error.
+// attempt rents one offer. It returns a rental when the machine is usable, or, together with the error, when its release could not
+// be confirmed.
 func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental, err error) {
 	mark := newMark(r.shared.consumer, r.order.Name)
 	if err := r.shared.budget.reserve(mark, offer.PricePerHour, r.known.live); err != nil {
@@ -79,8 +76,8 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 		}
 	}()
 	e := r.writeAhead(mark, offer) // M1
-	if ctx.Err() != nil {          // nothing has been asked for yet
-		r.forget(e)
+	if ctx.Err() != nil {          // no request has been sent
+		r.note(e.remove())
 		return nil, ctx.Err()
 	}
 	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
@@ -95,15 +92,14 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 	}
 	e.SessionID = rental.Session.ID
 	r.rented(rental) // M3
-	r.save(e)
+	r.note(e.save())
 	if err := r.makeUsable(ctx, rental); err != nil { // M8, M9
 		return r.abandon(ctx, rental, err) // M4
 	}
 	return rental, nil
 }
 
-// writeAhead writes down what is about to be rented. Where it can't, a crash leaves
-// no trace but the mark.
+// writeAhead records in the journal what is about to be rented. Where that fails, the mark is the only trace after a crash.
 func (r *run) writeAhead(mark Mark, offer shopper.Offer) *entry {
 	e := &entry{
 		Version: entryVersion, Mark: mark.String(), Service: r.shared.service.URL(), Computer: r.shared.computer,
@@ -117,7 +113,7 @@ func (r *run) writeAhead(mark Mark, offer shopper.Offer) *entry {
 	return e
 }
 
-// ask sends the request that rents, once. A cancel waits for its answer.
+// ask sends the request that rents, once. A cancel of ctx doesn't interrupt it.
 func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.Created, error) {
 	created, err := r.shared.service.CreateSession(context.WithoutCancel(ctx), shopper.CreateSession{
 		ConsumerID:        mark.String(),
@@ -130,8 +126,8 @@ func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.
 		SSHTimeoutMinutes: r.order.SSHTimeoutMinutes,
 	})
 	if err == nil && created.Session.ConsumerID != mark.String() {
-		// An answer that a cache on the way gave to somebody else: that session is not
-		// ours to release, and whatever was rented for us is still to be found.
+		// A cache returned the answer to somebody else's request: that session must not be released, and what this request rented
+		// has yet to be found.
 		return shopper.Created{}, &shopper.AmbiguousError{
 			Err: fmt.Errorf("the answer names session %s, which belongs to another consumer_id", created.Session.ID),
 		}
@@ -139,12 +135,12 @@ func (r *run) ask(ctx context.Context, offer shopper.Offer, mark Mark) (shopper.
 	return created, err
 }
 
-// afterFailure deals with a request that rents and that failed: whatever it left
-// behind is found by its mark and released. What can't be released is returned.
+// afterFailure handles the failure of a request that rents: it finds what the request rented by its mark, and releases it. It
+// returns a rental whose release could not be confirmed.
 func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time, cause error) (*Rental, error) {
 	e := rental.entry
 	if notSent(cause) {
-		r.forget(e)
+		r.note(e.remove())
 		return nil, cause
 	}
 	d := &doubt{mark: e.Mark, entry: e, until: time.Now()}
@@ -156,7 +152,7 @@ func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time,
 	if kept, ok := errors.AsType[*NotReleasedError](err); ok && kept.Last.ID != "" {
 		rental.Session, e.SessionID = kept.Last, kept.Last.ID
 		r.rented(rental)
-		r.save(e)
+		r.note(e.save())
 		return rental, &KeptError{Cause: cause, Release: err}
 	}
 	if err != nil {
@@ -168,8 +164,8 @@ func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time,
 	return nil, &lostError{err: cause, released: d.released, unsettled: !settled}
 }
 
-// settle settles a doubt of this run's own, and forgets it where that is all. Where
-// no journal tells a later run, it stays to the end.
+// settle settles a doubt of this run, and removes its entry once it is settled. Without an entry, it waits until the request can no
+// longer be in progress, because no later run would look again.
 func (r *run) settle(ctx context.Context, d *doubt) (bool, error) {
 	patience := briefly
 	if d.entry.name == nil && ctx.Err() == nil {
@@ -178,13 +174,12 @@ func (r *run) settle(ctx context.Context, d *doubt) (bool, error) {
 	settled, err := r.shared.settle(ctx, d, patience)
 	r.warn(d.remarks...)
 	if settled {
-		r.forget(d.entry)
+		r.note(d.entry.remove())
 	}
 	return settled, err
 }
 
-// settleDoubts looks once more, at the end of Rent, for what requests in doubt have
-// made.
+// settleDoubts looks once more, at the end of Rent, for what requests in doubt rented.
 func (r *run) settleDoubts(ctx context.Context) {
 	for _, d := range r.known.doubts {
 		settled, err := r.settle(ctx, d)
@@ -207,7 +202,7 @@ func trouble(err error) string {
 	return fmt.Sprintf(" (%v)", err)
 }
 
-// abandon releases a rental that can't be used because of cause.
+// abandon releases a rental that can't be used because of cause. It returns the rental where the release could not be confirmed.
 func (r *run) abandon(ctx context.Context, rental *Rental, cause error) (*Rental, error) {
 	r.say("Releasing session %s: %v", rental.Session.ID, cause)
 	limited, cancel := releasing(ctx)
@@ -218,7 +213,7 @@ func (r *run) abandon(ctx context.Context, rental *Rental, cause error) (*Rental
 	if err != nil {
 		return rental, &KeptError{Cause: cause, Release: err}
 	}
-	r.forget(rental.entry)
+	r.note(rental.entry.remove())
 	if r.order.Dropped != nil {
 		r.order.Dropped()
 	}
@@ -253,23 +248,17 @@ func (r *run) rented(rental *Rental) {
 	}
 }
 
-func (r *run) save(e *entry) {
-	if err := e.save(); err != nil {
+// note makes an error of the journal a warning.
+func (r *run) note(err error) {
+	if err != nil {
 		r.warn(err.Error())
 	}
 }
 
-func (r *run) forget(e *entry) {
-	if err := e.remove(); err != nil {
-		r.warn(err.Error())
-	}
-}
-
-// explain adds to an error that is all that Rent returns that nothing was rented,
-// where that is so, and the warnings.
+// explain adds the warnings to an error that Rent returns without a rental, and that nothing was rented, where that is true.
 func (r *run) explain(err error) error {
 	notes := r.known.warnings
-	_, unreleased := errors.AsType[*NotReleasedError](err) // what an earlier run left
+	_, unreleased := errors.AsType[*NotReleasedError](err) // of an earlier run's leftover
 	switch {
 	case r.known.asked:
 	case errors.Is(err, context.Canceled) && !unreleased:

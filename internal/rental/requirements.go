@@ -1,44 +1,43 @@
 package rental
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Requirements say what a machine must be. A zero field asks for nothing. They
-// are matched here and never by the service, whose cache forgets that a filter
-// was applied and hands one caller's selection to another.
+// Requirements are what a machine must meet. A zero field requires nothing. This package matches them and not the service, whose
+// cache returns one caller's filtered list to another caller.
 type Requirements struct {
 	// GPUTypes are names such as "RTX 4090"; case and surrounding space don't matter.
 	GPUTypes []string
 	// GPUCount is exactly how many GPUs.
 	GPUCount int
-	// MinVRAMGB is GB for each GPU. The service cuts off fractions (a card of 32607
-	// MiB reads 31), so one GB less is let through.
+	// MinVRAMGB is GB per GPU. The service truncates (a card of 32607 MiB has 31), so one GB less is accepted.
 	MinVRAMGB int
 	// MaxPricePerHour is in USD for the whole machine.
 	MaxPricePerHour float64
 	Clouds          []string
-	// Locations are matched anywhere in an offer's location, case-insensitively.
+	// Locations match anywhere in an offer's location, case-insensitively.
 	Locations      []string
 	MinReliability float64 // 0 to 1
 	MinCUDAVersion float64
 	ExcludeOffers  []string
-	// AllowInterruptible lets in offers that their cloud may take back at any time.
+	// AllowInterruptible accepts offers that their cloud may reclaim at any time.
 	AllowInterruptible bool
 }
 
-// Doubts says in words which requirements no offer meets as the shopper is today,
-// whatever the market: one that later reports more is not refused.
+// Doubts warns of requirements that no offer can meet with the clouds that the shopper supports today. They are no errors, because
+// a later shopper may report more.
 func (r Requirements) Doubts() []string {
 	var doubts []string
-	none := func(wanted func(cloud string) bool) bool {
+	none := func(meets func(cloud string) bool) bool {
 		return len(r.Clouds) > 0 && !slices.ContainsFunc(r.Clouds, func(cloud string) bool {
-			return wanted(strings.ToLower(strings.TrimSpace(cloud)))
+			return meets(strings.ToLower(strings.TrimSpace(cloud)))
 		})
 	}
 	if r.MinCUDAVersion > 0 && none(func(cloud string) bool { return cloud == vastAI }) {
@@ -53,68 +52,57 @@ func (r Requirements) Doubts() []string {
 	return doubts
 }
 
-// vramSlackGB is what the service's truncation can take away.
+// vramSlackGB is how much the service's truncation can take away.
 const vramSlackGB = 1
 
-// tensorDock offers, and the sessions made of them, say how many GPUs a site has
-// at most; a rental gets one.
-const tensorDock = "tensordock"
-
-const blueLobster = "bluelobster"
+// Clouds besides vastAI. TensorDock's offers, and the sessions rented from them, have the number of GPUs of the whole site; a
+// rental gets one.
+const (
+	tensorDock  = "tensordock"
+	blueLobster = "bluelobster"
+)
 
 // Clouds are the shopper's names of the clouds that it rents from.
 func Clouds() []string { return []string{vastAI, tensorDock, blueLobster} }
 
-// A Rejection says why an offer was not taken.
+// A Rejection says why an offer was not selected.
 type Rejection struct {
 	Offer shopper.Offer
-	// Requirements are the attributes that the offer fails, such as "min_vram_gb".
+	// Requirements are the attributes that the offer doesn't meet, such as "min_vram_gb".
 	Requirements []string
-	// Reasons say the same in words, one for each requirement.
+	// Reasons say why in words, one for each of Requirements.
 	Reasons []string
 }
 
-// Select divides the offers into those that fit, best first, and the others. The
-// order is price, then reliability, then id, so that the same market gives the
-// same choice. A reservation longer than an offer allows excludes it.
+func (r *Rejection) fail(requirement, format string, args ...any) {
+	r.Requirements = append(r.Requirements, requirement)
+	r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
+}
+
+// Select divides the offers into those that fit, best first, and the others, closest first. The order is price, then
+// reliability, then ID, so that the same offers give the same choice. An offer that can't be rented for that many hours doesn't fit.
 func (r Requirements) Select(offers []shopper.Offer, hours int) ([]shopper.Offer, []Rejection) {
 	var fit []shopper.Offer
 	var rejected []Rejection
 	for _, offer := range offers {
-		unmet := r.unmet(offer, hours)
-		if len(unmet) == 0 {
+		if rejection := r.reject(offer, hours); len(rejection.Reasons) > 0 {
+			rejected = append(rejected, rejection)
+		} else {
 			fit = append(fit, offer)
-			continue
 		}
-		rejection := Rejection{Offer: offer}
-		for _, u := range unmet {
-			rejection.Requirements = append(rejection.Requirements, u.requirement)
-			rejection.Reasons = append(rejection.Reasons, u.reason)
-		}
-		rejected = append(rejected, rejection)
 	}
-	sort.Slice(fit, func(i, j int) bool { return better(fit[i], fit[j]) })
-	sort.Slice(rejected, func(i, j int) bool {
-		if a, b := len(rejected[i].Requirements), len(rejected[j].Requirements); a != b {
-			return a < b
-		}
-		return better(rejected[i].Offer, rejected[j].Offer)
+	slices.SortFunc(fit, bestFirst)
+	slices.SortFunc(rejected, func(a, b Rejection) int {
+		return cmp.Or(len(a.Requirements)-len(b.Requirements), bestFirst(a.Offer, b.Offer))
 	})
 	return fit, rejected
 }
 
-func better(a, b shopper.Offer) bool {
-	if a.PricePerHour != b.PricePerHour {
-		return a.PricePerHour < b.PricePerHour
-	}
-	if a.Reliability != b.Reliability {
-		return a.Reliability > b.Reliability
-	}
-	return a.ID < b.ID
+func bestFirst(a, b shopper.Offer) int {
+	return cmp.Or(cmp.Compare(a.PricePerHour, b.PricePerHour), cmp.Compare(b.Reliability, a.Reliability), cmp.Compare(a.ID, b.ID))
 }
 
-// GPUs is how many GPUs a machine of the cloud really has, where an offer or a
-// session says count.
+// GPUs returns how many GPUs a machine of the cloud has, where an offer or a session says count.
 func GPUs(cloud string, count int) int {
 	if cloud == tensorDock {
 		return 1
@@ -122,15 +110,10 @@ func GPUs(cloud string, count int) int {
 	return count
 }
 
-type unmet struct {
-	requirement, reason string
-}
-
-func (r Requirements) unmet(offer shopper.Offer, hours int) []unmet {
-	var all []unmet
-	fail := func(requirement, format string, args ...any) {
-		all = append(all, unmet{requirement, fmt.Sprintf(format, args...)})
-	}
+// reject returns the rejection of an offer, without reasons where it fits.
+func (r Requirements) reject(offer shopper.Offer, hours int) Rejection {
+	rejection := Rejection{Offer: offer}
+	fail := rejection.fail
 	if !offer.Available {
 		fail("availability", "it is currently unavailable")
 	}
@@ -158,56 +141,44 @@ func (r Requirements) unmet(offer shopper.Offer, hours int) []unmet {
 	if r.MinVRAMGB > 0 && offer.VRAMGB <= 0 {
 		fail("min_vram_gb", "its memory is not reported")
 	}
-	return append(all, r.unmetHardware(machine{
-		gpuType: offer.GPUType, gpuCount: GPUs(offer.Cloud, offer.GPUCount), vramGB: offer.VRAMGB, price: offer.PricePerHour,
-	})...)
+	r.checkMachine(&rejection)
+	return rejection
 }
 
-// machine is what offers and sessions both tell.
-type machine struct {
-	gpuType  string
-	gpuCount int
-	vramGB   int // 0 = not told
-	price    float64
+// checkMachine checks what sessions have, too. 0 GB of memory means unknown.
+func (r Requirements) checkMachine(rejection *Rejection) {
+	m, fail := rejection.Offer, rejection.fail
+	if len(r.GPUTypes) > 0 && !containsFold(r.GPUTypes, m.GPUType) {
+		fail("gpu_types", "its GPU is %q", m.GPUType)
+	}
+	if count := GPUs(m.Cloud, m.GPUCount); r.GPUCount > 0 && count != r.GPUCount {
+		fail("gpu_count", "it has %d GPUs", count)
+	}
+	if r.MinVRAMGB > 0 && m.VRAMGB > 0 && m.VRAMGB+vramSlackGB < r.MinVRAMGB {
+		fail("min_vram_gb", "each GPU has %d GB", m.VRAMGB)
+	}
+	if r.MaxPricePerHour > 0 && m.PricePerHour > r.MaxPricePerHour+priceTolerance {
+		fail("max_price_per_hour", "it costs $%.4g an hour", m.PricePerHour)
+	}
 }
 
-func (r Requirements) unmetHardware(m machine) []unmet {
-	var all []unmet
-	fail := func(requirement, format string, args ...any) {
-		all = append(all, unmet{requirement, fmt.Sprintf(format, args...)})
-	}
-	if len(r.GPUTypes) > 0 && !containsFold(r.GPUTypes, m.gpuType) {
-		fail("gpu_types", "its GPU is %q", m.gpuType)
-	}
-	if r.GPUCount > 0 && m.gpuCount != r.GPUCount {
-		fail("gpu_count", "it has %d GPUs", m.gpuCount)
-	}
-	if r.MinVRAMGB > 0 && m.vramGB > 0 && m.vramGB+vramSlackGB < r.MinVRAMGB {
-		fail("min_vram_gb", "each GPU has %d GB", m.vramGB)
-	}
-	if r.MaxPricePerHour > 0 && m.price > r.MaxPricePerHour+priceTolerance {
-		fail("max_price_per_hour", "it costs $%.4g an hour", m.price)
-	}
-	return all
-}
-
-// priceTolerance keeps sums of decimal fractions from exceeding a ceiling that
-// they only reach.
+// priceTolerance keeps rounding errors from making a sum exceed a ceiling that it only reaches.
 const priceTolerance = 1e-6
 
-// Unmet says which requirements a machine already rented does not meet, in
-// words; none when it can be kept. What a session doesn't tell (its location,
-// its reliability) is judged by the offer it was rented from, at renting, and
-// never again: a market that moves is no reason to replace a machine.
+// Unmet returns in words which requirements a rented machine doesn't meet. What only an offer has, such as location and
+// reliability, is checked once, by Select: a changed market is no reason to replace a machine.
 func (r Requirements) Unmet(s shopper.Session, vramGB int) []string {
-	var reasons []string
+	rejection := Rejection{Offer: shopper.Offer{
+		Cloud: s.Cloud, GPUType: s.GPUType, GPUCount: s.GPUCount, VRAMGB: vramGB, PricePerHour: s.PricePerHour,
+	}}
 	if len(r.Clouds) > 0 && !containsFold(r.Clouds, s.Cloud) {
-		reasons = append(reasons, fmt.Sprintf("clouds: it is on %s", s.Cloud))
+		rejection.fail("clouds", "it is on %s", s.Cloud)
 	}
-	for _, u := range r.unmetHardware(machine{s.GPUType, GPUs(s.Cloud, s.GPUCount), vramGB, s.PricePerHour}) {
-		reasons = append(reasons, u.requirement+": "+u.reason)
+	r.checkMachine(&rejection)
+	for i, requirement := range rejection.Requirements {
+		rejection.Reasons[i] = requirement + ": " + rejection.Reasons[i]
 	}
-	return reasons
+	return rejection.Reasons
 }
 
 func reported(what string, value float64) string {
@@ -218,19 +189,19 @@ func reported(what string, value float64) string {
 }
 
 func containsFold(list []string, s string) bool {
-	return slices.ContainsFunc(list, func(want string) bool {
-		return strings.EqualFold(strings.TrimSpace(want), strings.TrimSpace(s))
+	return slices.ContainsFunc(list, func(accepted string) bool {
+		return strings.EqualFold(strings.TrimSpace(accepted), strings.TrimSpace(s))
 	})
 }
 
-func within(location string, wanted []string) bool {
+func within(location string, list []string) bool {
 	location = strings.ToLower(location)
-	return slices.ContainsFunc(wanted, func(want string) bool {
-		return strings.Contains(location, strings.ToLower(strings.TrimSpace(want)))
+	return slices.ContainsFunc(list, func(accepted string) bool {
+		return strings.Contains(location, strings.ToLower(strings.TrimSpace(accepted)))
 	})
 }
 
-// Excluded counts, for each requirement, the offers that fail it.
+// Excluded returns how many offers don't meet each requirement.
 func Excluded(rejected []Rejection) map[string]int {
 	counts := make(map[string]int)
 	for _, r := range rejected {
@@ -241,7 +212,7 @@ func Excluded(rejected []Rejection) map[string]int {
 	return counts
 }
 
-// explain says what came closest and which requirement excluded how many.
+// explain returns the message for a market in which no offer fits: how many offers each requirement excludes, and the closest ones.
 func explain(cloud string, total int, rejected []Rejection) string {
 	switch {
 	case total == 0 && cloud != "":
@@ -252,17 +223,8 @@ func explain(cloud string, total int, rejected []Rejection) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "None of the %d offers meets every requirement.\n\nExcluded by:\n", total)
 	counts := Excluded(rejected)
-	names := make([]string, 0, len(counts))
-	for name := range counts {
-		names = append(names, name)
-	}
-	sort.Slice(names, func(i, j int) bool {
-		if counts[names[i]] != counts[names[j]] {
-			return counts[names[i]] > counts[names[j]]
-		}
-		return names[i] < names[j]
-	})
-	for _, name := range names {
+	mostFirst := func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) }
+	for _, name := range slices.SortedFunc(maps.Keys(counts), mostFirst) {
 		fmt.Fprintf(&b, "  %s: %d of %d\n", name, counts[name], total)
 	}
 	b.WriteString("\nClosest:\n")

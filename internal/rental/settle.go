@@ -1,6 +1,7 @@
 package rental
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,20 +16,18 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// doubt is a request that rents and of which it isn't known whether it has made,
-// or will still make, a session that nobody uses.
+// doubt is a request that rents, which may have created, or may still create, a session that nobody uses.
 type doubt struct {
-	// mark is what its sessions carry. Without one there is only the session known.
+	// mark is the consumer_id of its sessions. With "" known is the only session.
 	mark  string
 	known Known
-	entry *entry // the journal's, nil where it has none
-	// until is when the request can no longer be under way. While it is, a session
-	// without a machine that is stopped can come back to life.
+	entry *entry // of the journal; nil for none
+	// until is when the request can no longer be in progress. Until then, a stopped session that has no machine can still get one.
 	until time.Time
-	// lost is true where nothing but the session's row tells how the request ended.
+	// lost is true where the answer was lost.
 	lost bool
 
-	// What came of it: sessions that were released, and what is worth knowing of them.
+	// released are the sessions that were released, remarks are for the user.
 	released, remarks []string
 }
 
@@ -38,22 +37,21 @@ func (d *doubt) remark(format string, args ...any) {
 	}
 }
 
-// patience is how long settle looks for a session that it can't find.
+// patience is how long settle looks for a session that it doesn't find.
 type patience bool
 
 const (
-	briefly  patience = false // a few looks: the journal tells a later run
-	toTheEnd patience = true  // until the request can no longer be under way
+	briefly  patience = false // a few times: by the journal, a later run looks again
+	toTheEnd patience = true  // until the request can no longer be in progress
 )
 
-// settle releases what the doubtful request has made, and reports whether that is
-// all: the request has come to its end and nothing of it bills. A session that can
-// come back to life is watched until it can't, or until ctx is canceled. A release
+// settle releases the sessions of a request in doubt, and reports whether it is settled: the request has ended, and none of
+// its sessions bills. It watches a session that can still get a machine until it can't, or until ctx is canceled. A release
 // goes on after a cancel.
 func (r *Renter) settle(ctx context.Context, d *doubt, patience patience) (bool, error) {
 	pause := pace.New(200*time.Millisecond, 5*time.Second)
 	for look := 1; ; look++ {
-		late := !time.Now().Before(d.until) // judged before the sessions are listed
+		late := !time.Now().Before(d.until) // before the sessions are listed
 		found, decided, err := r.releaseFound(ctx, d)
 		switch {
 		case err != nil && (patience == briefly || late):
@@ -69,9 +67,8 @@ func (r *Renter) settle(ctx context.Context, d *doubt, patience patience) (bool,
 	}
 }
 
-// releaseFound releases the sessions of a request in doubt that there are now. It
-// reports whether there are any, and whether they prove that the request has come
-// to its end.
+// releaseFound releases the sessions of a request in doubt. It reports whether there are any, and whether they prove that the
+// request has ended.
 func (r *Renter) releaseFound(ctx context.Context, d *doubt) (found, decided bool, err error) {
 	ctx, cancel := releasing(ctx)
 	defer cancel()
@@ -80,7 +77,7 @@ func (r *Renter) releaseFound(ctx context.Context, d *doubt) (found, decided boo
 		return false, false, err
 	}
 	if d.mark == "" && len(sessions) == 0 {
-		return false, true, nil // unknown to the service that rented it
+		return false, true, nil // the service that rented it doesn't know it
 	}
 	decided = len(sessions) > 0
 	for _, s := range sessions {
@@ -100,26 +97,18 @@ func (r *Renter) releaseFound(ctx context.Context, d *doubt) (found, decided boo
 		case s.Status != shopper.Failed:
 			decided = false
 		case d.lost:
-			// Seen: the service was killed while its cloud made the machine, which billed for
-			// five minutes. No request of a client's reaches that.
+			// Seen with a service that was killed while its cloud created the machine, which billed for
+			// five minutes. No request to the service finds such a machine.
 			d.remark("The answer to the request that created session %s was lost, and the session has failed without a known machine"+
 				" (%s). If the shopper was stopped meanwhile, its cloud may have created one anyway: the shopper's operator can look"+
-				" for the session's ID, or its mark %s, among the cloud's machines.", s.ID, orNone(s.Error), s.ConsumerID)
+				" for the session's ID, or its mark %s, among the cloud's machines.", s.ID, cmp.Or(s.Error, "it gives no reason"), s.ConsumerID)
 		}
 	}
 	return len(sessions) > 0, decided, nil
 }
 
-func orNone(text string) string {
-	if text == "" {
-		return "it gives no reason"
-	}
-	return text
-}
-
-// sessionsOf lists the sessions of a request in doubt. It is patient with a
-// service that fails: an answer that was lost and a service that is down come
-// together.
+// sessionsOf lists the sessions of a request in doubt. It retries a service that fails, up to listPatience: the service may be down,
+// which may be why the answer was lost.
 func (r *Renter) sessionsOf(ctx context.Context, d *doubt) ([]shopper.Session, error) {
 	begun := time.Now()
 	pause := pace.New(time.Second, 5*time.Second)
@@ -143,20 +132,18 @@ func (r *Renter) listOf(ctx context.Context, d *doubt) ([]shopper.Session, error
 		return []shopper.Session{session}, err
 	}
 	sessions, err := r.service.Sessions(ctx, shopper.SessionFilter{ConsumerID: d.mark})
-	// What is found is released, so nothing else may be among it.
+	// The caller releases what is listed, so the service's filter is not trusted.
 	return slices.DeleteFunc(sessions, func(s shopper.Session) bool { return s.ConsumerID != d.mark }), err
 }
 
-// ended reports whether what was read proves that nothing bills for the session.
-// A failed one that was given no machine never had one that the service knows of,
-// and is left failed for good.
+// ended reports whether the session as read proves that it doesn't bill. A failed session without a machine never had one that the
+// service knows of, and stays failed.
 func ended(s shopper.Session) bool {
 	return s.Status == shopper.Stopped || s.Status == shopper.Failed && !hasMachine(s)
 }
 
-// hasMachine reports whether a cloud has answered the request that made s with a
-// machine. The service then writes the user to log in as, at least: two of the
-// clouds tell the address only later.
+// hasMachine reports whether the cloud has provided a machine for s. The service then knows at least the user: two
+// clouds report the address only later.
 func hasMachine(s shopper.Session) bool {
 	return s.SSHUser != "" || s.SSHHost != "" || s.Status == shopper.Running
 }
@@ -166,10 +153,9 @@ func notSent(err error) bool {
 	return errors.Is(err, shopper.ErrInvalid) || shopper.IsUnreachable(err) && !shopper.IsAmbiguous(err)
 }
 
-// mayBeUnderWay reports whether the request that failed with err can still be at
-// work. It is not when the service itself has answered; but a 409 for a mark
-// that is used once means that something on the way sent the request twice, and
-// answers for one of the two.
+// mayBeUnderWay reports whether the request that failed with err can still be in progress. It can't when the service itself has
+// answered, except with 409: for a unique mark, that means that a proxy sent the request twice, and that this is the answer to one
+// of the two.
 func mayBeUnderWay(err error) bool {
 	if ambiguous, ok := errors.AsType[*shopper.AmbiguousError](err); ok {
 		return !ambiguous.Answered
@@ -178,20 +164,18 @@ func mayBeUnderWay(err error) bool {
 	return !ok || answer.Status == http.StatusConflict
 }
 
-// Settled is what came of looking for what earlier runs left.
+// Settled is the result of settling what earlier runs left.
 type Settled struct {
-	// Released are the sessions that were released.
+	// Released are the IDs of the sessions that were released.
 	Released []string
-	// Warnings are what is worth knowing of them, and what the journal could not be
-	// asked or told; nothing else depends on the journal.
+	// Warnings are about these sessions, and about what could not be read from or written to the journal.
 	Warnings []string
 }
 
 func (s *Settled) warn(problem error) { s.Warnings = append(s.Warnings, problem.Error()) }
 
-// Settle releases what the journal proves to be left over under the names, where no
-// other run is at work. It makes no request when the journal knows of
-// nothing. Its error says that a machine may be left.
+// Settle releases what the journal proves to be left over under the names, except those under which another run works. It makes no
+// request where the journal has no entry. An error means that a machine may be left.
 func (r *Renter) Settle(ctx context.Context, names Names) (settled Settled, err error) {
 	keys, err := r.keys(names, r.isUnseen)
 	if err != nil {
@@ -216,8 +200,7 @@ func (r *Renter) settleUnder(ctx context.Context, key string, settled *Settled) 
 	return r.settleLeftovers(ctx, locked, settled)
 }
 
-// settleLeftovers settles the entries under a name that is locked, and forgets
-// those whose rental has ended.
+// settleLeftovers settles the entries under a locked name, and removes those whose rental has ended.
 func (r *Renter) settleLeftovers(ctx context.Context, name *journal.Name, settled *Settled) error {
 	entries, problems := r.entries(name)
 	for _, problem := range problems {
@@ -236,14 +219,13 @@ func (r *Renter) settleLeftovers(ctx context.Context, name *journal.Name, settle
 	return errors.Join(errs...)
 }
 
-// settleEntry reports whether an entry needs to be remembered no longer.
+// settleEntry settles one entry, and reports whether it can be removed.
 func (r *Renter) settleEntry(ctx context.Context, e *entry, settled *Settled) (bool, error) {
 	if _, inState := r.inState.Load(e.Mark); inState || e.InState {
 		return false, nil
 	}
 	if !r.isLeftover(e) {
-		// Terraform knew of it, or another computer may be at work on it. If it is alive
-		// the conflict names it.
+		// Terraform has recorded it, or another computer may be renting it. If it is live, the *ConflictError names it.
 		_, over := r.leftOf(ctx, e)
 		return over, nil
 	}
@@ -254,19 +236,17 @@ func (r *Renter) settleEntry(ctx context.Context, e *entry, settled *Settled) (b
 	return over, err
 }
 
-// releasing returns a context for a release: a cancel of ctx doesn't end
-// it, ctx's deadline does, or releaseLimit where it has none.
+// releasing returns a context for a release. A cancel of ctx doesn't end it; ctx's deadline does, or releaseLimit where there is none,
+// or too little time is left.
 func releasing(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
-	// A deadline that has passed, or nearly so, leaves no time for that.
 	if least := time.Now().Add(releaseLimit / 4); !ok || deadline.Before(least) {
 		deadline = time.Now().Add(releaseLimit)
 	}
 	return until(ctx, deadline)
 }
 
-// until returns a context that the deadline ends, and a cancel of ctx does not:
-// the log then tells why the process is still at work.
+// until returns a context that ends at the deadline. A cancel of ctx doesn't end it; the log then says why the process goes on.
 func until(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	stop := context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.Canceled) {

@@ -11,19 +11,18 @@ import (
 )
 
 const (
-	// sparse and dense are how far apart reads of a session are that is waited for: usually, and while the service may be
+	// sparse and dense are the intervals between reads of a session that is waited for: usually, and while the service may be
 	// about to find the machine ready.
 	sparse = 1800 * time.Millisecond
 	dense  = 400 * time.Millisecond
-	// readsPerMinute bounds them. It leaves some of the 60 requests that a service is asked per minute at most to the rest
-	// of what an apply does. readsAtOnce of them may come at any pace.
+	// readsPerMinute bounds these reads. It leaves some of the 60 requests per minute that a service may allow to the rest
+	// of an apply. readsAtOnce of them may come at once.
 	readsPerMinute = 50
 	readsAtOnce    = 10
 )
 
-// waitRunning reads the rental's session until it is running. A service that fails
-// meanwhile is asked again: the machine is ours either way. The price stays that of
-// the answer to the POST, which no later read tells.
+// waitRunning reads the rental's session until it is running. It retries a service that fails. The price stays at least that of
+// the answer to the POST, which no later read contains.
 func (r *run) waitRunning(ctx context.Context, rental *Rental) error {
 	ctx, cancel := context.WithTimeout(ctx, runningLimit)
 	defer cancel()
@@ -61,19 +60,19 @@ func (r *run) waitRunning(ctx context.Context, rental *Rental) error {
 	}
 }
 
-// How the service looks for SSH on a new machine: for the first time a while after it was rented, then after pauses that grow
-// by half, up to a minute. Blue Lobster's has to answer twice, five seconds apart. (SSHCheckInterval and
+// How the service checks SSH on a new machine: first some time after renting, then after pauses that grow
+// by half, up to a minute. A machine of Blue Lobster has to answer twice, five seconds apart. (SSHCheckInterval and
 // waitForSSHVerifyAsyncWithTimeout of github.com/acaracappa/cloud-gpu-shopper, internal/service/provisioner.)
 const (
 	firstCheck    = 15 * time.Second
 	slowestCheck  = time.Minute
-	checkDuration = 4 * time.Second // and a login's time
+	checkDuration = 4 * time.Second // with a login
 )
 
 var bootDelays = map[string]time.Duration{tensorDock: 90 * time.Second, blueLobster: time.Minute + 5*time.Second}
 
-// untilCheck is how long after a rental the service's next check begins, 0 while one may be under way: that is when a session
-// turns running.
+// untilCheck returns how long it is until the service's next check, given the time since the rental; 0 while a check may be in
+// progress. A check is when a session turns running.
 func untilCheck(cloud string, since time.Duration) time.Duration {
 	at := bootDelays[cloud]
 	for gap := firstCheck; ; gap = min(gap*3/2, slowestCheck) {

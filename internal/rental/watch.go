@@ -9,26 +9,26 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// watchRows bounds the list that several waits share: the newest sessions, of which those are that are waited for.
+// watchRows is the length of the list that several waits share. It has the newest sessions, and so those that are waited for.
 const watchRows = 200
 
-// watch reads sessions that are waited for, within a budget that all waits share. One that waits alone reads its own session;
-// several share a list. A list proves no end: a session that it doesn't show on its way or running is read by itself.
+// watch reads sessions that are waited for, within a budget that all waits share. A single wait reads its own session;
+// several share a list. A list doesn't prove that a session ended: one that it shows neither starting nor running is read individually.
 type watch struct {
 	service Service
 	budget  *pace.Budget
 	waits   atomic.Int64
 
 	mu   sync.Mutex
-	next *listing // nil while nobody asks for one
+	next *listing // nil while none is in progress
 }
 
-// listing is a list of sessions that is there once done is closed.
+// listing is a list of sessions, complete once done is closed.
 type listing struct {
 	done chan struct{}
 	rows []shopper.Session
 	err  error
-	// gaveUp is true where the wait that asked for it ended before: that says nothing about the service.
+	// gaveUp is true where the wait that requested it ended first: then err says nothing about the service.
 	gaveUp bool
 }
 
@@ -36,13 +36,13 @@ func newWatch(service Service) *watch {
 	return &watch{service: service, budget: pace.PerMinute(readsPerMinute, readsAtOnce)}
 }
 
-// enter begins a wait, and returns what ends it.
+// enter begins a wait; leave ends it.
 func (w *watch) enter() (leave func()) {
 	w.waits.Add(1)
 	return func() { w.waits.Add(-1) }
 }
 
-// session reads a session when it is its turn.
+// session reads a session, within the budget.
 func (w *watch) session(ctx context.Context, id string) (shopper.Session, error) {
 	if w.waits.Load() > 1 {
 		rows, err := w.list(ctx)
@@ -61,7 +61,7 @@ func (w *watch) session(ctx context.Context, id string) (shopper.Session, error)
 	return w.service.Session(ctx, id)
 }
 
-// list returns the next list. The first to come asks for it, and everybody gets it who comes until it is there.
+// list returns the next list. The first caller requests it, and all callers until it is complete get it.
 func (w *watch) list(ctx context.Context) ([]shopper.Session, error) {
 	w.mu.Lock()
 	l := w.next

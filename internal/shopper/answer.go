@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	maxTextBytes    = 2048 // of the service's own words in an error
+	maxTextBytes    = 2048 // of the service's message in an error
 	maxExcerptBytes = 300  // of an answer that isn't the service's
 )
 
-// answer reads and closes a response's body. Its error is an *Error; one that
-// wraps errUnreadable is worth another attempt.
+// answer reads and closes a response's body. Its error is an *Error; one that wraps errUnreadable is worth a retry.
 func (c *call) answer(response *http.Response) error {
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
 	_ = response.Body.Close()
-	response.Body = http.NoBody // go-retryablehttp reads on before it repeats
+	response.Body = http.NoBody // go-retryablehttp reads the body again before a retry
 	status := response.StatusCode
 	success := status >= 200 && status < 300 || status == http.StatusServiceUnavailable && c.accept503
 	switch {
@@ -41,8 +40,7 @@ func (c *call) answer(response *http.Response) error {
 	return refusal
 }
 
-// readSuccess decodes an answer. A body that was cut off is decoded too: when
-// it holds all that was asked for, only the connection's end was lost.
+// readSuccess decodes an answer. It decodes a truncated body, too: that may contain everything.
 func (c *call) readSuccess(status int, header http.Header, body []byte, readErr error) error {
 	if c.decode == nil {
 		return nil
@@ -53,32 +51,31 @@ func (c *call) readSuccess(status int, header http.Header, body []byte, readErr 
 	}
 	result := &Error{Status: status, RequestID: c.client.clean(header.Get("X-Request-Id"), maxTextBytes)}
 	if status == http.StatusServiceUnavailable {
-		// Not the report that a 503 can be here, so an ordinary error after all.
+		// It is not the report that accept503 allows, so it is an error.
 		result = c.client.refusal(status, header, body)
 	}
 	if readErr != nil {
 		result.Err = fmt.Errorf("%w: it was cut off after %d bytes: %w", errUnreadable, len(body), readErr)
 		return result
 	}
-	// Some of encoding/json's errors repeat what they couldn't read.
+	// Some of encoding/json's errors quote what they couldn't parse.
 	result.Err = fmt.Errorf("%w: %s", errUnreadable, c.client.clean(decodeErr.Error(), maxExcerptBytes))
 	if !json.Valid(body) {
 		result.Foreign = looksForeign(body)
-		if c.method == http.MethodGet { // never an excerpt of what may hold a private key
+		if c.method == http.MethodGet { // the answer to a POST may contain a private key
 			result.Body = c.client.clean(string(body), maxExcerptBytes)
 		}
 	}
 	return result
 }
 
-// looksForeign reports that a body was never meant to be JSON.
+// looksForeign reports whether a body doesn't even begin as JSON.
 func looksForeign(body []byte) bool {
 	body = bytes.TrimSpace(body)
 	return len(body) == 0 || body[0] != '{' && body[0] != '['
 }
 
-// refusalBody is an error of the service, and of those proxies that answer in
-// JSON: they use message, detail or error_description.
+// refusalBody is an error of the service, or of a proxy that answers in JSON, with message, detail or error_description.
 type refusalBody struct {
 	Error            string `json:"error"`
 	RequestID        string `json:"request_id"`
@@ -88,8 +85,7 @@ type refusalBody struct {
 	ErrorDescription string `json:"error_description"`
 }
 
-// refusal reads an answer that isn't a success. The service's own always hold
-// a text and a request id.
+// refusal returns the error for an answer that isn't a success. The service's own answers always have a message and a request ID.
 func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
 	result := &Error{Status: status, RequestID: c.clean(header.Get("X-Request-Id"), maxTextBytes), RetryAfter: retryAfter(header)}
 	if status >= 300 && status < 400 {
@@ -125,14 +121,13 @@ func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
 	return result
 }
 
-// withoutQuery keeps what a redirect may carry in its query out of messages.
+// withoutQuery removes the query, which may contain secrets.
 func withoutQuery(location string) string {
 	location, _, _ = strings.Cut(location, "?")
 	return location
 }
 
-// clean makes text from outside fit for a message: masked, without control
-// characters, short.
+// clean makes text from outside safe for a message: masked, on one line, without control characters, and at most limit bytes long.
 func (c *Client) clean(text string, limit int) string {
 	text = c.mask(strings.ToValidUTF8(text, "\uFFFD"))
 	text = strings.Map(func(r rune) rune {

@@ -14,21 +14,18 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// call is one operation of a caller: one request, or for a read as many as
-// its retries allow. It is not safe for concurrent use.
+// call is one operation: one request or, for a read, as many as retries allows. It is not safe for concurrent use.
 type call struct {
 	op     string
 	method string
 	url    *url.URL
 	body   []byte
 
-	// limit is for one attempt.
+	// limit bounds one attempt.
 	limit time.Duration
-	// retries is how often the request may be repeated; 0 for whatever rents,
-	// extends or destroys.
+	// retries is how often the request may be retried; 0 for a request that rents, extends or destroys.
 	retries int
-	// keep500 makes a 500 final: on some routes the service answers so to say
-	// that it will never do it.
+	// keep500 makes a 500 final: on some routes it means that the service doesn't support the request.
 	keep500 bool
 	// accept503 makes a 503 with a readable body a success.
 	accept503 bool
@@ -37,22 +34,21 @@ type call struct {
 
 	client   *Client
 	begun    time.Time
-	attempts int         // that ended, redirects not counted
-	spared   int         // attempts that don't count
+	attempts int         // that have ended, without redirects
+	spared   int         // attempts that don't count as retries
 	sent     atomic.Bool // an attempt got a connection
 	failed   *Error      // the last attempt's failure
 }
 
 type callKey struct{}
 
-// callFrom is how an attempt's steps (retries, round tripper) learn which
-// operation they belong to.
+// callFrom returns the call that a request's context belongs to, nil for none.
 func callFrom(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
 	return c
 }
 
-// read returns a call that may be repeated.
+// read returns a call that may be retried.
 func (c *Client) read(op string, u *url.URL) *call {
 	return &call{op: op, method: http.MethodGet, url: u, limit: c.requestTimeout, retries: c.maxRetries, client: c}
 }
@@ -97,24 +93,16 @@ func (c *call) do(ctx context.Context) error {
 	return c.failed
 }
 
-// decodeJSON reads an answer's body into v, with all times in UTC.
-func decodeJSON(body []byte, v any) error {
-	if err := json.Unmarshal(body, v); err != nil {
-		return err
-	}
-	if times, ok := v.(interface{ toUTC() }); ok {
-		times.toUTC()
-	}
-	return nil
-}
-
-// get reads one thing. check says what an answer lacks.
+// get reads a value, with all times in UTC. check, unless nil, returns what an answer lacks.
 func get[T any](ctx context.Context, c *call, check func(*T) error) (T, error) {
-	var value T
+	var value, none T
 	c.decode = func(body []byte) error {
-		var decoded T // an earlier attempt's fields must not shine through
-		if err := decodeJSON(body, &decoded); err != nil {
+		var decoded T // without fields of an earlier attempt
+		if err := json.Unmarshal(body, &decoded); err != nil {
 			return err
+		}
+		if times, ok := any(&decoded).(interface{ toUTC() }); ok {
+			times.toUTC()
 		}
 		if check != nil {
 			if err := check(&decoded); err != nil {
@@ -125,13 +113,27 @@ func get[T any](ctx context.Context, c *call, check func(*T) error) (T, error) {
 		return nil
 	}
 	if err := c.do(ctx); err != nil {
-		var none T
 		return none, err
 	}
 	return value, nil
 }
 
-// invalid is the error for an argument that was refused before sending.
+// getByID reads a value that belongs to a session, offer or template. kind says which of these, and idOf returns the ID in an answer,
+// which must be id.
+func getByID[T any](ctx context.Context, c *call, kind, id string, idOf func(*T) string) (T, error) {
+	if err := ValidateID(id); err != nil {
+		var none T
+		return none, c.invalid(err)
+	}
+	return get(ctx, c, func(value *T) error {
+		if got := idOf(value); got != id {
+			return fmt.Errorf("it is about %s %q", kind, c.client.clean(got, maxExcerptBytes))
+		}
+		return nil
+	})
+}
+
+// invalid returns the error for an argument that was refused before sending.
 func (c *call) invalid(cause error) *Error {
 	if !errors.Is(cause, ErrInvalid) {
 		cause = fmt.Errorf("%w: %w", cause, ErrInvalid)
@@ -139,13 +141,12 @@ func (c *call) invalid(cause error) *Error {
 	return &Error{Op: c.op, Method: c.method, URL: c.client.URL(), Err: cause}
 }
 
-// failure is the *Error for whatever ended an attempt: it says which request
-// that was.
+// failure returns the *Error for what ended an attempt, with the request that it belongs to.
 func (c *call) failure(cause error) *Error {
 	e, ok := errors.AsType[*Error](cause)
 	if !ok {
 		if wrapped, ok := errors.AsType[*url.Error](cause); ok {
-			cause = wrapped.Err // the *Error has the address already
+			cause = wrapped.Err // without the URL, which the *Error has
 		}
 		e = &Error{Err: cause}
 	}
@@ -154,8 +155,7 @@ func (c *call) failure(cause error) *Error {
 	return e
 }
 
-// endedBy adds that the caller's context ended the call: that stays
-// recognizable however the network reported it.
+// endedBy adds the error of the caller's context, which ended the call, however the network reported that.
 func (e *Error) endedBy(ended error) {
 	ended = fmt.Errorf("timed out: %w", ended)
 	if e.Err != nil {

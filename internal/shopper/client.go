@@ -1,19 +1,18 @@
 // Package shopper is the client of the rental service's REST API: its types,
 // its errors and its retries. It knows HTTP and nothing of Terraform.
 //
-// Reads are retried within the client; a request that rents, extends or
-// destroys is sent exactly once per call, and when its outcome can't be known
-// the error says so (AmbiguousError). Deciding what to do about that belongs
-// to the caller. Every error that leaves this package is an *Error or an
-// *AmbiguousError around one; context errors stay recognizable through
-// errors.Is, and appear only when the caller's own context has ended or leaves
-// no time for another attempt.
+// Reads are retried within the client. A request that rents, extends or
+// destroys is sent exactly once per call; when its outcome is unknown, the error
+// is an *AmbiguousError, and the caller decides what to do. Every other error of
+// this package is an *Error. errors.Is finds a context's error in it, only when
+// the caller's context has ended or leaves no time for another attempt.
 //
-// The service's routes, statuses and error words are those of
+// The service's routes, statuses and error types are those of
 // testdata/shopper-recordings.json, recorded from a real service.
 package shopper
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net"
@@ -31,18 +30,17 @@ const (
 	DefaultRequestTimeout = 30 * time.Second
 	// DefaultMaxRetries is how often a read is repeated after its first attempt.
 	DefaultMaxRetries = 4
-	// CreateTimeout limits the POST that rents. It is longer than the 300 s after
-	// which the service itself gives up, because a POST that is cut short can
-	// still rent.
+	// CreateTimeout limits the POST that rents. It is longer than the 300 s after which the
+	// service itself gives up, because an interrupted POST can still rent.
 	CreateTimeout = 330 * time.Second
-	// DeleteTimeout limits a DELETE. The service needs up to 275 s to give up.
+	// DeleteTimeout limits a DELETE. The service gives up after up to 275 s.
 	DeleteTimeout = 320 * time.Second
 	// ExtendTimeout limits the POST that extends a reservation.
 	ExtendTimeout = 60 * time.Second
 
-	// MaxReservationHours is the most that one request can ask for, to rent or to
-	// add. How long a session can live in all is a setting of the service's operator
-	// (lifecycle.hard_max_hours, 12 by default), which only an answer tells.
+	// MaxReservationHours is the most that one request can rent for or add. The total is
+	// limited by a setting of the service (lifecycle.hard_max_hours, 12 by default), which
+	// the API doesn't report.
 	MaxReservationHours = 12
 	// MaxSessions is how many sessions Sessions returns at most.
 	MaxSessions = 10_000
@@ -50,7 +48,7 @@ const (
 	MaxOffers = 20_000
 
 	maxRequestBytes = 1 << 20  // the service refuses larger bodies with 400
-	maxAnswerBytes  = 32 << 20 // far above the longest list
+	maxAnswerBytes  = 32 << 20 // far longer than any list
 	maxRetries      = 20
 	maxRedirects    = 5
 
@@ -59,11 +57,10 @@ const (
 	idleTimeout         = 90 * time.Second
 )
 
-// Config says where the service is and how to be let in. Nothing of it is
-// logged or put into an error, but for URL.
+// Config is the service's URL, and the credentials for it. No log or error contains any of it except URL.
 type Config struct {
-	// URL is the service's address, http or https. A path prefix is kept; user
-	// information, a query and a fragment are refused.
+	// URL is http or https. It may have a path prefix; user information, a query and a fragment
+	// are refused.
 	URL string
 	// Token is sent as "Authorization: Bearer …", to the service's own host only.
 	Token string
@@ -71,23 +68,22 @@ type Config struct {
 	Headers map[string]string
 	// CACertificate (PEM) is trusted in addition to the system's roots.
 	CACertificate string
-	// ClientCertificate and ClientKey (PEM) go together.
+	// ClientCertificate and ClientKey (PEM) are both set or both "".
 	ClientCertificate, ClientKey string
 	// RequestTimeout limits one attempt of a read; 0 means DefaultRequestTimeout.
 	RequestTimeout time.Duration
-	// MaxRetries is how often a read is repeated; 0 means DefaultMaxRetries and
-	// -1 none. It doesn't count the one that net/http itself makes when the service
-	// has closed a kept connection.
+	// MaxRetries is how often a read is retried; 0 means DefaultMaxRetries, and -1 means not at
+	// all. It doesn't count the retry that net/http itself makes when the service has closed an
+	// idle connection.
 	MaxRetries int
-	// UserAgent is sent as it is; "" means "terraform-provider-shopper".
+	// UserAgent is the header's value; "" means "terraform-provider-shopper".
 	UserAgent string
 
 	// roundTripper replaces the network in tests.
 	roundTripper http.RoundTripper
 }
 
-// Client talks to one rental service. It is safe for concurrent use. Close it
-// when it is no longer needed.
+// Client talks to one rental service. It is safe for concurrent use. Close it when it is no longer needed.
 type Client struct {
 	base           *url.URL
 	network        http.RoundTripper
@@ -97,8 +93,7 @@ type Client struct {
 	maxRetries     int
 }
 
-// New makes a client. It sends nothing, and reports what is wrong with cfg
-// without repeating any secret of it.
+// New returns a client. It sends nothing. Its error says what is wrong with cfg, and contains no secret.
 func New(cfg Config) (*Client, error) {
 	base, err := parseBase(cfg.URL)
 	if err != nil {
@@ -131,38 +126,31 @@ func New(cfg Config) (*Client, error) {
 			ExpectContinueTimeout: time.Second,
 		}
 	}
-	c := &Client{base: base, network: next, secrets: secretsOf(cfg), requestTimeout: DefaultRequestTimeout, maxRetries: DefaultMaxRetries}
-	if cfg.RequestTimeout > 0 {
-		c.requestTimeout = cfg.RequestTimeout
-	}
-	switch {
-	case cfg.MaxRetries > 0:
-		c.maxRetries = cfg.MaxRetries
-	case cfg.MaxRetries < 0:
-		c.maxRetries = 0
-	}
-	c.retrying = &retryablehttp.Client{
-		HTTPClient: &http.Client{
-			Transport:     &transport{next: next, base: base, headers: headers},
-			CheckRedirect: checkRedirect,
+	return &Client{
+		base: base, network: next, secrets: secretsOf(cfg),
+		requestTimeout: cmp.Or(cfg.RequestTimeout, DefaultRequestTimeout),
+		maxRetries:     max(cmp.Or(cfg.MaxRetries, DefaultMaxRetries), 0),
+		retrying: &retryablehttp.Client{
+			HTTPClient: &http.Client{
+				Transport:     &transport{next: next, base: base, headers: headers},
+				CheckRedirect: checkRedirect,
+			},
+			RetryWaitMin: backoffBase, RetryWaitMax: backoffMax,
+			RetryMax:   math.MaxInt32, // checkRetry counts retries itself
+			CheckRetry: checkRetry,
+			Backoff:    backoff,
 		},
-		RetryWaitMin: backoffBase, RetryWaitMax: backoffMax,
-		RetryMax:   math.MaxInt32, // checkRetry counts: attempts that were only asked to wait don't
-		CheckRetry: checkRetry,
-		Backoff:    backoff,
-	}
-	return c, nil
+	}, nil
 }
 
-// URL is the service's address, for messages. It holds no credentials.
+// URL returns the service's URL. It contains no credentials.
 func (c *Client) URL() string { return c.base.String() }
 
-// Close gives idle connections back. A request under way goes on: cutting it
-// short could leave a machine behind. Close may be called more than once.
+// Close closes idle connections. It doesn't interrupt requests, which could leave a machine behind. It may be called more than once.
 func (c *Client) Close() { (&http.Client{Transport: c.network}).CloseIdleConnections() }
 
-// parseBase never wraps what url.Parse says when the address may hold a
-// password, because that repeats parts of it.
+// parseBase parses the service's URL. Its error doesn't wrap that of url.Parse, which quotes parts of a URL that may contain a
+// password.
 func parseBase(raw string) (*url.URL, error) {
 	const example = `, expected for example "http://localhost:8080" or "https://shopper.example.com"`
 	base, err := url.Parse(raw)

@@ -8,31 +8,28 @@ import (
 	"time"
 )
 
-// The service's error types that prove that nothing was rented, as recorded.
+// The recorded error types of the service that prove that nothing was rented.
 const (
 	TypeStaleInventory   = "stale_inventory"   // 503: the offer is gone
-	TypeInsufficientDisk = "insufficient_disk" // 400: leaves a pending row behind
+	TypeInsufficientDisk = "insufficient_disk" // 400: leaves a pending session behind
 )
 
-// Error is a request that failed. With Status 0 there was no answer, or, when
-// the cause is ErrInvalid, nothing was sent.
+// Error is a request that failed. Status 0 means that there was no answer or, where the cause is ErrInvalid, that nothing was sent.
 type Error struct {
 	Op     string // what was being done: "listing offers"
 	Method string
-	URL    string // the service's address, without credentials
+	URL    string // of the service, without credentials
 	Path   string // the route, without the query
 	Status int
 
 	Type      string // the service's error_type
-	Message   string // the service's own text
-	Hint      string // the service's second, friendlier text
+	Message   string // the service's error
+	Hint      string // the service's message, friendlier than its error
 	RequestID string
-	// RetryAfter is how long the answer asks to be left alone, one minute at most;
-	// 0 when it doesn't say.
+	// RetryAfter is how long to wait before a retry, by the answer, one minute at most; 0 when it doesn't say.
 	RetryAfter time.Duration
 
-	// Foreign reports that the answer isn't in the service's form, so that
-	// something else gave it: a proxy, or another server at a wrong address.
+	// Foreign is true where the answer isn't in the service's format: it is from a proxy, or from another server at a wrong URL.
 	Foreign bool
 	Body    string // a short excerpt of an answer that isn't the service's
 	// Attempts is how many requests were sent.
@@ -117,14 +114,12 @@ func (e *Error) attempts() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// AmbiguousError is a request that rents or extends and may have taken effect,
-// although its answer didn't say so. It must not be repeated: the caller finds
-// out by reading.
+// AmbiguousError is a request that rents or extends, whose answer was lost or an error, but which may have taken effect. It must not
+// be repeated: the caller finds out by reading.
 type AmbiguousError struct {
 	Err error
-	// Answered reports that the service itself ended the request with an error,
-	// so that it is no longer under way. Without it, it can be for as long as
-	// CreateTimeout after it was sent.
+	// Answered is true where the service itself answered with an error, so that the request is no
+	// longer in progress. Otherwise it can be until CreateTimeout after it was sent.
 	Answered bool
 }
 
@@ -136,22 +131,21 @@ func (e *AmbiguousError) Error() string {
 // Unwrap returns the failed request's *Error.
 func (e *AmbiguousError) Unwrap() error { return e.Err }
 
-// IsNotFound reports that the service itself said that there is no such thing.
-// A 404 in another form, from a proxy or for an unknown route, proves nothing
-// and is not one.
+// IsNotFound reports whether the service itself answered 404. A 404 in another format, from a proxy or for an unknown route, proves
+// nothing and doesn't count.
 func IsNotFound(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Status == 404 && !e.Foreign
 }
 
-// IsAmbiguous reports that the request may have taken effect.
+// IsAmbiguous reports whether err is an *AmbiguousError: the request may have taken effect.
 func IsAmbiguous(err error) bool {
 	_, ok := errors.AsType[*AmbiguousError](err)
 	return ok
 }
 
-// IsUnreachable reports that no answer came and that the network or the
-// service is why: neither the caller's context nor a refused argument.
+// IsUnreachable reports whether no answer came because of the network or the service, and not because of the caller's context or an
+// invalid argument.
 func IsUnreachable(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Status == 0 &&
@@ -160,14 +154,14 @@ func IsUnreachable(err error) bool {
 		!errors.Is(e.Err, context.DeadlineExceeded)
 }
 
-// IsRateLimited reports a refusal for want of patience (429): nothing was done,
-// and after RetryAfter, or a pause of the caller's choice, it can be.
+// IsRateLimited reports whether the request was refused because of its rate (429): nothing was done, and it may be retried after
+// RetryAfter, or after a pause of the caller's choice.
 func IsRateLimited(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Status == 429
 }
 
-// IsUnauthorized reports a refusal for want of valid credentials.
+// IsUnauthorized reports whether the credentials were refused (401 or 403).
 func IsUnauthorized(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && (e.Status == 401 || e.Status == 403)

@@ -7,18 +7,16 @@ import (
 	"regexp"
 )
 
-// maxIDLength is far above the longest id seen (TensorDock's offers, about 80).
+// maxIDLength is far above the longest known ID (TensorDock's offers, about 80).
 const maxIDLength = 200
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~:@+=-]*$`)
 
-// ErrInvalid is the cause of every error about an argument that was refused
-// before anything was sent.
+// ErrInvalid is the cause of every error about an invalid argument, which was refused before anything was sent.
 var ErrInvalid = errors.New("nothing was sent")
 
-// ValidateID says what is wrong with the id of a session, an offer or a
-// template. What it accepts can't leave its place in a path; it is escaped
-// there all the same.
+// ValidateID says what is wrong with the ID of a session, an offer or a template. An ID that it accepts is a single path segment; the
+// client escapes it anyway.
 func ValidateID(id string) error {
 	switch {
 	case id == "":
@@ -32,7 +30,7 @@ func ValidateID(id string) error {
 	return nil
 }
 
-// at is the address of a route below the service's own.
+// at returns the URL of a route of the service.
 func (c *Client) at(query url.Values, segments ...string) *url.URL {
 	escaped := make([]string, len(segments))
 	for i, segment := range segments {
@@ -40,14 +38,14 @@ func (c *Client) at(query url.Values, segments ...string) *url.URL {
 	}
 	base := *c.base
 	if base.Path == "" {
-		base.Path = "/" // else JoinPath makes a relative path
+		base.Path = "/" // otherwise JoinPath makes a relative path
 	}
 	u := base.JoinPath(escaped...)
 	u.RawQuery = query.Encode()
 	return u
 }
 
-// about names an operation's object, unless its id is one that can't be shown.
+// about adds an ID to an operation's name, unless the ID is invalid.
 func about(op, id string) string {
 	if ValidateID(id) != nil {
 		return op

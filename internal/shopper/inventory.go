@@ -7,13 +7,12 @@ type Offer struct {
 	ID string `json:"id"`
 	// Cloud is the service's name of the cloud: vastai, tensordock, bluelobster.
 	Cloud string `json:"provider"`
-	// CloudID is the cloud's own id of the offer.
+	// CloudID is the cloud's ID of the offer.
 	CloudID string `json:"provider_id"`
 	GPUType string `json:"gpu_type"`
-	// GPUCount is the site's maximum on TensorDock, where one GPU is what a
-	// rental gets.
+	// GPUCount is, on TensorDock, the number of GPUs of the whole site; a rental gets one.
 	GPUCount int `json:"gpu_count"`
-	// VRAMGB is per GPU and truncated: a 32 607 MiB card reads 31.
+	// VRAMGB is per GPU and truncated: a card of 32607 MiB has 31.
 	VRAMGB       int     `json:"vram_gb"`
 	PricePerHour float64 `json:"price_per_hour"` // USD
 	Location     string  `json:"location"`
@@ -34,7 +33,7 @@ type Offer struct {
 
 func (o *Offer) toUTC() { o.FetchedAt = o.FetchedAt.UTC() }
 
-// OfferFailures says how one offer has been failing lately.
+// OfferFailures describes the recent failures of one offer.
 type OfferFailures struct {
 	OfferID              string     `json:"offer_id"`
 	Cloud                string     `json:"provider"`
@@ -48,7 +47,7 @@ type OfferFailures struct {
 	LastFailureReason    string     `json:"last_failure_reason"`
 }
 
-// GPUTypeFailures says how the offers of one GPU type have been failing lately.
+// GPUTypeFailures describes the recent failures of all offers of one GPU type.
 type GPUTypeFailures struct {
 	Key                string  `json:"gpu_type_key"` // "vastai:H100 SXM5"
 	FailedOfferCount   int     `json:"failed_offer_count"`

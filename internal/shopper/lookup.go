@@ -11,8 +11,7 @@ import (
 	"strconv"
 )
 
-// Session reads one session. It stays readable after its end, with the status
-// Stopped.
+// Session reads one session. A session stays readable after its end, with the status Stopped.
 func (c *Client) Session(ctx context.Context, id string) (Session, error) {
 	call := c.read(about("reading session", id), c.at(nil, "api", "v1", "sessions", id))
 	if err := ValidateID(id); err != nil {
@@ -29,10 +28,10 @@ func (c *Client) Session(ctx context.Context, id string) (Session, error) {
 	})
 }
 
-// Sessions lists sessions, newest first, ended ones included. It never returns
-// an incomplete list as if it were complete: see SessionFilter.Limit.
+// Sessions lists sessions, newest first, ended ones included. Where the list would be incomplete, it returns an error: see
+// SessionFilter.Limit.
 func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session, error) {
-	limit := MaxSessions + 1 // one more shows that there are more
+	limit := MaxSessions + 1 // one more, to detect that there are more
 	if filter.Limit > 0 {
 		limit = filter.Limit
 	}
@@ -52,8 +51,7 @@ func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session,
 		return nil, call.tooMany(MaxSessions, "sessions: request only one consumer or status")
 	}
 	listed := len(list.sessions)
-	// The caller may destroy what it finds: a filter that somebody on the way
-	// ignored must not show it other people's sessions.
+	// The caller may destroy what is listed, so a filter that a proxy has ignored must not show it other people's sessions.
 	matching := slices.DeleteFunc(list.sessions, func(s Session) bool { return !filter.matches(s) })
 	if len(matching) < limit && listed >= limit {
 		return nil, call.failure(&Error{Status: http.StatusOK, Err: fmt.Errorf(
@@ -68,8 +66,7 @@ func (f SessionFilter) matches(s Session) bool {
 		(f.Cloud == "" || f.Cloud == s.Cloud)
 }
 
-// sessionList is strict, because an empty list is taken as proof that nothing
-// is rented.
+// sessionList is checked strictly, because an empty list counts as proof that nothing is rented.
 type sessionList struct {
 	Raw   json.RawMessage `json:"sessions"`
 	Count *int            `json:"count"`
@@ -97,24 +94,14 @@ func (l *sessionList) check() error {
 	return nil
 }
 
-// Diagnostics reads what the service knows of a running session. For any other
-// session the service answers 400.
+// Diagnostics reads what the service reports about a running session. For any other session the service answers 400.
 func (c *Client) Diagnostics(ctx context.Context, id string) (Diagnostics, error) {
 	call := c.read(about("reading the diagnostics of session", id), c.at(nil, "api", "v1", "sessions", id, "diagnostics"))
-	if err := ValidateID(id); err != nil {
-		return Diagnostics{}, call.invalid(err)
-	}
-	return get(ctx, call, func(d *Diagnostics) error {
-		if d.SessionID != id {
-			return fmt.Errorf("it is about session %q", c.clean(d.SessionID, maxExcerptBytes))
-		}
-		return nil
-	})
+	return getByID(ctx, call, "session", id, func(d *Diagnostics) string { return d.SessionID })
 }
 
-// Offers lists what can be rented from one cloud, or from all with "". It
-// sends no other filter, because the service's cache confuses one caller's with
-// another's: filter what it returns.
+// Offers lists the offers of one cloud, or of all clouds for "". It sends no other filter, because the service's cache returns one
+// caller's filtered list to another caller: filter the result.
 func (c *Client) Offers(ctx context.Context, cloud string) ([]Offer, error) {
 	var offers []Offer
 	seen := map[string]bool{}
@@ -139,7 +126,7 @@ func (c *Client) Offers(ctx context.Context, cloud string) ([]Offer, error) {
 		if len(offers) > MaxOffers {
 			return nil, call.tooMany(MaxOffers, "offers: request only one cloud")
 		}
-		// The service sends all at once; a version that pages would say so here.
+		// The service sends all offers at once; a version that pages would have a higher total.
 		if len(page.offers) == 0 || offset >= page.Total {
 			return offers, nil
 		}
@@ -172,28 +159,20 @@ func (p *offerPage) check() error {
 // Offer reads one offer. IsNotFound is true for the error when it is gone.
 func (c *Client) Offer(ctx context.Context, id string) (Offer, error) {
 	call := c.read(about("reading offer", id), c.at(nil, "api", "v1", "inventory", id))
-	if err := ValidateID(id); err != nil {
-		return Offer{}, call.invalid(err)
-	}
-	return get(ctx, call, func(o *Offer) error {
-		if o.ID != id {
-			return fmt.Errorf("it is about offer %q", c.clean(o.ID, maxExcerptBytes))
-		}
-		return nil
-	})
+	return getByID(ctx, call, "offer", id, func(o *Offer) string { return o.ID })
 }
 
-// OfferHealth reads which offers and GPU types have been failing.
+// OfferHealth reads which offers and GPU types have failed recently.
 func (c *Client) OfferHealth(ctx context.Context) (FailureReport, error) {
 	return get[FailureReport](ctx, c.read("reading the offers' health", c.at(nil, "api", "v1", "offer-health")), nil)
 }
 
-// tooMany is the error for a list that would have to be cut.
+// tooMany returns the error for a list that is longer than the limit.
 func (c *call) tooMany(limit int, what string) *Error {
 	return c.failure(&Error{Status: http.StatusOK, Err: fmt.Errorf("there are more than %d %s", limit, what)})
 }
 
-// set leaves out what matches everything.
+// set sets a query's value, unless it is "", which matches everything.
 func set(query url.Values, name, value string) {
 	if value != "" {
 		query.Set(name, value)

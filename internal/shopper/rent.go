@@ -10,13 +10,10 @@ import (
 	"time"
 )
 
-// CreateSession rents. It sends one request, waits for its answer up to
-// CreateTimeout, or less when ctx ends earlier, and never repeats it: after a
-// cancel the machine may be rented all the same, so callers hand in a context
-// that outlives a Ctrl-C.
+// CreateSession rents a machine. It sends one request, never repeats it, and waits for the answer up to CreateTimeout, or until ctx
+// ends. Since the machine may be rented even after a cancel, callers should pass a context that a Ctrl-C doesn't cancel.
 //
-// An *AmbiguousError means that the machine may exist; any other error that it
-// doesn't.
+// An *AmbiguousError means that the machine may exist; any other error means that it doesn't.
 func (c *Client) CreateSession(ctx context.Context, rental CreateSession) (Created, error) {
 	call := c.write("creating a session", http.MethodPost, c.at(nil, "api", "v1", "sessions"), CreateTimeout)
 	if err := rental.validate(); err != nil {
@@ -56,8 +53,7 @@ func (r CreateSession) validate() error {
 	return nil
 }
 
-// decodeCreated insists on what makes a rental usable: the session under its
-// own key, with an id, and the private key.
+// decodeCreated parses the answer to a rental, which must have a session with an ID, and the private key.
 func decodeCreated(body []byte) (Created, error) {
 	var answer struct {
 		Session    *Session `json:"session"`
@@ -81,7 +77,7 @@ func decodeCreated(body []byte) (Created, error) {
 	return Created{Session: *answer.Session, PrivateKey: answer.PrivateKey}, nil
 }
 
-// judge decides whether a failed write can have taken effect.
+// judge wraps the error of a failed write in an *AmbiguousError where the write can have taken effect.
 func (c *call) judge(err error) error {
 	failed, ok := errors.AsType[*Error](err)
 	if !ok || !c.mayHaveTakenEffect(failed) {
@@ -91,13 +87,12 @@ func (c *call) judge(err error) error {
 	return &AmbiguousError{Err: failed, Answered: answered}
 }
 
-// mayHaveTakenEffect errs on the side of "yes": a search for a machine that
-// isn't there costs a request, a machine that nobody looks for costs money.
+// mayHaveTakenEffect is true in doubt: the search for a machine that doesn't exist costs a request, a machine that nobody looks for
+// costs money.
 //
-// Of the service's error types on a 5xx only two prove that nothing was
-// rented. The others are chosen by words in the cloud's message ("timeout",
-// "not found", "invalid", "connection refused"), which can come from a request
-// after the one that rented.
+// Of the service's error types with a 5xx only two prove that nothing was rented. The service chooses the others by words in the
+// cloud's message ("timeout", "not found", "invalid", "connection refused"), which may be about a later request than the one that
+// rented.
 func (c *call) mayHaveTakenEffect(failed *Error) bool {
 	switch status := failed.Status; {
 	case status == 0:
@@ -113,9 +108,8 @@ func (c *call) mayHaveTakenEffect(failed *Error) bool {
 	return failed.Foreign || !refused
 }
 
-// Extend adds hours to a reservation and returns its new end. It is sent once:
-// repeating it after a lost answer would add the hours twice. After an
-// *AmbiguousError reading the session's ReservationHours tells.
+// Extend adds hours to a reservation and returns its new end. It sends one request: a repeated one could add the hours twice. After
+// an *AmbiguousError, the session's ReservationHours show whether it took effect.
 func (c *Client) Extend(ctx context.Context, id string, additionalHours int) (time.Time, error) {
 	call := c.write(about("extending session", id), http.MethodPost, c.at(nil, "api", "v1", "sessions", id, "extend"), ExtendTimeout)
 	if err := ValidateID(id); err != nil {
@@ -147,9 +141,8 @@ func (c *Client) Extend(ctx context.Context, id string, additionalHours int) (ti
 	return expires, nil
 }
 
-// Delete asks for a session's machine to be destroyed, once, and waits up to
-// DeleteTimeout. Neither its success nor its failure proves anything about the
-// machine: only reading the session does. When the service doesn't know the
+// Delete sends one request to destroy a session's machine, and waits up to DeleteTimeout. Neither success nor failure proves
+// anything about the machine: only reading the session does. When the service doesn't know the
 // session, IsNotFound is true for the error.
 func (c *Client) Delete(ctx context.Context, id string) error {
 	call := c.write(about("deleting session", id), http.MethodDelete, c.at(nil, "api", "v1", "sessions", id), DeleteTimeout)

@@ -19,19 +19,16 @@ const (
 	backoffBase   = 500 * time.Millisecond
 	backoffMax    = 30 * time.Second
 	retryAfterMax = 60 * time.Second
-	// limitPatience is how long a service that only says to come back later (429
-	// with Retry-After) is asked again without that counting as a failed attempt: a
-	// plan over hundreds of sessions takes longer, and doesn't fail.
+	// limitPatience is how long retries of a request that was refused because of its rate (429 with Retry-After) don't count: a
+	// plan over hundreds of sessions takes longer, but doesn't fail.
 	limitPatience = 2 * time.Minute
 )
 
-// errUnreadable marks an answer that arrived damaged or isn't what the route
-// gives. A read that gets one is repeated.
+// errUnreadable marks an answer that is damaged, or not what the route returns. A read is then retried.
 var errUnreadable = errors.New("the answer can't be decoded")
 
-// checkRetry is go-retryablehttp's question after each attempt. It reads the
-// answer, notes in the call how the attempt failed, and decides whether it is
-// made again. It never returns an error: what failed is the call's to report.
+// checkRetry is called by go-retryablehttp after each attempt. It reads the answer, records in the call how the attempt failed, and
+// decides whether to retry. It never returns an error: the call reports the failure.
 func checkRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
 	c := callFrom(ctx)
 	c.attempts++
@@ -46,7 +43,7 @@ func checkRetry(ctx context.Context, response *http.Response, err error) (bool, 
 	return c.retries > 0 && ctx.Err() == nil && c.failed.retryable(c.keep500) && c.mayRetry(ctx), nil
 }
 
-// mayRetry reports whether an attempt is left, and time for it.
+// mayRetry reports whether a retry is left, and time for it.
 func (c *call) mayRetry(ctx context.Context) bool {
 	wait := c.failed.RetryAfter
 	if IsRateLimited(c.failed) && wait > 0 && time.Since(c.begun) <= limitPatience {
@@ -65,8 +62,7 @@ func (c *call) mayRetry(ctx context.Context) bool {
 	return true
 }
 
-// retryable reports whether the same read can get a better answer later. What
-// it doesn't recognize is not repeated.
+// retryable reports whether a retry of the same read may succeed. It is false for errors that it doesn't know.
 func (e *Error) retryable(keep500 bool) bool {
 	switch {
 	case e.Status == 0:
@@ -79,9 +75,8 @@ func (e *Error) retryable(keep500 bool) bool {
 	return e.Status > http.StatusNotImplemented
 }
 
-// connectionFailed tells a network that failed, and may work in a moment, from
-// one that will go on refusing: a certificate that isn't trusted, a name that
-// doesn't exist, a server that doesn't speak TLS.
+// connectionFailed reports whether the network failed in a way that may be temporary. An untrusted certificate, a name that
+// doesn't exist and a server that doesn't speak TLS are not.
 func connectionFailed(err error) bool {
 	attempt, ok := errors.AsType[*attemptError](err)
 	if !ok {
@@ -101,7 +96,7 @@ func isTLSFailure(err error) bool {
 		return true
 	}
 	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
-		return true // crypto/tls's name for an alert of the other side
+		return true // an alert of the other side, in crypto/tls
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return true
@@ -110,10 +105,8 @@ func isTLSFailure(err error) bool {
 	return strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
-// backoff is go-retryablehttp's question for the pause before the next attempt:
-// what the service asked for, or a random time below a limit that doubles with
-// each attempt ("full jitter"), so that many clients don't come back at once.
-// earlier counts from 0.
+// backoff is called by go-retryablehttp for the pause before a retry: what the service asked for, or a random time below a limit that
+// doubles with each attempt ("full jitter"), so that many clients don't retry at once. earlier counts from 0.
 func backoff(base, most time.Duration, earlier int, response *http.Response) time.Duration {
 	if response != nil {
 		if wait := retryAfter(response.Header); wait > 0 {
@@ -124,9 +117,8 @@ func backoff(base, most time.Duration, earlier int, response *http.Response) tim
 	return rand.N(limit) + 1 //nolint:gosec // jitter needs no secrecy
 }
 
-// retryAfter reads the header of RFC 9110, 10.2.3: seconds or a date. It is
-// capped, because nothing that the service says may stop the client for hours;
-// 0 when it is neither, or over.
+// retryAfter parses the header Retry-After (RFC 9110, section 10.2.3), which has seconds or a date. It returns retryAfterMax at most,
+// and 0 for a past date or anything else.
 func retryAfter(header http.Header) time.Duration {
 	text := strings.TrimSpace(header.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(text, 10, 63); err == nil {

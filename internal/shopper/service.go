@@ -8,15 +8,14 @@ import (
 	"time"
 )
 
-// Health is how the service says it is. Not being well is an answer, not an
-// error.
+// Health is the service's own report of its health. That it is unhealthy is no error.
 type Health struct {
 	Status   string            `json:"status"` // "ok" or "unavailable"
 	Services map[string]string `json:"services"`
 }
 
-// Readiness is false while the service looks for machines left over from an
-// earlier run of itself; the other routes answer meanwhile.
+// Readiness is false while the service, after its start, looks for machines that its last run left over; the other routes already
+// answer.
 type Readiness struct{ Ready bool }
 
 // SessionCost is what one session has cost so far.
@@ -26,7 +25,7 @@ type SessionCost struct {
 	Currency  string  `json:"currency"`
 }
 
-// Period selects what a consumer's costs are summed over.
+// Period is the period over which a consumer's costs are summed.
 type Period string
 
 // The periods that the service knows.
@@ -36,8 +35,7 @@ const (
 	PeriodMonthly Period = "monthly"
 )
 
-// CostSummary is what a consumer, or everybody, has spent in a period. Amounts
-// are in USD.
+// CostSummary is what one consumer, or all, spent in a period. Amounts are in USD.
 type CostSummary struct {
 	ConsumerID   string             `json:"consumer_id"`
 	TotalCost    float64            `json:"total_cost"`
@@ -54,7 +52,7 @@ func (s *CostSummary) toUTC() {
 	s.PeriodEnd = s.PeriodEnd.UTC()
 }
 
-// Health reads how the service is. A 503 that says so is an answer.
+// Health reads the service's health. A 503 with a report is no error.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	call := c.read("reading the service's health", c.at(nil, "health"))
 	call.accept503 = true
@@ -66,8 +64,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	})
 }
 
-// Ready reads whether the service has started up. A 503 that says that it
-// hasn't is an answer.
+// Ready reads whether the service has started up. A 503 that says that it hasn't is no error.
 func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	call := c.read("reading the service's readiness", c.at(nil, "ready"))
 	call.accept503 = true
@@ -89,18 +86,10 @@ func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 // SessionCost reads what a session has cost so far.
 func (c *Client) SessionCost(ctx context.Context, sessionID string) (SessionCost, error) {
 	call := c.read(about("reading the cost of session", sessionID), c.at(url.Values{"session_id": {sessionID}}, "api", "v1", "costs"))
-	if err := ValidateID(sessionID); err != nil {
-		return SessionCost{}, call.invalid(err)
-	}
-	return get(ctx, call, func(cost *SessionCost) error {
-		if cost.SessionID != sessionID {
-			return fmt.Errorf("it is about session %q", c.clean(cost.SessionID, maxExcerptBytes))
-		}
-		return nil
-	})
+	return getByID(ctx, call, "session", sessionID, func(cost *SessionCost) string { return cost.SessionID })
 }
 
-// ConsumerCost reads what one consumer has spent in a period.
+// ConsumerCost reads what one consumer spent in a period.
 func (c *Client) ConsumerCost(ctx context.Context, consumer string, period Period) (CostSummary, error) {
 	query := url.Values{"consumer_id": {consumer}}
 	set(query, "period", string(period))
@@ -114,12 +103,12 @@ func (c *Client) ConsumerCost(ctx context.Context, consumer string, period Perio
 	return get(ctx, call, checkCosts)
 }
 
-// CostSummary reads what all consumers have spent in the current month.
+// CostSummary reads what all consumers spent in the current month.
 func (c *Client) CostSummary(ctx context.Context) (CostSummary, error) {
 	return get(ctx, c.read("reading the summary of costs", c.at(nil, "api", "v1", "costs", "summary")), checkCosts)
 }
 
-// checkCosts keeps an empty object from reading as "nothing was spent".
+// checkCosts refuses an empty object, which would mean that nothing was spent.
 func checkCosts(s *CostSummary) error {
 	if s.PeriodStart.IsZero() && s.PeriodEnd.IsZero() {
 		return errors.New("it has no period")
@@ -127,8 +116,7 @@ func checkCosts(s *CostSummary) error {
 	return nil
 }
 
-// Templates lists the Vast.ai templates. The service answers 500 where that
-// cloud isn't configured, so a 500 is not repeated here.
+// Templates lists the Vast.ai templates. It doesn't retry a 500, which means that Vast.ai isn't configured.
 func (c *Client) Templates(ctx context.Context) ([]Template, error) {
 	call := c.read("listing templates", c.at(nil, "api", "v1", "templates"))
 	call.keep500 = true
@@ -153,34 +141,17 @@ type templateList struct {
 func (c *Client) Template(ctx context.Context, hashID string) (Template, error) {
 	call := c.read(about("reading template", hashID), c.at(nil, "api", "v1", "templates", hashID))
 	call.keep500 = true
-	if err := ValidateID(hashID); err != nil {
-		return Template{}, call.invalid(err)
-	}
-	return get(ctx, call, func(t *Template) error {
-		if t.HashID != hashID {
-			return fmt.Errorf("it is about template %q", c.clean(t.HashID, maxExcerptBytes))
-		}
-		return nil
-	})
+	return getByID(ctx, call, "template", hashID, func(t *Template) string { return t.HashID })
 }
 
-// CompatibleTemplates lists the templates that an offer can run; none outside
-// Vast.ai.
+// CompatibleTemplates lists the templates that an offer can run; it returns none outside Vast.ai.
 func (c *Client) CompatibleTemplates(ctx context.Context, offerID string) ([]CompatibleTemplate, error) {
 	call := c.read(about("listing the templates for offer", offerID), c.at(nil, "api", "v1", "inventory", offerID, "compatible-templates"))
 	call.keep500 = true
-	if err := ValidateID(offerID); err != nil {
-		return nil, call.invalid(err)
-	}
 	type list struct {
 		OfferID   string               `json:"offer_id"`
 		Templates []CompatibleTemplate `json:"compatible_templates"`
 	}
-	answer, err := get(ctx, call, func(a *list) error {
-		if a.OfferID != offerID {
-			return fmt.Errorf("it is about offer %q", c.clean(a.OfferID, maxExcerptBytes))
-		}
-		return nil
-	})
+	answer, err := getByID(ctx, call, "offer", offerID, func(a *list) string { return a.OfferID })
 	return answer.Templates, err
 }

@@ -8,13 +8,11 @@ import (
 	"time"
 )
 
-// Status is the service's word for where a session is in its life. Words of
-// later versions are kept as they are.
+// Status is the status of a session. A status of a later version of the service is kept unchanged.
 type Status string
 
-// A session's life: pending, provisioning, running, stopping, stopped; or
-// failed. A failed session that had a machine is turned into stopped by the
-// service within about a minute.
+// The statuses of a session, in the order of its life; it may also fail. The service sets a failed session that had a machine to
+// stopped within about a minute.
 const (
 	Pending      Status = "pending"
 	Provisioning Status = "provisioning"
@@ -24,21 +22,20 @@ const (
 	Failed       Status = "failed"
 )
 
-// Statuses are the words that this version of the client knows.
+// Statuses lists the statuses that this client knows.
 func Statuses() []Status { return []Status{Pending, Provisioning, Running, Stopping, Stopped, Failed} }
 
-// Known reports whether this version of the client knows the word.
+// Known reports whether this client knows the status.
 func (s Status) Known() bool { return slices.Contains(Statuses(), s) }
 
-// Terminal reports whether the service calls the session ended. It proves
-// nothing about the machine of a failed one: only Stopped does.
+// Terminal reports whether the session has ended. For a failed session, that doesn't prove that its machine is gone: only Stopped
+// does.
 func (s Status) Terminal() bool { return s == Stopped || s == Failed }
 
-// WorkloadType tells the service what a machine is for.
+// WorkloadType is what a machine is for.
 type WorkloadType string
 
-// The words that the service takes. WorkloadLLM without a template or an
-// on-start command makes it install Ollama on the machine.
+// The types that the service accepts. For WorkloadLLM without a template and an on-start command, it installs Ollama on the machine.
 const (
 	WorkloadLLM         WorkloadType = "llm"
 	WorkloadLLMVLLM     WorkloadType = "llm_vllm"
@@ -51,7 +48,7 @@ const (
 	WorkloadBenchmark   WorkloadType = "benchmark"
 )
 
-// WorkloadTypes lists the words that the service takes.
+// WorkloadTypes lists the types that the service accepts.
 func WorkloadTypes() []WorkloadType {
 	return []WorkloadType{
 		WorkloadLLM, WorkloadLLMVLLM, WorkloadLLMTGI, WorkloadTraining, WorkloadBatch,
@@ -59,8 +56,7 @@ func WorkloadTypes() []WorkloadType {
 	}
 }
 
-// Session is a rental as the service describes it. The service never returns
-// the offer, the storage policy and the idle threshold it was made with.
+// Session is a rental as the service returns it, which is without the offer, the storage policy and the idle threshold.
 type Session struct {
 	ID         string `json:"id"`
 	ConsumerID string `json:"consumer_id"`
@@ -69,7 +65,7 @@ type Session struct {
 	GPUType  string `json:"gpu_type"`
 	GPUCount int    `json:"gpu_count"`
 	Status   Status `json:"status"`
-	// Error says why a session failed; it stays when the session is stopped.
+	// Error says why a session failed. It stays when the session is stopped.
 	Error string `json:"error,omitempty"`
 
 	SSHHost string `json:"ssh_host,omitempty"`
@@ -81,16 +77,15 @@ type Session struct {
 	WorkloadType   WorkloadType `json:"workload_type"`
 
 	ReservationHours int `json:"reservation_hours"`
-	// PricePerHour is in USD. What is really paid stands in the answer to the POST
-	// alone; every later read gives the offer's price instead.
+	// PricePerHour is in USD. Only the answer to the POST has the actual price; every later read has the offer's.
 	PricePerHour float64   `json:"price_per_hour"`
 	CreatedAt    time.Time `json:"created_at"`
 	ExpiresAt    time.Time `json:"expires_at"`
 
 	AutoRetry     bool   `json:"auto_retry,omitempty"`
 	RetryParentID string `json:"retry_parent_id,omitempty"`
-	// RetryChildID names the replacement that the service rented by itself, whose
-	// private key nobody has. It bills, and must be released too.
+	// RetryChildID is the ID of a replacement that the service rented by itself, and whose private key nobody has. It bills, and
+	// must be released too.
 	RetryChildID string `json:"retry_child_id,omitempty"`
 }
 
@@ -99,10 +94,8 @@ func (s *Session) toUTC() {
 	s.ExpiresAt = s.ExpiresAt.UTC()
 }
 
-// CreateSession is a rental to be made. There is no field for the service's
-// auto_retry, which can rent a machine that nobody can log in to, and none for
-// launch_mode, whose only other value never becomes ready, nor for storage_policy,
-// which is stored and enforced nowhere.
+// CreateSession is the request to rent. It lacks the service's auto_retry, which can rent a machine that nobody can log in to,
+// launch_mode, with whose only other value no session becomes ready, and storage_policy, which has no effect.
 type CreateSession struct {
 	ConsumerID        string       `json:"consumer_id"`
 	OfferID           string       `json:"offer_id"`
@@ -114,14 +107,13 @@ type CreateSession struct {
 	SSHTimeoutMinutes int          `json:"ssh_timeout_minutes,omitempty"` // 1 to 30
 }
 
-// Created is the answer to a rental, and the only place where its private key
-// ever appears. Printing it shows no key.
+// Created is the answer to the request to rent, the only one that contains the private key. Printing it shows no key.
 type Created struct {
 	Session    Session
-	PrivateKey string // PEM as sent; not looked into
+	PrivateKey string // PEM; not validated
 }
 
-// String names the session.
+// String returns the session's ID.
 func (c Created) String() string { return fmt.Sprintf("session %s (private key hidden)", c.Session.ID) }
 
 // GoString is String: %#v must not show the key either.
@@ -133,21 +125,19 @@ func (c Created) LogValue() slog.Value { return slog.StringValue(c.String()) }
 // MarshalJSON leaves the key out.
 func (c Created) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
-// SessionFilter narrows a list of sessions. ConsumerID, Status and Cloud are
-// matched exactly by the service; "" matches all.
+// SessionFilter selects sessions. ConsumerID, Status and Cloud match exactly; "" matches all.
 type SessionFilter struct {
 	ConsumerID string
 	Status     Status
 	Cloud      string
-	// Limit asks for the newest ones only, MaxSessions at most. A shorter list is
-	// complete. With 0 the list is complete, or an error when there are more than
-	// MaxSessions.
+	// Limit selects the newest ones, MaxSessions at most. A shorter list is complete. With 0 the list is complete; more than
+	// MaxSessions are an error.
 	Limit int
 }
 
-// Diagnostics is what the service reports of a running session.
+// Diagnostics is what the service reports about a running session.
 type Diagnostics struct {
 	SessionID string `json:"session_id"`
-	// SSHAvailable means no more than that the machine has an address.
+	// SSHAvailable only means that the machine has an address.
 	SSHAvailable bool `json:"ssh_available"`
 }

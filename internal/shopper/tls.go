@@ -7,8 +7,7 @@ import (
 	"fmt"
 )
 
-// newTLSConfig adds the configured authority to the system's, so that a
-// service behind a public certificate goes on working.
+// newTLSConfig trusts the configured authority in addition to the system's, so that a public certificate is still accepted.
 func newTLSConfig(cfg Config) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if cfg.CACertificate != "" {

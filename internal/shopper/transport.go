@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,29 +21,25 @@ const subsystem = "shopper"
 
 const defaultUserAgent = "terraform-provider-shopper"
 
-// privateKeyPattern matches a private key in PEM form, whole or cut off, with
-// real or escaped line ends.
+// privateKeyPattern matches a private key in PEM, complete or truncated, with real or escaped line ends.
 var privateKeyPattern = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`)
 
-// What RFC 9110, 5.1 and 5.5 allow.
+// What RFC 9110 allows, sections 5.1 and 5.5.
 var (
 	headerNamePattern  = regexp.MustCompile("^[!#$%&'*+\\-.^_`|~0-9A-Za-z]+$")
 	headerValuePattern = regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]*$`)
 )
 
-// transport sends one attempt: it adds what lets the client in, limits the
-// attempt's time, and logs it. It has no CloseIdleConnections, which
-// go-retryablehttp would call after each failure: other calls use them.
+// transport sends one attempt: it adds the headers, limits the attempt's time, and logs it. It has no CloseIdleConnections, which
+// go-retryablehttp would call after each failure, although other calls use these connections.
 type transport struct {
 	next    http.RoundTripper
 	base    *url.URL
 	headers http.Header
 }
 
-// attemptError is an attempt that the network failed. It is how retries and
-// ambiguity tell such failures from all others.
-// text is the cause's, fit to be shown: net/http repeats what it didn't
-// understand, and a proxy can put anything there.
+// attemptError is the error of an attempt that got no answer. text is that of err, cleaned: net/http quotes what it
+// can't parse, which may be anything.
 type attemptError struct {
 	err  error
 	text string
@@ -51,13 +48,12 @@ type attemptError struct {
 func (e *attemptError) Error() string { return e.text }
 func (e *attemptError) Unwrap() error { return e.err }
 
-// timeoutError is the end of an attempt's own time. It is no context error:
-// those are the caller's.
+// timeoutError says that an attempt's own limit has passed. It is no context error: those are about the caller's context.
 type timeoutError struct{ limit time.Duration }
 
 func (e *timeoutError) Error() string { return fmt.Sprintf("no complete answer within %s", e.limit) }
 
-// Timeout makes it a net.Error's kind of timeout.
+// Timeout makes it a timeout as net.Error defines it.
 func (e *timeoutError) Timeout() bool { return true }
 
 // RoundTrip implements http.RoundTripper.
@@ -90,9 +86,8 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// authorize adds the configured headers, unless a redirect leads to somebody
-// else: net/http itself would send most of them on, and all of them to a
-// subdomain or to another port.
+// authorize adds the configured headers, unless a redirect leads to another server: net/http itself would send most of them there,
+// and all of them to a subdomain or to another port.
 func (t *transport) authorize(out *http.Request) {
 	out.Header.Set("User-Agent", defaultUserAgent)
 	if agent := t.headers.Get("User-Agent"); agent != "" {
@@ -110,9 +105,8 @@ func (t *transport) authorize(out *http.Request) {
 	}
 }
 
-// sameService reports whether a request to u goes to the configured service:
-// the same scheme, host and port, or the step from http to https with the
-// ports that these have by themselves.
+// sameService reports whether a request to u goes to the configured service: the same scheme, host and port, or the change from http
+// to https with the default ports.
 func sameService(base, u *url.URL) bool {
 	if !strings.EqualFold(base.Hostname(), u.Hostname()) {
 		return false
@@ -134,8 +128,7 @@ func effectivePort(u *url.URL) string {
 	return "80"
 }
 
-// timedOut replaces the error of an attempt that ran out of its own time while
-// the caller's context still lives.
+// timedOut replaces the error of an attempt whose own limit has passed, unless the caller's context has ended.
 func timedOut(caller, limited context.Context, err error, limit time.Duration) error {
 	if caller.Err() == nil && limited.Err() != nil {
 		return &timeoutError{limit: limit}
@@ -143,7 +136,7 @@ func timedOut(caller, limited context.Context, err error, limit time.Duration) e
 	return err
 }
 
-// attemptBody keeps the attempt's time limit until its body is closed.
+// attemptBody applies the attempt's time limit until its body is closed.
 type attemptBody struct {
 	body    io.ReadCloser
 	cancel  context.CancelFunc
@@ -165,8 +158,8 @@ func (b *attemptBody) Close() error {
 	return b.body.Close()
 }
 
-// checkRedirect lets reads follow a few redirects. What rents or destroys is
-// never sent to an address that the user hasn't named: its 3xx is the answer.
+// checkRedirect allows reads to follow a few redirects. A request that rents, extends or destroys is only sent to the configured URL:
+// it returns the 3xx.
 func checkRedirect(request *http.Request, via []*http.Request) error {
 	if via[0].Method != http.MethodGet {
 		return http.ErrUseLastResponse
@@ -184,8 +177,7 @@ func refusedRedirect(request *http.Request, message string) *Error {
 	return &Error{Status: request.Response.StatusCode, Foreign: true, Message: message}
 }
 
-// requestHeaders is what lets the client in. Its errors name headers, never
-// values.
+// requestHeaders returns the configured headers. Its errors contain their names, but no values.
 func requestHeaders(cfg Config) (http.Header, error) {
 	headers := http.Header{"User-Agent": {defaultUserAgent}}
 	if cfg.UserAgent != "" {
@@ -201,7 +193,7 @@ func requestHeaders(cfg Config) (http.Header, error) {
 		case "Connection", "Content-Length", "Content-Type", "Transfer-Encoding", "Upgrade", "Trailer", "Te":
 			return nil, fmt.Errorf("the header %q belongs to the connection and can't be set", name)
 		case "Idempotency-Key", "X-Idempotency-Key":
-			// net/http repeats a POST by itself when it carries one of these.
+			// net/http itself repeats a POST that has one of these.
 			return nil, fmt.Errorf("the header %q can't be set: with it, requests that rent could be sent twice, and the service"+
 				" ignores it", name)
 		case "Authorization":
@@ -237,17 +229,11 @@ func secretsOf(cfg Config) []string {
 		}
 	}
 	secrets = append(secrets, cfg.Token, strings.TrimSpace(cfg.ClientKey))
-	kept := secrets[:0]
-	for _, secret := range secrets {
-		// Masking "1" or "on" would garble every text and protect nothing.
-		if len(secret) >= 4 {
-			kept = append(kept, secret)
-		}
-	}
-	return kept
+	// Masking "1" or "on" would garble every text and protect nothing.
+	return slices.DeleteFunc(secrets, func(secret string) bool { return len(secret) < 4 })
 }
 
-// mask takes secrets and private keys out of text that was read from outside.
+// mask replaces secrets and private keys in text from outside.
 func (c *Client) mask(text string) string {
 	for _, secret := range c.secrets {
 		text = strings.ReplaceAll(text, secret, "***")
@@ -255,7 +241,7 @@ func (c *Client) mask(text string) string {
 	return privateKeyPattern.ReplaceAllString(text, "***")
 }
 
-// logContext prepares the log of one operation.
+// logContext returns a context for the log of one operation.
 func (c *Client) logContext(ctx context.Context) context.Context {
 	ctx = tflog.NewSubsystem(ctx, subsystem, tflog.WithRootFields())
 	if len(c.secrets) > 0 {
@@ -264,7 +250,7 @@ func (c *Client) logContext(ctx context.Context) context.Context {
 	return tflog.SubsystemMaskLogRegexes(ctx, subsystem, privateKeyPattern)
 }
 
-// logAttempt records an attempt without headers, query and bodies.
+// logAttempt logs an attempt, without headers, query and bodies.
 func logAttempt(ctx context.Context, call *call, request *http.Request, started time.Time, response *http.Response, err error) {
 	fields := map[string]any{
 		"operation": call.op, "method": request.Method, "path": request.URL.EscapedPath(),
