@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 )
 
@@ -53,10 +51,7 @@ type Options struct {
 	// makes them, or 2048 when Speed is above 1, which is a matter of the
 	// computer's time only: form and use are the same.
 	KeyBits int
-	// Dir is where the machines' directories are made; "" = the system's for
-	// temporary files, in a directory of its own that Close removes.
-	Dir string
-	Log *slog.Logger // nil = no log
+	Log     *slog.Logger // nil = no log
 
 	start startHost // in tests: other machines, and
 	login loginFunc // how one logs in to them
@@ -135,7 +130,7 @@ func Start(opts Options) (*Sandbox, error) {
 	if err := e.faults.Set(opts.Faults); err != nil {
 		return nil, fmt.Errorf("the sandbox's faults: %w", err)
 	}
-	if e.dir, err = makeWorkDir(opts.Dir); err != nil {
+	if e.dir, err = makeWorkDir(); err != nil {
 		return nil, err
 	}
 	e.build(offers)
@@ -192,5 +187,3 @@ func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
 	}
 	return s.cloud.strike(inst, struck)
 }
-
-func (s *Sandbox) requestID() string { return uuid.NewString() }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // ServeHTTP answers every request to the service or to the sandbox itself.
@@ -25,7 +27,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.requests.Leave()
 	id := r.Header.Get(requestIDHeader)
 	if !validRequestID.MatchString(id) {
-		id = s.requestID()
+		id = uuid.NewString()
 	}
 	w.Header().Set(requestIDHeader, id)
 	started := time.Now()

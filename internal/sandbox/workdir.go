@@ -27,15 +27,8 @@ const (
 	longestTemp = 40
 )
 
-// makeWorkDir makes the directory, and removes those of dead sandboxes. A
-// directory of the caller's is used as it is.
-func makeWorkDir(given string) (*workDir, error) {
-	if given != "" {
-		if err := os.MkdirAll(given, 0o700); err != nil {
-			return nil, fmt.Errorf("the sandbox's directory: %w", err)
-		}
-		return &workDir{path: given}, nil
-	}
+// makeWorkDir makes the directory, and removes those of dead sandboxes.
+func makeWorkDir() (*workDir, error) {
 	parent := os.TempDir()
 	if len(parent) > longestTemp {
 		parent = "/tmp"
@@ -55,11 +48,8 @@ func makeWorkDir(given string) (*workDir, error) {
 	return &workDir{path: path, lock: lock}, nil
 }
 
-// Remove removes the directory if the sandbox made it.
+// Remove removes the directory.
 func (d *workDir) Remove() error {
-	if d.lock == nil {
-		return nil
-	}
 	return errors.Join(os.RemoveAll(d.path), d.lock.Close())
 }
 
