@@ -52,7 +52,7 @@ func (k valueKind) read(given any) (value, error) {
 
 // lasts is a length of service time.
 func lasts(otherwise time.Duration) valueKind {
-	return moment(otherwise, strings.Replace(otherwise.String(), "m0s", "m", 1))
+	return moment(otherwise, "for how long; by default "+strings.Replace(otherwise.String(), "m0s", "m", 1))
 }
 
 // moment is a length of service time whose default the help has other words for.
@@ -67,7 +67,7 @@ func moment(otherwise time.Duration, help string) valueKind {
 func number(otherwise float64, what string) valueKind {
 	help := what
 	if otherwise >= 0 {
-		help = strings.TrimPrefix(fmt.Sprintf("%s; %v", what, otherwise), "; ")
+		help = strings.TrimPrefix(fmt.Sprintf("%s; by default %v", what, otherwise), "; ")
 	}
 	return valueKind{help: help, otherwise: value{number: otherwise}, set: func(v *value, given any) error {
 		switch n := given.(type) {
@@ -93,7 +93,7 @@ func words(otherwise, help string) valueKind {
 }
 
 func failureName() valueKind {
-	return valueKind{help: "a failure's name, see below", required: true, set: func(v *value, given any) error {
+	return valueKind{help: "the failure's name, see below", required: true, set: func(v *value, given any) error {
 		v.text, _ = given.(string)
 		if _, known := vllmserver.FindFailure(v.text); !known {
 			return fmt.Errorf("value %v isn't the name of a failure", given)
