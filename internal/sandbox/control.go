@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// control is one of the sandbox's own routes, beside the service's.
+// control is one of the sandbox's own routes.
 type control struct {
 	route
 	help string // what it does, and an example of its body
@@ -189,7 +189,7 @@ func (s *Sandbox) getCommands(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"commands": commands})
 }
 
-// readControl decodes a control request's body, strictly.
+// readControl decodes the body of a control request, which may have no unknown members.
 func readControl(w http.ResponseWriter, r *http.Request, into any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()

@@ -12,36 +12,35 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// faultRow is all there is about one fault in one place: help, validation, random
-// rules and what strikes are made from it. A fault more is a row more, and a name
-// among the constants where Go code wants one.
+// faultRow describes one fault at one place. Help, validation and random rules are made
+// from it. To add a fault, add a row, and a constant for its name.
 type faultRow struct {
 	place string // anyRoute or an event
 	fault Fault
 	value valueKind
 	help  string
-	// random are values that RandomFaults takes, nil for none at all; routes are those
-	// that it spoils, nil for the event itself.
+	// random are the values that RandomFaults chooses from; nil = it doesn't use the fault.
+	// routes are its routes; nil = the event.
 	random []any
 	routes []string
 
-	// What the fault does, at one or two of these moments.
+	// What the fault does, at one or two of these points.
 
-	// before and after the request takes effect; true means that it has been answered.
+	// before and after the request takes effect; they return true if they have answered it.
 	before, after func(x *exchange, v value) bool
-	// create changes what comes of asking a cloud for a machine.
+	// create changes the terms of a rental.
 	create func(c *cloud, t *terms, v value)
-	// early is done when a machine begins to boot.
+	// early is called when a machine begins to boot.
 	early func(c *cloud, inst *instance, b *booting, v value)
-	// facts changes what a machine is, before it boots, which takes boot, or while it runs.
+	// facts changes a machine's facts, before its boot, which takes boot, or while it runs.
 	facts func(c *cloud, f *machinefs.Facts, boot time.Duration, v value)
-	// strike is done to a machine that has booted, when says how long after (nil = at
-	// once), or at any time where somebody asks for it.
+	// strike is called once a machine has booted, or when Sandbox.Strike asks for it. when
+	// is how long after the boot; nil = at once.
 	strike func(c *cloud, inst *instance, v value) error
 	when   func(v value) time.Duration
 	// start changes how vLLM starts.
 	start func(s *machinefs.VLLM, v value)
-	// destroy answers the service in the cloud's place.
+	// destroy is the cloud's answer to an order to destroy.
 	destroy func(c *cloud, inst *instance, by string, v value) error
 }
 
@@ -89,7 +88,7 @@ var (
 	allRoutes  = append([]string{routePost, routeDelete}, readRoutes...)
 )
 
-// noValue is what RandomFaults takes for a fault without a value.
+// noValue is faultRow.random of a fault without a value.
 var noValue = []any{nil}
 
 var requestFaults = []faultRow{
@@ -194,11 +193,10 @@ var requestFaults = []faultRow{
 	},
 }
 
-// whenRunning is when a machine that has booted surely reads running: faults
-// without a time of their own strike then.
+// whenRunning is how long after its boot a machine's session is certainly running.
 const whenRunning = 3 * time.Minute
 
-// byLength and byOutage are when a fault strikes whose value says that.
+// byLength and byOutage are values of faultRow.when, by the rule's value.
 func byLength(v value) time.Duration { return v.length }
 func byOutage(v value) time.Duration { return time.Duration(v.outage.After) }
 

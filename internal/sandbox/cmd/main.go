@@ -1,5 +1,5 @@
-// Command cmd is the sandbox as a program: a stand-in for the rental service with
-// machines that can be logged in to. See -help.
+// Command cmd is the sandbox as a program, shopper-sandbox: a stand-in for the rental
+// service and its machines. See -help.
 package main
 
 import (
@@ -43,7 +43,7 @@ Exit code: 0 after SIGINT, SIGTERM or the end of standard input; 1 if the sandbo
 could not start, or could not stop everything; 2 for wrong flags.
 `
 
-// flags are the options, and what becomes options once all flags are known.
+// flags are the sandbox's options, and what becomes options once all flags are known.
 type flags struct {
 	sandbox.Options
 
@@ -66,14 +66,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err != nil {
-		return 2 // flag has said why
+		return 2 // package flag has printed why
 	}
 	opts, err := f.options(stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "sandbox:", err)
 		return 1
 	}
-	// From here on a signal ends the sandbox in an orderly way.
+	// From here on a signal ends the sandbox properly.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s, err := sandbox.Start(opts)
