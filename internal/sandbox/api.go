@@ -38,15 +38,15 @@ func (s *service) routes() []route {
 	}
 }
 
-// notFound is what the service's router answers for routes that it doesn't have.
+// notFound answers a request without a route as the service's router does.
 func notFound(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(http.StatusNotFound)
 	_, _ = w.Write([]byte("404 page not found"))
 }
 
-// writeJSON answers with a body that JSON can hold. An error means that it can't: then
-// nothing has been answered.
+// writeJSON answers with a body as JSON. It returns an error, and has not answered,
+// if the body can't be encoded.
 func writeJSON(w http.ResponseWriter, status int, body any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -58,7 +58,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) error {
 	return nil
 }
 
-// writeError answers with the service's form of an error.
+// writeError answers with an error in the service's form.
 func writeError(w http.ResponseWriter, err error) {
 	body := map[string]any{}
 	status := http.StatusInternalServerError
@@ -74,8 +74,8 @@ func writeError(w http.ResponseWriter, err error) {
 	_ = writeJSON(w, status, body) // text and numbers
 }
 
-// readJSON decodes a request's body as the real service does: the first JSON
-// value, with the decoder's own words for what is wrong.
+// readJSON decodes the first JSON value of a request's body. Its errors are in the
+// decoder's words, as the real service's are. name is the name of into's Go type there.
 func readJSON(w http.ResponseWriter, r *http.Request, name string, into any) error {
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(into)
 	if err == nil {
@@ -91,7 +91,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, name string, into any) err
 	return refuse(http.StatusBadRequest, "%s", err)
 }
 
-// reflected is how the service repeats a client's id in an error.
+// reflected is a client's id as the service repeats it in an error.
 func reflected(id string) string {
 	id = strings.Map(func(r rune) rune {
 		if r < ' ' || r == '<' || r == '>' {

@@ -44,7 +44,7 @@ func (s *service) getOffer(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, offer)
 }
 
-// queryReader reads a listing's query. The first thing that is wrong is kept.
+// queryReader reads a listing's query and keeps the first error.
 type queryReader struct {
 	values url.Values
 	err    error
@@ -62,7 +62,7 @@ func (q *queryReader) refuse(name, must string, got any) {
 	}
 }
 
-// readQuery reads a number, 0 where there is none. ok says which ones may be.
+// readQuery reads a number, 0 if it is missing; ok reports whether its value is allowed.
 func readQuery[N int | float64](q *queryReader, name, kind string, parse func(string) (N, error), ok func(N) bool, must string) N {
 	text := q.text(name)
 	if text == "" {

@@ -83,7 +83,7 @@ func (s *service) getDiagnostics(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// hoursAndMinutes is how the service writes a length of time.
+// hoursAndMinutes writes a duration as the service does.
 func hoursAndMinutes(d time.Duration) string {
 	if d < 0 {
 		return "expired"
@@ -139,7 +139,7 @@ func (s *service) postExtend(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"message": "session extended", "session_id": r.PathValue("id"), "new_expires_at": expires})
 }
 
-// about is what a request concerns, for the faults that ask.
+// about returns the offer and consumer that a request concerns, for rules that name one.
 func (s *service) about(path string, body createSession) subject {
 	if body.Offer != "" || body.Consumer != "" {
 		return subject{offer: body.Offer, consumer: body.Consumer}

@@ -10,13 +10,13 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// booting is what faults change about a boot.
+// booting is the part of a boot that faults change.
 type booting struct {
 	wait  time.Duration // until SSH answers
-	never bool          // it doesn't at all
+	never bool          // SSH never answers
 }
 
-// natureOf is what a machine is from the start: an offer's, with its faults.
+// natureOf returns the facts of a new machine: those of its offer, changed by its faults.
 func (c *cloud) natureOf(offer Offer, req createRequest, struck []strike) machinefs.Facts {
 	f := offer.facts(c.clock.speed, req)
 	boot := time.Duration(offer.Machine.Boot)
@@ -32,7 +32,7 @@ func (c *cloud) natureOf(offer Offer, req createRequest, struck []strike) machin
 	return f
 }
 
-// buildDriver lets a driver be built for a while. A machine without one has none to build.
+// buildDriver has the machine's driver, if it has one, built for a while.
 func (c *cloud) buildDriver(f *machinefs.Facts, length time.Duration) {
 	if f.Driver != machinefs.DriverMissing {
 		f.Driver, f.DriverReadyAt = machinefs.DriverBuilding, time.Now().Add(c.clock.real(length))
@@ -41,7 +41,7 @@ func (c *cloud) buildDriver(f *machinefs.Facts, length time.Duration) {
 
 // driverLater postpones a driver that is being built, by service time; a negative one brings it forward.
 func (c *cloud) driverLater(inst *instance, by time.Duration) {
-	_ = inst.host.SetFacts(func(f *machinefs.Facts) { // a machine that ends meanwhile has no facts any more
+	_ = inst.host.SetFacts(func(f *machinefs.Facts) { // fails only once the machine has ended
 		if f.Driver != machinefs.DriverBuilding {
 			return
 		}
@@ -59,8 +59,7 @@ func changeGPUs(f *machinefs.Facts, change func(*machinefs.GPU)) {
 	}
 }
 
-// applyStart changes how vLLM's next start goes. It reports whether anything
-// strikes that.
+// applyStart applies faults to vLLM's next start, and reports whether there are any.
 func applyStart(v *machinefs.VLLM, struck []strike) bool {
 	for _, s := range struck {
 		s.row.start(v, s.v)
@@ -68,8 +67,8 @@ func applyStart(v *machinefs.VLLM, struck []strike) bool {
 	return len(struck) > 0
 }
 
-// starting is called each time a container starts vLLM on a machine. What the
-// last start's faults changed is undone first.
+// starting is called each time a container starts vLLM on a machine. It undoes what
+// the faults of the previous start changed.
 func (c *cloud) starting(inst *instance) {
 	struck := c.faults.Event(EventContainer, subject{offer: inst.offer.ID, consumer: inst.consumer})
 	err := inst.host.SetFacts(func(f *machinefs.Facts) {
@@ -85,7 +84,7 @@ func (c *cloud) starting(inst *instance) {
 	}
 }
 
-// boot lets the machine come up and does to it what its faults say.
+// boot makes the machine reachable after its time to boot, and applies its faults.
 func (c *cloud) boot(inst *instance, struck []strike) {
 	b := booting{wait: time.Duration(inst.offer.Machine.Boot)}
 	for _, s := range struck {
@@ -115,7 +114,7 @@ func (c *cloud) boot(inst *instance, struck []strike) {
 	}
 }
 
-// strike does a fault to a running machine, now.
+// strike applies a fault to a running machine at once.
 func (c *cloud) strike(inst *instance, s strike) error {
 	switch {
 	case s.row.strike != nil:
@@ -129,7 +128,7 @@ func (c *cloud) strike(inst *instance, s strike) error {
 	}
 }
 
-// later does something to a machine after a while, unless it has ended by then.
+// later calls do after some service time, unless the machine has ended by then.
 func (c *cloud) later(inst *instance, after time.Duration, do func() error) {
 	c.work.Go(func() {
 		if c.clock.Sleep(inst.alive, after) != nil {
@@ -167,7 +166,7 @@ func (c *cloud) move(inst *instance, _ value) error {
 	return nil
 }
 
-// withEngine does something to the machine's container engine.
+// withEngine calls do with the machine's container engine, or returns an error if there is none.
 func (inst *instance) withEngine(do func(engineFaults)) error {
 	engine := inst.host.Engine()
 	if engine == nil {
@@ -187,8 +186,8 @@ func (c *cloud) hangEngine(inst *instance, v value) error {
 	})
 }
 
-// Advanced tells the machines that the clock was moved: a driver that is being
-// built is done that much earlier.
+// Advanced is called when the clock was moved forward: a driver that is being built is
+// ready that much earlier.
 func (c *cloud) Advanced(d time.Duration) {
 	c.mu.Lock()
 	running := slices.DeleteFunc(slices.Clone(c.instances), func(inst *instance) bool { return inst.ending })

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// clock is the sandbox's time. The zero speed is a clock that stands still until
-// it is advanced.
+// clock is the sandbox's time. With speed 0 it stands still until it is advanced.
 type clock struct {
 	speed float64 // service seconds per real second
 	start time.Time
@@ -18,10 +17,10 @@ type clock struct {
 	sleepers map[*sleeper]struct{}
 }
 
-// sleeper is somebody who waits for a time.
+// sleeper is a goroutine that waits for a time.
 type sleeper struct {
 	until time.Duration
-	awake chan struct{} // closed when it waits no more
+	awake chan struct{} // closed when it no longer waits
 }
 
 func newClock(speed float64) *clock {
@@ -47,8 +46,8 @@ func (c *clock) elapsedLocked() time.Duration {
 	return time.Duration(float64(time.Since(c.start))*c.speed) + c.advanced
 }
 
-// Advance moves the clock forward. It returns when everything that waited for a
-// time that has now come is awake.
+// Advance moves the clock forward. It returns once every sleeper that is now due has
+// woken up.
 func (c *clock) Advance(d time.Duration) {
 	if d <= 0 {
 		return
@@ -115,8 +114,8 @@ func (c *clock) wait(ctx context.Context, left time.Duration, moved <-chan struc
 	return nil
 }
 
-// real is how long a service duration takes on the computer's clock, at least
-// a moment so that rounding can't make a loop spin.
+// real is how long a service duration takes on the computer's clock. It is at least a
+// moment, so that rounding can't make a loop spin.
 func (c *clock) real(d time.Duration) time.Duration {
 	if c.speed <= 0 {
 		return d
@@ -124,9 +123,9 @@ func (c *clock) real(d time.Duration) time.Duration {
 	return max(time.Duration(float64(d)/c.speed), 50*time.Microsecond)
 }
 
-// Spent is how much service time has gone by since a moment of real time. What
-// the sandbox really does, such as starting a machine or logging in to it, isn't
-// faster at a high speed; where a timeout would count it, it is given back.
+// Spent is how much service time has passed since a moment of real time. What the
+// sandbox really does, such as starting a machine or logging in to it, isn't faster
+// at a high speed, so timeouts don't count it.
 func (c *clock) Spent(since time.Time) time.Duration {
 	return time.Duration(float64(time.Since(since)) * c.speed)
 }

@@ -15,8 +15,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// host is what the sandbox needs of a rented machine; package machine has the
-// real one.
+// host is a rented machine as the sandbox uses it; package machine has the real one.
 type host interface {
 	sshFaults
 	Host() string
@@ -28,7 +27,7 @@ type host interface {
 	Close() error
 }
 
-// sshFaults is what can be done to a machine's SSH.
+// sshFaults are the faults of a machine's SSH server.
 type sshFaults interface {
 	StopListening() error // connections are refused from here on
 	ResumeListening() error
@@ -39,30 +38,28 @@ type sshFaults interface {
 	Unresponsive(hang bool)
 }
 
-// engineFaults is what can be done to a machine's container engine.
+// engineFaults are the faults of a machine's container engine.
 type engineFaults interface {
 	Hang(hang bool)
 	FailPull(message string)
 	SlowPull(d time.Duration)
 }
 
-// hostRequest is what a cloud needs to know to start a machine.
+// hostRequest describes the machine to start.
 type hostRequest struct {
 	ID            string
 	Facts         machinefs.Facts
 	AuthorizedKey string
-	// Idle is after how long the way to the machine drops a connection that nothing
-	// goes through; 0 = never.
+	// Idle is how long a connection to the machine may be idle before it is cut; 0 = forever.
 	Idle time.Duration
 	// Starting is called before a container starts vLLM on the machine.
 	Starting func()
 }
 
-// startHost starts a machine that doesn't answer yet: it is to be resumed when
-// it has booted.
+// startHost starts a machine that doesn't answer before ResumeListening.
 type startHost func(hostRequest) (host, error)
 
-// cloudError is what a cloud can answer.
+// cloudError is an error that a cloud answers with.
 type cloudError string
 
 func (e cloudError) Error() string { return string(e) }
@@ -74,17 +71,17 @@ const (
 	errCloud            cloudError = "the cloud answered: internal error, try again later"
 )
 
-// destroyLatency is how long a request to destroy waits for the cloud's rate
-// limit. A service that gives up meanwhile has destroyed nothing.
+// destroyLatency is how long a request to destroy waits for the cloud's rate limit.
+// Nothing is destroyed if the service gives up meanwhile.
 const destroyLatency = 1500 * time.Millisecond
 
-// instance is one machine as its cloud sees it, and the truth about what bills.
+// instance is one machine as its cloud sees it. It decides what bills.
 type instance struct {
 	id                string
 	session, consumer string
 	offer             Offer
 	price             float64
-	addressLater      bool     // the cloud tells its address only when it is asked again
+	addressLater      bool     // the cloud returns its address only when it is asked again
 	service           *service // which ordered it
 	rented            time.Time
 	rentedAt          time.Duration // rented, in service time
@@ -100,8 +97,8 @@ type instance struct {
 	released   time.Time // zero while it bills
 	releasedBy string
 	hidden     bool // the cloud denies it, though it bills
-	ending     bool // somebody closes it
-	dying      bool // it takes its time to
+	ending     bool // it is being closed
+	dying      bool // it will be, after the time that a fault asks for
 }
 
 // cloud is all clouds together: they share the market and the ledger.
@@ -113,7 +110,7 @@ type cloud struct {
 	log    *slog.Logger
 	life   context.Context //nolint:containedctx // the sandbox's life, which machines share
 	work   *sync.WaitGroup
-	moved  func(*instance) // told of a machine's new address
+	moved  func(*instance) // called when a machine has a new address
 
 	mu        sync.Mutex
 	random    *rand.Rand
@@ -122,7 +119,7 @@ type cloud struct {
 	machines  int
 }
 
-// createRequest is what the service asks a cloud for.
+// createRequest is the service's order of a machine.
 type createRequest struct {
 	offerID, session, consumer, publicKey string
 	cloudName                             string
@@ -132,9 +129,8 @@ type createRequest struct {
 	killed                                func(down time.Duration) // called when a fault kills the service
 }
 
-// Create rents a machine. It gives up, with nothing rented, when ctx ends while
-// the cloud still keeps the service waiting; but the cloud goes on for a service
-// that was killed.
+// Create rents a machine. If ctx ends while the cloud keeps the service waiting,
+// nothing is rented, unless a fault has killed the service meanwhile.
 func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error) { //nolint:contextcheck // not of one killed
 	about := subject{offer: req.offerID, consumer: req.consumer}
 	terms := c.createTerms(req, about)
@@ -184,18 +180,18 @@ func (c *cloud) Create(ctx context.Context, req createRequest) (*instance, error
 	return inst, nil
 }
 
-// terms are what a rental's faults change about it.
+// terms are the parts of a rental that faults change.
 type terms struct {
 	offer        string
 	wait         time.Duration // until the cloud answers
 	refusal      error         // its answer
 	factor       float64       // of the price
 	addressLater bool
-	killed       bool          // the service is, while it waits,
-	down         time.Duration // and back after that
+	killed       bool          // the service is killed while it waits
+	down         time.Duration // how long it is down then
 }
 
-// createTerms returns what faults change about a rental.
+// createTerms returns the terms of a rental.
 func (c *cloud) createTerms(req createRequest, about subject) terms {
 	order, _ := facts.FindCloud(req.cloudName) // the offer is one of a known cloud
 	changed := terms{offer: req.offerID, factor: 1, wait: order.Create.Duration()}
@@ -205,7 +201,7 @@ func (c *cloud) createTerms(req createRequest, about subject) terms {
 	return changed
 }
 
-// takeAway takes an offer off the market, for a time, or for good where that is 0.
+// takeAway takes an offer off the market for some service time; 0 = for good.
 func (c *cloud) takeAway(offer string, length time.Duration) {
 	if c.market.SetGone(offer, true) != nil || length == 0 {
 		return
@@ -229,7 +225,7 @@ func (c *cloud) newID() string {
 	}
 }
 
-// machineName is short because unix socket paths must be.
+// machineName returns a short name: it is part of the paths of unix sockets.
 func (c *cloud) machineName() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,7 +233,7 @@ func (c *cloud) machineName() string {
 	return "m" + strconv.Itoa(c.machines)
 }
 
-// Running asks a cloud whether it knows an instance.
+// Running reports whether an instance's cloud says that it runs.
 func (c *cloud) Running(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -245,8 +241,8 @@ func (c *cloud) Running(id string) bool {
 	return ok && !inst.hidden && inst.released.IsZero()
 }
 
-// Destroy asks a cloud to destroy an instance. The machine bills until it is
-// really gone; a nil error says no more than that the cloud took the order.
+// Destroy asks a cloud to destroy an instance. A nil error means that the cloud took
+// the order; the machine bills until it is gone.
 func (c *cloud) Destroy(ctx context.Context, id, by string) error {
 	if err := c.clock.Sleep(ctx, destroyLatency); err != nil {
 		return err
@@ -269,7 +265,7 @@ func (c *cloud) Destroy(ctx context.Context, id, by string) error {
 	return nil
 }
 
-// destroySlowly lets the machine run on for a time after the cloud took the order.
+// destroySlowly releases the machine some time after the cloud took the order.
 func (c *cloud) destroySlowly(inst *instance, by string, v value) error {
 	c.mu.Lock()
 	inst.dying = true
@@ -281,7 +277,7 @@ func (c *cloud) destroySlowly(inst *instance, by string, v value) error {
 	return nil
 }
 
-// deny makes the cloud say that the machine is gone, which runs and bills on.
+// deny makes the cloud say that the machine is gone, while it runs and bills on.
 func (c *cloud) deny(inst *instance, _ string, _ value) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -309,8 +305,8 @@ func (c *cloud) release(inst *instance, by string) {
 	c.log.Info("released", "session", inst.session, "by", by)
 }
 
-// CloseAll ends every machine at the sandbox's end. What bills then goes on
-// standing in the ledger as billing: nobody released it.
+// CloseAll ends every machine at the sandbox's end. The ledger still lists those that
+// nobody released as billing.
 func (c *cloud) CloseAll() error {
 	c.mu.Lock()
 	var left []*instance
@@ -331,7 +327,7 @@ func (c *cloud) CloseAll() error {
 	return errors.Join(errs...)
 }
 
-// billing lists the machines that a service ordered and that bill.
+// billing returns the machines of a service that bill.
 func (c *cloud) billing(by *service) []*instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -344,8 +340,7 @@ func (c *cloud) instance(id string) *instance {
 	return c.byID[id]
 }
 
-// ofSession returns the newest instance of a session that still runs, or the
-// newest at all, or nil.
+// ofSession returns a session's newest instance that bills, else its oldest one, else nil.
 func (c *cloud) ofSession(id string) *instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()

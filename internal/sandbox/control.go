@@ -10,40 +10,41 @@ import (
 	"time"
 )
 
-// control is one of the sandbox's own routes, beside the service's.
+// control is one of the sandbox's own routes.
 type control struct {
 	route
-	help string // its body, if it has one, and what it does
+	help string // what it does, and an example of its body
 }
 
 func (s *Sandbox) controls() []control {
 	return []control{
-		{route{http.MethodGet, "/sandbox/", s.getHelp}, "this"},
-		{route{http.MethodGet, "/sandbox/ledger", s.getLedger}, "what bills and what was ever rented; ?format=text or " +
-			"Accept: text/plain for people, ?consumer=ID for one consumer's"},
-		{route{http.MethodGet, "/sandbox/traffic", s.getTraffic}, "how many requests the service got by route, and all machines logins and exchanges"},
-		{route{http.MethodGet, "/sandbox/faults", s.getFaults}, "the fault rules, with how often each matched and struck"},
-		{route{http.MethodPut, "/sandbox/faults", s.putFaults}, `[{"route": "POST /api/v1/sessions", "nth": 1, ` +
-			`"fault": "lose_answer_after"}]: rules, which replace those before`},
-		{route{http.MethodPut, "/sandbox/faults/random", s.putRandomFaults}, `{"seed": 7, "count": 20}: rules made of a seed`},
-		{route{http.MethodGet, "/sandbox/clock", s.getClock}, "the date, the service time and the seed"},
-		{route{http.MethodPost, "/sandbox/clock", s.postClock}, `{"advance": "2h"}`},
-		{route{http.MethodPost, "/sandbox/ready", s.postReady}, `{"not_ready_for": "30s"}: the start-up sweep again`},
-		{route{http.MethodPost, "/sandbox/services", s.postService}, "another service over the same clouds and ledger; " +
-			`answers its {"url": ...}`},
-		{route{http.MethodPost, "/sandbox/wipe", s.postWipe}, "this service loses its database, and the machines bill on"},
-		{route{http.MethodPost, "/sandbox/offers/{id}", s.postOffer}, `{"gone": true} or {"price_per_hour": 1.5}`},
-		{route{http.MethodPost, "/sandbox/machines/{session}/strike", s.postStrike}, `{"fault": "lose_ssh", "value": "30s"}: ` +
-			"a machine's fault, now"},
-		{route{http.MethodGet, "/sandbox/machines/{session}/moments", s.getMoments}, "since when SSH answered, the session ran, and " +
-			"vLLM served, by the computer's clock"},
+		{route{http.MethodGet, "/sandbox/", s.getHelp}, "this help"},
+		{route{http.MethodGet, "/sandbox/ledger", s.getLedger}, "what bills now, and everything that was ever rented; ?format=text or " +
+			"Accept: text/plain for people, ?consumer=ID for one consumer"},
+		{route{http.MethodGet, "/sandbox/traffic", s.getTraffic}, "how many requests the service got, by route, and how many logins and other requests " +
+			"all machines got"},
+		{route{http.MethodGet, "/sandbox/faults", s.getFaults}, "the fault rules, and how often each matched and struck"},
+		{route{http.MethodPut, "/sandbox/faults", s.putFaults}, `replace the fault rules: [{"route": "POST /api/v1/sessions", "nth": 1, ` +
+			`"fault": "lose_answer_after"}]`},
+		{route{http.MethodPut, "/sandbox/faults/random", s.putRandomFaults}, `replace them with random ones: {"seed": 7, "count": 20}`},
+		{route{http.MethodGet, "/sandbox/clock", s.getClock}, "the date, the service time, the speed and the seed"},
+		{route{http.MethodPost, "/sandbox/clock", s.postClock}, `move the clock forward: {"advance": "2h"}`},
+		{route{http.MethodPost, "/sandbox/ready", s.postReady}, `begin the start-up sweep again: {"not_ready_for": "30s"}`},
+		{route{http.MethodPost, "/sandbox/services", s.postService}, `start another service with the same clouds and ledger; the answer is {"url": ...}`},
+		{route{http.MethodPost, "/sandbox/wipe", s.postWipe}, "delete this service's database, while its machines run and bill on"},
+		{route{http.MethodPost, "/sandbox/offers/{id}", s.postOffer}, `take an offer off the market, or change its price: {"gone": true}, ` +
+			`{"price_per_hour": 1.5}`},
+		{route{http.MethodPost, "/sandbox/machines/{session}/strike", s.postStrike}, `do one of the faults of "machine boot" or "container start" ` +
+			`to a machine now: {"fault": "lose_ssh", "value": "30s"}`},
+		{route{http.MethodGet, "/sandbox/machines/{session}/moments", s.getMoments}, "when SSH began to answer, the session to run, and " +
+			"vLLM to serve, by the computer's clock"},
 		{route{http.MethodGet, "/sandbox/machines/{session}/commands", s.getCommands}, "every command line that ran on the machine"},
 	}
 }
 
 func (s *Sandbox) getHelp(w http.ResponseWriter, _ *http.Request) error {
 	var text strings.Builder
-	text.WriteString("The sandbox's own routes. Bodies are JSON; durations are \"90s\" or seconds, in the service's time.\n\n")
+	text.WriteString("The sandbox's own routes, beside the service's. Bodies are JSON. A duration is \"90s\" or a number of seconds, in service time.\n\n")
 	for _, c := range s.controls() {
 		fmt.Fprintf(&text, "%-4s %s\n       %s\n", c.method, c.pattern, c.help)
 	}
@@ -188,7 +189,7 @@ func (s *Sandbox) getCommands(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"commands": commands})
 }
 
-// readControl decodes a control request's body, strictly.
+// readControl decodes the body of a control request, which may have no unknown members.
 func readControl(w http.ResponseWriter, r *http.Request, into any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()

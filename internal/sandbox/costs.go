@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// costs are the service's own books. They are no more than an estimate: a full
-// hour's price for each hour in which a session was seen running, and for each
-// hour of a session that failed. The clouds' books are the ledger.
+// costs are the service's own books, an estimate: the price of a full hour for each
+// hour in which a session was seen running, and for each hour of a session that
+// failed. What the clouds bill is in the ledger.
 type costs struct {
 	mu   sync.Mutex
 	last time.Time // the last hour that was booked
@@ -110,7 +110,7 @@ func (c *costs) Summary(consumer string, start, end time.Time) costSummary {
 	return sum
 }
 
-// costPeriod reads the period that a query asks for: this month unless it says another.
+// costPeriod returns the period that a query asks for, by default this month.
 func costPeriod(q url.Values, now time.Time) (start, end time.Time, err error) {
 	month := func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }
 	switch q.Get("period") {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// destroyAttempts is how often the service asks a cloud to destroy a machine
-// before it gives up. It waits 5, 10, 15 … seconds after each: 275 in all.
+// destroyAttempts is how often the service asks a cloud to destroy a machine before it
+// gives up. It waits 5, 10, 15 … seconds after each attempt, 275 in all.
 const destroyAttempts = 10
 
 // destroyLock lets one request at a time destroy a session.
@@ -39,8 +39,8 @@ func (s *service) unlock(id string, l *destroyLock) {
 	}
 }
 
-// destroy ends a session as DELETE does. It returns nil at once for a session
-// that is stopped, and for one that is stopping: somebody else is at it, or was.
+// destroy ends a session as DELETE does. It returns nil at once for a session that is
+// stopped, or that another request is or was stopping.
 func (s *service) destroy(ctx context.Context, id, by string) error {
 	l := s.lock(id)
 	defer s.unlock(id, l)
@@ -67,7 +67,8 @@ func (s *service) destroy(ctx context.Context, id, by string) error {
 	return nil
 }
 
-// cleanFailed asks the cloud once and believes it, whatever it answers.
+// cleanFailed asks the cloud once to destroy the machine of a failed session, and takes
+// it for gone whatever the cloud answers.
 func (s *service) cleanFailed(ctx context.Context, row session, by string) {
 	if err := s.cloud.Destroy(ctx, row.providerID, by); err != nil {
 		s.log.Info("cleaning a failed session", "session", row.ID, "error", err)
@@ -79,8 +80,8 @@ func (s *service) cleanFailed(ctx context.Context, row session, by string) {
 	s.sessions.Update(row)
 }
 
-// destroyVerified asks the cloud to destroy a machine until the cloud no longer
-// knows it. It stops when ctx ends: the client has hung up.
+// destroyVerified asks the cloud to destroy a machine until the cloud no longer knows
+// it, or ctx ends because the client has hung up.
 func (s *service) destroyVerified(ctx context.Context, row session, by string) error {
 	for n := 1; n <= destroyAttempts; n++ {
 		asked := s.clock.Elapsed()
@@ -98,7 +99,7 @@ func (s *service) destroyVerified(ctx context.Context, row session, by string) e
 		row.ID, row.providerID, destroyAttempts)
 }
 
-// done is the consumer's word that it needs the session no more.
+// done ends a session that its consumer no longer needs.
 func (s *service) done(ctx context.Context, id string) error {
 	row, err := s.sessions.Get(id)
 	if err != nil {

@@ -25,7 +25,7 @@ type diskNeed struct {
 // parameterCount finds "70B", "1.1b" or "8x7B" in a model's name.
 var parameterCount = regexp.MustCompile(`(?i)[-_](?:(\d+)x)?(\d+(?:\.\d+)?)b(?:[-_.]|$)`)
 
-// estimateDisk estimates from the model's name; ok is false where that tells nothing.
+// estimateDisk estimates from the model's name; ok is false if the name has no size.
 func estimateDisk(model, quantization, template string) (need diskNeed, ok bool) {
 	match := parameterCount.FindStringSubmatch(model)
 	if match == nil {
@@ -66,7 +66,7 @@ var bytesPerParameter = map[string]float64{
 	"FP32": 4, "FP8": 1, "INT8": 1, "AWQ": 0.5625, "GPTQ": 0.5625, "INT4": 0.5, "GGUF-Q4": 0.5,
 }
 
-// refusal is the service's text for a disk that is too small.
+// refusal is the service's error message for a disk that is too small.
 func (n diskNeed) refusal(requested int) string {
 	return fmt.Sprintf("insufficient disk space: %d GB requested, minimum %d GB required (recommended: %d GB)"+
 		" — breakdown: model weights: %.1f GB, download buffer: %.1f GB, docker image: %.0f GB, system overhead: %.0f GB",

@@ -1,14 +1,12 @@
 // Package sandbox is a stand-in for the rental service ("the shopper") and the
-// clouds behind it. It answers as a real shopper does, with the quirks of one,
-// rents machines that can be logged in to over SSH, keeps a ledger of what every
-// cloud bills, and can be told to misbehave in every way that has been seen or
-// must be survived.
+// clouds behind it. It answers as a real shopper does, quirks included. The
+// machines that it rents out accept SSH. A ledger records what every cloud bills,
+// and fault rules make it misbehave in every way that clients have to survive.
 //
-// It is used in three ways: by its program (internal/sandbox/cmd), by acceptance
-// tests in their own process (Start), and by people who test their modules.
+// Its program is internal/sandbox/cmd; tests start it in their own process (Start).
 //
-// Two kinds of time run in it. Dates that people see (created_at, expires_at, the
-// ledger) are the computer's clock plus whatever Advance added. Everything that
-// takes time (a cloud that boots a machine, the service's checks and caches) is
-// stated as it is in reality and divided by Options.Speed; Advance moves that too.
+// It has two kinds of time. Dates that people see (created_at, expires_at, the
+// ledger) are the computer's clock plus what Advance added. Everything that takes
+// time (a machine's boot, the service's checks and caches) is stated in service time,
+// as it takes in reality, and divided by Options.Speed. Advance moves both.
 package sandbox

@@ -10,8 +10,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// Fault names one way to misbehave. What each does, where, and what its value means
-// stands in its row of requestFaults or machineFaults, and in the help at /sandbox/.
+// Fault names one way to misbehave. requestFaults, machineFaults and the help at
+// /sandbox/ say what each does, where, and what its value means.
 type Fault string
 
 // Faults of a request to the service.
@@ -35,7 +35,7 @@ const (
 	OffersGone       Fault = "offers_gone"
 )
 
-// Faults of a machine's events; some of the above are, too.
+// Faults of a machine's events, in addition to some of those above.
 const (
 	PriceRaised    Fault = "price_raised"
 	ServiceKilled  Fault = "service_killed"
@@ -68,7 +68,7 @@ const (
 	DestroySlow    Fault = "destroy_slow"
 )
 
-// Events of a machine, to be used as a rule's route.
+// Events of a machine, for Rule.Route.
 const (
 	EventCreate    = "machine create"  // the service asks a cloud for a machine
 	EventBoot      = "machine boot"    // the machine boots
@@ -93,11 +93,11 @@ type Rule struct {
 	Consumer string `json:"consumer,omitempty"`
 }
 
-// RuleCount is a rule and what became of it.
+// RuleCount is a rule, and how often it applied.
 type RuleCount struct {
 	Rule
-	Matched int `json:"matched"` // calls that the rule was about
-	Struck  int `json:"struck"`  // calls that it spoiled
+	Matched int `json:"matched"` // calls that matched its route, offer and consumer
+	Struck  int `json:"struck"`  // calls that its fault struck
 }
 
 // LoadFaults reads rules from a JSON file: a list, as PUT /sandbox/faults takes it.
@@ -107,8 +107,8 @@ func LoadFaults(path string) ([]Rule, error) {
 		return nil, fmt.Errorf("reading the faults: %w", err)
 	}
 	var rules []Rule
-	// A misspelt member would make a rule that never strikes, and a test that
-	// passes for nothing.
+	// A misspelled member would make a rule that never strikes, and a test that proves
+	// nothing.
 	if err := facts.Decode(data, &rules); err != nil {
 		return nil, fmt.Errorf("reading the faults of %s: %w", path, err)
 	}
@@ -126,13 +126,13 @@ type ruleInForce struct {
 	strike
 }
 
-// strike is a fault that is to be done, with its value.
+// strike is a fault with its value.
 type strike struct {
 	row *faultRow
 	v   value
 }
 
-// subject is what a call or an event concerns.
+// subject is the offer and the consumer that a call or an event concerns.
 type subject struct{ offer, consumer string }
 
 func (f *faults) Set(rules []Rule) error {
@@ -160,7 +160,7 @@ func (f *faults) List() []RuleCount {
 	return list
 }
 
-// selective reports whether any rule for the call asks what the call is about.
+// selective reports whether a rule for the call names an offer or a consumer.
 func (f *faults) selective(matches func(route string) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -169,7 +169,7 @@ func (f *faults) selective(matches func(route string) bool) bool {
 	})
 }
 
-// Strike counts a call and returns what strikes it.
+// Strike counts a call and returns the faults that strike it.
 func (f *faults) Strike(matches func(route string) bool, about subject) []strike {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -196,7 +196,7 @@ func (r Rule) concerns(about subject) bool {
 	return (r.Offer == "" || r.Offer == about.offer) && strings.HasPrefix(about.consumer, r.Consumer)
 }
 
-// read finds the rule's row and reads its value, or says what is wrong with it.
+// read finds the rule's row and reads its value. The error says what is wrong with the rule.
 func (r Rule) read() (strike, error) {
 	place := r.Route
 	if !slices.ContainsFunc(places, func(p placeOfFaults) bool { return p.event == place }) || place == anyRoute {

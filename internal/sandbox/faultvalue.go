@@ -10,7 +10,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// value is a rule's value as its fault takes it, or the fault's default.
+// value is a rule's value, or its fault's default, in the form that the fault needs.
 type value struct {
 	length time.Duration
 	number float64
@@ -19,7 +19,7 @@ type value struct {
 	outage outage
 }
 
-// answer is what Status and HTML answer.
+// answer is the value of Status, StatusAfter and HTML.
 type answer struct {
 	Status     int    `json:"status"`
 	RetryAfter any    `json:"retry_after"`
@@ -27,20 +27,19 @@ type answer struct {
 	After      bool   `json:"after"` // the request takes effect first
 }
 
-// outage is when SSH is lost, counted from boot, and for how long.
+// outage is how long after the boot SSH is lost, and for how long.
 type outage struct{ After, For Duration }
 
 // valueKind is a kind of value, with a default.
 type valueKind struct {
 	help string // the value and its default; "" where there is none
-	// set reads what a rule has into a value that holds the default; nil = any will do,
-	// and means nothing.
+	// set reads a rule's value into v, which has the default; nil = values are ignored.
 	set       func(v *value, given any) error
 	otherwise value
 	required  bool
 }
 
-// read makes the value of what a rule has; nil is nothing.
+// read reads a rule's value; nil = it has none.
 func (k valueKind) read(given any) (value, error) {
 	v := k.otherwise
 	if k.set == nil || given == nil && !k.required {
@@ -52,10 +51,10 @@ func (k valueKind) read(given any) (value, error) {
 
 // lasts is a length of service time.
 func lasts(otherwise time.Duration) valueKind {
-	return moment(otherwise, strings.Replace(otherwise.String(), "m0s", "m", 1))
+	return moment(otherwise, "for how long; by default "+strings.Replace(otherwise.String(), "m0s", "m", 1))
 }
 
-// moment is a length of service time whose default the help has other words for.
+// moment is a length of service time with another help.
 func moment(otherwise time.Duration, help string) valueKind {
 	return valueKind{help: help, otherwise: value{length: otherwise}, set: func(v *value, given any) (err error) {
 		v.length, err = asDuration(given)
@@ -63,11 +62,11 @@ func moment(otherwise time.Duration, help string) valueKind {
 	}}
 }
 
-// number is a number of what; a default below 0 is none to show.
+// number is a number of something. The help shows a default of 0 or more.
 func number(otherwise float64, what string) valueKind {
 	help := what
 	if otherwise >= 0 {
-		help = strings.TrimPrefix(fmt.Sprintf("%s; %v", what, otherwise), "; ")
+		help = strings.TrimPrefix(fmt.Sprintf("%s; by default %v", what, otherwise), "; ")
 	}
 	return valueKind{help: help, otherwise: value{number: otherwise}, set: func(v *value, given any) error {
 		switch n := given.(type) {
@@ -82,7 +81,7 @@ func number(otherwise float64, what string) valueKind {
 	}}
 }
 
-// words are taken as they are; anything but words is the default.
+// words are a string; other values are ignored.
 func words(otherwise, help string) valueKind {
 	return valueKind{help: help, otherwise: value{text: otherwise}, set: func(v *value, given any) error {
 		if text, ok := given.(string); ok {
@@ -93,7 +92,7 @@ func words(otherwise, help string) valueKind {
 }
 
 func failureName() valueKind {
-	return valueKind{help: "a failure's name, see below", required: true, set: func(v *value, given any) error {
+	return valueKind{help: "the failure's name, see below", required: true, set: func(v *value, given any) error {
 		v.text, _ = given.(string)
 		if _, known := vllmserver.FindFailure(v.text); !known {
 			return fmt.Errorf("value %v isn't the name of a failure", given)
@@ -132,7 +131,7 @@ func answers(otherwise answer, help string) valueKind {
 	}}
 }
 
-// decodeAgain reads decoded JSON, or what Go has in its place, into something else.
+// decodeAgain decodes a value that was decoded before, or made in Go, into another type.
 func decodeAgain(from, into any) error {
 	data, err := json.Marshal(from)
 	if err != nil {

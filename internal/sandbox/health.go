@@ -79,8 +79,8 @@ func (r *offerRecord) hidden(now time.Duration) bool {
 	return r.suppressed && now-r.suppressedAt < suppressFor
 }
 
-// Multiplier is what an offer's confidence is multiplied by, and whether the
-// offer is hidden altogether.
+// Multiplier returns the factor of an offer's confidence, and whether the offer is
+// hidden.
 func (h *offerHealth) Multiplier(offer, provider, gpuType string) (multiplier float64, suppressed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,7 +138,7 @@ type gpuTypeAnswer struct {
 	Degradation float64 `json:"degradation_applied,omitempty"`
 }
 
-// Answer lists what has been failing, oldest first failure first.
+// Answer lists the offers and GPU types that failed, in the order of their first failures.
 func (h *offerHealth) Answer(provider, gpuType string) ([]offerHealthAnswer, []gpuTypeAnswer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

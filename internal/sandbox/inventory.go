@@ -10,7 +10,7 @@ import (
 
 const (
 	cacheLife = time.Minute       // after it an answer is fetched anew
-	cacheSoft = cacheLife * 3 / 4 // after it an answer is given once more and refreshed behind
+	cacheSoft = cacheLife * 3 / 4 // after it an answer is used once more, and then refreshed
 )
 
 // listedOffer is an offer as the service answers it.
@@ -22,7 +22,7 @@ type listedOffer struct {
 	FetchedAt   time.Time `json:"fetched_at"`
 }
 
-// offerFilter is what a listing can ask for; zero fields ask for nothing.
+// offerFilter selects offers of a listing; zero fields match all.
 type offerFilter struct {
 	provider, gpuType, location string
 	minVRAM, minGPUs            int
@@ -39,11 +39,10 @@ func (f offerFilter) matches(o listedOffer) bool {
 		o.Reliability >= f.minReliability && o.Confidence >= f.minConfidence && o.CUDAVersion >= f.minCUDA
 }
 
-// inventory is the service's view of the market: cached, and wrong at times.
-//
-// Its keys are the cloud, the GPU type and the location only. Price, VRAM,
-// reliability and CUDA filters are passed on to the cloud and then forgotten, so
-// one caller's max_price decides what the next caller sees for a minute.
+// inventory is the service's cached view of the market. The cache's keys are the cloud,
+// the GPU type and the location only, a quirk of the real service: the other filters
+// are passed on to the cloud, so that for a minute one caller's max_price decides
+// what the next caller sees.
 type inventory struct {
 	clock  *clock
 	market *market
@@ -133,8 +132,8 @@ func (v *inventory) fetch(cloud string, f offerFilter, now time.Duration) *cache
 	return entry
 }
 
-// staleness lowers the confidence of what was fetched more than two minutes ago,
-// to a half at five minutes.
+// staleness is the factor of an old offer's confidence: 1 until it was fetched two
+// minutes ago, a half from five minutes on.
 func (v *inventory) staleness(o listedOffer) float64 {
 	const fresh, stale = 2 * time.Minute, 5 * time.Minute
 	age := v.clock.Now().Sub(o.FetchedAt)
@@ -148,8 +147,8 @@ func (v *inventory) staleness(o listedOffer) float64 {
 	}
 }
 
-// Get finds one offer: anywhere in the cache, however old, or in an unfiltered
-// listing, which the cache may answer with what somebody else's filter left.
+// Get finds one offer: anywhere in the cache, however old, or in an unfiltered listing,
+// for which the cache may have the result of another caller's filter.
 func (v *inventory) Get(id string) (listedOffer, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -171,7 +170,7 @@ func findOffer(offers []listedOffer, id string) (listedOffer, bool) {
 	return offers[i], true
 }
 
-// Evict drops an offer that has just failed from the cache.
+// Evict removes an offer that has just failed from the cache.
 func (v *inventory) Evict(id string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -181,7 +180,7 @@ func (v *inventory) Evict(id string) {
 }
 
 // Comparable returns up to five offers that auto_retry may rent instead of the
-// original, best first.
+// original, best first. offers and machines have failed already.
 func (v *inventory) Comparable(original listedOffer, scope string, offers, machines []string) []listedOffer {
 	var f offerFilter
 	switch scope {

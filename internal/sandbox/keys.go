@@ -12,11 +12,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// The real service makes an RSA-4096 key for each session, which takes seconds.
-// Finding the primes is what takes them, so the sandbox keeps the primes that it
-// has found and gives each session another pair of them: n primes make n(n-1)/2
-// different keys. Such keys have the real format and are different from each
-// other, and are worthless as secrets; they open a machine on loopback.
+// keyPool makes the sessions' RSA keys. The real service makes an RSA-4096 key for each
+// session, which takes seconds because primes are hard to find. The pool reuses primes
+// and gives each session another pair: n primes make n(n-1)/2 different keys. They
+// have the real format, and are no secrets; they open machines on loopback.
 type keyPool struct {
 	bits int
 
@@ -58,7 +57,7 @@ func (p *keyPool) Next() (sessionKey, error) {
 		}
 		key, ok := rsaKey(q, r)
 		if !ok {
-			continue // the pair doesn't fit the exponent; there are enough others
+			continue // the pair doesn't fit the exponent
 		}
 		return encodeKey(key)
 	}

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Rental is one machine that a cloud was ever asked for and made, with what it
-// costs. It is the cloud's truth and not the service's: a machine that runs bills,
-// whatever its session says.
+// Rental is one machine that a cloud rented out, and its cost, as the cloud has it: a
+// machine that runs bills, whatever its session's status is.
 type Rental struct {
 	SessionID    string     `json:"session_id"`
 	ConsumerID   string     `json:"consumer_id"`
@@ -18,7 +17,7 @@ type Rental struct {
 	InstanceID   string     `json:"instance_id"` // the cloud's
 	Cloud        string     `json:"cloud"`
 	GPUType      string     `json:"gpu_type"`
-	GPUCount     int        `json:"gpu_count"` // what one really gets
+	GPUCount     int        `json:"gpu_count"` // the machine's, not the offer's
 	PricePerHour float64    `json:"price_per_hour"`
 	RentedAt     time.Time  `json:"rented_at"`
 	ReleasedAt   *time.Time `json:"released_at"` // null while it bills
@@ -28,17 +27,17 @@ type Rental struct {
 	Status       string     `json:"status"` // the session's, as its service has it; "" = no service knows it
 }
 
-// Ledger is every rental ever made and what bills now.
+// Ledger is every rental that was ever made.
 type Ledger struct {
 	Billing      []Rental  `json:"billing"`
-	Rentals      []Rental  `json:"rentals"`        // oldest first, those of Billing among them
+	Rentals      []Rental  `json:"rentals"`        // oldest first, including those that bill
 	PricePerHour float64   `json:"price_per_hour"` // of all that bills
 	TotalCost    float64   `json:"total_cost"`     // USD so far, of all
 	Time         time.Time `json:"time"`
 }
 
-// Of returns the rentals of a consumer, or of every consumer whose id starts
-// with it and a slash.
+// Of returns the rentals of a consumer, and of consumers whose id starts with its id
+// and a slash.
 func (l Ledger) Of(consumer string) Ledger {
 	others := func(r Rental) bool {
 		return r.ConsumerID != consumer && !strings.HasPrefix(r.ConsumerID, consumer+"/")
@@ -58,8 +57,8 @@ func summed(rentals []Rental, now time.Time) Ledger {
 	return l
 }
 
-// Ledger returns the clouds' books, of all services' rentals. It can be read after
-// Close: what was billing then still is.
+// Ledger returns the rentals of all services. After Close, it still lists what billed
+// then as billing.
 func (e *estate) Ledger() Ledger {
 	now := e.clouds.clock.Now()
 	rentals := e.clouds.rentals(now)
@@ -91,7 +90,7 @@ func (c *cloud) rentals(now time.Time) []Rental {
 	return rentals
 }
 
-// String is the ledger for people.
+// String is the ledger as a table.
 func (l Ledger) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d billing now, $%.2f per hour; %d rented in all, $%.4f so far\n",
@@ -115,7 +114,7 @@ func (l Ledger) String() string {
 	return b.String()
 }
 
-// printable keeps a consumer's id from spoiling the table or the terminal.
+// printable replaces control characters, which would spoil the table or the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

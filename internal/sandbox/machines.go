@@ -8,33 +8,31 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// Machines says which machines a market's offers are of.
+// Machines is the kind of machines that offers are of.
 type Machines string
 
-// The variants. Where an offer's own MachineSpec says something, that counts.
+// The kinds of machines. An offer's MachineSpec overrides them.
 const (
-	// AsSeen are machines as the clouds' real ones showed themselves: without Docker,
-	// some with an old driver that is built after boot, some without a C compiler.
+	// AsSeen are machines as they were observed on the clouds: without Docker, some with
+	// an old driver that is built after boot, some without a C compiler.
 	AsSeen Machines = ""
-	// Friendly are machines on which nothing is missing: VMs with Docker, a current
-	// driver everywhere, and all that an installation of vLLM takes.
+	// Friendly are machines on which nothing is missing: VMs have Docker, and all have a
+	// current driver and what an installation of vLLM needs.
 	Friendly Machines = "friendly"
 )
 
-// Main has to be the first call of every main and TestMain that starts sandboxes:
-// the programs of a machine are this executable under other names, and Main is
-// where such a process turns into its program. In any other it returns at once.
+// Main has to be the first call of every main and TestMain that starts sandboxes. The
+// programs of a machine are this executable under other names: Main runs such a
+// program and exits. In any other process it returns at once.
 func Main() {
 	tool.Main(map[string]tool.Program{tool.VLLM: vllmserver.Main})
 }
 
-// Finish ends at once what the machines of this process share, which otherwise
-// ends just after the process does. Call it after the last sandbox's Close where
-// nothing may be left at that moment.
+// Finish ends what the machines of this process share, which otherwise ends just after
+// the process does. Call it after the last sandbox's Close if nothing may be left then.
 func Finish() error { return machine.Finish() }
 
-// Machine returns the machine of a session, to look at and to change; nil when
-// there is none that runs.
+// Machine returns the running machine of a session, nil if there is none.
 func (s *Sandbox) Machine(sessionID string) *machine.Machine {
 	if rented := s.rentedMachine(sessionID); rented != nil {
 		return rented.Machine
@@ -42,7 +40,6 @@ func (s *Sandbox) Machine(sessionID string) *machine.Machine {
 	return nil
 }
 
-// rentedMachine is the machine of a session that runs, or nil.
 func (s *Sandbox) rentedMachine(sessionID string) *rentedMachine {
 	inst := s.cloud.ofSession(sessionID)
 	if inst == nil || inst.alive.Err() != nil {
@@ -55,7 +52,7 @@ func (s *Sandbox) rentedMachine(sessionID string) *rentedMachine {
 // rentedMachine is a machine with its container engine.
 type rentedMachine struct {
 	*machine.Machine
-	engine *containerEngine // nil on a machine that can't have one
+	engine *containerEngine // nil if the machine can't have one
 }
 
 // realMachines starts machines below a directory.
@@ -77,7 +74,7 @@ func realMachines(dir string) startHost {
 	}
 }
 
-// Engine is the machine's container engine, nil where there is none.
+// Engine returns the machine's container engine, nil if there is none.
 func (m *rentedMachine) Engine() engineFaults {
 	if facts, err := m.Root().ReadFacts(); m.engine == nil || err != nil || !facts.Docker {
 		return nil

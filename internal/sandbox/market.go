@@ -13,11 +13,10 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// moveInterval is how often a moving market moves, in service time.
+// moveInterval is how often a moving market changes, in service time.
 const moveInterval = time.Minute
 
-// market is what the clouds have to offer now. Every offer can be rented once at
-// a time.
+// market is what the clouds offer now. An offer can be rented by one session at a time.
 type market struct {
 	clock  *clock
 	seed   int64
@@ -41,7 +40,7 @@ func newMarket(clock *clock, offers []Offer, seed int64, moving bool) *market {
 	return m
 }
 
-// List returns what a cloud offers at this moment, in the order given at the start.
+// List returns what a cloud offers now, in the order that was given at the start.
 func (m *market) List(cloud string) []Offer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,8 +64,8 @@ func (m *market) Clouds() []string {
 	return clouds
 }
 
-// Take rents an offer out to an instance, if it is still to be had, and returns
-// it at the price of this moment.
+// Take rents an offer out to an instance, if it is still available, and returns it at
+// its present price.
 func (m *market) Take(offerID, instance string) (Offer, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,7 +77,7 @@ func (m *market) Take(offerID, instance string) (Offer, bool) {
 	return m.pricedLocked(l), true
 }
 
-// Return gives an offer back to the market.
+// Return makes an offer available again that the instance had.
 func (m *market) Return(offerID, instance string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,13 +86,13 @@ func (m *market) Return(offerID, instance string) {
 	}
 }
 
-// SetGone takes an offer off the market, or puts it back. The service doesn't know
-// before its cache is a minute old.
+// SetGone takes an offer off the market, or puts it back. The service notices once its
+// cache is a minute old.
 func (m *market) SetGone(offerID string, gone bool) error {
 	return m.change(offerID, func(l *listing) { l.gone = gone })
 }
 
-// SetPrice changes what an offer costs from now on, with the same delay.
+// SetPrice changes an offer's price. The service notices as late.
 func (m *market) SetPrice(offerID string, price float64) error {
 	return m.change(offerID, func(l *listing) { l.PricePerHour = price })
 }
@@ -122,7 +121,7 @@ func (m *market) availableLocked(l *listing) bool {
 	if l.gone || l.rentedBy != "" {
 		return false
 	}
-	const onePart = 0.06 // of a moving market is away at any time
+	const onePart = 0.06 // of a moving market is unavailable at any time
 	return !m.moving || m.noiseLocked(l.ID, "away") >= onePart
 }
 
@@ -135,8 +134,8 @@ func (m *market) pricedLocked(l *listing) Offer {
 	return o
 }
 
-// noiseLocked is a number in [0,1) that depends on the seed, the offer and the
-// minute, and on nothing else, so that a market moves alike for the same seed.
+// noiseLocked is a number in [0,1) that depends only on the seed, the parts and the
+// minute, so that markets of the same seed move alike.
 func (m *market) noiseLocked(parts ...string) float64 {
 	minute := int64(m.clock.Elapsed() / moveInterval)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d/%d/%s", m.seed, minute, strings.Join(parts, "/")))
@@ -145,7 +144,7 @@ func (m *market) noiseLocked(parts ...string) float64 {
 
 func round4(f float64) float64 { return math.Round(f*1e4) / 1e4 }
 
-// gpuUUID is the UUID of an offer's i-th GPU: always the same, as hardware's is.
+// gpuUUID is the UUID of an offer's i-th GPU. It is always the same, as hardware's is.
 func gpuUUID(offerID string, i int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "gpu/%s/%d", offerID, i))
 	return fmt.Sprintf("GPU-%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])

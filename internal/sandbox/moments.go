@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Moments are when a session's machine could be used, by the computer's clock. One that has not come yet is zero.
+// Moments are the times since when a session's machine can be used, by the computer's clock; zero before.
 type Moments struct {
-	// SSH is when the machine accepted connections, Running when the service called the session that.
+	// SSH is when the machine began to accept connections, Running when the session's status became that.
 	SSH     time.Time `json:"ssh,omitzero"`
 	Running time.Time `json:"running,omitzero"`
-	// Ready is when the vLLM that runs last began to serve.
+	// Ready is when the machine's vLLM began to serve.
 	Ready time.Time `json:"ready,omitzero"`
 }
 
-// Moments returns a session's.
+// Moments returns those of a session, or errNotFound.
 func (s *Sandbox) Moments(sessionID string) (m Moments, err error) {
 	row, err := s.sessions.Get(sessionID)
 	if err != nil {

@@ -15,16 +15,15 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// The clouds of the service, under the names that it uses for them.
+// The clouds of the service, by its names for them.
 const (
 	VastAI      = facts.VastAI
 	TensorDock  = facts.TensorDock
 	BlueLobster = facts.BlueLobster
 )
 
-// Offer is one line of the market. The fields with the service's own names are
-// what the service tells about it; Machine is what a rental really is, which the
-// service doesn't know.
+// Offer is one offer of the market. Its fields are what the service reports, except for
+// Machine: what a rental really is, which the service doesn't know.
 type Offer struct {
 	ID       string `json:"id"`       // starts with the cloud's name
 	Provider string `json:"provider"` // "" = the part of ID before the first dash
@@ -43,27 +42,26 @@ type Offer struct {
 	MachineID     string  `json:"machine_id,omitempty"`
 	Interruptible bool    `json:"interruptible,omitempty"`
 	MinBid        float64 `json:"min_bid,omitempty"`
-	// MaxDurationHours is how long it can be rented at most, as the listing says; 0 = no limit.
+	// MaxDurationHours is how long it can be rented at most; 0 = no limit.
 	MaxDurationHours int `json:"max_duration_hours,omitempty"`
 
 	Machine MachineSpec `json:"machine,omitzero"`
 }
 
-// MachineSpec is what somebody gets who rents an offer. Zero fields follow from
-// the offer's cloud and GPU type.
+// MachineSpec is the machine behind an offer. Zero fields follow from the offer's cloud
+// and GPU type.
 type MachineSpec struct {
 	GPUCount          int    `json:"gpu_count,omitempty"` // 0 = as offered; always 1 at TensorDock
 	MemoryMiB         int    `json:"memory_mib,omitempty"`
 	ComputeCapability string `json:"compute_capability,omitempty"`
-	// Docker is a machine with a container engine where the cloud's have none, NoDocker
-	// one without where they have it.
+	// Docker gives the machine a container engine where the cloud's machines have none;
+	// NoDocker takes it away where they have one.
 	Docker        bool             `json:"docker,omitempty"`
 	NoDocker      bool             `json:"no_docker,omitempty"`
 	NoGPURuntime  bool             `json:"no_gpu_runtime,omitempty"` // Docker without NVIDIA's toolkit
 	Driver        machinefs.Driver `json:"driver,omitempty"`         // "" = ready
 	DriverVersion string           `json:"driver_version,omitempty"`
-	// DriverBuild is how long after boot the driver is still being built; 0 = the cloud's
-	// usual.
+	// DriverBuild is how long the driver is being built after boot; 0 = as usual at the cloud.
 	DriverBuild Duration       `json:"driver_build,omitempty"`
 	Boot        Duration       `json:"boot,omitempty"` // from rental to SSH; 0 = the cloud's usual
 	DiskGB      int            `json:"disk_gb,omitempty"`
@@ -72,8 +70,7 @@ type MachineSpec struct {
 	kind facts.Machine // the cloud's
 }
 
-// Duration is a time.Duration that reads as "90s" or as a number of seconds, and
-// is written as the former.
+// Duration is a time.Duration whose JSON is "90s", or a number of seconds.
 type Duration time.Duration
 
 // MarshalJSON writes the duration as Go prints it.
@@ -144,7 +141,7 @@ func LoadOffers(path string) ([]Offer, error) {
 
 var validOfferID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
-// completeOffers fills in what follows from the rest, and refuses what can't be rented.
+// completeOffers fills in defaults, and returns an error for an offer that can't be rented.
 func completeOffers(offers []Offer, variant Machines) ([]Offer, error) {
 	complete := make([]Offer, 0, len(offers))
 	seen := make(map[string]bool, len(offers))
@@ -194,9 +191,8 @@ func (o Offer) withDefaults(variant Machines) (Offer, error) {
 	return o, nil
 }
 
-// BuiltinOffers is the market of a sandbox that was given none: about forty offers
-// with the differences of the real clouds, as the files of the clouds in package
-// facts list them.
+// BuiltinOffers is the default market: about forty offers that differ as those of the
+// real clouds do. They are part of the clouds' files in package facts.
 func BuiltinOffers() []Offer {
 	var offers []Offer
 	for _, cloud := range facts.Clouds() {
@@ -207,7 +203,7 @@ func BuiltinOffers() []Offer {
 	return offers
 }
 
-// gpu is what is known of the offer's GPUs, or guessed of a type that isn't.
+// gpu describes the offer's GPUs, by guessing if their type is unknown.
 func (o Offer) gpu() facts.GPU {
 	if gpu, known := facts.FindGPU(o.GPUType); known {
 		return gpu
@@ -230,11 +226,11 @@ func (m MachineSpec) withDefaults(o Offer, cloud facts.Cloud, kind facts.Machine
 	return m
 }
 
-// publicAddress is where all machines are: the sandbox's own loopback.
+// publicAddress is the address of all machines: the computer's loopback.
 const publicAddress = "127.0.0.1"
 
-// facts are the machine that a rental of the offer becomes. Of what the client asked
-// for, not every cloud minds the size of the disk.
+// facts are those of a machine that is rented by this offer. Not every cloud heeds the
+// requested size of the disk.
 func (o Offer) facts(speed float64, req createRequest) machinefs.Facts {
 	m, gpu, diskGB := o.Machine, o.gpu(), req.diskGB
 	cloud, _ := facts.FindCloud(o.Provider) // completeOffers lets no other pass
@@ -248,7 +244,7 @@ func (o Offer) facts(speed float64, req createRequest) machinefs.Facts {
 		DiskGB: diskGB, DiskFreeGB: max(diskGB-cloud.SystemGB, 0), Speed: speed, VLLM: m.VLLM,
 	}
 	req.template.furnish(&f)
-	if !f.Container { // of a container SSH alone is forwarded; a VM has an address of its own
+	if !f.Container { // a VM has its own address; a container's cloud forwards only SSH
 		f.PublicAddress = publicAddress
 	}
 	for i := range m.GPUCount {

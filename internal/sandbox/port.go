@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// inFlight counts the requests that are being answered, so that nothing is still
-// at work when Close returns: closing an http.Server doesn't wait for handlers.
+// inFlight counts the requests that are being answered: closing an http.Server doesn't
+// wait for its handlers, and the sandbox's Close does.
 type inFlight struct {
 	mu     sync.Mutex
 	closed bool
 	all    sync.WaitGroup
 }
 
-// Enter counts a request in, unless Wait was called.
+// Enter counts a request, unless Wait was called.
 func (f *inFlight) Enter() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -29,10 +29,10 @@ func (f *inFlight) Enter() bool {
 	return true
 }
 
-// Leave counts a request out.
+// Leave is the end of a request that was counted.
 func (f *inFlight) Leave() { f.all.Done() }
 
-// Wait lets no more requests in and waits for those there are.
+// Wait refuses further requests and waits for those that are being answered.
 func (f *inFlight) Wait() {
 	f.mu.Lock()
 	f.closed = true
@@ -40,7 +40,7 @@ func (f *inFlight) Wait() {
 	f.all.Wait()
 }
 
-// servicePort is the service's listener, which faults can close for a while.
+// servicePort is the service's listener. Faults can close it for a while.
 type servicePort struct {
 	addr    string
 	handler http.Handler
@@ -74,7 +74,7 @@ func (p *servicePort) serveLocked(listener net.Listener) {
 	p.serves.Go(func() { _ = server.Serve(listener) }) // ends with Close
 }
 
-// CloseFor refuses all connections for d of real time, cutting those there are.
+// CloseFor cuts all connections, and refuses new ones for d of real time.
 func (p *servicePort) CloseFor(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,7 +93,7 @@ func (p *servicePort) reopen() {
 		return
 	}
 	listener, err := net.Listen("tcp", p.addr)
-	if err != nil { // somebody else has the port just now
+	if err != nil { // another program has the port now
 		p.timer = time.AfterFunc(50*time.Millisecond, p.reopen)
 		return
 	}

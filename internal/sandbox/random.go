@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// RandomFaults makes count rules of a seed, the same ones every time. They are
-// faults that a careful client survives without losing a machine. DestroyFails
-// isn't among them: where it strikes the service's clean-up of a failed session,
-// the real service takes the machine for gone and no client can tell.
+// RandomFaults makes count rules of a seed, always the same for a seed. They are faults
+// that a careful client survives without losing a machine. DestroyFails isn't one: if
+// it strikes the clean-up of a failed session, the real service takes the machine for
+// gone, and no client can notice.
 func RandomFaults(seed int64, count int) []Rule {
 	random := rand.New(rand.NewPCG(uint64(seed), 3))
 	rows := slices.DeleteFunc(slices.Concat(requestFaults, machineFaults), func(r faultRow) bool { return r.random == nil })

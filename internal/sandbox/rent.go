@@ -35,7 +35,7 @@ type createSession struct {
 
 var workloadTypes = []string{"llm", "llm_vllm", "llm_tgi", "training", "batch", "interactive", "inference", "ssh", "benchmark"}
 
-// validate is what the service checks before it looks at the market.
+// validate makes the checks that the service makes before it looks at the market.
 func (r *createSession) validate() error {
 	var problems []string
 	for _, field := range []struct{ name, value string }{
@@ -72,15 +72,15 @@ func hoursProblem(name string, hours int) string {
 	}
 }
 
-// attempt is where a rental stands in a chain of auto_retry.
+// attempt is the position of a rental in a chain of auto_retry.
 type attempt struct {
 	count           int
 	parent          string
-	failed, machine []string // offers and hosts not to be tried again
+	failed, machine []string // offers and hosts that are not tried again
 }
 
-// rent makes a session: a row first, then the machine, then the verification
-// that goes on after the answer.
+// rent makes a session: first its row, then its machine. The verification goes on
+// after the answer.
 func (s *service) rent(ctx context.Context, req createSession, offer listedOffer, try attempt) (session, string, error) {
 	if try.count == 0 {
 		if other, found := s.sessions.Active(req.Consumer, req.Offer); found {
@@ -134,11 +134,11 @@ func (s *service) rent(ctx context.Context, req createSession, offer listedOffer
 	return answered, key.private, nil
 }
 
-// errKilled is what nobody is answered: the client's connection is broken.
+// errKilled is never answered: the client's connection is broken.
 var errKilled = errors.New("the service was killed")
 
-// killed is what becomes of a session whose service is killed while it waits for
-// the cloud. When the service is back it finds a row without a machine.
+// killed fails a session whose service was killed while it waited for the cloud: the
+// service finds a row without a machine when it is back.
 func (s *service) killed(row session, down time.Duration) {
 	row.Status, row.Error, row.stopped = statusFailed, "no provider instance ID", s.clock.Now()
 	s.sessions.Update(row)
@@ -165,7 +165,7 @@ func (s *service) newRow(req createSession, offer listedOffer, try attempt) sess
 	return row
 }
 
-// diskFor is the disk that the service asks the cloud for; 0 = the cloud's own size.
+// diskFor is the disk that the service asks the cloud for, in GB; 0 = the cloud's usual size.
 func diskFor(req createSession) (int, error) {
 	need, known := estimateDisk(req.Model, req.Quantization, req.Template)
 	switch {
@@ -183,8 +183,8 @@ func diskFor(req createSession) (int, error) {
 	}
 }
 
-// notRented fails the row of a rental that the cloud refused, and tries another
-// offer within the same request where auto_retry asks for it.
+// notRented fails the row of a rental that the cloud refused. With auto_retry it rents
+// another offer within the same request.
 func (s *service) notRented(
 	ctx context.Context, req createSession, offer listedOffer, row session, try attempt, cause error,
 ) (session, string, error) {
@@ -217,8 +217,8 @@ func (s *service) notRented(
 	}
 }
 
-// notCreated is the answer for a cloud's other refusals. Its type is guessed from
-// the words, as the real service guesses it.
+// notCreated is the answer to a cloud's other refusals. Its type is guessed from their
+// words, as the real service does.
 func notCreated(cause error) error {
 	kind, retry := "provision_failed", true
 	words := strings.ToLower(cause.Error())
@@ -241,8 +241,8 @@ func notCreated(cause error) error {
 	}
 }
 
-// alternative chooses the offer that auto_retry tries next: one of the three
-// best that cost at most 1.3 times the best. try becomes the next attempt.
+// alternative chooses the offer that auto_retry tries next, one of the three best that
+// cost at most 1.3 times as much as the best. try becomes the next attempt.
 func (s *service) alternative(req createSession, offer listedOffer, row session, try *attempt) (listedOffer, bool) {
 	if !req.AutoRetry || try.count >= req.MaxRetries {
 		return listedOffer{}, false
@@ -272,8 +272,8 @@ func (s *service) linkChild(parent, child string, failed []string) {
 	s.sessions.Update(row)
 }
 
-// retryLater rents a replacement for a session that failed after its POST was
-// answered. Nobody ever learns the replacement's private key.
+// retryLater rents a replacement for a session that failed after its POST was answered.
+// No client ever gets the replacement's private key.
 func (s *service) retryLater(row session, req createSession) {
 	if row.Status != statusFailed || !row.AutoRetry || row.RetryCount >= row.maxRetries {
 		return

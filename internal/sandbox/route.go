@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// handler answers one route; the path's {…} parts are the request's path values. An
-// error is answered in the service's form of one.
+// handler answers one route. The {…} parts of the path are the request's path values.
+// An error that it returns is answered in the service's form.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
 // route is one route of the service or of the sandbox's control API.
@@ -16,8 +16,8 @@ type route struct {
 	handle          handler
 }
 
-// matchPath matches a path with a pattern whose {…} segments match anything, and
-// whose last segment may be "*" for the rest of the path.
+// matchPath matches a path against a pattern. A {…} segment matches any segment, a last
+// segment "*" the rest of the path. It returns the values of the {…} segments.
 func matchPath(pattern, path string) (map[string]string, bool) {
 	if pattern == "*" {
 		return nil, true
@@ -42,7 +42,7 @@ func matchPath(pattern, path string) (map[string]string, bool) {
 	return params, len(want) == len(have)
 }
 
-// matchesRoute reports whether a fault rule's route is about a request.
+// matchesRoute reports whether the route of a fault rule matches a request.
 func matchesRoute(rule, method, path string) bool {
 	wantMethod, wantPath, ok := strings.Cut(rule, " ")
 	if !ok || wantMethod != "*" && wantMethod != method {
@@ -52,12 +52,12 @@ func matchesRoute(rule, method, path string) bool {
 	return matches
 }
 
-// validRequestID is what the service takes over from a client's X-Request-ID.
+// validRequestID matches a client's X-Request-ID that the service keeps.
 var validRequestID = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,128}$`)
 
 // find returns the handler of a request, nil where there is none, and gives the
 // request its pattern and its path values. Unlike net/http's, the service's router
-// answers a wrong method with 404, and matches the decoded path.
+// answers 404 to a wrong method, and matches the decoded path.
 func find(routes []route, r *http.Request) handler {
 	for _, candidate := range routes {
 		if candidate.method != r.Method {

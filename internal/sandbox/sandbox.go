@@ -8,21 +8,19 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 )
 
-// Options describe the sandbox to start. The zero value is one with the built-in
-// market on a free port of loopback, in real time.
+// Options describe the sandbox to start. The zero value has the built-in market, a free
+// port of loopback, and real time.
 type Options struct {
 	Listen string // address; "" = 127.0.0.1:0
 	// Speed divides every delay of the service, the clouds and the machines: at
 	// 60 a minute takes a second. 0 = 1. Dates and reservations don't run faster.
 	Speed float64
-	// Frozen makes delays last until Advance moves the clock over them.
+	// Frozen stops the clock: delays last until Advance moves it.
 	Frozen bool
-	// Offers are the market; nil = OffersFile, or else the built-in one.
+	// Offers are the market; nil = those of OffersFile, if that is set, else the built-in ones.
 	Offers     []Offer
 	OffersFile string
 	// Machines are the machines behind the offers.
@@ -35,28 +33,24 @@ type Options struct {
 	Faults []Rule
 	// NotReadyFor is how long the start-up sweep lasts, in service time.
 	NotReadyFor time.Duration
-	// Templates are Vast.ai's; nil = none, and the routes answer 500.
+	// Templates are Vast.ai's; nil = none, and their routes answer 500.
 	Templates []Template
-	// SSHTimeout is how long the service tries to log in to a new machine before it
-	// gives it up, in service time; 0 = 8 minutes.
+	// SSHTimeout is how long the service tries to log in to a new machine, in service
+	// time; 0 = 8 minutes.
 	SSHTimeout time.Duration
-	// SSHInterval is how long it waits before it tries for the first time; 0 = 15 s.
+	// SSHInterval is how long it waits before its first login, in service time; 0 = 15 s.
 	SSHInterval time.Duration
-	// HardMaxHours is when the service destroys a machine at the latest, counted from its
-	// session's creation, whatever its reservation; 0 = 12, the real service's default.
-	// One request reserves at most 12 hours all the same.
+	// HardMaxHours is how long after its session's creation the service destroys a machine,
+	// whatever its reservation; 0 = 12, the real service's default. One request still
+	// reserves at most 12 hours.
 	HardMaxHours int
-	// Reconciler makes the service destroy machines that none of its sessions has, once
-	// they are five minutes old, as a real one does that has a deployment id.
+	// Reconciler makes the service destroy machines that belong to none of its sessions once
+	// they are five minutes old, as a real service with a deployment id does.
 	Reconciler bool
-	// KeyBits is the size of the sessions' RSA keys; 0 = 4096 as the real service
-	// makes them, or 2048 when Speed is above 1, which is a matter of the
-	// computer's time only: form and use are the same.
+	// KeyBits is the size of the sessions' RSA keys; 0 = 4096 as the real service's, or
+	// 2048 if Speed is above 1, to save the computer's time.
 	KeyBits int
-	// Dir is where the machines' directories are made; "" = the system's for
-	// temporary files, in a directory of its own that Close removes.
-	Dir string
-	Log *slog.Logger // nil = no log
+	Log     *slog.Logger // nil = no log
 
 	start startHost // in tests: other machines, and
 	login loginFunc // how one logs in to them
@@ -88,12 +82,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// NewSeed makes a seed for Options.Seed and RandomFaults, to be printed where
-// somebody may want the same again.
+// NewSeed makes a seed for Options.Seed and RandomFaults. Print it, so that the same run
+// can be repeated.
 func NewSeed() int64 { return 1 + rand.Int64N(1<<31) }
 
-// Sandbox is a running sandbox: a service, and the clouds that it shares with
-// other services of the same sandbox. All its methods may be called at any time.
+// Sandbox is a running service, with the clouds that it shares with other services of the
+// same sandbox. Its methods may be called concurrently, at any time.
 type Sandbox struct {
 	*service
 	*estate
@@ -135,7 +129,7 @@ func Start(opts Options) (*Sandbox, error) {
 	if err := e.faults.Set(opts.Faults); err != nil {
 		return nil, fmt.Errorf("the sandbox's faults: %w", err)
 	}
-	if e.dir, err = makeWorkDir(opts.Dir); err != nil {
+	if e.dir, err = makeWorkDir(); err != nil {
 		return nil, err
 	}
 	e.build(offers)
@@ -152,7 +146,7 @@ func Start(opts Options) (*Sandbox, error) {
 // URL is the service's address.
 func (s *Sandbox) URL() string { return "http://" + s.port.addr }
 
-// Seed is what everything random in this sandbox follows from.
+// Seed is the seed of everything random in this sandbox.
 func (s *Sandbox) Seed() int64 { return s.opts.Seed }
 
 // Advance moves the clock forward: dates, reservations, and every delay under way.
@@ -169,14 +163,15 @@ func (s *Sandbox) SetFaults(rules ...Rule) error { return s.faults.Set(rules) }
 // Faults returns the rules in force and how often each struck.
 func (s *Sandbox) Faults() []RuleCount { return s.faults.List() }
 
-// SetNotReady makes the service say for d of service time that its start-up
-// sweep is still running.
+// SetNotReady makes the service report for d of service time that its start-up sweep is
+// still running.
 func (s *Sandbox) SetNotReady(d time.Duration) { s.notReady.Store(int64(s.clock.Elapsed() + d)) }
 
-// ErrNoMachine is returned for a session that has no machine any more, or never had one.
+// ErrNoMachine is returned for a session without a running machine.
 var ErrNoMachine = errors.New("the session has no machine that runs")
 
-// Strike does a machine's fault to a session's machine now.
+// Strike applies a fault of EventBoot or EventContainer to a session's machine now. The
+// error is ErrNoMachine if none runs.
 func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
 	inst := s.cloud.ofSession(sessionID)
 	if inst == nil || inst.alive.Err() != nil {
@@ -192,5 +187,3 @@ func (s *Sandbox) Strike(sessionID string, fault Fault, value any) error {
 	}
 	return s.cloud.strike(inst, struck)
 }
-
-func (s *Sandbox) requestID() string { return uuid.NewString() }

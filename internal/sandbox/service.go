@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// service is the rental service itself: what stands between its HTTP routes and
-// the clouds.
+// service is the rental service itself, between its HTTP routes and the clouds.
 type service struct {
 	clock     *clock
 	sessions  *sessions
@@ -23,7 +22,7 @@ type service struct {
 	templates []Template
 	log       *slog.Logger
 	login     loginFunc
-	timeout   time.Duration       // of SSH verification, unless a session has its own
+	timeout   time.Duration       // of the SSH verification, unless a session has another
 	interval  time.Duration       // before its first login
 	hardMax   time.Duration       // of any session, since it was created
 	shut      func(time.Duration) // closes the service's port for that much service time
@@ -40,8 +39,7 @@ type service struct {
 	locks  map[string]*destroyLock
 }
 
-// refusal is an error that the service answers with a status and, beside the
-// text, more members.
+// refusal is an error that the service answers with a status, a text and more members.
 type refusal struct {
 	status int
 	text   string
@@ -67,7 +65,7 @@ func (s *service) ready() bool {
 	return s.clock.Elapsed() >= time.Duration(s.notReady.Load())
 }
 
-// check is the service's periodic look at all sessions.
+// How often the service checks its sessions, and when it gives up on one.
 const (
 	checkInterval     = time.Minute
 	reconcileInterval = 5 * time.Minute
@@ -117,7 +115,7 @@ func (s *service) check() {
 	}
 }
 
-// releaseOrphans destroys this service's machines that none of its sessions has.
+// releaseOrphans destroys machines of this service that belong to none of its sessions.
 func (s *service) releaseOrphans(now time.Duration) {
 	for _, inst := range s.cloud.billing(s) {
 		row, err := s.sessions.Get(inst.session)

@@ -28,7 +28,7 @@ type estate struct {
 	closeErr error
 }
 
-// build makes the clouds.
+// build makes the market and the clouds.
 func (e *estate) build(offers []Offer) {
 	life, end := context.WithCancel(context.Background())
 	clock := newClock(e.opts.Speed)
@@ -82,21 +82,21 @@ func (e *estate) open(address string) (*Sandbox, error) {
 	return s, nil
 }
 
-// AnotherService starts a second rental service beside this one, on a free port of
-// loopback, with its own database, the same clouds, and one ledger for both. It
-// answers 404 for this one's sessions, whose machines bill on. Closing either ends both.
+// AnotherService starts a second rental service on a free port of loopback. It has its
+// own database, and answers 404 for this one's sessions; both share the clouds and the
+// ledger. Closing either ends both.
 func (s *Sandbox) AnotherService() (*Sandbox, error) {
 	return s.open("127.0.0.1:0")
 }
 
-// Wipe makes this service lose its database: it answers 404 for every session that
-// it had. Their machines run and bill on; only Options.Reconciler ends them.
+// Wipe deletes this service's database: it answers 404 for every session that it had.
+// Their machines run and bill on; only Options.Reconciler ends them.
 func (s *Sandbox) Wipe() {
 	s.sessions.Clear()
 	s.costs.Clear()
 }
 
-// addressChanged writes a machine's new address where a service has the old.
+// addressChanged stores a machine's new address in its session.
 func (e *estate) addressChanged(inst *instance) {
 	if row, s := e.row(inst.session); s != nil {
 		row.Host, row.Port = inst.host.Host(), inst.host.Port()
@@ -104,7 +104,7 @@ func (e *estate) addressChanged(inst *instance) {
 	}
 }
 
-// row finds a session and its service, which is nil where none knows it.
+// row finds a session and its service, nil if no service has it.
 func (e *estate) row(id string) (session, *Sandbox) {
 	for _, s := range e.all() {
 		if row, err := s.sessions.Get(id); err == nil {
@@ -120,8 +120,8 @@ func (e *estate) all() []*Sandbox {
 	return slices.Clone(e.services)
 }
 
-// Close ends every service and every machine, and removes what they left on disk.
-// It returns within seconds; the error says what could not be ended.
+// Close ends every service and machine, and removes their files. It returns within
+// seconds; the error says what could not be ended.
 func (e *estate) Close() error {
 	e.closing.Do(func() {
 		e.guard.Lock()
@@ -139,8 +139,8 @@ func (e *estate) Close() error {
 	return e.closeErr
 }
 
-// AddEnded puts sessions that have ended into the service's database, as years of use
-// leave them: n of one consumer, reserved for an hour each, a second after another.
+// AddEnded adds n stopped sessions of one consumer to the service's database, as years
+// of use leave them. Each was reserved for an hour, one second after the other.
 func (s *Sandbox) AddEnded(consumer string, n int, first time.Time) {
 	for i := range n {
 		created := first.Add(time.Duration(i) * time.Second).UTC()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The words of a session's status.
+// The values of a session's status.
 const (
 	statusPending      = "pending"
 	statusProvisioning = "provisioning"
@@ -19,11 +19,11 @@ const (
 
 var errNotFound = errors.New("record not found")
 
-// session is a row of the service's database. Rows are copied in and out, as a
-// database does: what one request holds in memory can overwrite what another
-// one wrote meanwhile, which is a quirk of the real service.
+// session is a row of the service's database. Rows are copied in and out: what one
+// request holds in memory can overwrite what another one wrote meanwhile, a quirk of
+// the real service.
 type session struct {
-	// What the service answers.
+	// The fields that the service answers with.
 	ID           string    `json:"id"`
 	Consumer     string    `json:"consumer_id"`
 	Provider     string    `json:"provider"`
@@ -34,7 +34,7 @@ type session struct {
 	Host         string    `json:"ssh_host,omitempty"`
 	Port         int       `json:"ssh_port,omitempty"`
 	User         string    `json:"ssh_user,omitempty"`
-	Template     string    `json:"template_hash_id,omitempty"` // in memory only: later reads don't have it
+	Template     string    `json:"template_hash_id,omitempty"` // not stored: later reads don't have it
 	DiskGB       int       `json:"disk_gb,omitempty"`          // the same
 	Workload     string    `json:"workload_type"`
 	Hours        int       `json:"reservation_hours"`
@@ -64,7 +64,7 @@ func (s session) active() bool {
 	return s.Status == statusPending || s.Status == statusProvisioning || s.Status == statusRunning
 }
 
-// sessions is the service's table of them. It keeps every session ever made.
+// sessions is the service's table of sessions, including those that have ended.
 type sessions struct {
 	mu   sync.Mutex
 	rows map[string]session
@@ -73,8 +73,8 @@ type sessions struct {
 
 func newSessions() *sessions { return &sessions{rows: map[string]session{}} }
 
-// Create inserts a row, unless an active one of the same consumer and offer is
-// there and unique is asked for; then it returns that one and false.
+// Create inserts a row. If unique is true and there is an active row of the same
+// consumer and offer, it returns that one and false instead.
 func (t *sessions) Create(s session, unique bool) (session, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,7 +117,7 @@ func (t *sessions) Get(id string) (session, error) {
 	return s, nil
 }
 
-// Update writes the whole row, whatever it has become meanwhile.
+// Update writes the whole row, whatever was written to it meanwhile.
 func (t *sessions) Update(s session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,7 +127,7 @@ func (t *sessions) Update(s session) {
 	}
 }
 
-// Credit makes a session that much younger for the periodic check.
+// Credit makes a session younger for the periodic check.
 func (t *sessions) Credit(id string, d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,7 +137,7 @@ func (t *sessions) Credit(id string, d time.Duration) {
 	}
 }
 
-// List returns the rows that keep says, newest first.
+// List returns the rows that keep accepts, newest first.
 func (t *sessions) List(keep func(session) bool) []session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,7 +158,7 @@ func (t *sessions) Clear() {
 	clear(t.rows)
 }
 
-// stored is what the database keeps of a session.
+// stored is a session as the database keeps it.
 func stored(s session) session {
 	s.DiskGB, s.Template = 0, ""
 	return s

@@ -14,9 +14,11 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
-// ServeHTTP answers every request to the service or to the sandbox itself.
+// ServeHTTP answers requests to the service, and to the sandbox's own routes.
 func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.requests.Enter() {
 		cut(w)
@@ -25,7 +27,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.requests.Leave()
 	id := r.Header.Get(requestIDHeader)
 	if !validRequestID.MatchString(id) {
-		id = s.requestID()
+		id = uuid.NewString()
 	}
 	w.Header().Set(requestIDHeader, id)
 	started := time.Now()
@@ -60,7 +62,7 @@ func serve(routes []route, w http.ResponseWriter, r *http.Request) {
 	notFound(w)
 }
 
-// redirectWithoutSlash sends a client on whose path has a slash too many.
+// redirectWithoutSlash redirects a path that has one slash too many at its end.
 func redirectWithoutSlash(routes []route, w http.ResponseWriter, r *http.Request, path string) bool {
 	there := r.Clone(r.Context())
 	there.URL.Path, there.URL.RawPath = path, ""
@@ -75,7 +77,7 @@ func redirectWithoutSlash(routes []route, w http.ResponseWriter, r *http.Request
 	return true
 }
 
-// struck counts the request and returns what spoils it.
+// struck counts the request and returns the faults that strike it.
 func (s *Sandbox) struck(r *http.Request) []strike {
 	matches := func(rule string) bool { return matchesRoute(rule, r.Method, r.URL.Path) }
 	var about subject
@@ -85,7 +87,7 @@ func (s *Sandbox) struck(r *http.Request) []strike {
 	return s.faults.Strike(matches, about)
 }
 
-// peekBody reads a request's body and puts it back.
+// peekBody reads a request's body and leaves it to be read again.
 func peekBody(r *http.Request) createSession {
 	var body createSession
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
@@ -94,13 +96,13 @@ func peekBody(r *http.Request) createSession {
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(data), r.Body), r.Body}
 	if err == nil {
-		_ = json.Unmarshal(data, &body) // what isn't a session concerns nobody
+		_ = json.Unmarshal(data, &body) // another body has neither offer nor consumer
 	}
 	return body
 }
 
-// exchange is a request that faults spoil. It holds the answer once the request has
-// taken effect.
+// exchange is a request that faults strike. It has the answer once the request has taken
+// effect.
 type exchange struct {
 	s *Sandbox
 	w http.ResponseWriter
@@ -111,10 +113,10 @@ type exchange struct {
 	body   []byte
 }
 
-// spoil answers the request as the faults say: first what keeps it from taking
-// effect, then the effect, then what spoils the answer.
+// spoil answers the request: first the faults that keep it from taking effect, then the
+// effect, then the faults that spoil the answer.
 func (x *exchange) spoil(struck []strike) {
-	peekBody(x.r) // only a request that was read is seen to be given up by its client
+	peekBody(x.r) // net/http notices that a client hung up only once the body was read
 	for _, s := range struck {
 		if s.row.before != nil && s.row.before(x, s.v) {
 			return
@@ -132,14 +134,14 @@ func (x *exchange) spoil(struck []strike) {
 	x.send(x.body)
 }
 
-// send answers, with another body than the answer's own where that is asked for.
+// send sends the answer with this body.
 func (x *exchange) send(body []byte) {
 	maps.Copy(x.w.Header(), x.header)
 	x.w.WriteHeader(x.status)
 	_, _ = x.w.Write(body) // the client has hung up
 }
 
-// rateLimit lets a number of requests through each second.
+// rateLimit allows a number of requests in each second.
 type rateLimit struct {
 	mu     sync.Mutex
 	second time.Time
@@ -156,7 +158,7 @@ func (l *rateLimit) allow(perSecond float64, now time.Time) bool {
 	return l.n <= perSecond
 }
 
-// claimSuccess answers a request to destroy with the words of a success.
+// claimSuccess answers a request to destroy as a success.
 func (x *exchange) claimSuccess(value) bool {
 	if params, ok := matchPath("/api/v1/sessions/{id}/done", x.r.URL.Path); ok {
 		return shutDown(x.w, params["id"]) == nil
@@ -198,7 +200,7 @@ func (x *exchange) page(a answer) bool {
 
 func (a answer) text() string { return cmp.Or(a.Error, http.StatusText(a.Status), "sandbox fault") }
 
-// retryAfter sets the Retry-After header to what a rule says.
+// retryAfter sets the Retry-After header to a rule's value.
 func (x *exchange) retryAfter(v any) {
 	text := fmt.Sprint(v)
 	word, rest, _ := strings.Cut(text, ":")
@@ -237,7 +239,7 @@ func (x *exchange) drip(v value) bool {
 	return true
 }
 
-// remove takes members out of the answer, wherever they are. It doesn't send it.
+// remove removes members from the answer, at any depth. It doesn't send the answer.
 func (x *exchange) remove(names ...string) bool {
 	var body any
 	if json.Unmarshal(x.body, &body) != nil {
@@ -266,7 +268,7 @@ func removeMembers(from any, names []string) {
 	}
 }
 
-// cut closes the client's connection without an answer. It returns true: that is all.
+// cut closes the client's connection without an answer, and returns true.
 func cut(w http.ResponseWriter) bool {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		_ = conn.Close()
@@ -274,7 +276,7 @@ func cut(w http.ResponseWriter) bool {
 	return true
 }
 
-// cutAfter closes it in the middle of the body, after n bytes of it; below 0 after half.
+// cutAfter closes the connection after n bytes of the body; below 0, after half of it.
 func (x *exchange) cutAfter(n int) bool {
 	conn, _, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {

@@ -25,13 +25,12 @@ type Template struct {
 	RecommendedDisk int       `json:"recommended_disk_space,omitempty"` // GB
 	CreatedAt       time.Time `json:"created_at"`
 	Count           int       `json:"count_created,omitempty"`
-	// MinVRAMGB and MinCUDA are what an offer must have to run it; 0 = anything.
+	// MinVRAMGB and MinCUDA are what an offer needs to run it.
 	MinVRAMGB int     `json:"-"`
 	MinCUDA   float64 `json:"-"`
 }
 
-// BuiltinTemplates are a few templates for Options.Templates. Without any the
-// sandbox answers as a service that has no cloud with templates: with 500.
+// BuiltinTemplates are a few templates for Options.Templates.
 func BuiltinTemplates() []Template {
 	cloud, _ := facts.FindCloud(VastAI)
 	var listed []struct {
@@ -53,8 +52,7 @@ func (t Template) fits(o listedOffer) bool {
 	return o.VRAMGB*o.GPUCount >= t.MinVRAMGB && o.CUDAVersion >= t.MinCUDA
 }
 
-// furnish makes the machine one with the template's image, which has what the
-// default image lacks.
+// furnish gives a container the template's image, in which nothing is missing.
 func (t Template) furnish(f *machinefs.Facts) {
 	if t.HashID == "" || !f.Container {
 		return
@@ -65,7 +63,7 @@ func (t Template) furnish(f *machinefs.Facts) {
 	}
 }
 
-// templatesMissing is the answer of a deployment without templates, or nil.
+// templatesMissing is the error that a service without templates answers, else nil.
 func (s *service) templatesMissing() error {
 	if len(s.templates) > 0 {
 		return nil
@@ -134,7 +132,7 @@ func (s *service) compatibleTemplates(w http.ResponseWriter, r *http.Request) er
 	return writeJSON(w, http.StatusOK, body)
 }
 
-// filterByTemplate narrows a listing to what a template needs.
+// filterByTemplate limits a listing to offers that can run a template.
 func (s *service) filterByTemplate(f *offerFilter, hash string) error {
 	if len(s.templates) == 0 {
 		return refuse(http.StatusBadRequest,

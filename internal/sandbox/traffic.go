@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Traffic is what has been asked so far of the services and of the machines that they rented.
+// Traffic counts the requests to a service, and to all machines.
 type Traffic struct {
-	// Requests counts those to the service by route, such as "GET /api/v1/sessions/{id}", and those to none as "".
+	// Requests counts requests to the service by route, such as "GET /api/v1/sessions/{id}"; "" = no route.
 	Requests map[string]int `json:"requests"`
-	// BusiestMinute is how many of them came within a minute of the computer's clock at most.
+	// BusiestMinute is the largest number of them within a minute of the computer's clock.
 	BusiestMinute int `json:"busiest_minute"`
-	// Logins are those to machines that worked, the service's own among them.
+	// Logins counts successful logins to machines, including the service's own.
 	Logins int `json:"logins"`
-	// Exchanges are what clients waited an answer for after a login: a channel, a request on one, a container engine's answer.
+	// Exchanges counts what clients wait for after a login: a channel, a request on one, an answer of a container engine.
 	Exchanges int `json:"exchanges"`
 }
 
@@ -34,7 +34,7 @@ func (c *requestCount) add(route string) {
 	c.times = append(c.times, time.Now())
 }
 
-// busiestMinuteLocked is how many requests came within a minute at most.
+// busiestMinuteLocked is the largest number of requests within a minute.
 func (c *requestCount) busiestMinuteLocked() int {
 	most, first := 0, 0
 	for i, at := range c.times {

@@ -23,8 +23,8 @@ const (
 	loginTimeout    = 10 * time.Second // real time: it is a real connection
 )
 
-// verify logs in until it works or the time is up, and then rents a replacement
-// where auto_retry asks for it.
+// verify tries to log in until that works or times out. With auto_retry it then rents a
+// replacement for a session that failed.
 func (s *service) verify(row session, key ssh.Signer, req createSession) {
 	s.verifySSH(row, key)
 	if after, err := s.sessions.Get(row.ID); err == nil && s.life.Err() == nil {
@@ -57,7 +57,7 @@ func (s *service) verifySSH(row session, key ssh.Signer) {
 	}
 }
 
-// verification is what one session's polls remember.
+// verification is the state of one session's logins.
 type verification struct {
 	id       string
 	key      ssh.Signer
@@ -68,8 +68,8 @@ type verification struct {
 	refusals int  // in a row
 }
 
-// poll tries to log in once. It reports whether the verification is over, and
-// how much service time the login itself took.
+// poll tries to log in once. It returns whether the verification is over, and the
+// service time that the login took.
 func (s *service) poll(v *verification) (over bool, spent time.Duration) {
 	row, err := s.sessions.Get(v.id)
 	if err != nil || row.terminal() {
@@ -90,10 +90,10 @@ func (s *service) poll(v *verification) (over bool, spent time.Duration) {
 	return s.judge(v, row, err), spent
 }
 
-// sshPort is what a session shows before its cloud has told the address.
+// sshPort is a session's port until its cloud has returned the address.
 const sshPort = 22
 
-// askAddress asks the cloud where a session's machine is, and writes it down.
+// askAddress gets the address of a session's machine from its cloud, and stores it.
 func (s *service) askAddress(row session) session {
 	inst := s.cloud.instance(row.providerID)
 	if inst == nil {
@@ -104,7 +104,7 @@ func (s *service) askAddress(row session) session {
 	return row
 }
 
-// judge draws the conclusions from a login.
+// judge handles the result of a login.
 func (s *service) judge(v *verification, row session, err error) (over bool) {
 	v.failed = err != nil
 	if err == nil {
@@ -138,7 +138,7 @@ func (s *service) notVerified(id string) {
 	s.failOffer(row, reason, "ssh_timeout", reason)
 }
 
-// failOffer fails a session and holds it against its offer.
+// failOffer fails a session and counts that as a failure of its offer.
 func (s *service) failOffer(row session, reason, kind, detail string) {
 	s.fail(row, reason)
 	s.health.Record(row.offer, row.Provider, row.GPUType, kind, detail)

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// workDir is a sandbox's directory for its machines. It is named after the
-// process and locked by it, so that a later sandbox can tell that a directory was
-// left behind by one that was killed: no such process, and nobody holds the lock.
+// workDir is a sandbox's directory for its machines. The process's number is part of its
+// name, and the process holds its lock. A directory without such a process, and whose
+// lock is free, was left behind by a sandbox that was killed.
 type workDir struct {
 	path string
 	lock *os.File
@@ -22,20 +22,13 @@ var workDirName = regexp.MustCompile(`^shopper-sandbox-(\d+)-`)
 
 const (
 	lockName = "lock"
-	// longestTemp is how long a directory's name may be for unix sockets below it
-	// to have names that the system takes.
+	// longestTemp is how long a directory's name may be so that paths of unix sockets
+	// below it are short enough.
 	longestTemp = 40
 )
 
-// makeWorkDir makes the directory, and removes those of dead sandboxes. A
-// directory of the caller's is used as it is.
-func makeWorkDir(given string) (*workDir, error) {
-	if given != "" {
-		if err := os.MkdirAll(given, 0o700); err != nil {
-			return nil, fmt.Errorf("the sandbox's directory: %w", err)
-		}
-		return &workDir{path: given}, nil
-	}
+// makeWorkDir makes the directory, and removes those of dead sandboxes.
+func makeWorkDir() (*workDir, error) {
 	parent := os.TempDir()
 	if len(parent) > longestTemp {
 		parent = "/tmp"
@@ -55,16 +48,13 @@ func makeWorkDir(given string) (*workDir, error) {
 	return &workDir{path: path, lock: lock}, nil
 }
 
-// Remove removes the directory if the sandbox made it.
+// Remove removes the directory.
 func (d *workDir) Remove() error {
-	if d.lock == nil {
-		return nil
-	}
 	return errors.Join(os.RemoveAll(d.path), d.lock.Close())
 }
 
-// sweepWorkDirs removes what sandboxes that no longer run left in a directory.
-// What can't be removed is somebody else's, and stays.
+// sweepWorkDirs removes the directories that killed sandboxes left below parent, as far
+// as they can be removed.
 func sweepWorkDirs(parent string) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
@@ -86,14 +76,14 @@ func sweepWorkDirs(parent string) {
 	}
 }
 
-// processExists also says yes for a process that may not be signalled.
+// processExists reports whether there is such a process, also another user's.
 func processExists(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// abandoned reports whether nobody holds the directory's lock: a process of
-// another pid namespace may, whose number means nothing here.
+// abandoned reports whether the directory's lock is free. A process of another pid
+// namespace may hold it, whose number means nothing here.
 func abandoned(path string) bool {
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR, 0)
 	if err != nil {

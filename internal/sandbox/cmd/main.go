@@ -1,5 +1,5 @@
-// Command cmd is the sandbox as a program: a stand-in for the rental service with
-// machines that can be logged in to. See -help.
+// Command cmd is the sandbox as a program, shopper-sandbox: a stand-in for the rental
+// service and its machines. See -help.
 package main
 
 import (
@@ -18,34 +18,32 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-const usage = `A stand-in for the GPU rental service ("the shopper") with machines behind it.
+const usage = `A stand-in for the GPU rental service ("the shopper") and its machines.
 
-It answers as the real service does, rents machines that exist on this computer
-only, and costs nothing. Each machine has SSH with its own key, a shell, an
-nvidia-smi for the rented GPUs, and a stand-in for vLLM once that is installed.
-They are what the clouds' real machines showed themselves to be; with -machines
-friendly VMs have a Docker engine.
+It answers as the real service does and costs nothing: the machines that it rents
+out exist on this computer only. Each has an SSH server with its own key, a shell,
+nvidia-smi for the rented GPUs and, once it is installed, a stand-in for vLLM.
 
-    $ go run ./internal/sandbox/cmd
+    $ shopper-sandbox
     http://127.0.0.1:8080
     $ SHOPPER_URL=http://127.0.0.1:8080 terraform apply
 
-The first line of standard output is the service's URL and nothing else. The log
-goes to standard error. SIGINT and SIGTERM end it, and its machines with it.
+Standard output is one line, the service's URL. The log goes to standard error.
+SIGINT and SIGTERM stop the sandbox and its machines.
 
-What runs and what it has cost:      curl 'http://127.0.0.1:8080/sandbox/ledger?format=text'
-Every other control and its bodies:  curl http://127.0.0.1:8080/sandbox/
-The stand-in for vLLM alone:         go run ./internal/sandbox/cmd vllm -help
+What runs, and what it has cost:  curl 'http://127.0.0.1:8080/sandbox/ledger?format=text'
+All controls and faults:          curl http://127.0.0.1:8080/sandbox/
+The stand-in for vLLM by itself:  shopper-sandbox vllm -help
 
 Flags:
 `
 
 const usageEnd = `
-Exit code: 0 after SIGINT, SIGTERM or the end of standard input, 1 when it could
-not start or could not end everything, 2 for wrong flags.
+Exit code: 0 after SIGINT, SIGTERM or the end of standard input; 1 if the sandbox
+could not start, or could not stop everything; 2 for wrong flags.
 `
 
-// flags are the options, and what becomes options once all flags are known.
+// flags are the sandbox's options, and what becomes options once all flags are known.
 type flags struct {
 	sandbox.Options
 
@@ -68,14 +66,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err != nil {
-		return 2 // flag has said why
+		return 2 // package flag has printed why
 	}
 	opts, err := f.options(stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "sandbox:", err)
 		return 1
 	}
-	// From here on a signal ends the sandbox in an orderly way.
+	// From here on a signal ends the sandbox properly.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s, err := sandbox.Start(opts)
@@ -107,28 +105,27 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	var f flags
 	set := flag.NewFlagSet("sandbox", flag.ContinueOnError)
 	set.SetOutput(stderr)
-	set.StringVar(&f.Listen, "listen", "127.0.0.1:8080", "listen on this `address`; port 0 takes a free one")
-	set.Float64Var(&f.Speed, "speed", 60, "divide every delay by this: at 60 a minute takes a second, 1 is real time;\n"+
+	set.StringVar(&f.Listen, "listen", "127.0.0.1:8080", "listen on this `address`; port 0 picks a free port")
+	set.Float64Var(&f.Speed, "speed", 60, "divide every delay by this `factor`: at 60 a minute takes a second, 1 is real time;\n"+
 		"dates and reservations don't run faster, see /sandbox/clock")
-	set.StringVar(&f.OffersFile, "offers", "", "read the market from this JSON `file`, a list like the offers of GET /api/v1/inventory;\n"+
-		"without it there are about forty offers over three clouds")
-	set.Func("machines", "rent out this `kind` of machine: friendly has Docker on VMs and a current driver and a toolchain\n"+
-		"everywhere; without it they are as the clouds' real ones showed themselves", func(kind string) error {
+	set.StringVar(&f.OffersFile, "offers", "", "read the market from this JSON `file`, which looks like the answer to GET /api/v1/inventory;\n"+
+		"by default there are about forty offers of three clouds")
+	set.Func("machines", "rent out machines of this `kind`: on friendly ones nothing is missing, VMs have Docker, and all have\n"+
+		"a current driver and a compiler; by default they are like the clouds' real machines", func(kind string) error {
 		f.Machines = sandbox.Machines(kind)
 		return nil
 	})
-	set.BoolVar(&f.Moving, "moving", false, "let prices and availability change every (scaled) minute, by -seed")
-	set.StringVar(&f.faults, "faults", "", "put the fault rules of this JSON `file` in force, as PUT /sandbox/faults does")
-	set.IntVar(&f.random, "random-faults", 0, "put `n` random fault rules in force, made from -seed")
-	set.Int64Var(&f.Seed, "seed", 0, "decide everything random by this; 0 takes one and logs it")
-	set.BoolVar(&f.templates, "templates", false, "have a few Vast.ai templates; without, those routes answer 500")
-	set.IntVar(&f.HardMaxHours, "hard-max-hours", 12, "let the service destroy every machine `n` hours after its session was created, as its\n"+
+	set.BoolVar(&f.Moving, "moving", false, "change prices and availability every minute of service time, as -seed decides")
+	set.StringVar(&f.faults, "faults", "", "start with the fault rules in this JSON `file`, which looks like the body of PUT /sandbox/faults")
+	set.IntVar(&f.random, "random-faults", 0, "start with `n` random fault rules, made from -seed")
+	set.Int64Var(&f.Seed, "seed", 0, "make everything random from this `number`; 0 picks one and logs it")
+	set.BoolVar(&f.templates, "templates", false, "have a few Vast.ai templates; without them their routes answer 500")
+	set.IntVar(&f.HardMaxHours, "hard-max-hours", 12, "destroy every machine `n` hours after its session was created, as the service's\n"+
 		"lifecycle.hard_max_hours does")
-	set.BoolVar(&f.Reconciler, "reconciler", false, "let the service destroy machines that none of its sessions has, once they are\n"+
-		"five minutes old, as a service with a deployment ID does")
-	set.BoolVar(&f.untilStdinCloses, "until-stdin-closes", false,
-		"end when standard input ends, so that a parent that dies takes the sandbox along")
-	set.StringVar(&f.log, "log", "info", "log at this `level`: debug (every request), info, warn, error, or off")
+	set.BoolVar(&f.Reconciler, "reconciler", false, "destroy machines that belong to no session once they are five minutes old,\n"+
+		"as a service with a deployment ID does")
+	set.BoolVar(&f.untilStdinCloses, "until-stdin-closes", false, "stop when standard input ends, and so together with the parent process")
+	set.StringVar(&f.log, "log", "info", "log at this `level`: debug (every request), info, warn, error or off")
 	set.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		set.PrintDefaults()

@@ -85,6 +85,10 @@ type checkpoints struct {
 	Sources       map[string]string       `json:"sources"`
 	Models        []Model                 `json:"models"`
 	Quantizations map[string]Quantization `json:"quantizations"`
+	Names         []struct {
+		Part   string `json:"part"`
+		Method string `json:"method"`
+	} `json:"names"`
 }
 
 var models = sync.OnceValue(func() (all checkpoints) {
@@ -102,6 +106,16 @@ func FindModel(repository string) (best Model, known bool) {
 		}
 	}
 	return best, known
+}
+
+// MethodInName is the quantization method that stands in a repository's name in small letters; "" for none.
+func MethodInName(name string) string {
+	for _, n := range models().Names {
+		if strings.Contains(name, n.Part) {
+			return n.Method
+		}
+	}
+	return ""
 }
 
 // FindQuantization returns what is known of a method, such as "awq_marlin".

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -104,12 +105,10 @@ func play(root machinefs.Root, opts Options) (*Machine, error) {
 		conns: map[net.Conn]struct{}{},
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
-	if m.facts.User == "" {
-		m.facts.User = "user"
-		if m.facts.Container {
-			m.facts.User = "root"
-		}
+	if m.facts.Container {
+		m.facts.User = cmp.Or(m.facts.User, "root")
 	}
+	m.facts.User = cmp.Or(m.facts.User, "user")
 	if m.facts.Packages == nil {
 		m.facts.Packages = machinefs.Toolchain()
 	}
@@ -239,7 +238,7 @@ func (m *Machine) SetFacts(change func(*machinefs.Facts)) error {
 		return net.ErrClosed
 	}
 	facts := m.facts
-	facts.GPUs = append([]machinefs.GPU(nil), facts.GPUs...)
+	facts.GPUs = slices.Clone(facts.GPUs)
 	change(&facts)
 	// The lock is held while three small files change: two calls must not mix.
 	if err := m.writeFacts(facts); err != nil {
@@ -263,8 +262,12 @@ func (m *Machine) CommandLog() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return append([]string(nil), m.commands...)
+		return slices.Clone(m.commands)
 	}
+	return m.record()
+}
+
+func (m *Machine) record() []string {
 	commands, err := m.root.Commands()
 	if err != nil {
 		commands = append(commands, "(the rest of the record can't be read: "+err.Error()+")")
@@ -292,12 +295,8 @@ func (m *Machine) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
 	err := m.root.EndProcesses(ctx)
-	commands, readErr := m.root.Commands()
-	if readErr != nil {
-		commands = append(commands, "(the rest of the record can't be read: "+readErr.Error()+")")
-	}
 	m.mu.Lock()
-	m.closed, m.commands = true, commands
+	m.closed, m.commands = true, m.record()
 	m.mu.Unlock()
 	return errors.Join(err, m.home.Close(), os.RemoveAll(string(m.root)), shared.forget(m.root))
 }

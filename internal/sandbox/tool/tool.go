@@ -126,37 +126,16 @@ func (c *call) user() string {
 	return cmp.Or(os.Getenv(UserEnv), c.facts.User)
 }
 
+// builtin are the programs of this package. Those that only some machines have are among Hidden, too.
 var builtin map[string]func(*call) int
 
 // The table is filled in here because sudo, one of its entries, reads it.
 func init() { //nolint:gochecknoinits // breaks an initialization cycle, does nothing else
 	builtin = map[string]func(*call) int{
-		"nvidia-smi": nvidiaSMI,
-		"sudo":       sudo,
-		"docker":     docker,
-		"podman":     podman,
-		"nvidia-ctk": nvidiaCTK,
-		"uv":         uv,
-		"ss":         ss,
-		"df":         df,
-		"id":         id,
-		"whoami":     whoami,
-		"hostname":   hostname,
-		"uname":      uname,
-		"apt-get":    aptGet,
-		"dpkg":       dpkg,
-		"gcc":        compiler,
-		"cc":         compiler,
-		"g++":        compiler,
-		"curl":       noInternet,
-		"wget":       noInternet,
-		"python3":    python,
-		"install":    install,
-		"systemctl":  systemctl,
-		"iptables":   iptables,
-		"ip6tables":  iptables,
-
-		"systemd-detect-virt": detectVirt,
+		"apt-get": aptGet, "cc": compiler, "curl": noInternet, "df": df, "docker": docker, "dpkg": dpkg, "g++": compiler, "gcc": compiler,
+		"hostname": hostname, "id": id, "install": install, "ip6tables": iptables, "iptables": iptables, "nvidia-ctk": nvidiaCTK,
+		"nvidia-smi": nvidiaSMI, "podman": podman, "python3": python, "ss": ss, "sudo": sudo, "systemctl": systemctl,
+		"systemd-detect-virt": detectVirt, "uname": uname, "uv": uv, "wget": noInternet, "whoami": whoami,
 	}
 	for _, name := range outOfReach {
 		builtin[name] = refuse
@@ -171,28 +150,14 @@ func known(name string) bool {
 
 // Everywhere returns the names of the programs that every machine has, sorted.
 func Everywhere() []string {
-	var names []string
-	for name := range builtin {
-		if !optional(name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(builtin)), func(name string) bool { return slices.Contains(Hidden(), name) })
 }
-
-func optional(name string) bool { return slices.Contains(Hidden(), name) }
 
 // Installed returns the names of the programs that a machine with these facts has
 // besides those, sorted; facts.Packages are all packages that are installed. Call it
 // after Main.
 func Installed(facts machinefs.Facts) []string {
-	var names []string
-	for name := range builtin {
-		if optional(name) && present(name, facts) {
-			names = append(names, name)
-		}
-	}
+	names := slices.DeleteFunc(Hidden(), func(name string) bool { return builtin[name] == nil || !present(name, facts) })
 	for name := range *provided.Load() {
 		if name != VLLM || facts.VLLM.Installed != "" {
 			names = append(names, name)
@@ -202,20 +167,22 @@ func Installed(facts machinefs.Facts) []string {
 	return names
 }
 
+// present reports whether a machine with these facts has one of the programs that only some have.
 func present(name string, facts machinefs.Facts) bool {
+	installed := slices.Contains(facts.Packages, packageOf(name))
 	switch name {
 	case "nvidia-smi":
 		return facts.Driver != machinefs.DriverMissing
 	case "sudo", "systemd-detect-virt":
 		return !facts.Container
 	case "docker":
-		return facts.Docker && facts.Podman == "" || slices.Contains(facts.Packages, packageOf(name))
+		return installed || facts.Docker && facts.Podman == ""
 	case "podman":
 		return facts.Docker && facts.Podman != ""
 	case "nvidia-ctk":
-		return facts.Docker && (facts.Podman != "" || !facts.NoGPURuntime) || slices.Contains(facts.Packages, packageOf(name))
+		return installed || facts.Docker && (facts.Podman != "" || !facts.NoGPURuntime)
 	}
-	return packageOf(name) == "" || slices.Contains(facts.Packages, packageOf(name))
+	return installed
 }
 
 // Hidden returns the programs that a machine must not find on the tester's own

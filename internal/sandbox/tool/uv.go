@@ -72,27 +72,6 @@ func uvVenv(c *call, args []string) int {
 	return c.failf(0, "Using CPython %s\nCreating virtual environment at: %s", python, dir)
 }
 
-// parseUVInstall reads what a `uv pip install` command line asks for.
-func parseUVInstall(args []string) (venv string, packages []string, problem string) {
-	venv = cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
-	known := []string{
-		"-U --upgrade", "--system", "-q --quiet", "--no-progress", "--pre", "--no-cache", "--reinstall", "-p --python=", "--prefix=",
-		"--torch-backend=", "--extra-index-url=", "--index-url=", "--index-strategy=", "--cache-dir=", "--exclude-newer=",
-	}
-	packages, bad := getopt(args, known, func(name, value string) {
-		if name == "-p" {
-			venv = venvOf(value)
-		}
-	}, nil)
-	switch {
-	case bad != nil:
-		problem = bad.uv()
-	case len(packages) == 0:
-		problem = "error: the following required arguments were not provided:\n  <PACKAGE|--requirements <REQUIREMENTS>>"
-	}
-	return venv, packages, problem
-}
-
 // venvOf turns what --python takes, an environment or its interpreter, into the environment.
 func venvOf(python string) string {
 	if strings.HasPrefix(filepath.Base(python), "python") {
@@ -102,9 +81,18 @@ func venvOf(python string) string {
 }
 
 func uvInstall(c *call, args []string) int {
-	venv, packages, problem := parseUVInstall(args)
-	if problem != "" {
-		return c.failf(2, "%s", problem)
+	venv := cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
+	known := []string{"-U --upgrade", "-q --quiet", "--no-progress", "--no-cache", "-p --python=", "--torch-backend=", "--exclude-newer="}
+	packages, bad := getopt(args, known, func(name, value string) {
+		if name == "-p" {
+			venv = venvOf(value)
+		}
+	}, nil)
+	switch {
+	case bad != nil:
+		return c.failf(2, "%s", bad.uv())
+	case len(packages) == 0:
+		return c.failf(2, "error: the following required arguments were not provided:\n  <PACKAGE|--requirements <REQUIREMENTS>>")
 	}
 	if _, err := os.Stat(filepath.Join(venv, "pyvenv.cfg")); err != nil {
 		return c.failf(2, "error: No virtual environment found for %s; run `uv venv` to create an environment", venv)

@@ -15,17 +15,17 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-const aloneUsage = `A stand-in for vLLM, for people who write clients of its API: it takes vLLM's arguments
-and environment (VLLM_API_KEY, ...), logs, fails and answers as a recorded release does, and
-runs no model. Eight GPUs with 141 GB each are assumed.
+const aloneUsage = `A stand-in for vLLM, for people who write clients of its API. It takes vLLM's arguments
+and environment variables (VLLM_API_KEY, ...), and logs, fails and answers as a recorded
+release does. It runs no model. Eight GPUs with 141 GB each are assumed.
 
     $ VLLM_API_KEY=secret %s vllm serve Qwen/Qwen2.5-7B-Instruct --port 8000
     $ curl -H 'Authorization: Bearer secret' http://127.0.0.1:8000/v1/models
 
-A model that is a folder is checked as vLLM checks it. Recorded releases: %s;
-any other is played from the nearest older one.
+If the model is a folder, its files are checked as vLLM checks them. Recorded releases:
+%s. For any other release the nearest older recording is used.
 
-Flags, before "serve":
+Flags, which stand before "serve":
 `
 
 // Alone is the stand-in as a program of its own, on no machine: args are its
@@ -33,9 +33,9 @@ Flags, before "serve":
 func Alone(ctx context.Context, program string, args, env []string, stdout, stderr io.Writer) int {
 	set := flag.NewFlagSet("vllm", flag.ContinueOnError)
 	set.SetOutput(stderr)
-	release := set.String("release", DefaultVersion, "be this `release` of vLLM")
-	load := set.Duration("load", 2*time.Second, "take this `long` to load")
-	failure := set.String("fail", "", "fail to start in this `way`: "+strings.Join(facts.Failures(), ", "))
+	release := set.String("release", DefaultVersion, "behave as this `release` of vLLM")
+	load := set.Duration("load", 2*time.Second, "load the model for this `duration`")
+	failure := set.String("fail", "", "fail to start as the recording with this `name` did:\n"+Columns(facts.Failures()))
 	set.Usage = func() {
 		_, _ = fmt.Fprintf(stderr, aloneUsage, program, strings.Join(facts.Releases(), ", "))
 		set.PrintDefaults()
@@ -57,4 +57,13 @@ func Alone(ctx context.Context, program string, args, env []string, stdout, stde
 		return exitFailure
 	}
 	return Main(ctx, set.Args(), append(slices.Clone(env), VersionEnv+"="+*release, FactsEnv+"="+string(data)), stdout, stderr)
+}
+
+// Columns is a help text's list of names, a few on each line.
+func Columns(names []string) string {
+	var lines []string
+	for some := range slices.Chunk(names, 4) {
+		lines = append(lines, strings.Join(some, ", "))
+	}
+	return strings.Join(lines, ",\n")
 }

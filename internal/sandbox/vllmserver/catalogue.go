@@ -1,6 +1,7 @@
 package vllmserver
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"strconv"
@@ -47,28 +48,8 @@ func exists(id string) bool {
 	return !strings.Contains(strings.ToLower(id), "nosuch")
 }
 
-// methodsInNames are the quantization methods that a repository's name tells, by
-// what stands in it. The first match counts.
-var methodsInNames = []struct{ part, method string }{
-	{"awq", "awq"},
-	{"gptq", "gptq"},
-	{"nvfp4", "modelopt_fp4"},
-	{"quantized", "compressed-tensors"},
-	{"w4a16", "compressed-tensors"},
-	{"w8a8", "compressed-tensors"},
-	{"fp8-dynamic", "compressed-tensors"},
-	{"fp8", "fp8"},
-	{"bnb", "bitsandbytes"},
-}
-
 // quantMethod is what the checkpoint's config.json gives as quant_method, "" for
 // weights in bf16.
 func quantMethod(id string) string {
-	name := strings.ToLower(path.Base(id))
-	for _, m := range methodsInNames {
-		if strings.Contains(name, m.part) {
-			return m.method
-		}
-	}
-	return shapeOf(id).Quantization
+	return cmp.Or(facts.MethodInName(strings.ToLower(path.Base(id))), shapeOf(id).Quantization)
 }
