@@ -2,12 +2,21 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
+	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
@@ -108,6 +117,81 @@ func TestE2EPageOfDeployment(t *testing.T) {
 		}
 	}
 	s.destroy(t)
+}
+
+// The tunnel's page, with a rented machine as the jump host: the service is on its loopback address.
+func TestE2EPageOfTunnel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "-offers", "", "-speed", "60")
+	machine := w.byScript(t, "vastai", func(sandbox.Offer) bool { return true })
+	service, err := url.Parse(w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := w.roots(t)[0].Listen(8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var passed atomic.Int64
+	proxy := httputil.NewSingleHostReverseProxy(service)
+	jump := http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		passed.Add(1)
+		proxy.ServeHTTP(rw, r)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- jump.Serve(listener) }()
+	t.Cleanup(func() {
+		if err := errors.Join(jump.Close(), <-served); !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	s := w.page(t, map[string]any{"jump_host": map[string]any{
+		"host": machine.Host, "port": machine.Port, "user": machine.User, "host_key": nil,
+	}}, "ephemeral-resources", "shopper_ssh_tunnel")
+	write(t, filepath.Join(s.dir, "use.tf"), `output "service" { value = data.shopper_service.s.ready }
+data "shopper_service" "s" {}
+`)
+	s.env = append(s.env, "SHOPPER_URL=http://127.0.0.1:9", "SSH_AUTH_SOCK="+agentWith(t, machine.Key))
+	says(t, s.apply(t), "service = true")
+	if passed.Load() == 0 {
+		t.Error("no request went through the tunnel")
+	}
+	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+machine.ID, nil, nil)
+}
+
+// agentWith returns the socket of an SSH agent that has a key.
+func agentWith(t *testing.T, private string) string {
+	t.Helper()
+	key, err := ssh.ParseRawPrivateKey([]byte(private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyring := agent.NewKeyring()
+	if err := keyring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				_ = agent.ServeAgent(keyring, conn) // ends with the client's connection
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		serving.Wait()
+	})
+	return listener.Addr().String()
 }
 
 // The pages of what no other CLI has.

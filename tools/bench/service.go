@@ -112,7 +112,8 @@ func (s *service) during(ctx context.Context, do func() error) (traffic, error) 
 	before, err := s.traffic(ctx)
 	err = errors.Join(err, do())
 	after, problem := s.traffic(ctx)
-	return traffic{after.Requests - before.Requests, after.Logins - before.Logins, after.Exchanges - before.Exchanges}, errors.Join(err, problem)
+	caused := traffic{after.Requests - before.Requests, after.Logins - before.Logins, after.Exchanges - before.Exchanges}
+	return caused, errors.Join(err, problem)
 }
 
 // sessions is a configuration with n sessions, each from another offer.

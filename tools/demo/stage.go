@@ -66,7 +66,10 @@ func (s *stage) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	text := fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", mirror)
-	return errors.Join(os.Symlink(built, filepath.Join(at, "terraform-provider-shopper_v"+version)), os.WriteFile(s.cliConfig(), []byte(text), 0o600))
+	if err := os.WriteFile(s.cliConfig(), []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Symlink(built, filepath.Join(at, "terraform-provider-shopper_v"+version))
 }
 
 func (s *stage) work() string      { return filepath.Join(s.dir, "work") }

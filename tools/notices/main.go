@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,15 +29,15 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0)); err != nil {
+	if err := run(context.Background(), flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "notices:", err)
 		os.Exit(1)
 	}
 }
 
 // run writes the file, or prints the modules if its name is "".
-func run(file string) error {
-	modules, err := linked()
+func run(ctx context.Context, file string) error {
+	modules, err := linked(ctx)
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func run(file string) error {
 		}
 		return nil
 	}
-	text, err := notices(modules)
+	text, err := notices(ctx, modules)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ type module struct {
 }
 
 // linked returns the modules of the provider and the sandbox on all systems they are released for, ordered by path.
-func linked() ([]*module, error) {
+func linked(ctx context.Context) ([]*module, error) {
 	modules := map[string]*module{}
 	for _, system := range []string{"linux", "darwin", "windows", "freebsd"} {
 		programs := []string{"."}
@@ -68,7 +69,7 @@ func linked() ([]*module, error) {
 			programs = append(programs, "./internal/sandbox/cmd")
 		}
 		const format = `{{with .Module}}{{if not .Main}}{{.Path}}{{"\t"}}{{.Version}}{{"\t"}}{{.Dir}}{{"\t"}}{{$.Dir}}{{end}}{{end}}`
-		command := exec.Command("go", append([]string{"list", "-deps", "-f", format}, programs...)...)
+		command := exec.CommandContext(ctx, "go", append([]string{"list", "-deps", "-f", format}, programs...)...)
 		command.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
 		command.Stderr = os.Stderr
 		out, err := command.Output()
@@ -90,39 +91,40 @@ func linked() ([]*module, error) {
 // notice matches the names of files that have to be passed on with a program.
 var notice = regexp.MustCompile(`^(?i:licen[cs]e|copying|notice|patents)(\W.*)?$`)
 
-// texts returns a module's notices: those in its folder, and in the folders between it and each linked package. One without any
-// in its own folder is an error.
+// texts returns a module's notices: those in its folder, and in the folders between it and each linked package.
 func (m *module) texts() ([]string, error) {
-	var found []string
-	read := map[string]bool{}
-	for _, folder := range append([]string{m.folder}, m.packages...) {
-		for ; !read[folder] && strings.HasPrefix(folder, m.folder); folder = filepath.Dir(folder) {
-			read[folder] = true
-			entries, err := os.ReadDir(folder)
+	var folders, found []string
+	for _, folder := range append(m.packages, m.folder) {
+		for ; strings.HasPrefix(folder, m.folder); folder = filepath.Dir(folder) {
+			folders = append(folders, folder)
+		}
+	}
+	slices.Sort(folders)
+	for _, folder := range slices.Compact(folders) {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			if entry.IsDir() || !notice.MatchString(entry.Name()) || filepath.Ext(entry.Name()) == ".go" {
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join(folder, entry.Name()))
 			if err != nil {
 				return nil, err
 			}
-			for _, entry := range entries {
-				if entry.IsDir() || !notice.MatchString(entry.Name()) || filepath.Ext(entry.Name()) == ".go" {
-					continue
-				}
-				text, err := os.ReadFile(filepath.Join(folder, entry.Name()))
-				if err != nil {
-					return nil, err
-				}
-				found = append(found, strings.TrimSpace(string(text)))
-			}
+			found = append(found, strings.TrimSpace(string(text)))
 		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("%s has no license in %s", m.path, m.folder)
-		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s has no license in %s", m.path, m.folder)
 	}
 	return found, nil
 }
 
 // notices returns the file's text: each text once, below the modules that have it.
-func notices(modules []*module) ([]byte, error) {
-	golang, err := exec.Command("go", "env", "GOVERSION", "GOROOT").Output()
+func notices(ctx context.Context, modules []*module) ([]byte, error) {
+	golang, err := exec.CommandContext(ctx, "go", "env", "GOVERSION", "GOROOT").Output()
 	if err != nil {
 		return nil, err
 	}

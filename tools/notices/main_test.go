@@ -24,7 +24,7 @@ func TestNotices(t *testing.T) {
 	at := func(folder string) string { return filepath.Join(root, folder) }
 	a := &module{path: "x/a", version: "v1", folder: at("a"), packages: []string{at("a"), at("a/b/c")}}
 	d := &module{path: "x/d", version: "v2", folder: at("d"), packages: []string{at("d")}}
-	text, err := notices([]*module{a, d})
+	text, err := notices(t.Context(), []*module{a, d})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestNotices(t *testing.T) {
 	if strings.Contains(string(text), "package a") {
 		t.Error("takes source code for a notice")
 	}
-	if text, err := notices([]*module{{path: "x/e", folder: at("e")}}); err == nil || !strings.Contains(err.Error(), "x/e has no license") {
+	if text, err := notices(t.Context(), []*module{{path: "x/e", folder: at("e")}}); err == nil || !strings.Contains(err.Error(), "x/e has no license") {
 		t.Errorf("a module without a license: %v\n%.1000s", err, text)
 	}
 }

@@ -2,6 +2,7 @@ variable "jump_host" {
   description = "Host with a shopper on its loopback address, because the shopper has no authentication."
   type = object({
     host     = string
+    port     = optional(number, 22)
     user     = string
     host_key = string
   })

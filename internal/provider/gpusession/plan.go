@@ -137,7 +137,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 	}
 	planHours(ctx, state, plan, marked(ctx, req.Private, importedKey), resp)
-	if r.data != nil && r.data.Renter != nil && warnLeftovers(ctx, r.data.Renter, state.names(), new(diag.Diagnostics)) {
+	if r.data != nil && r.data.Renter != nil && warnLeftovers(ctx, r.data.Renter, state.names(), "", new(diag.Diagnostics)) {
 		// Read has warned of it. A plan releases nothing, and an apply that changes nothing
 		// is not called.
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("status"), types.StringUnknown())...)
@@ -193,8 +193,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	}
 }
 
-// planCreate refuses what no shopper rents, and tells what a crashed run left
-// behind, which the apply releases.
+// planCreate refuses what no shopper rents, and warns of what a crashed run left behind.
 func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.ModifyPlanResponse) {
 	if plan.hours() > shopper.MaxReservationHours {
 		resp.Diagnostics.AddAttributeError(path.Root("reservation_hours"), "Initial reservation is too long",
@@ -202,7 +201,8 @@ func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.Mo
 				" reservation_hours after the rental.", shopper.MaxReservationHours, shopper.MaxReservationHours))
 	}
 	if r.data != nil && r.data.Renter != nil {
-		warnLeftovers(ctx, r.data.Renter, plan.names(), &resp.Diagnostics) // an unknown name is "", under which nothing is rented
+		// An unknown name is "", under which nothing is rented.
+		warnLeftovers(ctx, r.data.Renter, plan.names(), "The next apply releases it; a destroy knows only what is in state", &resp.Diagnostics)
 	}
 }
 

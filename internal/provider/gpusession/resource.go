@@ -168,20 +168,20 @@ func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics
 	if err := r.data.Renter.Seen(state.Mark.ValueString(), state.NamePrefix.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal could not be written", err))
 	}
-	warnLeftovers(ctx, r.data.Renter, state.names(), diags)
+	warnLeftovers(ctx, r.data.Renter, state.names(), "The next apply or destroy releases it", diags)
 }
 
-// warnLeftovers tells what a crashed run left behind under the names, and reports
-// whether there is something.
-func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Names, diags *diagnostics) bool {
+// warnLeftovers warns of what a crashed run left behind under the names, with what releases it, and reports whether there is
+// something.
+func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Names, releases string, diags *diagnostics) bool {
 	left, err := renter.Leftovers(ctx, names)
 	if err != nil {
 		diags.Append(diagnostic.Warning("Rental journal could not be read", err))
 	}
 	if len(left) > 0 {
 		diags.AddWarning("Leftover rental found: "+names.String(), fmt.Sprintf("An earlier run rented, or was renting, %s and ended"+
-			" before Terraform recorded it. Applying or destroying %q releases it, which takes up to seven minutes if an answer was"+
-			" lost. Until then it may cost money.", strings.Join(left, " and "), names))
+			" before Terraform recorded it. %s. That takes up to seven minutes if an answer was lost. Until then it may cost money.",
+			strings.Join(left, " and "), releases))
 	}
 	return len(left) > 0
 }
