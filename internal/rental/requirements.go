@@ -180,7 +180,7 @@ func (r Requirements) unmetHardware(m machine) []unmet {
 		fail("gpu_types", "its GPU is %q", m.gpuType)
 	}
 	if r.GPUCount > 0 && m.gpuCount != r.GPUCount {
-		fail("gpu_count", "it has %d GPUs", m.gpuCount)
+		fail("gpu_count", "its GPU count is %d", m.gpuCount)
 	}
 	if r.MinVRAMGB > 0 && m.vramGB > 0 && m.vramGB+vramSlackGB < r.MinVRAMGB {
 		fail("min_vram_gb", "each GPU has %d GB", m.vramGB)
