@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -119,6 +120,16 @@ type Aside struct {
 	Arguments []string
 	// Restore starts the server with unchanged settings and returns its new reference.
 	Restore func(ctx context.Context) (Ref, error)
+}
+
+// Facts parses a script's output: lines of a key, a space and a value. Of several lines with one key, the last counts.
+func Facts(output string) map[string]string {
+	facts := map[string]string{}
+	for line := range strings.Lines(output) {
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
+		facts[key] = value
+	}
+	return facts
 }
 
 // Lost reports whether an operation failed because the connection was lost, which some libraries' errors don't say.

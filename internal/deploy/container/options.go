@@ -108,16 +108,11 @@ func (o Options) validateImage() error {
 }
 
 func (o Options) validateCache() error {
+	isPath := strings.HasPrefix(o.Cache, "/")
 	switch {
-	case o.Cache == "":
-		return nil
-	case strings.HasPrefix(o.Cache, "/"):
-		if path.Clean(o.Cache) != o.Cache || o.Cache == "/" || strings.ContainsAny(o.Cache, ":\x00\n") {
-			return fmt.Errorf("cache %q must be a clean absolute path without ':'", o.Cache)
-		}
-		return nil
-	}
-	if len(o.Cache) > maxName || !NamePattern.MatchString(o.Cache) {
+	case isPath && (path.Clean(o.Cache) != o.Cache || o.Cache == "/" || strings.ContainsAny(o.Cache, ":\x00\n")):
+		return fmt.Errorf("cache %q must be a clean absolute path without ':'", o.Cache)
+	case o.Cache != "" && !isPath && (len(o.Cache) > maxName || !NamePattern.MatchString(o.Cache)):
 		return fmt.Errorf("cache %q must be an absolute path on the machine or the beginning of a volume's name", o.Cache)
 	}
 	return nil

@@ -1,9 +1,11 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,18 +46,10 @@ func GPUs(ctx context.Context, machine deploy.Machine) ([]deploy.GPU, error) {
 // Named returns the server of a deployment's name, of either runtime, with its owner and its [Request.Note]. It looks for processes
 // in directory; "" = [process.DefaultDirectory] in the user's home.
 func Named(ctx context.Context, machine deploy.Machine, name, directory string) (deploy.Status, error) {
-	var problems error
-	for _, connect := range []func() (deploy.Runtime, error){
-		func() (deploy.Runtime, error) { return container.Reach(ctx, machine) },
-		func() (deploy.Runtime, error) {
-			home, err := homeOf(ctx, machine)
-			if err != nil {
-				return nil, err
-			}
-			return process.At(machine, process.Options{Directory: directory}, home)
-		},
-	} {
-		opened, err := connect()
+	home, problems := homeOf(ctx, machine)
+	base := cmp.Or(directory, path.Join(home, process.DefaultDirectory))
+	for _, ref := range []deploy.Ref{{Runtime: deploy.Container}, {Runtime: deploy.Process, Directory: path.Join(base, "servers", name)}} {
+		opened, err := openRuntime(ctx, machine, ref)
 		if err == nil {
 			var status deploy.Status
 			if status, err = opened.Named(ctx, name); err == nil && status.State != deploy.Gone {

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +16,7 @@ type launch struct {
 	request  Request
 	schedule schedule
 	runtime  deploy.Runtime
+	others   []deploy.Runtime // of other servers
 	gpus     []deploy.GPU
 	own      []deploy.Status // the owner's servers that exist already, such as those of a launch that was killed
 	warnings []string
@@ -64,8 +64,23 @@ func (l *launch) close() {
 		f.streams.Wait()
 	}
 	if l.runtime != nil {
-		_ = l.runtime.Close() // only idle connections are left to close
+		l.others = append(l.others, l.runtime)
 	}
+	for _, opened := range l.others {
+		_ = opened.Close() // only idle connections are left to close
+	}
+}
+
+// runtimeOf returns the runtime of an existing server. The launch closes it.
+func (l *launch) runtimeOf(ctx context.Context, ref deploy.Ref) (deploy.Runtime, error) {
+	if ref.Runtime == l.runtime.Kind() {
+		return l.runtime, nil
+	}
+	opened, err := openRuntime(ctx, l.machine, ref)
+	if err == nil {
+		l.others = append(l.others, opened)
+	}
+	return opened, err
 }
 
 // prepare does all that comes before starting or stopping anything.
@@ -182,7 +197,11 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 			return deploy.Status{}, l.inUse(found)
 		}
 		l.progress.report(deploy.PhaseStart, "removing the server that an earlier run left: "+found.Name)
-		if err := l.removeFound(ctx, found.Ref); err != nil {
+		runtime, err := l.runtimeOf(ctx, found.Ref)
+		if err == nil {
+			_, err = runtime.Remove(ctx, found.Ref, deploy.Stop{})
+		}
+		if err != nil {
 			return deploy.Status{}, failure(deploy.PhaseStart, "Leftover server could not be removed", err)
 		}
 	}
@@ -209,20 +228,6 @@ func (l *launch) removal(found deploy.Status) string {
 		return found.Removal(engine.Program())
 	}
 	return found.Removal("docker")
-}
-
-// removeFound removes a server of either runtime.
-func (l *launch) removeFound(ctx context.Context, ref deploy.Ref) error {
-	if ref.Runtime == l.runtime.Kind() {
-		_, err := l.runtime.Remove(ctx, ref, deploy.Stop{})
-		return err
-	}
-	other, err := openRuntime(ctx, l.machine, ref)
-	if err != nil {
-		return err
-	}
-	_, err = other.Remove(ctx, ref, deploy.Stop{})
-	return errors.Join(err, other.Close())
 }
 
 // fits reports whether an existing server runs with the wanted settings and secrets.

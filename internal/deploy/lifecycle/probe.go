@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // the script
 	"slices"
@@ -62,29 +63,19 @@ func CountKills(ctx context.Context, machine deploy.Machine) deploy.Kills {
 	ctx, cancel := context.WithTimeout(ctx, killsTimeout)
 	defer cancel()
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh"}, Stdin: strings.NewReader(killsScript)})
-	var kills deploy.Kills
 	if err != nil {
-		return kills
+		return deploy.Kills{}
 	}
-	for line := range strings.Lines(result.Stdout) {
-		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if name == "line" {
-			kills.Line = text
-		}
-		count, err := strconv.Atoi(text)
+	facts := deploy.Facts(result.Stdout)
+	count := func(key string) *int {
+		n, err := strconv.Atoi(facts[key])
 		if err != nil {
-			continue
+			return nil
 		}
-		switch name {
-		case "cgroup2":
-			kills.Own, kills.OwnOnly = &count, true
-		case "cgroup1":
-			kills.Own = &count
-		case "kernel":
-			kills.Kernel = &count
-		}
+		return &n
 	}
-	return kills
+	own := count("cgroup2")
+	return deploy.Kills{Own: cmp.Or(own, count("cgroup1")), OwnOnly: own != nil, Kernel: count("kernel"), Line: facts["line"]}
 }
 
 // since is by how much a counter has grown. It is not ok if a reading is missing, or the machine was rebooted in between.

@@ -29,7 +29,6 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 		return deploy.Status{}, untouched(err)
 	}
 	r := replacement{launch: l, old: old}
-	defer r.close()
 	if err := r.open(ctx); err != nil {
 		return deploy.Status{}, untouched(l.failed(ctx, failure(deploy.PhaseStop, "Old server could not be inspected", err)))
 	}
@@ -66,26 +65,15 @@ type replacement struct {
 }
 
 // open opens the old server's runtime, and looks whether the server exists.
-func (r *replacement) open(ctx context.Context) error {
-	r.previous = r.runtime
-	if r.old.Runtime != r.runtime.Kind() {
-		opened, err := openRuntime(ctx, r.machine, r.old)
-		if err != nil {
-			return err
-		}
-		r.previous = opened
+func (r *replacement) open(ctx context.Context) (err error) {
+	if r.previous, err = r.runtimeOf(ctx, r.old); err != nil {
+		return err
 	}
 	return r.again(ctx, deploy.PhaseStop, func() error {
 		status, err := r.previous.State(ctx, r.old)
 		r.found = err == nil && status.State != deploy.Gone
 		return err
 	})
-}
-
-func (r *replacement) close() {
-	if r.previous != nil && r.previous != r.runtime {
-		_ = r.previous.Close() // only idle connections are left to close
-	}
 }
 
 // stopOld sets the old server aside.

@@ -219,7 +219,7 @@ func portHolder(output string) string {
 const driverShare = 0.9
 
 // lookForGPUs lists the GPUs. It waits for a driver that is still being built.
-func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell func(string)) error {
+func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell func(string)) (err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(float64(time.Until(deadline))*driverShare))
@@ -228,13 +228,17 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 	pause := pace.Looks()
 	begun := time.Now()
 	defer func() {
-		if s.driverErr != nil && ctx.Err() != nil {
-			s.waited = time.Since(begun)
+		if s.driverErr == nil || ctx.Err() == nil {
+			return
+		}
+		s.waited = time.Since(begun)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // the finding about the driver says more
 		}
 	}()
 	for {
-		gpus, err := deploy.QueryGPUs(ctx, machine)
-		if err == nil {
+		var gpus []deploy.GPU
+		if gpus, err = deploy.QueryGPUs(ctx, machine); err == nil {
 			s.allGPUs, s.gpus, s.driverErr = gpus, s.usable(gpus), nil
 			return s.lookForUsers(ctx, machine)
 		}
@@ -244,18 +248,15 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 		}
 		tell("waiting for the NVIDIA driver: " + s.driverErr.Error())
 		if err := pause.Wait(ctx); err != nil {
-			return unlessLate(err)
+			return err
 		}
 	}
 }
 
-// driverMayCome reports whether to wait after a failure of nvidia-smi.
+// driverMayCome reports whether to wait after a failure of nvidia-smi. It returns any other error.
 func (s *survey) driverMayCome(ctx context.Context, machine deploy.Machine, err error) (bool, error) {
 	failed, ok := errors.AsType[*deploy.DriverError](err)
 	if !ok {
-		if s.driverErr != nil {
-			err = unlessLate(err)
-		}
 		return false, err
 	}
 	s.driverErr = failed
@@ -266,14 +267,6 @@ func (s *survey) driverMayCome(ctx context.Context, machine deploy.Machine, err 
 		return true, nil
 	}
 	return driverBeingBuilt(ctx, machine)
-}
-
-// unlessLate drops a timeout of the wait for a driver, about which the finding says more.
-func unlessLate(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil
-	}
-	return err
 }
 
 // lookForUsers lists who holds GPU memory. If nobody does, it waits for the memory of a process that has just ended.

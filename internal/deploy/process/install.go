@@ -237,23 +237,11 @@ type Tools struct {
 
 func (h *Host) lookForTools(ctx context.Context, cc string) (Tools, error) {
 	output, err := h.run(ctx, "look for a C compiler", toolsScript, cc)
-	var t Tools
-	for line := range strings.Lines(output) {
-		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		switch key {
-		case "compiler":
-			t.Compiler = value
-		case "python":
-			t.Python = value
-		case "headers":
-			t.Headers = value
-		case "pip":
-			t.Pip = true
-		case "apt":
-			t.Apt = true
-		}
-	}
-	return t, err
+	facts := deploy.Facts(output)
+	return Tools{
+		Compiler: facts["compiler"], Python: facts["python"], Headers: facts["headers"],
+		Pip: facts["pip"] != "", Apt: facts["apt"] != "",
+	}, err
 }
 
 // pip installs this version of uv and no other: the packages for Linux with glibc, by their checksums of November 2026.
