@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,10 +144,5 @@ func Lost(machine Machine, err error) bool {
 
 // OfConnection reports whether err is about the connection to the machine, so that it says nothing about the machine.
 func OfConnection(err error) bool {
-	switch host.KindOf(err) {
-	case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed:
-		return true
-	default:
-		return false
-	}
+	return slices.Contains([]host.Kind{host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed}, host.KindOf(err))
 }

@@ -83,9 +83,7 @@ func (o Options) Validate(name string) error {
 	if o.ShmSize < 0 {
 		problems = append(problems, fmt.Errorf("shm_size must not be negative; got %d", o.ShmSize))
 	}
-	switch o.PullPolicy {
-	case "", PullMissing, PullAlways, PullNever:
-	default:
+	if !slices.Contains([]string{"", PullMissing, PullAlways, PullNever}, o.PullPolicy) {
 		problems = append(problems, fmt.Errorf("pull_policy must be missing, always or never; got %q", o.PullPolicy))
 	}
 	if err := errors.Join(problems...); err != nil {

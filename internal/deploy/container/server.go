@@ -209,7 +209,7 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 	return known(deploy.Failed(ctx, "start the container "+name+" again", err))
 }
 
-// removeTimeout is how long a removal may take: a process in an uninterruptible call of the driver delays it.
+// removeTimeout is how long a removal may take: a process in an uninterruptible call into the driver delays it.
 const removeTimeout = 2 * time.Minute
 
 var errStillThere = errors.New("the container still exists")

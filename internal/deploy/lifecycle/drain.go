@@ -10,7 +10,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// DefaultDrainTimeout is the default of [Request.DrainTimeout], which is also Kubernetes' for pods.
+// DefaultDrainTimeout is the default of [Request.DrainTimeout], as Kubernetes gives pods.
 const DefaultDrainTimeout = 30 * time.Second
 
 // metricsTimeout bounds asking a server how many requests it has.
@@ -41,8 +41,7 @@ func (l *launch) drainSeconds() int {
 // draining is how to stop a server that may have requests.
 type draining struct {
 	deploy.Stop
-	requests int  // running or waiting; -1 if unknown
-	cut      bool // the server can't drain: its requests are aborted
+	requests int // running or waiting; -1 if unknown
 	begun    time.Time
 }
 
@@ -68,7 +67,6 @@ func drain(ctx context.Context, machine deploy.Machine, settings *TLS, status de
 		return d
 	}
 	d.Drain = time.Duration(vllm.ParseCommandLine(status.Arguments).DrainSeconds) * time.Second
-	d.cut = d.Drain == 0
 	if limit != asServed {
 		d.Drain = min(d.Drain, limit)
 	}
@@ -85,14 +83,18 @@ func (d draining) plan() string {
 
 // note says which requests were aborted, once the server has stopped; "" for none.
 func (d draining) note() string {
+	were := d.what() + " were"
+	if d.requests == 1 {
+		were = d.what() + " was"
+	}
 	switch {
 	case d.requests <= 0:
 		return ""
-	case d.cut:
+	case d.Drain == 0: // it can't drain
 		return fmt.Sprintf("%s aborted when the server stopped: it was started without %s, because of drain_timeout = \"0s\" or because"+
-			" its vLLM release is not known to have that flag.", d.were(), vllm.DrainFlag)
+			" its vLLM release is not known to have that flag.", were, vllm.DrainFlag)
 	case time.Since(d.begun) >= d.Drain:
-		return fmt.Sprintf("%s given %s to finish (drain_timeout) and aborted after that.", d.were(), d.Drain)
+		return fmt.Sprintf("%s given %s to finish (drain_timeout) and aborted after that.", were, d.Drain)
 	}
 	return ""
 }
@@ -105,11 +107,4 @@ func (d draining) what() string {
 		return "1 running request"
 	}
 	return fmt.Sprintf("%d running requests", d.requests)
-}
-
-func (d draining) were() string {
-	if d.requests == 1 {
-		return d.what() + " was"
-	}
-	return d.what() + " were"
 }

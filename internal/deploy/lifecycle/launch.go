@@ -164,9 +164,12 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	l.checkPorts(phase, ref)
 	var status deploy.Status
 	err = l.again(phase, deploy.PhaseCompletion, func() (err error) {
-		status, err = l.describe(phase, ref)
+		status, err = l.runtime.Inspect(phase, ref)
 		return err
 	})
+	if err == nil && status.State != deploy.Running {
+		err = fmt.Errorf("the server answered, but then its status was %s", status.State)
+	}
 	if err != nil {
 		return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be inspected", err)
 	}
@@ -176,7 +179,9 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	for _, note := range words.notes {
 		l.warn(note)
 	}
-	status.VLLMVersion, status.ServedMaxModelLen, status.Warnings = words.version, words.maxModelLen, l.warnings
+	status.Port, status.Listen = ref.Port, ref.Listen
+	status.GPUs, status.Kills, status.Warnings = l.gpus, l.kills, l.warnings
+	status.VLLMVersion, status.ServedMaxModelLen = words.version, words.maxModelLen
 	return status, nil
 }
 
@@ -213,42 +218,23 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 
 // inUse is the error about a settled server, which may belong to another deployment of the same port and name.
 func (l *launch) inUse(found deploy.Status) *deploy.Error {
+	program := "docker"
+	if engine, ok := l.runtime.(*container.Engine); ok {
+		program = engine.Program()
+	}
 	return &deploy.Error{
 		Phase: deploy.PhaseStart, Summary: "Another server has this name and port",
 		Cause: fmt.Sprintf("The machine already has a server with this name and port. It has answered, but has other settings or"+
 			" another key: the %s %s (ID %.12s).", found.Runtime, found.Name, found.ID),
 		WayOut: "If it belongs to another deployment, set another port. If nothing uses it, such as after a lost state, remove it from" +
-			" the machine: " + l.removal(found) + ".",
+			" the machine: " + found.Removal(program) + ".",
 	}
-}
-
-// removal is a command for a person that removes a server.
-func (l *launch) removal(found deploy.Status) string {
-	if engine, ok := l.runtime.(*container.Engine); ok {
-		return found.Removal(engine.Program())
-	}
-	return found.Removal("docker")
 }
 
 // fits reports whether an existing server runs with the wanted settings and secrets.
 func fits(found deploy.Status, wanted deploy.Wanted) bool {
 	return found.State == deploy.Running && !found.RestartLoop &&
 		found.SpecHash == wanted.Hash && found.APIKeyPrint == wanted.APIKeyPrint && found.HFTokenPrint == wanted.HFTokenPrint
-}
-
-// describe returns the status of a server that has answered.
-func (l *launch) describe(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
-	status, err := l.runtime.Inspect(ctx, ref)
-	if err != nil {
-		return deploy.Status{}, err
-	}
-	if status.State != deploy.Running {
-		return deploy.Status{}, fmt.Errorf("the server answered, but then its status was %s", status.State)
-	}
-	status.Port, status.Listen = ref.Port, ref.Listen
-	status.GPUs = l.gpus
-	status.Kills = l.kills
-	return status, nil
 }
 
 // answers are a server's answers about itself, with notes about what it doesn't say.

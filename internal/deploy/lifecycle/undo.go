@@ -102,7 +102,7 @@ func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 	if interrupted {
 		e.Summary = "Interrupted during the phase " + string(e.Phase)
 	}
-	e = l.diagnose(e)
+	l.diagnose(e)
 	if ended := l.howItEnded(ctx, e); interrupted && e.Cause == "" {
 		e.Cause = ended
 	} else {
@@ -122,20 +122,20 @@ func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 }
 
 // diagnose adds an unknown cause: from the server's log and end, else from the runtime's error.
-func (l *launch) diagnose(e *deploy.Error) *deploy.Error {
+func (l *launch) diagnose(e *deploy.Error) {
+	if e.Cause != "" {
+		return
+	}
 	diagnosis, known := vllm.Diagnose(e.Log)
-	if killed := l.dead.ExitCode == exitKilled || l.dead.OOMKilled; !known && killed {
+	if !known && (l.dead.ExitCode == exitKilled || l.dead.OOMKilled) {
 		diagnosis, known = vllm.Diagnosis{Kind: vllm.KindKilled}, true
 	}
-	switch {
-	case e.Cause != "":
-	case known:
-		diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
-		e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
-	default:
-		return explained(e)
+	if !known {
+		explained(e)
+		return
 	}
-	return e
+	diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
+	e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
 }
 
 // explained adds the cause from the error of a runtime or of the connection.
