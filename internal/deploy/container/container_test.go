@@ -102,10 +102,10 @@ func TestSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(config.Env, []string{"A=1", "B=2"}) || config.Labels[LabelOwner] != "o" || config.Labels[LabelSpec] != "h" {
+	if !slices.Equal(config.Env, []string{"A=1", "B=2"}) || config.Labels[labelOwner] != "o" || config.Labels[labelSpec] != "h" {
 		t.Errorf("config %+v", config)
 	}
-	if hostConfig.NetworkMode != "" || hostConfig.IpcMode != "private" || hostConfig.ShmSize != DefaultShmSize || !*hostConfig.Init || !hostConfig.RestartPolicy.IsNone() {
+	if hostConfig.NetworkMode != "" || hostConfig.IpcMode != "private" || hostConfig.ShmSize != defaultShmSize || !*hostConfig.Init || !hostConfig.RestartPolicy.IsNone() {
 		t.Errorf("host config %+v", hostConfig)
 	}
 	want := []mount.Mount{

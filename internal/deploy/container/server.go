@@ -67,7 +67,7 @@ func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	image, whose := "", "belongs to something else"
 	if found.Config != nil {
 		image = " of image " + found.Config.Image
-		if found.Config.Labels[LabelOwner] == owner {
+		if found.Config.Labels[labelOwner] == owner {
 			whose = "is an earlier container of this deployment"
 		}
 	}

@@ -240,7 +240,8 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 		var gpus []deploy.GPU
 		if gpus, err = deploy.QueryGPUs(ctx, machine); err == nil {
 			s.allGPUs, s.gpus, s.driverErr = gpus, s.usable(gpus), nil
-			return s.lookForUsers(ctx, machine)
+			s.lookForUsers(ctx, machine)
+			return nil
 		}
 		waits, err := s.driverMayCome(ctx, machine, err)
 		if err != nil || !waits {
@@ -270,26 +271,20 @@ func (s *survey) driverMayCome(ctx context.Context, machine deploy.Machine, err 
 }
 
 // lookForUsers lists who holds GPU memory. If nobody does, it waits for the memory of a process that has just ended.
-func (s *survey) lookForUsers(ctx context.Context, machine deploy.Machine) error {
-	if len(s.gpus) == 0 || !s.memoryHeld() {
-		return nil
-	}
+func (s *survey) lookForUsers(ctx context.Context, machine deploy.Machine) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	pause := pace.Looks()
-	for {
+	for s.memoryHeld() {
 		users, err := deploy.QueryGPUUsers(ctx, machine)
 		if err == nil {
 			s.users = users
 		}
 		if len(users) > 0 || pause.Wait(ctx) != nil {
-			return nil
+			break
 		}
 		if gpus, err := deploy.QueryGPUs(ctx, machine); err == nil {
 			s.allGPUs, s.gpus = gpus, s.usable(gpus)
-		}
-		if !s.memoryHeld() {
-			return nil
 		}
 	}
 }

@@ -102,7 +102,7 @@ func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 	if interrupted {
 		e.Summary = "Interrupted during the phase " + string(e.Phase)
 	}
-	l.diagnose(e)
+	e = l.diagnose(e)
 	if ended := l.howItEnded(ctx, e); interrupted && e.Cause == "" {
 		e.Cause = ended
 	} else {
@@ -122,20 +122,20 @@ func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 }
 
 // diagnose adds an unknown cause: from the server's log and end, else from the runtime's error.
-func (l *launch) diagnose(e *deploy.Error) {
+func (l *launch) diagnose(e *deploy.Error) *deploy.Error {
 	if e.Cause != "" {
-		return
+		return e
 	}
 	diagnosis, known := vllm.Diagnose(e.Log)
 	if !known && (l.dead.ExitCode == exitKilled || l.dead.OOMKilled) {
 		diagnosis, known = vllm.Diagnosis{Kind: vllm.KindKilled}, true
 	}
 	if !known {
-		explained(e)
-		return
+		return explained(e)
 	}
 	diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
 	e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
+	return e
 }
 
 // explained adds the cause from the error of a runtime or of the connection.

@@ -159,7 +159,8 @@ func (h *Host) end(ctx context.Context, directory string, stop deploy.Stop) (not
 	if stop.Force {
 		grace = forcedGrace
 	}
-	output, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, fmt.Sprint(grace), fmt.Sprint(int(stop.Drain.Seconds())))
+	output, err := h.run(ctx, "end the processes of "+directory, launcherScript,
+		"stop", directory, fmt.Sprint(grace), fmt.Sprint(int(stop.Drain.Seconds())))
 	return parseLeft(output, directory), err
 }
 
