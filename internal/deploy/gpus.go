@@ -43,7 +43,11 @@ func (e *DriverError) Error() string {
 	return "nvidia-smi fails: " + e.said
 }
 
-// QueryGPUs lists a machine's GPUs. If the driver doesn't work, the error is a [DriverError].
+// maxGPUs bounds what is read of nvidia-smi's lists.
+const maxGPUs = 256
+
+// QueryGPUs lists a machine's GPUs. A figure that nvidia-smi doesn't have ("[N/A]", "[Not Supported]", nothing) is zero. If the driver
+// doesn't work, the error is a [DriverError].
 func QueryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
 	output, err := nvidiaSMI(ctx, machine, "--query-gpu="+strings.Join(gpuFields, ","))
 	if failed, ok := errors.AsType[*DriverError](err); ok && strings.Contains(failed.said, "not a valid field") {
@@ -52,7 +56,19 @@ func QueryGPUs(ctx context.Context, machine Machine) ([]GPU, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseGPUs(output), nil
+	var gpus []GPU
+	for _, fields := range rows(output) {
+		index, err := strconv.Atoi(fields[0])
+		if err != nil || index < 0 || len(fields) < basicGPUFields || len(gpus) == maxGPUs {
+			continue
+		}
+		fields = append(fields, "", "") // an old driver's have neither compute_cap nor temperature.gpu
+		gpus = append(gpus, GPU{
+			Index: index, UUID: text(fields[1]), MemoryMiB: figure(fields[2]), UsedMiB: figure(fields[3]),
+			DriverVersion: text(fields[4]), Name: text(fields[5]), ComputeCapability: text(fields[6]), TemperatureC: figure(fields[7]),
+		})
+	}
+	return gpus, nil
 }
 
 func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, error) {
@@ -74,33 +90,6 @@ func nvidiaSMI(ctx context.Context, machine Machine, query string) (string, erro
 	// nvidia-smi writes its errors to standard output.
 	said := strings.TrimSpace(result.Stdout + "\n" + result.Stderr)
 	return "", &DriverError{said: strings.Join(strings.Fields(said[:min(len(said), 400)]), " ")}
-}
-
-// maxGPUs bounds the list.
-const maxGPUs = 256
-
-// parseGPUs parses nvidia-smi's list. A figure that it doesn't have ("[N/A]", "[Not Supported]", nothing) is zero. Lines that are no
-// GPU are ignored.
-func parseGPUs(output string) []GPU {
-	var gpus []GPU
-	for _, fields := range rows(output) {
-		index, err := strconv.Atoi(fields[0])
-		if err != nil || index < 0 || len(fields) < basicGPUFields || len(gpus) == maxGPUs {
-			continue
-		}
-		gpu := GPU{
-			Index: index, UUID: text(fields[1]), MemoryMiB: figure(fields[2]), UsedMiB: figure(fields[3]),
-			DriverVersion: text(fields[4]), Name: text(fields[5]),
-		}
-		if len(fields) > basicGPUFields {
-			gpu.ComputeCapability = text(fields[basicGPUFields])
-		}
-		if len(fields) >= len(gpuFields) {
-			gpu.TemperatureC = figure(fields[basicGPUFields+1])
-		}
-		gpus = append(gpus, gpu)
-	}
-	return gpus
 }
 
 // rows splits nvidia-smi's output into fields. nvidia-smi never quotes.
@@ -149,10 +138,6 @@ func QueryGPUUsers(ctx context.Context, machine Machine) ([]GPUUser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseGPUUsers(output), nil
-}
-
-func parseGPUUsers(output string) []GPUUser {
 	var users []GPUUser
 	for _, fields := range rows(output) {
 		pid, err := strconv.Atoi(fields[0])
@@ -162,5 +147,5 @@ func parseGPUUsers(output string) []GPUUser {
 		name := text(strings.TrimSpace(strings.Join(fields[3:], ", ")))
 		users = append(users, GPUUser{PID: pid, MiB: figure(fields[1]), GPU: fields[2], Name: cmp.Or(name, "another process")})
 	}
-	return users
+	return users, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -121,6 +123,16 @@ type Aside struct {
 	Restore func(ctx context.Context) (Ref, error)
 }
 
+// Facts parses a script's output: lines of a key, a space and a value. Of several lines with one key, the last counts.
+func Facts(output string) map[string]string {
+	facts := map[string]string{}
+	for line := range strings.Lines(output) {
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
+		facts[key] = value
+	}
+	return facts
+}
+
 // Lost reports whether an operation failed because the connection was lost, which some libraries' errors don't say.
 func Lost(machine Machine, err error) bool {
 	if kind := host.KindOf(err); kind != "" {
@@ -132,10 +144,5 @@ func Lost(machine Machine, err error) bool {
 
 // OfConnection reports whether err is about the connection to the machine, so that it says nothing about the machine.
 func OfConnection(err error) bool {
-	switch host.KindOf(err) {
-	case host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed:
-		return true
-	default:
-		return false
-	}
+	return slices.Contains([]host.Kind{host.Lost, host.Closed, host.Unreachable, host.HostKeyChanged, host.AuthFailed}, host.KindOf(err))
 }

@@ -152,7 +152,7 @@ func (r Requirements) checkMachine(rejection *Rejection) {
 		fail("gpu_types", "its GPU is %q", m.GPUType)
 	}
 	if count := GPUs(m.Cloud, m.GPUCount); r.GPUCount > 0 && count != r.GPUCount {
-		fail("gpu_count", "it has %d GPUs", count)
+		fail("gpu_count", "its GPU count is %d", count)
 	}
 	if r.MinVRAMGB > 0 && m.VRAMGB > 0 && m.VRAMGB+vramSlackGB < r.MinVRAMGB {
 		fail("min_vram_gb", "each GPU has %d GB", m.VRAMGB)

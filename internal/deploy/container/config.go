@@ -20,11 +20,11 @@ import (
 
 // Labels of a container: its deployment, its settings, and the provider's version.
 const (
-	LabelOwner    = "terraform-provider-shopper.owner"
-	LabelName     = "terraform-provider-shopper.deployment"
-	LabelSpec     = "terraform-provider-shopper.spec"
-	LabelProvider = "terraform-provider-shopper.version"
-	LabelNote     = "terraform-provider-shopper.note"
+	labelOwner    = "terraform-provider-shopper.owner"
+	labelName     = "terraform-provider-shopper.deployment"
+	labelSpec     = "terraform-provider-shopper.spec"
+	labelProvider = "terraform-provider-shopper.version"
+	labelNote     = "terraform-provider-shopper.note"
 )
 
 // Paths of a server's certificate in its container.
@@ -57,8 +57,8 @@ func (e *Engine) settings(wanted deploy.Wanted) (*container.Config, *container.H
 		Env:          environment(wanted.Environment, home),
 		User:         options.User,
 		Labels: map[string]string{
-			LabelOwner: wanted.Owner, LabelName: wanted.Name, LabelSpec: wanted.Hash, LabelProvider: wanted.Provider,
-			LabelNote: wanted.Note,
+			labelOwner: wanted.Owner, labelName: wanted.Name, labelSpec: wanted.Hash, labelProvider: wanted.Provider,
+			labelNote: wanted.Note,
 		},
 	}
 	hostConfig := &container.HostConfig{
@@ -74,7 +74,7 @@ func (e *Engine) settings(wanted deploy.Wanted) (*container.Config, *container.H
 		// With a private namespace, what a killed server leaves in /dev/shm is removed with the container. In the machine's
 		// namespace, a real vLLM left up to 250 MB each time.
 		IpcMode: container.IPCModePrivate,
-		ShmSize: cmp.Or(options.ShmSize, DefaultShmSize),
+		ShmSize: cmp.Or(options.ShmSize, defaultShmSize),
 	}
 	if e.Facts.Name != podman { // whose init may not be installed
 		// The kernel ignores a TERM to process 1 without a handler, such as vLLM while it is importing.
@@ -99,7 +99,7 @@ func environment(variables map[string]string, home string) []string {
 // caches returns the volumes, or the machine's directories, for weights and compiled kernels. For a user other than root it is one,
 // for the whole home: a new volume gets the owner and mode of the image's directory, of which only /home/vllm is writable.
 func caches(options Options) (mounts []mount.Mount, binds []string, home string) {
-	prefix := cmp.Or(options.Cache, DefaultCache)
+	prefix := cmp.Or(options.Cache, defaultCache)
 	home = rootHome
 	targets := [][2]string{{"huggingface", rootHome + "/.cache/huggingface"}, {"vllm", rootHome + "/.cache/vllm"}}
 	if !isRoot(options.User) {

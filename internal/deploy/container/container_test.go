@@ -102,10 +102,10 @@ func TestSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(config.Env, []string{"A=1", "B=2"}) || config.Labels[LabelOwner] != "o" || config.Labels[LabelSpec] != "h" {
+	if !slices.Equal(config.Env, []string{"A=1", "B=2"}) || config.Labels[labelOwner] != "o" || config.Labels[labelSpec] != "h" {
 		t.Errorf("config %+v", config)
 	}
-	if hostConfig.NetworkMode != "" || hostConfig.IpcMode != "private" || hostConfig.ShmSize != DefaultShmSize || !*hostConfig.Init || !hostConfig.RestartPolicy.IsNone() {
+	if hostConfig.NetworkMode != "" || hostConfig.IpcMode != "private" || hostConfig.ShmSize != defaultShmSize || !*hostConfig.Init || !hostConfig.RestartPolicy.IsNone() {
 		t.Errorf("host config %+v", hostConfig)
 	}
 	want := []mount.Mount{
@@ -229,7 +229,7 @@ func TestIdsAreValidated(t *testing.T) {
 	}
 }
 
-// shell is a machine where the command behind a pipe fails with what is said.
+// shell is a machine where a pipe's command fails with a text.
 type shell struct{ says error }
 
 func (s shell) Run(context.Context, host.Command) (host.Result, error) {
@@ -251,7 +251,7 @@ type failing struct {
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 func (f *failing) Close() error             { return nil }
 
-// The first command that reaches an engine is used. Where none does, the error has what each said.
+// The first command that reaches an engine is used. If none does, the error has the output of each.
 func TestConnectTriesEveryWay(t *testing.T) {
 	t.Parallel()
 	const (
@@ -351,7 +351,7 @@ func TestRestartLoop(t *testing.T) {
 	}
 }
 
-// A word that this version doesn't know is a state of its own, and no error.
+// A state that this version doesn't know is Unknown, and no error.
 func TestUnknownStateWord(t *testing.T) {
 	t.Parallel()
 	for word, want := range map[container.ContainerState]deploy.State{
@@ -417,7 +417,7 @@ func TestPublishedPort(t *testing.T) {
 	}
 }
 
-// What others made of a container is read as it is, and so is a container of the machine's own network.
+// The published address is read of containers that others created, too, and of one in the machine's own network.
 func TestReadAddress(t *testing.T) {
 	t.Parallel()
 	port := network.MustParsePort("8000/tcp")

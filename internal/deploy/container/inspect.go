@@ -35,7 +35,7 @@ func (e *Engine) inspect(ctx context.Context, idOrName string) (container.Inspec
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	// The client puts it into a URL's path unescaped.
-	if !idPattern.MatchString(idOrName) && !NamePattern.MatchString(idOrName) {
+	if !idPattern.MatchString(idOrName) && !namePattern.MatchString(idOrName) {
 		return container.InspectResponse{}, &deploy.Error{Summary: "could not look for a container", Cause: "Its ID is neither a container ID nor a" +
 			" name."}
 	}
@@ -77,14 +77,14 @@ func (e *Engine) Find(ctx context.Context, owner string) ([]deploy.Status, error
 	listing, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	list, err := e.api.ContainerList(listing, client.ContainerListOptions{
-		All: true, Filters: client.Filters{}.Add("label", LabelOwner+"="+owner),
+		All: true, Filters: client.Filters{}.Add("label", labelOwner+"="+owner),
 	})
 	if err != nil {
 		return nil, deploy.Failed(ctx, "list containers", err)
 	}
 	var statuses []deploy.Status
 	for _, item := range list.Items {
-		if item.Labels[LabelOwner] != owner || len(statuses) == maxOwned { // checked again here: the caller may remove it
+		if item.Labels[labelOwner] != owner || len(statuses) == maxOwned { // checked again here: the caller may remove it
 			continue
 		}
 		status, err := e.Inspect(ctx, deploy.Ref{Runtime: deploy.Container, ID: item.ID, Owner: owner})
@@ -101,13 +101,13 @@ func (e *Engine) Find(ctx context.Context, owner string) ([]deploy.Status, error
 // Named implements [deploy.Runtime].
 func (e *Engine) Named(ctx context.Context, name string) (deploy.Status, error) {
 	found, err := e.inspect(ctx, name)
-	if isNotFound(err) || (err == nil && (found.Config == nil || found.Config.Labels[LabelOwner] == "")) {
+	if isNotFound(err) || (err == nil && (found.Config == nil || found.Config.Labels[labelOwner] == "")) {
 		return deploy.Status{State: deploy.Gone}, nil
 	}
 	if err != nil {
 		return deploy.Status{}, deploy.Failed(ctx, "look for the container "+name, err)
 	}
-	return e.Inspect(ctx, deploy.Ref{Runtime: deploy.Container, ID: found.ID, Owner: found.Config.Labels[LabelOwner]})
+	return e.Inspect(ctx, deploy.Ref{Runtime: deploy.Container, ID: found.ID, Owner: found.Config.Labels[labelOwner]})
 }
 
 // APIKey returns the API key in a container's environment, "" for none.
@@ -126,7 +126,7 @@ func describe(ref deploy.Ref, found container.InspectResponse) deploy.Status {
 	if config := found.Config; config != nil {
 		status.Image = config.Image
 		status.Arguments = arguments(found)
-		status.SpecHash, status.Note = config.Labels[LabelSpec], config.Labels[LabelNote]
+		status.SpecHash, status.Note = config.Labels[labelSpec], config.Labels[labelNote]
 		status.Environment = variables(config.Env)
 		for _, secret := range []string{vllm.EnvAPIKey, vllm.EnvHFToken, "HUGGING_FACE_HUB_TOKEN"} {
 			delete(status.Environment, secret)

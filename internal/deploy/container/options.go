@@ -26,11 +26,11 @@ type Options struct {
 	Name string
 	// GPUs is "all" (or ""), "none", a count, or a comma-separated list of indices or UUIDs.
 	GPUs string
-	// ShmSize is the shared memory in bytes; 0 = [DefaultShmSize].
+	// ShmSize is the shared memory in bytes; 0 = 16 GiB.
 	ShmSize int64
 	// User is USER[:GROUP]; "" = the image's.
 	User string
-	// Cache is a prefix of volume names, or an absolute path on the machine, for weights and compiled kernels; "" = [DefaultCache].
+	// Cache is a prefix of volume names, or an absolute path on the machine, for weights and compiled kernels; "" = "shopper-vllm".
 	Cache string
 	// PullPolicy is "missing" (or ""), "always" or "never".
 	PullPolicy   string
@@ -46,16 +46,16 @@ type RegistryAuth struct {
 	IdentityToken string
 }
 
-// DefaultShmSize is a limit, not a reservation. vLLM asks for the machine's IPC namespace or enough shared memory
+// defaultShmSize is a limit, not a reservation. vLLM asks for the machine's IPC namespace or enough shared memory
 // (https://docs.vllm.ai/en/stable/deployment/docker.html), and names no size.
-const DefaultShmSize = 16 << 30
+const defaultShmSize = 16 << 30
 
-// DefaultCache is the prefix of the cache volumes' names.
-const DefaultCache = "shopper-vllm"
+// defaultCache is the prefix of the cache volumes' names.
+const defaultCache = "shopper-vllm"
 
 var (
-	// NamePattern is Docker's pattern for names of containers and volumes.
-	NamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+	// namePattern is Docker's pattern for names of containers and volumes.
+	namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 	// imagePattern allows more than the grammar of references, and nothing that changes a URL's path.
 	imagePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:@/-]*$`)
 	idPattern    = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
@@ -67,7 +67,7 @@ const maxName = 128
 
 // ValidateName returns what is wrong with a container's name.
 func ValidateName(name string) error {
-	if len(name) > maxName || !NamePattern.MatchString(name) {
+	if len(name) > maxName || !namePattern.MatchString(name) {
 		return fmt.Errorf("a container's name is 2 to %d letters, digits, '_', '.' and '-', starting with a letter or digit; got %q", maxName, name)
 	}
 	return nil
@@ -83,9 +83,7 @@ func (o Options) Validate(name string) error {
 	if o.ShmSize < 0 {
 		problems = append(problems, fmt.Errorf("shm_size must not be negative; got %d", o.ShmSize))
 	}
-	switch o.PullPolicy {
-	case "", PullMissing, PullAlways, PullNever:
-	default:
+	if !slices.Contains([]string{"", PullMissing, PullAlways, PullNever}, o.PullPolicy) {
 		problems = append(problems, fmt.Errorf("pull_policy must be missing, always or never; got %q", o.PullPolicy))
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -108,16 +106,11 @@ func (o Options) validateImage() error {
 }
 
 func (o Options) validateCache() error {
+	isPath := strings.HasPrefix(o.Cache, "/")
 	switch {
-	case o.Cache == "":
-		return nil
-	case strings.HasPrefix(o.Cache, "/"):
-		if path.Clean(o.Cache) != o.Cache || o.Cache == "/" || strings.ContainsAny(o.Cache, ":\x00\n") {
-			return fmt.Errorf("cache %q must be a clean absolute path without ':'", o.Cache)
-		}
-		return nil
-	}
-	if len(o.Cache) > maxName || !NamePattern.MatchString(o.Cache) {
+	case isPath && (path.Clean(o.Cache) != o.Cache || o.Cache == "/" || strings.ContainsAny(o.Cache, ":\x00\n")):
+		return fmt.Errorf("cache %q must be a clean absolute path without ':'", o.Cache)
+	case o.Cache != "" && !isPath && (len(o.Cache) > maxName || !namePattern.MatchString(o.Cache)):
 		return fmt.Errorf("cache %q must be an absolute path on the machine or the beginning of a volume's name", o.Cache)
 	}
 	return nil

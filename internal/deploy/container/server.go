@@ -67,7 +67,7 @@ func (e *Engine) nameIsFree(ctx context.Context, name, owner string) error {
 	image, whose := "", "belongs to something else"
 	if found.Config != nil {
 		image = " of image " + found.Config.Image
-		if found.Config.Labels[LabelOwner] == owner {
+		if found.Config.Labels[labelOwner] == owner {
 			whose = "is an earlier container of this deployment"
 		}
 	}
@@ -209,7 +209,7 @@ func (e *Engine) bringBack(ctx context.Context, ref deploy.Ref, name string) err
 	return known(deploy.Failed(ctx, "start the container "+name+" again", err))
 }
 
-// removeTimeout is how long a removal may take: a process in an uninterruptible call of the driver delays it.
+// removeTimeout is how long a removal may take: a process in an uninterruptible call into the driver delays it.
 const removeTimeout = 2 * time.Minute
 
 var errStillThere = errors.New("the container still exists")

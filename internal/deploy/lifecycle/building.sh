@@ -1,5 +1,4 @@
-# Prints the name of a running program that installs or builds drivers. It looks only where an NVIDIA device is on the
-# bus, by NVIDIA's PCI vendor id.
+# Prints the name of a running program that installs or builds drivers, on a machine with a PCI device of NVIDIA's.
 found=
 for vendor in /sys/bus/pci/devices/*/vendor; do
 	[ -r "$vendor" ] && read -r id < "$vendor" && [ "$id" = 0x10de ] && found=yes

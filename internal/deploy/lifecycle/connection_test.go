@@ -32,7 +32,7 @@ func (r *rig) line(t *testing.T) *host.Line {
 	return line
 }
 
-// dropsAt cuts every connection to the machine once, when an operation first tells of something.
+// dropsAt cuts every connection to the machine once, when an operation first reports something.
 func (r *rig) dropsAt(t *testing.T, line *host.Line, when string) *events {
 	t.Helper()
 	var once sync.Once
@@ -47,7 +47,7 @@ func (r *rig) dropsAt(t *testing.T, line *host.Line, when string) *events {
 	}}
 }
 
-// stamps are the words by which a launch tells of each phase.
+// stamps are a launch's messages at the begin of each phase.
 const (
 	atPreflight  = "preflight: "
 	atPull       = "pull: "
@@ -184,7 +184,7 @@ func TestReplaceBearsALossInTheMiddle(t *testing.T) {
 		for _, test := range []struct {
 			name  string
 			fails bool
-			// when is asked from the moment on that the operation tells of this.
+			// when is called once the operation has reported this.
 			after string
 			when  func(started int) bool
 		}{
@@ -231,7 +231,7 @@ func TestReplaceBearsALossInTheMiddle(t *testing.T) {
 	})
 }
 
-// A restart whose connection is lost, before it or in its middle, ends with the server running, once.
+// A restart whose connection is lost, before or during it, leaves one running server.
 func TestRestartBearsALostConnection(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
@@ -275,7 +275,7 @@ func TestRestartBearsALostConnection(t *testing.T) {
 	})
 }
 
-// Looking at a server, and removing it, is done once more where the connection was lost under it.
+// Inspect and Remove are done again if the connection is lost.
 func TestInspectAndRemoveBearALostConnection(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {

@@ -308,7 +308,7 @@ func onLoopbackOnly(t *testing.T, port string) {
 	}
 }
 
-// volumeOf tells one of the caches' volumes from another that was made later.
+// volumeOf identifies one of the caches' volumes, with its time of creation.
 func volumeOf(t *testing.T) string {
 	t.Helper()
 	code, text := realDocker(t, http.MethodGet, "/volumes/"+cacheName(t)+"-huggingface", "", nil)

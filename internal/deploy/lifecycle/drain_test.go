@@ -92,7 +92,7 @@ func TestStopLetsRequestsEnd(t *testing.T) {
 	}
 }
 
-// Requests that aren't let end are told: those that take too long, and those of a server that doesn't drain.
+// Aborted requests are reported: those that take too long, and those of a server that doesn't drain.
 func TestRequestsThatAreCutAreTold(t *testing.T) {
 	t.Parallel()
 	short, none := time.Second, time.Duration(0)

@@ -7,15 +7,14 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 )
 
-// early gets the image, or the installation, while the machine's driver is still being built: both take minutes, and neither
-// needs the other.
+// early pulls the image, or installs vLLM, while the machine's driver is still being built. Each takes minutes.
 type early struct {
 	stop context.CancelFunc
-	done chan struct{} // nil before it was begun
+	done chan struct{} // nil before the start
 }
 
-// getEarly begins, once, to get what the server needs, where that is known without the driver. Its failure
-// is ignored: whatever needs the result tries again, and reports that. It ends with the launch.
+// getEarly starts early, once, if the driver doesn't decide what the server needs. Errors are ignored: prepare tries again and
+// reports them.
 func (l *launch) getEarly(ctx context.Context, s *survey) {
 	if l.early.done != nil || !s.knowsRuntime() {
 		return
@@ -23,7 +22,7 @@ func (l *launch) getEarly(ctx context.Context, s *survey) {
 	ctx, l.early.stop = l.schedule.enter(context.WithoutCancel(ctx), deploy.PhasePull) // not preflight's time
 	l.early.done = make(chan struct{})
 	var runtime deploy.Runtime = s.engine
-	alone := &survey{request: l.request, home: s.home} // the survey goes on
+	alone := &survey{request: l.request, home: s.home} // the survey itself continues meanwhile
 	go func() {
 		defer close(l.early.done)
 		if alone.request.Runtime == deploy.Process {
@@ -37,7 +36,7 @@ func (l *launch) getEarly(ctx context.Context, s *survey) {
 	}()
 }
 
-// knowsRuntime reports whether the driver has no say in what the server runs on.
+// knowsRuntime reports whether the runtime doesn't depend on the driver.
 func (s *survey) knowsRuntime() bool {
 	if s.request.Runtime == deploy.Process {
 		return s.request.Process.Version != ""
@@ -45,7 +44,7 @@ func (s *survey) knowsRuntime() bool {
 	return s.engine != nil && s.engine.Facts.GPUs != container.NoGPUs
 }
 
-// wait waits for what was begun early.
+// wait waits until it has ended, if it was started.
 func (e *early) wait(ctx context.Context) {
 	if e.done == nil {
 		return
@@ -56,7 +55,7 @@ func (e *early) wait(ctx context.Context) {
 	}
 }
 
-// end ends it.
+// end cancels it.
 func (e *early) end() {
 	if e.done != nil {
 		e.stop()

@@ -51,7 +51,7 @@ func TestPullWhileADriverIsBuilt(t *testing.T) {
 	}
 }
 
-// A launch that fails for its driver ends what it has begun early.
+// A launch that fails because of the driver cancels its early pull.
 func TestNothingGoesOnAfterADriverThatIsNeverReady(t *testing.T) {
 	t.Parallel()
 	machine := vm()

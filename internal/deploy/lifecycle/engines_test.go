@@ -21,14 +21,14 @@ func podmanVM() machinefs.Facts {
 	return facts
 }
 
-// cdiVM are those of one whose Docker gives GPUs out by CDI only.
+// cdiVM are those of one whose Docker gives GPUs to containers by CDI only.
 func cdiVM() machinefs.Facts {
 	facts := vm()
 	facts.CDIOnly = true
 	return facts
 }
 
-// made is what the engine tells of how a container was made.
+// made is how a container was created, as the engine reports it.
 type made struct {
 	HostConfig struct {
 		RestartPolicy  struct{ Name string }
@@ -110,7 +110,7 @@ func TestOtherEngines(t *testing.T) {
 	}
 }
 
-// What Podman lacks for GPUs, for a boot, and in older releases is told with its way out.
+// What Podman lacks for GPUs, for a boot, and in older releases is a finding with its way out.
 func TestPodmansLimits(t *testing.T) {
 	t.Parallel()
 	t.Run("starts nothing at boot", func(t *testing.T) {
@@ -197,7 +197,7 @@ func (r *rig) taken(t *testing.T) []int {
 	return gpus
 }
 
-// An image without GPUs is given none, also where the engine could.
+// An image for the CPU gets no GPUs, although the engine could give some.
 func TestContainerWithoutGPUs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, vm())
@@ -300,7 +300,7 @@ func TestCachesSurvive(t *testing.T) {
 	}
 }
 
-// A container's log that can't be read is said, and so is one that holds nothing.
+// The error says that a container's log can't be read, or that it is empty.
 func TestUnreadableContainerLogIsSaid(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, vm())

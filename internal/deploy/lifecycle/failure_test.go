@@ -295,7 +295,7 @@ func (d deaf) Run(ctx context.Context, cmd host.Command) (host.Result, error) {
 	return d.Machine.Run(ctx, cmd)
 }
 
-// A log that could not be read is said.
+// The error says that the log could not be read.
 func TestUnreadableLogIsSaid(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())
@@ -309,8 +309,8 @@ func TestUnreadableLogIsSaid(t *testing.T) {
 	r.clean(t)
 }
 
-// A server that is killed while it loads has no word on it in its log. The engine knows that the kernel did it for want of
-// memory; of a process only the kernel's counters tell (kernel_test.go).
+// A server that is killed while it loads doesn't log that. The engine reports that the kernel did it because memory was full; for a
+// process, only the kernel's counters show it (probe_test.go).
 func TestKilledWhileLoading(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {

@@ -15,33 +15,33 @@ import (
 )
 
 const (
-	// followedLines are kept of a log, for the progress; more bytes of a line than lineBytes are another line.
+	// followedLines is how many lines of a log are kept, and lineBytes how long one may be: a longer one is split.
 	followedLines = 60
 	lineBytes     = 4 << 10
-	// resumePause is how far apart streams of a log are begun.
+	// resumePause is the time between the starts of two streams.
 	resumePause = 5 * time.Second
 )
 
-// follower reads a server's log as it is written, and says when it is time to look at the server: vLLM writes that it is ready
-// the moment it is (Application startup complete: serve.log of each release recorded), and its end ends the log. A stream that
-// can't be opened, or that is lost, is no failure: whoever waits also looks at intervals.
+// follower follows a server's log, and sends to news when it is time to look at the server: vLLM logs when it is ready (Application
+// startup complete, in the recorded serve.log of each release), and its end ends the log. A stream that fails is no error, because
+// the waiting caller also looks at intervals.
 type follower struct {
 	open func(context.Context) (io.ReadCloser, error)
 	news chan struct{}
 	stop context.CancelFunc
-	ctx  context.Context //nolint:containedctx // the wait that it is part of
+	ctx  context.Context //nolint:containedctx // of the wait that it is part of
 
 	streams sync.WaitGroup
-	begun   time.Time // when the last stream was begun
+	begun   time.Time // of the last stream
 
 	mu      sync.Mutex
-	running bool // a stream is
+	running bool // a stream is open
 	lines   []string
-	heard   nearness // what the present start has said last
-	near    bool     // it has said that since isNear was asked
+	heard   nearness // the last of the current start
+	near    bool     // heard has grown since the last call of isNear
 }
 
-// follow follows a server's log until the follower is stopped or ctx ends.
+// follow returns a follower of a server's log, which ends with its stop or with ctx.
 func (l *launch) follow(ctx context.Context, ref deploy.Ref) *follower {
 	ctx, stop := context.WithCancel(ctx)
 	f := &follower{
@@ -52,7 +52,7 @@ func (l *launch) follow(ctx context.Context, ref deploy.Ref) *follower {
 	return f
 }
 
-// resume begins a stream where none is.
+// resume opens a stream if there is none.
 func (f *follower) resume() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -83,10 +83,10 @@ func (f *follower) read() {
 			f.hear(line)
 		}
 	}
-	f.tell() // a server's end, or a lost connection
+	f.wake() // the server has ended, or the connection was lost
 }
 
-// splitLog ends a line where a progress bar is drawn anew, too, and where it is too long.
+// splitLog splits a log at newlines, at carriage returns (of progress bars), and at lineBytes.
 func splitLog(data []byte, atEOF bool) (advance int, line []byte, err error) {
 	if end := bytes.IndexAny(data, "\r\n"); end >= 0 {
 		return end + 1, data[:end], nil
@@ -97,24 +97,24 @@ func splitLog(data []byte, atEOF bool) (advance int, line []byte, err error) {
 	return 0, nil, nil
 }
 
-// hear takes a line in.
+// hear handles a line.
 func (f *follower) hear(line string) {
 	says := nearnesses[vllm.Progress([]string{line})]
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lines = append(f.lines[max(0, len(f.lines)-followedLines+1):], line)
 	switch {
-	case says == startsAnew: // what came before is of an earlier start
+	case says == startsAnew: // the lines before are an earlier start's
 		f.heard = startsAnew
 	case says > f.heard:
 		f.heard, f.near = says, true
-		f.tell()
+		f.wake()
 	case strings.HasPrefix(line, deploy.EndLine):
-		f.tell()
+		f.wake()
 	}
 }
 
-// nearness is how near a line of a log says that the server is to being ready.
+// nearness is how close to being ready the server is, according to a line of its log.
 type nearness int
 
 const (
@@ -128,15 +128,15 @@ var nearnesses = map[string]nearness{
 	vllm.PhaseImporting: startsAnew, vllm.PhaseServer: isAboutToBeReady, vllm.PhaseReady: isReady,
 }
 
-// tell says that it is time to look.
-func (f *follower) tell() {
+// wake sends to news.
+func (f *follower) wake() {
 	select {
 	case f.news <- struct{}{}:
 	default:
 	}
 }
 
-// isNear reports, once, that the server is or is about to be ready.
+// isNear reports, once, that the server is ready or about to be.
 func (f *follower) isNear() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +145,7 @@ func (f *follower) isNear() bool {
 	return near
 }
 
-// progress is how far the start has come, by its last lines.
+// progress is the phase of the start, according to its last lines.
 func (f *follower) progress() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// openProcess opens the runtime for processes and says which vLLM it will run: the requested release, else the one that the
-// machine has, else the newest that the machine's driver and GPUs run.
+// openProcess opens the process runtime and sets its release: the requested one, else the one that the machine has, else the newest
+// that the machine's driver and GPUs support.
 func (s *survey) openProcess(ctx context.Context, machine deploy.Machine) (*process.Host, error) {
 	opened, err := process.At(machine, s.request.Process, s.home)
 	if err != nil {
@@ -28,8 +29,8 @@ func (s *survey) openProcess(ctx context.Context, machine deploy.Machine) (*proc
 	return opened, nil
 }
 
-// pickRelease is the release to install where nobody named one. Without one that surely runs it is the newest of the
-// oldest CUDA if the driver is compatible with that, else the newest of all, which is then judged.
+// pickRelease is the release to install if none is requested: the newest that certainly runs, else the newest of the oldest CUDA if
+// the driver is compatible with that, else the newest of all, which the findings then judge.
 func (s *survey) pickRelease() vllm.Release {
 	oldest := vllm.Releases()[0].Wheel
 	for _, suits := range []func(vllm.Release) bool{
@@ -44,7 +45,7 @@ func (s *survey) pickRelease() vllm.Release {
 	return vllm.Release{}
 }
 
-// suits tells whether the GPUs have a driver of that branch, and the release kernels for them. What isn't told suits.
+// suits reports whether the GPUs have a driver of that branch or newer, and the release has kernels for them, as far as known.
 func (s *survey) suits(release vllm.Release, branch int) bool {
 	for _, gpu := range s.gpus {
 		if has := branchOf(gpu); (has > 0 && has < branch) || !release.RunsOn(capabilityOf(gpu)) {
@@ -54,30 +55,30 @@ func (s *survey) suits(release vllm.Release, branch int) bool {
 	return true
 }
 
-// branchOf is the branch of a GPU's driver, such as 580; 0 when it isn't told.
+// branchOf is the branch of a GPU's driver, such as 580; 0 if unknown.
 func branchOf(gpu deploy.GPU) int {
 	major, _, _ := strings.Cut(gpu.DriverVersion, ".")
-	branch, _ := strconv.Atoi(major) // 0 is what isn't told
+	branch, _ := strconv.Atoi(major)
 	return branch
 }
 
-// capabilityOf is a GPU's compute capability; 0 when it isn't told.
+// capabilityOf is a GPU's compute capability; 0 if unknown.
 func capabilityOf(gpu deploy.GPU) float64 {
-	capability, _ := strconv.ParseFloat(gpu.ComputeCapability, 64) // 0 is what isn't told
+	capability, _ := strconv.ParseFloat(gpu.ComputeCapability, 64)
 	return capability
 }
 
-// build is what the server will run, as judged against the machine's driver.
+// build is the build of vLLM that the server will run.
 type build struct {
 	vllm.Release
 	what string // its name in messages
 	cuda vllm.CUDA
-	// older is the way to another release, with a place for its version.
+	// older says how to choose another release, with %s for its version.
 	older     string
 	container bool
 }
 
-// build is not ok where the release can't be told.
+// build is not ok if the release is unknown.
 func (s *survey) build() (build, bool) {
 	if r, ok := s.runtime.(*process.Host); ok {
 		release, ok := vllm.FindRelease(r.Program.Release)
@@ -88,13 +89,14 @@ func (s *survey) build() (build, bool) {
 	return build{release, "image " + image, release.Image, "choose the image of v%s", true}, ok
 }
 
-// otherRelease names the newest release that suits the machine, as "or …,"; "" when there is none.
+// otherRelease is a clause with the newest release that suits the machine; "" if there is none.
 func (s *survey) otherRelease(b build) string {
 	other, ok := vllm.NewestRelease(func(r vllm.Release) bool {
+		cuda := r.Wheel
 		if b.container {
-			return s.suits(r, r.Image.Driver())
+			cuda = r.Image
 		}
-		return s.suits(r, r.Wheel.Driver())
+		return s.suits(r, cuda.Driver())
 	})
 	if !ok {
 		return ""
@@ -102,7 +104,7 @@ func (s *survey) otherRelease(b build) string {
 	return fmt.Sprintf(", or "+b.older, other.Version)
 }
 
-// judgeRelease compares what the server will run with the machine's driver and GPUs.
+// judgeRelease judges the build of vLLM by the machine's driver and GPUs.
 func (s *survey) judgeRelease() []deploy.Finding {
 	b, ok := s.build()
 	if !ok || !s.wantsGPUs() || s.driverErr != nil {
@@ -110,7 +112,7 @@ func (s *survey) judgeRelease() []deploy.Finding {
 	}
 	var findings []deploy.Finding
 	for _, gpu := range s.gpus {
-		if len(findings) == 0 { // GPUs have one driver
+		if len(findings) == 0 { // GPUs share a driver
 			findings = s.judgeDriverVersion(b, gpu)
 		}
 	}
@@ -123,7 +125,7 @@ func (s *survey) judgeRelease() []deploy.Finding {
 	return findings
 }
 
-// judgePicked tells about a release that was picked for an old driver or GPU.
+// judgePicked warns of an older release that was picked for an old driver or GPU.
 func judgePicked(b build, gpu deploy.GPU) []deploy.Finding {
 	newest, _ := vllm.NewestRelease(func(vllm.Release) bool { return true })
 	if b.Version == newest.Version {
@@ -136,8 +138,8 @@ func judgePicked(b build, gpu deploy.GPU) []deploy.Finding {
 		"For a newer one "+driverWayOut(newest.Wheel)+". To keep this one, set process.version.")
 }
 
-// judgeDriverVersion compares a driver with the CUDA of what will run. A driver that is older than that CUDA's own still
-// runs it with limits if it is compatible; but not in a container on GeForce, which doesn't start then.
+// judgeDriverVersion compares a driver with the build's CUDA. An older driver than CUDA's still runs it with limits if it is
+// compatible, but not in a container on GeForce, which then doesn't start.
 func (s *survey) judgeDriverVersion(b build, gpu deploy.GPU) []deploy.Finding {
 	needed, has := b.cuda.Driver(), branchOf(gpu)
 	if has == 0 || has >= needed {
@@ -158,13 +160,13 @@ func (s *survey) judgeDriverVersion(b build, gpu deploy.GPU) []deploy.Finding {
 	return one(deploy.Blocking, codeDriverVersion, fact, strings.ToUpper(way[:1])+way[1:])
 }
 
-// driverWayOut is the requirement of a session with which the driver would do.
+// driverWayOut says which requirement of a session leads to a suitable driver.
 func driverWayOut(cuda vllm.CUDA) string {
 	return fmt.Sprintf("require min_cuda_version = %s of the session (only Vast.ai reports it; on another cloud, exclude this offer"+
 		" with exclude_offers)", cuda)
 }
 
-// judgeKernels compares a GPU with those that the release has kernels for.
+// judgeKernels judges whether the release has kernels for a GPU.
 func (s *survey) judgeKernels(b build, gpu deploy.GPU) []deploy.Finding {
 	if b.RunsOn(capabilityOf(gpu)) {
 		return nil
@@ -178,10 +180,10 @@ func (s *survey) judgeKernels(b build, gpu deploy.GPU) []deploy.Finding {
 		fmt.Sprintf("Rent %s GPU%s.", age, s.otherRelease(b)))
 }
 
-// bfloat16Capability is the compute capability that bf16 needs (vllm/platforms/cuda.py, check_if_supports_dtype).
+// bfloat16Capability is the compute capability that bfloat16 needs (vllm/platforms/cuda.py, check_if_supports_dtype).
 const bfloat16Capability = 8.0
 
-// judgeDType compares a GPU with the number format.
+// judgeDType judges whether a GPU supports the dtype.
 func (s *survey) judgeDType(gpu deploy.GPU) []deploy.Finding {
 	capability, dtype := capabilityOf(gpu), s.request.Spec.DType
 	switch {
@@ -199,8 +201,7 @@ func capabilityFact(gpu deploy.GPU) string {
 	return fmt.Sprintf("GPU %d (%s) has compute capability %s", gpu.Index, gpu.Name, gpu.ComputeCapability)
 }
 
-// usable are the GPUs that the server will see: those that the container is given, and of them those that
-// CUDA_VISIBLE_DEVICES names.
+// usable are the GPUs that the server will see: the container's, and of them those in CUDA_VISIBLE_DEVICES.
 func (s *survey) usable(gpus []deploy.GPU) []deploy.GPU {
 	if s.request.Runtime != deploy.Process {
 		gpus = s.request.Container.Given(gpus)
@@ -211,41 +212,33 @@ func (s *survey) usable(gpus []deploy.GPU) []deploy.GPU {
 	return gpus
 }
 
-// visibleDevices is the variable by which CUDA hides GPUs from a program.
+// visibleDevices is the environment variable that hides GPUs from a program.
 const visibleDevices = "CUDA_VISIBLE_DEVICES"
 
-// visible are the GPUs that CUDA shows a program with that list, as CUDA's programming guide says: indices, counted among
-// the GPUs that there are, or UUIDs, of which a beginning suffices; the first name that is none ends the list. Parts of
-// a GPU (MIG) aren't told apart.
+// visible are the GPUs that CUDA shows a program with that list (CUDA's programming guide). The list has indices into gpus, and UUIDs
+// or beginnings of them; the first invalid entry ends it. With parts of a GPU (MIG) all GPUs are visible.
 func visible(gpus []deploy.GPU, list string) []deploy.GPU {
 	if strings.Contains(list, "MIG-") {
 		return gpus
 	}
 	var chosen []deploy.GPU
 	for name := range strings.SplitSeq(list, ",") {
-		position := named(gpus, strings.TrimSpace(name))
-		if position < 0 {
+		name = strings.TrimSpace(name)
+		at, err := strconv.Atoi(name)
+		if err != nil {
+			at = slices.IndexFunc(gpus, func(gpu deploy.GPU) bool {
+				return strings.HasPrefix(name, "GPU-") && strings.HasPrefix(gpu.UUID, name)
+			})
+		}
+		if at < 0 || at >= len(gpus) {
 			break
 		}
-		chosen = append(chosen, gpus[position])
+		chosen = append(chosen, gpus[at])
 	}
 	return chosen
 }
 
-// named is the position of the GPU with that index or beginning of a UUID, -1 for none.
-func named(gpus []deploy.GPU, name string) int {
-	if position, err := strconv.Atoi(name); err == nil && position >= 0 && position < len(gpus) {
-		return position
-	}
-	for i, gpu := range gpus {
-		if strings.HasPrefix(name, "GPU-") && strings.HasPrefix(gpu.UUID, name) {
-			return i
-		}
-	}
-	return -1
-}
-
-// useAllGPUs spreads the model over as many GPUs as vLLM can share it among, when the request doesn't say how many.
+// useAllGPUs spreads the model over as many GPUs as vLLM can, unless the request says over how many.
 func (s *survey) useAllGPUs() {
 	spec := &s.request.Spec
 	if spec.TensorParallelSize != 0 || len(s.gpus) < 2 || s.replicates() {
@@ -257,10 +250,10 @@ func (s *survey) useAllGPUs() {
 	}
 }
 
-// replicates tells whether the user's own flags spread replicas of the model over GPUs.
+// replicates reports whether the user's flags spread replicas of the model over GPUs.
 func (s *survey) replicates() bool { return s.hasFlag("--data-parallel-size", "-dp") }
 
-// judgeIdle tells about GPUs that are paid for and not used, and what would use them.
+// judgeIdle warns of GPUs that are paid for and not used.
 func (s *survey) judgeIdle() []deploy.Finding {
 	used, all := s.gpusNeeded(), len(s.gpus)
 	if !s.wantsGPUs() || used >= all || s.replicates() {
@@ -272,13 +265,12 @@ func (s *survey) judgeIdle() []deploy.Finding {
 	for all%size != 0 {
 		size /= 2
 	}
-	// Where none of it fits, a smaller machine is the way.
 	way := fmt.Sprintf("Rent a machine with %d, or use all: tensor_parallel_size = %d with pipeline_parallel_size = %d, or, if the"+
 		" model fits into %d, %d replicas (args = [\"--data-parallel-size\", \"%d\"] with tensor_parallel_size = %d).",
 		used, size, all/size, size, all/size, all/size, size)
 	if size == all {
 		way = fmt.Sprintf("Rent a machine with %d, or set tensor_parallel_size = %d.", used, size)
 	}
-	return one(deploy.Warning, codeGPUsIdle, fmt.Sprintf("%d of %d GPUs stay idle: tensor_parallel_size times pipeline_parallel_size is %d.",
+	return one(deploy.Warning, codeGPUsIdle, fmt.Sprintf("%d of %d GPUs would be idle: tensor_parallel_size times pipeline_parallel_size is %d.",
 		all-used, all, used), way+" Hide them with "+visibleDevices+" in env if other programs use them.")
 }

@@ -18,7 +18,7 @@ func machineWith(name, driver, capability string) *survey {
 	return &survey{gpus: gpus, allGPUs: gpus, request: Request{Runtime: deploy.Process, Spec: vllm.Spec{Model: "m", DType: "half"}}}
 }
 
-// Where nobody names a release, the newest that driver and GPU run is picked. A warning says so where a newer one exists.
+// Without a requested release, the newest that driver and GPU support is picked, with a warning if a newer one exists.
 func TestReleaseIsPicked(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -124,7 +124,7 @@ func indices(gpus []deploy.GPU) []int {
 	return found
 }
 
-// A server sees what its container is given, less what CUDA_VISIBLE_DEVICES hides.
+// A server sees the container's GPUs without those that CUDA_VISIBLE_DEVICES hides.
 func TestUsableGPUs(t *testing.T) {
 	t.Parallel()
 	const unset = "unset"

@@ -1,10 +1,13 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,21 +21,20 @@ import (
 // MaxLogLines bounds [LogTail].
 const MaxLogLines = 5000
 
-// Inspect says what a server is doing. A server that isn't there is a Status with State Gone, not an error. The
-// server itself is asked nothing, nor are the GPUs.
+// Inspect returns a server's status, with State Gone if there is no such server. It asks neither the server nor nvidia-smi.
 func Inspect(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Status, error) {
 	return with(ctx, machine, ref, failure(deploy.PhaseInspect, "Server could not be inspected", nil),
 		func(opened deploy.Runtime) (deploy.Status, error) { return opened.Inspect(ctx, ref) })
 }
 
-// Find lists the servers that carry the reference's owner, running or not: what somebody else made of a server whose own
-// id is gone, such as a tool that updates containers by replacing them.
+// Find lists the servers of the reference's owner, running or not. It finds a server that another tool has recreated under a new ID,
+// such as one that updates containers.
 func Find(ctx context.Context, machine deploy.Machine, ref deploy.Ref) ([]deploy.Status, error) {
 	return with(ctx, machine, ref, failure(deploy.PhaseInspect, "Servers could not be listed", nil),
 		func(opened deploy.Runtime) ([]deploy.Status, error) { return opened.Find(ctx, ref.Owner) })
 }
 
-// GPUs lists a machine's GPUs. It doesn't wait for a driver.
+// GPUs lists a machine's GPUs. It doesn't wait for the driver.
 func GPUs(ctx context.Context, machine deploy.Machine) ([]deploy.GPU, error) {
 	gpus, err := deploy.QueryGPUs(ctx, machine)
 	if err != nil {
@@ -41,21 +43,13 @@ func GPUs(ctx context.Context, machine deploy.Machine) ([]deploy.GPU, error) {
 	return gpus, nil
 }
 
-// Named is the server of a deployment whose name is all that is known, with its owner and its [Request.Note], whichever runtime
-// it has. Processes are looked for in a directory; "" = [process.DefaultDirectory] in the user's home.
+// Named returns the server of a deployment's name, of either runtime, with its owner and its [Request.Note]. It looks for processes
+// in directory; "" = [process.DefaultDirectory] in the user's home.
 func Named(ctx context.Context, machine deploy.Machine, name, directory string) (deploy.Status, error) {
-	var problems error
-	for _, connect := range []func() (deploy.Runtime, error){
-		func() (deploy.Runtime, error) { return container.Reach(ctx, machine) },
-		func() (deploy.Runtime, error) {
-			home, err := homeOf(ctx, machine)
-			if err != nil {
-				return nil, err
-			}
-			return process.At(machine, process.Options{Directory: directory}, home)
-		},
-	} {
-		opened, err := connect()
+	home, problems := homeOf(ctx, machine)
+	base := cmp.Or(directory, path.Join(home, process.DefaultDirectory))
+	for _, ref := range []deploy.Ref{{Runtime: deploy.Container}, {Runtime: deploy.Process, Directory: path.Join(base, "servers", name)}} {
+		opened, err := openRuntime(ctx, machine, ref)
 		if err == nil {
 			var status deploy.Status
 			if status, err = opened.Named(ctx, name); err == nil && status.State != deploy.Gone {
@@ -63,7 +57,7 @@ func Named(ctx context.Context, machine deploy.Machine, name, directory string) 
 			}
 			err = errors.Join(err, opened.Close())
 		}
-		problems = errors.Join(problems, err) // such as of a machine without containers
+		problems = errors.Join(problems, err) // such as that the machine has no engine
 	}
 	return deploy.Status{}, &deploy.Error{
 		Phase: deploy.PhaseInspect, Summary: "Server was not found",
@@ -72,23 +66,22 @@ func Named(ctx context.Context, machine deploy.Machine, name, directory string) 
 	}
 }
 
-// APIKey is the key that a running server has, "" for none. It is a secret.
+// APIKey returns a running server's API key, "" for none. It is a secret.
 func APIKey(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (string, error) {
 	return with(ctx, machine, ref, failure(deploy.PhaseInspect, "Server's API key could not be read", nil),
 		func(opened deploy.Runtime) (string, error) { return opened.APIKey(ctx, ref) })
 }
 
-// Remove stops and removes a server, by its id, and checks that it is gone. One that is gone already is a success. So it
-// does with whatever else its owner has there that isn't a finished server in somebody's use: one that an update has
-// left for debugging, or has set aside and could not remove. The warning, mostly "", is about what has not come back
-// although nothing of the server is left, and about requests that were cut. Of the request it uses DrainTimeout, TLS
-// (the server's CA and ServerName) and Progress.
+// Remove stops and removes a server by its ID and checks that it is gone. A server that is gone already is a success. It also removes
+// what else the owner has on the machine, except for settled servers, which may be in use: servers that an update left for
+// debugging, or set aside and could not remove. The warning, mostly "", is about requests that were aborted and about what the
+// machine still has of the server, such as GPU memory. Of the request it uses DrainTimeout, TLS and Progress.
 func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request Request) (warning string, err error) {
 	report := progress{tell: request.Progress}
 	failed := failure(deploy.PhaseRemove, "Server could not be removed", nil)
 	failed.Remains = "the server " + ref.Name + " (ID " + ref.ID + "), which may still be running and hold GPU memory"
 	return with(ctx, machine, ref, failed, func(opened deploy.Runtime) (warning string, err error) {
-		status, _ := opened.Inspect(ctx, ref) // what can't be inspected may still be removed
+		status, _ := opened.Inspect(ctx, ref) // if that fails, the removal may still succeed
 		end := drain(ctx, machine, request.TLS, status, request.Drain())
 		report.report(deploy.PhaseStop, end.plan())
 		note, err := opened.Remove(ctx, ref, end.Stop)
@@ -110,7 +103,7 @@ func Remove(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request
 	})
 }
 
-// LogTail returns the last lines of a server's log, at most 5000, with secrets of known shape masked.
+// LogTail returns the last lines of a server's log, at most [MaxLogLines], with secrets of known shape masked.
 func LogTail(ctx context.Context, machine deploy.Machine, ref deploy.Ref, lines int) ([]string, error) {
 	log, err := with(ctx, machine, ref, failure(deploy.PhaseInspect, "Server's log could not be read", nil),
 		func(opened deploy.Runtime) ([]string, error) {
@@ -122,13 +115,13 @@ func LogTail(ctx context.Context, machine deploy.Machine, ref deploy.Ref, lines 
 	return log, err
 }
 
-// LogSince leaves out the lines of a server's log that are older, by vLLM's own times and the machine's clock. A line without a
+// LogSince returns the lines of a server's log that are not older than age, by vLLM's times and the machine's clock. A line without a
 // time is as old as the one before it.
 func LogSince(ctx context.Context, machine deploy.Machine, ref deploy.Ref, log []string, age time.Duration) ([]string, error) {
 	const layout = "01-02 15:04:05" // of vLLM's lines (vllm/logging_utils/formatter.py)
 	date := []string{"date", "+%m-%d %H:%M:%S"}
 	if ref.Runtime == deploy.Container { // whose clock shows UTC
-		date = []string{"date", "-u", "+%m-%d %H:%M:%S"}
+		date = slices.Insert(date, 1, "-u")
 	}
 	result, err := machine.Run(ctx, host.Command{Args: date})
 	if err != nil {
@@ -144,7 +137,7 @@ func LogSince(ctx context.Context, machine deploy.Machine, ref deploy.Ref, log [
 			continue
 		}
 		at, err := time.Parse(layout, found[1])
-		if at.After(now) { // of last year
+		if at.After(now) { // in last year
 			at = at.AddDate(-1, 0, 0)
 		}
 		if err == nil && now.Sub(at) <= age {
@@ -156,8 +149,8 @@ func LogSince(ctx context.Context, machine deploy.Machine, ref deploy.Ref, log [
 
 var logTime = regexp.MustCompile(`\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d) `)
 
-// with opens the runtime of a server for one operation and closes it again. The operation must be one that can be done
-// twice: it is, where the connection was lost under it. Its error is failed, completed.
+// with opens a server's runtime, does one operation, and closes the runtime. If the connection is lost, it does the operation again,
+// which must allow that. Its error is failed with the operation's error and cause.
 func with[T any](ctx context.Context, machine deploy.Machine, ref deploy.Ref, failed *deploy.Error,
 	do func(deploy.Runtime) (T, error),
 ) (answer T, err error) {
@@ -178,7 +171,7 @@ func with[T any](ctx context.Context, machine deploy.Machine, ref deploy.Ref, fa
 	return answer, err
 }
 
-// openRuntime opens the runtime that a server was made with.
+// openRuntime opens the runtime of a server.
 func openRuntime(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Runtime, error) {
 	switch ref.Runtime {
 	case deploy.Container:

@@ -43,7 +43,7 @@ func TestInstallEngine(t *testing.T) {
 	}
 }
 
-// What is missing is installed, whatever an installation that was cut short has left.
+// Missing parts are installed, whatever an interrupted installation has left.
 func TestInstallEngineGoesOn(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*machinefs.Facts){
@@ -69,7 +69,7 @@ func TestInstallEngineGoesOn(t *testing.T) {
 	}
 }
 
-// An installation under which the connection is lost goes on.
+// An installation survives a lost connection.
 func TestInstallEngineBearsALostConnection(t *testing.T) {
 	t.Parallel()
 	facts := noEngine()
@@ -103,7 +103,7 @@ func (r *rig) unlocksAt(t *testing.T, command string, times int, before func()) 
 	return unlocked
 }
 
-// Where nothing can be installed, or something else stands in the way, nothing is.
+// Nothing is installed if that is impossible, or if another finding blocks.
 func TestInstallEngineIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -141,7 +141,7 @@ func TestInstallEngineIsRefused(t *testing.T) {
 	}
 }
 
-// An installation that times out says what kept it.
+// An installation that times out says why.
 func TestInstallEngineInVain(t *testing.T) {
 	t.Parallel()
 	facts := noEngine()

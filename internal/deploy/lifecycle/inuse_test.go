@@ -62,7 +62,7 @@ func TestReadyTimeout(t *testing.T) {
 	})
 }
 
-// A server that answers on its machine and not where clients are is no success, and nothing of it is left.
+// A server that answers on its machine but not at its public address is a failure, and is removed.
 func TestPublicAddressThatIsClosed(t *testing.T) {
 	t.Parallel()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,7 +85,7 @@ func TestPublicAddressThatIsClosed(t *testing.T) {
 	r.clean(t)
 }
 
-// What preflight found is said once.
+// The first finding is not repeated.
 func TestDescriptionSaysEachFindingOnce(t *testing.T) {
 	t.Parallel()
 	e := &deploy.Error{

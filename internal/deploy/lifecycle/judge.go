@@ -18,15 +18,15 @@ import (
 
 const (
 	gib = 1 << 30
-	// imageBytes is about what an image of vLLM takes once it is unpacked, and installedBytes what was measured of an
-	// installation of 0.33.0 (199 packages).
+	// imageBytes is the approximate size of an unpacked image of vLLM, and installedBytes the measured size of an installation of
+	// 0.33.0 (199 packages).
 	imageBytes     = 25e9
 	installedBytes = 8.9e9
-	// certainly is by how much an estimate of the weights must exceed a GPU's memory to be taken for certain.
+	// certainly is how many times a GPU's memory the estimated weights must take to certainly not fit.
 	certainly = 1.15
 )
 
-// judge says what a survey means for the deployment. It looks at nothing.
+// judge returns the survey's findings, blocking ones first. It sends nothing to the machine.
 func (s *survey) judge() []deploy.Finding {
 	var findings []deploy.Finding
 	for _, rule := range []func() []deploy.Finding{
@@ -36,31 +36,33 @@ func (s *survey) judge() []deploy.Finding {
 		findings = append(findings, rule()...)
 	}
 	s.request.overrule(findings)
-	// What stops the launch comes first.
-	slices.SortStableFunc(findings, func(a, b deploy.Finding) int { return severityRank(a.Severity) - severityRank(b.Severity) })
+	slices.SortStableFunc(findings, func(a, b deploy.Finding) int {
+		return strings.Compare(string(a.Severity), string(b.Severity)) // "error", then "warning"
+	})
 	return findings
 }
 
-// blocks tells whether one of the findings stops the launch.
+// blocks reports whether one of the findings stops the launch.
 func blocks(findings []deploy.Finding) bool {
 	return slices.ContainsFunc(findings, func(f deploy.Finding) bool { return f.Severity == deploy.Blocking })
-}
-
-func severityRank(s deploy.Severity) int {
-	if s == deploy.Blocking {
-		return 0
-	}
-	return 1
 }
 
 func one(severity deploy.Severity, code, fact, wayOut string) []deploy.Finding {
 	return []deploy.Finding{{Severity: severity, Code: code, Fact: fact, WayOut: wayOut}}
 }
 
+// gpuCount is a number of GPUs in words.
+func gpuCount(n int) string {
+	if n == 1 {
+		return "1 GPU"
+	}
+	return fmt.Sprintf("%d GPUs", n)
+}
+
 func (s *survey) judgeRuntime() []deploy.Finding {
 	if s.runtime == nil {
 		if s.engineErr == nil || s.lacksEngine {
-			return nil // not looked at, or to come
+			return nil // there was no look, or the engine will be installed
 		}
 		e := explained(&deploy.Error{Err: s.engineErr})
 		if errors.Is(e, container.ErrNoEngine) {
@@ -94,7 +96,7 @@ func (s *survey) judgeRuntime() []deploy.Finding {
 	return findings
 }
 
-// wayToEngine is the way out of a machine without an engine for GPUs: to have one installed where that can be done.
+// wayToEngine says how to get an engine for GPUs: by having it installed, if that is possible.
 func (s *survey) wayToEngine(otherwise string) string {
 	switch {
 	case s.installable && !s.request.Container.InstallEngine:
@@ -106,19 +108,16 @@ func (s *survey) wayToEngine(otherwise string) string {
 }
 
 func (s *survey) judgeDriver() []deploy.Finding {
-	if !s.wantsGPUs() {
+	if !s.wantsGPUs() || s.driverErr == nil {
 		return nil
 	}
-	if s.driverErr != nil {
-		fact := "The machine's NVIDIA driver doesn't work: " + s.driverErr.Error() + "."
-		if s.waited > 0 {
-			fact += fmt.Sprintf(" It did not come up in the %s that preflight waited for it.", s.waited.Round(time.Second))
-		}
-		return one(deploy.Blocking, codeDriver, fact,
-			"If the driver is still being built (some clouds do that for up to 25 minutes after boot), raise the timeout; "+
-				"otherwise install it, or rent a machine whose image has it.")
+	fact := "The machine's NVIDIA driver doesn't work: " + s.driverErr.Error() + "."
+	if s.waited > 0 {
+		fact += fmt.Sprintf(" It did not come up in the %s that preflight waited for it.", s.waited.Round(time.Second))
 	}
-	return nil
+	return one(deploy.Blocking, codeDriver, fact,
+		"If the driver is still being built (some clouds do that for up to 25 minutes after boot), raise the timeout; "+
+			"otherwise install it, or rent a machine whose image has it.")
 }
 
 func (s *survey) judgeGPUs() []deploy.Finding {
@@ -127,14 +126,14 @@ func (s *survey) judgeGPUs() []deploy.Finding {
 	}
 	if len(s.gpus) == 0 {
 		if len(s.allGPUs) > 0 {
-			return one(deploy.Blocking, codeGPU, fmt.Sprintf("The machine has %d GPUs, and none of them is left by container.gpus and "+visibleDevices+" in env.",
-				len(s.allGPUs)), "Check container.gpus and "+visibleDevices+".")
+			return one(deploy.Blocking, codeGPU, fmt.Sprintf("The machine has %s, but container.gpus and %s in env leave none of them.",
+				gpuCount(len(s.allGPUs)), visibleDevices), "Check container.gpus and "+visibleDevices+".")
 		}
 		return one(deploy.Blocking, codeGPU, "nvidia-smi works and lists no GPU.", "Rent another machine; this one has lost its GPU.")
 	}
 	if need := s.gpusNeeded(); need > len(s.gpus) {
 		return one(deploy.Blocking, codeGPUCount,
-			fmt.Sprintf("tensor_parallel_size times pipeline_parallel_size is %d, and the GPUs for it are %d.", need, len(s.gpus)),
+			fmt.Sprintf("tensor_parallel_size times pipeline_parallel_size is %d, and the server gets %s.", need, gpuCount(len(s.gpus))),
 			"Lower tensor_parallel_size, or rent a machine with more GPUs.")
 	}
 	var findings []deploy.Finding
@@ -148,11 +147,11 @@ func (s *survey) gpusNeeded() int {
 	return max(1, s.request.Spec.TensorParallelSize) * max(1, s.request.Spec.PipelineParallelSize)
 }
 
-// judgeModel compares the model's estimated need with the smallest GPU.
+// judgeModel judges whether the model's estimated memory, or the user's own figure, fits into the smallest GPU.
 func (s *survey) judgeModel() []deploy.Finding {
 	smallest := s.smallestGPU()
 	if own := s.request.MinVRAMGiB; own != nil {
-		if *own <= math.Ceil(smallest) { // a card of 24 GB has a little less than 24 GiB
+		if *own <= math.Ceil(smallest) { // a GPU of 24 GB has a little less than 24 GiB
 			return nil
 		}
 		return one(deploy.Blocking, codeMemory, fmt.Sprintf("min_vram_gib asks for GPUs of %v GiB, and the smallest has %.1f GiB.", *own, smallest),
@@ -175,7 +174,7 @@ func (s *survey) judgeModel() []deploy.Finding {
 	return one(deploy.Warning, codeMemory, fact, "If the start fails, lower max_model_len, rent larger or more GPUs, or choose a quantized model.")
 }
 
-// smallestGPU is the memory of the smallest usable GPU in GiB, infinite where none tells it.
+// smallestGPU is the memory of the smallest usable GPU in GiB, infinite if unknown.
 func (s *survey) smallestGPU() float64 {
 	smallest := math.Inf(1)
 	for _, gpu := range s.gpus {
@@ -186,14 +185,14 @@ func (s *survey) smallestGPU() float64 {
 	return smallest
 }
 
-// estimate is what the model needs, if it is a known one.
+// estimate is the memory that the model needs. It is not ok for an unknown model.
 func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	spec := s.request.Spec
 	shape, ok := vllm.Lookup(spec.Model)
 	if !ok {
 		return vllm.MemoryNeed{}, false
 	}
-	b, _ := s.build() // a release that can't be told is taken for a new one
+	b, _ := s.build() // an unknown release is taken for a new one
 	need, err := vllm.Estimate(shape, vllm.MemoryOptions{
 		Quantization: spec.Quantization, ContextLength: spec.MaxModelLen, TensorParallelSize: spec.TensorParallelSize,
 		PipelineParallelSize: spec.PipelineParallelSize, GPUMemoryUtilization: spec.GPUMemoryUtilization,
@@ -203,7 +202,7 @@ func (s *survey) estimate() (vllm.MemoryNeed, bool) {
 	return need, err == nil && need.WeightsGiB > 0
 }
 
-// batchedTokens are the tokens of one batch, as the server will have them.
+// batchedTokens is the server's limit of tokens in a batch.
 func (s *survey) batchedTokens() int {
 	flag, _ := s.request.Spec.Extra("--max-num-batched-tokens")
 	if given, err := strconv.Atoi(flag); err == nil && given > 0 {
@@ -216,7 +215,7 @@ func (s *survey) batchedTokens() int {
 	return vllm.DefaultBatchedTokens(smallest)
 }
 
-// offloads tells whether the user's own flags put weights elsewhere: into the machine's memory, or experts on other GPUs.
+// offloads reports whether the user's flags put weights elsewhere: into the machine's memory, or experts on other GPUs.
 func (s *survey) offloads() bool {
 	return s.hasFlag("--enable-expert-parallel") ||
 		slices.ContainsFunc(s.request.Spec.ExtraArgs, func(arg string) bool { return strings.Contains(arg, "offload") })
@@ -224,24 +223,21 @@ func (s *survey) offloads() bool {
 
 // utilization is the share of a GPU that vLLM takes.
 func (s *survey) utilization() float64 {
-	if u := s.request.Spec.GPUMemoryUtilization; u > 0 {
-		return u
-	}
-	return vllm.DefaultGPUMemoryUtilization
+	return cmp.Or(s.request.Spec.GPUMemoryUtilization, vllm.DefaultGPUMemoryUtilization)
 }
 
-// memoryHeld tells whether a usable GPU has less free memory than vLLM takes at its start.
-func (s *survey) memoryHeld() bool {
-	return slices.ContainsFunc(s.gpus, func(gpu deploy.GPU) bool { return s.lacks(gpu) })
-}
+// memoryHeld reports whether a usable GPU lacks free memory.
+func (s *survey) memoryHeld() bool { return slices.ContainsFunc(s.gpus, s.lacks) }
 
+// lacks reports whether a GPU has less free memory than vLLM takes at its start.
 func (s *survey) lacks(gpu deploy.GPU) bool {
 	return gpu.MemoryMiB > 0 && float64(gpu.MemoryMiB-gpu.UsedMiB) < s.utilization()*float64(gpu.MemoryMiB)
 }
 
+// judgeHeldMemory judges memory that something else holds. The deployment's own server is replaced or adopted.
 func (s *survey) judgeHeldMemory() []deploy.Finding {
-	if s.ownRuns() {
-		return nil // what holds the memory makes room before the start, or is taken over
+	if slices.ContainsFunc(s.own, func(own deploy.Status) bool { return own.State.Alive() }) {
+		return nil
 	}
 	var findings []deploy.Finding
 	lacking := 0
@@ -261,7 +257,7 @@ func (s *survey) judgeHeldMemory() []deploy.Finding {
 			WayOut: fmt.Sprintf("End what holds it, choose another GPU, or set gpu_memory_utilization to at most %.2f.", max(share, 0)),
 		})
 	}
-	// With other GPUs free, which ones vLLM takes is not ours to tell.
+	// With enough other GPUs free, vLLM may take those.
 	if len(s.gpus)-lacking >= s.gpusNeeded() {
 		for i := range findings {
 			findings[i].Severity = deploy.Warning
@@ -280,20 +276,12 @@ func (s *survey) holders(gpu deploy.GPU) string {
 	return strings.Join(names, ", ")
 }
 
-// ownRuns tells whether a server of the same deployment runs on the machine.
-func (s *survey) ownRuns() bool {
-	return slices.ContainsFunc(s.own, func(status deploy.Status) bool { return status.State.Alive() })
-}
-
 func (s *survey) judgePort() []deploy.Finding {
 	port := s.request.Spec.ListenPort()
 	if !s.portBusy || slices.ContainsFunc(s.own, func(own deploy.Status) bool { return own.State.Alive() && own.Port == port }) {
 		return nil
 	}
-	holder := s.portHolder
-	if holder == "" {
-		holder = "another program, which only root can identify"
-	}
+	holder := cmp.Or(s.portHolder, "another program, which only root can identify")
 	return one(deploy.Blocking, codePort, fmt.Sprintf("Port %d of the machine is taken by %s.", port, holder),
 		"Choose another port, or end that program.")
 }
@@ -313,7 +301,7 @@ func (s *survey) judgeDisk() []deploy.Finding {
 	return append(s.judgeRoom(s.imageDisk, image, least, 0), s.judgeRoom(s.weightsDisk, 0, 0, weights)...)
 }
 
-// installation is what vLLM itself will take of the disk, and what it takes for certain, in bytes; 0 where it is there.
+// installation is how much of the disk vLLM takes, about and at least, in bytes; 0 if it is installed already.
 func (s *survey) installation() (about, least float64) {
 	r, isProcess := s.runtime.(*process.Host)
 	switch {
@@ -325,7 +313,7 @@ func (s *survey) installation() (about, least float64) {
 	return imageBytes, imageBytes / 5
 }
 
-// judgeRoom compares a disk with what is to go there, in bytes.
+// judgeRoom judges whether image and weights, in bytes, fit on a disk.
 func (s *survey) judgeRoom(on disk, image, least, weights float64) []deploy.Finding {
 	if on.free < 0 || float64(on.free) >= image+weights {
 		return nil
@@ -339,7 +327,7 @@ func (s *survey) judgeRoom(on disk, image, least, weights float64) []deploy.Find
 	default:
 		fact += fmt.Sprintf(" vLLM takes about %.1f GB and the model's weights about %.1f GB.", image/1e9, weights/1e9)
 	}
-	// What is there already, such as the weights of an earlier start, needs no room again: that can't be told from here.
+	// Weights of an earlier start need no more room, and may be on the disk already.
 	severity := deploy.Warning
 	if len(s.own) == 0 && image > 0 && float64(on.free) < max(weights, least) {
 		severity = deploy.Blocking
@@ -355,7 +343,7 @@ func (s *survey) judgeHub() []deploy.Finding {
 		"If the model isn't in the machine's cache, the start will fail: check the machine's network, or set HF_ENDPOINT or HTTPS_PROXY in env.")
 }
 
-// judgeTools tells what a process lacks that can't be installed on the machine.
+// judgeTools judges whether tools are missing that can't be installed.
 func (s *survey) judgeTools() []deploy.Finding {
 	r, ok := s.runtime.(*process.Host)
 	if !ok {

@@ -15,7 +15,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// Figures that nvidia-smi doesn't tell neither crash nor divide.
+// Figures that nvidia-smi doesn't report cause no panic.
 func TestFiguresThatAreNotTold(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -148,7 +148,7 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// The hash tells what a restart is needed for, and holds no secret.
+// The hash changes with what needs a restart, and with no secret.
 func TestSpecHash(t *testing.T) {
 	t.Parallel()
 	base := func() Request {
@@ -210,7 +210,7 @@ func TestFingerprint(t *testing.T) {
 	}
 }
 
-// What can be refused before a machine is asked.
+// Validate refuses without a machine.
 func TestRequestIsValidated(t *testing.T) {
 	t.Parallel()
 	good := func() Request {

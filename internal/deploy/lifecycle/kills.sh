@@ -1,10 +1,10 @@
-# Prints what the kernel tells of processes that it killed because memory was full, one fact a line; what can't be read is left out.
+# Prints how many processes the kernel has killed because memory was full, one fact per line, as far as it can be read.
 #
-#   cgroup2 COUNT   of the container that this machine is (Documentation/admin-guide/cgroup-v2.rst: memory.events, oom_kill; the
-#                   root of a whole machine has no such file)
-#   cgroup1 COUNT   the same where cgroups are of version 1 (cgroup-v1/memory.rst: memory.oom_control)
+#   cgroup2 COUNT   of the container that the machine is (Documentation/admin-guide/cgroup-v2.rst: memory.events, oom_kill; a virtual
+#                   or physical machine's root has no such file)
+#   cgroup1 COUNT   the same with cgroup v1 (cgroup-v1/memory.rst: memory.oom_control)
 #   kernel COUNT    of the kernel (/proc/vmstat, mm/oom_kill.c)
-#   line TEXT       its log's last line about one
+#   line TEXT       the last line about one in the kernel's log
 
 # count NAME FILE
 count() {

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,35 +10,35 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// launch is one operation that ends with a proven server. It is used by one goroutine.
+// launch is one operation that starts a server, for one goroutine.
 type launch struct {
 	machine  deploy.Machine
 	request  Request
 	schedule schedule
 	runtime  deploy.Runtime
+	others   []deploy.Runtime // of other servers
 	gpus     []deploy.GPU
-	own      []deploy.Status // servers of the same owner that are there already, such as those of a launch that was killed
+	own      []deploy.Status // the owner's servers that exist already, such as those of a launch that was killed
 	warnings []string
 	progress progress
-	// installed is set once a container engine was.
+	// installed is set once this launch has installed a container engine.
 	installed bool
-	// replaced is the server that [Replace] is to replace; it isn't taken for a leftover.
+	// replaced is the server that [Replace] replaces; it is no leftover.
 	replaced deploy.Ref
 	// kills are the kernel's counters before the start.
 	kills deploy.Kills
-	// dead is the server where it has died, killsAfter the counters then, seen the last progress before the failure was dealt with.
+	// dead is the server if it has died, killsAfter the counters after that, and seen the last progress before the failure.
 	dead       deploy.Status
 	killsAfter deploy.Kills
 	seen       string
 	early      early
-	// followers are those whose streams may still have to be closed.
-	followers []*follower
+	followers  []*follower
 }
 
-// Launch starts a server and returns when it has answered a real request. On failure, and when ctx is canceled,
-// what it started is removed again, within a separate deadline, unless [Request.KeepFailed] says otherwise.
-// A server that an earlier launch of the same owner left behind is adopted when it is what is wanted. Otherwise it is
-// removed, unless that launch was finished (the server starts again by itself): then it may be in use, and is an error.
+// Launch starts a server and returns when it has answered a real request. If it fails or ctx is canceled, it removes what it
+// started, within a separate deadline, unless [Request.KeepFailed] is set. If an earlier launch of the owner left a server, Launch
+// adopts it if its settings are the same, and otherwise removes it. But a settled server, of a launch that succeeded, may be in use:
+// with other settings it is an error.
 func Launch(ctx context.Context, machine deploy.Machine, request Request) (deploy.Status, error) {
 	l := newLaunch(ctx, machine, request)
 	defer l.close()
@@ -65,11 +64,26 @@ func (l *launch) close() {
 		f.streams.Wait()
 	}
 	if l.runtime != nil {
-		_ = l.runtime.Close() // only idle connections are left to close
+		l.others = append(l.others, l.runtime)
+	}
+	for _, opened := range l.others {
+		_ = opened.Close() // only idle connections are left to close
 	}
 }
 
-// prepare does all that can be done before anything is started or stopped.
+// runtimeOf returns the runtime of an existing server. The launch closes it.
+func (l *launch) runtimeOf(ctx context.Context, ref deploy.Ref) (deploy.Runtime, error) {
+	if ref.Runtime == l.runtime.Kind() {
+		return l.runtime, nil
+	}
+	opened, err := openRuntime(ctx, l.machine, ref)
+	if err == nil {
+		l.others = append(l.others, opened)
+	}
+	return opened, err
+}
+
+// prepare does all that comes before starting or stopping anything.
 func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 	if err := l.request.Validate(); err != nil {
 		return deploy.Wanted{}, l.failed(ctx, failure(deploy.PhasePreflight, "Deployment settings are invalid", err))
@@ -98,7 +112,7 @@ func (l *launch) prepare(ctx context.Context) (deploy.Wanted, error) {
 	return wanted, nil
 }
 
-// bringUp starts the wanted server, or adopts the one that is there already, and proves it.
+// bringUp starts the wanted server, or adopts the existing one, and verifies it.
 func (l *launch) bringUp(ctx context.Context, wanted deploy.Wanted) (deploy.Status, error) {
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseStart)
 	defer cancel()
@@ -118,16 +132,16 @@ func (l *launch) bringUp(ctx context.Context, wanted deploy.Wanted) (deploy.Stat
 		begun = adopted.StartedAt
 	}
 	l.schedule.ready(time.Now(), l.request.ReadyTimeout)
-	status, problem := l.prove(ctx, ref, l.client(wanted))
+	status, problem := l.prove(ctx, ref, Client(l.machine, l.request.TLS, ref, l.request.Spec.APIKey))
 	if problem != nil {
 		return deploy.Status{}, l.undo(ctx, ref, problem)
 	}
 	status.Adopted = adopted.State != ""
-	status.LoadSeconds = max(0, time.Since(begun).Seconds()) // an adopted server was begun by the machine's clock
+	status.LoadSeconds = max(0, time.Since(begun).Seconds()) // an adopted server's start is by the machine's clock
 	return status, nil
 }
 
-// prove waits until the server answers a real request, and lets its runtime keep it running from then on.
+// prove waits until the server answers a real request, and then makes its runtime keep it running.
 func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (deploy.Status, *deploy.Error) {
 	if problem := l.load(ctx, ref, api); problem != nil {
 		return deploy.Status{}, problem
@@ -137,10 +151,10 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	}
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
 	defer cancel()
-	told := make(chan ownWords, 1)
-	go func() { told <- l.ask(phase, api) }()
+	asked := make(chan answers, 1)
+	go func() { asked <- l.ask(phase, api) }()
 	err := l.again(phase, deploy.PhaseCompletion, func() error { return l.runtime.Settle(phase, ref) })
-	words := <-told
+	words := <-asked
 	if err != nil {
 		if ctx.Err() != nil {
 			return deploy.Status{}, failure(deploy.PhaseCompletion, "Automatic restarts could not be set up", err)
@@ -150,24 +164,29 @@ func (l *launch) prove(ctx context.Context, ref deploy.Ref, api *vllm.Client) (d
 	l.checkPorts(phase, ref)
 	var status deploy.Status
 	err = l.again(phase, deploy.PhaseCompletion, func() (err error) {
-		status, err = l.describe(phase, ref)
+		status, err = l.runtime.Inspect(phase, ref)
 		return err
 	})
+	if err == nil && status.State != deploy.Running {
+		err = fmt.Errorf("the server answered, but then its status was %s", status.State)
+	}
 	if err != nil {
 		return deploy.Status{}, failure(deploy.PhaseCompletion, "Server could not be inspected", err)
 	}
-	if len(words.notes) > 0 { // the connection may have been lost
+	if len(words.notes) > 0 { // perhaps because the connection was lost
 		words = l.ask(phase, api)
 	}
 	for _, note := range words.notes {
 		l.warn(note)
 	}
-	status.VLLMVersion, status.ServedMaxModelLen, status.Warnings = words.version, words.maxModelLen, l.warnings
+	status.Port, status.Listen = ref.Port, ref.Listen
+	status.GPUs, status.Kills, status.Warnings = l.gpus, l.kills, l.warnings
+	status.VLLMVersion, status.ServedMaxModelLen = words.version, words.maxModelLen
 	return status, nil
 }
 
-// clear removes what earlier launches of the owner left behind, so that no two servers compete for a GPU. One that runs exactly what
-// is wanted is returned instead: its model may have been loading for a long time.
+// clear removes the servers that earlier launches of the owner left, because two servers would compete for a GPU. It keeps and returns
+// one that has the wanted settings, whose model may have been loading for a long time.
 func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status, *deploy.Error) {
 	var adopted deploy.Status
 	for _, found := range l.own {
@@ -183,7 +202,11 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 			return deploy.Status{}, l.inUse(found)
 		}
 		l.progress.report(deploy.PhaseStart, "removing the server that an earlier run left: "+found.Name)
-		if err := l.removeFound(ctx, found.Ref); err != nil {
+		runtime, err := l.runtimeOf(ctx, found.Ref)
+		if err == nil {
+			_, err = runtime.Remove(ctx, found.Ref, deploy.Stop{})
+		}
+		if err != nil {
 			return deploy.Status{}, failure(deploy.PhaseStart, "Leftover server could not be removed", err)
 		}
 	}
@@ -193,69 +216,36 @@ func (l *launch) clear(ctx context.Context, wanted deploy.Wanted) (deploy.Status
 	return adopted, nil
 }
 
-// inUse is about a server that has answered once and is kept running: it may be another deployment's that was given the same port
-// and name, and is never removed by a start.
+// inUse is the error about a settled server, which may belong to another deployment of the same port and name.
 func (l *launch) inUse(found deploy.Status) *deploy.Error {
+	program := "docker"
+	if engine, ok := l.runtime.(*container.Engine); ok {
+		program = engine.Program()
+	}
 	return &deploy.Error{
 		Phase: deploy.PhaseStart, Summary: "Another server has this name and port",
 		Cause: fmt.Sprintf("The machine already has a server with this name and port. It has answered, but has other settings or"+
 			" another key: the %s %s (ID %.12s).", found.Runtime, found.Name, found.ID),
 		WayOut: "If it belongs to another deployment, set another port. If nothing uses it, such as after a lost state, remove it from" +
-			" the machine: " + l.removal(found) + ".",
+			" the machine: " + found.Removal(program) + ".",
 	}
 }
 
-// removal tells a person how to remove a server.
-func (l *launch) removal(found deploy.Status) string {
-	if engine, ok := l.runtime.(*container.Engine); ok {
-		return found.Removal(engine.Program())
-	}
-	return found.Removal("docker")
-}
-
-func (l *launch) removeFound(ctx context.Context, ref deploy.Ref) error {
-	if ref.Runtime == l.runtime.Kind() {
-		_, err := l.runtime.Remove(ctx, ref, deploy.Stop{})
-		return err
-	}
-	other, err := openRuntime(ctx, l.machine, ref)
-	if err != nil {
-		return err
-	}
-	_, err = other.Remove(ctx, ref, deploy.Stop{})
-	return errors.Join(err, other.Close())
-}
-
-// fits tells whether a server that is there already is the wanted one, with the same secrets.
+// fits reports whether an existing server runs with the wanted settings and secrets.
 func fits(found deploy.Status, wanted deploy.Wanted) bool {
 	return found.State == deploy.Running && !found.RestartLoop &&
 		found.SpecHash == wanted.Hash && found.APIKeyPrint == wanted.APIKeyPrint && found.HFTokenPrint == wanted.HFTokenPrint
 }
 
-// describe looks at a proven server.
-func (l *launch) describe(ctx context.Context, ref deploy.Ref) (deploy.Status, error) {
-	status, err := l.runtime.Inspect(ctx, ref)
-	if err != nil {
-		return deploy.Status{}, err
-	}
-	if status.State != deploy.Running {
-		return deploy.Status{}, fmt.Errorf("the server answered, but then its status was %s", status.State)
-	}
-	status.Port, status.Listen = ref.Port, ref.Listen
-	status.GPUs = l.gpus
-	status.Kills = l.kills
-	return status, nil
-}
-
-// ownWords are what a server tells about itself, with notes about what it doesn't tell.
-type ownWords struct {
+// answers are a server's answers about itself, with notes about what it doesn't say.
+type answers struct {
 	version     string
 	maxModelLen int
 	notes       []string
 }
 
-// ask reads what the server tells about itself. Not telling is no failure: the model has answered already.
-func (l *launch) ask(ctx context.Context, api *vllm.Client) (words ownWords) {
+// ask asks the server about itself. A missing answer is no error, because the model has answered.
+func (l *launch) ask(ctx context.Context, api *vllm.Client) (words answers) {
 	var err error
 	if words.version, err = api.Version(ctx); err != nil {
 		words.notes = append(words.notes, fmt.Sprintf("The server doesn't report its version: %v", err))

@@ -172,7 +172,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// events keeps what an operation told.
+// events keeps an operation's events.
 type events struct {
 	mu   sync.Mutex
 	list []lifecycle.Event

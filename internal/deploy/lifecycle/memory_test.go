@@ -9,7 +9,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// A process counts as stopped when its GPU memory is back: the next server is about to ask for it.
+// A process has stopped when its GPU memory is released, which the next server needs.
 func TestStopWaitsForGPUMemory(t *testing.T) {
 	t.Parallel()
 	stops := map[string]func(*testing.T, *rig, deploy.Status) error{
@@ -60,7 +60,7 @@ func TestStopWaitsForGPUMemory(t *testing.T) {
 	}
 }
 
-// What another program has taken since isn't waited for.
+// Memory that another program has taken since doesn't delay the stop.
 func TestStopDoesNotWaitForOthersMemory(t *testing.T) {
 	t.Parallel()
 	facts := vm()

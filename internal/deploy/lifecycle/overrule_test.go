@@ -10,7 +10,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// A finding that is ignored is told and stops nothing; any other still does.
+// An ignored finding is a warning; any other still blocks.
 func TestFindingIsOverruled(t *testing.T) {
 	t.Parallel()
 	facts := vm()
@@ -49,7 +49,7 @@ func TestMissingDriverIsOverruled(t *testing.T) {
 	}
 }
 
-// Without an engine there is nothing to start a container with, whoever knows better.
+// A missing engine can't be ignored.
 func TestMissingEngineIsNotOverruled(t *testing.T) {
 	t.Parallel()
 	facts := vm()
@@ -67,7 +67,7 @@ func TestMissingEngineIsNotOverruled(t *testing.T) {
 	contains(t, err.Error(), `"docker" is not one of the codes docker_gpu, `, "driver_version", "hub")
 }
 
-// Where nothing was started, nothing is said to have been removed; what is kept comes with the way to remove it.
+// If nothing was started, the error claims no removal; a kept server comes with the command that removes it.
 func TestWhatIsLeftIsTold(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {

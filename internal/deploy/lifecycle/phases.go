@@ -10,11 +10,11 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// defaultTime is how long an operation may take whose context has no deadline.
+// defaultTime bounds an operation whose context has no deadline.
 const defaultTime = time.Hour
 
-// defaultPhases suit both an hour and the few seconds of a stand-in. Preflight's is long because some
-// machines build their NVIDIA driver for up to 25 minutes after they have booted; what it leaves over is the others'.
+// defaultPhases suit an hour as well as the few seconds of a test. Preflight's share is large because some machines build their NVIDIA
+// driver for up to 25 minutes after boot; later phases get what it doesn't use.
 var defaultPhases = []struct {
 	phase deploy.Phase
 	share float64
@@ -26,14 +26,13 @@ var defaultPhases = []struct {
 	{deploy.PhaseCompletion, 0.05},
 }
 
-// schedule gives each phase its end.
+// schedule has the deadline of each phase.
 type schedule struct {
 	begin, end time.Time
 	ends       map[deploy.Phase]time.Time
 }
 
-// newSchedule spreads the time until ctx's deadline over the phases. Each ends when all time up to its share is used up, so that an
-// early phase that was quick leaves its rest to the later ones.
+// newSchedule divides the time until ctx's deadline among the phases. Deadlines are fixed: later phases get what a quick one leaves.
 func newSchedule(ctx context.Context, now time.Time, shares Phases) schedule {
 	s := schedule{begin: now, end: now.Add(defaultTime), ends: map[deploy.Phase]time.Time{}}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -59,7 +58,7 @@ func (s schedule) enter(ctx context.Context, phase deploy.Phase) (context.Contex
 	return context.WithDeadline(ctx, end)
 }
 
-// delay gives a phase, and those after it, so much more time within the whole.
+// delay delays the deadlines of a phase and of those after it, up to the end of the whole.
 func (s schedule) delay(first deploy.Phase, by time.Duration) {
 	from := s.ends[first]
 	for phase, end := range s.ends {
@@ -69,7 +68,7 @@ func (s schedule) delay(first deploy.Phase, by time.Duration) {
 	}
 }
 
-// ready gives a server that is started now so long to answer, instead of its phases' shares.
+// ready sets the deadline for a server that is started now to answer, instead of its phases' shares; 0 changes nothing.
 func (s schedule) ready(now time.Time, limit time.Duration) {
 	if limit <= 0 {
 		return
@@ -81,15 +80,15 @@ func (s schedule) ready(now time.Time, limit time.Duration) {
 	s.ends[deploy.PhaseLoad], s.ends[deploy.PhaseCompletion] = end, end
 }
 
-// limit is how long the phase could take if all before it had taken none.
+// limit is the time from the schedule's begin to the phase's deadline.
 func (s schedule) limit(phase deploy.Phase) time.Duration {
 	return s.ends[phase].Sub(s.begin)
 }
 
-// progressPause is how far apart messages are that come often.
+// progressPause is the shortest time between frequent messages.
 const progressPause = time.Second
 
-// progress passes messages on to whoever asked for them, masked, and remembers the last. It is safe for concurrent use.
+// progress reports messages, masked, and keeps the last. It is safe for concurrent use.
 type progress struct {
 	tell    func(Event)
 	secrets []string
@@ -99,7 +98,7 @@ type progress struct {
 	at   time.Time
 }
 
-// report passes a message on.
+// report reports a message, unless it is the last one again.
 func (p *progress) report(phase deploy.Phase, message string) {
 	message = vllm.MaskSecrets(message, p.secrets...)
 	p.mu.Lock()
@@ -113,7 +112,7 @@ func (p *progress) report(phase deploy.Phase, message string) {
 	}
 }
 
-// often passes a message on unless the last one is too fresh.
+// often reports a message, unless the last one is less than progressPause ago.
 func (p *progress) often(phase deploy.Phase, message string) {
 	p.mu.Lock()
 	due := time.Since(p.at) >= progressPause
@@ -130,7 +129,7 @@ func (p *progress) seen() string {
 	return p.last
 }
 
-// bears tells whether err is about a lost connection that the operation can go on after. A [host.Line] bounds how often that is.
+// bears reports whether err is about a lost connection, after which the operation can continue. A [host.Line] bounds how often.
 func (l *launch) bears(phase deploy.Phase, err error) bool {
 	if err == nil || !deploy.Lost(l.machine, err) {
 		return false
@@ -139,7 +138,7 @@ func (l *launch) bears(phase deploy.Phase, err error) bool {
 	return true
 }
 
-// again does once more what can be done twice without harm, where the connection was lost under it.
+// again calls do, and calls it once more if the connection was lost. do must allow that.
 func (l *launch) again(ctx context.Context, phase deploy.Phase, do func() error) error {
 	err := do()
 	if ctx.Err() == nil && l.bears(phase, err) {

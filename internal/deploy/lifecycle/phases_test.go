@@ -37,7 +37,7 @@ func TestDriverThatHangs(t *testing.T) {
 	})
 }
 
-// A loss is borne; what is final isn't, whatever words a library has put around it.
+// A lost connection is borne. A final error isn't, however a library wraps it.
 func TestOnlyALossIsBorne(t *testing.T) {
 	t.Parallel()
 	kind := func(kind host.Kind) error { return &host.Error{Kind: kind, Err: errors.New("x")} }

@@ -7,7 +7,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
-// Without a version the newest release that the driver runs is installed, with packages of its day.
+// Without a requested version, the newest release that the driver supports is installed, with packages of its day.
 func TestReleaseForAnOldDriver(t *testing.T) {
 	t.Parallel()
 	facts := pod()
@@ -32,7 +32,7 @@ func TestReleaseForAnOldDriver(t *testing.T) {
 	}
 }
 
-// A vLLM that is on the machine, and can't run there, is told before it is started.
+// An installed vLLM that the machine can't run is found before the start.
 func TestInstalledReleaseIsJudged(t *testing.T) {
 	t.Parallel()
 	facts := pod()

@@ -9,7 +9,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// checkPorts warns of each port that a proven server has open besides its own.
+// checkPorts warns of each port that a server has open besides its own.
 func (l *launch) checkPorts(ctx context.Context, ref deploy.Ref) {
 	var open []deploy.OpenPort
 	var closed []int

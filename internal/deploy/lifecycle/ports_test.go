@@ -67,7 +67,7 @@ func (r *rig) rules(t *testing.T) int {
 	return len(v4) + len(v6)
 }
 
-// listens tells whether somebody listens on a port of this computer, which the machine's open ports are.
+// listens reports whether a port of this computer, and so of the machine, is open.
 func listens(port int) bool {
 	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err == nil {
@@ -143,7 +143,7 @@ func TestClosedPortFollowsTheServer(t *testing.T) {
 	}
 }
 
-// Two deployments of a machine have rules of their own.
+// Two deployments on one machine have separate rules.
 func TestClosedPortsOfTwoServers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, oldVM())
@@ -213,7 +213,7 @@ func TestClosedPortOfAnOrphan(t *testing.T) {
 	}
 }
 
-// Rules that somebody else has deleted are none of the server's end.
+// Rules that somebody else has deleted don't keep a server from being removed.
 func TestRulesThatWereFlushed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, oldVM())
@@ -305,7 +305,7 @@ func TestRuleThatIsLeft(t *testing.T) {
 	r.clean(t)
 }
 
-// A release that opens no other port has nobody look for one.
+// For a release that opens no other port, the firewall is not touched.
 func TestNewReleaseHasNoOtherPort(t *testing.T) {
 	t.Parallel()
 	facts := oldVM()

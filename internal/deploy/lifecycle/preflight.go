@@ -13,10 +13,10 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// errBlocked is the cause of a launch that preflight stopped.
+// errBlocked is the error of a launch that preflight stopped.
 var errBlocked = errors.New("the machine can't run this deployment")
 
-// preflight examines the machine and opens the runtime; findings that block end the launch.
+// preflight inspects the machine and opens the runtime. Blocking findings are an error.
 func (l *launch) preflight(ctx context.Context) error {
 	survey, err := l.examine(ctx)
 	if err == nil && survey.lacksEngine && !blocks(survey.judge()) {
@@ -31,7 +31,7 @@ func (l *launch) preflight(ctx context.Context) error {
 	}
 	l.runtime, l.gpus, l.own = survey.runtime, survey.gpus, survey.own
 	if survey.engine != nil {
-		_ = survey.engine.Close() // it isn't used; only idle connections are left to close
+		_ = survey.engine.Close() // only idle connections are left to close
 	}
 	findings := survey.judge()
 	for _, finding := range findings {
@@ -56,7 +56,7 @@ func (l *launch) preflight(ctx context.Context) error {
 	return nil
 }
 
-// examine looks at the machine within preflight's time.
+// examine surveys the machine within preflight's time.
 func (l *launch) examine(ctx context.Context) (survey *survey, err error) {
 	l.progress.report(deploy.PhasePreflight, "inspecting the machine")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhasePreflight)
@@ -68,8 +68,8 @@ func (l *launch) examine(ctx context.Context) (survey *survey, err error) {
 	return survey, err
 }
 
-// installEngine installs what the machine lacks for containers. It may take the pull's share of the time, and leaves preflight
-// its own. It is done once: after it, an engine that is missing still is a finding.
+// installEngine installs a container engine, or its GPU support, within the pull's time; preflight keeps its time. It runs once: an
+// engine that is still missing is a finding.
 func (l *launch) installEngine(ctx context.Context) error {
 	l.progress.report(deploy.PhasePull, "installing a container engine")
 	begun := time.Now()
@@ -91,9 +91,9 @@ func (l *launch) installEngine(ctx context.Context) error {
 	return nil
 }
 
-// String is what was seen in one line, for a log.
+// String summarizes the survey in one line, for a log.
 func (s *survey) String() string {
-	text := fmt.Sprintf("the machine has %d GPUs", len(s.gpus))
+	text := "the machine has " + gpuCount(len(s.gpus))
 	if len(s.gpus) > 0 {
 		text = fmt.Sprintf("%s (%s, driver %s)", text, s.gpus[0].Name, s.gpus[0].DriverVersion)
 	}
@@ -107,17 +107,17 @@ func (s *survey) String() string {
 	return text
 }
 
-// Code is what a finding may be, for a page.
+// Code describes a kind of finding, for the documentation.
 type Code struct {
 	Code  string
 	Finds string // a noun phrase
-	Cure  string // in general: a finding's own way out has the machine's figures
+	Cure  string // what to do in general; a finding's WayOut has the machine's figures
 }
 
-// The codes of findings. Those of lasting are worth telling although the server has answered; the others only foretell why it
-// may not.
+// The codes of findings.
 var (
-	codes   []Code // that a request can overrule
+	codes []Code // those that a request can overrule
+	// lasting are the codes of warnings that matter although the server has answered.
 	lasting = []string{codeBoot, codeGPUsIdle, codeVLLMVersion}
 
 	codeDockerGPU = newCode("docker_gpu", "an engine that gives containers no GPU",
@@ -149,7 +149,7 @@ var (
 		"Check the machine's network, or set `HF_ENDPOINT` or `HTTPS_PROXY` in `env`.")
 )
 
-// codeDocker can't be overruled: there is no engine to start a container with.
+// codeDocker can't be overruled: no container can be started without an engine.
 const codeDocker = "docker"
 
 func newCode(code, finds, cure string) string {
@@ -166,7 +166,7 @@ func Codes() []string {
 	return list
 }
 
-// Findings describes the codes, and "docker", for a page.
+// Findings describes the codes and "docker", for the documentation.
 func Findings() []Code {
 	return append(slices.Clone(codes), Code{
 		codeDocker, "no container engine that can be used; it can't be ignored",
@@ -174,7 +174,7 @@ func Findings() []Code {
 	})
 }
 
-// DescribeCodes says what each of [Codes] finds, for a page, in Markdown.
+// DescribeCodes describes [Codes] in one line of Markdown.
 func DescribeCodes() string {
 	list := make([]string, len(codes))
 	for i, c := range codes {
@@ -183,7 +183,7 @@ func DescribeCodes() string {
 	return strings.Join(list, ", ")
 }
 
-// overrule makes warnings of the errors that the request ignores.
+// overrule turns blocking findings that the request ignores into warnings.
 func (r Request) overrule(findings []deploy.Finding) {
 	for i, finding := range findings {
 		if finding.Severity == deploy.Blocking && r.ignores(finding.Code) {
@@ -193,12 +193,12 @@ func (r Request) overrule(findings []deploy.Finding) {
 	}
 }
 
-// ignores tells whether the request overrules findings with that code. Without an engine no container can be started.
+// ignores reports whether the request overrules findings of the code.
 func (r Request) ignores(code string) bool {
 	return code != codeDocker && slices.Contains(r.Ignore, code)
 }
 
-// howToOverrule says how to start all the same; "" where that can't be done.
+// howToOverrule says how to start anyway; "" if that is impossible.
 func howToOverrule(findings []deploy.Finding) string {
 	var list []string
 	for _, finding := range findings {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // the script
 	"slices"
@@ -15,11 +16,11 @@ import (
 
 // disk is a file system of the machine.
 type disk struct {
-	mount string // where it is mounted, "" when that could not be had
-	free  int64  // bytes; -1 when that could not be had
+	mount string // mount point, "" if unknown
+	free  int64  // bytes; -1 if unknown
 }
 
-// disksOf are the disks that two directories are on, or will be.
+// disksOf returns the disks of two directories, which may not exist yet.
 func disksOf(ctx context.Context, machine deploy.Machine, first, second string) (disk, disk, error) {
 	const script = `for p; do
 	while [ ! -e "$p" ] && [ "${p%/*}" != "$p" ]; do p=${p%/*}; done
@@ -27,15 +28,12 @@ func disksOf(ctx context.Context, machine deploy.Machine, first, second string) 
 	echo "end of a disk"
 done`
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", script, "sh", first, second}})
-	if err != nil {
-		return disk{free: -1}, disk{free: -1}, err
-	}
 	one, two, _ := strings.Cut(result.Stdout, "end of a disk\n")
 	two, _, _ = strings.Cut(two, "end of a disk\n")
-	return parseDF(one), parseDF(two), nil
+	return parseDF(one), parseDF(two), err
 }
 
-// parseDF reads POSIX df output: a header, then device, size, used, available, capacity, mount point.
+// parseDF parses df's POSIX output: a header, then device, size, used, available, capacity, mount point.
 func parseDF(output string) disk {
 	unknown := disk{free: -1}
 	lines := strings.Split(strings.TrimSpace(output), "\n")
@@ -54,15 +52,13 @@ func parseDF(output string) disk {
 	return disk{mount: strings.Join(fields[at+1:], " "), free: available * 1024}
 }
 
-// killsScript prints one counter a line, and the kernel's own last word.
-//
 //go:embed kills.sh
 var killsScript string
 
-// killsTimeout bounds the reading of what only explains something.
+// killsTimeout is short, because the counters only explain a failure.
 const killsTimeout = 15 * time.Second
 
-// CountKills reads the machine's counters. What can't be read is left out.
+// CountKills reads the machine's counters, as far as possible.
 func CountKills(ctx context.Context, machine deploy.Machine) deploy.Kills {
 	ctx, cancel := context.WithTimeout(ctx, killsTimeout)
 	defer cancel()
@@ -70,33 +66,19 @@ func CountKills(ctx context.Context, machine deploy.Machine) deploy.Kills {
 	if err != nil {
 		return deploy.Kills{}
 	}
-	return parseKills(result.Stdout)
-}
-
-func parseKills(output string) deploy.Kills {
-	var kills deploy.Kills
-	for line := range strings.Lines(output) {
-		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if name == "line" {
-			kills.Line = text
-		}
-		count, err := strconv.Atoi(text)
+	facts := deploy.Facts(result.Stdout)
+	count := func(key string) *int {
+		n, err := strconv.Atoi(facts[key])
 		if err != nil {
-			continue
+			return nil
 		}
-		switch name {
-		case "cgroup2":
-			kills.Own, kills.OwnOnly = &count, true
-		case "cgroup1":
-			kills.Own = &count
-		case "kernel":
-			kills.Kernel = &count
-		}
+		return &n
 	}
-	return kills
+	own := count("cgroup2")
+	return deploy.Kills{Own: cmp.Or(own, count("cgroup1")), OwnOnly: own != nil, Kernel: count("kernel"), Line: facts["line"]}
 }
 
-// since is by how much a counter has grown, false where it can't be told: it wasn't read, or the machine has booted between.
+// since is by how much a counter has grown. It is not ok if a reading is missing, or the machine was rebooted in between.
 func since(before, after *int) (int, bool) {
 	if before == nil || after == nil || *after < *before {
 		return 0, false
@@ -104,13 +86,13 @@ func since(before, after *int) (int, bool) {
 	return *after - *before, true
 }
 
-// verdict says whether the kernel has killed a part of the server, by its counters before and after.
+// verdict decides by the kernel's counters before and after whether it has killed a part of the server, and returns its log line.
 func verdict(status deploy.Status, before, after deploy.Kills) (vllm.Kill, string) {
 	own, ownKnown := since(before.Own, after.Own)
 	kernel, kernelKnown := since(before.Kernel, after.Kernel)
 	line := after.Line
 	if line == before.Line {
-		line = "" // an older one
+		line = "" // from before
 	}
 	switch {
 	case status.OOMKilled || ownKnown && own > 0:
@@ -125,8 +107,8 @@ func verdict(status deploy.Status, before, after deploy.Kills) (vllm.Kill, strin
 	return vllm.KilledUnknown, ""
 }
 
-// ExplainDeath puts what is proved in place of a diagnosis that only says that a part of vLLM died; any other one, whose
-// log says more, is returned as it is. Before are the counters from before the start.
+// ExplainDeath completes a diagnosis that only says that a part of vLLM died, by the kernel's counters before the start and after the
+// death. It returns any other diagnosis unchanged.
 func ExplainDeath(diagnosis vllm.Diagnosis, status deploy.Status, before, after deploy.Kills) vllm.Diagnosis {
 	if diagnosis.Kind == vllm.KindEngineDied || diagnosis.Kind == vllm.KindKilled {
 		diagnosis.Cause, diagnosis.WayOut = vllm.ExplainKilled(verdict(status, before, after))
@@ -134,8 +116,7 @@ func ExplainDeath(diagnosis vllm.Diagnosis, status deploy.Status, before, after 
 	return diagnosis
 }
 
-// driverBeingBuilt tells whether something on the machine is installing software, a driver perhaps. It is a fixed
-// script without arguments.
+// driverBeingBuilt reports whether the machine is installing software, which may be the driver.
 func driverBeingBuilt(ctx context.Context, machine deploy.Machine) (bool, error) {
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-s"}, Stdin: strings.NewReader(buildingScript)})
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // oomLine is the kernel's (mm/oom_kill.c, __oom_kill_process).
 const oomLine = "[ 4711.1] Out of memory: Killed process 815 (VLLM::EngineCor) total-vm:91234567kB, anon-rss:62345678kB"
 
-// kernel is a machine whose kernel tells something, from one look to the next.
+// kernel is a machine whose kernel's counters change from one look to the next.
 type kernel struct {
 	*rig
 	told []string
@@ -35,7 +35,7 @@ func (k *kernel) Run(ctx context.Context, command host.Command) (host.Result, er
 	return host.Result{Stdout: now}, nil
 }
 
-// Who has killed a part of vLLM is told as far as it is proved, and nothing is claimed that the kernel's counters deny.
+// The cause of a death says no more about the killer than the kernel's counters prove.
 func TestDeathIsProved(t *testing.T) {
 	t.Parallel()
 	count := func(n int) *int { return &n }
@@ -78,7 +78,7 @@ func TestDeathIsProved(t *testing.T) {
 	}
 }
 
-// What a launch says of a server that was killed is what the kernel says.
+// A launch explains a killed server by the kernel's counters.
 func TestKilledServerIsExplainedByTheKernel(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

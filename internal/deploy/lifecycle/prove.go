@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,45 +19,33 @@ import (
 )
 
 const (
-	// healthTimeout is for one answer of /health, which a living server gives at once.
+	// healthTimeout bounds one request to /health, which a healthy server answers at once.
 	healthTimeout = 10 * time.Second
-	// answerTimeout is for the first token of a healthy server, whose engine may still compile kernels for it.
+	// answerTimeout bounds the first token of a healthy server, whose engine may still compile kernels.
 	answerTimeout = 5 * time.Minute
 )
 
-// client talks to the server through the machine: the key goes inside the SSH connection, from this process.
-func (l *launch) client(wanted deploy.Wanted) *vllm.Client {
-	return newClient(l.machine, l.request.TLS, wanted.Listen, wanted.Port, l.request.Spec.APIKey)
-}
-
-// Client talks to a server that runs, through its machine, from whom settings (nil = no TLS) say how it is verified.
+// Client returns a client for a server, through its machine: the key is sent inside the SSH connection. settings say how to verify the
+// server; nil for plain HTTP.
 func Client(machine deploy.Machine, settings *TLS, ref deploy.Ref, key string) *vllm.Client {
-	return newClient(machine, settings, ref.Listen, ref.Port, key)
-}
-
-func newClient(machine deploy.Machine, settings *TLS, listen string, port int, key string) *vllm.Client {
 	scheme := "http"
 	if settings != nil {
 		scheme = "https"
 	}
-	url := scheme + "://" + net.JoinHostPort(reachable(listen), strconv.Itoa(port))
+	url := scheme + "://" + net.JoinHostPort(reachable(ref.Listen), strconv.Itoa(ref.Port))
 	t := transport(machine.DialContext, settings)
-	// One connection serves many looks, each of which would cost the opening of another. Nobody closes it, so it ends by itself,
-	// before the server ends it (VLLM_HTTP_TIMEOUT_KEEP_ALIVE, 5 s): no request is sent into a connection that is being closed.
+	// Requests share a connection, which costs time to open. It closes itself when idle, before the server does
+	// (VLLM_HTTP_TIMEOUT_KEEP_ALIVE, 5 s), so that no request meets a closing connection.
 	t.DisableKeepAlives, t.IdleConnTimeout = false, 3*time.Second
 	return vllm.NewClient(t, url, key)
 }
 
-// transport keeps no connection.
+// transport returns a transport that keeps no connections.
 func transport(dial func(context.Context, string, string) (net.Conn, error), settings *TLS) *http.Transport {
 	t := &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSHandshakeTimeout: healthTimeout}
 	if settings != nil {
 		pool := x509.NewCertPool()
-		trusted := settings.CA
-		if trusted == "" {
-			trusted = settings.Certificate
-		}
-		pool.AppendCertsFromPEM([]byte(trusted))
+		pool.AppendCertsFromPEM([]byte(cmp.Or(settings.CA, settings.Certificate)))
 		t.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: settings.ServerName, MinVersion: tls.VersionTLS12}
 	}
 	return t
@@ -70,11 +59,10 @@ func reachable(listen string) string {
 	return vllm.DefaultListen
 }
 
-// loadPause is how far apart looks at a server are at most that loads. It is there for logs that can't be followed, or don't
-// say what they should.
+// loadPause is the longest time between two looks at a loading server. It is for logs that can't be followed or say nothing.
 const loadPause = 4 * time.Second
 
-// load waits until the server says that it is up, and ends as soon as it has died.
+// load waits until the server is healthy. It fails as soon as the server has died.
 func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *deploy.Error {
 	l.progress.report(deploy.PhaseLoad, "waiting for the model to load")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseLoad)
@@ -101,7 +89,7 @@ func (l *launch) load(ctx context.Context, ref deploy.Ref, api *vllm.Client) *de
 	}
 }
 
-// watch looks at a server that loads: why it doesn't run any more, and whether it is healthy, both at once.
+// watch looks at a loading server: whether it has died and, at the same time, whether it is healthy.
 func (l *launch) watch(ctx context.Context, ref deploy.Ref, api *vllm.Client) (died *deploy.Error, sick error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -125,11 +113,11 @@ func health(ctx context.Context, api *vllm.Client) error {
 
 var errSlow = errors.New("no answer in time")
 
-// alive tells why the server isn't running any more, nil while it is.
+// alive returns why the server no longer runs, nil if it does.
 func (l *launch) alive(ctx context.Context, ref deploy.Ref, phase deploy.Phase) *deploy.Error {
 	status, err := l.runtime.State(ctx, ref)
 	if ctx.Err() == nil && l.bears(phase, err) {
-		return nil // as far as is known; the next look logs in again
+		return nil // unknown: the next look logs in again
 	}
 	if err != nil {
 		summary := "Server could not be watched"
@@ -141,24 +129,23 @@ func (l *launch) alive(ctx context.Context, ref deploy.Ref, phase deploy.Phase) 
 	if status.State == deploy.Running && status.RestartCount == 0 {
 		return nil
 	}
-	problem := &deploy.Error{Phase: phase, Summary: summaries[phase].died, Err: errDied, Detail: epitaph(status)}
 	l.dead = status
-	return problem
+	return &deploy.Error{Phase: phase, Summary: summaries[phase].died, Err: errDied, Detail: epitaph(status)}
 }
 
-// exitKilled is how engines and shells tell an end by SIGKILL.
+// exitKilled is the exit code of a process that SIGKILL ended.
 const exitKilled = 137
 
 var errDied = errors.New("the server ended")
 
-// summaries say what failed where a server has died, or is late.
+// summaries are those of a server that has died, or is late.
 var summaries = map[deploy.Phase]struct{ died, late string }{
 	deploy.PhaseLoad:       {"vLLM ended while loading", "Model did not load in time"},
 	deploy.PhaseCompletion: {"vLLM ended before it answered", "Model did not answer in time"},
 }
 
-// epitaph says how a server ended. Exit code 0 is left out: the API server ends with it when its engine has died
-// (runs/engine-killed-ready.json of 0.32.0), which is no good end.
+// epitaph says how a server ended. It leaves out exit code 0, with which the API server ends after its engine has died
+// (runs/engine-killed-ready.json of 0.32.0).
 func epitaph(status deploy.Status) string {
 	if status.State == deploy.Gone {
 		return "The server was removed by somebody else."
@@ -168,7 +155,10 @@ func epitaph(status deploy.Status) string {
 	}
 	text, code := "The server ended", " with exit code %d"
 	if status.RestartCount > 0 {
-		text, code = fmt.Sprintf("The server died and was started again %d times", status.RestartCount), "; its last exit code was %d"
+		text, code = "The server died and was restarted", "; its last exit code was %d"
+		if status.RestartCount > 1 {
+			text += fmt.Sprintf(" %d times", status.RestartCount)
+		}
 	}
 	if status.ExitCode != 0 {
 		text += fmt.Sprintf(code, status.ExitCode)
@@ -180,7 +170,7 @@ func epitaph(status deploy.Status) string {
 	return text
 }
 
-// complete asks for real output until it comes: /health says yes for a hung engine, too.
+// complete requests real output until it comes. A hung engine is healthy according to /health.
 func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client) *deploy.Error {
 	l.progress.report(deploy.PhaseCompletion, "asking the model for an answer")
 	phase, cancel := l.schedule.enter(ctx, deploy.PhaseCompletion)
@@ -213,7 +203,7 @@ func (l *launch) complete(ctx context.Context, ref deploy.Ref, api *vllm.Client)
 	}
 }
 
-// hung is the failure of a server that is healthy by its own word and gives no token. late is set when the phase's time is over too.
+// hung is the error about a healthy server that returns no token. late is the phase's error if it has timed out, too.
 func hung(err, late error) *deploy.Error {
 	problem := &deploy.Error{Phase: deploy.PhaseCompletion, Summary: "Engine hangs", Err: errors.Join(err, late), OfMachine: true}
 	if e, ok := errors.AsType[*vllm.Error](err); ok {
@@ -224,10 +214,10 @@ func hung(err, late error) *deploy.Error {
 	return problem
 }
 
-// publicTries is how often a server that answers on its machine is asked at its public address before it counts as closed.
+// publicTries is how often a server that answers on its machine is tried at its public address.
 const publicTries = 5
 
-// reachPublic asks the model for an answer where clients do, when that isn't through the machine.
+// reachPublic requests an answer at the server's public address, if it has one.
 func (l *launch) reachPublic(ctx context.Context) *deploy.Error {
 	url := l.request.Public
 	if url == "" {
@@ -254,7 +244,7 @@ func (l *launch) reachPublic(ctx context.Context) *deploy.Error {
 	}
 }
 
-// refusedProof explains an answer that is a refusal.
+// refusedProof is the error about a server that refuses the request.
 func refusedProof(err error, embedding bool) *deploy.Error {
 	problem := failure(deploy.PhaseCompletion, "Model did not answer", err)
 	switch {

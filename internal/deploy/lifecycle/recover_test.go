@@ -41,7 +41,7 @@ func TestCutOffLaunchIsTakenOver(t *testing.T) {
 	})
 }
 
-// What the cut-off launch left is removed when it isn't what is wanted any more, such as with another key.
+// A server that an interrupted launch left is removed if the settings have changed, such as the key.
 func TestCutOffLaunchWithAnotherKeyIsRemoved(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
@@ -195,7 +195,7 @@ func TestReplaceKeeps(t *testing.T) {
 	})
 }
 
-// Whoever removes a deployment whose update was left for debugging gets rid of both servers, in whatever state they are.
+// Removing a deployment whose failed update was kept removes both servers, whatever their state.
 func TestRemoveTakesWhatAnUpdateLeft(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
@@ -214,7 +214,7 @@ func TestRemoveTakesWhatAnUpdateLeft(t *testing.T) {
 	})
 }
 
-// What can be found out before the old server stops doesn't touch it.
+// A failure of preflight doesn't touch the old server.
 func TestReplaceLeavesTheOldOneWhenPreflightFails(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
@@ -278,7 +278,7 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// Once it has answered, a server that dies is started again.
+// A server that dies after it has answered is restarted.
 func TestServerThatDiesComesBack(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {

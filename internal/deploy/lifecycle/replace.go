@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,15 +11,14 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// restoreTimeout is how long an old server may take to come back: it loads its model again.
+// restoreTimeout bounds restoring an old server, which loads its model again.
 const restoreTimeout = 20 * time.Minute
 
-// Replace stops the old server, starts the new one and proves it. When that fails, policy says what happens; the error
-// says which of the two now runs. With [Rollback] and the old one running again, the returned status is the old one's
-// (a process has a new ID by then) together with the error; without, it is zero.
+// Replace stops the old server, starts the new one and verifies it. If that fails, policy decides what happens, and the error says
+// which of the two runs. If the old server runs again, its status (a process has a new ID) is returned together with the error;
+// otherwise the status is zero.
 //
-// Everything that can be done before the old server stops is: preflight, and getting the image. An old server that
-// is gone, or has died, is no obstacle.
+// Preflight and the pull come before the old server stops. The old server may be gone or dead.
 func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, request Request, policy Policy) (deploy.Status, error) {
 	request.KeepFailed = policy == Keep
 	l := newLaunch(ctx, machine, request)
@@ -31,7 +29,6 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 		return deploy.Status{}, untouched(err)
 	}
 	r := replacement{launch: l, old: old}
-	defer r.close()
 	if err := r.open(ctx); err != nil {
 		return deploy.Status{}, untouched(l.failed(ctx, failure(deploy.PhaseStop, "Old server could not be inspected", err)))
 	}
@@ -48,7 +45,7 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 	return status, nil
 }
 
-// untouched adds to an error that the old server wasn't touched.
+// untouched adds to an error that the old server was not touched.
 func untouched(err error) error {
 	if e, ok := deploy.AsError(err); ok {
 		e.Detail = joined(e.Detail, "The old server was not touched.")
@@ -58,23 +55,19 @@ func untouched(err error) error {
 
 func joined(text, more string) string { return strings.TrimSpace(text + " " + more) }
 
-// replacement is a launch that makes room for itself first.
+// replacement is a launch that first stops another server.
 type replacement struct {
 	*launch
 	old      deploy.Ref
 	previous deploy.Runtime // the old server's
-	found    bool           // there is an old server
+	found    bool           // the old server exists
 	aside    deploy.Aside
 }
 
-func (r *replacement) open(ctx context.Context) error {
-	r.previous = r.runtime
-	if r.old.Runtime != r.runtime.Kind() {
-		opened, err := openRuntime(ctx, r.machine, r.old)
-		if err != nil {
-			return err
-		}
-		r.previous = opened
+// open opens the old server's runtime, and looks whether the server exists.
+func (r *replacement) open(ctx context.Context) (err error) {
+	if r.previous, err = r.runtimeOf(ctx, r.old); err != nil {
+		return err
 	}
 	return r.again(ctx, deploy.PhaseStop, func() error {
 		status, err := r.previous.State(ctx, r.old)
@@ -83,18 +76,13 @@ func (r *replacement) open(ctx context.Context) error {
 	})
 }
 
-func (r *replacement) close() {
-	if r.previous != nil && r.previous != r.runtime {
-		_ = r.previous.Close() // only idle connections are left to close
-	}
-}
-
+// stopOld sets the old server aside.
 func (r *replacement) stopOld(ctx context.Context) *deploy.Error {
 	if !r.found {
 		return nil
 	}
 	r.progress.report(deploy.PhaseStop, "stopping the old server")
-	status, _ := r.previous.Inspect(ctx, r.old) // what can't be inspected may still be stopped
+	status, _ := r.previous.Inspect(ctx, r.old) // if that fails, the stop may still succeed
 	end := drain(ctx, r.machine, r.oldTLS(status.Arguments), status, r.request.Drain())
 	r.progress.report(deploy.PhaseStop, end.plan())
 	r.schedule.delay(deploy.PhaseStart, end.Drain)
@@ -105,7 +93,7 @@ func (r *replacement) stopOld(ctx context.Context) *deploy.Error {
 		return err
 	}
 	err := aside()
-	if r.aside.Restore == nil && phase.Err() == nil && r.bears(deploy.PhaseStop, err) { // it was only looked at
+	if r.aside.Restore == nil && phase.Err() == nil && r.bears(deploy.PhaseStop, err) { // it was not stopped yet
 		err = aside()
 	}
 	if err != nil {
@@ -129,7 +117,8 @@ func (r *replacement) removeOld(ctx context.Context) error {
 	})
 }
 
-// bringBack deals with a new server that failed; the launch has removed it already unless it is to be kept.
+// bringBack restores the old server after the new one has failed, if possible, and completes the error. The launch has removed the new
+// one already unless policy is [Keep].
 func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error) (deploy.Status, error) {
 	e, ok := deploy.AsError(failed)
 	if !ok {
@@ -137,7 +126,7 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 	}
 	switch {
 	case r.found && r.aside.Restore == nil:
-		return deploy.Status{}, untouched(e) // it could not even be looked at
+		return deploy.Status{}, untouched(e) // SetAside failed before it stopped anything
 	case !r.found || !r.aside.WasRunning:
 		e.Detail = joined(e.Detail, "Neither the old nor the new server is running: the old one wasn't running before.")
 		return deploy.Status{}, e
@@ -167,17 +156,18 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 	return status, e
 }
 
+// secrets are the request's and the old server's.
 func (r *replacement) secrets() []string {
 	return append(r.request.secrets(), r.aside.APIKey)
 }
 
-// restore starts the old server again and proves it. After a cancel it is started only: the caller waits.
+// restore restarts the old server and verifies it. If ctx was canceled, it does not verify it, because the caller waits.
 func (r *replacement) restore(ctx context.Context) (deploy.Status, error) {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
 	defer cancel()
 	r.progress.report(deploy.PhaseStart, "restoring the old server")
 	var ref deploy.Ref
-	err := r.again(after, deploy.PhaseStart, func() (err error) { // it is stopped before it is started, so that it can't run twice
+	err := r.again(after, deploy.PhaseStart, func() (err error) { // Restore stops it first, so it can't run twice
 		ref, err = r.aside.Restore(after)
 		return err
 	})
@@ -195,7 +185,7 @@ func (r *replacement) restore(ctx context.Context) (deploy.Status, error) {
 		})
 		return status, err
 	}
-	status, problem := old.prove(after, ref, newClient(r.machine, r.oldTLS(r.aside.Arguments), ref.Listen, ref.Port, r.aside.APIKey))
+	status, problem := old.prove(after, ref, Client(r.machine, r.oldTLS(r.aside.Arguments), ref, r.aside.APIKey))
 	if problem == nil {
 		return status, nil
 	}
@@ -203,10 +193,10 @@ func (r *replacement) restore(ctx context.Context) (deploy.Status, error) {
 	return status, errors.Join(problem, inspectErr)
 }
 
-// proof is a launch that proves the old server, which may have served under another name.
+// proof is a launch that verifies the old server with its own key and model.
 func (r *replacement) proof(ctx context.Context, ref deploy.Ref) *launch {
 	request := r.request
-	request.KeepFailed = true // a restored server is never removed, whatever it does
+	request.KeepFailed = true // a restored server is never removed
 	request.Public = ""       // it may not have been public
 	request.Spec.Port, request.Spec.Listen = ref.Port, ref.Listen
 	request.Spec.APIKey = r.aside.APIKey
@@ -218,7 +208,7 @@ func (r *replacement) proof(ctx context.Context, ref deploy.Ref) *launch {
 	return proof
 }
 
-// oldTLS is how the certificate of the old server is verified, which has these arguments.
+// oldTLS says how to verify the certificate of the old server, which has these arguments; nil for plain HTTP.
 func (r *replacement) oldTLS(arguments []string) *TLS {
 	switch {
 	case vllm.ParseCommandLine(arguments).TLSCertFile == "":
@@ -229,9 +219,8 @@ func (r *replacement) oldTLS(arguments []string) *TLS {
 	return r.request.TLS
 }
 
-// Restart starts a server again as it is and proves it with the request's key and names; nothing else of the request is
-// used but its phases and progress. A server that fails is left as it is, and its log is in the error. A process has
-// a new ID afterwards.
+// Restart restarts a server with unchanged settings and verifies it. Of the request it uses the key, the names, TLS, Phases and
+// Progress. A server that fails is left on the machine, and its log is in the error. A process gets a new ID.
 func Restart(ctx context.Context, machine deploy.Machine, ref deploy.Ref, request Request) (deploy.Status, error) {
 	request.KeepFailed = true
 	request.Owner = ref.Owner
@@ -244,10 +233,10 @@ func Restart(ctx context.Context, machine deploy.Machine, ref deploy.Ref, reques
 	}
 	l.runtime = opened
 	l.progress.report(deploy.PhaseStop, "restarting the server")
-	l.gpus, _ = deploy.QueryGPUs(ctx, machine) // the server may well run without nvidia-smi
+	l.gpus, _ = deploy.QueryGPUs(ctx, machine) // a server may run without nvidia-smi
 	begun := time.Now()
 	l.kills = CountKills(ctx, machine)
-	running, _ := l.runtime.Inspect(ctx, ref) // what can't be inspected may still be restarted
+	running, _ := l.runtime.Inspect(ctx, ref) // if that fails, the restart may still succeed
 	end := drain(ctx, machine, request.TLS, running, asServed)
 	l.progress.report(deploy.PhaseStop, end.plan())
 	err = l.again(ctx, deploy.PhaseStop, func() (err error) {
@@ -257,118 +246,10 @@ func Restart(ctx context.Context, machine deploy.Machine, ref deploy.Ref, reques
 	if err != nil {
 		return deploy.Status{}, l.undo(ctx, ref, failure(deploy.PhaseStart, "Server could not be restarted", err))
 	}
-	api := newClient(machine, request.TLS, ref.Listen, ref.Port, request.Spec.APIKey)
-	status, problem := l.prove(ctx, ref, api)
+	status, problem := l.prove(ctx, ref, Client(machine, request.TLS, ref, request.Spec.APIKey))
 	if problem != nil {
 		return deploy.Status{}, l.undo(ctx, ref, problem)
 	}
 	status.LoadSeconds = time.Since(begun).Seconds()
 	return status, nil
-}
-
-// DefaultDrainTimeout is [Request.DrainTimeout] where it is nil: what Kubernetes gives a pod.
-const DefaultDrainTimeout = 30 * time.Second
-
-// metricsTimeout bounds the question how many requests there are.
-const metricsTimeout = 10 * time.Second
-
-// asServed is a limit to the draining of a server that is as long as the server was started with.
-const asServed = time.Duration(-1)
-
-// Drain is the longest that a stop waits for requests.
-func (r Request) Drain() time.Duration {
-	if r.DrainTimeout == nil {
-		return DefaultDrainTimeout
-	}
-	return *r.DrainTimeout
-}
-
-// drainSeconds is the server's --shutdown-timeout: 0, which leaves it out, where its release doesn't know the flag and would
-// not start.
-// Of a release that can't be told, such as an image of one's own, whoever asks for draining is believed.
-func (l *launch) drainSeconds() int {
-	limit := l.request.Drain()
-	release := l.runtime.Release()
-	if limit <= 0 || !vllm.KnowsFlag(release, vllm.DrainFlag) && (release != "" || l.request.DrainTimeout == nil) {
-		return 0
-	}
-	return int((limit + time.Second - 1) / time.Second)
-}
-
-// draining is how a server is stopped that may have requests.
-type draining struct {
-	deploy.Stop
-	// Requests run or wait; -1 where the server doesn't say.
-	requests int
-	cut      bool // they are not let end, although they were to be
-	begun    time.Time
-}
-
-// drain looks at a server that is to be stopped: one with requests is given up to the limit for them, as far as it was
-// started with the flag for it. One without is not waited for.
-func drain(ctx context.Context, machine deploy.Machine, settings *TLS, status deploy.Status, limit time.Duration) draining {
-	d := draining{begun: time.Now()}
-	if status.State != deploy.Running || limit == 0 {
-		return d
-	}
-	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
-	defer cancel()
-	metrics, err := newClient(machine, settings, status.Listen, status.Port, "").Metrics(ctx)
-	switch {
-	case err != nil && vllm.IsNotReady(err):
-		return d // it loads, and would not heed a single signal
-	case err != nil || metrics.RequestsRunning == nil:
-		d.requests = -1
-	default:
-		d.requests = int(*metrics.RequestsRunning + *cmp.Or(metrics.RequestsWaiting, new(float64)))
-	}
-	if d.requests == 0 {
-		return d
-	}
-	able := time.Duration(vllm.ParseCommandLine(status.Arguments).DrainSeconds) * time.Second
-	d.cut = able == 0
-	d.Drain = able
-	if limit != asServed {
-		d.Drain = min(able, limit)
-	}
-	return d
-}
-
-// plan says what is being waited for, "" for nothing.
-func (d draining) plan() string {
-	if d.Drain == 0 {
-		return ""
-	}
-	return fmt.Sprintf("waiting up to %s for %s", d.Drain, d.what())
-}
-
-// note says, once the server has stopped, which requests were not let end, "" for none.
-func (d draining) note() string {
-	switch {
-	case d.requests <= 0:
-		return ""
-	case d.cut:
-		return fmt.Sprintf("%s aborted when the server stopped: it was started without %s, because of drain_timeout = \"0s\" or because"+
-			" its vLLM release is not known to have that flag.", d.were(), vllm.DrainFlag)
-	case time.Since(d.begun) >= d.Drain:
-		return fmt.Sprintf("%s given %s to finish (drain_timeout) and aborted after that.", d.were(), d.Drain)
-	}
-	return ""
-}
-
-func (d draining) what() string {
-	switch d.requests {
-	case -1:
-		return "requests that may have been running"
-	case 1:
-		return "1 running request"
-	}
-	return fmt.Sprintf("%d running requests", d.requests)
-}
-
-func (d draining) were() string {
-	if d.requests == 1 {
-		return d.what() + " was"
-	}
-	return d.what() + " were"
 }

@@ -1,16 +1,12 @@
-// Package lifecycle puts a vLLM server on a machine, proves that it answers, explains why it
-// doesn't, and takes it away again.
+// Package lifecycle puts a vLLM server on a machine, verifies that it answers, explains why it doesn't, and removes it.
 //
-// A server is started as a container through the Docker Engine API, or, on machines without
-// an engine, as a process. [Launch] goes through phases (preflight, pull, start, load,
-// completion), each with its share of the context's deadline, and returns only when the
-// server has answered a real request with the deployment's own key, or when everything that it
-// started has been removed again. Whatever fails is an [*deploy.Error] that says in which phase, why, what
-// to do, and what is left on the machine.
+// A server is a container or, on machines without a container engine, a process. [Launch] has phases (preflight, pull, start, load,
+// completion), each with its share of the context's deadline. It returns when the server has answered a real request with the
+// deployment's key, or when all that it started has been removed again. Its error is an [*deploy.Error], with the phase, the cause,
+// what to do, and what is left on the machine.
 //
-// Secrets (API key, Hugging Face token, registry credentials) travel only in a container's
-// environment through the Engine API, on a process's standard input, or in a request header. They are
-// in no command line, log, file or error.
+// Secrets (API key, Hugging Face token, registry credentials) are sent only in a container's environment through the Engine API, on a
+// process's standard input, or in a request header. They are in no command line, log, file or error.
 package lifecycle
 
 import (
@@ -19,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,52 +27,49 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// Request is what [Launch] and [Replace] are to bring about.
+// Request describes the deployment that [Launch] and [Replace] create.
 type Request struct {
-	// Name names the deployment: the container's name unless Container.Name is set, and part of the process's directory.
+	// Name is the deployment's: the container's name unless Container.Name is set, and part of the process's directory.
 	Name string
-	// Owner identifies the deployment across crashes: the same for every launch of one deployment, different from any other's.
-	// What carries it on the machine is taken to be this deployment's own; see Launch for what becomes of it.
+	// Owner identifies the deployment across crashes: it is unique, and the same for every launch of the deployment. Servers on the
+	// machine with this owner are the deployment's, and [Launch] may remove them.
 	Owner string
-	// Provider is the version of the program, for the server's label.
+	// Provider is the provider's version, for the server's label.
 	Provider string
-	// Note is kept on the machine with the server, for [Named] to return. It holds no secret.
+	// Note is stored on the machine with the server, and returned by [Named]. It holds no secret.
 	Note string
 	Spec vllm.Spec
 	// Runtime is Container, Process or Auto ("" = Auto).
 	Runtime   deploy.Kind
 	Container container.Options
 	Process   process.Options
-	// MinVRAMGiB is the memory that each GPU must have for the model, by the user's own figures, in place of the estimate. Nil
-	// = estimate; 0 = none.
+	// MinVRAMGiB is the memory that each GPU must have, in place of the estimate for the model. Nil = estimate; 0 = none.
 	MinVRAMGiB *float64
-	// Ignore are codes of findings, of [Codes], that don't stop the launch: they become warnings.
+	// Ignore are [Codes] of findings that don't stop the launch: they become warnings.
 	Ignore []string
-	// TLS makes the server speak HTTPS; nil for plain HTTP.
+	// TLS makes the server serve HTTPS; nil for plain HTTP.
 	TLS *TLS
-	// Embedding is set for models that don't complete (embedding, reward): they are proved by the fitting call instead.
+	// Embedding is set for models that don't complete text (embedding, reward): another call verifies them.
 	Embedding bool
-	// Takeover is set where a finished server of the same owner is known to be left by a launch that never returned: it is
-	// adopted or removed as unfinished ones are. Otherwise it may be in use, and stops the launch.
+	// Takeover is set if a settled server of the owner was left by a launch that never returned: [Launch] adopts or removes it, as it
+	// does with others.
 	Takeover bool
-	// KeepFailed leaves a server that failed where it is, for debugging.
+	// KeepFailed leaves a failed server on the machine, for debugging.
 	KeepFailed bool
-	// Public is the base URL, without a path, at which clients reach the server directly; "" when they go through the
-	// machine. It is asked for a real answer too, from here.
+	// Public is the base URL, without a path, at which clients reach the server directly; "" if they go through the machine. The server
+	// must answer at it, too, as seen from this computer.
 	Public string
-	// DrainTimeout is how long requests may go on when the server is stopped: the server is started with it, and
-	// [Replace] and [Remove] wait so long at most, for requests that run. Nil = [DefaultDrainTimeout], 0 = not at all.
+	// DrainTimeout is how long running requests may continue when the server is stopped. The server is started with it, and [Replace]
+	// and [Remove] wait no longer. Nil = [DefaultDrainTimeout], 0 = not at all.
 	DrainTimeout *time.Duration
-	// PreviousTLS says how the server that [Replace] replaces is verified when it comes back: CA and ServerName of its
-	// own settings. Nil = by TLS.
+	// PreviousTLS has the CA and ServerName of the server that [Replace] replaces, to verify it if it is restored. Nil = TLS.
 	PreviousTLS *TLS
 	// Phases are the phases' shares of the time until the context's deadline.
 	Phases Phases
-	// ReadyTimeout is how long a server may take from its start to its first answer, within the context's deadline. 0 =
-	// what Phases give.
+	// ReadyTimeout bounds the time from a server's start to its first answer, within the context's deadline. 0 = by Phases.
 	ReadyTimeout time.Duration
-	// Progress gets what happens, at most about once a second and never with a secret in it; nil for nobody. It
-	// must return quickly, and is never called by two goroutines at once.
+	// Progress gets events, at most about one per second and without secrets; nil for none. It must return quickly, and calls don't
+	// overlap.
 	Progress func(Event)
 }
 
@@ -83,9 +77,9 @@ type Request struct {
 type TLS struct {
 	// Certificate and Key are PEM. Key is a secret.
 	Certificate, Key string
-	// CA is PEM of the certificates that clients trust; "" = Certificate itself.
+	// CA is PEM of the certificates that clients trust; "" = Certificate.
 	CA string
-	// ServerName is the name or address in the certificate that is checked.
+	// ServerName is the name or address that the certificate must have.
 	ServerName string
 }
 
@@ -95,32 +89,30 @@ type Event struct {
 	Message string
 }
 
-// Phases are shares of the time from a launch's begin to its context's deadline (an hour when it has
-// none). What a phase leaves over goes to the ones after it. A share that isn't given has a default; the sum
-// need not be one.
+// Phases are shares of the time from a launch's begin to its context's deadline, or of an hour. Later phases get what a phase doesn't
+// use. A missing share has a default; the sum need not be one.
 type Phases map[deploy.Phase]float64
 
-// Policy says what [Replace] does when the new server fails.
+// Policy is what [Replace] does if the new server fails.
 type Policy string
 
 // The policies.
 const (
-	// Rollback removes the new server and starts the old one again.
+	// Rollback removes the new server and restores the old one.
 	Rollback Policy = "rollback"
 	// Keep leaves the failed new server for debugging, and the old one stopped.
 	Keep Policy = "keep"
 )
 
-// maxOwner keeps an owner short enough for a label and a file.
+// maxOwner is an owner's greatest length in bytes.
 const maxOwner = 512
 
-// ownerPattern is printable ASCII: it is compared, sent in a filter and shown.
+// ownerPattern is printable ASCII: owners are compared, sent in a filter and shown.
 var ownerPattern = regexp.MustCompile(`^[\x20-\x7e]+$`)
 
-// Validate says everything that is wrong with the request; nil when nothing is. It needs no machine.
+// Validate returns all that is wrong with the request, nil for nothing. It needs no machine.
 func (r Request) Validate() error {
-	var problems []error
-	problems = append(problems, r.Spec.Validate())
+	problems := []error{r.Spec.Validate()}
 	if len(r.Owner) > maxOwner || !ownerPattern.MatchString(r.Owner) {
 		problems = append(problems, fmt.Errorf("the owner must be 1 to %d printable characters", maxOwner))
 	}
@@ -145,7 +137,7 @@ func (r Request) Validate() error {
 	return errors.Join(problems...)
 }
 
-// secrets are all secret values of the request, for masking.
+// secrets lists the request's secret values, for masking.
 func (r Request) secrets() []string {
 	secrets := append(r.Spec.Secrets(), r.Container.RegistryAuth.Secrets()...)
 	if r.TLS != nil {
@@ -154,16 +146,15 @@ func (r Request) secrets() []string {
 	return secrets
 }
 
-// wanted turns a request into what a runtime starts.
+// wanted converts the request for the runtime.
 func (l *launch) wanted() (deploy.Wanted, error) {
 	spec := l.request.Spec
 	w := deploy.Wanted{
 		Name: l.request.Name, Owner: l.request.Owner, Provider: l.request.Provider, Note: l.request.Note,
-		Port: spec.ListenPort(), Listen: spec.ListenAddress(),
+		Port: spec.ListenPort(), Listen: spec.ListenAddress(), HeldBefore: l.heldBefore(),
 		APIKeyPrint:  deploy.Fingerprint(l.request.Owner, spec.APIKey),
 		HFTokenPrint: deploy.Fingerprint(l.request.Owner, spec.HFToken),
 	}
-	w.HeldBefore = l.heldBefore()
 	if tls := l.request.TLS; tls != nil {
 		w.Certificate, w.Key = tls.Certificate, tls.Key
 		spec.TLSCertFile, spec.TLSKeyFile = l.runtime.TLSFiles()
@@ -175,7 +166,7 @@ func (l *launch) wanted() (deploy.Wanted, error) {
 	return w, err
 }
 
-// heldBefore is what the GPUs hold before the start, without what a server of the deployment holds that makes room first.
+// heldBefore is the GPU memory in use before the start, without that of the deployment's own server, which is stopped first.
 func (l *launch) heldBefore() []int {
 	for _, own := range l.own {
 		if own.State.Alive() && len(own.HeldBefore) > 0 {
@@ -189,14 +180,11 @@ func (l *launch) heldBefore() []int {
 	return held
 }
 
-// specHash identifies everything that a restart would be needed for, but the secrets: those have fingerprints.
+// specHash is [deploy.Wanted.Hash]. Secrets have fingerprints instead.
 func specHash(kind deploy.Kind, request Request, wanted deploy.Wanted) (string, error) {
-	environment := map[string]string{}
-	for name, value := range wanted.Environment {
-		if name != vllm.EnvAPIKey && name != vllm.EnvHFToken {
-			environment[name] = value
-		}
-	}
+	environment := maps.Clone(wanted.Environment)
+	delete(environment, vllm.EnvAPIKey)
+	delete(environment, vllm.EnvHFToken)
 	content := struct {
 		Runtime     deploy.Kind
 		Arguments   []string
@@ -208,17 +196,14 @@ func specHash(kind deploy.Kind, request Request, wanted deploy.Wanted) (string, 
 	switch kind {
 	case deploy.Container:
 		options := request.Container
-		options.RegistryAuth, options.PullPolicy, options.InstallEngine = nil, "", false // how it comes there doesn't change it
+		options.RegistryAuth, options.PullPolicy, options.InstallEngine = nil, "", false // these don't change the server
 		content.Container = &options
 	default:
 		options := request.Process
 		options.Install = ""
 		content.Process = &options
 	}
-	text, err := json.Marshal(content) // maps are written in the order of their keys
-	if err != nil {
-		return "", err
-	}
+	text, err := json.Marshal(content) // which sorts the keys of maps
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
+	return hex.EncodeToString(sum[:]), err
 }

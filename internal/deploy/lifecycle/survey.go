@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,49 +23,48 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// survey is what was seen of a machine, before it is judged. A part that wasn't looked at, or couldn't be had, is zero.
+// survey is what preflight has seen of a machine. What it did not look at, or could not see, is zero.
 type survey struct {
 	request Request
-	runtime deploy.Runtime // nil when none can be used
-	// replaced is the server that is to make room; zero when there is none.
+	runtime deploy.Runtime // nil if none can be used
+	// replaced is the server to replace; zero for none.
 	replaced deploy.Ref
 
 	engine    *container.Engine
-	engineErr error // why there is none
-	// lacksEngine is set where the engine, or its way to GPUs, is to be installed; installable where that can be done.
+	engineErr error // why engine is nil
+	// lacksEngine is set if the engine, or its GPU support, is to be installed; installable if it can be.
 	lacksEngine, installable bool
 	installed                bool // by this launch
 	hasImage                 bool
-	noNetwork                bool // the engine's containers can't be reached
+	noNetwork                bool // containers can't be reached
 	own                      []deploy.Status
 
 	home      string
 	gpus      []deploy.GPU // those that the deployment may use
 	allGPUs   []deploy.GPU
 	driverErr error
-	// waited is how long a driver that is being built was waited for in vain.
+	// waited is how long the survey waited in vain for a driver that is being built.
 	waited time.Duration
 	users  []deploy.GPUUser
 
 	portBusy   bool
 	portHolder string
-	// imageDisk is where the image, or the installation, goes; weightsDisk where the model goes.
+	// imageDisk is for the image or the installation, weightsDisk for the model.
 	imageDisk, weightsDisk disk
 	hubErr                 error
-	reason                 string
-	picked                 bool // the release to install: nobody named one
+	reason                 string // why the runtime was chosen
+	picked                 bool   // the request names no release to install
 }
 
 const (
-	// portTimeout and hubTimeout are for a connection from the machine.
+	// portTimeout and hubTimeout bound opening a connection from the machine.
 	portTimeout = 10 * time.Second
 	hubTimeout  = 5 * time.Second
-	// releaseTime is how long GPU memory of a process that has just ended may take to come back.
+	// releaseTime is how long the GPU memory of a process that has just ended may take to be released.
 	releaseTime = 10 * time.Second
 )
 
-// look looks at the machine, several things at once. Its error is about the connection or ctx; what is wrong with
-// the machine is in the survey.
+// look surveys the machine, in parallel. Its error is about the connection or ctx; the survey has what is wrong with the machine.
 func (l *launch) look(ctx context.Context) (*survey, error) {
 	s := &survey{request: l.request, replaced: l.replaced, installed: l.installed, imageDisk: disk{free: -1}, weightsDisk: disk{free: -1}}
 	var err error
@@ -72,7 +72,7 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 		return s, err
 	}
 	group, gctx := errgroup.WithContext(ctx)
-	engine := make(chan struct{}) // closed once it is known
+	engine := make(chan struct{}) // closed when lookForEngine has returned
 	group.Go(func() error {
 		defer close(engine)
 		return s.lookForEngine(gctx, l.machine)
@@ -96,7 +96,7 @@ func (l *launch) look(ctx context.Context) (*survey, error) {
 		return s, err
 	}
 	if s.driverErr != nil && !s.request.ignores(codeDriver) {
-		return s, nil // a finding: it decides, and may have taken all the time there was
+		return s, nil // a blocking finding, and the wait may have taken all the time
 	}
 	s.useAllGPUs()
 	for _, more := range []func(context.Context, deploy.Machine) error{s.choose, s.lookForReplaced, s.lookCloser, s.reconsider} {
@@ -113,7 +113,7 @@ func (s *survey) close() {
 		_ = s.runtime.Close() // only idle connections are left to close
 	}
 	if s.engine != nil {
-		_ = s.engine.Close() // the same
+		_ = s.engine.Close()
 	}
 }
 
@@ -122,13 +122,13 @@ func (s *survey) wantsGPUs() bool {
 	return s.request.Runtime == deploy.Process || s.request.Container.GPUs != "none"
 }
 
-// homeOf proves that commands run, and finds the user's home.
+// homeOf returns the user's home directory, and checks that the machine runs commands.
 func homeOf(ctx context.Context, machine deploy.Machine) (string, error) {
 	result, err := machine.Run(ctx, host.Command{Args: []string{"sh", "-c", `printf 'shell answers\n%s' "$HOME"`}})
 	if err != nil {
 		return "", err
 	}
-	// Some machines greet before they run a command.
+	// Some machines print a greeting first.
 	_, home, answers := strings.Cut(result.Stdout, "shell answers\n")
 	if result.ExitCode != 0 || !answers {
 		return "", fmt.Errorf("the machine's shell doesn't run commands: exit status %d, output %q",
@@ -137,7 +137,7 @@ func homeOf(ctx context.Context, machine deploy.Machine) (string, error) {
 	return strings.TrimSpace(home), nil
 }
 
-// lookForEngine connects to the engine and reads what it has, unless a process is wanted.
+// lookForEngine connects to the engine and reads its state, unless the request is for a process.
 func (s *survey) lookForEngine(ctx context.Context, machine deploy.Machine) error {
 	if s.request.Runtime == deploy.Process {
 		return nil
@@ -168,14 +168,14 @@ func (s *survey) lookForEngine(ctx context.Context, machine deploy.Machine) erro
 	return err
 }
 
-// lookForInstaller finds out whether what the machine lacks can be installed, and is to be.
+// lookForInstaller sets installable and lacksEngine.
 func (s *survey) lookForInstaller(ctx context.Context, machine deploy.Machine) (err error) {
 	s.installable, err = container.CanInstall(ctx, machine)
 	s.lacksEngine = s.installable && s.request.Container.InstallEngine && !s.installed
 	return err
 }
 
-// lookForPort opens a connection to the port: refused means free.
+// lookForPort opens a connection to the port. If it is refused, the port is free.
 func (s *survey) lookForPort(ctx context.Context, machine deploy.Machine) error {
 	dial, cancel := context.WithTimeout(ctx, portTimeout)
 	defer cancel()
@@ -206,7 +206,7 @@ func (s *survey) lookForPort(ctx context.Context, machine deploy.Machine) error 
 
 var holderPattern = regexp.MustCompile(`users:\(\("([^"]+)",pid=(\d+)`)
 
-// portHolder reads the program from what ss prints; "" when it doesn't tell, as for other users' programs.
+// portHolder returns the program in ss's output; "" if there is none, as for other users' programs.
 func portHolder(output string) string {
 	found := holderPattern.FindStringSubmatch(output)
 	if found == nil {
@@ -215,11 +215,11 @@ func portHolder(output string) string {
 	return fmt.Sprintf("%s (pid %s)", found[1], found[2])
 }
 
-// driverShare of the time that is left may be spent on waiting for a driver; the rest is for looking at the machine.
+// driverShare is how much of the remaining time may be spent on waiting for a driver.
 const driverShare = 0.9
 
-// lookForGPUs waits for a driver that is still being built.
-func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell func(string)) error {
+// lookForGPUs lists the GPUs. It waits for a driver that is still being built.
+func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell func(string)) (err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(float64(time.Until(deadline))*driverShare))
@@ -228,15 +228,20 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 	pause := pace.Looks()
 	begun := time.Now()
 	defer func() {
-		if s.driverErr != nil && ctx.Err() != nil {
-			s.waited = time.Since(begun)
+		if s.driverErr == nil || ctx.Err() == nil {
+			return
+		}
+		s.waited = time.Since(begun)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // the finding about the driver says more
 		}
 	}()
 	for {
-		gpus, err := deploy.QueryGPUs(ctx, machine)
-		if err == nil {
+		var gpus []deploy.GPU
+		if gpus, err = deploy.QueryGPUs(ctx, machine); err == nil {
 			s.allGPUs, s.gpus, s.driverErr = gpus, s.usable(gpus), nil
-			return s.lookForUsers(ctx, machine)
+			s.lookForUsers(ctx, machine)
+			return nil
 		}
 		waits, err := s.driverMayCome(ctx, machine, err)
 		if err != nil || !waits {
@@ -244,103 +249,79 @@ func (s *survey) lookForGPUs(ctx context.Context, machine deploy.Machine, tell f
 		}
 		tell("waiting for the NVIDIA driver: " + s.driverErr.Error())
 		if err := pause.Wait(ctx); err != nil {
-			return unlessLate(err)
+			return err
 		}
 	}
 }
 
-// driverMayCome judges a failure of nvidia-smi: is it worth waiting?
+// driverMayCome reports whether to wait after a failure of nvidia-smi. It returns any other error.
 func (s *survey) driverMayCome(ctx context.Context, machine deploy.Machine, err error) (bool, error) {
 	failed, ok := errors.AsType[*deploy.DriverError](err)
-	switch {
-	case !ok && s.driverErr != nil:
-		return false, unlessLate(err)
-	case !ok:
+	if !ok {
 		return false, err
 	}
 	s.driverErr = failed
-	switch {
-	case s.request.ignores(codeDriver):
+	if s.request.ignores(codeDriver) {
 		return false, nil
-	case !failed.Missing:
+	}
+	if !failed.Missing {
 		return true, nil
 	}
 	return driverBeingBuilt(ctx, machine)
 }
 
-// unlessLate leaves out that time ran out while waiting for a driver: the finding says more.
-func unlessLate(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil
-	}
-	return err
-}
-
-// lookForUsers reads who holds GPU memory, and gives a process that has just ended time to return it.
-func (s *survey) lookForUsers(ctx context.Context, machine deploy.Machine) error {
-	if len(s.gpus) == 0 || !s.memoryHeld() {
-		return nil
-	}
+// lookForUsers lists who holds GPU memory. If nobody does, it waits for the memory of a process that has just ended.
+func (s *survey) lookForUsers(ctx context.Context, machine deploy.Machine) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	pause := pace.Looks()
-	for {
+	for s.memoryHeld() {
 		users, err := deploy.QueryGPUUsers(ctx, machine)
 		if err == nil {
 			s.users = users
 		}
 		if len(users) > 0 || pause.Wait(ctx) != nil {
-			return nil
+			break
 		}
 		if gpus, err := deploy.QueryGPUs(ctx, machine); err == nil {
 			s.allGPUs, s.gpus = gpus, s.usable(gpus)
 		}
-		if !s.memoryHeld() {
-			return nil
-		}
 	}
 }
 
-// hasFlag tells whether one of the flags is among the request's own arguments.
+// hasFlag reports whether one of the flags is among the user's arguments.
 func (s *survey) hasFlag(names ...string) bool {
 	_, given := s.request.Spec.Extra(names...)
 	return given
 }
 
-// choose opens the runtime: the one asked for, or the first that can work.
+// choose opens the requested runtime, or the better one, and adds the deployment's processes to own.
 func (s *survey) choose(ctx context.Context, machine deploy.Machine) error {
 	kind := s.request.Runtime
 	if kind == deploy.Auto || kind == "" {
 		kind, s.reason = s.better()
 	}
+	var processes *process.Host
+	var err error
 	if kind == deploy.Container {
 		if s.engine != nil {
 			s.runtime, s.engine = s.engine, nil
 		}
-		return s.lookForProcesses(ctx, machine)
+		if processes, err = process.At(machine, s.request.Process, s.home); err != nil {
+			return nil //nolint:nilerr // a user without a home has no processes
+		}
+	} else {
+		if processes, err = s.openProcess(ctx, machine); err != nil {
+			return err
+		}
+		s.runtime = processes
 	}
-	opened, err := s.openProcess(ctx, machine)
-	if err != nil {
-		return err
-	}
-	s.runtime = opened
-	own, err := opened.Find(ctx, s.request.Owner)
+	own, err := processes.Find(ctx, s.request.Owner)
 	s.own = append(s.own, own...)
 	return err
 }
 
-// lookForProcesses finds servers of the deployment that an earlier launch ran as processes.
-func (s *survey) lookForProcesses(ctx context.Context, machine deploy.Machine) error {
-	other, err := process.At(machine, s.request.Process, s.home)
-	if err != nil {
-		return nil //nolint:nilerr // a user without a home has no processes there
-	}
-	own, err := other.Find(ctx, s.request.Owner)
-	s.own = append(s.own, own...)
-	return err
-}
-
-// lookForReplaced adds the server that is to make room, where it wasn't found with the others.
+// lookForReplaced adds the server to replace to own, if it isn't there.
 func (s *survey) lookForReplaced(ctx context.Context, machine deploy.Machine) error {
 	known := slices.ContainsFunc(s.own, func(own deploy.Status) bool { return own.ID == s.replaced.ID })
 	if s.replaced.ID == "" || known {
@@ -357,7 +338,7 @@ func (s *survey) lookForReplaced(ctx context.Context, machine deploy.Machine) er
 	return errors.Join(err, other.Close())
 }
 
-// better decides for whoever left the choice.
+// better chooses a runtime, and says why.
 func (s *survey) better() (deploy.Kind, string) {
 	switch {
 	case s.lacksEngine:
@@ -372,7 +353,7 @@ func (s *survey) better() (deploy.Kind, string) {
 	return deploy.Container, "the machine has a container engine with GPU support"
 }
 
-// reconsider takes a process where the choice was left, a container can't work here, and a process can.
+// reconsider chooses a process if the request leaves the choice, a container can't work, and a process can.
 func (s *survey) reconsider(ctx context.Context, machine deploy.Machine) error {
 	engine, _ := s.runtime.(*container.Engine)
 	found := s.judge()
@@ -382,7 +363,7 @@ func (s *survey) reconsider(ctx context.Context, machine deploy.Machine) error {
 	other := *s
 	opened, err := other.openProcess(ctx, machine)
 	if err != nil {
-		return nil //nolint:nilerr // a user without a home: the container's findings stand
+		return nil //nolint:nilerr // without a home no process can work either
 	}
 	other.runtime = opened
 	if err := other.lookCloser(ctx, machine); err != nil {
@@ -397,14 +378,10 @@ func (s *survey) reconsider(ctx context.Context, machine deploy.Machine) error {
 	return nil
 }
 
-// lookCloser looks at what depends on the choice of runtime.
-func (s *survey) lookCloser(ctx context.Context, machine deploy.Machine) error {
+// lookCloser looks at the disks, which depend on the runtime.
+func (s *survey) lookCloser(ctx context.Context, machine deploy.Machine) (err error) {
 	image := s.home
-	cache := s.home + "/.cache/huggingface"
-	if given := s.request.Spec.Env["HF_HOME"]; given != "" {
-		cache = given
-	}
-	var err error
+	cache := cmp.Or(s.request.Spec.Env["HF_HOME"], s.home+"/.cache/huggingface")
 	switch r := s.runtime.(type) {
 	case *container.Engine:
 		if image, err = r.ImageDirectory(ctx, machine); err != nil {
@@ -420,7 +397,7 @@ func (s *survey) lookCloser(ctx context.Context, machine deploy.Machine) error {
 	return err
 }
 
-// lookForHub opens a connection to the model hub, where the weights come from, unless they don't.
+// lookForHub opens a connection to the model hub, if the weights come from there.
 func (s *survey) lookForHub(ctx context.Context, machine deploy.Machine) error {
 	address := hubAddress(s.request.Spec)
 	if address == "" {
@@ -439,13 +416,13 @@ func (s *survey) lookForHub(ctx context.Context, machine deploy.Machine) error {
 	case deploy.OfConnection(err):
 		return err
 	case host.KindOf(err) == host.Prohibited:
-		return nil // the SSH server forbids asking, which says nothing of the machine's own ways
+		return nil // the SSH server forbids forwarding; the machine itself may reach the hub
 	}
 	s.hubErr = fmt.Errorf("%s: %w", address, err)
 	return nil
 }
 
-// hubAddress is where the server gets the model from; "" when that isn't a hub, or can't be told.
+// hubAddress is the address of the hub that the model comes from; "" for another source, or if unknown.
 func hubAddress(spec vllm.Spec) string {
 	if strings.HasPrefix(spec.Model, "/") || strings.HasPrefix(spec.Model, ".") || spec.Env["HF_HUB_OFFLINE"] == "1" {
 		return ""

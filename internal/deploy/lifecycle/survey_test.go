@@ -41,7 +41,7 @@ func (s scripted) DialContext(_ context.Context, _, address string) (net.Conn, e
 	return ours, theirs.Close()
 }
 
-// Who has the port is asked as root where the user may not see it, and not knowing is said.
+// The port's holder is looked up as root if the user may not see it, and may be unknown.
 func TestWhoHasThePort(t *testing.T) {
 	t.Parallel()
 	const listens = "LISTEN 0 4096 127.0.0.1:8000 0.0.0.0:*"
@@ -80,7 +80,7 @@ func TestWhoHasThePort(t *testing.T) {
 	}
 }
 
-// No route to the hub is told, with what helps; what says nothing of one isn't.
+// A hub that can't be reached is a finding; an error that says nothing about the hub is none.
 func TestRouteToTheHub(t *testing.T) {
 	t.Parallel()
 	refused := &host.Error{Kind: host.Refused, Err: &ssh.OpenChannelError{Reason: ssh.ConnectionFailed, Message: "no route to host"}}

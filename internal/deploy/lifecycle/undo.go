@@ -14,52 +14,47 @@ import (
 )
 
 const (
-	// undoTimeout bounds all that is done after a failure, logTimeout the part that only explains it.
+	// undoTimeout bounds the cleanup after a failure, logTimeout the reading of the log in it.
 	undoTimeout = 150 * time.Second
 	logTimeout  = 30 * time.Second
-	// logLines are read after a failure: a root cause stands well before the last line.
+	// logLines is how many lines are read after a failure: the root cause is well before the last line.
 	logLines = 400
-	// shownLines of the log are repeated in an error.
+	// shownLines is how many lines an error shows.
 	shownLines = 25
 )
 
-// failure is what is known at the place where something failed; [launch.failed] adds the rest.
+// failure is an error that [launch.failed] completes.
 func failure(phase deploy.Phase, summary string, err error) *deploy.Error {
 	return &deploy.Error{Phase: phase, Summary: summary, Err: err}
 }
 
-// undo takes back what the launch started: it reads the log, removes the server by its id and checks that it is gone. It
-// goes on after ctx has ended, within a separate deadline.
+// undo reads the failed server's log, removes the server, and completes the error. It continues after ctx has ended, within a separate
+// deadline.
 func (l *launch) undo(ctx context.Context, ref deploy.Ref, problem *deploy.Error) *deploy.Error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	l.seen, problem.Started = l.progress.seen(), ref.ID != ""
 	if ref.ID != "" {
-		problem.Log, problem.LogErr = l.readLog(after, ref)
+		reading, cancel := context.WithTimeout(after, logTimeout)
+		defer cancel()
+		problem.Log, problem.LogErr = l.runtime.Log(reading, ref, logLines)
 		l.killsAfter = CountKills(after, l.machine)
 		if len(problem.Log) == 0 && problem.LogErr == nil {
 			problem.Detail = joined(problem.Detail, "Its log is empty.")
 		}
 	}
-	switch {
-	case l.request.KeepFailed && ref.ID != "":
+	if l.request.KeepFailed && ref.ID != "" {
 		l.progress.report(problem.Phase, "leaving the failed server for debugging")
 		problem.Remains = l.runtime.Reach(ref) + ". It was left for debugging and may hold GPU memory"
-	default:
+	} else {
 		l.progress.report(problem.Phase, "removing what was started")
 		problem.Remains, problem.Started, problem.MayRun = l.takeBack(after, ref)
 	}
 	return l.failed(ctx, problem)
 }
 
-func (l *launch) readLog(ctx context.Context, ref deploy.Ref) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, logTimeout)
-	defer cancel()
-	return l.runtime.Log(ctx, ref, logLines)
-}
-
-// takeBack removes the server and returns what is left of it, "" for nothing, whether there was one, and whether it may still run.
-// A server whose id isn't known, because the answer that would have told it was lost, is found by its owner's mark.
+// takeBack removes the server and returns what is left of it, "" for nothing, whether there was one, and whether it may still run. If
+// the server's ID is unknown, because the start's answer was lost, takeBack finds it by its owner.
 func (l *launch) takeBack(ctx context.Context, ref deploy.Ref) (remains string, started, stuck bool) {
 	refs := []deploy.Ref{ref}
 	if ref.ID == "" {
@@ -73,7 +68,7 @@ func (l *launch) takeBack(ctx context.Context, ref deploy.Ref) (remains string, 
 		}
 		refs = nil
 		for _, status := range found {
-			if status.ID == "" || status.ID != l.replaced.ID { // a process has none yet when its start is cut off early
+			if status.ID == "" || status.ID != l.replaced.ID { // a process whose start was interrupted early has no ID yet
 				refs = append(refs, status.Ref)
 			}
 		}
@@ -95,15 +90,16 @@ func (l *launch) takeBack(ctx context.Context, ref deploy.Ref) (remains string, 
 	return strings.Join(notes, "; "), len(refs) > 0, stuck
 }
 
+// leftBehind says that something could not be removed.
 func (l *launch) leftBehind(what string, err error) string {
 	return vllm.MaskSecrets(fmt.Sprintf("%s. It could not be removed (%v) and may still be running and hold GPU memory. The next apply"+
 		" of this deployment finds it by its owner's mark and adopts or removes it", what, deploy.Brief(err)), l.request.secrets()...)
 }
 
-// failed completes the error that the caller gets: with a diagnosis where there is one, and masked.
+// failed completes the error for the caller, with a diagnosis if possible, and masks secrets.
 func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 	interrupted := errors.Is(ctx.Err(), context.Canceled) && errors.Is(e.Err, context.Canceled)
-	if interrupted { // whatever that made fail
+	if interrupted {
 		e.Summary = "Interrupted during the phase " + string(e.Phase)
 	}
 	e = l.diagnose(e)
@@ -125,30 +121,30 @@ func (l *launch) failed(ctx context.Context, e *deploy.Error) *deploy.Error {
 	return e
 }
 
-// diagnose adds the cause, where it isn't known yet: by the server's log and its end, else by what a runtime says.
+// diagnose adds an unknown cause: from the server's log and end, else from the runtime's error.
 func (l *launch) diagnose(e *deploy.Error) *deploy.Error {
+	if e.Cause != "" {
+		return e
+	}
 	diagnosis, known := vllm.Diagnose(e.Log)
-	if killed := l.dead.ExitCode == exitKilled || l.dead.OOMKilled; !known && killed {
+	if !known && (l.dead.ExitCode == exitKilled || l.dead.OOMKilled) {
 		diagnosis, known = vllm.Diagnosis{Kind: vllm.KindKilled}, true
 	}
-	switch {
-	case e.Cause != "":
-	case known:
-		diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
-		e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
-	default:
+	if !known {
 		return explained(e)
 	}
+	diagnosis = ExplainDeath(diagnosis, l.dead, l.kills, l.killsAfter)
+	e.Cause, e.WayOut, e.OfMachine = diagnosis.Cause, diagnosis.WayOut, diagnosis.Kind.OfMachine()
 	return e
 }
 
-// explained adds what a runtime, or the connection to the machine, says of the cause.
+// explained adds the cause from the error of a runtime or of the connection.
 func explained(e *deploy.Error) *deploy.Error {
 	inner, ok := deploy.AsError(e.Err)
 	switch {
 	case ok && inner.Cause != "":
 		e.Cause, e.WayOut, e.OfMachine = inner.Cause, inner.WayOut, e.OfMachine || inner.OfMachine
-	case host.KindOf(e.Err) != host.Interrupted: // of which howItEnded says more
+	case host.KindOf(e.Err) != host.Interrupted: // which howItEnded explains
 		e.WayOut = host.DetailOf(e.Err)
 	}
 	if ok && len(e.Log) == 0 {
@@ -157,7 +153,7 @@ func explained(e *deploy.Error) *deploy.Error {
 	return e
 }
 
-// howItEnded tells a cancellation, the end of all time and the end of a phase apart.
+// howItEnded says whether the operation was canceled or timed out, or its phase did; "" for neither.
 func (l *launch) howItEnded(ctx context.Context, problem *deploy.Error) string {
 	last := cmp.Or(l.seen, l.progress.seen())
 	if last != "" {
@@ -179,7 +175,7 @@ func (l *launch) howItEnded(ctx context.Context, problem *deploy.Error) string {
 	return ""
 }
 
-// masked is err without secrets in its text; errors.Is and errors.As see through it.
+// masked returns err without secrets in its text. It wraps err.
 func masked(err error, secrets []string) error {
 	if err == nil {
 		return nil

@@ -30,7 +30,7 @@ func TestRemovalThatFailsIsAnError(t *testing.T) {
 	})
 }
 
-// A cancel, the end of all time and the end of a phase are three things, for a program and for a person.
+// A cancel, a timeout of the operation and a timeout of a phase have different errors.
 func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, r *rig, request func() lifecycle.Request) {
@@ -76,7 +76,7 @@ func TestCancelAndTimeoutAreToldApart(t *testing.T) {
 	})
 }
 
-// A log is asked for with a bound, whatever the caller wants.
+// The number of a log's lines is bounded, whatever the caller requests.
 func TestLogHasABound(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())

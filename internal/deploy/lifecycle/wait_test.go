@@ -13,7 +13,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// alwaysRuns is a runtime whose server runs, and of which nothing else is asked.
+// alwaysRuns is a runtime whose server always runs.
 type alwaysRuns struct{ deploy.Runtime }
 
 func (alwaysRuns) State(context.Context, deploy.Ref) (deploy.Status, error) {
@@ -26,8 +26,7 @@ func (alwaysRuns) Follow(context.Context, deploy.Ref, int) (io.ReadCloser, error
 
 func (alwaysRuns) Log(context.Context, deploy.Ref, int) ([]string, error) { return nil, nil }
 
-// What isn't expected ends a wait at once instead of being tried again until the time is up; a context's end is
-// told as that.
+// An unexpected error ends a wait at once, and is not tried again until the timeout. A context's error is recognizable.
 func TestUnexpectedAnswersAreNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

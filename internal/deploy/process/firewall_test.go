@@ -20,7 +20,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
-// Ports are read line by line; what can't be read is left out, and so is the server's own.
+// Invalid lines, and the server's own port, are ignored.
 func TestParsePorts(t *testing.T) {
 	t.Parallel()
 	const said = "closed 41169\nclosed 41169\nclosed 5\nopen 5 ip6tables v1.8.9 (nf_tables): no\nopen 6 \nopen 8000 x\nopen x\nclosed\n\nelse 7\n"
@@ -53,13 +53,13 @@ func TestPortsFile(t *testing.T) {
 	}
 }
 
-// What this test binary is besides: inside a network that ends with the test, a vLLM in it, and somebody outside.
+// Other roles of this test binary: inside a network that ends with the test, a vLLM in it, and a client outside.
 const (
 	insideEnv = "SHOPPER_TEST_INSIDE"
 	roleEnv   = "SHOPPER_TEST_ROLE"
 )
 
-// playRole never returns where the process has one.
+// playRole never returns if the process has a role.
 func playRole() {
 	var err error
 	switch os.Getenv(roleEnv) {
@@ -74,7 +74,7 @@ func playRole() {
 	os.Exit(1)
 }
 
-// beServer listens on a random port of all addresses, whose number it writes into a file.
+// beServer listens on a random port of all addresses, and writes its number into a file.
 func beServer(file string) error {
 	listener, err := net.Listen("tcp", ":0")
 	if err != nil {
@@ -96,7 +96,7 @@ func beServer(file string) error {
 	}
 }
 
-// beOutside says of each address that it is given whether it answers.
+// beOutside reports of each address on standard input whether it answers.
 func beOutside() error {
 	fmt.Fprintln(os.Stdout, "ready")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -105,7 +105,7 @@ func beOutside() error {
 	return nil
 }
 
-// answer is "yes", "silent", or an error; who is silent doesn't answer later either.
+// answer is "yes", "silent", or an error.
 func answer(address string) string {
 	conn, err := net.DialTimeout("tcp", address, time.Second)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() { //nolint:errorlint // as net returns it

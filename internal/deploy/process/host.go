@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
@@ -143,11 +142,25 @@ exec sh "$dir/launcher.sh" start "$@"`
 	return "", &deploy.Error{Summary: "could not " + op, Cause: "The launcher didn't report the process's identity."}
 }
 
-// stop ends all processes of a directory's session, checks that they are gone, and deletes their rules from the firewall. The note
-// names rules that may be left, "" for none.
-func (h *Host) stop(ctx context.Context, directory string, graceSeconds int, drain time.Duration) (note string, err error) {
-	times := []string{fmt.Sprint(graceSeconds), fmt.Sprint(int(drain.Seconds()))}
-	output, err := h.run(ctx, "end the processes of "+directory, launcherScript, "stop", directory, times[0], times[1])
+// stopGrace is how many seconds a session has to end by itself after TERM, and forcedGrace if it is forced.
+const (
+	stopGrace   = 20
+	forcedGrace = 2
+)
+
+// end ends all processes of a directory's session, with TERM and then KILL, checks that they are gone, and deletes their rules from the
+// firewall. A session that has ended already is a success. While a server drains, only the server itself gets TERM: its workers would
+// end at once (seen with vLLM 0.32.0). The note names rules that may be left, "" for none.
+func (h *Host) end(ctx context.Context, directory string, stop deploy.Stop) (note string, err error) {
+	if directory == "" {
+		return "", &deploy.Error{Summary: "could not end the server's processes", Cause: "Their directory is unknown."}
+	}
+	grace := stopGrace
+	if stop.Force {
+		grace = forcedGrace
+	}
+	output, err := h.run(ctx, "end the processes of "+directory, launcherScript,
+		"stop", directory, fmt.Sprint(grace), fmt.Sprint(int(stop.Drain.Seconds())))
 	return parseLeft(output, directory), err
 }
 

@@ -31,10 +31,17 @@ type Program struct {
 }
 
 // Look sets Tools and Program to what the machine has. cc is the compiler that the server's environment names, "" for none.
-func (h *Host) Look(ctx context.Context, cc string) (err error) {
-	if h.Tools, err = h.lookForTools(ctx, cc); err == nil {
-		_, err = h.find(ctx)
+func (h *Host) Look(ctx context.Context, cc string) error {
+	output, err := h.run(ctx, "look for a C compiler", toolsScript, cc)
+	if err != nil {
+		return err
 	}
+	facts := deploy.Facts(output)
+	h.Tools = Tools{
+		Compiler: facts["compiler"], Python: facts["python"], Headers: facts["headers"],
+		Pip: facts["pip"] != "", Apt: facts["apt"] != "",
+	}
+	_, err = h.find(ctx)
 	return err
 }
 
@@ -47,7 +54,7 @@ func (h *Host) Ready(ctx context.Context, progress func(string)) error {
 	}
 	if h.Program.Path != "" {
 		if packages := h.Tools.packages(false); len(packages) > 0 && h.Options.Install != InstallNever {
-			err = h.install(ctx, "tools", packages, nil, progress)
+			err = h.install(ctx, "tools", progress, packages)
 		}
 		return err
 	}
@@ -109,18 +116,17 @@ func (h *Host) installRelease(ctx context.Context, progress func(string)) error 
 	if release, ok := vllm.FindRelease(version); ok && release.Published != "" && release.Published < newest.Published {
 		until = release.Published + "T23:59:59Z"
 	}
-	environment := path.Join(h.base, "env", version)
-	return h.install(ctx, version, h.Tools.packages(true),
-		[]string{environment, version, until, h.Tools.python(), uvVersion, uvRequirement}, progress)
+	return h.install(ctx, version, progress, h.Tools.packages(true),
+		path.Join(h.base, "env", version), version, until, h.Tools.python(), uvVersion, uvRequirement)
 }
 
 // install runs an installation as a separate process, which a lost connection doesn't interrupt, and waits for it. If one of the
-// same name is running, it waits for that one instead.
-func (h *Host) install(ctx context.Context, name string, packages, release []string, progress func(string)) error {
+// same name is running, it waits for that one instead. release are install.sh's arguments after PACKAGES; none = packages only.
+func (h *Host) install(ctx context.Context, name string, progress func(string), packages []string, release ...string) error {
 	directory := path.Join(h.base, "install", name)
 	seen, err := h.observe(ctx, "installation", directory)
 	if err == nil && seen.state == deploy.Orphaned {
-		_, err = h.stop(ctx, directory, 1, 0) // nobody would report its exit code; the next one continues its work
+		_, err = h.end(ctx, directory, deploy.Stop{Force: true}) // nobody would report its exit code; the next one continues its work
 	}
 	if err != nil {
 		return err
@@ -131,9 +137,6 @@ func (h *Host) install(ctx context.Context, name string, packages, release []str
 		}
 		files := []file{{"launcher.sh", launcherScript}, {"install.sh", installScript}, {"log", ""}}
 		command := []string{"sh", path.Join(directory, "install.sh"), h.base, strings.Join(packages, " ")}
-		if release == nil {
-			release = make([]string, 6)
-		}
 		if _, err := h.launch(ctx, directory, files, nil, append(command, release...)...); err != nil {
 			return err
 		}
@@ -143,7 +146,7 @@ func (h *Host) install(ctx context.Context, name string, packages, release []str
 		// Don't leave it running for a caller that has given up. Its downloads remain for the next time.
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 		defer cancel()
-		_, stopErr := h.stop(after, directory, 1, 0)
+		_, stopErr := h.end(after, directory, deploy.Stop{Force: true})
 		err = errors.Join(err, stopErr)
 	}
 	return err
@@ -233,27 +236,6 @@ type Tools struct {
 	Pip bool
 	// Apt reports whether apt-get can install packages, as root or through sudo without a password.
 	Apt bool
-}
-
-func (h *Host) lookForTools(ctx context.Context, cc string) (Tools, error) {
-	output, err := h.run(ctx, "look for a C compiler", toolsScript, cc)
-	var t Tools
-	for line := range strings.Lines(output) {
-		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		switch key {
-		case "compiler":
-			t.Compiler = value
-		case "python":
-			t.Python = value
-		case "headers":
-			t.Headers = value
-		case "pip":
-			t.Pip = true
-		case "apt":
-			t.Apt = true
-		}
-	}
-	return t, err
 }
 
 // pip installs this version of uv and no other: the packages for Linux with glibc, by their checksums of November 2026.

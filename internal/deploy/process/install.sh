@@ -1,10 +1,10 @@
 # Installs missing packages, and a release of vLLM into a separate virtual environment, with uv, as vLLM's documentation says. If it
 # was interrupted, run it again: uv keeps its downloads.
 #
-#   install.sh BASE PACKAGES ENVIRONMENT VERSION UNTIL PYTHON UV REQUIREMENT
+#   install.sh BASE PACKAGES [ENVIRONMENT VERSION UNTIL PYTHON UV REQUIREMENT]
 #
 #   PACKAGES      the distribution's, "" for none
-#   ENVIRONMENT   the virtual environment's directory; "" installs the packages only
+#   ENVIRONMENT   the virtual environment's directory; without it, only the packages are installed
 #   UNTIL         the end of the day on which an older release was published: with later packages it doesn't start. "" for the newest
 #   PYTHON        the version of the machine's Python, if the release supports it; "" for uv's, from github.com
 #   UV            the version of uv; REQUIREMENT is its line for pip, with checksums
@@ -12,7 +12,7 @@
 # torch is the version that the release requires, which is built for the release's CUDA.
 set -eu
 umask 077
-base=$1 packages=$2 environment=$3 version=$4 until=$5 python=$6 uv_version=$7 requirement=$8
+base=$1 packages=$2
 export PIP_NO_INPUT=1
 
 apt() {
@@ -36,7 +36,8 @@ if [ -n "$packages" ]; then
 	# shellcheck disable=SC2086 # names without spaces
 	apt -q install -y --no-install-recommends $packages
 fi
-[ -n "$environment" ] || exit 0
+[ $# -gt 2 ] || exit 0
+environment=$3 version=$4 until=$5 python=$6 uv_version=$7 requirement=$8
 
 uv=$base/uv-$uv_version
 if [ ! -x "$uv/bin/uv" ]; then

@@ -9,7 +9,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 )
 
-// What uv was recorded to say is told as what it is.
+// The recorded failures of uv are explained.
 func TestRecordedInstallations(t *testing.T) {
 	t.Parallel()
 	wants := map[string][2]string{

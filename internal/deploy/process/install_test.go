@@ -27,7 +27,7 @@ func (m withPath) Run(ctx context.Context, command host.Command) (host.Result, e
 	return m.local.Run(ctx, command)
 }
 
-// note has the programs below write down what they were asked.
+// notes returns how the programs below were called.
 func (m withPath) notes(t *testing.T) string {
 	t.Helper()
 	return read(t, filepath.Join(m.bin, "notes"))
@@ -111,7 +111,7 @@ func program(t *testing.T, h *Host, options Options) (Program, []string, error) 
 	return h.Program, said, err
 }
 
-// uv comes from pip with its checksum, once, and an installation that broke off goes on with what is there.
+// pip installs uv once, by its checksum, and an interrupted installation is continued.
 func TestInstallGetsUVAndGoesOn(t *testing.T) {
 	t.Parallel()
 	m, h := bare(t, "3.10 /usr/include/python3.10", map[string]string{"python3-pip": ""})
@@ -135,7 +135,7 @@ func TestInstallGetsUVAndGoesOn(t *testing.T) {
 	}
 }
 
-// The machine's own Python is used where every release takes it and its headers are there.
+// The machine's Python is used if all releases support it and it has headers.
 func TestInstallUsesTheMachinesPython(t *testing.T) {
 	t.Parallel()
 	include := t.TempDir()
@@ -156,7 +156,7 @@ func TestInstallUsesTheMachinesPython(t *testing.T) {
 	}
 }
 
-// What is missing is installed, once nobody holds dpkg's lock any more, and the wait is reported.
+// Missing packages are installed once dpkg's lock is free, and the wait is reported.
 func TestInstallsWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	m, h := bare(t, "", map[string]string{"gcc": fakeCompiler, "once": ""})
@@ -171,13 +171,13 @@ func TestInstallsWhatIsMissing(t *testing.T) {
 	if !strings.Contains(strings.Join(said, "\n"), "held by process 1187 (unattended-upgr)") {
 		t.Errorf("reported: %q", said)
 	}
-	tools, err := h.lookForTools(within(t), "")
-	if err != nil || tools.Compiler != "gcc" || !tools.Pip || len(tools.Missing(true)) > 0 {
+	err = h.Look(within(t), "")
+	if tools := h.Tools; err != nil || tools.Compiler != "gcc" || !tools.Pip || len(tools.Missing(true)) > 0 {
 		t.Errorf("%+v, %v", tools, err)
 	}
 }
 
-// A vLLM that is there needs a compiler all the same; with process.install "never" nothing is touched.
+// An installed vLLM needs a compiler, too; with process.install "never" nothing is installed.
 func TestCompilerForAVLLMThatIsThere(t *testing.T) {
 	t.Parallel()
 	for install, want := range map[string]bool{InstallMissing: true, InstallNever: false} {
@@ -243,7 +243,7 @@ func TestInstallUVForReal(t *testing.T) {
 	}
 }
 
-// A server finds the CUDA toolkit that vLLM's packages bring, unless it is told of another.
+// A server finds the CUDA toolkit of vLLM's packages, unless its environment names another.
 func TestToolkitOfThePackages(t *testing.T) {
 	t.Parallel()
 	needsLinux(t)
@@ -290,7 +290,7 @@ func TestOrphanedInstallation(t *testing.T) {
 	h.Options = Options{Version: "0.33.0"}
 	directory := filepath.Join(m.home, DefaultDirectory, "install", "0.33.0")
 	t.Cleanup(func() {
-		if _, err := h.stop(context.WithoutCancel(t.Context()), directory, 0, 0); err != nil {
+		if _, err := h.end(context.WithoutCancel(t.Context()), directory, deploy.Stop{Force: true}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// Memory that never comes back ends the wait, and is told.
+// The wait for memory that is never released ends, and reports it.
 func TestMemoryThatDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestMemoryThatDoesNotComeBack(t *testing.T) {
 	})
 }
 
-// scripted is a machine whose commands answer as it says.
+// scripted is a machine with scripted output.
 type scripted struct {
 	local
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
@@ -45,9 +46,7 @@ func (o Options) Validate(name string) error {
 	if o.Version != "" && !versionPattern.MatchString(o.Version) {
 		problems = append(problems, fmt.Errorf("process.version must be a release such as 0.33.0; got %q", o.Version))
 	}
-	switch o.Install {
-	case "", InstallMissing, InstallNever:
-	default:
+	if !slices.Contains([]string{"", InstallMissing, InstallNever}, o.Install) {
 		problems = append(problems, fmt.Errorf("process.install must be missing or never; got %q", o.Install))
 	}
 	if d := o.Directory; d != "" && (!strings.HasPrefix(d, "/") || path.Clean(d) != d || d == "/" || strings.ContainsAny(d, "\x00\r\n")) {

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// refuseFirewall puts programs first on PATH that note that they were called, in place of those that could change the firewall.
+// refuseFirewall puts programs first on PATH that record their calls, in place of those that could change the firewall.
 func refuseFirewall() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "refusing"); err != nil {
 		return "", err
@@ -104,7 +104,7 @@ func start(t *testing.T, script string, environment map[string]string, arguments
 	return startRelease(t, "", script, deploy.Wanted{Arguments: arguments, Environment: environment})
 }
 
-// startRelease does so with a script that is a release of vLLM.
+// startRelease starts a script as a server of a release of vLLM.
 func startRelease(t *testing.T, release, script string, wanted deploy.Wanted) (*Host, deploy.Ref) {
 	t.Helper()
 	needsLinux(t)
@@ -123,7 +123,7 @@ func startRelease(t *testing.T, release, script string, wanted deploy.Wanted) (*
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 		defer cancel()
-		if _, err := h.end(ctx, ref, deploy.Stop{Force: true}); err != nil {
+		if _, err := h.end(ctx, ref.Directory, deploy.Stop{Force: true}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -156,7 +156,7 @@ func inspect(t *testing.T, h *Host, ref deploy.Ref) deploy.Status {
 	return status
 }
 
-// A server that ignores TERM ends, and what it started with it.
+// A server that ignores TERM is ended, with all that it started.
 func TestWholeGroupIsKilled(t *testing.T) {
 	t.Parallel()
 	const script = `
@@ -177,7 +177,7 @@ while :; do sleep 0.2; done
 	if members := session(t, pid); len(members) < 3 {
 		t.Fatalf("supervisor, server and child should run: %v", members)
 	}
-	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
@@ -192,7 +192,7 @@ while :; do sleep 0.2; done
 	if status := inspect(t, h, ref); status.State != deploy.Gone {
 		t.Errorf("state %s", status.State)
 	}
-	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{Force: true}); err != nil {
 		t.Errorf("stopping what is gone: %v", err)
 	}
 }
@@ -213,11 +213,11 @@ func session(t *testing.T, pid string) []string {
 	return members
 }
 
-// After a reboot a server's pid and session may be those of others: it is seen as ended, and they are left alone.
+// After a reboot a server's pid and session may be others': the server has ended, and the others are not touched.
 func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 600\n", nil)
-	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	// A daemon, as daemons used to be: the leader of its session has ended.
@@ -245,17 +245,17 @@ func TestAfterARebootOthersAreLeftAlone(t *testing.T) {
 	if status := inspect(t, h, ref); status.State != deploy.Exited {
 		t.Errorf("state %s", status.State)
 	}
-	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || !running() {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{Force: true}); err != nil || !running() {
 		t.Fatalf("stopped with %v; another's process runs: %t", err, running())
 	}
 	// In the same boot the same numbers are the server's own.
 	place("boot", ours)
-	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil || running() {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{Force: true}); err != nil || running() {
 		t.Errorf("stopped with %v; the session is left: %t", err, running())
 	}
 }
 
-// A pid that is another process's after a reboot isn't the server, even if its start time were the same.
+// After a reboot, a process with the server's pid isn't the server, even with the same start time.
 func TestAfterARebootTheServerHasEnded(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 600\n", nil)
@@ -275,7 +275,7 @@ func TestAfterARebootTheServerHasEnded(t *testing.T) {
 	}
 }
 
-// A log that has become too large loses its beginning, and whoever writes it goes on.
+// A log that is too large loses its beginning, and its writer continues.
 func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
 	needsLinux(t)
@@ -311,7 +311,7 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// A server is asked to end before it is made to.
+// A server gets TERM before KILL.
 func TestServerMayEndByItself(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "trap 'echo bye; exit 0' TERM\necho ready\nwhile :; do sleep 0.05; done\n", nil)
@@ -320,7 +320,7 @@ func TestServerMayEndByItself(t *testing.T) {
 		return err == nil && slices.Contains(log, word)
 	}
 	eventually(t, "the server's start", func() bool { return said("ready") })
-	if _, err := h.end(within(t), ref, deploy.Stop{}); err != nil {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if !said("bye") {
@@ -342,7 +342,7 @@ func TestExitCodeIsTold(t *testing.T) {
 	})
 }
 
-// Once settled, a server that dies is started again by a supervisor that stays the same.
+// A settled server that dies is restarted by the same supervisor.
 func TestSupervisorRestartsAndCounts(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "sleep 0.5\nexit 1\n", nil)
@@ -355,7 +355,7 @@ func TestSupervisorRestartsAndCounts(t *testing.T) {
 		t.Errorf("status %+v", status)
 	}
 	pid, _, _ := strings.Cut(ref.ID, "-")
-	if _, err := h.end(within(t), ref, deploy.Stop{}); err != nil {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{}); err != nil {
 		t.Fatal(err)
 	}
 	if left := session(t, pid); len(left) > 0 {
@@ -363,7 +363,7 @@ func TestSupervisorRestartsAndCounts(t *testing.T) {
 	}
 }
 
-// A server brought back has the environment that it had, which is nowhere but in memory.
+// A restored server has its old environment, which was only in memory.
 func TestSetAsideAndRestore(t *testing.T) {
 	t.Parallel()
 	environment := map[string]string{"VLLM_API_KEY": "planted-key", "OTHER": "line one\nline 'two' $(x)\n"}
@@ -407,7 +407,7 @@ func TestSetAsideAndRestore(t *testing.T) {
 	})
 }
 
-// While a server drains, nobody but the server itself is signaled; what is left after that is ended.
+// While a server drains, only the server itself is signaled; what is left afterwards is ended.
 func TestStopDrains(t *testing.T) {
 	t.Parallel()
 	const program = `worker() { trap 'echo cut >>"$0.out"; exit' TERM; echo up >>"$0.out"; while :; do sleep 0.05; done; }
@@ -430,7 +430,7 @@ while :; do sleep 0.05; done`
 			out := filepath.Join(h.base, "program.out")
 			eventually(t, "the worker", func() bool { return read(t, out) == "up\n" })
 			begun := time.Now()
-			if _, err := h.end(within(t), ref, deploy.Stop{Drain: test.drain}); err != nil {
+			if _, err := h.end(within(t), ref.Directory, deploy.Stop{Drain: test.drain}); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(begun); took > 15*time.Second {
@@ -452,13 +452,13 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-// A server whose variables didn't come through whole isn't started: without its key it would answer anybody.
+// A server whose variables are incomplete isn't started: without its key it would answer anybody.
 func TestCutOffEnvironmentStartsNothing(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, `echo started >>"$0.out"; exec sleep 600`, nil)
 	out := filepath.Join(h.base, "program.out")
 	eventually(t, "the first start", func() bool { return read(t, out) != "" })
-	if _, err := h.end(within(t), ref, deploy.Stop{Force: true}); err != nil {
+	if _, err := h.end(within(t), ref.Directory, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	result, err := local{}.Run(within(t), host.Command{
@@ -479,71 +479,6 @@ func TestDeleteKeepsToItsDirectory(t *testing.T) {
 	for _, directory := range []string{"", "/", "/nowhere", "/nowhere/base/servers", "/nowhere/base/servers/..", "/etc/x/y", "/nowhere/base/servers/-rf"} {
 		if err := h.remove(within(t), directory); err == nil {
 			t.Errorf("removed %q", directory)
-		}
-	}
-}
-
-func TestReleaseOf(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"0.33.0": "0.33.0", "vllm 0.33.0": "0.33.0", "v0.33.0": "0.33.0", "0.33.0+cu129": "0.33.0+cu129", "": "", "no version here": "",
-		"INFO 11-24 automatically detected platform\n0.11.0": "0.11.0",
-		"newest": "",
-	} {
-		if got := releaseOf(text); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
-		}
-	}
-}
-
-// Whatever a variable holds arrives as it is, through a real shell.
-func FuzzEnvironmentThroughAShell(f *testing.F) {
-	for _, value := range []string{"", "plain", "a b", "$(x)", "`x`", "'\"\\", "line\nline\n\n", "%s%n\\0101\\c", "-n", "é\xff\x01\t\r", "*~?[a]", "a=b"} {
-		f.Add(value)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		if strings.ContainsRune(value, 0) || len(value) > 20000 {
-			return // no variable is given this
-		}
-		const script = `while IFS= read -r line && [ -n "$line" ]; do
-			value=$(printf '%b.' "${line#*=}")
-			export "${line%%=*}=${value%.}"
-		done
-		printf '%s.' "$VALUE"`
-		if !strings.Contains(launcherScript, `value=$(printf '%b.' "${line#*=}")`) {
-			t.Fatal("the launcher reads its environment in another way")
-		}
-		result, err := local{}.Run(within(t), host.Command{Args: []string{"sh", "-c", script}, Stdin: strings.NewReader(encodeEnvironment(map[string]string{"VALUE": value}))})
-		if err != nil || result.ExitCode != 0 || result.Stdout != value+"." {
-			t.Errorf("sent %q, got %q (%v, %d, %s)", value, result.Stdout, err, result.ExitCode, result.Stderr)
-		}
-	})
-}
-
-func FuzzParseStatus(f *testing.F) {
-	f.Add("identity 12 345\nstate running\nexit 1 2 3\nrestarts 2 1\nsettled yes\nrecord {\"Name\":\"x\"}\n")
-	f.Add("server a.1\nstate gone\nserver ../x\nstate running\n")
-	f.Fuzz(func(t *testing.T, output string) {
-		status := parseStatus(output).status(deploy.Ref{})
-		if status.RestartLoop && status.State == "" {
-			t.Error("no state")
-		}
-		for _, seen := range parseList("/base", output) {
-			if filepath.Dir(seen.directory) != "/base/servers" {
-				t.Errorf("directory %q", seen.directory)
-			}
-		}
-	})
-}
-
-// A word that this version doesn't know is a state of its own, and no error.
-func TestUnknownStateWord(t *testing.T) {
-	t.Parallel()
-	for word, want := range map[string]deploy.State{
-		"running": deploy.Running, "restarting": deploy.Restarting, "exited": deploy.Exited, "orphaned": deploy.Orphaned, "hibernating": deploy.Unknown,
-	} {
-		if got := parseStatus("identity 12 345\nstate " + word + "\nnews of a later version\n").status(deploy.Ref{}).State; got != want {
-			t.Errorf("%q is %s, want %s", word, got, want)
 		}
 	}
 }

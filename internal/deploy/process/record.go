@@ -88,29 +88,16 @@ type observed struct {
 
 // parseStatus parses the launcher's output. It ignores lines that it doesn't know.
 func parseStatus(output string) observed {
-	var o observed
-	for line := range strings.Lines(output) {
-		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
-		switch key {
-		case "identity":
-			o.id = cmp.Or(parseIdentity(value), o.id)
-		case "state":
-			o.state = deploy.State(value)
-		case "exit":
-			o.exitCode = number(value, 0)
-		case "restarts":
-			o.restarts, o.quick = number(value, 0), number(value, 1)
-		case "settled":
-			o.settled = true
-		case "started":
-			if seconds, err := strconv.ParseInt(value, 10, 64); err == nil && seconds > 0 {
-				o.started = time.Unix(seconds, 0).UTC()
-			}
-		case "record":
-			if err := json.Unmarshal([]byte(value), &o.record); err != nil {
-				o.record = record{}
-			}
-		}
+	facts := deploy.Facts(output)
+	o := observed{
+		id: parseIdentity(facts["identity"]), state: deploy.State(facts["state"]), exitCode: number(facts["exit"], 0),
+		restarts: number(facts["restarts"], 0), quick: number(facts["restarts"], 1), settled: facts["settled"] != "",
+	}
+	if seconds, err := strconv.ParseInt(facts["started"], 10, 64); err == nil && seconds > 0 {
+		o.started = time.Unix(seconds, 0).UTC()
+	}
+	if err := json.Unmarshal([]byte(facts["record"]), &o.record); err != nil {
+		o.record = record{}
 	}
 	return o
 }

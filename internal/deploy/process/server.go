@@ -19,9 +19,6 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// stopGrace is how many seconds a server has to end by itself after TERM.
-const stopGrace = 20
-
 // Placeholders for the paths of a server's certificate and key: Start replaces them in the arguments by files in the server's
 // directory, whose name is not known before.
 const (
@@ -146,20 +143,6 @@ func (h *Host) Settle(ctx context.Context, ref deploy.Ref) error {
 	return h.put(ctx, ref.Directory, "settled", "")
 }
 
-// end ends a server's whole session, with TERM and then KILL, and checks that no process of it is left. A server that has ended
-// already is a success. While it drains, only the server itself gets TERM: its workers would end at once (seen with vLLM 0.32.0).
-// The note is [Host.stop]'s.
-func (h *Host) end(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
-	if ref.Directory == "" {
-		return "", &deploy.Error{Summary: "could not end the server " + ref.Name, Cause: "Its directory is unknown."}
-	}
-	grace := stopGrace
-	if stop.Force {
-		grace = 2
-	}
-	return h.stop(ctx, ref.Directory, grace, stop.Drain)
-}
-
 // Remove ends the server's whole session, waits until its GPU memory is released, and removes its directory. Memory that is not
 // released is no error, because no process is left that could be ended: the note says so. It also names firewall rules that are left.
 func (h *Host) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (note string, err error) {
@@ -167,7 +150,7 @@ func (h *Host) Remove(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (no
 	if inspectErr == nil && status.State == deploy.Gone {
 		return "", nil
 	}
-	rules, err := h.end(ctx, ref, stop)
+	rules, err := h.end(ctx, ref.Directory, stop)
 	if err != nil {
 		return "", errors.Join(err, inspectErr)
 	}
@@ -217,7 +200,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 				" secrets are lost."}
 		}
 		// An earlier start whose answer was lost may have taken effect: end that server first.
-		if _, err := h.end(ctx, ref, deploy.Stop{}); err != nil {
+		if _, err := h.end(ctx, ref.Directory, deploy.Stop{}); err != nil {
 			return ref, err
 		}
 		restored := ref
@@ -226,7 +209,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 		restored.ID, err = h.launch(ctx, ref.Directory, nil, environment, command...)
 		return restored, err
 	}
-	_, err = h.end(ctx, ref, stop) // Remove reports firewall rules that are left
+	_, err = h.end(ctx, ref.Directory, stop) // Remove reports firewall rules that are left
 	if err == nil && seen.state.Alive() && seen.id == ref.ID {
 		_ = h.awaitMemory(ctx, seen.record.HeldBefore) // the next server's log reports memory that is not released
 	}
@@ -276,22 +259,7 @@ func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 	defer cancel()
 	pause := pace.Looks()
 	for {
-		gpus, err := deploy.QueryGPUs(ctx, h.machine)
-		if err != nil {
-			return ""
-		}
-		held := heldSince(gpus, before)
-		if held != "" {
-			users, _ := deploy.QueryGPUUsers(ctx, h.machine) // inside a container it may list none
-			for _, user := range users {
-				for i := range gpus {
-					if user.GPU == gpus[i].UUID {
-						gpus[i].UsedMiB -= user.MiB
-					}
-				}
-			}
-			held = heldSince(gpus, before)
-		}
+		held := h.heldMemory(ctx, before)
 		if held == "" {
 			return ""
 		}
@@ -299,6 +267,21 @@ func (h *Host) awaitMemory(ctx context.Context, before []int) string {
 			return "none of its processes, but GPU memory that has not been released: " + held
 		}
 	}
+}
+
+// heldMemory is what awaitMemory waits for, "" for nothing.
+func (h *Host) heldMemory(ctx context.Context, before []int) string {
+	gpus, err := deploy.QueryGPUs(ctx, h.machine)
+	if err != nil || heldSince(gpus, before) == "" {
+		return ""
+	}
+	users, _ := deploy.QueryGPUUsers(ctx, h.machine) // inside a container it may list none
+	for _, user := range users {
+		if at := slices.IndexFunc(gpus, func(gpu deploy.GPU) bool { return gpu.UUID == user.GPU }); at >= 0 {
+			gpus[at].UsedMiB -= user.MiB
+		}
+	}
+	return heldSince(gpus, before)
 }
 
 // heldSince lists the GPUs on which more memory is in use than before, "" for none.

@@ -19,7 +19,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// Of two starts in one directory, such as one that was cut off and its repetition, the first is the server.
+// Of two starts in one directory, such as an interrupted one and its repetition, the first is the server.
 func TestSecondStartFindsTheFirst(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 1000", nil)
@@ -64,7 +64,7 @@ func TestVariablesAreTheServersAlone(t *testing.T) {
 	check("the restored one's start")
 }
 
-// The server itself has its variables under their own names, and no prefix is taken for one.
+// The server has its variables without the prefix.
 func TestVariablesUnderTheirOwnNames(t *testing.T) {
 	t.Parallel()
 	names := []string{"PATH", "VLLM_API_KEY"}
@@ -73,7 +73,7 @@ func TestVariablesUnderTheirOwnNames(t *testing.T) {
 	}
 }
 
-// A server whose supervisor was killed alone is seen to run, and can be replaced, restored and removed like any other.
+// A server whose supervisor alone was killed is Orphaned, and can be replaced, restored and removed like any other.
 func TestOrphanedServer(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "exec sleep 1000", map[string]string{"VLLM_API_KEY": "planted-key"})
@@ -154,7 +154,7 @@ func (c *cutOff) Run(ctx context.Context, cmd host.Command) (host.Result, error)
 	return c.local.Run(ctx, cmd)
 }
 
-// What is kept beside a server holds none of its secrets.
+// A server's record holds no secret.
 func TestRecordHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	text, err := newRecord(deploy.Wanted{
