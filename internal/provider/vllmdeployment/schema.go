@@ -91,7 +91,7 @@ func placeArguments(ctx context.Context) map[string]schema.Attribute {
 			MarkdownDescription: "ID of the machine's `shopper_gpu_session`. Replacing the session replaces the deployment; when the" +
 				" session has ended, the server counts as gone.",
 		},
-		"ssh": sshattr.Argument(),
+		"ssh": sshattr.ResourceArgument(),
 		"runtime": schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(string(deploy.Auto)),
 			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process), string(deploy.Auto))},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 )
 
 // Moves ends the description of a figure that is measured at every read.
@@ -42,6 +43,15 @@ func Moment(t time.Time) types.String {
 		return types.StringNull()
 	}
 	return types.StringValue(t.UTC().Format(time.RFC3339))
+}
+
+// Object is what an object holds, the zero value for one that is null or unknown.
+func Object[T any](ctx context.Context, object types.Object, diags *diag.Diagnostics) T {
+	var value T
+	if !object.IsNull() && !object.IsUnknown() {
+		diags.Append(object.As(ctx, &value, basetypes.ObjectAsOptions{})...)
+	}
+	return value
 }
 
 // Strings are the known elements of a set, none of one that is null or unknown.

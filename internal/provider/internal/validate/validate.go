@@ -5,6 +5,8 @@ package validate
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -40,7 +42,17 @@ func (v stringFunc) ValidateString(_ context.Context, req validator.StringReques
 func NotEmpty() validator.String {
 	return String("must not be empty; omit the attribute instead", func(s string) error {
 		if s == "" {
-			return fmt.Errorf("it must not be empty; omit it instead")
+			return errors.New("it must not be empty; omit it instead")
+		}
+		return nil
+	})
+}
+
+// Certificates returns a validator of certificates in PEM form.
+func Certificates() validator.String {
+	return String("must contain certificates in PEM form", func(s string) error {
+		if !x509.NewCertPool().AppendCertsFromPEM([]byte(s)) {
+			return errors.New("it contains no certificate in PEM form; if it is a path, pass the file's content: file(\"PATH\")")
 		}
 		return nil
 	})
