@@ -1,5 +1,4 @@
-// Package costs is the data source shopper_costs: what has been spent, as the
-// shopper keeps account.
+// Package costs is the data source shopper_costs: what has been spent, by the shopper's accounting.
 package costs
 
 import (
@@ -119,7 +118,7 @@ func (m *model) fill(ctx context.Context, client *shopper.Client, consumer strin
 	return nil
 }
 
-// amounts makes a map; the service leaves an empty one out.
+// amounts converts costs to a map. The shopper omits an empty one.
 func amounts(ctx context.Context, by map[string]float64, diags *diag.Diagnostics) types.Map {
 	if by == nil {
 		by = map[string]float64{}

@@ -70,7 +70,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 	}
 }
 
-// known lists the models of the table.
+// known lists the well-known models.
 func known() string {
 	var names []string
 	for _, shape := range vllm.Models() {
@@ -91,7 +91,7 @@ type result struct {
 	LargestContext *int64  `tfsdk:"largest_context"`
 }
 
-// Run estimates.
+// Run estimates the memory.
 func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *function.RunResponse) {
 	var model string
 	var given types.Dynamic

@@ -24,7 +24,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// defaultTimeout bounds an extension, as an update of the resource.
+// defaultTimeout bounds an extension, like an update of the resource.
 const defaultTimeout = 10 * time.Minute
 
 // Action is the action shopper_extend_session.
@@ -79,7 +79,7 @@ func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *actio
 	}
 }
 
-// ConfigValidators refuse an extension by nothing or by two figures.
+// ConfigValidators require exactly one of the two arguments about hours.
 func (a *Action) ConfigValidators(context.Context) []action.ConfigValidator {
 	return []action.ConfigValidator{actionvalidator.ExactlyOneOf(path.MatchRoot("reservation_hours"), path.MatchRoot("additional_hours"))}
 }

@@ -1,5 +1,5 @@
-// Package gpuoffers is the data source shopper_gpu_offers: what can be rented
-// now, and what a session with these requirements would take.
+// Package gpuoffers is the data source shopper_gpu_offers: the offers that can be rented now, and the one that a session
+// with the same requirements would rent.
 package gpuoffers
 
 import (
@@ -181,7 +181,7 @@ func (m *model) requirements(ctx context.Context, diags *diag.Diagnostics) renta
 	}
 }
 
-// order sorts offers that are in the order of their price.
+// order sorts offers, which are sorted by price already.
 func order(offers []shopper.Offer, by string) {
 	switch by {
 	case "price_per_vram_gb":

@@ -24,7 +24,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// lookTimeout bounds the data source.
+// lookTimeout bounds a read of the data source or the list.
 const lookTimeout = 2 * time.Minute
 
 // NewDataSource returns the data source shopper_gpu_session.
@@ -73,7 +73,7 @@ func readData(ctx context.Context, data *providerdata.Data, m *dataModel, diags 
 	m.Model = views[0]
 }
 
-// errNotOne is returned for a name that isn't that of one session.
+// errNotOne is the error for a name that none or several sessions have.
 var errNotOne = errors.New("not found")
 
 func find(ctx context.Context, data *providerdata.Data, id, name string) (shopper.Session, error) {

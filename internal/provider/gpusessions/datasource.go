@@ -1,5 +1,5 @@
-// Package gpusessions is the data source shopper_gpu_sessions: what is rented,
-// and what of it no configuration knows.
+// Package gpusessions is the data source shopper_gpu_sessions: the rented machines, and which of them no configuration
+// manages.
 package gpusessions
 
 import (
@@ -90,7 +90,7 @@ func read(ctx context.Context, data *providerdata.Data, m *model, diags *diag.Di
 	m.fill(ctx, shown, views, data.Consumer, diags)
 }
 
-// list lists the sessions of these statuses; without any, those that may be costing money.
+// list lists the sessions with these statuses, or without any, those that may cost money.
 func list(ctx context.Context, client *shopper.Client, statuses []string, diags *diag.Diagnostics) ([]shopper.Session, error) {
 	if len(statuses) == 0 {
 		return sessionview.Live(ctx, client)

@@ -25,7 +25,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// defaultTimeout bounds a restart: the model is loaded again, and not downloaded.
+// defaultTimeout bounds a restart, which loads the model without downloading it.
 const defaultTimeout = 30 * time.Minute
 
 // Action is the action shopper_restart_vllm.

@@ -1,4 +1,4 @@
-// Package service is the data source shopper_service: how the shopper itself is.
+// Package service is the data source shopper_service: the health of the shopper.
 package service
 
 import (

@@ -1,5 +1,5 @@
-// Package sshtunnel is the ephemeral resource shopper_ssh_tunnel: a port of
-// loopback that leads to a port on a machine for the length of a run.
+// Package sshtunnel is the ephemeral resource shopper_ssh_tunnel: a local port that leads to a port on a machine for the
+// duration of a run.
 package sshtunnel
 
 import (
@@ -30,13 +30,13 @@ import (
 )
 
 const (
-	// loopback is where tunnels listen: on this computer only.
+	// loopback is the address on which tunnels listen, on this computer only.
 	loopback = "127.0.0.1"
-	// openTimeout bounds the login, unless the configuration does.
+	// openTimeout bounds the login if timeouts.open is not configured.
 	openTimeout = 2 * time.Minute
-	// probeLimit bounds the look whether anything listens at the other end.
+	// probeLimit bounds the check whether anything listens at the other end.
 	probeLimit = 10 * time.Second
-	// tunnelKey is where private data keeps the tunnel's key in the registry.
+	// tunnelKey is where private data keeps the tunnel's key.
 	tunnelKey = "tunnel"
 )
 
@@ -136,16 +136,15 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 	if err == nil {
 		resp.Diagnostics.Append(resp.Private.SetKey(ctx, tunnelKey, private)...)
 	}
-	if err != nil || resp.Diagnostics.HasError() { // nobody will come back for it
+	if err != nil || resp.Diagnostics.HasError() { // Terraform closes only what was opened without an error
 		_ = r.data.CloseTunnel(key)
 		return
 	}
 	tflog.Info(ctx, "a tunnel is open", map[string]any{"address": m.Address.ValueString(), "remote": m.remote()})
 }
 
-// warnings say why nothing that connects is answered. They are no errors: a destroy
-// plans first, which opens tunnels, and would keep the machine; and a server may be
-// started later.
+// warnings say why connections through the tunnel get no answer. They are no errors: a destroy plans first, which opens
+// tunnels, and an error would keep the machine. Besides, a server may be started later.
 func warnings(ctx context.Context, line *host.Line, lost error, remote string) diag.Diagnostics {
 	what, err, then := "Could not open the tunnel", lost, "The local port disconnects its clients at once."
 	if lost == nil {
@@ -180,8 +179,7 @@ func (m *model) setReach(port int) {
 	m.Address, m.URL = types.StringValue(address), types.StringValue("http://"+address)
 }
 
-// Close closes the tunnel. A machine that is gone by then, as on destroy, is no
-// error.
+// Close closes the tunnel. If its machine is gone, as on destroy, that is no error.
 func (r *Resource) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "closing a tunnel")
 	private, diags := req.Private.GetKey(ctx, tunnelKey)

@@ -1,5 +1,4 @@
-// Package templates is the data source shopper_templates: what a Vast.ai machine
-// can be started from.
+// Package templates is the data source shopper_templates: what Vast.ai machines can be started from.
 package templates
 
 import (

@@ -262,7 +262,7 @@ func serverArguments() map[string]schema.Attribute {
 	}
 	return map[string]schema.Attribute{
 		"model": schema.StringAttribute{
-			Required:            true, // vllm.Spec judges it
+			Required:            true, // validated by vllm.Spec
 			MarkdownDescription: "Hugging Face ID of the model, such as `Qwen/Qwen2.5-7B-Instruct`, or a path on the machine.",
 		},
 		"served_model_name": text("Model name that clients request. Default: the model's ID."),
@@ -405,7 +405,7 @@ func results() map[string]schema.Attribute {
 
 var containerNamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
-// smallestShmSize keeps a bare number, meant as GiB, from being taken as bytes.
+// smallestShmSize refuses a bare number, which would mean bytes instead of GiB.
 const smallestShmSize = 1 << 20
 
 func checkShmSize(s string) error {

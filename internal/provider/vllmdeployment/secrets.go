@@ -15,7 +15,7 @@ import (
 // secrets are the secret values of a deployment, from the configuration or made by the provider.
 type secrets struct {
 	apiKey, hfToken, tlsKey string
-	keyMade                 bool // the API key is the provider's
+	keyMade                 bool // whether the provider made the API key
 }
 
 // secrets collects the secret values, write-only ones from the configuration, and makes an API key if none is configured.

@@ -23,7 +23,7 @@ var (
 	drainPath    = path.Root("drain_timeout")
 )
 
-// ValidateConfig judges the arguments together, as vLLM would.
+// ValidateConfig validates the arguments together.
 func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
@@ -37,7 +37,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	if config.Model.IsUnknown() {
 		spec.Model = notKnown
 	}
-	spec.TensorParallelSize = max(spec.TensorParallelSize, 0) // the attribute's validator refuses less
+	spec.TensorParallelSize = max(spec.TensorParallelSize, 0) // the attribute's validator reports less
 	if problems, ok := errors.AsType[*vllm.SpecError](spec.Validate()); ok {
 		for _, problem := range problems.Problems {
 			if validated[problem.Field] {
@@ -58,8 +58,8 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	config.validateOptions(ctx, &resp.Diagnostics)
 }
 
-// validateOptions judges how the server is run, as package deploy would during apply. Options with their own validators
-// are replaced by valid ones.
+// validateOptions validates how the server is run, as package deploy does during apply. It replaces options that have their
+// own validators by valid ones.
 func (m model) validateOptions(ctx context.Context, diags *diag.Diagnostics) {
 	const good = "vllm/vllm-openai:v0.33.0"
 	container, process := m.containerOptions(ctx, diags), m.processOptions(ctx, diags)
@@ -72,7 +72,7 @@ func (m model) validateOptions(ctx context.Context, diags *diag.Diagnostics) {
 	}
 }
 
-// reasons are the causes in an error of the options, one by one.
+// reasons are the single causes in an error of the options.
 func reasons(err error) []string {
 	if err == nil {
 		return nil

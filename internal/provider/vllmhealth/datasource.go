@@ -1,5 +1,5 @@
-// Package vllmhealth is the data source shopper_vllm_health: checks on
-// a vLLM server and its machine, for check blocks and postconditions to judge.
+// Package vllmhealth is the data source shopper_vllm_health: checks on a vLLM server and its machine, for check blocks and
+// postconditions.
 package vllmhealth
 
 import (

@@ -33,12 +33,12 @@ type checksModel struct {
 	Completion completionCheck `tfsdk:"completion"`
 }
 
-// outcomes are in the order of names.
+// outcomes are the outcomes of all checks, in the order of names.
 func (c *checksModel) outcomes() []*outcome {
 	return []*outcome{&c.GPUs.outcome, &c.Runtime.outcome, &c.Health.outcome, &c.Model.outcome, &c.Completion.outcome}
 }
 
-// outcome is what all checks have.
+// outcome is common to all checks.
 type outcome struct {
 	Status          types.String  `tfsdk:"status"`
 	Problem         types.String  `tfsdk:"problem"`

@@ -1,5 +1,4 @@
-// Package reach is how data sources and actions reach a vLLM server: directly, or
-// from its machine through SSH.
+// Package reach connects data sources and actions to a vLLM server, directly or from its machine through SSH.
 package reach
 
 import (
@@ -65,7 +64,7 @@ type Target struct {
 	// SSH is the machine, nil for a server that is reached directly.
 	SSH    *host.Config
 	apiKey string
-	ca     string // PEM; "" = the system's own
+	ca     string // PEM, "" for the system's own certificates
 }
 
 // Read turns the arguments into a target.
@@ -82,7 +81,7 @@ func Read(ctx context.Context, data *providerdata.Data, of Arguments, diags *dia
 
 // Route is an open way to a server. The caller closes it.
 type Route struct {
-	// Machine is the login to the server's machine, nil where there is none.
+	// Machine is the connection to the server's machine, nil if the server is reached directly.
 	Machine *host.Line
 	// Server is the client of the server's API.
 	Server    *vllm.Client

@@ -1,4 +1,4 @@
-// Package sessionview is how data sources show a session of the shopper.
+// Package sessionview lists sessions of the shopper and describes them for data sources.
 package sessionview
 
 import (
@@ -93,17 +93,16 @@ func Ours(s shopper.Session, consumer string) bool {
 }
 
 const (
-	// most bounds how many requests are under way at once for one data source.
+	// most bounds the parallel requests of one data source.
 	most = 8
-	// mostMachines bounds how many machines are asked at once, none of which waits for another.
+	// mostMachines bounds how many machines are checked in parallel.
 	mostMachines = 64
 	// sshPatience is how long a machine may take to answer.
 	sshPatience = 5 * time.Second
 )
 
-// Show returns the sessions with what has to be asked for one by one: the cost, and
-// of the machine itself whether SSH is up. (The shopper calls SSH available as soon
-// as a machine has an address.) What can't be had is null, and a warning says so.
+// Show describes sessions, with what takes a request each: the cost, and whether the machine's SSH server answers. (The
+// shopper reports SSH as available as soon as a machine has an address.) A value that can't be read is null, with a warning.
 func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Session, now time.Time) ([]Model, diag.Diagnostics) {
 	models := make([]Model, len(sessions))
 	var mu sync.Mutex
@@ -141,7 +140,7 @@ func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Sessio
 	return models, diags
 }
 
-// answers tells whether the session's machine answers; the error is ctx's.
+// answers reports whether the session's machine answers. The error is ctx's.
 func answers(ctx context.Context, s shopper.Session) (bool, error) {
 	limited, cancel := context.WithTimeout(ctx, sshPatience)
 	defer cancel()

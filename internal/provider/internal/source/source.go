@@ -1,4 +1,4 @@
-// Package source makes data sources: it holds what all of them do alike, around what each one reads.
+// Package source makes data sources. It contains what they all have in common.
 package source
 
 import (
@@ -16,9 +16,9 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 )
 
-// Config is a data source whose arguments and results are the fields of an M. M has a field for the attribute timeouts.
+// Config describes a data source. M is its model, with a field for the attribute timeouts.
 type Config[M any] struct {
-	// Name is its name without the provider's, and Doing what a defect interrupts, such as "listing offers".
+	// Name is its name without the provider's prefix. Doing is what a panic interrupts, such as "listing offers".
 	Name, Doing string
 	// Text is its description.
 	Text string
@@ -28,9 +28,9 @@ type Config[M any] struct {
 	Validators []datasource.ConfigValidator
 	// Timeout is the default of timeouts.read, in whole minutes.
 	Timeout time.Duration
-	// AsksShopper makes it an error to read while the shopper's address isn't known.
+	// AsksShopper makes Read an error while settings of the provider are unknown.
 	AsksShopper bool
-	// Read fills in the results. They are stored unless it adds an error.
+	// Read fills in the results. They are stored unless it adds an error. The context ends with timeouts.read.
 	Read func(ctx context.Context, data *providerdata.Data, m *M, diags *diag.Diagnostics)
 }
 

@@ -1,5 +1,4 @@
-// Package sshattr is the ssh attribute that sessions give and everything that
-// works on a machine takes.
+// Package sshattr is the attribute ssh, a result of sessions and an argument of everything that works on a machine.
 package sshattr
 
 import (
@@ -24,7 +23,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 )
 
-// Keys is the attribute's value where it is a session's result.
+// Keys is the attribute's value as a session's result.
 type Keys struct {
 	Host       types.String `tfsdk:"host"`
 	Port       types.Int64  `tfsdk:"port"`
@@ -33,7 +32,7 @@ type Keys struct {
 	HostKey    types.String `tfsdk:"host_key"`
 }
 
-// Model is the attribute's value where it is an argument.
+// Model is the attribute's value as an argument.
 type Model struct {
 	Keys
 	Certificate types.String `tfsdk:"certificate"`
@@ -45,12 +44,11 @@ const (
 	portText    = "Port of its SSH server."
 	userText    = "User to log in as. Root, or a user with passwordless sudo."
 	hostKeyText = "The machine's public host key, such as `ssh-ed25519 AAAA…`. A machine that presents a different one is refused."
-	// Text describes the attribute where it is an argument.
+	// Text describes the attribute as an argument.
 	Text = "How to log in to the machine; normally `shopper_gpu_session.NAME.ssh`."
 )
 
-// AttributeTypes are the attribute's types, for an object that is not built from
-// a Model.
+// AttributeTypes are the types of the attribute's parts as a result.
 func AttributeTypes(ctx context.Context) basetypes.ObjectType {
 	return Computed("").GetType().(basetypes.ObjectType) //nolint:errcheck // a nested attribute has this type
 }
@@ -121,8 +119,7 @@ func portArgument() resource.Int64Attribute {
 	}
 }
 
-// checkHost says what is wrong with s as the name or the address of a machine.
-// What can be a name is let through.
+// checkHost says what is wrong with s as the name or the address of a machine. It accepts anything that may be a name.
 func checkHost(s string) error {
 	if _, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
 		return nil
@@ -140,8 +137,7 @@ func checkHost(s string) error {
 	return nil
 }
 
-// Config says how to log in. Where the attribute has no key the provider's
-// credentials are offered.
+// Config says how to log in: with the attribute's key, else with the provider's credentials.
 func (k Keys) Config(provider providerdata.SSH) host.Config {
 	cfg := host.Config{
 		Host:    k.Host.ValueString(),
@@ -160,7 +156,7 @@ func (k Keys) Config(provider providerdata.SSH) host.Config {
 	return cfg
 }
 
-// Config says how to log in, through the jump host where there is one.
+// Config says how to log in, through the jump host if there is one.
 func (m Model) Config(provider providerdata.SSH) host.Config {
 	cfg := m.Keys.Config(provider)
 	if certificate := m.Certificate.ValueString(); certificate != "" {
@@ -180,7 +176,7 @@ func (m Model) Config(provider providerdata.SSH) host.Config {
 // BastionKeys are the jump host's address and keys, all null without one.
 func (m Model) BastionKeys() Keys { return keysOf(m.Bastion) }
 
-// keysOf reads an object that has the attributes of Keys.
+// keysOf reads an object with the attributes of Keys.
 func keysOf(object types.Object) Keys {
 	var k Keys
 	text := func(name string) types.String {
@@ -192,5 +188,5 @@ func keysOf(object types.Object) Keys {
 	return k
 }
 
-// Path is where the attribute stands.
+// Path is the attribute's path.
 func Path() path.Path { return path.Root("ssh") }

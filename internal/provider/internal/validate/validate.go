@@ -1,6 +1,5 @@
-// Package validate makes validators from the functions with which the other
-// packages judge a value, so that what they would refuse at apply is refused
-// when Terraform plans, and with the same words. Unknown and null values pass.
+// Package validate makes validators from functions of other packages, so that a plan refuses with the same words what an
+// apply would refuse. The validators accept unknown and null values.
 package validate
 
 import (
@@ -38,7 +37,7 @@ func (v stringFunc) ValidateString(_ context.Context, req validator.StringReques
 	}
 }
 
-// NotEmpty refuses "", which is never the same as leaving an attribute out.
+// NotEmpty returns a validator that refuses "", which differs from an omitted attribute.
 func NotEmpty() validator.String {
 	return String("must not be empty; omit the attribute instead", func(s string) error {
 		if s == "" {
@@ -58,10 +57,10 @@ func Certificates() validator.String {
 	})
 }
 
-// Cloud returns a validator of the shopper's names of clouds.
+// Cloud returns a validator of the shopper's names for clouds.
 func Cloud() validator.String { return stringvalidator.OneOf(rental.Clouds()...) }
 
-// Status returns a validator of the shopper's words for a session's status.
+// Status returns a validator of the shopper's session statuses.
 func Status() validator.String {
 	words := make([]string, 0, len(shopper.Statuses()))
 	for _, status := range shopper.Statuses() {
