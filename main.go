@@ -32,37 +32,32 @@ func main() {
 		return
 	}
 
-	// A Terraform that is killed takes the other end of this process's standard error
-	// with it, and the next line written there would end this process too. Calls
-	// under way see their context end instead, and release what they have rented.
+	// When Terraform is killed, the other end of this process's standard error is gone, and the next line written to it
+	// would end this process too. Instead, the context of running calls ends, and they release what they have rented.
 	signal.Ignore(syscall.SIGPIPE)
 	collectLess()
 	shopper := provider.New(buildVersion())
 	err := serve(shopper, *debugging)
-	// Terraform may have left tunnels open. Their end and that of connections is no
-	// reason to fail at this point.
+	// Terraform may have left tunnels open. An error of closing them is no reason to fail.
 	_ = shopper.Close()
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-// serve returns when the process is to end: when Terraform says so, or with
-// -debug at a signal.
+// serve returns when the process is to end: when Terraform asks for it, or with -debug on a signal.
 func serve(shopper *provider.Shopper, debugging bool) error {
 	const address = "registry.terraform.io/" + provider.Address
 	server := providerserver.NewProtocol6(shopper)
 	if debugging {
-		// A signal ends the context of calls under way without waiting for them. A
-		// second signal ends the process.
+		// A signal cancels the context of running calls without waiting for them. A second signal ends the process.
 		defer provider.Finish()
 		return tf6server.Serve(address, server, tf6server.WithManagedDebug(),
 			tf6server.WithManagedDebugStopSignals([]os.Signal{os.Interrupt, syscall.SIGTERM}))
 	}
-	// The plugin server swallows SIGINT, so that Terraform alone decides when a
-	// provider ends. SIGTERM to the process group (a CI job that is canceled) would
-	// end this process in the middle of a rental and lose what it rented: ignored, it
-	// works as Ctrl-C does.
+	// The plugin server ignores SIGINT, so that Terraform alone decides when a provider ends. SIGTERM to the process group,
+	// as when a CI job is canceled, would end this process in the middle of a rental and lose what it rented. Ignored, it
+	// has the same effect as Ctrl-C.
 	signal.Ignore(syscall.SIGTERM)
 	go func() {
 		provider.WaitForOrphan()
@@ -73,12 +68,12 @@ func serve(shopper *provider.Shopper, debugging bool) error {
 	return tf6server.Serve(address, server)
 }
 
-// heapLimit is how much memory Go may use before it collects garbage as often as it does by itself: together with the
-// program's own pages less than 100 MB.
+// heapLimit is the heap size above which Go collects garbage as often as by default. Together with the program's own pages
+// it is less than 100 MB.
 const heapLimit = 56 << 20
 
-// collectLess trades memory for time. The provider lives as long as one command of Terraform and makes a megabyte of garbage
-// for each resource that is planned, so a quarter of its time went into collecting it from a heap of a few megabytes.
+// collectLess trades memory for time. The provider lives as long as one Terraform command and makes a megabyte of garbage
+// for each planned resource. Collecting it from a heap of a few megabytes took a quarter of its time.
 func collectLess() {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(400)
@@ -86,8 +81,8 @@ func collectLess() {
 	}
 }
 
-// beQuiet turns off all loggers where Terraform was asked for no log: it would read every line, and throw it away. A crash is
-// told all the same.
+// beQuiet turns off all loggers if no TF_LOG variable is set: Terraform would read every line and drop it. A crash is still
+// reported.
 func beQuiet() {
 	for _, variable := range os.Environ() {
 		if strings.HasPrefix(variable, "TF_LOG") {
@@ -95,11 +90,11 @@ func beQuiet() {
 		}
 	}
 	for _, name := range []string{"TF_LOG_PROVIDER_SHOPPER", "TF_LOG_SDK", "TF_LOG_SDK_PROTO", "TF_LOG_SDK_FRAMEWORK"} {
-		_ = os.Setenv(name, "OFF") // terraform-plugin-log would log otherwise: no harm
+		_ = os.Setenv(name, "OFF") // on an error terraform-plugin-log keeps logging, which does no harm
 	}
 }
 
-// buildVersion is the released version, else the module's as Go recorded it.
+// buildVersion is the released version, else the module version that Go recorded.
 func buildVersion() string {
 	if version != "" {
 		return version

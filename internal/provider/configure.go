@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,10 +12,10 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
@@ -22,7 +23,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Configure makes the client of the shopper. It makes no request.
+// Configure makes the shopper's client. It sends no request.
 func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "configuring the provider")
 	var config model
@@ -33,9 +34,8 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 	data := &providerdata.Data{
 		Version:  p.version,
 		Consumer: setting(config.ConsumerID, "SHOPPER_CONSUMER_ID", defaultConsumer),
-
-		Journal: journal.Open(config.journalDirectory(), journal.Run()),
-		Unknown: config.unknown(),
+		Journal:  journal.Open(config.journalDirectory(), journal.Run()),
+		Unknown:  config.unknown(ctx),
 	}
 	resp.DataSourceData, resp.ResourceData, resp.EphemeralResourceData = data, data, data
 	resp.ActionData, resp.ListResourceData = data, data
@@ -57,12 +57,11 @@ func (p *Shopper) Configure(ctx context.Context, req provider.ConfigureRequest, 
 	data.Renter = rental.New(client, rental.Config{
 		Consumer:        data.Consumer,
 		Journal:         data.Journal,
-		MaxPricePerHour: config.budget(ctx, &resp.Diagnostics),
+		MaxPricePerHour: attrs.Object[budgetModel](ctx, config.Budget, &resp.Diagnostics).MaxPricePerHour.ValueFloat64(),
 	})
 }
 
-// validateEnvironment judges what the environment says in an attribute's place as
-// the attribute's validators judge that.
+// validateEnvironment checks environment variables that replace attributes, as the attributes' validators would.
 func (m model) validateEnvironment(diags *diag.Diagnostics) {
 	for _, s := range []struct {
 		attribute types.String
@@ -86,14 +85,11 @@ func setting(value types.String, variable, fallback string) string {
 	if !value.IsNull() && !value.IsUnknown() {
 		return value.ValueString()
 	}
-	if set := os.Getenv(variable); set != "" {
-		return set
-	}
-	return fallback
+	return cmp.Or(os.Getenv(variable), fallback)
 }
 
-// unknown names the settings that depend on something not yet known.
-func (m model) unknown() []string {
+// unknown names the settings that are unknown, or contain something unknown.
+func (m model) unknown(ctx context.Context) []string {
 	var names []string
 	for _, setting := range []struct {
 		name  string
@@ -111,39 +107,16 @@ func (m model) unknown() []string {
 		{"max_retries", m.MaxRetries},
 		{"budget", m.Budget},
 	} {
-		if !whollyKnown(setting.value) {
+		if value, err := setting.value.ToTerraformValue(ctx); err != nil || !value.IsFullyKnown() {
 			names = append(names, setting.name)
 		}
 	}
 	return names
 }
 
-func whollyKnown(value attr.Value) bool {
-	if value.IsUnknown() {
-		return false
-	}
-	switch value := value.(type) {
-	case types.Map:
-		for _, element := range value.Elements() {
-			if element.IsUnknown() {
-				return false
-			}
-		}
-	case types.Object:
-		for _, element := range value.Attributes() {
-			if element.IsUnknown() {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 func (m model) client(ctx context.Context, version string, diags *diag.Diagnostics) shopper.Config {
-	headers := map[string]string{}
-	if !m.Headers.IsNull() {
-		diags.Append(m.Headers.ElementsAs(ctx, &headers, false)...)
-	}
+	var headers map[string]string
+	diags.Append(m.Headers.ElementsAs(ctx, &headers, false)...)
 	cfg := shopper.Config{
 		URL:               setting(m.URL, "SHOPPER_URL", defaultURL),
 		Token:             setting(m.Token, "SHOPPER_TOKEN", ""),
@@ -156,38 +129,22 @@ func (m model) client(ctx context.Context, version string, diags *diag.Diagnosti
 		UserAgent:         "terraform-provider-shopper/" + version,
 	}
 	if !m.MaxRetries.IsNull() && cfg.MaxRetries == 0 {
-		cfg.MaxRetries = -1 // the client's word for none
+		cfg.MaxRetries = -1 // means none; 0 is the default
 	}
 	return cfg
 }
 
-// journalDirectory is where the journal is kept, "" to keep none. Terraform
-// starts the provider in the directory that it works in.
+// journalDirectory is the journal's directory, "" for no journal. A relative path is relative to Terraform's working
+// directory, in which it starts the provider.
 func (m model) journalDirectory() string {
 	if !m.JournalDirectory.IsNull() {
 		return m.JournalDirectory.ValueString()
 	}
-	data := os.Getenv("TF_DATA_DIR")
-	if data == "" {
-		data = ".terraform"
-	}
-	return filepath.Join(data, "shopper")
-}
-
-func (m model) budget(ctx context.Context, diags *diag.Diagnostics) float64 {
-	var budget budgetModel
-	if m.Budget.IsNull() {
-		return 0
-	}
-	diags.Append(m.Budget.As(ctx, &budget, basetypes.ObjectAsOptions{})...)
-	return budget.MaxPricePerHour.ValueFloat64()
+	return filepath.Join(cmp.Or(os.Getenv("TF_DATA_DIR"), ".terraform"), "shopper")
 }
 
 func (m model) sshCredentials(ctx context.Context, diags *diag.Diagnostics) providerdata.SSH {
-	var config sshModel
-	if !m.SSH.IsNull() && !m.SSH.IsUnknown() {
-		diags.Append(m.SSH.As(ctx, &config, basetypes.ObjectAsOptions{})...)
-	}
+	config := attrs.Object[sshModel](ctx, m.SSH, diags)
 	credentials := providerdata.SSH{PrivateKey: setting(config.PrivateKey, "SHOPPER_SSH_PRIVATE_KEY", "")}
 	if credentials.PrivateKey != "" && config.PrivateKey.IsNull() {
 		if err := host.ParsePrivateKey(credentials.PrivateKey); err != nil {

@@ -261,7 +261,7 @@ func TestShopperIsNotReady(t *testing.T) {
 	expect(t, diags)
 }
 
-// The create timeout bounds everything, and what was rented by then is given back.
+// The create timeout bounds everything, and what was rented by then is released.
 func TestSessionTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

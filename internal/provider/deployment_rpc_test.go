@@ -287,7 +287,7 @@ func TestDeploymentFollowsItsSession(t *testing.T) {
 	if err := answersOver(t, moved, after); err != nil {
 		t.Error(err)
 	}
-	// Changes that vLLM isn't told of reach state, and not the server.
+	// Changes that don't concern vLLM reach state, and not the server.
 	quiet := c.change(deploymentType, after, onSession(t, moved, values{
 		"on_failure": "keep", "ready": values{"timeout": "10m"}, "timeouts": values{"update": "50m"},
 		"container": values{"image": image, "pull_policy": "always", "registry_auth": values{"username": "u", "password": "p"}},
@@ -301,7 +301,7 @@ func TestDeploymentFollowsItsSession(t *testing.T) {
 	}
 }
 
-// When a server was started is told in UTC, as RFC 3339 has it.
+// When a server was started is a time in UTC, in RFC 3339.
 func TestDeploymentStartedInUTC(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, _ *world, c *core, _ object, wanted values) {
@@ -325,7 +325,7 @@ func fields[V any](members map[string]V) values {
 	return all
 }
 
-// A cancel ends what is under way, gives back what was made by
+// A cancel ends what is under way, releases what was made by
 // then, and is called what it is.
 func TestCancelLeavesNothing(t *testing.T) {
 	t.Parallel()
@@ -402,7 +402,7 @@ func TestHealthKeyIsOnNoCommandLine(t *testing.T) {
 			delete(all, "api_key")
 			for attribute, v := range all {
 				if strings.Contains(v.String(), "planted") {
-					t.Errorf("%s.%s tells the key: %s", name, attribute, v)
+					t.Errorf("%s.%s contains the key: %s", name, attribute, v)
 				}
 			}
 		}

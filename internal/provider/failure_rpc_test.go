@@ -61,7 +61,7 @@ func TestDeploymentFailureRows(t *testing.T) {
 	for _, row := range vllmserver.Failures() {
 		want, ok := wayOut[row.Name]
 		if !ok {
-			t.Errorf("%s: nobody says what its diagnostic tells", row.Name)
+			t.Errorf("%s: nobody says what its diagnostic contains", row.Name)
 			continue
 		}
 		if err := m.SetFacts(func(f *machinefs.Facts) { f.VLLM.Fail = row.Name }); err != nil {

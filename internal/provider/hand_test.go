@@ -50,7 +50,7 @@ func (w *world) rentByHand(t *testing.T, offer, consumer string) shopper.Session
 	return session
 }
 
-// releaseByHand gives back whatever is rented.
+// releaseByHand releases whatever is rented.
 func (w *world) releaseByHand(t *testing.T) {
 	t.Helper()
 	client := w.client(t)
@@ -59,7 +59,7 @@ func (w *world) releaseByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the machines to be given back", func() bool { return w.nothingBills(nil) == nil })
+	eventually(t, "the machines to be released", func() bool { return w.nothingBills(nil) == nil })
 }
 
 // eventually polls until a condition holds, or fails the test.

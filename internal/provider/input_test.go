@@ -295,7 +295,7 @@ func TestArgsAreComparedWithTheRelease(t *testing.T) {
 	}
 }
 
-// Names that the release doesn't have are told with those that it has.
+// Names that the release doesn't have are reported with those that it has.
 func TestValuesAreComparedWithTheRelease(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)

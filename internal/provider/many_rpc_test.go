@@ -48,7 +48,7 @@ func TestAfterTenThousandSessions(t *testing.T) {
 }
 
 // What a consumer spent in a period is the sum over sessions that lived in it, and not
-// told where they are more than can be seen.
+// reported if there are more than can be listed.
 func TestCostsOfManySessions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slowly)

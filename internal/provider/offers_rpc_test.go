@@ -73,7 +73,7 @@ func TestOffersFilters(t *testing.T) {
 		},
 		{"limit", values{"limit": 2}, []string{a5000, vast}, map[string]int{"allow_interruptible": 1}},
 		{"price", values{"sort_by": "price", "limit": 3}, []string{a5000, vast, docked}, map[string]int{"allow_interruptible": 1}},
-		// 0.56/47, 0.31/23, 1.1/79; and 0.39/23 beside 0.78/46; memory that isn't told is the card's.
+		// 0.56/47, 0.31/23, 1.1/79; and 0.39/23 beside 0.78/46; memory that isn't reported is the card's.
 		{"price_per_vram_gb", values{"sort_by": "price_per_vram_gb", "clouds": []any{"bluelobster"}}, []string{a6000, a5000}, map[string]int{
 			"clouds": 5, "allow_interruptible": 1,
 		}},
@@ -107,7 +107,7 @@ func TestOffersFilters(t *testing.T) {
 	}
 }
 
-// Of each offer all is told that the service knows, and what follows from it.
+// Each offer has everything that the service reports, and what follows from it.
 func TestOffersTellEverything(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -53,7 +53,7 @@ func sshKey(t *testing.T) (private, public string) {
 	return private, public
 }
 
-// ownMachine is this computer behind a real sshd, with programs of its own first
+// ownMachine is this computer behind a real sshd, with its own programs first
 // on PATH: a stand-in for vLLM that listens on real ports, and for nvidia-smi.
 func ownMachine(t *testing.T) (login values, directory string) {
 	t.Helper()
@@ -260,10 +260,10 @@ func TestOwnMachineLetsInByAgentAndCertificate(t *testing.T) {
 		ssh   values
 		in    bool
 	}{
-		"agent":            {true, bare, true},
-		"no agent":         {false, with(bare, values{"private_key": stranger}), false},
-		"certificate":      {false, with(bare, values{"private_key": stranger, "certificate": certificate}), true},
-		"a key of its own": {true, with(bare, values{"private_key": stranger}), false}, // the provider's are for machines without one
+		"agent":       {true, bare, true},
+		"no agent":    {false, with(bare, values{"private_key": stranger}), false},
+		"certificate": {false, with(bare, values{"private_key": stranger, "certificate": certificate}), true},
+		"its own key": {true, with(bare, values{"private_key": stranger}), false}, // the provider's are for machines without one
 	} {
 		c := newCore(t)
 		expect(t, c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1", "ssh": values{"agent": row.agent}}))

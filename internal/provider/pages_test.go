@@ -60,17 +60,17 @@ var (
 func TestModuleInputsAreInItsREADME(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join("..", "..", "examples", "modules", "vllm-service")
-	var declared, told []string
+	var declared, listed []string
 	for _, match := range declaredPattern.FindAllStringSubmatch(read(t, filepath.Join(folder, "variables.tf")), -1) {
 		declared = append(declared, match[1])
 	}
 	for _, match := range rowPattern.FindAllStringSubmatch(read(t, filepath.Join(folder, "README.md")), -1) {
-		told = append(told, strings.Split(strings.Trim(match[1], "`"), "`, `")...)
+		listed = append(listed, strings.Split(strings.Trim(match[1], "`"), "`, `")...)
 	}
 	slices.Sort(declared)
-	slices.Sort(told)
-	if len(declared) == 0 || !slices.Equal(declared, told) {
-		t.Errorf("the README tells of %v, the module has %v", told, declared)
+	slices.Sort(listed)
+	if len(declared) == 0 || !slices.Equal(declared, listed) {
+		t.Errorf("the README lists %v, the module has %v", listed, declared)
 	}
 }
 

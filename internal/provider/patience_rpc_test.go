@@ -350,7 +350,7 @@ func TestDataSourcesKeepNothing(t *testing.T) {
 	}
 	w.releaseByHand(t)
 	if n := len(elements(t, read(sessionsType, nil), "sessions")); n != 0 {
-		t.Errorf("%d sessions once it is given back", n)
+		t.Errorf("%d sessions once it is released", n)
 	}
 
 	logins, machines := fleet(t, 1)

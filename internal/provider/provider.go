@@ -1,7 +1,6 @@
-// Package provider is what Terraform and OpenTofu see: the provider with its
-// resources, data sources and the rest. It turns configuration into the plain values of
-// the packages below it and what they return into state; it decides nothing
-// about machines or money itself.
+// Package provider is the provider that Terraform and OpenTofu see, with its resources, data sources and other objects. It
+// converts configuration to the plain values of the packages below it, and their results to state. It decides nothing about
+// machines or money.
 package provider
 
 import (
@@ -44,11 +43,10 @@ const Address = "cloud-gpu-shopper/shopper"
 type Shopper struct {
 	version string
 	mu      sync.Mutex
-	data    []*providerdata.Data // of each Configure, for Close
+	data    []*providerdata.Data // one for each Configure, for Close
 }
 
-// What a CLI doesn't know of, it doesn't ask for: older ones load the provider all
-// the same.
+// Older CLIs load the provider too: they ask only for what they know.
 var (
 	_ provider.Provider                       = (*Shopper)(nil)
 	_ provider.ProviderWithFunctions          = (*Shopper)(nil)
@@ -57,11 +55,11 @@ var (
 	_ provider.ProviderWithListResources      = (*Shopper)(nil)
 )
 
-// New returns the provider. The version goes into User-Agent and onto what is deployed.
+// New returns the provider. The version is part of the User-Agent and of the labels of deployed servers.
 func New(version string) *Shopper { return &Shopper{version: version} }
 
-// Close ends what the provider still has open on machines: tunnels that Terraform
-// didn't close, and shared connections. Nothing can be opened afterwards.
+// Close closes what is still open on machines: tunnels that Terraform didn't close, and shared connections. Nothing can be
+// opened afterwards.
 func (p *Shopper) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,7 +123,7 @@ func (p *Shopper) ListResources(context.Context) []func() list.ListResource {
 	return []func() list.ListResource{gpusession.NewListResource}
 }
 
-// WaitForOrphan returns once the process that started this one has ended and no rental or release is under way.
+// WaitForOrphan returns once the parent process has ended and no rental or release is under way.
 func WaitForOrphan() { orphan.Wait() }
 
 // Finish returns once no rental or release is under way.

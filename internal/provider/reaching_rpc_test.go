@@ -62,7 +62,7 @@ func TestReachingADeployment(t *testing.T) { //nolint:tparallel // one deploymen
 	}
 }
 
-// endpointTells judges what is told of a server that is ready, and of one whose model
+// endpointTells judges what is reported of a server that is ready, and of one whose model
 // doesn't complete.
 func endpointTells(t *testing.T, c *core, ssh values, key string) {
 	t.Helper()
@@ -83,7 +83,7 @@ func endpointTells(t *testing.T, c *core, ssh values, key string) {
 	if len(served) != 1 || text(t, served[0], "id") != qwen || text(t, served[0], "root") != qwen || number(t, served[0], "context_length") != 32768 {
 		t.Errorf("served: %v", served)
 	}
-	// As an embedding model it has no answer, and what it serves is told all the same.
+	// As an embedding model it has no answer, and what it serves is reported all the same.
 	endpoint, diags = c.readData(endpointType, values{"ssh": ssh, "api_key": key, "completion": false})
 	expect(t, diags)
 	if truth(t, endpoint, "ready") || text(t, endpoint, "problem") != "unhealthy" || text(t, endpoint, "message") == "" ||
@@ -147,7 +147,7 @@ func (w *world) tunnels(t *testing.T, c *core, ssh values, key string) {
 	}
 }
 
-// A tunnel that was told of no host key keeps to the one that it has seen.
+// A tunnel without a configured host key keeps to the one that it has seen.
 func TestTunnelKeepsToItsMachine(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)

@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"regexp"
 	"strings"
@@ -63,18 +62,10 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 		MarkdownDescription: "Rents GPU machines through the shopper (cloud-gpu-shopper), serves open models on them with vLLM," +
 			" verifies that they answer, and releases everything on destroy.",
 		Attributes: map[string]schema.Attribute{
-			"url": schema.StringAttribute{
-				Optional:   true,
-				Validators: []validator.String{validate.String("must be an http or https URL", validate.URL)},
-				MarkdownDescription: "The shopper's address. Default: the environment variable `SHOPPER_URL`, else `" +
-					defaultURL + "`.",
-			},
-			"token": schema.StringAttribute{
-				Optional: true, Sensitive: true,
-				Validators: []validator.String{validate.NotEmpty(), validate.String("must be a token", checkToken)},
-				MarkdownDescription: "Bearer token for a proxy in front of the shopper. Default: the environment variable" +
-					" `SHOPPER_TOKEN`.",
-			},
+			"url": optional("The shopper's address. Default: the environment variable `SHOPPER_URL`, else `"+defaultURL+"`.",
+				validate.String("must be an http or https URL", validate.URL)),
+			"token": secret("Bearer token for a proxy in front of the shopper. Default: the environment variable `SHOPPER_TOKEN`.",
+				validate.NotEmpty(), validate.String("must be a token", checkToken)),
 			"headers": schema.MapAttribute{
 				Optional: true, Sensitive: true, ElementType: types.StringType,
 				Validators: []validator.Map{
@@ -82,39 +73,21 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 				},
 				MarkdownDescription: "Additional HTTP headers for every request to the shopper.",
 			},
-			"ca_certificate": schema.StringAttribute{
-				Optional:            true,
-				Validators:          []validator.String{validate.String("must contain certificates in PEM form", checkCertificates)},
-				MarkdownDescription: "Certificates in PEM form to trust for the shopper, in addition to the system's own.",
-			},
-			"client_certificate": schema.StringAttribute{
-				Optional:            true,
-				Validators:          []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("client_key"))},
-				MarkdownDescription: "Client certificate in PEM form to present to the shopper.",
-			},
-			"client_key": schema.StringAttribute{
-				Optional: true, Sensitive: true,
-				Validators:          []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("client_certificate"))},
-				MarkdownDescription: "Private key of `client_certificate` in PEM form.",
-			},
-			"consumer_id": schema.StringAttribute{
-				Optional:   true,
-				Validators: []validator.String{validate.String("must be a name without a slash", rental.ValidateName)},
-				MarkdownDescription: "Who rents. It is the first part of the mark that every rental carries and that finds a machine" +
-					" again after a crash. Use a separate one for each stack. Default: the environment variable `SHOPPER_CONSUMER_ID`," +
-					" else `" + defaultConsumer + "`.",
-			},
-			"journal_directory": schema.StringAttribute{
-				Optional: true,
-				MarkdownDescription: "Directory for the journal of rentals. After a crash, the journal shows which machines are" +
-					" leftovers of this configuration. Default: `shopper` in Terraform's data directory (`.terraform`, or" +
-					" `TF_DATA_DIR`). `\"\"` turns it off.",
-			},
-			"request_timeout": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.Duration(time.Second, 5*time.Minute, 1)},
-				MarkdownDescription: "Timeout for each attempt of a read request. Default `30s`. Requests that rent or release have" +
-					" their own, longer timeouts, because the shopper waits for the cloud before it answers.",
-			},
+			"ca_certificate": optional("Certificates in PEM form to trust for the shopper, in addition to the system's own.",
+				validate.Certificates()),
+			"client_certificate": optional("Client certificate in PEM form to present to the shopper.",
+				stringvalidator.AlsoRequires(path.MatchRoot("client_key"))),
+			"client_key": secret("Private key of `client_certificate` in PEM form.",
+				stringvalidator.AlsoRequires(path.MatchRoot("client_certificate"))),
+			"consumer_id": optional("Who rents. It is the first part of the mark that every rental carries and that finds a machine"+
+				" again after a crash. Use a separate one for each stack. Default: the environment variable `SHOPPER_CONSUMER_ID`,"+
+				" else `"+defaultConsumer+"`.", validate.String("must be a name without a slash", rental.ValidateName)),
+			"journal_directory": optional("Directory for the journal of rentals. After a crash, the journal shows which machines are" +
+				" leftovers of this configuration. Default: `shopper` in Terraform's data directory (`.terraform`, or" +
+				" `TF_DATA_DIR`). `\"\"` turns it off."),
+			"request_timeout": optional("Timeout for each attempt of a read request. Default `30s`. Requests that rent or release have"+
+				" their own, longer timeouts, because the shopper waits for the cloud before it answers.",
+				validate.Duration(time.Second, 5*time.Minute, 1)),
 			"max_retries": schema.Int64Attribute{
 				Optional: true, Validators: []validator.Int64{int64validator.Between(0, 20)},
 				MarkdownDescription: "How often a failed read request is retried. Default 4. Requests that rent are never retried.",
@@ -134,12 +107,8 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 				Optional:            true,
 				MarkdownDescription: "Credentials for machines that are configured without a private key.",
 				Attributes: map[string]schema.Attribute{
-					"private_key": schema.StringAttribute{
-						Optional: true, Sensitive: true,
-						Validators: []validator.String{validate.String("must be an unencrypted private key", host.ParsePrivateKey)},
-						MarkdownDescription: "Private key in PEM or OpenSSH form, without a passphrase. Default: the environment variable" +
-							" `SHOPPER_SSH_PRIVATE_KEY`.",
-					},
+					"private_key": secret("Private key in PEM or OpenSSH form, without a passphrase. Default: the environment variable"+
+						" `SHOPPER_SSH_PRIVATE_KEY`.", validate.String("must be an unencrypted private key", host.ParsePrivateKey)),
 					"agent": schema.BoolAttribute{
 						Optional:            true,
 						MarkdownDescription: "Offer the keys of the SSH agent at `SSH_AUTH_SOCK` too. Default false.",
@@ -150,14 +119,19 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 	}
 }
 
-func checkCertificates(s string) error {
-	if !x509.NewCertPool().AppendCertsFromPEM([]byte(s)) {
-		return errors.New("it contains no certificate in PEM form; if it is a path, pass the file's content: file(\"PATH\")")
-	}
-	return nil
+// optional is an argument that is a string.
+func optional(text string, validators ...validator.String) schema.StringAttribute {
+	return schema.StringAttribute{Optional: true, MarkdownDescription: text, Validators: validators}
 }
 
-// checkToken says what keeps s from being sent in a header, and never repeats it.
+// secret is a sensitive argument.
+func secret(text string, validators ...validator.String) schema.StringAttribute {
+	attribute := optional(text, validators...)
+	attribute.Sensitive = true
+	return attribute
+}
+
+// checkToken says why s can't be sent in an HTTP header. Its error doesn't contain s.
 func checkToken(s string) error {
 	if strings.TrimSpace(s) != s {
 		return errors.New("it begins or ends with white space, such as the line break at a file's end; trimspace(file(\"PATH\"))" +
@@ -169,7 +143,7 @@ func checkToken(s string) error {
 	return nil
 }
 
-// ValidateConfig checks what can only be checked together.
+// ValidateConfig checks that the client certificate and its key belong together.
 func (p *Shopper) ValidateConfig(ctx context.Context, req provider.ValidateConfigRequest, resp *provider.ValidateConfigResponse) {
 	var config model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)

@@ -223,7 +223,7 @@ func TestCosts(t *testing.T) {
 	shown, diags := c.readData(sessionType, values{"id": first.ID})
 	expect(t, diags)
 	if got := number(t, shown, "cost"); got != 0.31 {
-		t.Errorf("the session tells a cost of %v so far", got)
+		t.Errorf("the session has a cost of %v so far", got)
 	}
 	consumer := read(values{"consumer_id": "terraform", "period": "monthly"})
 	if got := number(t, consumer, "total_cost"); got < 0.8699 || got > 0.8701 || number(t, consumer, "session_count") != 2 {

@@ -179,7 +179,7 @@ func TestDeploymentPublicOnVast(t *testing.T) {
 	expect(t, c.plan(deploymentType, object{}, by).Diagnostics, "WARNING: Only SSH is reachable", "Nothing will be started")
 }
 
-// Models that don't complete are proved by the call that fits them; each kind is told when it is asked for the other's.
+// Models that don't complete are verified by the call that fits them; each kind is named when the other's call is sent.
 func TestDeploymentReadyWithoutCompletion(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, _ object, wanted values) {

@@ -157,7 +157,7 @@ func TestAccSessionImportRefused(t *testing.T) {
 	)
 }
 
-// A machine that was given back behind Terraform's back is rented again.
+// A machine that was released behind Terraform's back is rented again.
 func TestAccSessionGone(t *testing.T) {
 	w := acceptance(t)
 	w.run(t,
@@ -171,7 +171,7 @@ func TestAccSessionGone(t *testing.T) {
 }
 
 // An offer that is gone is passed over, and a machine that can't be logged in to
-// is given back before another one is rented.
+// is released before another one is rented.
 func TestAccSessionNextOffer(t *testing.T) {
 	w := acceptance(t)
 	if err := w.SetFaults(

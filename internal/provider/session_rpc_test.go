@@ -214,7 +214,7 @@ func TestSessionWithoutIdentity(t *testing.T) {
 	expect(t, diags)
 }
 
-// A machine that can't be given back is an error that names it and what
+// A machine that can't be released is an error that names it and what
 // it costs, and stays in state.
 func TestSessionNotReleased(t *testing.T) {
 	t.Parallel()
@@ -278,7 +278,7 @@ func TestSessionUnknownRequirements(t *testing.T) {
 }
 
 // A session that somebody rented with auto_retry ends, and another machine bills
-// in its place: it stays in state, a warning tells of it, and destroy releases it.
+// in its place: it stays in state, a warning names it, and destroy releases it.
 func TestSessionReplacedByTheShopper(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -14,12 +14,11 @@ import (
 // most bounds how many requests are under way at once.
 const most = 8
 
-// consumerCost adds up what a consumer's sessions have cost in a period. To the
-// shopper each of them has a consumer of its own, its mark; what the name by
-// itself has cost is of sessions that something else rented.
+// consumerCost adds up what a consumer's sessions have cost in a period. To the shopper, each session that this provider
+// rented has a separate consumer, its mark. The cost of the bare name is that of sessions rented by something else.
 func consumerCost(ctx context.Context, client *shopper.Client, consumer string, period shopper.Period) (shopper.CostSummary, error) {
 	sum, err := client.ConsumerCost(ctx, consumer, period)
-	if err != nil || rental.ValidateName(consumer) != nil { // a mark
+	if err != nil || rental.ValidateName(consumer) != nil { // the consumer is a mark
 		return sum, err
 	}
 	sessions, err := sessionview.Since(ctx, client, sum.PeriodStart)
@@ -29,7 +28,7 @@ func consumerCost(ctx context.Context, client *shopper.Client, consumer string, 
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(most)
-	asked := map[string]bool{} // a rental that the shopper repeated has the same mark
+	asked := map[string]bool{} // a rental that the shopper has repeated has the same mark
 	for _, s := range sessions {
 		mark, ok := rental.ParseMark(s.ConsumerID)
 		if !ok || mark.Consumer != consumer || asked[s.ConsumerID] {

@@ -70,7 +70,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 	}
 }
 
-// known lists the models of the table.
+// known lists the well-known models.
 func known() string {
 	var names []string
 	for _, shape := range vllm.Models() {
@@ -91,7 +91,7 @@ type result struct {
 	LargestContext *int64  `tfsdk:"largest_context"`
 }
 
-// Run estimates.
+// Run estimates the memory.
 func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *function.RunResponse) {
 	var model string
 	var given types.Dynamic
@@ -116,10 +116,13 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 			" them for the well-known model %q", model))
 		return
 	}
-	shape = o.over(shape)
+	if o.shape.Parameters > 0 { // the options describe the model
+		shape = o.shape
+		shape.ContextLength = o.memory.ContextLength
+	}
 	need, err := vllm.Estimate(shape, o.memory)
 	if err != nil {
-		resp.Error = function.NewFuncError(explain(err))
+		resp.Error = function.NewFuncError(err.Error())
 		return
 	}
 	r := result{
@@ -140,33 +143,11 @@ func (f *Function) Run(ctx context.Context, req function.RunRequest, resp *funct
 
 func round(gib float64) float64 { return math.Round(gib*100) / 100 }
 
-func explain(err error) string {
-	problems, ok := errors.AsType[*vllm.SpecError](err)
-	if !ok {
-		return err.Error()
-	}
-	var all []string
-	for _, p := range problems.Problems {
-		all = append(all, p.String())
-	}
-	return strings.Join(all, "; ")
-}
-
-// options are what the object says.
+// options are the options of a call.
 type options struct {
 	memory vllm.MemoryOptions
 	shape  vllm.ModelShape
 	gpuGiB float64
-}
-
-// over takes the figures that are given instead of those that are known.
-func (o options) over(shape vllm.ModelShape) vllm.ModelShape {
-	given := o.shape
-	if given.Parameters > 0 {
-		given.ContextLength = o.memory.ContextLength
-		return given
-	}
-	return shape
 }
 
 func readOptions(given types.Dynamic) (options, error) {
@@ -178,36 +159,22 @@ func readOptions(given types.Dynamic) (options, error) {
 	if !ok {
 		return o, errors.New("options must be an object, or null")
 	}
-	texts := map[string]*string{"quantization": &o.memory.Quantization, "kv_cache_dtype": &o.memory.KVCacheDType}
-	integers := map[string]*int{
+	targets := map[string]any{
+		"quantization": &o.memory.Quantization, "kv_cache_dtype": &o.memory.KVCacheDType,
 		"context_length": &o.memory.ContextLength, "sequences": &o.memory.Sequences, "tensor_parallel_size": &o.memory.TensorParallelSize,
 		"pipeline_parallel_size": &o.memory.PipelineParallelSize, "layers": &o.shape.Layers, "kv_heads": &o.shape.KVHeads,
 		"head_dim": &o.shape.HeadDim, "attention_heads": &o.shape.AttentionHeads, "sliding_layers": &o.shape.SlidingLayers,
-		"window": &o.shape.Window, "latent_dim": &o.shape.LatentDim,
-	}
-	decimals := map[string]*float64{
-		"gpu_memory_utilization": &o.memory.GPUMemoryUtilization, "gpu_vram_gib": &o.gpuGiB, "parameters": &o.shape.Parameters,
+		"window": &o.shape.Window, "latent_dim": &o.shape.LatentDim, "parameters": &o.shape.Parameters,
+		"gpu_memory_utilization": &o.memory.GPUMemoryUtilization, "gpu_vram_gib": &o.gpuGiB,
 	}
 	attributes := object.Attributes()
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		value := attributes[name]
-		if value.IsNull() {
+		if attributes[name].IsNull() {
 			continue
 		}
-		var err error
-		switch {
-		case texts[name] != nil:
-			err = setText(texts[name], value)
-		case integers[name] != nil:
-			err = setInteger(integers[name], value)
-		case decimals[name] != nil:
-			err = setDecimal(decimals[name], value)
-		default:
-			known := slices.Collect(maps.Keys(texts))
-			known = slices.AppendSeq(known, maps.Keys(integers))
-			known = slices.AppendSeq(known, maps.Keys(decimals))
-			slices.Sort(known)
-			err = fmt.Errorf("unknown option; the options are %s", strings.Join(known, ", "))
+		err := fmt.Errorf("unknown option; the options are %s", strings.Join(slices.Sorted(maps.Keys(targets)), ", "))
+		if target, ok := targets[name]; ok {
+			err = set(target, attributes[name])
 		}
 		if err != nil {
 			return o, fmt.Errorf("options.%s: %w", name, err)
@@ -216,16 +183,16 @@ func readOptions(given types.Dynamic) (options, error) {
 	return o, nil
 }
 
-func setText(to *string, value attr.Value) error {
-	s, ok := value.(basetypes.StringValue)
-	if !ok {
-		return errors.New("it must be a string")
+// set stores an option in a *string, a *float64 or an *int.
+func set(target any, value attr.Value) error {
+	if text, ok := target.(*string); ok {
+		s, ok := value.(basetypes.StringValue)
+		if !ok {
+			return errors.New("it must be a string")
+		}
+		*text = s.ValueString()
+		return nil
 	}
-	*to = s.ValueString()
-	return nil
-}
-
-func setDecimal(to *float64, value attr.Value) error {
 	n, ok := value.(basetypes.NumberValue)
 	if !ok {
 		return errors.New("it must be a number")
@@ -234,18 +201,14 @@ func setDecimal(to *float64, value attr.Value) error {
 	if f <= 0 || math.IsInf(f, 0) {
 		return errors.New("it must be greater than zero")
 	}
-	*to = f
-	return nil
-}
-
-func setInteger(to *int, value attr.Value) error {
-	var f float64
-	if err := setDecimal(&f, value); err != nil {
-		return err
+	switch target := target.(type) {
+	case *float64:
+		*target = f
+	case *int:
+		if f != math.Trunc(f) || f > math.MaxInt32 {
+			return errors.New("it must be a whole number")
+		}
+		*target = int(f)
 	}
-	if f != math.Trunc(f) || f > math.MaxInt32 {
-		return errors.New("it must be a whole number")
-	}
-	*to = int(f)
 	return nil
 }

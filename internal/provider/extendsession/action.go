@@ -11,18 +11,20 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework/action"
 	"github.com/hashicorp/terraform-plugin-framework/action/schema"
+	data "github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/path"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// defaultTimeout bounds an extension, as an update of the resource.
+// defaultTimeout bounds an extension, like an update of the resource.
 const defaultTimeout = 10 * time.Minute
 
 // Action is the action shopper_extend_session.
@@ -57,6 +59,15 @@ func (a *Action) Configure(_ context.Context, req action.ConfigureRequest, resp 
 
 // Schema describes the action.
 func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
+	attributes := forms.Actions(map[string]data.Attribute{
+		"session_id": argument.Required(argument.Text("The session's ID.", validate.String("must be a session's ID", shopper.ValidateID))),
+		"reservation_hours": argument.Number("Hours from the session's start to its end, as in the resource. A session that is reserved"+
+			" for at least as long stays unchanged, however often the action is invoked. Set either this or `additional_hours`.",
+			int64validator.AtLeast(1)),
+		"additional_hours": argument.Number("Hours to add, 1 to 12, each time the action is invoked.",
+			int64validator.Between(1, shopper.MaxReservationHours)),
+	})
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Default `10m`."})
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Extends a session's reservation up to the shopper's limit: twelve hours from its start, unless its" +
 			" operator has set another. The resource's `reservation_hours` is a minimum, so it need not change. The request that adds" +
@@ -64,26 +75,11 @@ func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *actio
 			" configuration requires 1.16. With older Terraform versions and OpenTofu, raise `reservation_hours` of the" +
 			" resource instead. An action that fails at `before_destroy` stops a replacement, unless its trigger has" +
 			" `on_failure = continue`; it never stops `terraform destroy`.",
-		Attributes: map[string]schema.Attribute{
-			"session_id": schema.StringAttribute{
-				Required: true, Validators: []validator.String{validate.String("must be a session's ID", shopper.ValidateID)},
-				MarkdownDescription: "The session's ID.",
-			},
-			"reservation_hours": schema.Int64Attribute{
-				Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1)},
-				MarkdownDescription: "Hours from the session's start to its end, as in the resource. A session that is reserved for at" +
-					" least as long stays unchanged, however often the action is invoked. Set either this or `additional_hours`.",
-			},
-			"additional_hours": schema.Int64Attribute{
-				Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
-				MarkdownDescription: "Hours to add, 1 to 12, each time the action is invoked.",
-			},
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Default `10m`."}),
-		},
+		Attributes: attributes,
 	}
 }
 
-// ConfigValidators refuse an extension by nothing or by two figures.
+// ConfigValidators require exactly one of the two arguments about hours.
 func (a *Action) ConfigValidators(context.Context) []action.ConfigValidator {
 	return []action.ConfigValidator{actionvalidator.ExactlyOneOf(path.MatchRoot("reservation_hours"), path.MatchRoot("additional_hours"))}
 }

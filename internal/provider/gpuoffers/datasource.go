@@ -1,5 +1,5 @@
-// Package gpuoffers is the data source shopper_gpu_offers: what can be rented
-// now, and what a session with these requirements would take.
+// Package gpuoffers is the data source shopper_gpu_offers: the offers that can be rented now, and the one that a session
+// with the same requirements would rent.
 package gpuoffers
 
 import (
@@ -12,32 +12,33 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/result"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/source"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-const readTimeout = 5 * time.Minute
-
-// DataSource is shopper_gpu_offers.
-type DataSource struct {
-	data *providerdata.Data
+// NewDataSource returns the data source shopper_gpu_offers.
+func NewDataSource() datasource.DataSource {
+	return source.New(source.Config[model]{
+		Name: "gpu_offers", Doing: "listing offers", Timeout: 5 * time.Minute, AsksShopper: true,
+		Text: "Offers that can be rented now. The filters are the `requirements` of `shopper_gpu_session` and work the" +
+			" same way. The market changes, and with it every output of a result. Don't use a result as a session's `offer_id`, because" +
+			" every change would replace the machine.",
+		Attributes: attributes, Read: read,
+	})
 }
-
-var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
-
-// NewDataSource returns the data source.
-func NewDataSource() datasource.DataSource { return &DataSource{} }
 
 type model struct {
 	GPUTypes           types.Set      `tfsdk:"gpu_types"`
@@ -81,154 +82,70 @@ type offerModel struct {
 	Available              types.Bool    `tfsdk:"available"`
 }
 
-// Metadata names the data source.
-func (d *DataSource) Metadata(_ context.Context, req datasource.MetadataRequest, resp *datasource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_gpu_offers"
-}
-
-// Configure takes what the provider's configuration made.
-func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
-	d.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
-}
-
-// Schema describes the data source.
-func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	attributes := filters()
-	attributes["offers"] = schema.ListNestedAttribute{
-		Computed:            true,
-		MarkdownDescription: "The offers that meet every filter, in the requested order.",
-		NestedObject:        schema.NestedAttributeObject{Attributes: offerAttributes()},
-	}
-	attributes["cheapest"] = schema.SingleNestedAttribute{
-		Computed: true, Attributes: offerAttributes(),
-		MarkdownDescription: "The offer that a session with these requirements would rent now. Null if none fits. Sessions that are" +
-			" created in parallel rent different offers.",
-	}
-	attributes["total"] = schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of offers before filtering."}
-	attributes["excluded"] = schema.MapAttribute{
-		Computed: true, ElementType: types.Int64Type,
-		MarkdownDescription: "How many offers each filter excludes. An offer counts for every filter that it fails.",
-	}
-	attributes["fetched_at"] = schema.StringAttribute{
-		Computed: true,
-		MarkdownDescription: "When the shopper fetched the oldest of `offers` from its cloud (RFC 3339, UTC). Null if there are none." +
-			attrs.Moves,
-	}
-	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `5m`."})
-	resp.Schema = schema.Schema{
-		MarkdownDescription: "Offers that can be rented now. The filters are the `requirements` of `shopper_gpu_session` and work the" +
-			" same way. The market changes, and with it every output of a result. Don't use a result as a session's `offer_id`, because every" +
-			" change would replace the machine.",
-		Attributes: attributes,
-	}
-}
-
-func filters() map[string]schema.Attribute {
-	strings := func(text string, of validator.String) schema.SetAttribute {
-		return schema.SetAttribute{
-			Optional: true, ElementType: types.StringType, MarkdownDescription: text,
-			Validators: []validator.Set{setvalidator.ValueStringsAre(of)},
-		}
-	}
+func attributes() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
-		"gpu_types": strings("GPU types, such as `RTX 4090`. Case doesn't matter.", validate.NotEmpty()),
-		"gpu_count": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 64)},
-			MarkdownDescription: "Exact number of GPUs.",
+		"gpu_types":          argument.Texts("GPU types, such as `RTX 4090`. Case doesn't matter.", validate.NotEmpty()),
+		"gpu_count":          argument.Number("Exact number of GPUs.", int64validator.Between(1, 64)),
+		"min_vram_gb":        argument.Number("Minimum memory of each GPU, in GB. One GB less is accepted.", int64validator.Between(1, 1024)),
+		"max_price_per_hour": argument.Decimal("Ceiling in USD per hour for the whole machine.", float64validator.AtLeast(0.0001)),
+		"clouds":             argument.Texts("Clouds: `vastai`, `tensordock`, `bluelobster`.", validate.Cloud()),
+		"locations":          argument.Texts("Parts of a location's name. Case doesn't matter.", validate.NotEmpty()),
+		"min_reliability":    argument.Decimal("Minimum reliability, from 0 to 1.", float64validator.Between(0, 1)),
+		"min_cuda_version": argument.Decimal("Minimum CUDA version. Only Vast.ai reports one.",
+			float64validator.Between(0, 100)),
+		"exclude_offers":      argument.Texts("IDs of offers to exclude.", validate.NotEmpty()),
+		"allow_interruptible": argument.Flag("Include interruptible (spot) offers. Default false."),
+		"reservation_hours": argument.Number("Exclude offers that can't be rented for this many hours.",
+			int64validator.Between(1, shopper.MaxReservationHours)),
+		"sort_by": argument.Text("`price` (default; the order in which a session tries offers), `price_per_vram_gb`, `reliability`"+
+			" (highest first) or `vram` (most first).", stringvalidator.OneOf("price", "price_per_vram_gb", "reliability", "vram")),
+		"limit": argument.Number("Maximum number of offers to return.", int64validator.AtLeast(1)),
+
+		"offers": result.List("The offers that meet every filter, in the requested order.", offerAttributes()),
+		"cheapest": result.Object("The offer that a session with these requirements would rent now. Null if none fits. Sessions that"+
+			" are created in parallel rent different offers.", offerAttributes()),
+		"total": result.Number("Number of offers before filtering."),
+		"excluded": schema.MapAttribute{
+			Computed: true, ElementType: types.Int64Type,
+			MarkdownDescription: "How many offers each filter excludes. An offer counts for every filter that it fails.",
 		},
-		"min_vram_gb": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, 1024)},
-			MarkdownDescription: "Minimum memory of each GPU, in GB. One GB less is accepted.",
-		},
-		"max_price_per_hour": schema.Float64Attribute{
-			Optional: true, Validators: []validator.Float64{float64validator.AtLeast(0.0001)},
-			MarkdownDescription: "Ceiling in USD per hour for the whole machine.",
-		},
-		"clouds":    strings("Clouds: `vastai`, `tensordock`, `bluelobster`.", validate.Cloud()),
-		"locations": strings("Parts of a location's name. Case doesn't matter.", validate.NotEmpty()),
-		"min_reliability": schema.Float64Attribute{
-			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 1)},
-			MarkdownDescription: "Minimum reliability, from 0 to 1.",
-		},
-		"min_cuda_version": schema.Float64Attribute{
-			Optional: true, Validators: []validator.Float64{float64validator.Between(0, 100)},
-			MarkdownDescription: "Minimum CUDA version. Only Vast.ai reports one.",
-		},
-		"exclude_offers": strings("IDs of offers to exclude.", validate.NotEmpty()),
-		"allow_interruptible": schema.BoolAttribute{
-			Optional: true, MarkdownDescription: "Include interruptible (spot) offers. Default false.",
-		},
-		"reservation_hours": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.Between(1, shopper.MaxReservationHours)},
-			MarkdownDescription: "Exclude offers that can't be rented for this many hours.",
-		},
-		"sort_by": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{stringvalidator.OneOf("price", "price_per_vram_gb", "reliability", "vram")},
-			MarkdownDescription: "`price` (default; the order in which a session tries offers), `price_per_vram_gb`, `reliability`" +
-				" (highest first) or `vram` (most first).",
-		},
-		"limit": schema.Int64Attribute{
-			Optional: true, Validators: []validator.Int64{int64validator.AtLeast(1)},
-			MarkdownDescription: "Maximum number of offers to return.",
-		},
+		"fetched_at": result.Text("When the shopper fetched the oldest of `offers` from its cloud (RFC 3339, UTC). Null if there are" +
+			" none." + attrs.Moves),
 	}
 }
 
 func offerAttributes() map[string]schema.Attribute {
-	text := func(s string) schema.StringAttribute {
-		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
-	}
-	number := func(s string) schema.Int64Attribute {
-		return schema.Int64Attribute{Computed: true, MarkdownDescription: s}
-	}
-	decimal := func(s string) schema.Float64Attribute {
-		return schema.Float64Attribute{Computed: true, MarkdownDescription: s}
-	}
 	return map[string]schema.Attribute{
-		"id":             text("The offer's ID."),
-		"cloud":          text("The cloud that makes the offer."),
-		"cloud_offer_id": text("The cloud's ID for the offer."),
-		"machine_id":     text("ID of the physical machine, if the cloud reports one."),
-		"gpu_type":       text("Type of the GPUs."),
-		"gpu_count":      number("Number of GPUs that a rental gets."),
-		"vram_gb":        number("Memory of each GPU in GB, fractions truncated."),
-		"price_per_hour": decimal("USD per hour for the whole machine."),
-		"min_bid":        decimal("Minimum bid for an interruptible offer, in USD per hour. Null if there is none."),
-		"available": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the shopper reports that the" +
-			" offer can be rented."},
-		"price_per_vram_gb":       decimal("USD per hour for each GB of GPU memory."),
-		"location":                text("Where the machine is."),
-		"reliability":             decimal("Reliability from 0 to 1. Null if the cloud reports none."),
-		"cuda_version":            decimal("CUDA version that the driver supports. Null if the cloud reports none."),
-		"max_duration_hours":      number("Maximum length of a rental. Null for no limit."),
-		"availability_confidence": decimal("The shopper's confidence, from 0 to 1, that the offer can actually be rented."),
-		"interruptible": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the cloud may reclaim the machine" +
-			" at any time."},
+		"id":                      result.Text("The offer's ID."),
+		"cloud":                   result.Text("The cloud that makes the offer."),
+		"cloud_offer_id":          result.Text("The cloud's ID for the offer."),
+		"machine_id":              result.Text("ID of the physical machine, if the cloud reports one."),
+		"gpu_type":                result.Text("Type of the GPUs."),
+		"gpu_count":               result.Number("Number of GPUs that a rental gets."),
+		"vram_gb":                 result.Number("Memory of each GPU in GB, fractions truncated."),
+		"price_per_hour":          result.Decimal("USD per hour for the whole machine."),
+		"min_bid":                 result.Decimal("Minimum bid for an interruptible offer, in USD per hour. Null if there is none."),
+		"available":               result.Flag("Whether the shopper reports that the offer can be rented."),
+		"price_per_vram_gb":       result.Decimal("USD per hour for each GB of GPU memory."),
+		"location":                result.Text("Where the machine is."),
+		"reliability":             result.Decimal("Reliability from 0 to 1. Null if the cloud reports none."),
+		"cuda_version":            result.Decimal("CUDA version that the driver supports. Null if the cloud reports none."),
+		"max_duration_hours":      result.Number("Maximum length of a rental. Null for no limit."),
+		"availability_confidence": result.Decimal("The shopper's confidence, from 0 to 1, that the offer can actually be rented."),
+		"interruptible":           result.Flag("Whether the cloud may reclaim the machine at any time."),
 	}
 }
 
-// Read lists the offers.
-func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	defer diagnostic.Recover(ctx, &resp.Diagnostics, "listing offers")
-	var m model
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() || !d.data.Ready(&resp.Diagnostics) {
-		return
-	}
-	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
-	resp.Diagnostics.Append(diags...)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-
-	offers, err := d.data.Client.Offers(ctx, "")
+func read(ctx context.Context, data *providerdata.Data, m *model, diags *diag.Diagnostics) {
+	offers, err := data.Client.Offers(ctx, "")
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.NotRead("Could not list offers", err))
+		diags.Append(diagnostic.NotRead("Could not list offers", err))
 		return
 	}
-	fit, rejected := m.requirements(ctx, resp).Select(offers, int(m.ReservationHours.ValueInt64()))
+	fit, rejected := m.requirements(ctx, diags).Select(offers, int(m.ReservationHours.ValueInt64()))
 	m.Total = types.Int64Value(int64(len(offers)))
-	excluded, diags := types.MapValueFrom(ctx, types.Int64Type, rental.Excluded(rejected))
-	resp.Diagnostics.Append(diags...)
+	excluded, d := types.MapValueFrom(ctx, types.Int64Type, rental.Excluded(rejected))
+	diags.Append(d...)
 	m.Excluded = excluded
 	if len(fit) > 0 {
 		cheapest := toModel(fit[0])
@@ -247,11 +164,10 @@ func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp 
 		}
 	}
 	m.FetchedAt = attrs.Moment(oldest)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-func (m model) requirements(ctx context.Context, resp *datasource.ReadResponse) rental.Requirements {
-	list := func(set types.Set) []string { return attrs.Strings(ctx, set, &resp.Diagnostics) }
+func (m *model) requirements(ctx context.Context, diags *diag.Diagnostics) rental.Requirements {
+	list := func(set types.Set) []string { return attrs.Strings(ctx, set, diags) }
 	return rental.Requirements{
 		GPUTypes:           list(m.GPUTypes),
 		GPUCount:           int(m.GPUCount.ValueInt64()),
@@ -266,7 +182,7 @@ func (m model) requirements(ctx context.Context, resp *datasource.ReadResponse) 
 	}
 }
 
-// order sorts offers that are in the order of their price.
+// order sorts offers, which are sorted by price already.
 func order(offers []shopper.Offer, by string) {
 	switch by {
 	case "price_per_vram_gb":
@@ -280,7 +196,7 @@ func order(offers []shopper.Offer, by string) {
 
 func totalVRAM(o shopper.Offer) int { return rental.GPUs(o.Cloud, o.GPUCount) * o.VRAMGB }
 
-// perGB is the price for each GB of GPU memory; an offer that tells none is last.
+// perGB is the price for each GB of GPU memory, infinite for an offer without a size, which sorts last.
 func perGB(o shopper.Offer) float64 {
 	if totalVRAM(o) == 0 {
 		return math.Inf(1)
@@ -298,6 +214,7 @@ func toModel(o shopper.Offer) offerModel {
 		GPUCount:               types.Int64Value(int64(rental.GPUs(o.Cloud, o.GPUCount))),
 		VRAMGB:                 types.Int64Value(int64(o.VRAMGB)),
 		PricePerHour:           types.Float64Value(o.PricePerHour),
+		MaxDurationHours:       attrs.Number(max(o.MaxDurationHours, 0)),
 		Location:               attrs.Text(o.Location),
 		Reliability:            attrs.Decimal(o.Reliability),
 		CUDAVersion:            attrs.Decimal(o.CUDAVersion),
@@ -308,9 +225,6 @@ func toModel(o shopper.Offer) offerModel {
 	}
 	if price := perGB(o); !math.IsInf(price, 0) {
 		m.PricePerVRAMGB = types.Float64Value(price)
-	}
-	if o.MaxDurationHours > 0 {
-		m.MaxDurationHours = types.Int64Value(int64(o.MaxDurationHours))
 	}
 	return m
 }

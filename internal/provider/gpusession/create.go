@@ -23,12 +23,10 @@ import (
 
 type diagnostics = diag.Diagnostics
 
-// loginTimeout bounds the wait for a login to a machine that the shopper has
-// logged in to already.
+// loginTimeout bounds the login to a machine that the shopper has already logged in to.
 const loginTimeout = 5 * time.Minute
 
-// Create rents a machine. From the moment a session's id is known it is in
-// state, so that whatever happens next can't make it forgotten.
+// Create rents a machine. As soon as a session's ID is known it is in state, so that no later failure can lose it.
 func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "renting a machine")
@@ -78,8 +76,8 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 }
 
-// settleNewKeys installs the user's keys on a machine that has just been rented.
-// What goes wrong with them is no reason to give the machine up.
+// settleNewKeys installs the user's keys on a machine that has just been rented. A failure is a warning: the machine is
+// kept.
 func (r *Resource) settleNewKeys(ctx context.Context, c *creation, rented *rental.Rental) {
 	if c.plan.AuthorizedKeys.IsNull() {
 		return
@@ -107,7 +105,7 @@ type creation struct {
 	hostKey  string
 }
 
-// save puts what is known of the rental into state.
+// save stores what is known of the rental in state.
 func (c *creation) save(ctx context.Context, rented *rental.Rental) {
 	state := c.plan
 	c.resp.Diagnostics.Append(state.setRental(ctx, rented, c.hostKey)...)
@@ -115,7 +113,7 @@ func (c *creation) save(ctx context.Context, rented *rental.Rental) {
 	c.resp.Diagnostics.Append(c.resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
 }
 
-// login logs in once, to prove that the key works and to learn the host key.
+// login logs in once, to verify the key and to learn the host key.
 func (c *creation) login(ctx context.Context, s shopper.Session, privateKey string) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
@@ -138,9 +136,8 @@ func (c *creation) login(ctx context.Context, s shopper.Session, privateKey stri
 	return nil
 }
 
-// Update extends the reservation, and releases what a crashed run left under the
-// name. Everything else that changes in place changes
-// nothing on the machine.
+// Update extends the reservation, releases what a crashed run left under the name, and settles the authorized keys. All
+// other changes in place only change state.
 func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "updating a session")

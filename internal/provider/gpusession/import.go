@@ -1,6 +1,7 @@
 package gpusession
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -11,11 +12,12 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sessionview"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// ImportState takes over a session by its id. Its private key can't be had.
+// ImportState takes over a session by its ID, without its private key, which the shopper doesn't keep.
 func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "importing a session")
 	resource.ImportStatePassthroughWithIdentity(ctx, path.Root("id"), path.Root("id"), req, resp)
@@ -49,13 +51,13 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 			" null. Deployments and data sources log in with the provider's ssh credentials instead, if the machine accepts them.")
 }
 
-// described is a state that is imported, or the resource of a list's result.
+// described is the state of an import, or the resource in a list's result.
 type described interface {
 	SetAttribute(ctx context.Context, at path.Path, value any) diag.Diagnostics
 }
 
-// describe sets the arguments of a session that is running. Import and list share
-// them: configuration that Terraform generates from either has nothing to change.
+// describe sets the arguments of a session, so that a configuration that Terraform generates from an import or a list
+// changes nothing.
 func describe(ctx context.Context, into described, s shopper.Session) diag.Diagnostics {
 	var diags diag.Diagnostics
 	requirements := path.Root("requirements")
@@ -70,7 +72,7 @@ func describe(ctx context.Context, into described, s shopper.Session) diag.Diagn
 		{path.Root("max_attempts"), types.Int64Value(rental.DefaultAttempts)},
 		{path.Root("on_conflict"), conflictError},
 		{path.Root("retain_private_key"), true},
-		// The least that says what is rented, and that the machine meets.
+		// The fewest requirements that describe the machine.
 		{requirements.AtName("gpu_types"), []string{s.GPUType}},
 		{requirements.AtName("gpu_count"), int64(rental.GPUs(s.Cloud, s.GPUCount))},
 		{requirements.AtName("clouds"), []string{s.Cloud}},
@@ -81,19 +83,8 @@ func describe(ctx context.Context, into described, s shopper.Session) diag.Diagn
 	return diags
 }
 
-// nameOf is the name in a session's mark, or for a session without one its id.
-func nameOf(s shopper.Session) string {
-	if name := markName(s); name != "" {
-		return name
-	}
-	return s.ID
-}
+// nameOf is the name in a session's mark, or its ID if it has none.
+func nameOf(s shopper.Session) string { return cmp.Or(sessionview.Name(s), s.ID) }
 
-// hoursOf are the hours that a session is reserved for, null where the shopper
-// doesn't say.
-func hoursOf(s shopper.Session) types.Int64 {
-	if s.ReservationHours == 0 {
-		return types.Int64Null()
-	}
-	return types.Int64Value(int64(s.ReservationHours))
-}
+// hoursOf are the hours that a session is reserved for, null if the shopper doesn't report them.
+func hoursOf(s shopper.Session) types.Int64 { return attrs.Number(s.ReservationHours) }

@@ -22,9 +22,8 @@ import (
 // keysTimeout bounds the changes to a machine's authorized keys.
 const keysTimeout = 2 * time.Minute
 
-// keysScript changes the login user's authorized keys: its arguments are the
-// number of keys to remove, those keys' base64 parts, and the keys to add. Public
-// keys are no secret, and arguments are never read by the shell.
+// keysScript changes the login user's authorized keys. Its arguments are the number of keys to remove, the base64 parts of
+// those keys, and the keys to add. Public keys are no secret, and the shell doesn't evaluate arguments.
 //
 //go:embed keys.sh
 var keysScript string
@@ -40,8 +39,7 @@ func checkPublicKey(s string) error {
 	return nil
 }
 
-// blob is the base64 part of a public key, by which it is the same key whatever
-// its comment.
+// blob is the base64 part of a public key, which identifies the key whatever its comment.
 func blob(key string) string {
 	fields := strings.Fields(key)
 	if len(fields) < 2 {
@@ -68,40 +66,36 @@ func (m model) retains() bool {
 // installed is what is known of the user's keys on a machine.
 type installed struct {
 	keys []string
-	// unsure is true where an earlier attempt to change them failed: each of keys may
-	// be there or not.
+	// unsure reports that an earlier attempt to change the keys failed: each of keys may or may not be installed.
 	unsure bool
 }
 
-// pending reads what an attempt that failed left behind in private state; ok is
-// false where none did.
+// pending reads from private state which keys a failed attempt may have left. ok is false if there was none.
 func pending(ctx context.Context, private privateState) (left installed, ok bool) {
 	value, _ := private.GetKey(ctx, pendingKey)
 	if value == nil {
 		return installed{}, false
 	}
-	_ = json.Unmarshal(value, &left.keys) // what can't be read names no key
+	_ = json.Unmarshal(value, &left.keys) // an unreadable note names no key
 	left.unsure = true
 	return left, true
 }
 
-// note is pending's other half.
+// note is what pending reads.
 func (k installed) note() []byte {
 	value, _ := json.Marshal(k.keys) //nolint:errchkjson // strings
 	return value
 }
 
-// after is what may be installed when an attempt to change to wanted has failed.
+// after is what may be installed after a failed attempt to install the wanted keys.
 func (k installed) after(wanted []string) installed {
 	return installed{keys: append(slices.Clone(wanted), missing(k.keys, wanted)...), unsure: true}
 }
 
-// settleKeys brings the machine's authorized keys in line with the
-// configuration: the user's keys are installed, those that are no longer listed
-// removed, and, where the one-time key is not to be retained, that one removed
-// once a login with the provider's credentials has worked. It returns the
-// one-time key as it is to be kept: null once it is good for nothing. An error
-// says what was not done; the machine is fine either way.
+// settleKeys brings the machine's authorized keys in line with the configuration: it installs the user's keys and removes
+// those that are no longer listed. If the one-time key is not to be retained, it removes that too, once a login with the
+// provider's credentials has worked. It returns the one-time key to keep in state, null if it was removed. The error says
+// what was not done; the machine can be used either way.
 func (r *Resource) settleKeys(ctx context.Context, before installed, plan model, ssh sshattr.Keys) (types.String, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
@@ -128,13 +122,13 @@ func (r *Resource) settleKeys(ctx context.Context, before installed, plan model,
 	return types.StringNull(), nil
 }
 
-// keysProblem is the warning that keys are not as they should be.
+// keysProblem is the warning that the keys differ from the configuration.
 func keysProblem(names rental.Names, err error) diag.Diagnostic {
 	return diag.NewWarningDiagnostic(about("Machine is rented, its keys are not as"+
 		" configured", names), diagnostic.Warning("", err).Detail())
 }
 
-// missing returns the keys of all that are not among known.
+// missing returns those keys of all that are not in known.
 func missing(all, known []string) []string {
 	var rest []string
 	for _, key := range all {
@@ -145,8 +139,7 @@ func missing(all, known []string) []string {
 	return rest
 }
 
-// dropOneTimeKey removes the one-time key from the machine, over a login that
-// doesn't use it.
+// dropOneTimeKey removes the one-time key from the machine, over a login with the provider's credentials.
 func (r *Resource) dropOneTimeKey(ctx context.Context, ssh sshattr.Keys) error {
 	credentials := r.data.SSH
 	if credentials.PrivateKey == "" && credentials.AgentSocket == "" {
@@ -162,7 +155,7 @@ func (r *Resource) dropOneTimeKey(ctx context.Context, ssh sshattr.Keys) error {
 	return r.changeKeys(ctx, own.Config(credentials), nil, []string{public})
 }
 
-// changeKeys logs in and adds and removes authorized keys.
+// changeKeys logs in, removes authorized keys and adds others.
 func (r *Resource) changeKeys(ctx context.Context, cfg host.Config, add, remove []string) error {
 	machine, err := r.data.Machines.OpenUntil(ctx, cfg)
 	if err != nil {

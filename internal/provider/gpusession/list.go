@@ -25,8 +25,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// ListResource lists sessions for `terraform query`, with configuration by which
-// they can be imported.
+// ListResource lists sessions for `terraform query`, with configuration to import them.
 type ListResource struct {
 	data *providerdata.Data
 }
@@ -64,8 +63,8 @@ func (l *ListResource) ListResourceConfigSchema(
 			" `shopper_gpu_sessions`.",
 		Attributes: map[string]schema.Attribute{
 			"name_prefix": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()}, MarkdownDescription: "Beginning of the session's" +
-					" name.",
+				Optional: true, Validators: []validator.String{validate.NotEmpty()},
+				MarkdownDescription: "Beginning of the session's name.",
 			},
 			"clouds": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType, MarkdownDescription: "Clouds to list. Default: all.",
@@ -109,20 +108,14 @@ func (l *ListResource) List(ctx context.Context, req list.ListRequest, stream *l
 			break
 		}
 		if (m.AllConsumers.ValueBool() || sessionview.Ours(s, l.data.Consumer)) &&
-			(len(clouds) == 0 || slices.Contains(clouds, s.Cloud)) && strings.HasPrefix(markName(s), m.NamePrefix.ValueString()) {
+			(len(clouds) == 0 || slices.Contains(clouds, s.Cloud)) && strings.HasPrefix(sessionview.Name(s), m.NamePrefix.ValueString()) {
 			results = append(results, toResult(ctx, req, s))
 		}
 	}
 	stream.Results = slices.Values(results)
 }
 
-// markName is the name in a session's mark, "" where it has none.
-func markName(s shopper.Session) string {
-	mark, _ := rental.ParseMark(s.ConsumerID)
-	return mark.Name
-}
-
-// toResult describes a session as import would know it.
+// toResult describes a session as an import would.
 func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list.ListResult {
 	result := req.NewListResult(ctx)
 	result.DisplayName = fmt.Sprintf("%s (%d × %s at %s, $%.2f an hour, until %s)", nameOf(s), rental.GPUs(s.Cloud, s.GPUCount), s.GPUType,

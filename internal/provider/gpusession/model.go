@@ -81,17 +81,17 @@ type identityModel struct {
 	ID types.String `tfsdk:"id"`
 }
 
-// defaultHours is the reservation where none is given: the least there is.
+// defaultHours is the reservation if none is configured, the shortest possible.
 const defaultHours = 1
 
-// maxHours keeps a slip of the finger from being asked for: a month.
+// maxHours, a month, catches typing errors.
 const maxHours = 31 * 24
 
-// hours are those that are requested, 0 where none are.
+// hours are the requested hours, 0 if none are.
 func (m model) hours() int { return int(m.ReservationHours.ValueInt64()) }
 
-// reserved are the hours that the session is reserved for. A state that was written
-// before it held them has those that were requested.
+// reserved are the hours that the session is reserved for. A state from before the attribute existed has the requested hours
+// instead.
 func (m model) reserved() int {
 	if m.ReservedHours.IsNull() {
 		return m.hours()
@@ -99,8 +99,7 @@ func (m model) reserved() int {
 	return int(m.ReservedHours.ValueInt64())
 }
 
-// requirements reads the attribute into what the rental package judges. Unknown
-// parts ask for nothing.
+// requirements converts the attribute. Unknown parts require nothing.
 func requirements(ctx context.Context, value types.Object) (rental.Requirements, diag.Diagnostics) {
 	var m requirementsModel
 	var diags diag.Diagnostics
@@ -123,13 +122,13 @@ func requirements(ctx context.Context, value types.Object) (rental.Requirements,
 	}, diags
 }
 
-// names are those under which machines of this resource are rented.
+// names are the names under which machines of this resource are rented.
 func (m model) names() rental.Names {
 	return rental.Names{Name: m.Name.ValueString(), Prefix: m.NamePrefix.ValueString()}
 }
 
-// prefixAfter is the prefix that a machine rented as m has been named by, once the
-// plan says what that is: no change to one that its name was made of needs another.
+// prefixAfter is the name prefix of the machine in m, given the planned prefix. It is the planned one if the machine's name
+// begins with it, so that such a change replaces nothing.
 func (m model) prefixAfter(plan types.String) types.String {
 	if plan.IsNull() || rental.MadeOf(plan.ValueString(), m.Name.ValueString()) {
 		return plan
@@ -137,7 +136,7 @@ func (m model) prefixAfter(plan types.String) types.String {
 	return m.NamePrefix
 }
 
-// order says what the plan wants to be rented.
+// order is the rental that the plan asks for.
 func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
 	needs, diags := requirements(ctx, m.Requirements)
 	order := rental.Order{
@@ -158,8 +157,7 @@ func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
 	return order, diags
 }
 
-// setRental fills in everything that is known of a rental. The host key is ""
-// until somebody has logged in.
+// setRental fills in what is known of a rental. The host key is "" before the first login.
 func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string) diag.Diagnostics {
 	m.OfferID = types.StringValue(r.Offer.ID)
 	m.VRAMGB = types.Int64Value(int64(r.Offer.VRAMGB))
@@ -171,16 +169,15 @@ func (m *model) setRental(ctx context.Context, r *rental.Rental, hostKey string)
 	})
 }
 
-// setSession fills in what the service reports of a session. It never reports the
-// keys, which are kept. So is an address that it no longer reports: whatever logs in
-// to the machine can't be planned without one, and so can't be destroyed.
+// setSession fills in what the shopper reports of a session. It never reports the keys, so they are kept. An address that it
+// no longer reports is kept too: without one, a deployment on the machine can't be planned and so can't be destroyed.
 func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.Keys) diag.Diagnostics {
 	m.ID = types.StringValue(s.ID)
 	m.Status = types.StringValue(string(s.Status))
 	m.Cloud = types.StringValue(s.Cloud)
 	m.GPUType = types.StringValue(s.GPUType)
 	m.GPUCount = types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount)))
-	// Only the answer to the POST told the price that is paid: reads tell the offer's.
+	// Only the answer to the POST has the price that is paid. Reads return the offer's.
 	m.PricePerHour = types.Float64Value(max(m.PricePerHour.ValueFloat64(), s.PricePerHour))
 	m.Mark = types.StringValue(s.ConsumerID)
 	m.CreatedAt = attrs.Moment(s.CreatedAt)
@@ -201,9 +198,8 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	return diags
 }
 
-// setUpdated is setSession for a plan: what was planned to be known stays as it
-// was planned, and what has moved since is seen by the next refresh. Terraform
-// takes anything else for a defect.
+// setUpdated is setSession for a planned state. Values that were known in the plan stay as planned, because Terraform
+// reports any other as the provider's defect; the next refresh sees what has changed.
 func (m *model) setUpdated(ctx context.Context, s shopper.Session, keys sshattr.Keys) diag.Diagnostics {
 	plan := *m
 	diags := m.setSession(ctx, s, keys)
@@ -223,8 +219,7 @@ func (m *model) setUpdated(ctx context.Context, s shopper.Session, keys sshattr.
 	return diags
 }
 
-// unknownToNull keeps what nobody has told from being unknown, which state can't
-// hold.
+// unknownToNull sets what nobody reported to null, because state can't hold unknown values.
 func (m *model) unknownToNull() {
 	for _, s := range []*types.String{&m.OfferID, &m.Location, &m.ShopperURL} {
 		if s.IsUnknown() {
@@ -236,7 +231,7 @@ func (m *model) unknownToNull() {
 	}
 }
 
-// sshOf reads the ssh attribute; its parts are null where it is.
+// sshOf reads the ssh attribute. All parts are null if it is null or unknown.
 func (m model) sshOf(ctx context.Context) (sshattr.Keys, diag.Diagnostics) {
 	var ssh sshattr.Keys
 	if m.SSH.IsNull() || m.SSH.IsUnknown() {

@@ -19,17 +19,15 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// importedKey marks, in private state, a session that was imported and whose
-// arguments nobody knows: the configuration's are adopted instead of replacing
-// the machine.
+// importedKey marks, in private state, an imported session. The shopper doesn't report some of its arguments: those of the
+// configuration are adopted instead of replacing the machine.
 const importedKey = "imported"
 
-// pendingKey marks, in private state, a session whose machine's authorized keys
-// are not yet what the configuration says: every plan has another try until they
-// are.
+// pendingKey marks, in private state, a session whose machine's authorized keys differ from the configuration. Every apply
+// tries again until they match.
 const pendingKey = "keys_pending"
 
-// privateState is the part of the framework's private state that is used here.
+// privateState is the part of the framework's private state that this package reads.
 type privateState interface {
 	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
 }
@@ -39,8 +37,7 @@ func marked(ctx context.Context, private privateState, key string) bool {
 	return value != nil
 }
 
-// replacing returns the attributes for whose sake the plan takes another machine.
-// It is the one place that decides.
+// replacing returns the attributes whose change replaces the machine. No other code decides that.
 func replacing(ctx context.Context, private privateState, config, state, plan model, diags *diag.Diagnostics) path.Paths {
 	var at path.Paths
 	imported := marked(ctx, private, importedKey)
@@ -57,8 +54,8 @@ func replacing(ctx context.Context, private privateState, config, state, plan mo
 		{"on_start_cmd", config.OnStartCmd, plan.OnStartCmd, state.OnStartCmd},
 	} {
 		switch {
-		case a.plan.Equal(a.state), a.config.IsNull() && a.plan.IsUnknown(): // the same, or nobody asks for anything
-		case imported && (a.state.IsNull() || a.state.Equal(state.ID)): // not known, so the configuration's value is adopted
+		case a.plan.Equal(a.state), a.config.IsNull() && a.plan.IsUnknown(): // unchanged, or not configured
+		case imported && (a.state.IsNull() || a.state.Equal(state.ID)): // unknown to the import, so the configuration is adopted
 		default:
 			at.Append(path.Root(a.name))
 		}
@@ -69,8 +66,8 @@ func replacing(ctx context.Context, private privateState, config, state, plan mo
 	return at
 }
 
-// unmet reports whether the machine in state doesn't meet new requirements, and
-// warns of what becomes of it.
+// unmet reports whether the machine in state doesn't meet new requirements, and warns that it will be replaced, or that only
+// the apply can decide.
 func unmet(ctx context.Context, state model, needs types.Object, diags *diag.Diagnostics) bool {
 	at := path.Root("requirements")
 	wanted, d := requirements(ctx, needs)
@@ -80,7 +77,7 @@ func unmet(ctx context.Context, state model, needs types.Object, diags *diag.Dia
 			fmt.Sprintf("Session %s does not meet the new requirements. %s.", state.ID.ValueString(), strings.Join(reasons, "; ")))
 		return true
 	}
-	// Only the apply knows the rest, and it can't turn an update into a replacement any more.
+	// Only the apply knows the rest, and it can't turn an update into a replacement.
 	if value, err := needs.ToTerraformValue(ctx); err == nil && !value.IsFullyKnown() {
 		diags.AddAttributeWarning(at, about("Requirements are unknown until apply", state.names()),
 			fmt.Sprintf("They depend on values that are known only during apply. Session %s is kept if it meets them. If not, the apply"+
@@ -91,7 +88,7 @@ func unmet(ctx context.Context, state model, needs types.Object, diags *diag.Dia
 	return false
 }
 
-// session is the session as state has it.
+// session is the session in state.
 func (m model) session() shopper.Session {
 	expires, _ := time.Parse(time.RFC3339, m.ExpiresAt.ValueString())
 	return shopper.Session{
@@ -105,9 +102,8 @@ func (m model) session() shopper.Session {
 	}
 }
 
-// ModifyPlan decides what can be decided before anything is rented or extended. What
-// state or the service has to do with is no error here: a destroy plans first, and an
-// error would keep the machine.
+// ModifyPlan decides what can be decided before anything is rented or extended. Problems of state or of the shopper are no
+// errors here: a destroy plans first, and an error would keep the machine.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "planning a session")
 	if req.Plan.Raw.IsNull() {
@@ -138,18 +134,17 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	planHours(ctx, state, plan, marked(ctx, req.Private, importedKey), resp)
 	if r.data != nil && r.data.Renter != nil && warnLeftovers(ctx, r.data.Renter, state.names(), "", new(diag.Diagnostics)) {
-		// Read has warned of it. A plan releases nothing, and an apply that changes nothing
-		// is not called.
+		// Read has warned of it. The change makes Terraform call the apply, which releases the leftover.
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("status"), types.StringUnknown())...)
 	}
 	if marked(ctx, req.Private, pendingKey) || !plan.retains() && state.retains() {
-		// The keys are yet to be settled, and the one-time key may leave state.
+		// The apply settles the keys, and the one-time key may leave state.
 		resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, sshattr.Path(), types.ObjectUnknown(sshattr.AttributeTypes(ctx).AttrTypes))...)
 	}
 }
 
-// exactlyOne refuses a configuration with both attributes, and one with neither. The framework's own validator looks for
-// each by walking through all of the configuration, which took a tenth of a plan over many sessions.
+// exactlyOne refuses a configuration with both attributes or neither. The framework's own validator walks through the whole
+// configuration for each attribute, which took a tenth of a plan over many sessions.
 func exactlyOne(diags *diag.Diagnostics, first string, a attr.Value, second string, b attr.Value) {
 	has := func(value attr.Value) bool { return !value.IsNull() && !value.IsUnknown() }
 	switch {
@@ -161,8 +156,8 @@ func exactlyOne(diags *diag.Diagnostics, first string, a attr.Value, second stri
 	}
 }
 
-// ValidateConfig refuses a machine that nobody could log in to, and warns of
-// requirements that nothing may meet, and of none at all.
+// ValidateConfig refuses a machine that nobody could log in to, and warns of requirements that are empty or that no offer
+// may meet.
 func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
@@ -193,7 +188,8 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	}
 }
 
-// planCreate refuses what no shopper rents, and warns of what a crashed run left behind.
+// planCreate refuses a reservation that no shopper accepts, and warns of what a crashed run left behind, which the apply
+// releases.
 func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.ModifyPlanResponse) {
 	if plan.hours() > shopper.MaxReservationHours {
 		resp.Diagnostics.AddAttributeError(path.Root("reservation_hours"), "Initial reservation is too long",
@@ -201,13 +197,13 @@ func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.Mo
 				" reservation_hours after the rental.", shopper.MaxReservationHours, shopper.MaxReservationHours))
 	}
 	if r.data != nil && r.data.Renter != nil {
-		// An unknown name is "", under which nothing is rented.
+		// An unknown name is "", which has no leftovers.
 		warnLeftovers(ctx, r.data.Renter, plan.names(), "The next apply releases it; a destroy knows only what is in state", &resp.Diagnostics)
 	}
 }
 
-// planHours plans an extension where more hours are requested than are reserved.
-// Whether the shopper grants it is its own answer at apply.
+// planHours plans an extension if more hours are requested than are reserved. Whether the shopper grants it is known only
+// during apply.
 func planHours(ctx context.Context, state, plan model, imported bool, resp *resource.ModifyPlanResponse) {
 	switch {
 	case plan.ReservationHours.IsUnknown(), plan.hours() > state.reserved():

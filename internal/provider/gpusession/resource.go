@@ -54,8 +54,7 @@ func (r *Resource) Configure(_ context.Context, req resource.ConfigureRequest, r
 	r.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
 }
 
-// Read brings state up to date. A session leaves state only on proof that its
-// machine is gone.
+// Read refreshes state. A session leaves state only on proof that its machine is gone.
 func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "reading a session")
@@ -75,7 +74,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	resp.Diagnostics.Append(diags...)
 	session, ended, err := r.data.Renter.Inspect(ctx, r.known(state, keys))
 	if err != nil {
-		// No error once it has been read: a destroy reads first, and waits longer for the shopper when it releases.
+		// An error only after an import: a destroy reads first, and Delete waits longer for the shopper.
 		problem := diagnostic.Warning
 		if state.Status.IsNull() { // imported just now
 			problem = diagnostic.Error
@@ -97,16 +96,16 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		resp.Diagnostics.AddWarning(about("Session has failed", state.names()),
 			fmt.Sprintf("Session %s has failed: %s. It is not certain that its machine is gone, so it stays in state and may still cost"+
 				" money. Destroy or replace it (-replace=ADDRESS) to release it.", id, session.Error))
-	case shopper.Stopped: // and yet not gone
+	case shopper.Stopped: // but its replacement is alive
 		resp.Diagnostics.AddWarning(about("Session has been replaced", state.names()),
 			fmt.Sprintf("Session %s has ended. The shopper has rented session %s in its place, which costs money and whose private key"+
 				" nobody has. Destroy or replace the resource (-replace=ADDRESS) to release it.", id, session.RetryChildID))
 	default:
 	}
 	before := state
-	state.ShopperURL = types.StringValue(r.data.Client.URL()) // it knows the session
+	state.ShopperURL = types.StringValue(r.data.Client.URL()) // which knows the session
 	resp.Diagnostics.Append(state.setSession(ctx, session, keys)...)
-	if !state.equal(before) { // the response begins with the state that was read
+	if !state.equal(before) { // the response already has the state that was read
 		resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 	}
 }
@@ -130,7 +129,7 @@ func ending(state model, session shopper.Session) string {
 		" one.", id, session.Status, why)
 }
 
-// Delete gives the machine back. It succeeds only on proof.
+// Delete releases the machine. It succeeds only on proof that the machine is gone.
 func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "releasing a session")
@@ -155,15 +154,14 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	if err != nil {
 		if kept, ok := errors.AsType[*rental.NotReleasedError](err); ok && kept.Last.ID == "" && kept.SessionID == state.ID.ValueString() {
-			kept.Last = state.session() // not read once: what it costs is known all the same
+			kept.Last = state.session() // it was never read, but its price is known
 		}
 		resp.Diagnostics.Append(diagnostic.Error("Could not release session "+state.ID.ValueString(), err))
 	}
 }
 
-// noteSeen tells the journal that the session is in state, and warns of what a
-// crashed run left under its name. Releasing that is the next apply's: a plan
-// releases nothing.
+// noteSeen notes in the journal that the session is in state, and warns of what a crashed run left under its name. The next
+// apply releases that; a plan releases nothing.
 func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics) {
 	if err := r.data.Renter.Seen(state.Mark.ValueString(), state.NamePrefix.ValueString()); err != nil {
 		diags.Append(diagnostic.Warning("Rental journal could not be written", err))
@@ -171,8 +169,7 @@ func (r *Resource) noteSeen(ctx context.Context, state model, diags *diagnostics
 	warnLeftovers(ctx, r.data.Renter, state.names(), "The next apply or destroy releases it", diags)
 }
 
-// warnLeftovers warns of what a crashed run left behind under the names, with what releases it, and reports whether there is
-// something.
+// warnLeftovers warns of what a crashed run left under the names, with what releases it, and reports whether there is anything.
 func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Names, releases string, diags *diagnostics) bool {
 	left, err := renter.Leftovers(ctx, names)
 	if err != nil {
@@ -200,10 +197,10 @@ func (r *Resource) releaseLeftovers(ctx context.Context, names rental.Names, dia
 	}
 }
 
-// answerTimeout bounds the question whether a machine still answers.
+// answerTimeout bounds the check whether a machine still answers.
 const answerTimeout = 20 * time.Second
 
-// known is what state holds of the session.
+// known is what state contains about the session.
 func (r *Resource) known(state model, ssh sshattr.Keys) rental.Known {
 	return rental.Known{
 		ID: state.ID.ValueString(), ConsumerID: state.Mark.ValueString(), Prefix: state.NamePrefix.ValueString(),
@@ -216,7 +213,7 @@ func (r *Resource) known(state model, ssh sshattr.Keys) rental.Known {
 			defer cancel()
 			machine, err := host.Dial(ctx, ssh.Config(r.data.SSH))
 			if err != nil {
-				return host.KindOf(err) == host.AuthFailed // it has shown its host key before that
+				return host.KindOf(err) == host.AuthFailed // its host key was verified before that
 			}
 			_ = machine.Close()
 			return true
@@ -224,7 +221,7 @@ func (r *Resource) known(state model, ssh sshattr.Keys) rental.Known {
 	}
 }
 
-// keysOf are the parts of ssh that only the state knows.
+// keysOf are the parts of ssh that only state contains.
 func keysOf(ssh sshattr.Keys) sshattr.Keys {
 	return sshattr.Keys{PrivateKey: ssh.PrivateKey, HostKey: ssh.HostKey}
 }

@@ -6,10 +6,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
-	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
@@ -57,14 +56,13 @@ func TestFilter(t *testing.T) {
 			[]string{"ended", "other"},
 		},
 	} {
-		d := DataSource{data: &providerdata.Data{Consumer: "me"}}
-		var resp datasource.ReadResponse
+		var diags diag.Diagnostics
 		got := []string{}
-		for _, s := range d.filter(t.Context(), test.m, all, now, &resp) {
+		for _, s := range test.m.filter(t.Context(), slices.Clone(all), "me", now, &diags) {
 			got = append(got, s.ID)
 		}
-		if !slices.Equal(got, test.want) || resp.Diagnostics.HasError() {
-			t.Errorf("%s: %v, want %v %v", test.name, got, test.want, resp.Diagnostics)
+		if !slices.Equal(got, test.want) || diags.HasError() {
+			t.Errorf("%s: %v, want %v %v", test.name, got, test.want, diags)
 		}
 	}
 }

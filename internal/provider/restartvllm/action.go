@@ -9,12 +9,14 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/action/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/action"
 	"github.com/hashicorp/terraform-plugin-framework/action/schema"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	data "github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/serverattr"
@@ -23,7 +25,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// defaultTimeout bounds a restart: the model is loaded again, and not downloaded.
+// defaultTimeout bounds a restart, which loads the model without downloading it.
 const defaultTimeout = 30 * time.Minute
 
 // Action is the action shopper_restart_vllm.
@@ -58,45 +60,35 @@ func (a *Action) Configure(_ context.Context, req action.ConfigureRequest, resp 
 
 // Schema describes the action.
 func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *action.SchemaResponse) {
-	part := func(required bool, text string) schema.StringAttribute {
-		return schema.StringAttribute{
-			Required: required, Optional: !required, MarkdownDescription: text, Validators: []validator.String{validate.NotEmpty()},
-		}
-	}
+	attributes := forms.Actions(map[string]data.Attribute{
+		"ssh":     sshattr.Argument(sshattr.Text, true),
+		"server":  serverattr.Argument("Identifies the server on its machine: a deployment's `server`.", true),
+		"api_key": argument.Text("The server's API key.", validate.NotEmpty()),
+		"ca_certificate": argument.Text("Certificates in PEM form to trust for a server with TLS: a deployment's `ca_certificate`.",
+			validate.NotEmpty()),
+		"model": argument.Required(argument.Text("Served name of the model to ask: a deployment's `served_model_name`, else its `model`.",
+			validate.NotEmpty())),
+		"completion": argument.Flag("Default true. Set false for models that don't generate text: they are asked for an embedding."),
+	})
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Until the first answer. Default `30m`."})
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Restarts a deployment's server unchanged and finishes when its model has answered. A server that doesn't" +
 			" come back is left for the next apply to detect, and the error quotes its log.\n\nActions require Terraform 1.14. With" +
 			" older Terraform versions and OpenTofu, start a new server with `-replace` of its deployment.",
-		Attributes: map[string]schema.Attribute{
-			"ssh":            sshattr.ActionArgument(),
-			"server":         serverattr.ActionArgument("Identifies the server on its machine: a deployment's `server`."),
-			"api_key":        part(false, "The server's API key."),
-			"ca_certificate": part(false, "Certificates in PEM form to trust for a server with TLS: a deployment's `ca_certificate`."),
-			"model":          part(true, "Served name of the model to ask: a deployment's `served_model_name`, else its `model`."),
-			"completion": schema.BoolAttribute{
-				Optional:            true,
-				MarkdownDescription: "Default true. Set false for models that don't generate text: they are asked for an embedding.",
-			},
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Until the first answer. Default `30m`."}),
-		},
+		Attributes: attributes,
 	}
 }
 
 // Invoke restarts the server.
 func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *action.InvokeResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "restarting a server")
+	diags := &resp.Diagnostics
 	var m model
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	var ssh sshattr.Model
-	resp.Diagnostics.Append(m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})...)
-	server, diags := serverattr.Ref(ctx, m.Server)
-	resp.Diagnostics.Append(diags...)
-	timeout, diags := m.Timeouts.Invoke(ctx, defaultTimeout)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
+	diags.Append(req.Config.Get(ctx, &m)...)
+	ssh, server := attrs.Object[sshattr.Model](ctx, m.SSH, diags), serverattr.Ref(ctx, m.Server, diags)
+	timeout, d := m.Timeouts.Invoke(ctx, defaultTimeout)
+	diags.Append(d...)
+	if diags.HasError() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -106,7 +98,7 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 	say("Logging in to the machine")
 	machine, err := a.data.Machines.Open(ctx, ssh.Config(a.data.Credentials()))
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Could not log in to the machine", err))
+		diags.Append(diagnostic.Error("Could not log in to the machine", err))
 		return
 	}
 	defer machine.Close()
@@ -118,16 +110,16 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 		Progress:  func(event lifecycle.Event) { say(event.Message) },
 	})
 	if err != nil {
-		resp.Diagnostics.Append(diagnostic.Error("Server could not be restarted", err))
+		diags.Append(diagnostic.Error("Server could not be restarted", err))
 		return
 	}
 	if len(status.Warnings) > 0 {
-		resp.Diagnostics.AddWarning("Server was restarted, with a warning: "+server.Name, strings.Join(status.Warnings, "\n\n"))
+		diags.AddWarning("Server was restarted, with a warning: "+server.Name, strings.Join(status.Warnings, "\n\n"))
 	}
 	say("The model has answered")
 }
 
-// verification is how a server is verified, nil for one without TLS.
+// verification says how a server's certificate is verified, nil for a server without TLS.
 func verification(ca string) *lifecycle.TLS {
 	if ca == "" {
 		return nil

@@ -1,5 +1,5 @@
-// Package sshtunnel is the ephemeral resource shopper_ssh_tunnel: a port of
-// loopback that leads to a port on a machine for the length of a run.
+// Package sshtunnel is the ephemeral resource shopper_ssh_tunnel: a local port that leads to a port on a machine for the
+// duration of a run.
 package sshtunnel
 
 import (
@@ -10,31 +10,33 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/ephemeral/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	data "github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
 	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/result"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
 const (
-	// loopback is where tunnels listen: on this computer only.
+	// loopback is the address on which tunnels listen, on this computer only.
 	loopback = "127.0.0.1"
-	// openTimeout bounds the login, unless the configuration does.
+	// openTimeout bounds the login if timeouts.open is not configured.
 	openTimeout = 2 * time.Minute
-	// probeLimit bounds the look whether anything listens at the other end.
+	// probeLimit bounds the check whether anything listens at the other end.
 	probeLimit = 10 * time.Second
-	// tunnelKey is where private data keeps the tunnel's key in the registry.
+	// tunnelKey is where private data keeps the tunnel's key.
 	tunnelKey = "tunnel"
 )
 
@@ -75,6 +77,19 @@ func (r *Resource) Configure(_ context.Context, req ephemeral.ConfigureRequest, 
 
 // Schema describes the ephemeral resource.
 func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
+	attributes := forms.Ephemerals(map[string]data.Attribute{
+		"ssh": sshattr.Argument(sshattr.Text, true),
+		"remote_port": argument.Port("Port on the machine. Default " + strconv.Itoa(vllm.DefaultPort) + ", the default port of a" +
+			" deployment."),
+		"remote_host": argument.Text("Address to connect to from the machine. Default `"+vllm.DefaultListen+"`, the machine itself.",
+			validate.NotEmpty()),
+		"local_port": argument.Port("Port on your computer. Default: any free port. Parallel runs can't use the same fixed port."),
+		"host":       result.Text("Address on your computer, `" + loopback + "`."),
+		"port":       result.Number("Port on your computer."),
+		"address":    result.Text("`host:port`."),
+		"url":        result.Text("`http://host:port`. For a server with TLS use `https://` and `address`."),
+	})
+	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{OpenDescription: "Login to the machine. Default `2m`."})
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Forwards a local port through SSH to a port on a machine for the duration of a run. The address changes" +
 			" with every run, so Terraform accepts it only where nothing is stored: in other providers' configuration, in provisioners," +
@@ -84,28 +99,7 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 			" opens during apply. A failed login is a warning, so that the machine can be destroyed; clients of the" +
 			" tunnel are then disconnected. A port on which nothing listens when the tunnel opens is a warning too;" +
 			" later refusals are logged. Requires Terraform 1.10 or OpenTofu 1.11.",
-		Attributes: map[string]schema.Attribute{
-			"ssh": sshattr.EphemeralArgument(),
-			"remote_port": schema.Int64Attribute{
-				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-				MarkdownDescription: "Port on the machine. Default " + strconv.Itoa(vllm.DefaultPort) + ", the default port of a" +
-					" deployment.",
-			},
-			"remote_host": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "Address to connect to from the machine. Default `" + vllm.DefaultListen + "`, the machine itself.",
-			},
-			"local_port": schema.Int64Attribute{
-				Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)},
-				MarkdownDescription: "Port on your computer. Default: any free port. Parallel runs can't use the same fixed port.",
-			},
-			"host":    schema.StringAttribute{Computed: true, MarkdownDescription: "Address on your computer, `" + loopback + "`."},
-			"port":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Port on your computer."},
-			"address": schema.StringAttribute{Computed: true, MarkdownDescription: "`host:port`."},
-			"url": schema.StringAttribute{Computed: true, MarkdownDescription: "`http://host:port`. For a server with TLS use" +
-				" `https://` and `address`."},
-			"timeouts": timeouts.AttributesWithOpts(ctx, timeouts.Opts{OpenDescription: "Login to the machine. Default `2m`."}),
-		},
+		Attributes: attributes,
 	}
 }
 
@@ -114,11 +108,7 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "opening a tunnel")
 	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	var ssh sshattr.Model
-	resp.Diagnostics.Append(m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})...)
+	ssh := attrs.Object[sshattr.Model](ctx, m.SSH, &resp.Diagnostics)
 	timeout, diags := m.Timeouts.Open(ctx, openTimeout)
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
@@ -146,16 +136,15 @@ func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ep
 	if err == nil {
 		resp.Diagnostics.Append(resp.Private.SetKey(ctx, tunnelKey, private)...)
 	}
-	if err != nil || resp.Diagnostics.HasError() { // nobody will come back for it
+	if err != nil || resp.Diagnostics.HasError() { // Terraform closes only what was opened without an error
 		_ = r.data.CloseTunnel(key)
 		return
 	}
 	tflog.Info(ctx, "a tunnel is open", map[string]any{"address": m.Address.ValueString(), "remote": m.remote()})
 }
 
-// warnings say why nothing that connects is answered. They are no errors: a destroy
-// plans first, which opens tunnels, and would keep the machine; and a server may be
-// started later.
+// warnings say why connections through the tunnel get no answer. They are no errors: a destroy plans first, which opens
+// tunnels, and an error would keep the machine. Besides, a server may be started later.
 func warnings(ctx context.Context, line *host.Line, lost error, remote string) diag.Diagnostics {
 	what, err, then := "Could not open the tunnel", lost, "The local port disconnects its clients at once."
 	if lost == nil {
@@ -190,8 +179,7 @@ func (m *model) setReach(port int) {
 	m.Address, m.URL = types.StringValue(address), types.StringValue("http://"+address)
 }
 
-// Close closes the tunnel. A machine that is gone by then, as on destroy, is no
-// error.
+// Close closes the tunnel. If its machine is gone, as on destroy, that is no error.
 func (r *Resource) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "closing a tunnel")
 	private, diags := req.Private.GetKey(ctx, tunnelKey)

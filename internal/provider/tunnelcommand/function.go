@@ -1,5 +1,5 @@
-// Package tunnelcommand is the function format_tunnel_command: the line for a shell that
-// opens a machine's port on the user's computer.
+// Package tunnelcommand is the function format_tunnel_command: a shell command that forwards a machine's port to the user's
+// computer.
 package tunnelcommand
 
 import (
@@ -52,7 +52,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 			},
 		},
 		VariadicParameter: function.ObjectParameter{
-			Name: "bastion", AttributeTypes: loginTypes, // OpenTofu 1.12 passes no null on
+			Name: "bastion", AttributeTypes: loginTypes, // OpenTofu 1.12 passes no null arguments
 			MarkdownDescription: "Jump host through which the machine is reached, at most one. Pass one that may be null as" +
 				" `var.ssh.bastion[*]...`.",
 		},
@@ -62,7 +62,7 @@ func (f *Function) Definition(_ context.Context, _ function.DefinitionRequest, r
 
 var loginTypes = map[string]attr.Type{"host": types.StringType, "port": types.Int64Type, "user": types.StringType}
 
-// target is an object that says where to log in.
+// target says where to log in.
 type target struct {
 	Host types.String `tfsdk:"host"`
 	Port types.Int64  `tfsdk:"port"`
@@ -118,11 +118,10 @@ func login(ctx context.Context, object basetypes.ObjectValue) (host.Config, erro
 	return host.Config{Host: to.Host.ValueString(), Port: int(to.Port.ValueInt64()), User: to.User.ValueString()}, nil
 }
 
-// Command is the line that opens the port of the machine's loopback as the local
-// port of this computer's, through the jump host where there is one. It fails when the port is
-// taken, and ends when the machine is gone. Port 0 and an empty user leave ssh's own
-// defaults. A pinned host key is the one that ssh accepts without asking; nothing else
-// of the login is in the line.
+// Command is the shell command that forwards local, a port of this computer, to port on the machine's loopback address,
+// through the jump host if there is one. The command fails if the local port is taken, and ends when the machine is gone.
+// Port 0 and an empty user leave ssh's own defaults. ssh accepts a pinned host key without asking; the command contains
+// nothing else of the login.
 func Command(to host.Config, port, local int) string {
 	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	args := []string{"ssh", "-N", "-L", address(local) + ":" + address(port), "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"}
@@ -136,7 +135,7 @@ func Command(to host.Config, port, local int) string {
 	return host.Quote(append(args, arguments(to)...)...)
 }
 
-// arguments are those by which ssh is told where to log in.
+// arguments say where ssh logs in.
 func arguments(to host.Config) []string {
 	var args []string
 	if to.Port > 0 && to.Port != host.DefaultPort {
@@ -156,16 +155,15 @@ func account(user, address string) string {
 	return user + "@" + address
 }
 
-// plain is what ssh takes as a jump host without handing it to a shell that makes
-// something else of it.
+// plain matches names that ssh passes unchanged through the shell in which it starts itself for a jump host.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@-]*$`)
 
-// jump are the arguments that lead through a jump host. ssh starts itself once more
-// for it, through a shell: what isn't plain is quoted for that one too.
+// jump are the arguments that lead through a jump host. ssh starts itself again for it, through a shell: anything that isn't
+// plain is quoted for that shell too.
 func jump(through host.Config) []string {
 	address := strings.Trim(through.Host, "[]")
 	if (net.ParseIP(address) == nil && !plain.MatchString(address)) || (through.User != "" && !plain.MatchString(through.User)) {
-		login := strings.ReplaceAll(host.Quote(arguments(through)...), "%", "%%") // else ssh puts something there
+		login := strings.ReplaceAll(host.Quote(arguments(through)...), "%", "%%") // ssh would expand it
 		return []string{"-o", "ProxyCommand=ssh -W '[%h]:%p' " + login}
 	}
 	if strings.Contains(address, ":") {

@@ -25,30 +25,31 @@ func (m model) changesAdapters() bool {
 	return slices.Contains([]string{"1", "true"}, strings.ToLower(set.ValueString()))
 }
 
-// reloads reports whether the server can take the plan's LoRA adapters while it runs.
+// reloads reports whether the plan's LoRA adapters can be loaded without a restart.
 func (m model) reloads(ctx context.Context, state model) bool {
 	adapters, err := m.LoRAAdapters.ToTerraformValue(ctx)
 	return m.changesAdapters() && err == nil && adapters.IsFullyKnown() &&
 		!m.LoRAAdapters.IsNull() && !state.LoRAAdapters.IsNull() && deploy.State(state.Status.ValueString()) == deploy.Running
 }
 
-// setAdapters notes which LoRA adapters are served; nil = LoRA is off.
-func (m *model) setAdapters(ctx context.Context, served map[string]string) (diags diag.Diagnostics) {
-	m.LoRAAdapters, diags = types.MapValueFrom(ctx, types.StringType, served)
-	return diags
+// setAdapters fills in which LoRA adapters are served, nil if LoRA is off.
+func (m *model) setAdapters(ctx context.Context, served map[string]string, diags *diag.Diagnostics) {
+	adapters, d := types.MapValueFrom(ctx, types.StringType, served)
+	diags.Append(d...)
+	m.LoRAAdapters = adapters
 }
 
-// runOf names a server's run: what is loaded while it runs is gone in the next.
+// runOf identifies a server's run. Adapters that were loaded in one run are gone in the next.
 func runOf(status deploy.Status) string {
 	started := ""
-	if status.Runtime != deploy.Process { // whose id has the start, and is computed from the machine's clock
+	if status.Runtime != deploy.Process { // a process's ID contains its start
 		started = fmt.Sprint(status.StartedAt.UnixNano())
 	}
 	return fmt.Sprint(status.ID, started, status.RestartCount)
 }
 
-// reload brings the plan's LoRA adapters about without a restart. Afterwards the plan has those that the server serves, also where
-// that is not what was planned.
+// reload loads and unloads LoRA adapters without a restart. Afterwards plan has those that the server serves, even if others were
+// planned.
 func (r *Resource) reload(ctx context.Context, plan *model, state model, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	diags := &resp.Diagnostics
 	before, after := map[string]string{}, map[string]string{}
@@ -56,8 +57,7 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 	diags.Append(plan.LoRAAdapters.ElementsAs(ctx, &after, false)...)
 	plan.LoRAAdapters = state.LoRAAdapters
 	given := r.secrets(ctx, plan, req.Config, diags)
-	ref, d := state.ref(ctx)
-	diags.Append(d...)
+	ref := state.ref(ctx, diags)
 	timeout, d := plan.Timeouts.Update(ctx, updateTimeout)
 	diags.Append(d...)
 	if diags.HasError() {
@@ -71,7 +71,7 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 		return
 	}
 	defer machine.Close()
-	status, err := lifecycle.Inspect(ctx, machine, ref) // before the change: a restart meanwhile is seen later
+	status, err := lifecycle.Inspect(ctx, machine, ref) // before the change, so that a restart meanwhile is noticed later
 	if err != nil {
 		diags.Append(diagnostic.Error("Could not inspect the server", err))
 		return
@@ -80,10 +80,10 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 	if err != nil {
 		diags.Append(adaptersProblem(served, err))
 	}
-	if served == nil { // it doesn't say
+	if served == nil { // the server doesn't list them
 		return
 	}
-	diags.Append(plan.setAdapters(ctx, served)...)
+	plan.setAdapters(ctx, served, diags)
 	was, ok := readLaunched(ctx, req.Private)
 	if !ok {
 		was = launchedFrom(status)
@@ -92,8 +92,8 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 	diags.Append(was.keep(ctx, resp.Private)...)
 }
 
-// complete loads those of the plan's LoRA adapters that an adopted server lacks: they may have been unloaded, or loaded from elsewhere,
-// since its start. It returns how the server was launched.
+// complete loads those of the plan's LoRA adapters that an adopted server doesn't serve: adapters may have been unloaded, or loaded
+// from elsewhere, since its start. It returns how the server was launched.
 func (m *model) complete(ctx context.Context, machine deploy.Machine, status deploy.Status, key string, diags *diag.Diagnostics) launched {
 	was := launchedFrom(status)
 	wanted := texts(ctx, m.LoRAAdapters, "", diags)
@@ -105,7 +105,7 @@ func (m *model) complete(ctx context.Context, machine deploy.Machine, status dep
 		diags.Append(adaptersProblem(served, err))
 	}
 	if served != nil {
-		diags.Append(m.setAdapters(ctx, served)...)
+		m.setAdapters(ctx, served, diags)
 		was.Adapters, was.Run = served, runOf(status)
 	}
 	return was
@@ -120,8 +120,8 @@ func adaptersProblem(served map[string]string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(d.Summary(), d.Detail()+"\n\nThe server keeps running. "+what+" The next apply tries again.")
 }
 
-// changeAdapters unloads and loads what it takes to get from before to after. It returns which of both are served in the end, also
-// with an error; nil where the server doesn't say. Adapters that are in neither stay.
+// changeAdapters unloads and loads adapters until the server serves after in place of before. It returns which of both it serves
+// then, also with an error; nil if the server doesn't list them. Adapters that are in neither stay loaded.
 func changeAdapters(ctx context.Context, api *vllm.Client, before, after map[string]string) (map[string]string, error) {
 	has, err := adapters(ctx, api)
 	if err != nil {
@@ -166,7 +166,7 @@ func adapters(ctx context.Context, api *vllm.Client) (map[string]string, error) 
 	return adaptersOf(models), nil
 }
 
-// adaptersOf are the LoRA adapters among the models that a server lists.
+// adaptersOf are the paths of the LoRA adapters among a server's models, by name.
 func adaptersOf(models []vllm.Model) map[string]string {
 	found := map[string]string{}
 	for _, served := range models {

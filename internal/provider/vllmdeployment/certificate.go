@@ -9,7 +9,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"math/big"
 	"net"
 	"strings"
 	"time"
@@ -18,22 +17,21 @@ import (
 const (
 	// certificateLife is how long a certificate that the provider makes is valid.
 	certificateLife = 365 * 24 * time.Hour
-	// certificateRenewal is how long before its end the next plan renews it.
+	// certificateRenewal is how long before that ends a plan renews it.
 	certificateRenewal = 30 * 24 * time.Hour
-	// clockSlack is by how much a client's clock may be behind.
+	// clockSlack is how far a client's clock may be behind.
 	clockSlack = time.Hour
 )
 
-// certificate is a server's certificate, PEM.
+// certificate is a server's certificate in PEM form.
 type certificate struct {
 	chain, key string
-	// authority is what clients trust.
+	// authority is the CA certificate that clients trust.
 	authority string
 }
 
-// newCertificate makes a certificate for the names and addresses given, signed by
-// an authority that is made for it and whose key is thrown away: nothing else can
-// ever be signed by what clients are told to trust.
+// newCertificate makes a certificate for the given names and addresses. It is signed by an authority whose key is thrown
+// away, so that nothing else can ever be signed by the authority that clients trust.
 func newCertificate(now time.Time, names ...string) (certificate, error) {
 	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,8 +42,7 @@ func newCertificate(now time.Time, names ...string) (certificate, error) {
 		return certificate{}, err
 	}
 	authority := template(now, "vLLM deployment authority")
-	authority.IsCA, authority.BasicConstraintsValid, authority.MaxPathLenZero = true, true, true
-	authority.KeyUsage = x509.KeyUsageCertSign
+	authority.IsCA, authority.MaxPathLenZero, authority.KeyUsage = true, true, x509.KeyUsageCertSign
 	authorityDER, err := x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey)
 	if err != nil {
 		return certificate{}, err
@@ -54,7 +51,6 @@ func newCertificate(now time.Time, names ...string) (certificate, error) {
 		return certificate{}, err
 	}
 	leaf := template(now, "vLLM deployment")
-	leaf.BasicConstraintsValid = true
 	leaf.KeyUsage, leaf.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, name := range names {
 		if address := net.ParseIP(strings.Trim(name, "[]")); address != nil {
@@ -75,26 +71,19 @@ func newCertificate(now time.Time, names ...string) (certificate, error) {
 	return certificate{chain: encode("CERTIFICATE", leafDER) + ca, key: encode("PRIVATE KEY", keyDER), authority: ca}, nil
 }
 
+// template is a certificate without usages. x509.CreateCertificate gives it a random serial number.
 func template(now time.Time, name string) *x509.Certificate {
 	return &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
+		Subject: pkix.Name{CommonName: name}, BasicConstraintsValid: true,
 		NotBefore: now.Add(-clockSlack).UTC(), NotAfter: now.Add(certificateLife).UTC(),
 	}
-}
-
-// serial is a random number of 127 bits, as long as X.509 wants it at most.
-func serial() *big.Int {
-	bytes := make([]byte, 16)
-	_, _ = rand.Read(bytes) // never fails: crypto/rand ends the program instead
-	bytes[0] &= 0x7f
-	return new(big.Int).SetBytes(bytes)
 }
 
 func encode(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// parseCertificate is the first certificate of a PEM text.
+// parseCertificate parses the first certificate of a PEM text.
 func parseCertificate(text string) (*x509.Certificate, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -112,8 +101,7 @@ func checkCertificate(text string) error {
 	return err
 }
 
-// checkPair says what is wrong with a certificate and its key. It repeats nothing
-// of either.
+// checkPair says what is wrong with a certificate and its key. Its error contains nothing of either.
 func checkPair(chain, key string) error {
 	if strings.Contains(key, "ENCRYPTED") {
 		return errors.New("the private key is protected by a passphrase, which vLLM can't use: remove it from a copy (openssl pkey -in" +
@@ -125,7 +113,7 @@ func checkPair(chain, key string) error {
 	return nil
 }
 
-// ends tells whether an authority's time is nearly over.
+// ends reports whether an authority is about to expire.
 func ends(authority string, now time.Time) bool {
 	found, err := parseCertificate(authority)
 	return err == nil && now.Add(certificateRenewal).After(found.NotAfter)

@@ -18,8 +18,7 @@ import (
 // launchedKey is where private state keeps how the server was launched.
 const launchedKey = "launched"
 
-// launched is the server as it was when it had been proved. It holds no secret:
-// the prints are fingerprints.
+// launched is the server as it was when it first answered. It holds no secret: the prints are fingerprints.
 type launched struct {
 	Image       string
 	Digest      string
@@ -28,8 +27,8 @@ type launched struct {
 	APIKeyPrint string
 	HFPrint     string
 	Kills       deploy.Kills
-	// Adapters are the LoRA adapters that were loaded without a restart, in the run of the server that Run names; a later run has
-	// those of Arguments. Run is "" where that has all of them.
+	// Adapters are the LoRA adapters of the run that Run identifies, if some were loaded without a restart. Any other run has those
+	// of Arguments. Run is "" if none were loaded without a restart.
 	Adapters map[string]string
 	Run      string
 }
@@ -58,19 +57,18 @@ func (l launched) keep(ctx context.Context, write privateWriter) diag.Diagnostic
 	return write.SetKey(ctx, launchedKey, value)
 }
 
-// readLaunched reports false where nothing was kept, such as for a tainted resource.
+// readLaunched reports false if nothing was kept, such as for a tainted resource.
 func readLaunched(ctx context.Context, read privateReader) (launched, bool) {
 	var was launched
 	value, _ := read.GetKey(ctx, launchedKey)
 	return was, len(value) > 0 && json.Unmarshal(value, &was) == nil
 }
 
-// showDrift sets the attributes that describe the server differently from how it
-// now runs, so that the next plan shows the difference where it is.
-func (m *model) showDrift(ctx context.Context, was launched, now deploy.Status) diag.Diagnostics {
-	var diags diag.Diagnostics
+// showDrift sets each attribute that no longer matches the running server to the server's value, so that the next plan
+// shows the difference at that attribute.
+func (m *model) showDrift(ctx context.Context, was launched, now deploy.Status, diags *diag.Diagnostics) {
 	if now.Image != "" && was.Image != now.Image && !m.Container.IsNull() {
-		m.Container = with(ctx, m.Container, "image", types.StringValue(now.Image), &diags)
+		m.Container = with(ctx, m.Container, "image", types.StringValue(now.Image), diags)
 	}
 	before, after := vllm.ParseCommandLine(was.Arguments), vllm.ParseCommandLine(now.Arguments)
 	if was.Run != "" {
@@ -79,18 +77,17 @@ func (m *model) showDrift(ctx context.Context, was launched, now deploy.Status) 
 	if was.Run == runOf(now) {
 		after.LoRAAdapters = was.Adapters
 	}
-	m.showSpec(ctx, before, after, &diags)
-	diags.Append(m.showEnvironment(ctx, was, now)...)
+	m.showSpec(ctx, before, after, diags)
+	m.showEnvironment(ctx, was, now, diags)
 	if was.APIKeyPrint != now.APIKeyPrint {
 		forget(&m.APIKey, &m.APIKeyWOVersion)
 	}
 	if was.HFPrint != now.HFTokenPrint {
 		forget(&m.HFToken, &m.HFTokenWOVersion)
 	}
-	return diags
 }
 
-// forget marks a secret as not the server's any more: what it has instead isn't known.
+// forget marks a secret that the server no longer has. Which one it has instead isn't known.
 func forget(secret *types.String, version *types.Int64) {
 	if secret.IsNull() {
 		*version = types.Int64Null()
@@ -98,7 +95,7 @@ func forget(secret *types.String, version *types.Int64) {
 	*secret = types.StringNull()
 }
 
-// with is the object with one attribute changed.
+// with returns the object with one attribute changed.
 func with(ctx context.Context, object types.Object, name string, value attr.Value, diags *diag.Diagnostics) types.Object {
 	attributes := maps.Clone(object.Attributes())
 	attributes[name] = value
@@ -128,7 +125,7 @@ func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *di
 		m.PrefixCaching = is
 	}
 	if (before.LoRAAdapters == nil) != (after.LoRAAdapters == nil) || !maps.Equal(before.LoRAAdapters, after.LoRAAdapters) {
-		diags.Append(m.setAdapters(ctx, after.LoRAAdapters)...)
+		m.setAdapters(ctx, after.LoRAAdapters, diags)
 	}
 	drift(&m.TrustRemoteCode, before.TrustRemoteCode, after.TrustRemoteCode, types.BoolValue)
 	drift(&m.Exposure, before.Listen, after.Listen, func(listen string) types.String {
@@ -147,16 +144,16 @@ func (m *model) showSpec(ctx context.Context, before, after vllm.Spec, diags *di
 	}
 }
 
+// drift sets an attribute to the value of after if that differs from before.
 func drift[S comparable, T any](attribute *T, before, after S, value func(S) T) {
 	if before != after {
 		*attribute = value(after)
 	}
 }
 
-// showEnvironment compares the variables. Those that came with the image are left
-// out of both; where that can't be told, because the image is gone or another one,
-// only the ones that were set are compared.
-func (m *model) showEnvironment(ctx context.Context, was launched, now deploy.Status) diag.Diagnostics {
+// showEnvironment sets env if the server's variables have changed. Variables of the image don't count. If the image is
+// gone or a different one they can't be recognized, and only the variables that were set are compared.
+func (m *model) showEnvironment(ctx context.Context, was launched, now deploy.Status, diags *diag.Diagnostics) {
 	actual := map[string]string{}
 	for name, value := range now.Environment {
 		if _, ours := was.Environment[name]; ours || was.Digest == now.ImageDigest {
@@ -164,20 +161,13 @@ func (m *model) showEnvironment(ctx context.Context, was launched, now deploy.St
 		}
 	}
 	if maps.Equal(was.Environment, actual) {
-		return nil
+		return
 	}
-	var written map[string]types.String
-	var diags diag.Diagnostics
-	if !m.Env.IsNull() {
-		diags = m.Env.ElementsAs(ctx, &written, false)
-	}
-	for name := range actual {
-		if _, mine := written[name]; !mine && was.Environment[name] == actual[name] {
-			delete(actual, name) // one of the provider's own
-		}
-	}
+	written := m.Env.Elements()
+	maps.DeleteFunc(actual, func(name, value string) bool {
+		return written[name] == nil && was.Environment[name] == value // the provider's own
+	})
 	env, d := types.MapValueFrom(ctx, types.StringType, actual)
 	diags.Append(d...)
 	m.Env = env
-	return diags
 }

@@ -27,8 +27,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// identity is what a deployment is imported by: its name, its session or else its machine, and the jump host through which that is
-// reached.
+// identity is a deployment's identity, by which it is imported: its name, its session or else its machine, and the machine's jump
+// host.
 type identity struct {
 	SessionID   types.String `tfsdk:"session_id"`
 	Host        types.String `tfsdk:"host"`
@@ -61,27 +61,22 @@ func (r *Resource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRe
 	}}
 }
 
-// identity is the deployment's identity.
-func (m model) identity(ctx context.Context) (identity, diag.Diagnostics) {
-	ref, diags := m.ref(ctx)
-	options, d := m.processOptions(ctx)
-	diags.Append(d...)
+func (m model) identity(ctx context.Context, diags *diag.Diagnostics) identity {
+	ref, options, ssh := m.ref(ctx, diags), m.processOptions(ctx, diags), m.sshOf(ctx, diags)
 	id := identity{SessionID: m.SessionID, Name: types.StringValue(ref.Name), Directory: attrs.Text(options.Directory)}
-	ssh, d := m.sshOf(ctx)
-	diags.Append(d...)
 	if m.SessionID.IsNull() {
 		id.Host, id.Port, id.User = ssh.Host, ssh.Port, ssh.User
 	}
 	bastion := ssh.BastionKeys()
 	id.BastionHost, id.BastionPort, id.BastionUser = bastion.Host, bastion.Port, bastion.User
-	return id, diags
+	return id
 }
 
 // loginPattern is USER@HOST[:PORT], in three groups.
 const loginPattern = `([^@/,]+)@(\[[^]/]+\]|[^:/@,]+)(?::([0-9]{1,5}))?`
 
-// importID is SESSION/NAME or USER@HOST[:PORT]/NAME, after the jump host's login and a comma where there is one, and with the
-// directory of a process after a colon.
+// importID is SESSION/NAME or USER@HOST[:PORT]/NAME. The jump host's login and a comma may precede it; a colon and the directory of
+// a process may follow it.
 var importID = regexp.MustCompile(`^(?:` + loginPattern + `,)?(?:` + loginPattern + `|([^@/,]+))/([^/:]+)(?::(/.+))?$`)
 
 func parseImportID(text string) (identity, error) {
@@ -103,7 +98,7 @@ func parseImportID(text string) (identity, error) {
 	}, err
 }
 
-// importPort reads a port of an import ID; "" is null.
+// importPort parses a port of an import ID, null for "".
 func importPort(text string) (types.Int64, error) {
 	if text == "" {
 		return types.Int64Null(), nil
@@ -115,7 +110,7 @@ func importPort(text string) (types.Int64, error) {
 	return types.Int64Value(int64(port)), nil
 }
 
-// check says what an identity lacks.
+// check says what is missing from an identity.
 func (id identity) check() error {
 	switch {
 	case id.Name.ValueString() == "":
@@ -128,8 +123,8 @@ func (id identity) check() error {
 	return nil
 }
 
-// ImportState takes over a server that a deployment has started, by what its machine keeps with it. Login is by the provider's
-// ssh credentials.
+// ImportState takes over a server that a deployment has started, with the configuration that is stored on its machine. It logs in
+// with the provider's ssh credentials.
 func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "importing a deployment")
 	var id identity
@@ -167,14 +162,12 @@ func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequ
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	login, diags := m.sshOf(ctx)
-	resp.Diagnostics.Append(diags...)
-	resp.Diagnostics.Append(m.setReach(ctx, login)...)
+	m.setReach(ctx, m.sshOf(ctx, &resp.Diagnostics), &resp.Diagnostics)
 	resp.Diagnostics.Append(was.keep(ctx, resp.Private)...)
 	m.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
-// locate is how the machine is logged in to, as arguments.
+// locate returns the arguments that say how to log in to the machine.
 func (r *Resource) locate(ctx context.Context, id identity, diags *diag.Diagnostics) map[string]any {
 	var bastion any
 	if jump := id.BastionHost.ValueString(); jump != "" {
@@ -202,21 +195,21 @@ func (r *Resource) locate(ctx context.Context, id identity, diags *diag.Diagnost
 	return map[string]any{"session_id": session, "ssh": ssh}
 }
 
-// loginTo is how to log in somewhere, as arguments with their defaults.
+// loginTo returns the arguments of a login, with their defaults.
 func loginTo(address string, port types.Int64, user types.String) map[string]any {
 	return map[string]any{
 		"host": address, "port": cmp.Or(port.ValueInt64(), host.DefaultPort), "user": cmp.Or(user.ValueString(), "root"),
 	}
 }
 
-// configured is what is kept with a server for an import: how it was configured, without secrets and without its place.
+// configured is what is stored with a server for an import: its arguments, without secrets and without its machine.
 type configured struct {
 	Arguments map[string]any
-	// KeyMade is set where the provider made the API key.
+	// KeyMade reports whether the provider made the API key.
 	KeyMade bool
 }
 
-// note describes the plan for a later import.
+// note is what is stored with a server, as JSON.
 func (r *Resource) note(ctx context.Context, plan model, keyMade bool, diags *diag.Diagnostics) string {
 	described := r.schema(ctx)
 	state := tfsdk.State{Schema: described, Raw: tftypes.NewValue(described.Type().TerraformType(ctx), nil)}
@@ -232,7 +225,7 @@ func (r *Resource) note(ctx context.Context, plan model, keyMade bool, diags *di
 	return string(text)
 }
 
-// arguments are what a configuration may set and state may show, as JSON has it.
+// arguments are the attributes that a configuration may set and that aren't sensitive, as values for [json.Marshal].
 func arguments(of map[string]schema.Attribute, value tftypes.Value) (map[string]any, error) {
 	fields, all := map[string]tftypes.Value{}, map[string]any{}
 	if err := value.As(&fields); err != nil {
@@ -257,7 +250,7 @@ func arguments(of map[string]schema.Attribute, value tftypes.Value) (map[string]
 	return all, nil
 }
 
-// decode makes arguments a model; what they lack is null, and what the schema doesn't know is left out.
+// decode turns arguments into a model. Missing arguments are null; those that the schema doesn't know are ignored.
 func (r *Resource) decode(ctx context.Context, arguments map[string]any, diags *diag.Diagnostics) model {
 	var m model
 	described := r.schema(ctx)
@@ -265,7 +258,7 @@ func (r *Resource) decode(ctx context.Context, arguments map[string]any, diags *
 	if err == nil {
 		var raw tftypes.Value
 		raw, err = tftypes.ValueFromJSONWithOpts(text, described.Type().TerraformType(ctx),
-			tftypes.ValueFromJSONOpts{IgnoreUndefinedAttributes: true}) // of another version
+			tftypes.ValueFromJSONOpts{IgnoreUndefinedAttributes: true}) // another version's
 		diags.Append((&tfsdk.State{Schema: described, Raw: raw}).Get(ctx, &m)...)
 	}
 	if err != nil {
@@ -274,7 +267,7 @@ func (r *Resource) decode(ctx context.Context, arguments map[string]any, diags *
 	return m
 }
 
-// adopt is the state of a server that was found, and how it was launched.
+// adopt returns the state of a server that was found on a machine, and how it was launched.
 func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[string]any, status deploy.Status,
 	diags *diag.Diagnostics,
 ) (model, launched) {
@@ -291,9 +284,8 @@ func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[
 	if err != nil {
 		diags.Append(m.warning("Could not list the GPUs", err))
 	}
-	diags.Append(m.setGPUs(ctx, gpus)...)
-	m.setInspected(status)
-	diags.Append(m.setServer(ctx, status.Ref)...)
+	m.setGPUs(ctx, gpus, diags)
+	m.setInspected(ctx, status, diags)
 	key, err := lifecycle.APIKey(ctx, machine, status.Ref)
 	if kept.KeyMade {
 		m.APIKey = attrs.Text(key)
@@ -308,11 +300,11 @@ func (r *Resource) adopt(ctx context.Context, machine deploy.Machine, place map[
 	return m, was
 }
 
-// askLimit bounds the questions that an import asks a server.
+// askLimit bounds the requests that an import sends to a server.
 const askLimit = 20 * time.Second
 
-// ask fills in what the server reports about itself: its version, its context, and which of its LoRA adapters it serves. A server that
-// doesn't answer leaves them as they are.
+// ask fills in what the server reports: its version, its context length, and which of its LoRA adapters it serves. If the server
+// doesn't answer, they stay as they are.
 func (m *model) ask(ctx context.Context, api *vllm.Client, was *launched, status deploy.Status, diags *diag.Diagnostics) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
@@ -338,15 +330,13 @@ func (m *model) ask(ctx context.Context, api *vllm.Client, was *launched, status
 		}
 	}
 	if !maps.Equal(served, noted) { // changed without a restart
-		diags.Append(m.setAdapters(ctx, served)...)
+		m.setAdapters(ctx, served, diags)
 		was.Adapters, was.Run = served, runOf(status)
 	}
 }
 
-// store puts the deployment into state, and what identifies it beside it.
+// store saves the deployment and its identity.
 func (m model) store(ctx context.Context, state *tfsdk.State, identity *tfsdk.ResourceIdentity, diags *diag.Diagnostics) {
-	known, d := m.identity(ctx)
-	diags.Append(d...)
 	diags.Append(state.Set(ctx, &m)...)
-	diags.Append(identity.Set(ctx, known)...)
+	diags.Append(identity.Set(ctx, m.identity(ctx, diags))...)
 }

@@ -2,11 +2,9 @@ package vllmdeployment
 
 import "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/journal"
 
-// launchEntry is the id of a launch's one entry in the journal. Nothing that Create
-// does is saved by Terraform before it returns, and whether it was saved then is
-// only known once the deployment is seen in state, which ends the entry. One that is
-// still there at a later run's Create proves that a finished server of the same
-// owner was left by a run that was killed, and isn't another deployment's.
+// launchEntry is the ID of a launch's only entry in the journal. Terraform saves nothing before Create returns, and only a
+// later read of the deployment proves that it was saved, which removes the entry. If a later run's Create still finds the
+// entry, a finished server of the same owner was left by a run that was killed, and belongs to no other deployment.
 const launchEntry = "launch"
 
 func (r *Resource) journal() *journal.Journal {
@@ -18,8 +16,8 @@ func (r *Resource) journal() *journal.Journal {
 
 func launchName(owner string) string { return "launch of " + owner }
 
-// begin writes an entry before anything is started, and reports whether there was
-// one already. Its error means that nothing will be known of this launch.
+// begin writes the entry before anything is started, and reports whether there already was one. Its error means that no
+// later run will know of this launch.
 func (r *Resource) begin(owner string) (left bool, err error) {
 	name, err := r.journal().TryLock(launchName(owner))
 	if err != nil {

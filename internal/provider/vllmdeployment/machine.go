@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// loginLimit bounds the wait for a machine that doesn't answer at first.
+	// loginLimit bounds the wait for a machine that doesn't answer yet.
 	loginLimit = 5 * time.Minute
-	// rentedLimit does so before a removal from a rented machine: its session is released next, and bills until then.
+	// rentedLimit bounds it before a removal from a rented machine, which costs money until its session is released next.
 	rentedLimit = time.Minute
 )
 
@@ -32,9 +32,8 @@ func (m model) removalLimit() time.Duration {
 	return loginLimit
 }
 
-// connect logs in, waiting for a while for a machine that doesn't answer yet, and
-// notes the host key that was seen. A machine that is known to be gone is not
-// waited for.
+// connect logs in, waits up to loginLimit for a machine that doesn't answer yet, and sets the host keys that were seen.
+// The caller closes the connection.
 func (r *Resource) connect(ctx context.Context, m *model) (*host.Line, error) {
 	tflog.Info(ctx, "logging in to the machine", map[string]any{"phase": "ssh"})
 	ctx, cancel := context.WithTimeout(ctx, loginLimit)
@@ -42,13 +41,14 @@ func (r *Resource) connect(ctx context.Context, m *model) (*host.Line, error) {
 	return r.login(ctx, m, r.data.Machines.OpenUntil)
 }
 
-// connectOnce logs in without waiting.
+// connectOnce is connect without the wait.
 func (r *Resource) connectOnce(ctx context.Context, m *model) (*host.Line, error) {
 	return r.login(ctx, m, r.data.Machines.Open)
 }
 
 func (r *Resource) login(ctx context.Context, m *model, open func(context.Context, host.Config) (*host.Line, error)) (*host.Line, error) {
-	ssh, diags := m.sshOf(ctx)
+	var diags diag.Diagnostics
+	ssh := m.sshOf(ctx, &diags)
 	if diags.HasError() {
 		return nil, fmt.Errorf("the ssh attribute can't be read: %v", diags)
 	}
@@ -74,7 +74,7 @@ func (r *Resource) login(ctx context.Context, m *model, open func(context.Contex
 	return machine, nil
 }
 
-// machineGone asks the shopper about a machine that doesn't answer.
+// machineGone asks the shopper whether the session of a machine that doesn't answer has ended.
 func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Diagnostics) bool {
 	id := state.SessionID.ValueString()
 	if id == "" || r.data == nil || r.data.Renter == nil {
@@ -93,8 +93,8 @@ func (r *Resource) machineGone(ctx context.Context, state model, diags *diag.Dia
 	return ended
 }
 
-// whileRented is ctx until the connection is lost and the machine's session has ended. Where no reference in the configuration makes
-// the deployment depend on its session, Terraform destroys both at once.
+// whileRented returns a context that is canceled once the connection is lost and the machine's session has ended. Terraform
+// destroys a deployment and its session at the same time if no reference in the configuration connects them.
 func (r *Resource) whileRented(ctx context.Context, state model, machine *host.Line) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	if state.SessionID.ValueString() == "" || r.data == nil || r.data.Renter == nil {
@@ -111,7 +111,7 @@ func (r *Resource) whileRented(ctx context.Context, state model, machine *host.L
 					continue
 				}
 				if _, ended, _ := r.data.Renter.Inspect(ctx, rental.Known{ID: state.SessionID.ValueString()}); ended {
-					cancel() // an error says nothing, and is asked about again
+					cancel() // on an error the next tick asks again
 				}
 			}
 		}
@@ -119,16 +119,14 @@ func (r *Resource) whileRented(ctx context.Context, state model, machine *host.L
 	return ctx, cancel
 }
 
-// starts are the owners of the servers that are being started in this process, and
-// of those that have been.
+// starts holds the owners of the servers that this process is starting (under) and has started (made).
 var starts = struct {
 	mu    sync.Mutex
 	under map[string]bool
 	made  map[string]bool
 }{under: map[string]bool{}, made: map[string]bool{}}
 
-// claim keeps two deployments of one run from taking each other's server for a
-// leftover of their own. The second one gets an error.
+// claim keeps two deployments of one run from taking each other's server for a leftover. The second one gets an error.
 func claim(request lifecycle.Request, port int, diags *diag.Diagnostics) (release func()) {
 	starts.mu.Lock()
 	defer starts.mu.Unlock()
@@ -145,13 +143,14 @@ func claim(request lifecycle.Request, port int, diags *diag.Diagnostics) (releas
 	}
 }
 
-// madeHere tells whether this run has made the owner's server, and setMade notes it.
+// madeHere reports whether this run has started the owner's server.
 func madeHere(owner string) bool {
 	starts.mu.Lock()
 	defer starts.mu.Unlock()
 	return starts.made[owner]
 }
 
+// setMade remembers or forgets that this run has started the owner's server.
 func setMade(owner string, made bool) {
 	starts.mu.Lock()
 	defer starts.mu.Unlock()
@@ -162,7 +161,7 @@ func setMade(owner string, made bool) {
 	}
 }
 
-// launch is lifecycle.Launch, with an entry in the journal.
+// launch is lifecycle.Launch with an entry in the journal.
 func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request lifecycle.Request) (deploy.Status, error) {
 	left, err := r.begin(request.Owner)
 	if err != nil {
@@ -174,7 +173,7 @@ func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request l
 	switch {
 	case err == nil:
 		setMade(request.Owner, true)
-	case !ok || failed.Remains == "": // what remains, the next launch may take over
+	case !ok || failed.Remains == "": // else the next launch may take over what remains
 		if !madeHere(request.Owner) {
 			r.seen(ctx, request.Owner)
 		}
@@ -182,7 +181,7 @@ func (r *Resource) launch(ctx context.Context, machine deploy.Machine, request l
 	return status, err
 }
 
-// seen ends the journal's entry of a deployment that is in state, or gone.
+// seen removes the journal's entry of a deployment that is in state or gone.
 func (r *Resource) seen(ctx context.Context, owner string) {
 	if err := r.end(owner); err != nil {
 		tflog.Warn(ctx, "a launch could not be removed from the journal", map[string]any{"error": err.Error()})

@@ -1,6 +1,7 @@
 package vllmdeployment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -10,7 +11,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
@@ -19,6 +19,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/serverattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -107,7 +108,7 @@ type processModel struct {
 }
 
 type preflightModel struct {
-	Ignore []types.String `tfsdk:"ignore"`
+	Ignore types.Set `tfsdk:"ignore"`
 }
 
 type readyModel struct {
@@ -129,9 +130,8 @@ var gpuTypes = map[string]attr.Type{
 	"driver_version": types.StringType, "compute_capability": types.StringType,
 }
 
-// spec turns the arguments into what vLLM is told. Unknown values are left out.
-func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics) {
-	var diags diag.Diagnostics
+// spec turns the arguments into vLLM's settings. Unknown values are left out.
+func (m model) spec(ctx context.Context, s secrets, diags *diag.Diagnostics) vllm.Spec {
 	spec := vllm.Spec{
 		Model:                m.Model.ValueString(),
 		ServedModelName:      m.ServedModelName.ValueString(),
@@ -147,8 +147,8 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 		PrefixCaching:        m.PrefixCaching.ValueBoolPointer(),
 		ToolCallParser:       m.ToolCallParser.ValueString(),
 		ReasoningParser:      m.ReasoningParser.ValueString(),
-		LoRAAdapters:         texts(ctx, m.LoRAAdapters, notKnown, &diags),
-		Env:                  texts(ctx, m.Env, "", &diags),
+		LoRAAdapters:         texts(ctx, m.LoRAAdapters, notKnown, diags),
+		Env:                  texts(ctx, m.Env, "", diags),
 		Port:                 int(m.Port.ValueInt64()),
 		Listen:               m.listen(""),
 		APIKey:               s.apiKey,
@@ -163,10 +163,10 @@ func (m model) spec(ctx context.Context, s secrets) (vllm.Spec, diag.Diagnostics
 			}
 		}
 	}
-	return spec, diags
+	return spec
 }
 
-// stages is the number of pipeline stages, 0 for one: vLLM needs no flag for that.
+// stages is the number of pipeline stages, 0 for one, for which vLLM needs no flag.
 func stages(size types.Int64) int {
 	if size.ValueInt64() > 1 {
 		return int(size.ValueInt64())
@@ -174,10 +174,10 @@ func stages(size types.Int64) int {
 	return 0
 }
 
-// notKnown stands for a path or an id that only the apply will know.
+// notKnown stands for a path or an ID that is known only during apply.
 const notKnown = "not/known"
 
-// texts are a map's values, with a stand-in for those that aren't known, nil of a map that is null or unknown.
+// texts are a map's values, with a placeholder for unknown ones; nil for a map that is null or unknown.
 func texts(ctx context.Context, m types.Map, unknown string, diags *diag.Diagnostics) map[string]string {
 	if m.IsNull() || m.IsUnknown() {
 		return nil
@@ -194,49 +194,35 @@ func texts(ctx context.Context, m types.Map, unknown string, diags *diag.Diagnos
 	return all
 }
 
-func (m model) containerOptions(ctx context.Context) (container.Options, diag.Diagnostics) {
-	var c containerModel
-	var diags diag.Diagnostics
-	if m.Container.IsNull() || m.Container.IsUnknown() {
-		return container.Options{}, diags
-	}
-	diags.Append(m.Container.As(ctx, &c, basetypes.ObjectAsOptions{})...)
+func (m model) containerOptions(ctx context.Context, diags *diag.Diagnostics) container.Options {
+	c := attrs.Object[containerModel](ctx, m.Container, diags)
 	options := container.Options{
-		Image:      c.Image.ValueString(),
-		Name:       c.Name.ValueString(),
-		GPUs:       c.GPUs.ValueString(),
-		User:       c.User.ValueString(),
-		Cache:      c.Cache.ValueString(),
-		PullPolicy: c.PullPolicy.ValueString(),
-
+		Image:         c.Image.ValueString(),
+		Name:          c.Name.ValueString(),
+		GPUs:          c.GPUs.ValueString(),
+		User:          c.User.ValueString(),
+		Cache:         c.Cache.ValueString(),
+		PullPolicy:    c.PullPolicy.ValueString(),
 		InstallEngine: c.InstallEngine.ValueBool(),
 	}
-	if size, err := units.RAMInBytes(c.ShmSize.ValueString()); err == nil { // else it isn't known yet: it was validated
+	if size, err := units.RAMInBytes(c.ShmSize.ValueString()); err == nil { // else it isn't known yet: the validator has parsed it
 		options.ShmSize = size
 	}
 	if !c.RegistryAuth.IsNull() && !c.RegistryAuth.IsUnknown() {
-		var auth registryAuthModel
-		diags.Append(c.RegistryAuth.As(ctx, &auth, basetypes.ObjectAsOptions{})...)
+		auth := attrs.Object[registryAuthModel](ctx, c.RegistryAuth, diags)
 		options.RegistryAuth = &container.RegistryAuth{
 			Username: auth.Username.ValueString(), Password: auth.Password.ValueString(), IdentityToken: auth.IdentityToken.ValueString(),
 		}
 	}
-	return options, diags
+	return options
 }
 
-func (m model) processOptions(ctx context.Context) (process.Options, diag.Diagnostics) {
-	var p processModel
-	if m.Process.IsNull() || m.Process.IsUnknown() {
-		return process.Options{}, nil
-	}
-	diags := m.Process.As(ctx, &p, basetypes.ObjectAsOptions{})
-	return process.Options{
-		Version: p.Version.ValueString(), Install: p.Install.ValueString(), Directory: p.Directory.ValueString(),
-	}, diags
+func (m model) processOptions(ctx context.Context, diags *diag.Diagnostics) process.Options {
+	p := attrs.Object[processModel](ctx, m.Process, diags)
+	return process.Options{Version: p.Version.ValueString(), Install: p.Install.ValueString(), Directory: p.Directory.ValueString()}
 }
 
-// kind is the runtime that is asked for. Left to the provider it is the one that
-// is described; with both described, the machine decides.
+// kind is the requested runtime. With auto it is the one that is configured; if both are, the machine decides.
 func (m model) kind() deploy.Kind {
 	if kind := deploy.Kind(m.Runtime.ValueString()); kind == deploy.Container || kind == deploy.Process {
 		return kind
@@ -250,90 +236,55 @@ func (m model) kind() deploy.Kind {
 	return deploy.Auto
 }
 
-// readiness is how the model is proved.
-type readiness struct {
-	completion bool
-	timeout    time.Duration // 0 = not given
+// readyTimeout is ready.timeout, 0 if it isn't configured.
+func (m model) readyTimeout(ctx context.Context, diags *diag.Diagnostics) time.Duration {
+	return validate.Span(attrs.Object[readyModel](ctx, m.Ready, diags).Timeout.ValueString())
 }
 
-func (m model) readiness(ctx context.Context) (readiness, diag.Diagnostics) {
-	if m.Ready.IsNull() || m.Ready.IsUnknown() {
-		return readiness{completion: true}, nil
-	}
-	var ready readyModel
-	diags := m.Ready.As(ctx, &ready, basetypes.ObjectAsOptions{})
-	timeout, err := time.ParseDuration(ready.Timeout.ValueString())
-	if err != nil {
-		timeout = 0 // not given: the validator has seen it
-	}
-	return readiness{completion: ready.Completion.IsNull() || ready.Completion.ValueBool(), timeout: timeout}, diags
-}
-
-// drainTimeout is how long running requests may go on, nil where it isn't given.
+// drainTimeout is how long running requests may continue, nil if it isn't configured.
 func (m model) drainTimeout() *time.Duration {
 	limit, err := time.ParseDuration(m.Drain.ValueString())
 	if err != nil {
-		return nil // not given: the validator has seen it
+		return nil // not configured: the validator has parsed it
 	}
 	return &limit
 }
 
-// drainTime is the longest that a stop of the server waits for requests.
+// drainTime is the longest time that stopping the server waits for requests.
 func (m model) drainTime() time.Duration {
 	return lifecycle.Request{DrainTimeout: m.drainTimeout()}.Drain()
 }
 
 // serverName is the server's name on its machine.
 func (m model) serverName(options container.Options) string {
-	if options.Name != "" {
-		return options.Name
-	}
-	return fmt.Sprintf("vllm-%d", m.port())
+	return cmp.Or(options.Name, fmt.Sprintf("vllm-%d", m.port()))
 }
 
-func (m model) port() int {
-	if port := int(m.Port.ValueInt64()); port > 0 {
-		return port
-	}
-	return vllm.DefaultPort
+func (m model) port() int { return cmp.Or(int(m.Port.ValueInt64()), vllm.DefaultPort) }
+
+// localPort is the port on the user's computer that tunnel_command opens.
+func (m model) localPort() int { return cmp.Or(int(m.LocalPort.ValueInt64()), m.port()) }
+
+func (m model) sshOf(ctx context.Context, diags *diag.Diagnostics) sshattr.Model {
+	return attrs.Object[sshattr.Model](ctx, m.SSH, diags)
 }
 
-// localPort is the port of the user's computer that tunnel_command opens.
-func (m model) localPort() int {
-	if port := int(m.LocalPort.ValueInt64()); port > 0 {
-		return port
-	}
-	return m.port()
+// ref identifies the server on its machine.
+func (m model) ref(ctx context.Context, diags *diag.Diagnostics) deploy.Ref {
+	return serverattr.Ref(ctx, m.Server, diags)
 }
 
-func (m model) sshOf(ctx context.Context) (sshattr.Model, diag.Diagnostics) {
-	var ssh sshattr.Model
-	if m.SSH.IsNull() || m.SSH.IsUnknown() {
-		return ssh, nil
-	}
-	diags := m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})
-	return ssh, diags
-}
-
-// ref is what the server is found by.
-func (m model) ref(ctx context.Context) (deploy.Ref, diag.Diagnostics) {
-	return serverattr.Ref(ctx, m.Server)
-}
-
-// setStatus fills in what is known of the server once it has been proved.
-func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr.Model) diag.Diagnostics {
-	var diags diag.Diagnostics
-	m.setInspected(status)
-	diags.Append(m.setServer(ctx, status.Ref)...)
+// setStatus fills in the results of a server that has answered.
+func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr.Model, diags *diag.Diagnostics) {
+	m.setInspected(ctx, status, diags)
 	m.VLLMVersion = attrs.Text(status.VLLMVersion)
 	m.ServedMaxModelLen = attrs.Number(status.ServedMaxModelLen)
 	m.LoadSeconds = types.Float64Value(float64(int(status.LoadSeconds*10)) / 10)
-	diags.Append(m.setGPUs(ctx, status.GPUs)...)
-	diags.Append(m.setReach(ctx, ssh)...)
-	return diags
+	m.setGPUs(ctx, status.GPUs, diags)
+	m.setReach(ctx, ssh, diags)
 }
 
-func (m *model) setGPUs(ctx context.Context, gpus []deploy.GPU) diag.Diagnostics {
+func (m *model) setGPUs(ctx context.Context, gpus []deploy.GPU, diags *diag.Diagnostics) {
 	all := make([]gpuModel, 0, len(gpus))
 	for _, gpu := range gpus {
 		all = append(all, gpuModel{
@@ -342,24 +293,16 @@ func (m *model) setGPUs(ctx context.Context, gpus []deploy.GPU) diag.Diagnostics
 			DriverVersion: attrs.Text(gpu.DriverVersion), ComputeCapability: attrs.Text(gpu.ComputeCapability),
 		})
 	}
-	list, diags := types.ListValueFrom(ctx, types.ObjectType{AttrTypes: gpuTypes}, all)
+	list, d := types.ListValueFrom(ctx, types.ObjectType{AttrTypes: gpuTypes}, all)
+	diags.Append(d...)
 	m.GPUs = list
-	return diags
 }
 
-func (m *model) setServer(ctx context.Context, ref deploy.Ref) diag.Diagnostics {
-	server, diags := serverattr.Object(ctx, ref)
-	m.Server = server
-	return diags
-}
-
-// setInspected fills in what a look at the server tells.
-func (m *model) setInspected(status deploy.Status) {
+// setInspected fills in what an inspection of the server reports.
+func (m *model) setInspected(ctx context.Context, status deploy.Status, diags *diag.Diagnostics) {
 	m.ID = types.StringValue(status.ID)
+	m.Server = serverattr.Object(ctx, status.Ref, diags)
 	m.Status = types.StringValue(condition(status))
 	m.ImageDigest = attrs.Text(status.ImageDigest)
-	m.StartedAt = types.StringNull()
-	if !status.StartedAt.IsZero() {
-		m.StartedAt = types.StringValue(status.StartedAt.UTC().Format(time.RFC3339))
-	}
+	m.StartedAt = attrs.Moment(status.StartedAt)
 }

@@ -17,8 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 )
 
-// ModifyPlan decides whether the server has to be started again, and whether it
-// is on another machine.
+// ModifyPlan decides whether the server has to be restarted, and whether it moves to another machine.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "planning a deployment")
 	if req.Plan.Raw.IsNull() {
@@ -34,17 +33,16 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if ref, d := state.ref(ctx); !creates && !d.HasError() && ref.Owner != "" {
-		r.seen(ctx, ref.Owner) // also where nothing is refreshed
+	if ref := state.ref(ctx, &resp.Diagnostics); ref.Owner != "" {
+		r.seen(ctx, ref.Owner) // also without a refresh
 	}
 	plan.planAPIKey(config, state)
-	ssh, diags := plan.sshOf(ctx)
-	resp.Diagnostics.Append(diags...)
+	ssh := plan.sshOf(ctx, &resp.Diagnostics)
 	plan.planHostKeys(ssh, state)
 	was, _ := readLaunched(ctx, req.Private)
 	starts := creates || restarts(ctx, state, plan, &resp.Diagnostics) || rekeys(ctx, state, plan, config, was, &resp.Diagnostics)
 	if !creates && movesAway(ctx, state, plan, &resp.Diagnostics) {
-		resp.RequiresReplace = append(resp.RequiresReplace, sshattr.Path()) // core plans a creation next
+		resp.RequiresReplace = append(resp.RequiresReplace, sshattr.Path()) // Terraform plans a creation next
 	}
 	switch {
 	case !creates && !starts:
@@ -52,7 +50,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	case !creates:
 		plan.forgetResults()
 	}
-	resp.Diagnostics.Append(plan.planReach(ctx, ssh, state, starts)...)
+	plan.planReach(ctx, ssh, state, starts, &resp.Diagnostics)
 	if starts {
 		plan.warnPublic(ctx, state, &resp.Diagnostics)
 		plan.warnFlags(ctx, state, &resp.Diagnostics)
@@ -64,21 +62,20 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
 
-// planAPIKey says where the key comes from: the configuration, or the provider,
-// which keeps the one that it has made.
+// planAPIKey plans the API key: the configured one, else the one that the provider has made or will make.
 func (m *model) planAPIKey(config, state model) {
 	switch {
 	case !config.APIKeyWO.IsNull():
-		m.APIKey = types.StringNull() // not the provider's to make
+		m.APIKey = types.StringNull()
 	case !config.APIKey.IsNull():
 	case !state.APIKey.IsNull():
 		m.APIKey = state.APIKey
-	default: // none was made, or the server has another one now
+	default: // none was made, or the server has a different one now
 		m.APIKey = types.StringUnknown()
 	}
 }
 
-// planHostKeys pins the keys that were given, else those that have been seen.
+// planHostKeys pins the configured host keys, else those that have been seen.
 func (m *model) planHostKeys(ssh sshattr.Model, state model) {
 	m.HostKey, m.BastionHostKey = types.StringUnknown(), types.StringUnknown()
 	if m.SSH.IsUnknown() {
@@ -91,16 +88,16 @@ func (m *model) planHostKeys(ssh sshattr.Model, state model) {
 	case ssh.Bastion.IsUnknown():
 	case will.Host.Equal(was.Host) && will.Port.Equal(was.Port):
 		m.BastionHostKey = pin(will.HostKey, state.BastionHostKey)
-	default: // another jump host
+	default: // a different jump host
 		m.BastionHostKey = pin(will.HostKey, types.StringNull())
 	}
 }
 
-// pin is the key that was given, else the one that has been seen, else what the next login will see.
-func pin(given, seen types.String) types.String {
+// pin is the configured key, else the one that has been seen, else unknown until the next login.
+func pin(configured, seen types.String) types.String {
 	switch {
-	case !given.IsNull():
-		return given
+	case !configured.IsNull():
+		return configured
 	case !seen.IsNull():
 		return seen
 	}
@@ -113,19 +110,19 @@ func bastionOf(ssh types.Object) sshattr.Keys {
 	return sshattr.Model{Bastion: bastion}.BastionKeys()
 }
 
-// jumpKnown tells whether it is known which jump host there is, if any.
+// jumpKnown reports whether the jump host's address and user are known, or that there is none.
 func jumpKnown(ssh sshattr.Model) bool {
 	jump := ssh.Bastion.Attributes()
 	unknown := func(name string) bool { return jump[name] != nil && jump[name].IsUnknown() }
 	return !ssh.Bastion.IsUnknown() && !unknown("host") && !unknown("port") && !unknown("user")
 }
 
-// planReach fills in how the server will be reached, where that is known.
-func (m *model) planReach(ctx context.Context, ssh sshattr.Model, state model, starts bool) diag.Diagnostics {
-	t, diags := m.tlsOf(ctx)
+// planReach fills in how the server will be reached, as far as that is known.
+func (m *model) planReach(ctx context.Context, ssh sshattr.Model, state model, starts bool, diags *diag.Diagnostics) {
+	t := m.tlsOf(ctx, diags)
 	known := !m.SSH.IsUnknown() && !ssh.Host.IsUnknown() && !ssh.Port.IsUnknown() && !ssh.User.IsUnknown() && !m.Port.IsUnknown()
 	certain := !m.TLS.IsUnknown() && !t.Certificate.IsUnknown() && !m.Exposure.IsUnknown() && !m.Port.IsUnknown()
-	diags.Append(m.setReach(ctx, ssh)...)
+	m.setReach(ctx, ssh, diags)
 	if !known || m.LocalPort.IsUnknown() || ssh.HostKey.IsUnknown() || !jumpKnown(ssh) {
 		m.TunnelCommand = types.StringUnknown()
 	}
@@ -144,11 +141,10 @@ func (m *model) planReach(ctx context.Context, ssh sshattr.Model, state model, s
 	default:
 		m.CACertificate = state.CACertificate
 	}
-	return diags
 }
 
-// movesAway reports whether the plan is about another machine. A session says so
-// by its id: the same session may get a new address.
+// movesAway reports whether the plan is for a different machine. With a session its ID decides, because the address of a
+// session may change.
 func movesAway(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
 	if !plan.SessionID.IsNull() || !state.SessionID.IsNull() {
 		return false // session_id decides
@@ -156,17 +152,14 @@ func movesAway(ctx context.Context, state, plan model, diags *diag.Diagnostics) 
 	if plan.SSH.IsUnknown() {
 		return true
 	}
-	was, d := state.sshOf(ctx)
-	diags.Append(d...)
-	will, d := plan.sshOf(ctx)
-	diags.Append(d...)
+	was, will := state.sshOf(ctx, diags), plan.sshOf(ctx, diags)
 	return !was.Host.Equal(will.Host) || !was.Port.Equal(will.Port)
 }
 
-// restarts reports whether going from state to plan takes another server.
+// restarts reports whether the change from state to plan requires a restart.
 func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
 	switch deploy.State(state.Status.ValueString()) {
-	case deploy.Running, deploy.Unknown: // what isn't understood is left alone
+	case deploy.Running, deploy.Unknown: // a server of unknown status is left alone
 	default:
 		return true
 	}
@@ -200,11 +193,10 @@ func restarts(ctx context.Context, state, plan model, diags *diag.Diagnostics) b
 	return runsOtherwise(ctx, state, plan, diags) || certifiesOtherwise(ctx, state, plan, diags)
 }
 
-// rekeys reports whether the plan gives the server another secret. One that state doesn't have, as after an import, is compared by
-// its fingerprint.
+// rekeys reports whether the plan gives the server a different secret. A secret that isn't in state, as after an import, is
+// compared by its fingerprint.
 func rekeys(ctx context.Context, state, plan, config model, was launched, diags *diag.Diagnostics) bool {
-	ref, d := state.ref(ctx)
-	diags.Append(d...)
+	ref := state.ref(ctx, diags)
 	same := func(before, after types.String, version, next types.Int64, written types.String, fingerprint string) bool {
 		given := after
 		if !written.IsNull() {
@@ -217,42 +209,35 @@ func rekeys(ctx context.Context, state, plan, config model, was launched, diags 
 		!same(state.HFToken, plan.HFToken, state.HFTokenWOVersion, plan.HFTokenWOVersion, config.HFTokenWO, was.HFPrint)
 }
 
-// runsOtherwise compares the ways in which the server is run.
+// runsOtherwise reports whether the plan runs the server differently: its runtime, container or process settings.
 func runsOtherwise(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
 	if plan.Runtime.IsUnknown() || plan.Container.IsUnknown() || plan.Process.IsUnknown() {
 		return true
 	}
-	ref, d := state.ref(ctx)
-	diags.Append(d...)
+	ref := state.ref(ctx, diags)
 	if kind := plan.kind(); kind != deploy.Auto && kind != ref.Runtime {
 		return true
 	}
 	if ref.Runtime == deploy.Process {
 		return installsOtherwise(ctx, state, plan, diags)
 	}
-	was, d := state.containerOptions(ctx)
-	diags.Append(d...)
-	will, d := plan.containerOptions(ctx)
-	diags.Append(d...)
-	// How an image, and an engine, is had changes nothing about what runs.
+	was, will := state.containerOptions(ctx, diags), plan.containerOptions(ctx, diags)
+	// How the image and the engine get onto the machine changes nothing about what runs.
 	was.PullPolicy, will.PullPolicy = "", ""
 	was.InstallEngine, will.InstallEngine = false, false
 	was.RegistryAuth, will.RegistryAuth = nil, nil
 	return was != will
 }
 
+// installsOtherwise reports whether the plan needs a different installation of vLLM.
 func installsOtherwise(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
-	was, d := state.processOptions(ctx)
-	diags.Append(d...)
-	will, d := plan.processOptions(ctx)
-	diags.Append(d...)
-	// Whatever is there will do, and so does what is there by its name.
+	was, will := state.processOptions(ctx, diags), plan.processOptions(ctx, diags)
+	// Without a version any release will do, and so does the running one if the plan names it.
 	version := will.Version == "" || will.Version == was.Version || will.Version == state.VLLMVersion.ValueString()
 	return !version || was.Directory != will.Directory
 }
 
-// certifiesOtherwise compares the certificates, and renews one of the provider's
-// before its time is over.
+// certifiesOtherwise reports whether the plan needs a different certificate, or a generated one must be renewed.
 func certifiesOtherwise(ctx context.Context, state, plan model, diags *diag.Diagnostics) bool {
 	if plan.TLS.IsUnknown() || state.TLS.IsNull() != plan.TLS.IsNull() {
 		return true
@@ -260,24 +245,18 @@ func certifiesOtherwise(ctx context.Context, state, plan model, diags *diag.Diag
 	if plan.TLS.IsNull() {
 		return false
 	}
-	was, d := state.tlsOf(ctx)
-	diags.Append(d...)
-	will, d := plan.tlsOf(ctx)
-	diags.Append(d...)
+	was, will := state.tlsOf(ctx, diags), plan.tlsOf(ctx, diags)
 	if !was.Certificate.Equal(will.Certificate) { // the key goes with it
 		return true
 	}
 	if !will.generated() {
 		return false
 	}
-	before, d := state.sshOf(ctx)
-	diags.Append(d...)
-	after, d := plan.sshOf(ctx)
-	diags.Append(d...)
+	before, after := state.sshOf(ctx, diags), plan.sshOf(ctx, diags)
 	return ends(state.CACertificate.ValueString(), time.Now()) || (plan.isPublic() && !before.Host.Equal(after.Host))
 }
 
-// forgetResults marks what another server will tell as not yet known.
+// forgetResults marks the results of a new server as unknown.
 func (m *model) forgetResults() {
 	m.ID, m.ImageDigest, m.VLLMVersion = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
 	m.Status, m.StartedAt = types.StringUnknown(), types.StringUnknown()
@@ -286,7 +265,7 @@ func (m *model) forgetResults() {
 	m.GPUs = types.ListUnknown(types.ObjectType{AttrTypes: gpuTypes})
 }
 
-// keepResults keeps what the same server still reports.
+// keepResults keeps the results of a server that stays as it is.
 func (m *model) keepResults(state model) {
 	m.ID, m.ImageDigest, m.VLLMVersion = state.ID, state.ImageDigest, state.VLLMVersion
 	m.Status, m.StartedAt = state.Status, state.StartedAt
@@ -294,18 +273,15 @@ func (m *model) keepResults(state model) {
 	m.Server, m.GPUs = state.Server, state.GPUs
 }
 
-// state words that Terraform shows for a server that needs another start.
-const restartLoop = "restart loop"
-
-// condition is what the server is doing, in a word or two.
+// condition is the server's status as the attribute status shows it.
 func condition(status deploy.Status) string {
 	if status.RestartLoop {
-		return restartLoop
+		return "restart loop"
 	}
 	return string(status.State)
 }
 
-// ending says how a server that isn't running came to that.
+// ending says how a server that isn't running ended.
 func ending(status deploy.Status) string {
 	if status.State == deploy.Orphaned {
 		return fmt.Sprintf("The %s %s is still running, but its supervisor was killed: if it dies, nothing restarts"+
@@ -315,7 +291,7 @@ func ending(status deploy.Status) string {
 	if status.RestartLoop {
 		text = fmt.Sprintf("The %s %s keeps dying: it has been restarted %d times", status.Runtime, status.Name, status.RestartCount)
 	}
-	// 0 is no good end: the API server ends with it when its engine has died.
+	// 0 is no success: the API server exits with 0 when its engine has died.
 	if (status.State == deploy.Exited || status.State == deploy.Restarting) && status.ExitCode != 0 {
 		text += fmt.Sprintf(", with exit code %d", status.ExitCode)
 	}

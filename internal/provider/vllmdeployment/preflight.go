@@ -9,9 +9,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 )
 
 func preflightAttribute() schema.SingleNestedAttribute {
@@ -30,15 +30,6 @@ func preflightAttribute() schema.SingleNestedAttribute {
 }
 
 // ignored are the codes of findings that don't stop a start.
-func (m model) ignored(ctx context.Context) ([]string, diag.Diagnostics) {
-	if m.Preflight.IsNull() || m.Preflight.IsUnknown() {
-		return nil, nil
-	}
-	var preflight preflightModel
-	diags := m.Preflight.As(ctx, &preflight, basetypes.ObjectAsOptions{})
-	codes := make([]string, 0, len(preflight.Ignore))
-	for _, code := range preflight.Ignore {
-		codes = append(codes, code.ValueString())
-	}
-	return codes, diags
+func (m model) ignored(ctx context.Context, diags *diag.Diagnostics) []string {
+	return attrs.Strings(ctx, attrs.Object[preflightModel](ctx, m.Preflight, diags).Ignore, diags)
 }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
@@ -28,11 +28,12 @@ const (
 	public  = "public"
 )
 
-// vastDomain is that of the proxies behind which Vast.ai's machines are.
-const vastDomain = ".vast.ai"
-
-// vastCloud is the shopper's name of Vast.ai.
-const vastCloud = "vastai"
+const (
+	// vastDomain is the domain of the proxies in front of Vast.ai's machines.
+	vastDomain = ".vast.ai"
+	// vastCloud is the shopper's name for Vast.ai.
+	vastCloud = "vastai"
+)
 
 type tlsModel struct {
 	Certificate         types.String `tfsdk:"certificate"`
@@ -43,25 +44,20 @@ type tlsModel struct {
 
 func (m model) isPublic() bool { return m.Exposure.ValueString() == public }
 
-// isTLS is false as long as it isn't known.
+// isTLS reports whether the server has TLS; false if that isn't known.
 func (m model) isTLS() bool { return !m.TLS.IsNull() && !m.TLS.IsUnknown() }
 
-func (m model) tlsOf(ctx context.Context) (tlsModel, diag.Diagnostics) {
-	var t tlsModel
-	if !m.isTLS() {
-		return t, nil
-	}
-	diags := m.TLS.As(ctx, &t, basetypes.ObjectAsOptions{})
-	return t, diags
+func (m model) tlsOf(ctx context.Context, diags *diag.Diagnostics) tlsModel {
+	return attrs.Object[tlsModel](ctx, m.TLS, diags)
 }
 
-// generated tells whether the provider makes the certificate.
+// generated reports whether the provider makes the certificate.
 func (t tlsModel) generated() bool { return t.Certificate.IsNull() }
 
-// listen is where the server listens on its machine.
+// listen is the address on which the server listens, "" for loopback.
 func (m model) listen(host string) string {
 	if !m.isPublic() {
-		return "" // loopback
+		return ""
 	}
 	if address, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && address.Is6() {
 		return "::"
@@ -69,7 +65,7 @@ func (m model) listen(host string) string {
 	return "0.0.0.0"
 }
 
-// name is what clients call the server's machine.
+// name is the host in the URL of the server's clients.
 func (m model) name(ssh sshattr.Model, t tlsModel) string {
 	if !m.isPublic() {
 		return vllm.DefaultListen
@@ -90,7 +86,7 @@ func (m model) url(ssh sshattr.Model, t tlsModel) string {
 	return scheme + "://" + net.JoinHostPort(m.name(ssh, t), strconv.Itoa(m.port()))
 }
 
-// serverName is what is verified of the server's certificate.
+// certifiedName is the name that the server's certificate is verified for.
 func (m model) certifiedName(ssh sshattr.Model, t tlsModel) string {
 	if name := m.name(ssh, t); m.isPublic() || t.generated() {
 		return name
@@ -99,22 +95,19 @@ func (m model) certifiedName(ssh sshattr.Model, t tlsModel) string {
 }
 
 // setReach fills in how a client reaches the server.
-func (m *model) setReach(ctx context.Context, ssh sshattr.Model) diag.Diagnostics {
-	t, diags := m.tlsOf(ctx)
-	m.BaseURL = types.StringValue(m.url(ssh, t) + "/v1")
+func (m *model) setReach(ctx context.Context, ssh sshattr.Model, diags *diag.Diagnostics) {
+	m.BaseURL = types.StringValue(m.url(ssh, m.tlsOf(ctx, diags)) + "/v1")
 	m.TunnelCommand = types.StringValue(tunnelcommand.Command(ssh.Config(providerdata.SSH{}), m.port(), m.localPort()))
-	return diags
 }
 
-// certify returns the server's certificate, making it where the configuration
-// doesn't give one, and notes what clients trust.
+// certify returns the server's certificate, nil without TLS, and sets what clients trust. It makes the certificate if
+// none is configured.
 func (m *model) certify(ctx context.Context, ssh sshattr.Model, key string, diags *diag.Diagnostics) *lifecycle.TLS {
 	m.CACertificate = types.StringNull()
 	if !m.isTLS() {
 		return nil
 	}
-	t, d := m.tlsOf(ctx)
-	diags.Append(d...)
+	t := m.tlsOf(ctx, diags)
 	settings := &lifecycle.TLS{Certificate: t.Certificate.ValueString(), Key: key, ServerName: m.certifiedName(ssh, t)}
 	if t.generated() {
 		made, err := newCertificate(time.Now(), strings.Trim(ssh.Host.ValueString(), "[]"), vllm.DefaultListen, "::1", "localhost")
@@ -133,29 +126,23 @@ func (m *model) certify(ctx context.Context, ssh sshattr.Model, key string, diag
 	return settings
 }
 
-// trusted is how the server in state is verified.
+// trusted says how the certificate of the server in state is verified, nil without TLS.
 func (m model) trusted(ctx context.Context, diags *diag.Diagnostics) *lifecycle.TLS {
 	if m.CACertificate.IsNull() {
 		return nil
 	}
-	ssh, d := m.sshOf(ctx)
-	diags.Append(d...)
-	t, d := m.tlsOf(ctx)
-	diags.Append(d...)
-	return &lifecycle.TLS{CA: m.CACertificate.ValueString(), ServerName: m.certifiedName(ssh, t)}
+	name := m.certifiedName(m.sshOf(ctx, diags), m.tlsOf(ctx, diags))
+	return &lifecycle.TLS{CA: m.CACertificate.ValueString(), ServerName: name}
 }
 
-// checkPublic refuses a public server on a machine whose ports the cloud keeps
-// closed, before anything is started. Where the shopper doesn't say whose machine
-// it is, the proof at the public address decides.
+// checkPublic refuses a public server on a machine whose ports the cloud keeps closed, before anything is started. If the
+// shopper can't report the machine's cloud, the check at the public address decides later.
 func (r *Resource) checkPublic(ctx context.Context, plan model, diags *diag.Diagnostics) {
 	if !plan.isPublic() {
 		return
 	}
-	ssh, d := plan.sshOf(ctx)
-	diags.Append(d...)
 	id := plan.SessionID.ValueString()
-	onVast := strings.HasSuffix(ssh.Host.ValueString(), vastDomain)
+	onVast := strings.HasSuffix(plan.sshOf(ctx, diags).Host.ValueString(), vastDomain)
 	if !onVast && id != "" && r.data != nil && r.data.Client != nil {
 		session, err := r.data.Client.Session(ctx, id)
 		if err != nil {
@@ -172,13 +159,12 @@ func (r *Resource) checkPublic(ctx context.Context, plan model, diags *diag.Diag
 const vastText = "On a Vast.ai machine only SSH is reachable from outside, so clients could not reach a public server. Nothing %s" +
 	" started. Set exposure = \"private\" and connect through SSH (tunnel_command), or rent a machine from another cloud."
 
-// warnPublic says what stays open on a public server of the release that will run.
+// warnPublic warns of the routes that stay open on a public server of the release that will run.
 func (m model) warnPublic(ctx context.Context, state model, diags *diag.Diagnostics) {
 	if !m.isPublic() {
 		return
 	}
-	spec, d := m.spec(ctx, secrets{})
-	diags.Append(d...)
+	spec := m.spec(ctx, secrets{}, diags)
 	text := vllm.Exposure(m.release(ctx, state), spec.Env[vllm.EnvDevelopment] == "1")
 	if m.TLS.IsNull() {
 		text += " Without tls the key is sent unencrypted."

@@ -3,6 +3,7 @@
 package vllmdeployment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -26,7 +28,7 @@ const (
 	readTimeout   = 2 * time.Minute
 	updateTimeout = 60 * time.Minute
 	deleteTimeout = 10 * time.Minute
-	// readyMargin is what the phases before the start are given on top of a ready.timeout.
+	// readyMargin is the time for the phases before the start, on top of ready.timeout.
 	readyMargin = 30 * time.Minute
 )
 
@@ -49,7 +51,7 @@ func NewResource() resource.Resource { return &Resource{} }
 // Metadata names the resource.
 func (r *Resource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
 	resp.TypeName = req.ProviderTypeName + "_vllm_deployment"
-	resp.ResourceBehavior.MutableIdentity = true // a change of its name, or of the user, keeps the deployment
+	resp.ResourceBehavior.MutableIdentity = true // a new name or user keeps the deployment
 }
 
 // Configure takes what the provider's configuration made.
@@ -57,15 +59,13 @@ func (r *Resource) Configure(_ context.Context, req resource.ConfigureRequest, r
 	r.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
 }
 
-// Create starts a server and proves it.
+// Create starts a server and waits until its model has answered.
 func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "starting a server")
 	var plan model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	given := r.secrets(ctx, &plan, req.Config, &resp.Diagnostics)
-	ready, diags := plan.readiness(ctx)
-	resp.Diagnostics.Append(diags...)
-	timeout, diags := plan.Timeouts.Create(ctx, max(createTimeout, ready.timeout+readyMargin))
+	timeout, diags := plan.Timeouts.Create(ctx, max(createTimeout, plan.readyTimeout(ctx, &resp.Diagnostics)+readyMargin))
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -95,8 +95,8 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
-// stillRented is the error of a server that doesn't run, with what its rented machine goes on costing, and how to get another
-// machine where that is what helps. The shopper never tells a session's offer; the session's state does.
+// stillRented is the error of a server that doesn't run. It says that the rented machine still costs money, and how to rent
+// another one if that helps. The shopper never reports a session's offer, but the session's state has it.
 func (m model) stillRented(summary string, err error) diag.Diagnostic {
 	d, id := diagnostic.Error(summary, err), m.SessionID.ValueString()
 	if id == "" {
@@ -110,7 +110,7 @@ func (m model) stillRented(summary string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(d.Summary(), fmt.Sprintf("%s\n\nSession %s is still rented and costs money: %s", d.Detail(), id, advice))
 }
 
-// about is the summary of a warning about this server. Terraform shows only the first of several warnings with one summary.
+// about is the summary of a warning about this server. Terraform shows only the first of several warnings with the same summary.
 func (m model) about(summary string) string {
 	place := m.Model.ValueString()
 	if address, ok := m.SSH.Attributes()["host"].(types.String); ok && address.ValueString() != "" {
@@ -119,27 +119,24 @@ func (m model) about(summary string) string {
 	return summary + ": " + place
 }
 
-// warning makes an error a warning about this server.
+// warning turns an error into a warning about this server.
 func (m model) warning(what string, err error) diag.Diagnostic {
 	d := diagnostic.Warning(what, err)
 	return diag.NewWarningDiagnostic(m.about(d.Summary()), d.Detail())
 }
 
-// finish fills in the results of a launch, and keeps what a later look at the
-// server is compared with.
+// finish fills in the results of a launch, and keeps what later inspections of the server are compared with.
 func (r *Resource) finish(ctx context.Context, plan *model, status deploy.Status, was launched, write privateWriter,
 	diags *diag.Diagnostics,
 ) {
-	ssh, d := plan.sshOf(ctx)
-	diags.Append(d...)
-	diags.Append(plan.setStatus(ctx, status, ssh)...)
+	plan.setStatus(ctx, status, plan.sshOf(ctx, diags), diags)
 	diags.Append(was.keep(ctx, write)...)
 	if len(status.Warnings) > 0 {
 		diags.AddWarning(plan.about("Server is running, with a warning"), strings.Join(status.Warnings, "\n\n"))
 	}
 }
 
-// Update replaces the server where the plan takes another one.
+// Update replaces the server if the plan requires that.
 func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "replacing a server")
 	var plan, state model
@@ -149,15 +146,14 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		return
 	}
 	if !plan.ID.IsUnknown() { // the server stays as it is
-		ssh, diags := plan.sshOf(ctx)
-		resp.Diagnostics.Append(diags...)
+		ssh := plan.sshOf(ctx, &resp.Diagnostics)
 		plan.planHostKeys(ssh, state)
 		for _, key := range []*types.String{&plan.HostKey, &plan.BastionHostKey} {
-			if key.IsUnknown() { // the machine isn't logged in to
+			if key.IsUnknown() { // no login takes place
 				*key = types.StringNull()
 			}
 		}
-		resp.Diagnostics.Append(plan.setReach(ctx, ssh)...)
+		plan.setReach(ctx, ssh, &resp.Diagnostics)
 		if !state.LoRAAdapters.Equal(plan.LoRAAdapters) {
 			r.reload(ctx, &plan, state, req, resp)
 		}
@@ -169,16 +165,14 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 
 func (r *Resource) replace(ctx context.Context, plan *model, state model, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	given := r.secrets(ctx, plan, req.Config, &resp.Diagnostics)
-	old, diags := state.ref(ctx)
-	resp.Diagnostics.Append(diags...)
-	ready, diags := plan.readiness(ctx)
-	resp.Diagnostics.Append(diags...)
-	timeout, diags := plan.Timeouts.Update(ctx, max(updateTimeout, ready.timeout+readyMargin)+state.drainTime())
+	old := state.ref(ctx, &resp.Diagnostics)
+	limit := max(updateTimeout, plan.readyTimeout(ctx, &resp.Diagnostics)+readyMargin) + state.drainTime()
+	timeout, diags := plan.Timeouts.Update(ctx, limit)
 	resp.Diagnostics.Append(diags...)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request := r.request(ctx, plan, given, &resp.Diagnostics)
-	request.Owner = old.Owner // what an update changes about the name must not hide the old server
+	request.Owner = old.Owner // a new name must not hide the old server
 	request.PreviousTLS = state.trusted(ctx, &resp.Diagnostics)
 	release := claim(request, plan.port(), &resp.Diagnostics)
 	defer release()
@@ -197,7 +191,7 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 		resp.Diagnostics.Append(diagnostic.Error("Server could not be replaced", err))
 		if status.ID != "" { // the old one runs again
 			was, _ := readLaunched(ctx, req.Private)
-			resp.Diagnostics.Append(state.restored(ctx, was, status)...)
+			state.restored(ctx, was, status, &resp.Diagnostics)
 			state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 		}
 		return
@@ -206,31 +200,28 @@ func (r *Resource) replace(ctx context.Context, plan *model, state model, req re
 	plan.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
-// restored notes that the server of before runs again. A process has another
-// identity by then; all else about it is what it was when it was launched.
-func (m *model) restored(ctx context.Context, was launched, status deploy.Status) diag.Diagnostics {
-	m.setInspected(status)
-	diags := m.setServer(ctx, status.Ref)
+// restored fills in that the previous server runs again. A process has a new identity then; everything else is as it was
+// when the server was launched.
+func (m *model) restored(ctx context.Context, was launched, status deploy.Status, diags *diag.Diagnostics) {
+	m.setInspected(ctx, status, diags)
 	if was.Run != "" {
-		diags.Append(m.setAdapters(ctx, vllm.ParseCommandLine(was.Arguments).LoRAAdapters)...)
+		m.setAdapters(ctx, vllm.ParseCommandLine(was.Arguments).LoRAAdapters, diags)
 	}
-	return diags
 }
 
-// Read looks at the server over SSH. A machine that doesn't answer leaves state
-// as it is, unless the shopper says that its session has ended.
+// Read inspects the server over SSH. If the machine doesn't answer, state stays unchanged, unless the shopper reports that
+// the machine's session has ended.
 func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "reading a deployment")
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	timeout, diags := state.Timeouts.Read(ctx, readTimeout)
 	resp.Diagnostics.Append(diags...)
-	ref, diags := state.ref(ctx)
-	resp.Diagnostics.Append(diags...)
+	ref := state.ref(ctx, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics) // a CLI that doesn't know identities sends none
+	state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics) // a CLI without identities sends none
 	r.seen(ctx, ref.Owner)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -250,10 +241,9 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		resp.State.RemoveResource(ctx)
 		return
 	}
-	state.setInspected(status)
-	resp.Diagnostics.Append(state.setServer(ctx, status.Ref)...)
+	state.setInspected(ctx, status, &resp.Diagnostics)
 	if launched {
-		resp.Diagnostics.Append(state.showDrift(ctx, was, status)...)
+		state.showDrift(ctx, was, status, &resp.Diagnostics)
 		if was.APIKeyPrint != status.APIKeyPrint || was.HFPrint != status.HFTokenPrint {
 			was.APIKeyPrint, was.HFPrint = status.APIKeyPrint, status.HFTokenPrint // what the next plan compares secrets with
 			resp.Diagnostics.Append(was.keep(ctx, resp.Private)...)
@@ -262,8 +252,8 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	state.store(ctx, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
-// inspect looks at the server, and at what has taken its place where its own id is
-// gone. Of one that doesn't run it tells why, by its log and by what the kernel has killed since before its start.
+// inspect inspects the server, or its successor if its own ID is gone. It warns of a server that isn't running, with the
+// cause from its log and from what the kernel has killed since before its start.
 func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, before deploy.Kills,
 	diags *diag.Diagnostics,
 ) (deploy.Status, error) {
@@ -303,11 +293,11 @@ func (r *Resource) inspect(ctx context.Context, state *model, ref deploy.Ref, be
 	return status, nil
 }
 
-// logLines are read of the log of a server that doesn't run.
+// logLines is how many of the last log lines of a server that isn't running are read.
 const logLines = 400
 
-// successor is what carries the deployment's mark in place of the server whose id
-// is gone: a process that was started again, or a container that some tool replaced.
+// successor is the server with the deployment's mark that has replaced one whose ID is gone: a process that was restarted,
+// or a container that some tool recreated.
 func successor(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (deploy.Status, error) {
 	found, err := lifecycle.Find(ctx, machine, ref)
 	if err != nil {
@@ -325,17 +315,15 @@ func successor(ctx context.Context, machine deploy.Machine, ref deploy.Ref) (dep
 	return lifecycle.Inspect(ctx, machine, best.Ref)
 }
 
-// Delete removes the server. A machine that is proved to be gone has taken it
-// along. A rented one that nobody can log in to doesn't keep its session from being
-// released, which comes next in a destroy or a replacement: the server goes with it.
+// Delete removes the server. If its machine is proved to be gone, so is the server. A failed login to a rented machine is no
+// error, so that its session can be released next, which removes the server.
 func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "removing a server")
 	var state model
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	timeout, diags := state.Timeouts.Delete(ctx, deleteTimeout+state.drainTime())
 	resp.Diagnostics.Append(diags...)
-	ref, diags := state.ref(ctx)
-	resp.Diagnostics.Append(diags...)
+	ref := state.ref(ctx, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() || ref.ID == "" {
 		return
 	}
@@ -369,8 +357,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	setMade(ref.Owner, false)
 }
 
-// machinesFault tells whether a login failed for a reason that nothing on this computer
-// can mend: then the machine is as good as lost.
+// machinesFault reports whether a login failed for a reason that nothing on this computer can fix.
 func machinesFault(err error) bool {
 	switch host.KindOf(err) {
 	case host.Unreachable, host.HostKeyChanged, host.AuthFailed, host.Refused, host.Prohibited, host.Lost, host.Interrupted:
@@ -380,12 +367,10 @@ func machinesFault(err error) bool {
 	}
 }
 
-// leave deals with a server whose machine can't be logged in to. Where its session
-// has ended, it is gone. Else nothing is known of it: on a rented machine that is a
-// warning, because an error would keep the session from being released and have it
-// cost money; the journal lets a later deployment there take the server over. On any
-// other machine, after an interruption, and where the fault is on this computer, such as
-// a key that isn't given, it stays in state.
+// leave handles a server whose machine can't be logged in to. If the session has ended, the server is gone. Otherwise its
+// status is unknown. On a rented machine that is a warning, because an error would keep the session from being released; the
+// journal lets a later deployment on that machine take the server over. The server stays in state, with an error, on any other
+// machine, after an interruption, and if the fault is on this computer, such as a missing key.
 func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err error, diags *diag.Diagnostics) {
 	if r.machineGone(ctx, state, new(diag.Diagnostics)) {
 		return
@@ -408,70 +393,39 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 	setMade(ref.Owner, false)
 }
 
-// request says what is to be brought about, and notes in the plan what clients
-// need to know of it.
+// request turns the plan into what is to be launched, and sets the plan's CA certificate.
 func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *diag.Diagnostics) lifecycle.Request {
-	spec, d := plan.spec(ctx, s)
-	diags.Append(d...)
-	container, d := plan.containerOptions(ctx)
-	diags.Append(d...)
-	process, d := plan.processOptions(ctx)
-	diags.Append(d...)
-	ready, d := plan.readiness(ctx)
-	diags.Append(d...)
-	ignored, d := plan.ignored(ctx)
-	diags.Append(d...)
-	ssh, d := plan.sshOf(ctx)
-	diags.Append(d...)
-	t, d := plan.tlsOf(ctx)
-	diags.Append(d...)
+	spec, container, ssh := plan.spec(ctx, s, diags), plan.containerOptions(ctx, diags), plan.sshOf(ctx, diags)
 	spec.Listen = plan.listen(ssh.Host.ValueString())
 	name := plan.serverName(container)
-	place := plan.SessionID.ValueString()
-	if place == "" {
-		place = fmt.Sprintf("%s:%d", ssh.Host.ValueString(), ssh.Port.ValueInt64())
-	}
+	place := cmp.Or(plan.SessionID.ValueString(), fmt.Sprintf("%s:%d", ssh.Host.ValueString(), ssh.Port.ValueInt64()))
 	request := lifecycle.Request{
 		Name:         name,
-		Owner:        r.consumer() + "/" + place + "/" + name,
-		Provider:     r.version(),
+		Owner:        r.data.Consumer + "/" + place + "/" + name,
+		Provider:     r.data.Version,
 		Spec:         spec,
 		MinVRAMGiB:   plan.MinVRAMGiB.ValueFloat64Pointer(),
-		Ignore:       ignored,
+		Ignore:       plan.ignored(ctx, diags),
 		Runtime:      plan.kind(),
 		Container:    container,
-		Process:      process,
+		Process:      plan.processOptions(ctx, diags),
 		TLS:          plan.certify(ctx, ssh, s.tlsKey, diags),
-		Embedding:    !ready.completion,
-		ReadyTimeout: ready.timeout,
+		Embedding:    attrs.Object[readyModel](ctx, plan.Ready, diags).Completion.Equal(types.BoolValue(false)),
+		ReadyTimeout: plan.readyTimeout(ctx, diags),
 		KeepFailed:   plan.OnFailure.ValueString() == string(lifecycle.Keep),
 		DrainTimeout: plan.drainTimeout(),
 		Progress:     progress(ctx),
 	}
 	request.Note = r.note(ctx, *plan, s.keyMade, diags)
 	if plan.isPublic() {
-		request.Public = plan.url(ssh, t)
+		request.Public = plan.url(ssh, plan.tlsOf(ctx, diags))
 	}
 	return request
 }
 
-// progress writes what happens into Terraform's log.
+// progress returns a function that writes events to Terraform's log.
 func progress(ctx context.Context) func(lifecycle.Event) {
 	return func(event lifecycle.Event) {
 		tflog.Info(ctx, event.Message, map[string]any{"phase": string(event.Phase)})
 	}
-}
-
-func (r *Resource) consumer() string {
-	if r.data == nil {
-		return ""
-	}
-	return r.data.Consumer
-}
-
-func (r *Resource) version() string {
-	if r.data == nil {
-		return ""
-	}
-	return r.data.Version
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"time"
@@ -41,9 +42,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 func (r *Resource) schema(ctx context.Context) schema.Schema {
 	attributes := map[string]schema.Attribute{}
 	for _, group := range []map[string]schema.Attribute{placeArguments(ctx), serverArguments(), secretArguments(), results()} {
-		for name, attribute := range group {
-			attributes[name] = attribute
-		}
+		maps.Copy(attributes, group)
 	}
 	return schema.Schema{
 		MarkdownDescription: "A vLLM server on any machine that SSH reaches, rented or not. Creating it succeeds only after the model" +
@@ -82,54 +81,84 @@ func Effects() effect.Table {
 	}
 }
 
+// optional is an argument that is a string.
+func optional(text string, validators ...validator.String) schema.StringAttribute {
+	return schema.StringAttribute{Optional: true, MarkdownDescription: text, Validators: validators}
+}
+
+// withDefault is optional with a default.
+func withDefault(value, text string, validators ...validator.String) schema.StringAttribute {
+	attribute := optional(text, validators...)
+	attribute.Computed, attribute.Default = true, stringdefault.StaticString(value)
+	return attribute
+}
+
+// flag is an optional argument that is true or false, with a default.
+func flag(value bool, text string) schema.BoolAttribute {
+	return schema.BoolAttribute{Optional: true, Computed: true, Default: booldefault.StaticBool(value), MarkdownDescription: text}
+}
+
+// secret is a sensitive argument that can't be combined with another one beside it.
+func secret(text, other string) schema.StringAttribute {
+	attribute := optional(text, validate.NotEmpty(), stringvalidator.ConflictsWith(beside(other)))
+	attribute.Sensitive = true
+	return attribute
+}
+
+// writeOnly is a write-only argument that requires a version.
+func writeOnly(text, version string) schema.StringAttribute {
+	attribute := optional(text, validate.NotEmpty(), stringvalidator.AlsoRequires(beside(version)))
+	attribute.Sensitive, attribute.WriteOnly = true, true
+	return attribute
+}
+
+// version is the version of a write-only argument.
+func version(of string) schema.Int64Attribute {
+	return schema.Int64Attribute{
+		Optional: true, Validators: []validator.Int64{int64validator.AlsoRequires(beside(of))},
+		MarkdownDescription: "Version of `" + of + "`. Change it to apply a new value.",
+	}
+}
+
+// beside matches another attribute of the same object.
+func beside(name string) path.Expression { return path.MatchRelative().AtParent().AtName(name) }
+
 func placeArguments(ctx context.Context) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"session_id": schema.StringAttribute{
-			Optional:      true,
+			Optional: true, Validators: []validator.String{validate.NotEmpty()},
 			PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
-			Validators:    []validator.String{validate.NotEmpty()},
 			MarkdownDescription: "ID of the machine's `shopper_gpu_session`. Replacing the session replaces the deployment; when the" +
 				" session has ended, the server counts as gone.",
 		},
-		"ssh": sshattr.Argument(),
-		"runtime": schema.StringAttribute{
-			Optional: true, Computed: true, Default: stringdefault.StaticString(string(deploy.Auto)),
-			Validators: []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process), string(deploy.Auto))},
-			MarkdownDescription: "How the server is run: `container`, with the machine's Docker or Podman; `process`, for machines" +
-				" without either (Vast.ai's are containers themselves); or `auto`. `auto` uses whichever of `container` and `process`" +
-				" is configured; of both, the first that works on the machine; with neither, `process`. `server.runtime` is the one" +
-				" in use. Default `auto`.",
-		},
+		"ssh": sshattr.ResourceArgument(),
+		"runtime": withDefault(string(deploy.Auto),
+			"How the server is run: `container`, with the machine's Docker or Podman; `process`, for machines"+
+				" without either (Vast.ai's are containers themselves); or `auto`. `auto` uses whichever of `container` and `process`"+
+				" is configured; of both, the first that works on the machine; with neither, `process`. `server.runtime` is the one"+
+				" in use. Default `auto`.", stringvalidator.OneOf(string(deploy.Container), string(deploy.Process), string(deploy.Auto))),
 		"container": containerAttribute(),
 		"process":   processAttribute(),
-		"exposure": schema.StringAttribute{
-			Optional: true, Computed: true, Default: stringdefault.StaticString(private),
-			Validators: []validator.String{stringvalidator.OneOf(private, public)},
-			MarkdownDescription: "`private`: the server listens on the machine's loopback address and is reached through SSH. `public`:" +
-				" it listens on all addresses, and is ready once it has answered at the machine's address. The container engine" +
-				" publishes a container's port there; `localhost` inside a container is the container itself. As a process, vLLM" +
-				" before 0.28.0 opens one more port on all addresses: a private server's is closed by the machine's firewall where root or" +
-				" `sudo` and `iptables` allow that, and a warning names one that stays open. vLLM requires the key only below `/v1` (newer" +
-				" releases: also `/v2`, `/inference` and `/cohere`); the plan warns which routes stay open. On Vast.ai machines only" +
-				" SSH is reachable. Default `private`.",
-		},
+		"exposure": withDefault(private,
+			"`private`: the server listens on the machine's loopback address and is reached through SSH. `public`:"+
+				" it listens on all addresses, and is ready once it has answered at the machine's address. The container engine"+
+				" publishes a container's port there; `localhost` inside a container is the container itself. As a process, vLLM"+
+				" before 0.28.0 opens one more port on all addresses: a private server's is closed by the machine's firewall where root or"+
+				" `sudo` and `iptables` allow that, and a warning names one that stays open. vLLM requires the key only below `/v1` (newer"+
+				" releases: also `/v2`, `/inference` and `/cohere`); the plan warns which routes stay open. On Vast.ai machines only"+
+				" SSH is reachable. Default `private`.", stringvalidator.OneOf(private, public)),
 		"tls":       tlsAttribute(),
 		"preflight": preflightAttribute(),
 		"ready":     readyAttribute(),
-		"on_failure": schema.StringAttribute{
-			Optional: true, Computed: true, Default: stringdefault.StaticString(string(lifecycle.Rollback)),
-			Validators: []validator.String{stringvalidator.OneOf(string(lifecycle.Rollback), string(lifecycle.Keep))},
-			MarkdownDescription: "What happens to a server that fails: `rollback` removes it and, on an update, restarts the previous" +
+		"on_failure": withDefault(string(lifecycle.Rollback),
+			"What happens to a server that fails: `rollback` removes it and, on an update, restarts the previous"+
 				" one; `keep` leaves it for debugging, and the error says how to reach it. Default `rollback`.",
-		},
-		"drain_timeout": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{validate.Duration(0, 0, time.Second)},
-			MarkdownDescription: "How long running requests may continue when an update or a destroy stops the server, such as `2m`." +
-				" Default `30s`; `0s` aborts them. New requests are refused meanwhile, and an idle server stops at once. A change" +
-				" restarts nothing: a longer time applies from the server's next start. It requires a vLLM release with" +
-				" `--shutdown-timeout` (0.19.1 and 0.32.0 have it). If the image's tag names no release, the flag is passed" +
-				" only when `drain_timeout` is set. Aborted requests are reported as a warning.",
-		},
+			stringvalidator.OneOf(string(lifecycle.Rollback), string(lifecycle.Keep))),
+		"drain_timeout": optional("How long running requests may continue when an update or a destroy stops the server, such as `2m`."+
+			" Default `30s`; `0s` aborts them. New requests are refused meanwhile, and an idle server stops at once. A change"+
+			" restarts nothing: a longer time applies from the server's next start. It requires a vLLM release with"+
+			" `--shutdown-timeout` (0.19.1 and 0.32.0 have it). If the image's tag names no release, the flag is passed"+
+			" only when `drain_timeout` is set. Aborted requests are reported as a warning.", validate.Duration(0, 0, time.Second)),
 		"timeouts": validate.Timeouts(timeouts.Attributes(ctx, timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
 			CreateDescription: "From the first login to the first completion, including the image pull and the model download. Default" +
@@ -146,16 +175,10 @@ func readyAttribute() schema.SingleNestedAttribute {
 		Optional:            true,
 		MarkdownDescription: "When the server counts as ready.",
 		Attributes: map[string]schema.Attribute{
-			"completion": schema.BoolAttribute{
-				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
-				MarkdownDescription: "Verify the model with a completion. Set false for models that don't generate text (embedding," +
-					" reward): they are verified with the matching call instead. Default `true`.",
-			},
-			"timeout": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.Duration(time.Second, 0, 1)},
-				MarkdownDescription: "How long the server may take from its start to its first answer, including the model download," +
-					" such as `20m`. Default: a share of `timeouts`.",
-			},
+			"completion": flag(true, "Verify the model with a completion. Set false for models that don't generate text (embedding,"+
+				" reward): they are verified with the matching call instead. Default `true`."),
+			"timeout": optional("How long the server may take from its start to its first answer, including the model download,"+
+				" such as `20m`. Default: a share of `timeouts`.", validate.Duration(time.Second, 0, 1)),
 		},
 	}
 }
@@ -166,22 +189,13 @@ func processAttribute() schema.SingleNestedAttribute {
 		MarkdownDescription: "How vLLM is found or installed when it runs as a process. It runs in a separate session under a" +
 			" supervisor, which restarts it when it dies after its first answer.",
 		Attributes: map[string]schema.Attribute{
-			"version": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "vLLM release, such as `0.33.0`. Default: the one on the machine, else the newest that the" +
-					" machine's driver and GPUs support; `vllm_version` is the one in use. An older release is installed with the" +
-					" packages of its time.",
-			},
-			"install": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString("missing"),
-				Validators: []validator.String{stringvalidator.OneOf("missing", "never")},
-				MarkdownDescription: "`missing` installs that release with uv into a separate directory unless the machine has it;" +
-					" `never` fails instead. Default `missing`.",
-			},
-			"directory": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "Absolute path on the machine for installations and logs. Default `.shopper-vllm` in the user's home.",
-			},
+			"version": optional("vLLM release, such as `0.33.0`. Default: the one on the machine, else the newest that the"+
+				" machine's driver and GPUs support; `vllm_version` is the one in use. An older release is installed with the"+
+				" packages of its time.", validate.NotEmpty()),
+			"install": withDefault("missing", "`missing` installs that release with uv into a separate directory unless the machine has it;"+
+				" `never` fails instead. Default `missing`.", stringvalidator.OneOf("missing", "never")),
+			"directory": optional("Absolute path on the machine for installations and logs. Default `.shopper-vllm` in the user's home.",
+				validate.NotEmpty()),
 		},
 	}
 }
@@ -192,31 +206,12 @@ func tlsAttribute() schema.SingleNestedAttribute {
 		MarkdownDescription: "Serve HTTPS. With `{}` the provider creates a certificate for the machine's address. It is valid for a" +
 			" year, an apply in its last month renews it, and its private key stays on the machine. Clients trust `ca_certificate`.",
 		Attributes: map[string]schema.Attribute{
-			"certificate": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.String("must be a certificate in PEM form", checkCertificate)},
-				MarkdownDescription: "Your certificate in PEM form, followed by its issuers' certificates.",
-			},
-			"private_key": schema.StringAttribute{
-				Optional: true, Sensitive: true,
-				Validators: []validator.String{
-					validate.NotEmpty(), stringvalidator.ConflictsWith(path.MatchRelative().AtParent().AtName("private_key_wo")),
-				},
-				MarkdownDescription: "The certificate's private key in PEM form. Stored in state; `private_key_wo` is not.",
-			},
-			"private_key_wo": schema.StringAttribute{
-				Optional: true, Sensitive: true, WriteOnly: true,
-				Validators: []validator.String{
-					validate.NotEmpty(), stringvalidator.AlsoRequires(path.MatchRelative().AtParent().AtName("private_key_wo_version")),
-				},
-				MarkdownDescription: "The same, but never stored in state or plan. Requires Terraform or OpenTofu 1.11 or later.",
-			},
-			"private_key_wo_version": schema.Int64Attribute{
-				Optional: true,
-				Validators: []validator.Int64{
-					int64validator.AlsoRequires(path.MatchRelative().AtParent().AtName("private_key_wo")),
-				},
-				MarkdownDescription: "Version of `private_key_wo`. Change it to apply a new value.",
-			},
+			"certificate": optional("Your certificate in PEM form, followed by its issuers' certificates.",
+				validate.String("must be a certificate in PEM form", checkCertificate)),
+			"private_key": secret("The certificate's private key in PEM form. Stored in state; `private_key_wo` is not.", "private_key_wo"),
+			"private_key_wo": writeOnly("The same, but never stored in state or plan. Requires Terraform or OpenTofu 1.11 or later.",
+				"private_key_wo_version"),
+			"private_key_wo_version": version("private_key_wo"),
 		},
 	}
 }
@@ -230,46 +225,24 @@ func containerAttribute() schema.SingleNestedAttribute {
 				Required: true, Validators: []validator.String{validate.String("must name a tag or a digest", checkImage)},
 				MarkdownDescription: "vLLM's image, pinned to a tag or a digest, such as `vllm/vllm-openai:v0.33.0`.",
 			},
-			"name": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.String("must be a container name", checkContainerName)},
-				MarkdownDescription: "The container's name. Default `vllm-PORT`.",
-			},
-			"gpus": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString("all"),
-				Validators:          []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "`all`, `none`, a count, or a comma-separated list of indices or UUIDs. Default `all`.",
-			},
-			"shm_size": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString("16g"),
-				Validators:          []validator.String{validate.String("must be a size", checkShmSize)},
-				MarkdownDescription: "Size of the container's shared memory, such as `512m`, in powers of 1024. Default `16g`.",
-			},
-			"user": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "User, or user and group (`2000:0`), to run as. Default: the image's user.",
-			},
-			"cache": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{validate.NotEmpty()},
-				MarkdownDescription: "Prefix of the volume names, or a directory on the machine, in which weights and compiled kernels" +
-					" survive an update.",
-			},
-			"pull_policy": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString("missing"),
-				Validators:          []validator.String{stringvalidator.OneOf("missing", "always", "never")},
-				MarkdownDescription: "When the image is pulled: `missing`, `always` or `never`. Default `missing`.",
-			},
-			"install_engine": schema.BoolAttribute{
-				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "If the machine has no container engine with GPU support, install Docker from its distribution" +
-					" (Debian or Ubuntu) and NVIDIA's container toolkit from NVIDIA's packages. This happens once, as root or with" +
-					" sudo, within the create timeout. Default `false`. Machines that are containers themselves, such as Vast.ai's," +
-					" can't run an engine.",
-			},
+			"name": optional("The container's name. Default `vllm-PORT`.", validate.String("must be a container name", checkContainerName)),
+			"gpus": withDefault("all", "`all`, `none`, a count, or a comma-separated list of indices or UUIDs. Default `all`.", validate.NotEmpty()),
+			"shm_size": withDefault("16g", "Size of the container's shared memory, such as `512m`, in powers of 1024. Default `16g`.",
+				validate.String("must be a size", checkShmSize)),
+			"user": optional("User, or user and group (`2000:0`), to run as. Default: the image's user.", validate.NotEmpty()),
+			"cache": optional("Prefix of the volume names, or a directory on the machine, in which weights and compiled kernels"+
+				" survive an update.", validate.NotEmpty()),
+			"pull_policy": withDefault("missing", "When the image is pulled: `missing`, `always` or `never`. Default `missing`.",
+				stringvalidator.OneOf("missing", "always", "never")),
+			"install_engine": flag(false, "If the machine has no container engine with GPU support, install Docker from its distribution"+
+				" (Debian or Ubuntu) and NVIDIA's container toolkit from NVIDIA's packages. This happens once, as root or with"+
+				" sudo, within the create timeout. Default `false`. Machines that are containers themselves, such as Vast.ai's,"+
+				" can't run an engine."),
 			"registry_auth": schema.SingleNestedAttribute{
 				Optional:            true,
 				MarkdownDescription: "Credentials for the image's registry.",
 				Attributes: map[string]schema.Attribute{
-					"username": schema.StringAttribute{Optional: true, MarkdownDescription: "User name."},
+					"username": optional("User name."),
 					"password": schema.StringAttribute{Optional: true, Sensitive: true, MarkdownDescription: "Password or access token."},
 					"identity_token": schema.StringAttribute{
 						Optional: true, Sensitive: true, MarkdownDescription: "Identity token, instead of a user name and password.",
@@ -281,11 +254,7 @@ func containerAttribute() schema.SingleNestedAttribute {
 }
 
 func serverArguments() map[string]schema.Attribute {
-	text := func(description string, more ...validator.String) schema.StringAttribute {
-		return schema.StringAttribute{
-			Optional: true, MarkdownDescription: description, Validators: append([]validator.String{validate.NotEmpty()}, more...),
-		}
-	}
+	text := func(description string) schema.StringAttribute { return optional(description, validate.NotEmpty()) }
 	size := func(description string) schema.Int64Attribute {
 		return schema.Int64Attribute{
 			Optional: true, MarkdownDescription: description, Validators: []validator.Int64{int64validator.AtLeast(1)},
@@ -293,13 +262,13 @@ func serverArguments() map[string]schema.Attribute {
 	}
 	return map[string]schema.Attribute{
 		"model": schema.StringAttribute{
-			Required:            true, // vllm.Spec judges it
+			Required:            true, // validated by vllm.Spec
 			MarkdownDescription: "Hugging Face ID of the model, such as `Qwen/Qwen2.5-7B-Instruct`, or a path on the machine.",
 		},
 		"served_model_name": text("Model name that clients request. Default: the model's ID."),
 		"revision":          text("Branch, tag or commit of the model."),
 		"quantization":      text("Quantization method. Usually omitted: the checkpoint specifies it, and a different value fails."),
-		"dtype":             text("Number format of weights and activations.", stringvalidator.OneOf(vllm.DTypes()...)),
+		"dtype":             optional("Number format of weights and activations.", stringvalidator.OneOf(vllm.DTypes()...)),
 		"max_model_len":     size("Maximum context length in tokens, prompt and answer together. Default: the model's maximum."),
 		"gpu_memory_utilization": schema.Float64Attribute{
 			Optional: true, Computed: true,
@@ -321,10 +290,7 @@ func serverArguments() map[string]schema.Attribute {
 			MarkdownDescription: "Number of pipeline stages among which the layers are divided. Default `1`.",
 			Validators:          []validator.Int64{int64validator.AtLeast(1)},
 		},
-		"trust_remote_code": schema.BoolAttribute{
-			Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-			MarkdownDescription: "Run Python code from the model's repository. Default `false`.",
-		},
+		"trust_remote_code": flag(false, "Run Python code from the model's repository. Default `false`."),
 		"kv_cache_dtype": text("Number format of the key-value cache, such as `fp8`. Default: the model's. The plan warns if the" +
 			" release probably doesn't support it."),
 		"enable_prefix_caching": schema.BoolAttribute{
@@ -368,25 +334,6 @@ func serverArguments() map[string]schema.Attribute {
 }
 
 func secretArguments() map[string]schema.Attribute {
-	secret := func(description, other string) schema.StringAttribute {
-		return schema.StringAttribute{
-			Optional: true, Sensitive: true, MarkdownDescription: description,
-			Validators: []validator.String{validate.NotEmpty(), stringvalidator.ConflictsWith(path.MatchRoot(other))},
-		}
-	}
-	writeOnly := func(description, version string) schema.StringAttribute {
-		return schema.StringAttribute{
-			Optional: true, Sensitive: true, WriteOnly: true, MarkdownDescription: description,
-			Validators: []validator.String{validate.NotEmpty(), stringvalidator.AlsoRequires(path.MatchRoot(version))},
-		}
-	}
-	version := func(of string) schema.Int64Attribute {
-		return schema.Int64Attribute{
-			Optional:            true,
-			Validators:          []validator.Int64{int64validator.AlsoRequires(path.MatchRoot(of))},
-			MarkdownDescription: "Version of `" + of + "`. Change it to apply a new value.",
-		}
-	}
 	apiKey := secret("Key that clients must present. When omitted, the provider generates one and stores it in state.", "api_key_wo")
 	apiKey.Computed = true
 	return map[string]schema.Attribute{
@@ -458,7 +405,7 @@ func results() map[string]schema.Attribute {
 
 var containerNamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
-// smallestShmSize keeps a bare number, meant as GiB, from being taken as bytes.
+// smallestShmSize refuses a bare number, which would mean bytes instead of GiB.
 const smallestShmSize = 1 << 20
 
 func checkShmSize(s string) error {

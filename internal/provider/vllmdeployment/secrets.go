@@ -1,6 +1,7 @@
 package vllmdeployment
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -11,25 +12,20 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
-// secrets are the secret values of a deployment, wherever they come from.
+// secrets are the secret values of a deployment, from the configuration or made by the provider.
 type secrets struct {
 	apiKey, hfToken, tlsKey string
-	keyMade                 bool // the API key is the provider's
+	keyMade                 bool // whether the provider made the API key
 }
 
-// secrets collects the secret values, write-only ones from the configuration,
-// and makes the API key where none is given.
+// secrets collects the secret values, write-only ones from the configuration, and makes an API key if none is configured.
 func (r *Resource) secrets(ctx context.Context, plan *model, config tfsdk.Config, diags *diag.Diagnostics) secrets {
 	var written model
 	diags.Append(config.Get(ctx, &written)...)
-	t, d := written.tlsOf(ctx)
-	diags.Append(d...)
+	t := written.tlsOf(ctx, diags)
 	s := secrets{
-		apiKey: written.APIKeyWO.ValueString(), hfToken: written.HFTokenWO.ValueString(),
+		apiKey: written.APIKeyWO.ValueString(), hfToken: cmp.Or(written.HFTokenWO.ValueString(), plan.HFToken.ValueString()),
 		tlsKey: t.PrivateKeyWO.ValueString() + t.PrivateKey.ValueString(), // never both
-	}
-	if s.hfToken == "" {
-		s.hfToken = plan.HFToken.ValueString()
 	}
 	switch {
 	case s.apiKey != "":

@@ -1,6 +1,7 @@
 package vllmdeployment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -22,33 +23,29 @@ var (
 	drainPath    = path.Root("drain_timeout")
 )
 
-// ValidateConfig judges the arguments together, as vLLM would.
+// ValidateConfig validates the arguments together.
 func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	spec, diags := config.spec(ctx, secrets{apiKey: config.APIKeyWO.ValueString(), hfToken: config.HFTokenWO.ValueString()})
-	resp.Diagnostics.Append(diags...)
-	if spec.APIKey == "" {
-		spec.APIKey = config.APIKey.ValueString()
-	}
-	if spec.HFToken == "" {
-		spec.HFToken = config.HFToken.ValueString()
-	}
+	spec := config.spec(ctx, secrets{
+		apiKey:  cmp.Or(config.APIKeyWO.ValueString(), config.APIKey.ValueString()),
+		hfToken: cmp.Or(config.HFTokenWO.ValueString(), config.HFToken.ValueString()),
+	}, &resp.Diagnostics)
 	if config.Model.IsUnknown() {
 		spec.Model = notKnown
 	}
-	spec.TensorParallelSize = max(spec.TensorParallelSize, 0) // the attribute's validator refuses less
+	spec.TensorParallelSize = max(spec.TensorParallelSize, 0) // the attribute's validator reports less
 	if problems, ok := errors.AsType[*vllm.SpecError](spec.Validate()); ok {
 		for _, problem := range problems.Problems {
 			if validated[problem.Field] {
 				continue
 			}
 			at := path.Empty()
-			if name, ok := fields[problem.Field]; ok {
-				at = path.Root(name)
+			if _, ok := r.schema(ctx).Attributes[problem.Field]; ok {
+				at = path.Root(problem.Field)
 			}
 			resp.Diagnostics.AddAttributeError(at, "Invalid "+problem.Field, problem.String()+".")
 		}
@@ -57,20 +54,15 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 		resp.Diagnostics.AddAttributeError(path.Root("container"), "Image is missing",
 			"runtime = \"container\" needs container = { image = \"vllm/vllm-openai:vX.Y.Z\" }: pin the vLLM release that you want to run.")
 	}
-	resp.Diagnostics.Append(config.validateTLS(ctx)...)
-	resp.Diagnostics.Append(config.validateOptions(ctx)...)
+	config.validateTLS(ctx, &resp.Diagnostics)
+	config.validateOptions(ctx, &resp.Diagnostics)
 }
 
-// validateOptions judges how the server is run as deploy would at apply. What has a
-// validator of its own has been judged.
-func (m model) validateOptions(ctx context.Context) diag.Diagnostics {
+// validateOptions validates how the server is run, as package deploy does during apply. It replaces options that have their
+// own validators by valid ones.
+func (m model) validateOptions(ctx context.Context, diags *diag.Diagnostics) {
 	const good = "vllm/vllm-openai:v0.33.0"
-	container, diags := m.containerOptions(ctx)
-	process, d := m.processOptions(ctx)
-	diags.Append(d...)
-	if diags.HasError() {
-		return diags
-	}
+	container, process := m.containerOptions(ctx, diags), m.processOptions(ctx, diags)
 	container.Image, container.Name, container.PullPolicy, process.Install = good, "", "", ""
 	for _, problem := range reasons(container.Validate("vllm")) {
 		diags.AddAttributeError(path.Root("container"), "Invalid container", "container: "+problem+".")
@@ -78,11 +70,9 @@ func (m model) validateOptions(ctx context.Context) diag.Diagnostics {
 	for _, problem := range reasons(process.Validate("vllm")) {
 		diags.AddAttributeError(path.Root("process"), "Invalid process", problem+".")
 	}
-	return diags
 }
 
-// reasons are what an error of the options says, one by one and without what was
-// attempted.
+// reasons are the single causes in an error of the options.
 func reasons(err error) []string {
 	if err == nil {
 		return nil
@@ -93,29 +83,18 @@ func reasons(err error) []string {
 	return strings.Split(err.Error(), "\n")
 }
 
-// validated are fields whose attributes have validators that say the same.
+// validated are the fields whose attributes have validators that report the same problems.
 var validated = map[string]bool{
 	"dtype": true, "max_model_len": true, "gpu_memory_utilization": true, "pipeline_parallel_size": true,
 	"port": true,
 }
 
-// fields are the attributes that vLLM's arguments come from, by the name that
-// package vllm gives them.
-var fields = map[string]string{
-	"model": "model", "served_model_name": "served_model_name", "revision": "revision", "quantization": "quantization",
-	"dtype": "dtype", "max_model_len": "max_model_len", "gpu_memory_utilization": "gpu_memory_utilization",
-	"tensor_parallel_size": "tensor_parallel_size", "pipeline_parallel_size": "pipeline_parallel_size", "args": "args",
-	"kv_cache_dtype": "kv_cache_dtype", "tool_call_parser": "tool_call_parser", "reasoning_parser": "reasoning_parser",
-	"lora_adapters": "lora_adapters",
-	"env":           "env", "port": "port", "api_key": "api_key", "hf_token": "hf_token",
-}
-
-// release is the vLLM that will run, "" where that isn't known: by the image's tag or process.version, else, where those
-// stay as they are, the one that has run.
+// release is the vLLM release that will run, "" if that isn't known. It comes from the image's tag or process.version, else
+// from the running server if container and process stay unchanged.
 func (m model) release(ctx context.Context, state model) string {
-	container, d := m.containerOptions(ctx)
-	process, more := m.processOptions(ctx)
-	if d.HasError() || more.HasError() || m.Runtime.IsUnknown() || m.Container.IsUnknown() || m.Process.IsUnknown() {
+	var diags diag.Diagnostics
+	container, process := m.containerOptions(ctx, &diags), m.processOptions(ctx, &diags)
+	if diags.HasError() || m.Runtime.IsUnknown() || m.Container.IsUnknown() || m.Process.IsUnknown() {
 		return ""
 	}
 	release := process.Version
@@ -132,12 +111,12 @@ func (m model) release(ctx context.Context, state model) string {
 	return release
 }
 
-// warnFlags tells which of args the release that will run probably refuses. It is no error: a release may know more than
-// was recorded of it, and a plan that fails would keep a machine from being destroyed.
+// warnFlags warns of flags and values that the release that will run probably refuses. It adds no error: a release may have
+// more flags than were recorded, and a plan that fails would keep a machine from being destroyed.
 func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnostics) {
-	spec, d := m.spec(ctx, secrets{})
-	release := m.release(ctx, state)
-	if d.HasError() || release == "" {
+	var unreadable diag.Diagnostics
+	spec, release := m.spec(ctx, secrets{}, &unreadable), m.release(ctx, state)
+	if unreadable.HasError() || release == "" {
 		return
 	}
 	if m.drainTime() > 0 && !m.Drain.IsNull() && !m.Drain.IsUnknown() && !vllm.KnowsFlag(release, vllm.DrainFlag) {
@@ -159,11 +138,11 @@ func (m model) warnFlags(ctx context.Context, state model, diags *diag.Diagnosti
 	}
 }
 
-// validateTLS checks that a certificate comes with its key, and the other way round.
-func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
-	t, diags := m.tlsOf(ctx)
-	if !m.isTLS() || diags.HasError() || t.Certificate.IsUnknown() || t.PrivateKey.IsUnknown() || t.PrivateKeyWO.IsUnknown() {
-		return diags
+// validateTLS checks that a certificate comes with its key, and a key with its certificate.
+func (m model) validateTLS(ctx context.Context, diags *diag.Diagnostics) {
+	t := m.tlsOf(ctx, diags)
+	if !m.isTLS() || t.Certificate.IsUnknown() || t.PrivateKey.IsUnknown() || t.PrivateKeyWO.IsUnknown() {
+		return
 	}
 	hasKey := !t.PrivateKey.IsNull() || !t.PrivateKeyWO.IsNull()
 	switch {
@@ -179,5 +158,4 @@ func (m model) validateTLS(ctx context.Context) diag.Diagnostics {
 			diags.AddAttributeError(tlsPath, "Invalid tls", "The server's certificate can't be used: "+err.Error()+".")
 		}
 	}
-	return diags
 }

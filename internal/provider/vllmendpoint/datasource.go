@@ -5,6 +5,7 @@ package vllmendpoint
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/datasource/timeouts"
@@ -13,30 +14,29 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/result"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/source"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-const readTimeout = 2 * time.Minute
-
-// DataSource is shopper_vllm_endpoint.
-type DataSource struct {
-	data *providerdata.Data
+// NewDataSource returns the data source shopper_vllm_endpoint.
+func NewDataSource() datasource.DataSource {
+	return source.New(source.Config[model]{
+		Name: "vllm_endpoint", Doing: "querying a server", Timeout: 2 * time.Minute,
+		Text: "What a vLLM server serves, and whether it is ready: a deployment of this provider, a server on any" +
+			" machine that SSH reaches, or one behind any URL. A server that isn't ready, is unreachable or refuses the credentials is" +
+			" a value and not an error.",
+		Attributes: attributes, Read: read,
+	})
 }
 
-var _ datasource.DataSourceWithConfigure = (*DataSource)(nil)
-
-// NewDataSource returns the data source.
-func NewDataSource() datasource.DataSource { return &DataSource{} }
-
 type model struct {
-	BaseURL        types.String   `tfsdk:"base_url"`
-	SSH            types.Object   `tfsdk:"ssh"`
-	APIKey         types.String   `tfsdk:"api_key"`
-	CACertificate  types.String   `tfsdk:"ca_certificate"`
+	reach.Arguments
 	Completion     types.Bool     `tfsdk:"completion"`
 	Ready          types.Bool     `tfsdk:"ready"`
 	Problem        types.String   `tfsdk:"problem"`
@@ -55,97 +55,48 @@ type modelModel struct {
 	ContextLength types.Int64  `tfsdk:"context_length"`
 }
 
-// Metadata names the data source.
-func (d *DataSource) Metadata(_ context.Context, req datasource.MetadataRequest, resp *datasource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_vllm_endpoint"
-}
-
-// Configure takes what the provider's configuration made.
-func (d *DataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
-	d.data = providerdata.From(req.ProviderData, &resp.Diagnostics)
-}
-
-// Schema describes the data source.
-func (d *DataSource) Schema(ctx context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+func attributes() map[string]schema.Attribute {
 	attributes := reach.Attributes("Connect through this machine. Needed for a server that listens on its loopback address, such as a" +
 		" private deployment.")
-	for name, attribute := range results() {
-		attributes[name] = attribute
-	}
-	attributes["completion"] = schema.BoolAttribute{
-		Optional: true,
-		MarkdownDescription: "Request one token to decide whether the server is ready. Default true. Set false for models that don't" +
-			" generate text: they are asked for an embedding.",
-	}
-	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{ReadDescription: "Default `2m`."})
-	resp.Schema = schema.Schema{
-		MarkdownDescription: "What a vLLM server serves, and whether it is ready: a deployment of this provider, a server on any" +
-			" machine that SSH reaches, or one behind any URL. A server that isn't ready, is unreachable or refuses the credentials is" +
-			" a value and not an error.",
-		Attributes: attributes,
-	}
-}
-
-func results() map[string]schema.Attribute {
-	text := func(s string) schema.StringAttribute {
-		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
-	}
-	return map[string]schema.Attribute{
-		"ready":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the model answered."},
-		"problem": text("Kind of problem that keeps the server from being ready, null for none: " + diagnostic.ProblemText),
-		"message": text("Explanation for people."),
-		"models": schema.ListNestedAttribute{
-			Computed: true, MarkdownDescription: "Models that are served, including adapters.",
-			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-				"id":             text("Name to request."),
-				"root":           text("The model's ID or path."),
-				"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Maximum context length in tokens."},
-			}},
-		},
-		"model":          text("Name of the first model served."),
-		"context_length": schema.Int64Attribute{Computed: true, MarkdownDescription: "Its maximum context length in tokens."},
-		"vllm_version":   text("vLLM version."),
-		"latency_seconds": schema.Float64Attribute{
-			Computed: true, MarkdownDescription: "Seconds until the first token. Null if there was none." + attrs.Moves,
-		},
-	}
-}
-
-// Read asks the server.
-func (d *DataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	defer diagnostic.Recover(ctx, &resp.Diagnostics, "querying a server")
-	var m model
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Read(ctx, readTimeout)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	target, diags := reach.Read(ctx, d.data, reach.Server{
-		BaseURL: m.BaseURL, CACertificate: m.CACertificate, APIKey: m.APIKey, SSH: m.SSH,
+	maps.Copy(attributes, map[string]schema.Attribute{
+		"completion": argument.Flag("Request one token to decide whether the server is ready. Default true. Set false for models that" +
+			" don't generate text: they are asked for an embedding."),
+		"ready":   result.Flag("Whether the model answered."),
+		"problem": result.Text("Kind of problem that keeps the server from being ready, null for none: " + diagnostic.ProblemText),
+		"message": result.Text("Explanation for people."),
+		"models": result.List("Models that are served, including adapters.", map[string]schema.Attribute{
+			"id":             result.Text("Name to request."),
+			"root":           result.Text("The model's ID or path."),
+			"context_length": result.Number("Maximum context length in tokens."),
+		}),
+		"model":           result.Text("Name of the first model served."),
+		"context_length":  result.Number("Its maximum context length in tokens."),
+		"vllm_version":    result.Text("vLLM version."),
+		"latency_seconds": result.Decimal("Seconds until the first token. Null if there was none." + attrs.Moves),
 	})
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
+	return attributes
+}
+
+func read(ctx context.Context, data *providerdata.Data, m *model, diags *diag.Diagnostics) {
+	target := reach.Read(ctx, data, m.Arguments, diags)
+	if diags.HasError() {
 		return
 	}
 	m.BaseURL, m.Models, m.Ready = types.StringValue(target.URL), []modelModel{}, types.BoolValue(false)
 	m.Message = types.StringValue("The model answered.")
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	err := d.ask(limited, &m, target, &resp.Diagnostics)
-	if err != nil && ctx.Err() != nil { // a canceled run says nothing about the server
-		resp.Diagnostics.Append(diagnostic.Error("Could not query the server", err))
+	err := m.ask(ctx, data, target, diags)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) { // a canceled run says nothing about the server
+		diags.Append(diagnostic.Error("Could not query the server", err))
 		return
 	}
 	if err != nil {
 		m.Problem, m.Message = types.StringValue(diagnostic.Problem(err)), types.StringValue(err.Error())
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-// ask fills in what the server says; the error is why it isn't ready.
-func (d *DataSource) ask(ctx context.Context, m *model, target reach.Target, diags *diag.Diagnostics) error {
-	route, err := target.Open(ctx, d.data)
+// ask fills in what the server reports. The error says why it isn't ready.
+func (m *model) ask(ctx context.Context, data *providerdata.Data, target reach.Target, diags *diag.Diagnostics) error {
+	route, err := target.Open(ctx, data)
 	if err != nil {
 		return err
 	}

@@ -29,24 +29,24 @@ const (
 // names are the checks in their order.
 var names = []string{"gpus", "runtime", "health", "model", "completion"}
 
-// skipError is returned by a check that there is nothing to check by.
+// skipError is returned by a check that lacks the arguments it needs.
 type skipError struct{ reason string }
 
 func (e skipError) Error() string { return e.reason }
 
-// patient is the server that is examined.
+// patient is the server to check.
 type patient struct {
 	target     reach.Target
-	server     *deploy.Ref // nil: not known
+	server     *deploy.Ref // nil if it isn't configured
 	model      string
 	completion bool
 	skip       []string
 }
 
-// check fills in the figures of one of the checks and returns what it found, in words.
+// check fills in the values of one check and returns its result in words.
 type check func(ctx context.Context, route *reach.Route) (string, error)
 
-// examine runs all checks at the same time over one connection, so that one that hangs takes no time from the others.
+// examine runs all checks in parallel over one connection, so that a hanging check delays no other.
 func (p patient) examine(ctx context.Context, data *providerdata.Data) *checksModel {
 	c := new(checksModel)
 	checks := map[string]check{
@@ -83,7 +83,7 @@ func (p patient) examine(ctx context.Context, data *providerdata.Data) *checksMo
 			continue
 		}
 		out := c.outcomes()[i]
-		if loginErr != nil { // said once
+		if loginErr != nil { // reported once
 			out.fill("", loginErr)
 			if name != wanted[0] {
 				out.Message = types.StringValue("Login to the machine failed: see " + wanted[0] + ".")
@@ -114,7 +114,7 @@ func (o *outcome) fill(found string, err error) {
 	}
 }
 
-// failures are the checks that failed, with what was found.
+// failures are the failed checks with their results.
 func (c *checksModel) failures() []string {
 	list := []string{}
 	for i, out := range c.outcomes() {
@@ -154,7 +154,7 @@ func (c *runtimeCheck) run(ctx context.Context, route *reach.Route, server deplo
 	c.State, c.Restarts = types.StringValue(string(seen.State)), types.Int64Value(int64(seen.RestartCount))
 	if seen.State != deploy.Running {
 		text := fmt.Sprintf("the %s's status is %s", server.Runtime, seen.State)
-		if seen.ExitCode != 0 { // vLLM ends with 0 when its engine has died
+		if seen.ExitCode != 0 { // vLLM exits with 0 when its engine has died
 			c.ExitCode = types.Int64Value(int64(seen.ExitCode))
 			text += fmt.Sprintf(", its exit code %d", seen.ExitCode)
 		}
@@ -166,7 +166,7 @@ func (c *runtimeCheck) run(ctx context.Context, route *reach.Route, server deplo
 	return fmt.Sprintf("The %s has been running since %s.", server.Runtime, seen.StartedAt.UTC().Format(time.RFC3339)), nil
 }
 
-// run asks the engine, and adds its figures where the server gives them.
+// run checks the engine, and adds the values of its metrics if they can be read.
 func (c *healthCheck) run(ctx context.Context, route *reach.Route) (string, error) {
 	if err := route.Server.Health(ctx); err != nil {
 		return "", err
@@ -194,7 +194,7 @@ func (c *modelCheck) run(ctx context.Context, route *reach.Route, p patient) (st
 	return fmt.Sprintf("%s is served.", served.ID), nil
 }
 
-// served is the model that is examined.
+// served is the model to check.
 func (p patient) served(ctx context.Context, client *vllm.Client) (vllm.Model, error) {
 	models, err := client.Models(ctx)
 	if err != nil {
@@ -213,7 +213,7 @@ func (p patient) served(ctx context.Context, client *vllm.Client) (vllm.Model, e
 	return models[at], nil
 }
 
-// answerTime leaves some of the time to ask a server that gives no token whether it says that it is healthy.
+// answerTime is how long a completion may take. It leaves time to check the health of a server that returns no token.
 func answerTime(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -9,21 +9,20 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/reach"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/result"
 )
 
 type model struct {
-	SSH           types.Object   `tfsdk:"ssh"`
-	BaseURL       types.String   `tfsdk:"base_url"`
-	APIKey        types.String   `tfsdk:"api_key"`
-	CACertificate types.String   `tfsdk:"ca_certificate"`
-	Server        types.Object   `tfsdk:"server"`
-	Model         types.String   `tfsdk:"model"`
-	Completion    types.Bool     `tfsdk:"completion"`
-	Skip          types.Set      `tfsdk:"skip"`
-	Healthy       types.Bool     `tfsdk:"healthy"`
-	Failures      []string       `tfsdk:"failures"`
-	Checks        *checksModel   `tfsdk:"checks"`
-	Timeouts      timeouts.Value `tfsdk:"timeouts"`
+	reach.Arguments
+	Server     types.Object   `tfsdk:"server"`
+	Model      types.String   `tfsdk:"model"`
+	Completion types.Bool     `tfsdk:"completion"`
+	Skip       types.Set      `tfsdk:"skip"`
+	Healthy    types.Bool     `tfsdk:"healthy"`
+	Failures   []string       `tfsdk:"failures"`
+	Checks     *checksModel   `tfsdk:"checks"`
+	Timeouts   timeouts.Value `tfsdk:"timeouts"`
 }
 
 type checksModel struct {
@@ -34,12 +33,12 @@ type checksModel struct {
 	Completion completionCheck `tfsdk:"completion"`
 }
 
-// outcomes are in the order of names.
+// outcomes are the outcomes of all checks, in the order of names.
 func (c *checksModel) outcomes() []*outcome {
 	return []*outcome{&c.GPUs.outcome, &c.Runtime.outcome, &c.Health.outcome, &c.Model.outcome, &c.Completion.outcome}
 }
 
-// outcome is what all checks have.
+// outcome is common to all checks.
 type outcome struct {
 	Status          types.String  `tfsdk:"status"`
 	Problem         types.String  `tfsdk:"problem"`
@@ -91,61 +90,43 @@ type completionCheck struct {
 	LatencySeconds types.Float64 `tfsdk:"latency_seconds"`
 }
 
-func computed(text string) schema.StringAttribute {
-	return schema.StringAttribute{Computed: true, MarkdownDescription: text}
-}
-
-func number(text string) schema.Int64Attribute {
-	return schema.Int64Attribute{Computed: true, MarkdownDescription: text}
-}
-
-func decimal(text string) schema.Float64Attribute {
-	return schema.Float64Attribute{Computed: true, MarkdownDescription: text}
-}
-
 // checksAttribute describes the checks.
 func checksAttribute() schema.SingleNestedAttribute {
 	of := func(text string, figures map[string]schema.Attribute) schema.SingleNestedAttribute {
 		attributes := map[string]schema.Attribute{
-			"status":           computed("`passed`, `failed` or `skipped`."),
-			"problem":          computed("Kind of problem that made the check fail, null for none: " + diagnostic.ProblemText),
-			"message":          computed("Result in words."),
-			"duration_seconds": decimal("How long the check took."),
+			"status":           result.Text("`passed`, `failed` or `skipped`."),
+			"problem":          result.Text("Kind of problem that made the check fail, null for none: " + diagnostic.ProblemText),
+			"message":          result.Text("Result in words."),
+			"duration_seconds": result.Decimal("How long the check took."),
 		}
 		maps.Copy(attributes, figures)
-		return schema.SingleNestedAttribute{Computed: true, MarkdownDescription: text, Attributes: attributes}
+		return result.Object(text, attributes)
 	}
-	return schema.SingleNestedAttribute{
-		Computed: true, MarkdownDescription: "The checks. A value is null if it isn't reported." + attrs.Moves,
-		Attributes: map[string]schema.Attribute{
-			"gpus": of("Whether the machine's driver works and lists GPUs.", map[string]schema.Attribute{
-				"devices": schema.ListNestedAttribute{
-					Computed: true, MarkdownDescription: "The GPUs.",
-					NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-						"index": number("The GPU's index."), "name": computed("Its name."), "memory_mib": number("Its memory in MiB."),
-						"memory_used_mib": number("Memory in use, in MiB."), "temperature_c": number("Its temperature in degrees Celsius."),
-					}},
-				},
+	return result.Object("The checks. A value is null if it isn't reported."+attrs.Moves, map[string]schema.Attribute{
+		"gpus": of("Whether the machine's driver works and lists GPUs.", map[string]schema.Attribute{
+			"devices": result.List("The GPUs.", map[string]schema.Attribute{
+				"index": result.Number("The GPU's index."), "name": result.Text("Its name."), "memory_mib": result.Number("Its memory in MiB."),
+				"memory_used_mib": result.Number("Memory in use, in MiB."), "temperature_c": result.Number("Its temperature in degrees Celsius."),
 			}),
-			"runtime": of("Whether the container or process runs.", map[string]schema.Attribute{
-				"state": computed("Its state."), "restarts": number("Number of automatic restarts."),
-				"exit_code": number("Exit code of its last exit, unless that was 0."),
-			}),
-			"health": of("Whether the engine is alive, with values from its `/metrics`.", map[string]schema.Attribute{
-				"requests_running": decimal("Requests in progress."), "requests_waiting": decimal("Requests in the queue."),
-				"requests_succeeded":  decimal("Requests answered since the server started."),
-				"prompt_tokens":       decimal("Prompt tokens since the server started."),
-				"generation_tokens":   decimal("Tokens generated since the server started."),
-				"kv_cache_usage":      decimal("Fraction of the key-value cache in use, from 0 to 1, of the engine with the least free."),
-				"first_token_seconds": decimal("Mean time to the first token since the server started."),
-			}),
-			"model": of("Whether the model is served.", map[string]schema.Attribute{
-				"id": computed("The name that clients request."), "root": computed("ID or path of the loaded" +
-					" model."), "context_length": number("Its maximum context length in tokens."),
-			}),
-			"completion": of("Whether the model answers.", map[string]schema.Attribute{
-				"call": computed("API call that was sent."), "latency_seconds": decimal("Seconds until the answer."),
-			}),
-		},
-	}
+		}),
+		"runtime": of("Whether the container or process runs.", map[string]schema.Attribute{
+			"state": result.Text("Its state."), "restarts": result.Number("Number of automatic restarts."),
+			"exit_code": result.Number("Exit code of its last exit, unless that was 0."),
+		}),
+		"health": of("Whether the engine is alive, with values from its `/metrics`.", map[string]schema.Attribute{
+			"requests_running": result.Decimal("Requests in progress."), "requests_waiting": result.Decimal("Requests in the queue."),
+			"requests_succeeded":  result.Decimal("Requests answered since the server started."),
+			"prompt_tokens":       result.Decimal("Prompt tokens since the server started."),
+			"generation_tokens":   result.Decimal("Tokens generated since the server started."),
+			"kv_cache_usage":      result.Decimal("Fraction of the key-value cache in use, from 0 to 1, of the engine with the least free."),
+			"first_token_seconds": result.Decimal("Mean time to the first token since the server started."),
+		}),
+		"model": of("Whether the model is served.", map[string]schema.Attribute{
+			"id": result.Text("The name that clients request."), "root": result.Text("ID or path of the loaded model."),
+			"context_length": result.Number("Its maximum context length in tokens."),
+		}),
+		"completion": of("Whether the model answers.", map[string]schema.Attribute{
+			"call": result.Text("API call that was sent."), "latency_seconds": result.Decimal("Seconds until the answer."),
+		}),
+	})
 }

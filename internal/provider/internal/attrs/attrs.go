@@ -1,4 +1,4 @@
-// Package attrs turns plain values into attribute values and back, for all objects.
+// Package attrs converts plain values to attribute values and back.
 package attrs
 
 import (
@@ -7,12 +7,13 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 )
 
-// Moves ends the description of a figure that is measured at every read.
+// Moves ends the description of a value that is measured with every read.
 const Moves = " Changes with every read, so an output of it changes in every plan."
 
-// Text is null for "", by which the services say that there is nothing.
+// Text is null for "", which the shopper and vLLM send for no value.
 func Text(s string) types.String {
 	if s == "" {
 		return types.StringNull()
@@ -44,7 +45,16 @@ func Moment(t time.Time) types.String {
 	return types.StringValue(t.UTC().Format(time.RFC3339))
 }
 
-// Strings are the known elements of a set, none of one that is null or unknown.
+// Object converts an object to a struct, the zero value for one that is null or unknown.
+func Object[T any](ctx context.Context, object types.Object, diags *diag.Diagnostics) T {
+	var value T
+	if !object.IsNull() && !object.IsUnknown() {
+		diags.Append(object.As(ctx, &value, basetypes.ObjectAsOptions{})...)
+	}
+	return value
+}
+
+// Strings are the known elements of a set, nil for a set that is null or unknown.
 func Strings(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string {
 	if set.IsNull() || set.IsUnknown() {
 		return nil

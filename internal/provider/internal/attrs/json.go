@@ -7,7 +7,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 )
 
-// Plain is a known value in what [json.Marshal] writes and [tftypes.ValueFromJSON] reads, without the fields that are null.
+// Plain converts a known value to what [json.Marshal] writes and [tftypes.ValueFromJSON] reads. It omits fields that are
+// null.
 func Plain(value tftypes.Value) (any, error) {
 	var (
 		text     string
@@ -35,7 +36,7 @@ func Plain(value tftypes.Value) (any, error) {
 		}
 		return all, nil
 	}
-	if err := value.As(&fields); err != nil { // such as of a value that isn't known
+	if err := value.As(&fields); err != nil { // such as for an unknown value
 		return nil, err
 	}
 	all := map[string]any{}

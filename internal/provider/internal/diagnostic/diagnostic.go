@@ -1,6 +1,5 @@
-// Package diagnostic is the one place where an error becomes what Terraform
-// shows: a summary of about five words that says what failed, and a detail that
-// says what happened, what state things are in now and what to do next.
+// Package diagnostic turns errors into what Terraform shows: a summary of about five words that says what failed, and a
+// detail that says what happened, what state things are in now and what to do next.
 package diagnostic
 
 import (
@@ -19,15 +18,14 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Error turns err into an error diagnostic. What says what failed where err
-// doesn't know better, such as "Could not read the session".
+// Error turns err into an error diagnostic. what is the summary for an err without one, such as "Could not read the
+// session".
 func Error(what string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(summary(what, err), detail(err))
 }
 
-// NotRead is Error for a data source that could not be read. What it would say instead
-// could replace or release machines, so it is no warning; and a destroy, which reads
-// first, has a way around it.
+// NotRead is Error for a data source that could not be read. It is no warning, because empty results could replace or
+// release machines. The detail says how to destroy in spite of it.
 func NotRead(what string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(summary(what, err), detail(err)+
 		"\n\nIf this blocks a destroy, which reads data sources first, run the destroy with -refresh=false.")
@@ -38,9 +36,8 @@ func Warning(what string, err error) diag.Diagnostic {
 	return diag.NewWarningDiagnostic(summary(what, err), detail(err))
 }
 
-// Recover turns a panic into an error diagnostic, so that what a resource has
-// saved so far reaches Terraform's state. To be deferred by every method that
-// Terraform calls.
+// Recover turns a panic into an error diagnostic, so that what a resource has saved so far reaches state. Every method that
+// Terraform calls defers it.
 func Recover(ctx context.Context, diags *diag.Diagnostics, what string) {
 	problem := recover()
 	if problem == nil {
@@ -118,7 +115,7 @@ func detail(err error) string {
 	return strings.Join(parts, "\n\n")
 }
 
-// sentence capitalizes and ends an error's text, which Go writes as a fragment.
+// sentence capitalizes an error's text and ends it with a period.
 func sentence(text string) string {
 	if text == "" {
 		return text

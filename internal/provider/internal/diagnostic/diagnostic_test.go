@@ -44,7 +44,7 @@ func machine(kind host.Kind, detail string) error {
 	return &host.Error{Op: "connect to", Addr: "192.0.2.1:22", Kind: kind, Detail: detail, Err: errors.New("the cause")}
 }
 
-// Each error has a summary of its own, and a detail that says what the service or
+// Each error has its own summary, and a detail that says what the service or
 // the machine said, what still costs money, and what to do.
 func TestErrors(t *testing.T) {
 	t.Parallel()
@@ -148,7 +148,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// A cancel and a failure are told apart, however deep they are.
+// A cancel and a failure are distinguished, however deep they are.
 func TestCancelIsNoFailure(t *testing.T) {
 	t.Parallel()
 	cancel := fmt.Errorf("a: %w", &shopper.Error{Op: "reading", Method: "GET", Path: "/x", URL: "http://s", Err: context.Canceled})

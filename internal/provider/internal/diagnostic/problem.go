@@ -9,8 +9,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// The words by which a data source tells one kind of trouble from another, where
-// trouble is a value and no error.
+// The kinds of problems that data sources report as values instead of errors.
 const (
 	Unreachable = "unreachable"
 	Credentials = "credentials"
@@ -19,11 +18,11 @@ const (
 	Unhealthy   = "unhealthy"
 )
 
-// ProblemText describes those words.
+// ProblemText describes the kinds.
 const ProblemText = "`unreachable`, `credentials` (the machine, the server or the shopper refuses them, or none are configured)," +
 	" `host_key` (the machine presents a different one than configured), `timeout`, or `unhealthy` for anything else."
 
-// Problem says which kind of trouble err is, "" for none.
+// Problem is the kind of err, "" for nil.
 func Problem(err error) string {
 	if err == nil {
 		return ""

@@ -1,4 +1,5 @@
-// Package effect says what a change of a resource's arguments does, for its page and for the test that holds the page to it.
+// Package effect describes what a change of each argument of a resource does, for the resource's page and for the test that
+// checks the page.
 package effect
 
 import (
@@ -17,13 +18,13 @@ const (
 	Replaces Effect = "replaces the resource"
 )
 
-// Table holds the arguments by what their change does. Notes are about single arguments.
+// Table lists the arguments by the effect of their change. Notes are about single arguments.
 type Table struct {
 	Arguments map[Effect][]string
 	Notes     []string
 }
 
-// Of is what a change of an argument does, "" for one that isn't in the table.
+// Of is the effect of a change of an argument, "" for one that isn't in the table.
 func (t Table) Of(argument string) Effect {
 	for effect, arguments := range t.Arguments {
 		if slices.Contains(arguments, argument) {
@@ -33,7 +34,7 @@ func (t Table) Of(argument string) Effect {
 	return ""
 }
 
-// Markdown is the table for a page.
+// Markdown is the table and its notes for a page.
 func (t Table) Markdown() string {
 	var text strings.Builder
 	text.WriteString("\n\n| change to | effect |\n|---|---|\n")

@@ -1,5 +1,5 @@
-// Package forms makes attributes of a data source into those of another kind of object. Each function has a case for each type of
-// attribute that is used there; another type becomes nil, which fails wherever the schema is read.
+// Package forms turns attributes of a data source into those of other kinds of objects. Each function has a case for each type of
+// attribute that such objects use. Any other type becomes nil, which fails wherever the schema is read.
 package forms
 
 import (
@@ -9,6 +9,7 @@ import (
 	resource "github.com/hashicorp/terraform-plugin-framework/resource/schema"
 )
 
+// each converts every attribute.
 func each[A any](of map[string]data.Attribute, convert func(data.Attribute) A) map[string]A {
 	all := make(map[string]A, len(of))
 	for name, attribute := range of {
@@ -19,11 +20,10 @@ func each[A any](of map[string]data.Attribute, convert func(data.Attribute) A) m
 
 // Ephemerals are attributes of an ephemeral resource.
 func Ephemerals(of map[string]data.Attribute) map[string]ephemeral.Attribute {
-	return each(of, Ephemeral)
+	return each(of, toEphemeral)
 }
 
-// Ephemeral is an attribute of an ephemeral resource.
-func Ephemeral(of data.Attribute) ephemeral.Attribute {
+func toEphemeral(of data.Attribute) ephemeral.Attribute {
 	switch a := of.(type) {
 	case data.StringAttribute:
 		return ephemeral.StringAttribute(a)
@@ -72,21 +72,25 @@ func Resource(of data.Attribute) resource.Attribute {
 	return nil
 }
 
-// Action is an argument of an action. Actions have no sensitive attributes, and the framework refuses values of write-only ones;
+// Actions are arguments of an action. Actions have no sensitive attributes, and the framework refuses values of write-only ones;
 // Terraform shows none of their arguments.
-func Action(of data.Attribute) schema.Attribute {
+func Actions(of map[string]data.Attribute) map[string]schema.Attribute { return each(of, toAction) }
+
+func toAction(of data.Attribute) schema.Attribute {
 	switch a := of.(type) {
 	case data.StringAttribute:
 		return schema.StringAttribute{
 			Required: a.Required, Optional: a.Optional, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
 		}
+	case data.BoolAttribute:
+		return schema.BoolAttribute{Optional: a.Optional, MarkdownDescription: a.MarkdownDescription}
 	case data.Int64Attribute:
 		return schema.Int64Attribute{
 			Required: a.Required, Optional: a.Optional, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
 		}
 	case data.SingleNestedAttribute:
 		return schema.SingleNestedAttribute{
-			Required: a.Required, Optional: a.Optional, MarkdownDescription: a.MarkdownDescription, Attributes: each(a.Attributes, Action),
+			Required: a.Required, Optional: a.Optional, MarkdownDescription: a.MarkdownDescription, Attributes: Actions(a.Attributes),
 		}
 	}
 	return nil

@@ -1,5 +1,4 @@
-// Package orphan lets the provider outlive a Terraform that was killed for as
-// long as it takes to give back what was being rented, and no longer.
+// Package orphan lets the provider outlive a Terraform that was killed, until what was being rented is released.
 package orphan
 
 import (
@@ -9,28 +8,27 @@ import (
 	"time"
 )
 
-// interval is how often the parent is looked for.
+// interval is the time between two checks of the parent process.
 const interval = 200 * time.Millisecond
 
-// atWork counts the calls that must come to their end.
+// atWork counts the calls that must not be cut off.
 var atWork atomic.Int64
 
-// Working says that something has begun that may leave a machine behind if it is
-// cut off. The function that it returns says that it has ended.
+// Working marks the beginning of a call that may leave a machine behind if it is cut off. done marks its end.
 func Working() (done func()) {
 	atWork.Add(1)
 	return sync.OnceFunc(func() { atWork.Add(-1) })
 }
 
-// Wait returns once the process that started this one has ended and nothing is
-// at work. Where the operating system doesn't tell of such an end it never does.
+// Wait returns once the parent process has ended and no marked call is running. It never returns on operating systems where
+// the end of a parent is not visible.
 func Wait() {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	wait(os.Getppid, tick.C)
 }
 
-// Finish returns once nothing is at work.
+// Finish returns once no marked call is running.
 func Finish() {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -1,5 +1,4 @@
-// Package providerdata is what the provider's configuration hands to its
-// resources and data sources.
+// Package providerdata is what the provider's configuration passes to resources, data sources and the other objects.
 package providerdata
 
 import (
@@ -17,7 +16,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Data is made once for each configured provider and shared by all its objects.
+// Data is made once for each provider configuration and shared by all its objects.
 type Data struct {
 	// Client and Renter are nil while Unknown names a setting.
 	Client *shopper.Client
@@ -26,12 +25,11 @@ type Data struct {
 	Consumer string
 	SSH      SSH
 	Version  string
-	// Journal is where what is under way is written down; nil = nowhere.
+	// Journal records what is under way, nil for no journal.
 	Journal *journal.Journal
-	// Unknown are the provider's settings that depend on something not yet known:
-	// nothing can be asked of the shopper before apply.
+	// Unknown are the provider's settings that are unknown until apply. Until then no request can be sent to the shopper.
 	Unknown []string
-	// Machines are this run's connections: what it does on the same machine goes over one login.
+	// Machines are this run's connections. Everything on the same machine shares one login.
 	Machines host.Pool
 	tunnels  sync.Map // *host.Tunnel by key
 }
@@ -44,16 +42,14 @@ type SSH struct {
 	AgentSocket string
 }
 
-// KeepTunnel returns the key by which CloseTunnel finds a tunnel: the framework makes a new instance of an object for
-// each call.
+// KeepTunnel stores a tunnel for CloseTunnel, because the framework makes a new instance of an object for each call.
 func (d *Data) KeepTunnel(tunnel *host.Tunnel) (key string) {
 	key = rand.Text()
 	d.tunnels.Store(key, tunnel)
 	return key
 }
 
-// CloseTunnel closes a tunnel. One that is not there is no error: after the process that opened it has ended, another
-// one may be asked.
+// CloseTunnel closes a tunnel. An unknown key is no error: the process that opened the tunnel may have ended.
 func (d *Data) CloseTunnel(key string) error {
 	if tunnel, ok := d.tunnels.LoadAndDelete(key); ok {
 		return tunnel.(*host.Tunnel).Close() //nolint:forcetypeassert,errcheck // nothing else is stored
@@ -61,8 +57,8 @@ func (d *Data) CloseTunnel(key string) error {
 	return nil
 }
 
-// Close ends all connections to machines, and the tunnels that nobody has closed: Terraform leaves that out when
-// something that used the tunnel failed, and after Ctrl-C. Nothing can be opened afterwards.
+// Close closes all connections to machines, and the tunnels that are still open: Terraform doesn't close them if something
+// that used the tunnel failed, or after Ctrl-C. Nothing can be opened afterwards.
 func (d *Data) Close() error {
 	errs := []error{d.Machines.Close()}
 	for key := range d.tunnels.Range {
@@ -71,7 +67,7 @@ func (d *Data) Close() error {
 	return errors.Join(errs...)
 }
 
-// Credentials are the provider's, none before it is configured.
+// Credentials are the provider's credentials, none before it is configured.
 func (d *Data) Credentials() SSH {
 	if d == nil {
 		return SSH{}
@@ -79,8 +75,8 @@ func (d *Data) Credentials() SSH {
 	return d.SSH
 }
 
-// From returns what Configure stored. Before the provider is configured, such as
-// while a configuration is validated, that is nil and no error.
+// From returns what Configure stored. Before that, such as while a configuration is validated, it returns nil without an
+// error.
 func From(stored any, diags *diag.Diagnostics) *Data {
 	if stored == nil {
 		return nil
@@ -93,9 +89,8 @@ func From(stored any, diags *diag.Diagnostics) *Data {
 	return data
 }
 
-// CanRead is Ready for the refresh of a resource, where settings that are not known
-// are a warning. A destroy refreshes first, in a plan of changes that it never makes:
-// what is not known in there is known when it releases.
+// CanRead is Ready for the refresh of a resource, with a warning instead of an error for unknown settings: a destroy
+// refreshes first, and knows them when it releases.
 func (d *Data) CanRead(diags *diag.Diagnostics) bool {
 	if d == nil || len(d.Unknown) == 0 {
 		return d.Ready(diags)
@@ -105,7 +100,7 @@ func (d *Data) CanRead(diags *diag.Diagnostics) bool {
 	return false
 }
 
-// Ready adds an error when nothing can be asked of the shopper yet.
+// Ready adds an error if no request can be sent to the shopper yet.
 func (d *Data) Ready(diags *diag.Diagnostics) bool {
 	switch {
 	case d == nil:

@@ -1,13 +1,12 @@
-// Package reach is how data sources and actions reach a vLLM server: directly, or
-// from its machine through SSH.
+// Package reach connects data sources and actions to a vLLM server, directly or from its machine through SSH.
 package reach
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,98 +18,77 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// defaultURL is where a deployment's server listens on its machine unless told
-// otherwise.
+// defaultURL is the address of a deployment's server on its machine, unless it is configured otherwise.
 func defaultURL() string {
 	return "http://" + net.JoinHostPort(vllm.DefaultListen, strconv.Itoa(vllm.DefaultPort)) + "/v1"
 }
 
-// Attributes are the arguments that name a server for a data source:
-// base_url, ca_certificate, ssh and api_key.
+// Arguments name a server for a data source. Embed them in its model.
+type Arguments struct {
+	BaseURL       types.String `tfsdk:"base_url"`
+	CACertificate types.String `tfsdk:"ca_certificate"`
+	SSH           types.Object `tfsdk:"ssh"`
+	APIKey        types.String `tfsdk:"api_key"`
+}
+
+// Attributes describe Arguments.
 func Attributes(ssh string) map[string]schema.Attribute {
+	address := argument.Text("Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is resolved on the"+
+		" machine, and defaults to `"+defaultURL()+"`.",
+		validate.String("must be an http or https URL", validate.URL),
+		stringvalidator.AtLeastOneOf(path.MatchRoot("base_url"), path.MatchRoot("ssh")))
+	address.Computed = true
 	return map[string]schema.Attribute{
-		"base_url": schema.StringAttribute{
-			Optional: true, Computed: true,
-			Validators: []validator.String{
-				validate.String("must be an http or https URL", validate.URL),
-				stringvalidator.AtLeastOneOf(path.MatchRoot("base_url"), path.MatchRoot("ssh")),
-			},
-			MarkdownDescription: "Base URL of the OpenAI API, such as a deployment's `base_url`. With `ssh` it is resolved on the" +
-				" machine, and defaults to `" + defaultURL() + "`.",
-		},
-		"ca_certificate": schema.StringAttribute{
-			Optional:            true,
-			Validators:          []validator.String{validate.String("must contain certificates in PEM form", checkCertificates)},
-			MarkdownDescription: "Certificates in PEM form to trust instead of the system's own, such as a deployment's `ca_certificate`.",
-		},
-		"ssh": sshattr.DataSourceArgument(ssh, false),
-		"api_key": schema.StringAttribute{
-			Optional: true, Sensitive: true, MarkdownDescription: "The server's API key.",
-			Validators: []validator.String{validate.NotEmpty()},
-		},
+		"base_url": address,
+		"ca_certificate": argument.Text("Certificates in PEM form to trust instead of the system's own, such as a deployment's"+
+			" `ca_certificate`.", validate.Certificates()),
+		"ssh":     sshattr.Argument(ssh, false),
+		"api_key": argument.Secret("The server's API key.", validate.NotEmpty()),
 	}
 }
 
-func checkCertificates(text string) error {
-	if !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
-		return errors.New("it contains no certificate in PEM form")
-	}
-	return nil
-}
-
-// Server are those arguments.
-type Server struct {
-	BaseURL, CACertificate, APIKey types.String
-	SSH                            types.Object
-}
-
-// Target is what those arguments say.
+// Target is the server that Arguments name.
 type Target struct {
 	URL string
 	// SSH is the machine, nil for a server that is reached directly.
 	SSH    *host.Config
 	apiKey string
-	ca     string // PEM; "" = the system's own
+	ca     string // PEM, "" for the system's own certificates
 }
 
 // Read turns the arguments into a target.
-func Read(ctx context.Context, data *providerdata.Data, server Server) (Target, diag.Diagnostics) {
-	t := Target{URL: server.BaseURL.ValueString(), apiKey: server.APIKey.ValueString(), ca: server.CACertificate.ValueString()}
-	if t.URL == "" {
-		t.URL = defaultURL()
+func Read(ctx context.Context, data *providerdata.Data, of Arguments, diags *diag.Diagnostics) Target {
+	t := Target{
+		URL: cmp.Or(of.BaseURL.ValueString(), defaultURL()), apiKey: of.APIKey.ValueString(), ca: of.CACertificate.ValueString(),
 	}
-	if server.SSH.IsNull() {
-		return t, nil
+	if !of.SSH.IsNull() {
+		cfg := attrs.Object[sshattr.Model](ctx, of.SSH, diags).Config(data.Credentials())
+		t.SSH = &cfg
 	}
-	var m sshattr.Model
-	diags := server.SSH.As(ctx, &m, basetypes.ObjectAsOptions{})
-	cfg := m.Config(data.Credentials())
-	t.SSH = &cfg
-	return t, diags
+	return t
 }
 
-// Route is an open way to a server. Whoever opened it closes it.
+// Route is an open way to a server. The caller closes it.
 type Route struct {
-	// Machine is the login to the server's machine, nil where there is none.
+	// Machine is the connection to the server's machine, nil if the server is reached directly.
 	Machine *host.Line
 	// Server is the client of the server's API.
 	Server    *vllm.Client
 	transport *http.Transport
 }
 
-// Open opens the way. The error says why the machine can't be logged in to;
-// whether the server answers is another question.
+// Open logs in to the machine, if there is one. The error says why that failed; whether the server answers is not checked.
 func (t Target) Open(ctx context.Context, data *providerdata.Data) (*Route, error) {
 	r := &Route{}
 	if t.SSH == nil {
@@ -131,9 +109,8 @@ func (t Target) Open(ctx context.Context, data *providerdata.Data) (*Route, erro
 	return r, nil
 }
 
-// serverName is what a certificate is verified for, "" for the URL's own host. Seen
-// from its machine a server is at an address of loopback, which is in few
-// certificates.
+// serverName is the name that a certificate is verified for, "" for the URL's own host. Through SSH the URL's host is a
+// loopback address, which few certificates contain.
 func (t Target) serverName() string {
 	at, err := url.Parse(t.URL)
 	if err != nil || t.SSH == nil {
@@ -142,9 +119,8 @@ func (t Target) serverName() string {
 	return ServerName(t.ca, at.Hostname())
 }
 
-// ServerName is the name by which a server at an address is verified, where chain is its
-// certificate, or the authority's: the address itself where the certificate is for it, else
-// the certificate's own first name.
+// ServerName is the name that the certificate of a server at an address is verified for: the address if the first
+// certificate of chain is valid for it, else that certificate's first DNS name without a wildcard.
 func ServerName(chain, address string) string {
 	block, _ := pem.Decode([]byte(chain))
 	if block == nil {

@@ -1,22 +1,18 @@
-// Package serverattr is the attribute server: what a vLLM server is found by on its machine.
+// Package serverattr is the attribute server, which identifies a vLLM server on its machine.
 package serverattr
 
 import (
 	"context"
 
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
-	action "github.com/hashicorp/terraform-plugin-framework/action/schema"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 )
 
@@ -30,60 +26,46 @@ type model struct {
 	Directory types.String `tfsdk:"directory"`
 }
 
-// Types are the attribute's own.
+// Types are the types of the attribute's parts.
 var Types = map[string]attr.Type{
 	"runtime": types.StringType, "id": types.StringType, "name": types.StringType, "owner": types.StringType,
 	"port": types.Int64Type, "listen": types.StringType, "directory": types.StringType,
 }
 
-// Ref is what the attribute says, the zero value where it is null or unknown.
-func Ref(ctx context.Context, object types.Object) (deploy.Ref, diag.Diagnostics) {
-	if object.IsNull() || object.IsUnknown() {
-		return deploy.Ref{}, nil
-	}
-	var m model
-	diags := object.As(ctx, &m, basetypes.ObjectAsOptions{})
+// Ref is the server that the attribute names, the zero value if it is null or unknown.
+func Ref(ctx context.Context, object types.Object, diags *diag.Diagnostics) deploy.Ref {
+	m := attrs.Object[model](ctx, object, diags)
 	return deploy.Ref{
 		Runtime: deploy.Kind(m.Runtime.ValueString()), ID: m.ID.ValueString(), Name: m.Name.ValueString(), Owner: m.Owner.ValueString(),
 		Port: int(m.Port.ValueInt64()), Listen: m.Listen.ValueString(), Directory: m.Directory.ValueString(),
-	}, diags
+	}
 }
 
-// Object is the attribute of a server.
-func Object(ctx context.Context, ref deploy.Ref) (types.Object, diag.Diagnostics) {
-	return types.ObjectValueFrom(ctx, Types, model{
+// Object is the attribute's value for a server.
+func Object(ctx context.Context, ref deploy.Ref, diags *diag.Diagnostics) types.Object {
+	object, d := types.ObjectValueFrom(ctx, Types, model{
 		Runtime: types.StringValue(string(ref.Runtime)), ID: types.StringValue(ref.ID), Name: types.StringValue(ref.Name),
 		Owner: types.StringValue(ref.Owner), Port: types.Int64Value(int64(ref.Port)), Listen: attrs.Text(ref.Listen),
 		Directory: attrs.Text(ref.Directory),
 	})
+	diags.Append(d...)
+	return object
 }
 
-// DataSourceArgument is the attribute as a data source's argument.
-func DataSourceArgument(text string, required bool) schema.SingleNestedAttribute {
-	argument := func(required bool, text string) schema.StringAttribute {
-		return schema.StringAttribute{
-			Required: required, Optional: !required, MarkdownDescription: text, Validators: []validator.String{validate.NotEmpty()},
-		}
-	}
-	runtime := argument(true, "Its runtime: `container` or `process`.")
-	runtime.Validators = []validator.String{stringvalidator.OneOf(string(deploy.Container), string(deploy.Process))}
+// Argument is the attribute as an argument.
+func Argument(text string, required bool) schema.SingleNestedAttribute {
+	part := func(text string) schema.StringAttribute { return argument.Text(text, validate.NotEmpty()) }
 	return schema.SingleNestedAttribute{
 		Required: required, Optional: !required, MarkdownDescription: text,
 		Attributes: map[string]schema.Attribute{
-			"runtime": runtime,
-			"id":      argument(true, "The container's ID, or the process's ID and start time."),
-			"name":    argument(false, "Its name."),
-			"owner":   argument(false, "The deployment that it belongs to."),
-			"port": schema.Int64Attribute{
-				Optional: true, MarkdownDescription: "Its port.", Validators: []validator.Int64{int64validator.Between(1, 65535)},
-			},
-			"listen":    argument(false, "Its address on the machine."),
-			"directory": argument(false, "Directory of its files."),
+			"runtime": argument.Required(argument.Text("Its runtime: `container` or `process`.",
+				stringvalidator.OneOf(string(deploy.Container), string(deploy.Process)))),
+			"id":        argument.Required(part("The container's ID, or the process's ID and start time.")),
+			"name":      part("Its name."),
+			"owner":     part("The deployment that it belongs to."),
+			"port":      argument.Port("Its port."),
+			"listen":    part("Its address on the machine."),
+			"directory": part("Directory of its files."),
 		},
 	}
-}
-
-// ActionArgument is the attribute as an action's argument.
-func ActionArgument(text string) action.Attribute {
-	return forms.Action(DataSourceArgument(text, true))
 }

@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// page is how many of the newest sessions are asked for at first: most services have no more.
+	// page is how many of the newest sessions the first request asks for. Most shoppers have no more.
 	page = 1000
-	// longestLife is more than any operator lets a session live; the shopper's default is 12 hours.
+	// longestLife is longer than any operator lets a session live. The shopper's default is 12 hours.
 	longestLife = 7 * 24 * time.Hour
 )
 
-// alive are the statuses of sessions that may have a machine, in the order of a life:
-// asked for one after the other, a session that moves on meanwhile is not missed.
+// alive are the statuses of sessions that may have a machine, in the order in which a session has them. Requested in that
+// order, a session that changes its status meanwhile is not missed.
 var alive = []shopper.Status{shopper.Pending, shopper.Provisioning, shopper.Running, shopper.Stopping}
 
-// Live lists everybody's sessions that may have a machine, newest first. The shopper
-// keeps every session for good, so the ended ones are not asked for.
+// Live lists all consumers' sessions that may have a machine, newest first. It doesn't request ended ones, because the
+// shopper keeps those forever.
 func Live(ctx context.Context, client *shopper.Client) ([]shopper.Session, error) {
 	all, err := client.Sessions(ctx, shopper.SessionFilter{Limit: page})
 	if err != nil {
@@ -32,14 +32,13 @@ func Live(ctx context.Context, client *shopper.Client) ([]shopper.Session, error
 		if err != nil {
 			return nil, err
 		}
-		all = append(byStatus, all...) // where a status is a word of a later shopper's, the newest sessions have it
+		all = append(byStatus, all...) // a newer shopper may have more statuses: the newest sessions include them
 	}
 	return slices.DeleteFunc(newestFirst(all), func(s shopper.Session) bool { return !Alive(s) }), nil
 }
 
-// ByStatus lists everybody's sessions that have one of the statuses, newest first. Of
-// each status it lists the newest shopper.MaxSessions; complete reports whether those
-// are all.
+// ByStatus lists all consumers' sessions with the given statuses, newest first, at most shopper.MaxSessions for each status.
+// complete reports whether those are all.
 func ByStatus(ctx context.Context, client *shopper.Client, statuses ...shopper.Status) (all []shopper.Session, complete bool, err error) {
 	complete = true
 	for _, status := range statuses {
@@ -48,13 +47,13 @@ func ByStatus(ctx context.Context, client *shopper.Client, statuses ...shopper.S
 			return nil, false, err
 		}
 		complete = complete && len(list) < shopper.MaxSessions
-		all = append(list, all...) // what was read later counts
+		all = append(list, all...) // the later read counts
 	}
 	return newestFirst(all), complete, nil
 }
 
-// Since lists everybody's sessions that had time reserved after a moment, ended ones
-// included, newest first. It is an error when there are too many to see them all.
+// Since lists all consumers' sessions that had reserved time after start, ended ones included, newest first. It fails if the
+// shopper has more than it lists.
 func Since(ctx context.Context, client *shopper.Client, start time.Time) ([]shopper.Session, error) {
 	var all []shopper.Session
 	for _, limit := range []int{page, shopper.MaxSessions} {
@@ -70,7 +69,7 @@ func Since(ctx context.Context, client *shopper.Client, start time.Time) ([]shop
 		all[len(all)-1].CreatedAt.UTC().Format(time.RFC3339))
 }
 
-// newestFirst sorts sessions. Of a session that is there twice the first is kept.
+// newestFirst sorts sessions, and keeps the first of those with the same ID.
 func newestFirst(all []shopper.Session) []shopper.Session {
 	seen := map[string]bool{}
 	all = slices.DeleteFunc(all, func(s shopper.Session) bool {

@@ -1,4 +1,4 @@
-// Package sessionview is how data sources show a session of the shopper.
+// Package sessionview lists sessions of the shopper and describes them for data sources.
 package sessionview
 
 import (
@@ -14,6 +14,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/result"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -38,7 +39,7 @@ type Model struct {
 	SSH           *sshModel     `tfsdk:"ssh"`
 }
 
-// sshModel is where a machine is logged in to.
+// sshModel says where to log in to a machine.
 type sshModel struct {
 	Host types.String `tfsdk:"host"`
 	Port types.Int64  `tfsdk:"port"`
@@ -47,50 +48,43 @@ type sshModel struct {
 
 // Attributes describe a session.
 func Attributes() map[string]schema.Attribute {
-	text := func(s string) schema.StringAttribute {
-		return schema.StringAttribute{Computed: true, MarkdownDescription: s}
-	}
-	number := func(s string) schema.Int64Attribute {
-		return schema.Int64Attribute{Computed: true, MarkdownDescription: s}
-	}
-	decimal := func(s string) schema.Float64Attribute {
-		return schema.Float64Attribute{Computed: true, MarkdownDescription: s}
-	}
 	return map[string]schema.Attribute{
-		"id":   text("The session's ID."),
-		"name": text("The name in its mark. Null for a session that this provider didn't rent."),
-		"mark": text("Its `consumer_id` at the shopper: consumer, name and token if this provider rented it."),
-		"status": text("Status as the shopper reports it: `pending`, `provisioning`, `running`, `stopping`, `stopped` or" +
+		"id":   result.Text("The session's ID."),
+		"name": result.Text("The name in its mark. Null for a session that this provider didn't rent."),
+		"mark": result.Text("Its `consumer_id` at the shopper: consumer, name and token if this provider rented it."),
+		"status": result.Text("Status as the shopper reports it: `pending`, `provisioning`, `running`, `stopping`, `stopped` or" +
 			" `failed`."),
-		"error":     text("Why it failed, as the shopper reports it."),
-		"cloud":     text("The cloud that the machine is rented from."),
-		"gpu_type":  text("Type of the GPUs."),
-		"gpu_count": number("Number of GPUs."),
-		"price_per_hour": decimal("Price from the offer, in USD per hour. The shopper reports the price that is actually charged" +
+		"error":     result.Text("Why it failed, as the shopper reports it."),
+		"cloud":     result.Text("The cloud that the machine is rented from."),
+		"gpu_type":  result.Text("Type of the GPUs."),
+		"gpu_count": result.Number("Number of GPUs."),
+		"price_per_hour": result.Decimal("Price from the offer, in USD per hour. The shopper reports the price that is actually charged" +
 			" only in its answer to the rental."),
-		"reserved_hours": number("Hours from its start to its end, extensions included."),
-		"created_at":     text("When it was rented (RFC 3339, UTC)."),
-		"expires_at":     text("When its reservation ends (RFC 3339, UTC)."),
-		"hours_left":     decimal("Hours until the reservation ends; 0 for a session that has ended." + attrs.Moves),
-		"cost":           decimal("Cost so far in USD, by the shopper's accounting." + attrs.Moves),
-		"ssh_available":  schema.BoolAttribute{Computed: true, MarkdownDescription: sshText},
-		"ssh": schema.SingleNestedAttribute{
-			Computed: true,
-			MarkdownDescription: "Where to log in. Null until the machine has an address. With the provider's `ssh` credentials it can be" +
-				" the `ssh` of a deployment. `merge(data.shopper_gpu_session.NAME.ssh, { private_key = … })` adds a key.",
-			Attributes: map[string]schema.Attribute{
-				"host": text("Name or address of the machine."),
-				"port": number("Port of its SSH server."),
-				"user": text("User to log in as."),
-			},
-		},
+		"reserved_hours": result.Number("Hours from its start to its end, extensions included."),
+		"created_at":     result.Text("When it was rented (RFC 3339, UTC)."),
+		"expires_at":     result.Text("When its reservation ends (RFC 3339, UTC)."),
+		"hours_left":     result.Decimal("Hours until the reservation ends; 0 for a session that has ended." + attrs.Moves),
+		"cost":           result.Decimal("Cost so far in USD, by the shopper's accounting." + attrs.Moves),
+		"ssh_available": result.Flag("Whether the machine's SSH server answers this computer within five seconds. Null unless the" +
+			" session is running."),
+		"ssh": result.Object("Where to log in. Null until the machine has an address. With the provider's `ssh` credentials it can be"+
+			" the `ssh` of a deployment. `merge(data.shopper_gpu_session.NAME.ssh, { private_key = … })` adds a key.",
+			map[string]schema.Attribute{
+				"host": result.Text("Name or address of the machine."),
+				"port": result.Number("Port of its SSH server."),
+				"user": result.Text("User to log in as."),
+			}),
 	}
 }
 
-const sshText = "Whether the machine's SSH server answers this computer within five seconds. Null unless the session is running."
-
 // Alive reports whether a session may have a machine.
 func Alive(s shopper.Session) bool { return s.Status != shopper.Stopped && s.Status != shopper.Failed }
+
+// Name is the name in a session's mark, "" for a session without one.
+func Name(s shopper.Session) string {
+	mark, _ := rental.ParseMark(s.ConsumerID)
+	return mark.Name
+}
 
 // Ours reports whether the consumer rented the session.
 func Ours(s shopper.Session, consumer string) bool {
@@ -99,17 +93,16 @@ func Ours(s shopper.Session, consumer string) bool {
 }
 
 const (
-	// most bounds how many requests are under way at once for one data source.
+	// most bounds the parallel requests of one data source.
 	most = 8
-	// mostMachines bounds how many machines are asked at once, none of which waits for another.
+	// mostMachines bounds how many machines are checked in parallel.
 	mostMachines = 64
 	// sshPatience is how long a machine may take to answer.
 	sshPatience = 5 * time.Second
 )
 
-// Show returns the sessions with what has to be asked for one by one: the cost, and
-// of the machine itself whether SSH is up. (The shopper calls SSH available as soon
-// as a machine has an address.) What can't be had is null, and a warning says so.
+// Show describes sessions, with what takes a request each: the cost, and whether the machine's SSH server answers. (The
+// shopper reports SSH as available as soon as a machine has an address.) A value that can't be read is null, with a warning.
 func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Session, now time.Time) ([]Model, diag.Diagnostics) {
 	models := make([]Model, len(sessions))
 	var mu sync.Mutex
@@ -147,7 +140,7 @@ func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Sessio
 	return models, diags
 }
 
-// answers tells whether the session's machine answers; the error is ctx's.
+// answers reports whether the session's machine answers. The error is ctx's.
 func answers(ctx context.Context, s shopper.Session) (bool, error) {
 	limited, cancel := context.WithTimeout(ctx, sshPatience)
 	defer cancel()
@@ -160,14 +153,11 @@ func answers(ctx context.Context, s shopper.Session) (bool, error) {
 
 func fromSession(s shopper.Session, now time.Time) Model {
 	m := Model{
-		ID: types.StringValue(s.ID), Mark: attrs.Text(s.ConsumerID), Status: types.StringValue(string(s.Status)),
+		ID: types.StringValue(s.ID), Name: attrs.Text(Name(s)), Mark: attrs.Text(s.ConsumerID), Status: types.StringValue(string(s.Status)),
 		Error: attrs.Text(s.Error),
 		Cloud: attrs.Text(s.Cloud), GPUType: attrs.Text(s.GPUType), GPUCount: types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
 		PricePerHour: types.Float64Value(s.PricePerHour), ReservedHours: types.Int64Value(int64(s.ReservationHours)),
 		CreatedAt: attrs.Moment(s.CreatedAt), ExpiresAt: attrs.Moment(s.ExpiresAt), HoursLeft: types.Float64Value(0),
-	}
-	if mark, ok := rental.ParseMark(s.ConsumerID); ok {
-		m.Name = types.StringValue(mark.Name)
 	}
 	if s.SSHHost != "" {
 		m.SSH = &sshModel{Host: types.StringValue(s.SSHHost), Port: attrs.Number(s.SSHPort), User: attrs.Text(s.SSHUser)}

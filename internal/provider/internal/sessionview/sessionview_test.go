@@ -21,7 +21,7 @@ func TestTimeLeft(t *testing.T) {
 		{"not there yet", shopper.Provisioning, now.Add(2 * time.Hour), 2},
 		{"over", shopper.Running, now.Add(-time.Minute), 0},
 		{"ended before its time", shopper.Stopped, now.Add(time.Hour), 0},
-		{"not told", shopper.Running, time.Time{}, 0},
+		{"not reported", shopper.Running, time.Time{}, 0},
 	} {
 		m := fromSession(shopper.Session{Status: test.status, ExpiresAt: test.expires}, now)
 		if got := m.HoursLeft.ValueFloat64(); got != test.want {

@@ -1,5 +1,4 @@
-// Package sshattr is the ssh attribute that sessions give and everything that
-// works on a machine takes.
+// Package sshattr is the attribute ssh, a result of sessions and an argument of everything that works on a machine.
 package sshattr
 
 import (
@@ -9,9 +8,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	action "github.com/hashicorp/terraform-plugin-framework/action/schema"
 	datasource "github.com/hashicorp/terraform-plugin-framework/datasource/schema"
-	ephemeral "github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	resource "github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
@@ -20,12 +17,13 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/forms"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 )
 
-// Keys is the attribute's value where it is a session's result.
+// Keys is the attribute's value as a session's result.
 type Keys struct {
 	Host       types.String `tfsdk:"host"`
 	Port       types.Int64  `tfsdk:"port"`
@@ -34,7 +32,7 @@ type Keys struct {
 	HostKey    types.String `tfsdk:"host_key"`
 }
 
-// Model is the attribute's value where it is an argument.
+// Model is the attribute's value as an argument.
 type Model struct {
 	Keys
 	Certificate types.String `tfsdk:"certificate"`
@@ -46,12 +44,11 @@ const (
 	portText    = "Port of its SSH server."
 	userText    = "User to log in as. Root, or a user with passwordless sudo."
 	hostKeyText = "The machine's public host key, such as `ssh-ed25519 AAAA…`. A machine that presents a different one is refused."
-	// Text describes the attribute where it is an argument.
+	// Text describes the attribute as an argument.
 	Text = "How to log in to the machine; normally `shopper_gpu_session.NAME.ssh`."
 )
 
-// AttributeTypes are the attribute's types, for an object that is not built from
-// a Model.
+// AttributeTypes are the types of the attribute's parts as a result.
 func AttributeTypes(ctx context.Context) basetypes.ObjectType {
 	return Computed("").GetType().(basetypes.ObjectType) //nolint:errcheck // a nested attribute has this type
 }
@@ -77,15 +74,13 @@ func Computed(text string) resource.SingleNestedAttribute {
 	}
 }
 
-// DataSourceArgument is the attribute as a data source's argument.
-func DataSourceArgument(text string, required bool) datasource.SingleNestedAttribute {
+// Argument is the attribute as an argument.
+func Argument(text string, required bool) datasource.SingleNestedAttribute {
 	const keyText = "Private key in PEM or OpenSSH form, without a passphrase. Kept in memory only. When omitted, the provider's `ssh`" +
 		" credentials are used"
 	all := login(hostText, userText, keyText+".", hostKeyText)
-	all["certificate"] = datasource.StringAttribute{
-		Optional: true, Validators: []validator.String{validate.NotEmpty()},
-		MarkdownDescription: "OpenSSH user certificate for the private key, as `ssh-keygen -s` writes it into `KEY-cert.pub`.",
-	}
+	all["certificate"] = argument.Text("OpenSSH user certificate for the private key, as `ssh-keygen -s` writes it into `KEY-cert.pub`.",
+		validate.NotEmpty())
 	all["bastion"] = datasource.SingleNestedAttribute{
 		Optional: true, MarkdownDescription: "Jump host through which the machine is reached.",
 		Attributes: login("Name or address of the jump host.", "User to log in as.", keyText+", else the machine's own key.",
@@ -94,34 +89,22 @@ func DataSourceArgument(text string, required bool) datasource.SingleNestedAttri
 	return datasource.SingleNestedAttribute{MarkdownDescription: text, Required: required, Optional: !required, Attributes: all}
 }
 
-// login is what it takes to log in to a machine. The texts describe its arguments.
+// login describes the arguments of a login.
 func login(address, user, key, hostKey string) map[string]datasource.Attribute {
 	return map[string]datasource.Attribute{
-		"host": datasource.StringAttribute{
-			Required: true, MarkdownDescription: address,
-			Validators: []validator.String{validate.NotEmpty(), validate.String("must be a name or an address", checkHost)},
-		},
-		"port": datasource.Int64Attribute{
-			Optional: true, MarkdownDescription: portText + " Default 22.", Validators: []validator.Int64{int64validator.Between(1, 65535)},
-		},
-		"user": datasource.StringAttribute{
-			Required: true, MarkdownDescription: user, Validators: []validator.String{validate.NotEmpty()},
-		},
-		"private_key": datasource.StringAttribute{
-			Optional: true, Sensitive: true, MarkdownDescription: key,
-			Validators: []validator.String{validate.String("must be an unencrypted private key", host.ParsePrivateKey)},
-		},
-		"host_key": datasource.StringAttribute{
-			Optional: true, Validators: []validator.String{validate.String("must be a public host key", host.ParseHostKey)},
-			MarkdownDescription: hostKey + " When omitted, the key seen at first contact is trusted and, in resources, stored in state.",
-		},
+		"host":        argument.Required(argument.Text(address, validate.NotEmpty(), validate.String("must be a name or an address", checkHost))),
+		"port":        argument.Port(portText + " Default 22."),
+		"user":        argument.Required(argument.Text(user, validate.NotEmpty())),
+		"private_key": argument.Secret(key, validate.String("must be an unencrypted private key", host.ParsePrivateKey)),
+		"host_key": argument.Text(hostKey+" When omitted, the key seen at first contact is trusted and, in resources, stored in state.",
+			validate.String("must be a public host key", host.ParseHostKey)),
 	}
 }
 
-// Argument is the attribute as a resource's argument. Its ports have their default in the plan: a port that is left out is the same
-// as the default that is given.
-func Argument() resource.Attribute {
-	all, _ := forms.Resource(DataSourceArgument(Text, true)).(resource.SingleNestedAttribute) // as all objects are
+// ResourceArgument is the attribute as a resource's argument. Its ports have their default in the plan, so that an omitted port
+// equals the configured default.
+func ResourceArgument() resource.Attribute {
+	all, _ := forms.Resource(Argument(Text, true)).(resource.SingleNestedAttribute) // as all objects are
 	all.Attributes["port"] = portArgument()
 	if bastion, ok := all.Attributes["bastion"].(resource.SingleNestedAttribute); ok {
 		bastion.Attributes["port"] = portArgument()
@@ -137,14 +120,7 @@ func portArgument() resource.Int64Attribute {
 	}
 }
 
-// EphemeralArgument is the attribute as an ephemeral resource's argument.
-func EphemeralArgument() ephemeral.Attribute { return forms.Ephemeral(DataSourceArgument(Text, true)) }
-
-// ActionArgument is the attribute as an action's argument.
-func ActionArgument() action.Attribute { return forms.Action(DataSourceArgument(Text, true)) }
-
-// checkHost says what is wrong with s as the name or the address of a machine.
-// What can be a name is let through.
+// checkHost says what is wrong with s as the name or the address of a machine. It accepts anything that may be a name.
 func checkHost(s string) error {
 	if _, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
 		return nil
@@ -162,21 +138,7 @@ func checkHost(s string) error {
 	return nil
 }
 
-// Known reports whether everything that it takes to log in is known.
-func (m Model) Known() bool {
-	if m.Bastion.IsUnknown() || m.Certificate.IsUnknown() {
-		return false
-	}
-	for _, value := range m.Bastion.Attributes() {
-		if value.IsUnknown() {
-			return false
-		}
-	}
-	return !m.Host.IsUnknown() && !m.Port.IsUnknown() && !m.User.IsUnknown() && !m.PrivateKey.IsUnknown() && !m.HostKey.IsUnknown()
-}
-
-// Config says how to log in. Where the attribute has no key the provider's
-// credentials are offered.
+// Config says how to log in: with the attribute's key, else with the provider's credentials.
 func (k Keys) Config(provider providerdata.SSH) host.Config {
 	cfg := host.Config{
 		Host:    k.Host.ValueString(),
@@ -195,7 +157,7 @@ func (k Keys) Config(provider providerdata.SSH) host.Config {
 	return cfg
 }
 
-// Config says how to log in, through the jump host where there is one.
+// Config says how to log in, through the jump host if there is one.
 func (m Model) Config(provider providerdata.SSH) host.Config {
 	cfg := m.Keys.Config(provider)
 	if certificate := m.Certificate.ValueString(); certificate != "" {
@@ -215,7 +177,7 @@ func (m Model) Config(provider providerdata.SSH) host.Config {
 // BastionKeys are the jump host's address and keys, all null without one.
 func (m Model) BastionKeys() Keys { return keysOf(m.Bastion) }
 
-// keysOf reads an object that has the attributes of Keys.
+// keysOf reads an object with the attributes of Keys.
 func keysOf(object types.Object) Keys {
 	var k Keys
 	text := func(name string) types.String {
@@ -227,5 +189,5 @@ func keysOf(object types.Object) Keys {
 	return k
 }
 
-// Path is where the attribute stands.
+// Path is the attribute's path.
 func Path() path.Path { return path.Root("ssh") }

@@ -1,5 +1,5 @@
-// Package twin makes of a data source an ephemeral resource that reads the same: its arguments may be ephemeral, such as keys that
-// no state or plan holds, and its results are kept nowhere.
+// Package twin turns a data source into an ephemeral resource that reads the same. Its arguments may be ephemeral, such as
+// keys, and nothing of it is stored in state or plan.
 package twin
 
 import (
@@ -25,12 +25,12 @@ var _ ephemeral.EphemeralResourceWithConfigure = (*Resource)(nil)
 // Of returns the constructor of a data source's twin.
 func Of(source func() datasource.DataSource) func() ephemeral.EphemeralResource {
 	return func() ephemeral.EphemeralResource {
-		configured, _ := source().(datasource.DataSourceWithConfigure) // all of the provider's are
+		configured, _ := source().(datasource.DataSourceWithConfigure) // every data source of this provider is one
 		return &Resource{source: configured}
 	}
 }
 
-// Metadata names the resource as the data source is named.
+// Metadata takes the data source's name.
 func (r *Resource) Metadata(ctx context.Context, req ephemeral.MetadataRequest, resp *ephemeral.MetadataResponse) {
 	var named datasource.MetadataResponse
 	r.source.Metadata(ctx, datasource.MetadataRequest{ProviderTypeName: req.ProviderTypeName}, &named)
@@ -50,7 +50,7 @@ func (r *Resource) schema(ctx context.Context) data.Schema {
 	return described.Schema
 }
 
-// Schema describes the same arguments and results.
+// Schema has the same arguments and results.
 func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	of := r.schema(ctx)
 	resp.Schema = schema.Schema{
@@ -60,7 +60,7 @@ func (r *Resource) Schema(ctx context.Context, _ ephemeral.SchemaRequest, resp *
 	}
 }
 
-// Open reads.
+// Open reads the data source.
 func (r *Resource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ephemeral.OpenResponse) {
 	of := r.schema(ctx)
 	read := datasource.ReadResponse{State: tfsdk.State{Schema: of, Raw: tftypes.NewValue(of.Type().TerraformType(ctx), nil)}}

@@ -8,7 +8,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 )
 
-// Duration returns a validator of spans of time such as "90s" or "1h30m", of whole steps from least to most; most 0 is no limit.
+// Duration returns a validator of durations such as "90s" or "1h30m": multiples of step from least to most. most 0 means no
+// limit.
 func Duration(least, most, step time.Duration) validator.String {
 	return String("must be a duration such as 90s or 1h30m", func(s string) error {
 		d, err := time.ParseDuration(s)
@@ -34,7 +35,7 @@ func between(least, most time.Duration) string {
 	return fmt.Sprintf("between %s and %s", least, most)
 }
 
-// Span is the time that a text which Duration accepts stands for, 0 for "".
+// Span parses a duration that Duration has accepted, 0 for "".
 func Span(s string) time.Duration {
 	d, _ := time.ParseDuration(s)
 	return d

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// URL says what is wrong with s as the address of an HTTP service. It never
-// repeats s, which may hold credentials.
+// URL says what is wrong with s as the URL of an HTTP service. Its error doesn't contain s, which may have credentials.
 func URL(s string) error {
 	if lower := strings.ToLower(s); !strings.HasPrefix(lower, "http://") && !strings.HasPrefix(lower, "https://") {
 		return errors.New("it must begin with http:// or https://")

@@ -1,10 +1,11 @@
-// Package validate makes validators from the functions with which the other
-// packages judge a value, so that what they would refuse at apply is refused
-// when Terraform plans, and with the same words. Unknown and null values pass.
+// Package validate makes validators from functions of other packages, so that a plan refuses with the same words what an
+// apply would refuse. The validators accept unknown and null values.
 package validate
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -36,20 +37,30 @@ func (v stringFunc) ValidateString(_ context.Context, req validator.StringReques
 	}
 }
 
-// NotEmpty refuses "", which is never the same as leaving an attribute out.
+// NotEmpty returns a validator that refuses "", which differs from an omitted attribute.
 func NotEmpty() validator.String {
 	return String("must not be empty; omit the attribute instead", func(s string) error {
 		if s == "" {
-			return fmt.Errorf("it must not be empty; omit it instead")
+			return errors.New("it must not be empty; omit it instead")
 		}
 		return nil
 	})
 }
 
-// Cloud returns a validator of the shopper's names of clouds.
+// Certificates returns a validator of certificates in PEM form.
+func Certificates() validator.String {
+	return String("must contain certificates in PEM form", func(s string) error {
+		if !x509.NewCertPool().AppendCertsFromPEM([]byte(s)) {
+			return errors.New("it contains no certificate in PEM form; if it is a path, pass the file's content: file(\"PATH\")")
+		}
+		return nil
+	})
+}
+
+// Cloud returns a validator of the shopper's names for clouds.
 func Cloud() validator.String { return stringvalidator.OneOf(rental.Clouds()...) }
 
-// Status returns a validator of the shopper's words for a session's status.
+// Status returns a validator of the shopper's session statuses.
 func Status() validator.String {
 	words := make([]string, 0, len(shopper.Statuses()))
 	for _, status := range shopper.Statuses() {
