@@ -177,8 +177,11 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	m.Cloud = types.StringValue(s.Cloud)
 	m.GPUType = types.StringValue(s.GPUType)
 	m.GPUCount = types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount)))
-	// Only the answer to the POST has the price that is paid. Reads return the offer's.
-	m.PricePerHour = types.Float64Value(max(m.PricePerHour.ValueFloat64(), s.PricePerHour))
+	// Only the answer to the POST has the price that is paid; reads return the offer's. A value that stays is not written again:
+	// in state it has more digits than a float64.
+	if m.PricePerHour.IsNull() || m.PricePerHour.IsUnknown() || m.PricePerHour.ValueFloat64() < s.PricePerHour {
+		m.PricePerHour = types.Float64Value(s.PricePerHour)
+	}
 	m.Mark = types.StringValue(s.ConsumerID)
 	m.CreatedAt = attrs.Moment(s.CreatedAt)
 	m.ExpiresAt = attrs.Moment(s.ExpiresAt)

@@ -1,13 +1,15 @@
 package gpusession
 
 import (
+	"math/big"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
@@ -42,30 +44,65 @@ func TestAddressOutlivesTheSession(t *testing.T) {
 	}
 }
 
+// sessionSchema is the resource's.
+func sessionSchema(t *testing.T) schema.Schema {
+	t.Helper()
+	var resp resource.SchemaResponse
+	new(Resource).Schema(t.Context(), resource.SchemaRequest{}, &resp)
+	return resp.Schema
+}
+
+// with is a session whose attributes are null, but for one; "" = all are.
+func with(t *testing.T, name string, value any) model {
+	t.Helper()
+	object, _ := sessionSchema(t).Type().TerraformType(t.Context()).(tftypes.Object)
+	attributes := map[string]tftypes.Value{}
+	for attribute, typ := range object.AttributeTypes {
+		attributes[attribute] = tftypes.NewValue(typ, nil)
+	}
+	if name != "" {
+		attributes[name] = tftypes.NewValue(object.AttributeTypes[name], value)
+	}
+	var m model
+	if diags := attrs.Get(t.Context(), tftypes.NewValue(object, attributes), sessionSchema(t), &m); diags.HasError() {
+		t.Fatal(diags)
+	}
+	return m
+}
+
 // A read that changes one attribute, whichever it is, is no read that changes nothing.
 func TestEqualSeesEveryAttribute(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	var schema resource.SchemaResponse
-	new(Resource).Schema(ctx, resource.SchemaRequest{}, &schema)
-	with := func(name string, value any) model {
-		object, _ := schema.Schema.Type().TerraformType(ctx).(tftypes.Object)
-		attributes := map[string]tftypes.Value{}
-		for attribute, typ := range object.AttributeTypes {
-			attributes[attribute] = tftypes.NewValue(typ, nil)
+	for name := range sessionSchema(t).Attributes {
+		if empty, changed := with(t, "", nil), with(t, name, tftypes.UnknownValue); !empty.equal(with(t, "", nil)) || empty.equal(changed) || changed.equal(empty) {
+			t.Errorf("it doesn't see %s", name)
 		}
-		if name != "" {
-			attributes[name] = tftypes.NewValue(object.AttributeTypes[name], value)
-		}
-		var m model
-		if diags := (tfsdk.State{Schema: schema.Schema, Raw: tftypes.NewValue(object, attributes)}).Get(ctx, &m); diags.HasError() {
+	}
+}
+
+// A session that has not changed leaves the model as it was, whose price has been read from a state.
+func TestUnchangedSession(t *testing.T) {
+	t.Parallel()
+	price, _, err := big.ParseFloat("0.39", 10, 512, big.ToNearestEven) // as state is read
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := with(t, "price_per_hour", price)
+	session := shopper.Session{ID: "1", Status: shopper.Running, PricePerHour: 0.39, SSHHost: "192.0.2.1", SSHPort: 22, SSHUser: "root"}
+	if diags := m.setSession(t.Context(), session, sshattr.Keys{}); diags.HasError() {
+		t.Fatal(diags)
+	}
+	for _, test := range []struct {
+		price   float64
+		changed bool
+	}{{0.39, false}, {0.38, false}, {0.4, true}} {
+		before := m
+		session.PricePerHour = test.price
+		if diags := m.setSession(t.Context(), session, sshattr.Keys{}); diags.HasError() {
 			t.Fatal(diags)
 		}
-		return m
-	}
-	for name := range schema.Schema.Attributes {
-		if empty, changed := with("", nil), with(name, tftypes.UnknownValue); !empty.equal(with("", nil)) || empty.equal(changed) || changed.equal(empty) {
-			t.Errorf("it doesn't see %s", name)
+		if changed := !m.equal(before); changed != test.changed {
+			t.Errorf("at %g the model has changed: %t", test.price, changed)
 		}
 	}
 }

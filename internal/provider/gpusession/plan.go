@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
@@ -110,7 +111,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	var state, plan model
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(attrs.Get(ctx, req.Plan.Raw, req.Plan.Schema, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -122,8 +123,8 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		state = plan // nothing to replace
 	} else {
 		var config model
-		resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		resp.Diagnostics.Append(attrs.Get(ctx, req.Config.Raw, req.Config.Schema, &config)...)
+		resp.Diagnostics.Append(attrs.Get(ctx, req.State.Raw, req.State.Schema, &state)...)
 		if resp.Diagnostics.HasError() {
 			return
 		}
@@ -160,7 +161,7 @@ func exactlyOne(diags *diag.Diagnostics, first string, a attr.Value, second stri
 // may meet.
 func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config model
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(attrs.Get(ctx, req.Config.Raw, req.Config.Schema, &config)...)
 	exactlyOne(&resp.Diagnostics, "name", config.Name, "name_prefix", config.NamePrefix)
 	exactlyOne(&resp.Diagnostics, "offer_id", config.OfferID, "requirements", config.Requirements)
 	if config.RetainPrivateKey.Equal(types.BoolValue(false)) && config.AuthorizedKeys.IsNull() {

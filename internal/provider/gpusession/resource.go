@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/orphan"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
@@ -59,7 +60,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "reading a session")
 	var state model
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(attrs.Get(ctx, req.State.Raw, req.State.Schema, &state)...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, identityModel{ID: state.ID})...)
 	if resp.Diagnostics.HasError() || !r.data.CanRead(&resp.Diagnostics) {
 		return
@@ -134,7 +135,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	defer orphan.Working()()
 	defer diagnostic.Recover(ctx, &resp.Diagnostics, "releasing a session")
 	var state model
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(attrs.Get(ctx, req.State.Raw, req.State.Schema, &state)...)
 	if resp.Diagnostics.HasError() || !r.data.Ready(&resp.Diagnostics) {
 		return
 	}
