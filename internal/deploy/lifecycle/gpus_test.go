@@ -207,3 +207,16 @@ func TestAllGPUsAreUsedOrTold(t *testing.T) {
 		}
 	}
 }
+
+// One GPU is no "1 GPUs".
+func TestNumberOfGPUsInWords(t *testing.T) {
+	t.Parallel()
+	for count, want := range map[int]string{1: "1 GPU", 2: "2 GPUs"} {
+		s := &survey{gpus: listed(count), allGPUs: listed(count), runtime: &process.Host{}}
+		if said := s.String(); !strings.HasPrefix(said, "the machine has "+want+" (NVIDIA H100") {
+			t.Error(said)
+		}
+		s.gpus = nil
+		wantFinding(t, want, s.judgeGPUs(), deploy.Blocking, "The machine has "+want+", but container.gpus")
+	}
+}

@@ -126,7 +126,7 @@ func (s *survey) judgeGPUs() []deploy.Finding {
 	}
 	if len(s.gpus) == 0 {
 		if len(s.allGPUs) > 0 {
-			return one(deploy.Blocking, codeGPU, fmt.Sprintf("The machine has %s, but container.gpus and %s in env leave none of them.",
+			return one(deploy.Blocking, codeGPU, fmt.Sprintf("The machine has %s, but container.gpus and %s in env leave none for the server.",
 				gpuCount(len(s.allGPUs)), visibleDevices), "Check container.gpus and "+visibleDevices+".")
 		}
 		return one(deploy.Blocking, codeGPU, "nvidia-smi works and lists no GPU.", "Rent another machine; this one has lost its GPU.")
