@@ -26,11 +26,11 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 	defer l.close()
 	wanted, err := l.prepare(ctx)
 	if err != nil {
-		return deploy.Status{}, untouched(err)
+		return deploy.Status{}, detailed(err, untouched)
 	}
 	r := replacement{launch: l, old: old}
 	if err := r.open(ctx); err != nil {
-		return deploy.Status{}, untouched(l.failed(ctx, failure(deploy.PhaseStop, "Old server could not be inspected", err)))
+		return deploy.Status{}, detailed(l.failed(ctx, failure(deploy.PhaseStop, "Old server could not be inspected", err)), untouched)
 	}
 	if problem := r.stopOld(ctx); problem != nil {
 		return r.bringBack(ctx, policy, l.failed(ctx, problem))
@@ -45,10 +45,12 @@ func Replace(ctx context.Context, machine deploy.Machine, old deploy.Ref, reques
 	return status, nil
 }
 
-// untouched adds to an error that the old server was not touched.
-func untouched(err error) error {
+const untouched = "The old server was not touched."
+
+// detailed adds a detail to an operation's error.
+func detailed(err error, detail string) error {
 	if e, ok := deploy.AsError(err); ok {
-		e.Detail = joined(e.Detail, "The old server was not touched.")
+		e.Detail = joined(e.Detail, detail)
 	}
 	return err
 }
@@ -126,34 +128,28 @@ func (r *replacement) bringBack(ctx context.Context, policy Policy, failed error
 	}
 	switch {
 	case r.found && r.aside.Restore == nil:
-		return deploy.Status{}, untouched(e) // SetAside failed before it stopped anything
+		return deploy.Status{}, detailed(e, untouched) // SetAside failed before it stopped anything
 	case !r.found || !r.aside.WasRunning:
-		e.Detail = joined(e.Detail, "Neither the old nor the new server is running: the old one wasn't running before.")
-		return deploy.Status{}, e
+		return deploy.Status{}, detailed(e, "Neither the old nor the new server is running: the old one wasn't running before.")
 	case e.MayRun:
-		e.Detail = joined(e.Detail, "The old server is stopped. It was not restarted, because the new one may still be running and hold"+
-			" the GPU.")
 		e.Remains = joined(e.Remains+".", "The old server, stopped: "+r.previous.Reach(r.aside.Ref))
-		return deploy.Status{}, e
+		return deploy.Status{}, detailed(e, "The old server is stopped. It was not restarted, because the new one may still be running"+
+			" and hold the GPU.")
 	case policy == Keep:
-		e.Detail = joined(e.Detail, "The old server is stopped but not removed. The failed new one was left for debugging.")
-		return deploy.Status{}, e
+		return deploy.Status{}, detailed(e, "The old server is stopped but not removed. The failed new one was left for debugging.")
 	}
 	status, err := r.restore(ctx)
 	if err != nil {
-		e.Detail = joined(e.Detail, fmt.Sprintf("The old server could not be restored: %v.", masked(err, r.secrets())))
 		if e.Remains != "" {
 			e.Remains += ". "
 		}
 		e.Remains += "The old server: " + r.previous.Reach(r.aside.Ref)
-		return status, e
+		return status, detailed(e, fmt.Sprintf("The old server could not be restored: %v.", masked(err, r.secrets())))
 	}
 	if ctx.Err() != nil {
-		e.Detail = joined(e.Detail, "The old server was restarted. It was not verified, because the operation was interrupted.")
-		return status, e
+		return status, detailed(e, "The old server was restarted. It was not verified, because the operation was interrupted.")
 	}
-	e.Detail = joined(e.Detail, "The old server is running again and has answered.")
-	return status, e
+	return status, detailed(e, "The old server is running again and has answered.")
 }
 
 // secrets are the request's and the old server's.
