@@ -136,6 +136,33 @@ func TestExamplesOutputNothingThatMoves(t *testing.T) {
 	}
 }
 
+var requiredPattern = regexp.MustCompile(`(?m)^ *source += "cloud-gpu-shopper/shopper"\n(.*)$`)
+
+// Wherever a configuration says where the provider comes from, it says which version it was written for.
+func TestConfigurationsPinTheProvider(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for _, folder := range []string{"examples", "templates", "README.md"} {
+		if err := filepath.WalkDir(filepath.Join("..", "..", folder), func(file string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			for _, match := range requiredPattern.FindAllStringSubmatch(read(t, file), -1) {
+				found++
+				if !strings.HasPrefix(strings.TrimSpace(match[1]), "version = ") {
+					t.Errorf("%s names no version of the provider", file)
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	if found < 10 {
+		t.Errorf("%d configurations were found", found)
+	}
+}
+
 var (
 	variablePattern = regexp.MustCompile("environment variable `(SHOPPER_[A-Z_]+)`")
 	variableRead    = regexp.MustCompile(`"(SHOPPER_[A-Z_]+)"`)

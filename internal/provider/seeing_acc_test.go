@@ -3,6 +3,7 @@ package provider_test
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
@@ -27,6 +28,13 @@ func TestAccSeeing(t *testing.T) {
 			  name       = "test"
 			  depends_on = [shopper_gpu_session.test]
 			}
+			data "shopper_vllm_health" "through_data" {
+			  ssh  = merge(data.shopper_gpu_session.by_id.ssh, { private_key = shopper_gpu_session.test.ssh.private_key })
+			  skip = ["runtime", "health", "model", "completion"]
+			}
+			output "tunnel" {
+			  value = provider::shopper::format_tunnel_command(data.shopper_gpu_session.by_id.ssh, 8000, 8000)
+			}
 			data "shopper_gpu_sessions" "strays" {
 			  known_ids = [shopper_gpu_session.test.id]
 			}
@@ -42,6 +50,8 @@ func TestAccSeeing(t *testing.T) {
 			statecheck.ExpectKnownValue(by+"by_id", at("name"), knownvalue.StringExact("test")),
 			statecheck.ExpectKnownValue(by+"by_id", at("ssh_available"), knownvalue.Bool(true)),
 			statecheck.ExpectKnownValue(by+"by_id", at("expires_at"), knownvalue.StringRegexp(rfc3339)),
+			statecheck.ExpectKnownValue("data.shopper_vllm_health.through_data", at("healthy"), knownvalue.Bool(true)),
+			statecheck.ExpectKnownOutputValue("tunnel", knownvalue.StringRegexp(regexp.MustCompile(`^ssh -N .* -p \d+ \w+@127\.0\.0\.1$`))),
 			statecheck.ExpectKnownValue(by+"by_name", at("price_per_hour"), knownvalue.Float64Exact(0.31)),
 			statecheck.ExpectKnownValue("data.shopper_gpu_sessions.strays", at("stray_ids"), knownvalue.ListSizeExact(0)),
 			statecheck.ExpectKnownValue("data.shopper_gpu_sessions.strays", at("sessions"), knownvalue.ListPartial(map[int]knownvalue.Check{
