@@ -212,6 +212,19 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 	if text(t, nothing["health"], "status") != "skipped" {
 		t.Error("it was asked")
 	}
+	// A login that fails is reported by the first check; the others refer to it.
+	lost := values{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]}
+	for first, skip := range map[string][]any{"gpus": {}, "health": {"gpus", "runtime"}} {
+		got, diags := c.readData(healthType, values{"ssh": lost, "server": server, "skip": skip})
+		expect(t, diags)
+		found := checksOf(t, got)
+		for _, name := range []string{"gpus", "runtime", "health", "model", "completion"} {
+			status, message := text(t, found[name], "status"), text(t, found[name], "message")
+			if status == "failed" && (name == first) == (message == "Login to the machine failed: see "+first+".") {
+				t.Errorf("the login fails, which %s is the first to report: %s: %s", first, name, message)
+			}
+		}
+	}
 	problems := func(arguments values, want string, names ...string) {
 		t.Helper()
 		found := check(arguments)
