@@ -92,6 +92,9 @@ func TestE2EExampleFleet(t *testing.T) {
 		config := s.must(t, 0, "output", "-raw", "-no-color", "gateway_config")
 		says(t, config, "127.0.0.1:18001/v1", "127.0.0.1:18002/v1", `"model_name": "qwen"`, `"api_key": "sk-`)
 		says(t, s.must(t, 0, "output", "-json", "tunnels"), "-L 127.0.0.1:18001:127.0.0.1:8000 ", "-L 127.0.0.1:18002:127.0.0.1:8000 ")
+		// A tenth replica, whose name comes before the second one's, moves no port.
+		says(t, s.must(t, 2, append(planArgs[:len(planArgs):len(planArgs)], "-var=replicas=10")...),
+			"local_port = 18010", "16 to add, 0 to change, 0 to destroy")
 		says(t, s.apply(t, "-var=replicas=1"), "2 destroyed")
 	})
 }
