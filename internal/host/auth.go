@@ -120,7 +120,14 @@ func (t *target) offer(ctx context.Context) (*offer, error) {
 	}
 	signers, conn, err := askAgent(ctx, t.AgentSocket)
 	if err != nil {
-		return nil, t.agentError(ctx, err)
+		if ctx.Err() != nil {
+			err = errors.New("it did not answer in time")
+		}
+		return nil, &Error{
+			Op: "connect to", Addr: t.name, Kind: AgentFailed, Err: err,
+			Detail: fmt.Sprintf("The SSH agent at %q didn't list its keys. Check SSH_AUTH_SOCK and that the agent is running (ssh-add -l),"+
+				" or configure a private key instead of the agent.", t.AgentSocket),
+		}
 	}
 	o.agent = conn
 	o.signers = append(o.signers, signers[:min(len(signers), maxAgentKeys)]...)
@@ -150,17 +157,6 @@ func askAgent(ctx context.Context, socket string) ([]ssh.Signer, net.Conn, error
 		return nil, nil, err
 	}
 	return signers, conn, nil
-}
-
-func (t *target) agentError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		err = errors.New("it did not answer in time")
-	}
-	return &Error{
-		Op: "connect to", Addr: t.name, Kind: AgentFailed, Err: err,
-		Detail: fmt.Sprintf("The SSH agent at %q didn't list its keys. Check SSH_AUTH_SOCK and that the agent is running (ssh-add -l),"+
-			" or configure a private key instead of the agent.", t.AgentSocket),
-	}
 }
 
 // authFailed explains a refused login.

@@ -78,12 +78,10 @@ func finishes(limit time.Duration, do func()) bool {
 		defer close(finished)
 		do()
 	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
 	select {
 	case <-finished:
 		return true
-	case <-timer.C:
+	case <-time.After(limit):
 		return false
 	}
 }
@@ -129,13 +127,12 @@ func rejectChannels(channels <-chan ssh.NewChannel) {
 // keepAlive probes the machine at every interval, and ends the connection when three intervals pass without an answer. Otherwise a
 // TCP connection whose other end vanished would look alive for hours.
 func (c *Client) keepAlive(interval time.Duration) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	ticks := time.Tick(interval)
 	for {
 		select {
 		case <-c.done:
 			return
-		case <-ticker.C:
+		case <-ticks:
 		}
 		if err := c.probe(nil, keepAliveMisses*interval); errors.Is(err, errSilent) {
 			c.end(&Error{
@@ -158,15 +155,13 @@ func (c *Client) probe(end <-chan struct{}, limit time.Duration) error {
 		_, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil)
 		answered <- err
 	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
 	select {
 	case err := <-answered:
 		return err
 	case <-c.done:
 		return c.Err()
 	case <-end:
-	case <-timer.C:
+	case <-time.After(limit):
 	}
 	return errSilent
 }
@@ -225,8 +220,6 @@ type answer[T any] struct {
 
 // awaitAnswer waits for an answer until the connection or ctx ends, up to answerTimeout.
 func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-chan answer[T]) (answer[T], *Error) {
-	timer := time.NewTimer(answerTimeout)
-	defer timer.Stop()
 	var failure *Error
 	select {
 	case got := <-answers:
@@ -235,7 +228,7 @@ func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-cha
 		failure = c.gone(op, nil)
 	case <-ctx.Done():
 		failure = interrupted(ctx, op, c.name)
-	case <-timer.C:
+	case <-time.After(answerTimeout):
 		failure = &Error{
 			Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
 			Detail: "The connection is up, but the machine's SSH server doesn't answer the request. The machine may be overloaded.",

@@ -26,25 +26,18 @@ type exitStatus struct {
 	signal string // without "SIG"
 }
 
-// checkArgs refuses arguments that no quoting can pass on.
-func (c *Client) checkArgs(op string, args []string) error {
-	var problem string
+// start starts a command with a mark by which stop finds its processes. When ctx ends before the
+// machine has confirmed the start, it stops the command.
+func (c *Client) start(ctx context.Context, op string, args []string) (*process, error) {
+	problem := ""
 	switch {
 	case len(args) == 0 || args[0] == "":
 		problem = "There is no command to run."
 	case slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "\x00") }):
 		problem = "An argument of the command contains a NUL byte, which is not possible."
-	default:
-		return nil
 	}
-	return &Error{Op: op, Addr: c.name, Kind: BadConfig, Detail: problem}
-}
-
-// start starts a command with a mark by which stop finds its processes. When ctx ends before the
-// machine has confirmed the start, it stops the command.
-func (c *Client) start(ctx context.Context, op string, args []string) (*process, error) {
-	if err := c.checkArgs(op, args); err != nil {
-		return nil, err
+	if problem != "" {
+		return nil, &Error{Op: op, Addr: c.name, Kind: BadConfig, Detail: problem}
 	}
 	mark := rand.Text()
 	return c.startLine(ctx, op, runMark+"="+mark+" "+Quote(args...), mark)
@@ -158,13 +151,11 @@ func (p *process) release() { finishes(time.Second, func() { _ = p.Close() }) }
 
 // await waits for an event, until the connection ends or the limit has passed, and reports whether the event happened.
 func (c *Client) await(event <-chan struct{}, limit time.Duration) bool {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
 	select {
 	case <-event:
 		return true
 	case <-c.done:
-	case <-timer.C:
+	case <-time.After(limit):
 	}
 	select {
 	case <-event:

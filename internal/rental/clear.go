@@ -71,7 +71,7 @@ func (r *run) waitReady(ctx context.Context) error {
 	pause := pace.New(250*time.Millisecond, 5*time.Second)
 	for first := true; ; first = false {
 		ready, err := r.shared.service.Ready(limited)
-		if err == nil && ready.Ready {
+		if err == nil && ready {
 			return nil
 		}
 		if err != nil && limited.Err() == nil {
