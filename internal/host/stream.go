@@ -103,7 +103,7 @@ func (s *stream) CloseWrite() error {
 	return s.out.Close()
 }
 
-// Close ends the stream, in bounded time. A Read or Write under way returns at once.
+// Close ends the stream, in bounded time. A Read or Write in progress returns at once.
 func (s *stream) Close() error {
 	s.closing.Do(func() {
 		_ = s.CloseWrite()

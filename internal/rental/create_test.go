@@ -335,7 +335,7 @@ func TestNameIsRentedUnderOnce(t *testing.T) {
 			t.Errorf("%d requests to rent, and the first machine bills: %v", n, w.f.bills("m0"))
 		}
 		w.known()
-		// Another run may replace it, as it is told to.
+		// Another run may replace it, with ReplaceConflicting.
 		ok(t, w.apply(t.Context(), w.process(), o))
 	})
 }

@@ -27,7 +27,7 @@ func retriedSession() Session {
 	}
 }
 
-// TestRecordedValues states by hand what the most telling recordings say;
+// TestRecordedValues states by hand what the most important recordings contain;
 // TestRecordings proves that nothing is lost in any of them.
 func TestRecordedValues(t *testing.T) {
 	t.Parallel()
