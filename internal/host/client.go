@@ -65,10 +65,7 @@ func (c *Client) Close() error {
 	if finishes(closeTimeout, c.work.Wait) {
 		return nil
 	}
-	return &Error{
-		Op: "close the connection to", Addr: c.name, Kind: Closed,
-		Detail: fmt.Sprintf("It did not end within %s.", closeTimeout),
-	}
+	return c.failed("close the connection to", Closed, nil, fmt.Sprintf("It did not end within %s.", closeTimeout))
 }
 
 // finishes reports whether do returns within the limit. It doesn't interrupt do.
@@ -111,10 +108,8 @@ func (c *Client) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Requ
 }
 
 func (c *Client) lost(err error) *Error {
-	return &Error{
-		Op: "use", Addr: c.name, Kind: Lost, Err: err,
-		Detail: "The connection to the machine was lost. The machine may have been stopped or rebooted, or the network failed.",
-	}
+	return c.failed("use", Lost, err,
+		"The connection to the machine was lost. The machine may have been stopped or rebooted, or the network failed.")
 }
 
 // rejectChannels refuses channels that a server opens to this computer.
@@ -135,11 +130,8 @@ func (c *Client) keepAlive(interval time.Duration) {
 		case <-ticks:
 		}
 		if err := c.probe(nil, keepAliveMisses*interval); errors.Is(err, errSilent) {
-			c.end(&Error{
-				Op: "use", Addr: c.name, Kind: Lost, Err: err,
-				Detail: fmt.Sprintf("The machine has not answered for %s. It may be stopped, crashed or out of memory, or the network"+
-					" failed.", keepAliveMisses*interval),
-			})
+			c.end(c.failed("use", Lost, err, fmt.Sprintf("The machine has not answered for %s. It may be stopped, crashed or out of memory,"+
+				" or the network failed.", keepAliveMisses*interval)))
 			return
 		}
 	}
@@ -174,7 +166,7 @@ func (c *Client) gone(op string, cause error) *Error {
 	if why == nil {
 		why = c.lost(cause)
 	}
-	return &Error{Op: op, Addr: c.name, Kind: why.Kind, Detail: why.Detail, Err: why.Err}
+	return c.failed(op, why.Kind, why.Err, why.Detail)
 }
 
 // channel is an open SSH channel, with the requests that the machine sends on it.
@@ -229,10 +221,8 @@ func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-cha
 	case <-ctx.Done():
 		failure = interrupted(ctx, op, c.name)
 	case <-time.After(answerTimeout):
-		failure = &Error{
-			Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
-			Detail: "The connection is up, but the machine's SSH server doesn't answer the request. The machine may be overloaded.",
-		}
+		failure = c.failed(op, Refused, fmt.Errorf("no answer within %s", answerTimeout),
+			"The connection is up, but the machine's SSH server doesn't answer the request. The machine may be overloaded.")
 	}
 	select {
 	case got := <-answers: // at the same time
@@ -244,7 +234,7 @@ func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-cha
 
 // refused returns the error for a channel that the server did not open.
 func (c *Client) refused(op string, refusal *ssh.OpenChannelError) *Error {
-	e := &Error{Op: op, Addr: c.name, Kind: Refused, Err: refusal}
+	e := c.failed(op, Refused, refusal, "")
 	switch refusal.Reason {
 	case ssh.Prohibited, ssh.UnknownChannelType:
 		e.Kind = Prohibited

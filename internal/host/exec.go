@@ -37,7 +37,7 @@ func (c *Client) start(ctx context.Context, op string, args []string) (*process,
 		problem = "An argument of the command contains a NUL byte, which is not possible."
 	}
 	if problem != "" {
-		return nil, &Error{Op: op, Addr: c.name, Kind: BadConfig, Detail: problem}
+		return nil, c.failed(op, BadConfig, nil, problem)
 	}
 	mark := rand.Text()
 	return c.startLine(ctx, op, runMark+"="+mark+" "+Quote(args...), mark)
@@ -74,10 +74,8 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 		failure = p.noStatus(op, accepted.err)
 	default:
 		p.release()
-		return &Error{
-			Op: op, Addr: p.client.name, Kind: Prohibited,
-			Detail: "The machine's SSH server refused to run a command. Log in manually to check whether the account is allowed to.",
-		}
+		return p.client.failed(op, Prohibited, nil,
+			"The machine's SSH server refused to run a command. Log in manually to check whether the account is allowed to.")
 	}
 	p.stop(ctx)
 	return started(failure)
@@ -127,11 +125,8 @@ func (p *process) noStatus(op string, cause error) *Error {
 	if err := p.client.probe(nil, probeTimeout); err != nil {
 		return p.client.gone(op, err)
 	}
-	return &Error{
-		Op: op, Addr: p.client.name, Kind: NoExitStatus, Err: cause,
-		Detail: "The machine reported that the command ended, but not its exit status. The command may or may not have completed." +
-			" Common reasons are too little memory and a restarted SSH server.",
-	}
+	return p.client.failed(op, NoExitStatus, cause, "The machine reported that the command ended, but not its exit status. The command may"+
+		" or may not have completed. Common reasons are too little memory and a restarted SSH server.")
 }
 
 // hasExited waits until the process has ended, or its exit status can no longer come, and reports whether that was within the

@@ -20,7 +20,7 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 	op := "open a connection to " + addr + " on"
 	kind, payload, err := forwarding(network, addr)
 	if err != nil {
-		return nil, &Error{Op: op, Addr: c.name, Kind: BadConfig, Err: err}
+		return nil, c.failed(op, BadConfig, err, "")
 	}
 	ch, err := c.openChannel(ctx, op, kind, payload)
 	if err != nil {

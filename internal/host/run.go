@@ -66,10 +66,7 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	case <-c.done:
 	case err := <-r.inputErr:
 		p.stop(ctx)
-		return r.result(), &Error{
-			Op: op, Addr: c.name, Kind: BadConfig, Started: true, Err: err,
-			Detail: "The command's input could not be read, so the command was stopped.",
-		}
+		return r.result(), started(c.failed(op, BadConfig, err, "The command's input could not be read, so the command was stopped."))
 	case <-ctx.Done():
 		failure := r.interrupt(ctx, op)
 		return r.result(), failure
