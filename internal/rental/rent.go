@@ -218,7 +218,7 @@ func (r *run) abandon(ctx context.Context, rental *Rental, cause error) (*Rental
 		r.order.Dropped()
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil, &CancelledError{SessionID: rental.Session.ID, Err: ctx.Err()}
+		return nil, &CanceledError{SessionID: rental.Session.ID, Err: ctx.Err()}
 	}
 	if unusable, ok := errors.AsType[*UnusableError](cause); ok {
 		unusable.Released = true
@@ -262,7 +262,7 @@ func (r *run) explain(err error) error {
 	switch {
 	case r.known.asked:
 	case errors.Is(err, context.Canceled) && !unreleased:
-		err = &CancelledError{Err: err}
+		err = &CanceledError{Err: err}
 	default:
 		notes = append([]string{"Nothing was rented."}, notes...)
 	}

@@ -381,7 +381,7 @@ func TestProgress(t *testing.T) {
 	if got := Progress(again); got != PhaseImporting {
 		t.Errorf("a restart begins at %q", got)
 	}
-	if got := Progress(readTestLog(t, "context")); got != PhaseLoaded {
+	if got := Progress(readTestLog(t, "context")); got != "weights loaded" {
 		t.Errorf("failed log: %q", got)
 	}
 }
