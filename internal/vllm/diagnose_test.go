@@ -167,6 +167,18 @@ func TestWordingsBeginWithPlainText(t *testing.T) {
 	}
 }
 
+// A start of the provider compiles no patterns: most runs need none.
+func TestWordingsAreCompiledAtFirstUse(t *testing.T) {
+	t.Parallel()
+	invalid := oneOf(`(`)
+	defer func() {
+		if recover() == nil {
+			t.Error("an invalid pattern was compiled")
+		}
+	}()
+	invalid.find("")
+}
+
 func TestReadLogIsBounded(t *testing.T) {
 	t.Parallel()
 	for name, log := range map[string][]string{
