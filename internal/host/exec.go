@@ -83,41 +83,35 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 
 // watch receives the exit status (RFC 4254, section 6.10). It returns when the channel is closed.
 func (p *process) watch() {
-	reported := false
 	for request := range p.requests {
-		if status, is := readStatus(request); is && !reported {
-			p.status, reported = status, true
+		if status := readStatus(request); status.known && !p.status.known {
+			p.status = status
 			close(p.exited)
 		}
 		if request.WantReply {
 			_ = request.Reply(false, nil)
 		}
 	}
-	if !reported {
+	if !p.status.known {
 		close(p.exited)
 	}
 }
 
-func readStatus(request *ssh.Request) (status exitStatus, is bool) {
-	switch request.Type {
-	case "exit-status":
-		var payload struct{ Status uint32 }
-		if ssh.Unmarshal(request.Payload, &payload) != nil {
-			return exitStatus{}, false
-		}
-		return exitStatus{known: true, code: int(payload.Status)}, true
-	case "exit-signal":
-		var payload struct {
-			Signal         string
-			CoreDumped     bool
-			Error, Langtag string
-		}
-		if ssh.Unmarshal(request.Payload, &payload) != nil {
-			return exitStatus{}, false
-		}
-		return exitStatus{known: true, code: -1, signal: payload.Signal}, true
+// readStatus returns the exit status in a request, the zero value for none.
+func readStatus(request *ssh.Request) exitStatus {
+	var exit struct{ Status uint32 }
+	var signal struct {
+		Signal         string
+		CoreDumped     bool
+		Error, Langtag string
 	}
-	return exitStatus{}, false
+	switch {
+	case request.Type == "exit-status" && ssh.Unmarshal(request.Payload, &exit) == nil:
+		return exitStatus{known: true, code: int(exit.Status)}
+	case request.Type == "exit-signal" && ssh.Unmarshal(request.Payload, &signal) == nil:
+		return exitStatus{known: true, code: -1, signal: signal.Signal}
+	}
+	return exitStatus{}
 }
 
 // noStatus returns the error of a process that ended without an exit status. It first checks whether the connection is still up.
