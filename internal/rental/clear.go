@@ -63,7 +63,7 @@ func (r *run) unlock() {
 	r.lock.Unlock()
 }
 
-// waitReady waits while the service reports that it is starting up.
+// waitReady waits while the service reports that it is starting up. A service without that route counts as ready.
 func (r *run) waitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
@@ -106,7 +106,7 @@ func (r *run) releaseLeftovers(ctx context.Context) error {
 }
 
 // clearName makes sure, before anything is rented, that no machine is active under the name: any is a *ConflictError, unless the
-// order allows to release it. It never releases what this run of Terraform has rented.
+// order allows releasing it. It never releases what this run of Terraform has rented.
 func (r *run) clearName(ctx context.Context) error {
 	live, err := r.shared.live(ctx)
 	if err != nil {
