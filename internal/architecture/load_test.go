@@ -41,7 +41,7 @@ type listed struct {
 	Module     *struct{ Main bool }
 }
 
-// inventory is everything that one `go list` tells.
+// inventory is the output of one `go list`.
 type inventory struct {
 	packages []pkg
 	exports  map[string]string // import path to compiled export data
@@ -116,7 +116,7 @@ func relative(importPath string) string {
 	return strings.TrimPrefix(importPath, module+"/")
 }
 
-// within tells whether path is dir or below it.
+// within reports whether path is dir or below it.
 func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, dir+"/")
 }

@@ -66,7 +66,7 @@ func spending(u unit) ([]string, error) {
 	return complaints, nil
 }
 
-// reaches tells whether calling method can end up in the client: it is the
+// reaches reports whether calling method can end up in the client: it is the
 // client's own, or that of an interface which the client implements.
 func reaches(method *types.Func, client *types.Pointer) bool {
 	receiver := method.Signature().Recv().Type()

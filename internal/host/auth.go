@@ -40,10 +40,7 @@ func (t *target) readKeys() error {
 	}
 	t.signers = slices.Concat(certified, keys)
 	if len(t.signers) == 0 && t.AgentSocket == "" {
-		return &Error{
-			Op: "connect to", Addr: t.name, Kind: BadKey,
-			Detail: "No key to log in with: neither a private key nor an SSH agent is configured.",
-		}
+		return t.failed(BadKey, nil, "No key to log in with: neither a private key nor an SSH agent is configured.")
 	}
 	return nil
 }
@@ -120,16 +117,18 @@ func (t *target) offer(ctx context.Context) (*offer, error) {
 	}
 	signers, conn, err := askAgent(ctx, t.AgentSocket)
 	if err != nil {
-		return nil, t.agentError(ctx, err)
+		if ctx.Err() != nil {
+			err = errors.New("it did not answer in time")
+		}
+		return nil, t.failed(AgentFailed, err, fmt.Sprintf("The SSH agent at %q didn't list its keys. Check SSH_AUTH_SOCK and that the"+
+			" agent is running (ssh-add -l), or configure a private key instead of the agent.", t.AgentSocket))
 	}
 	o.agent = conn
 	o.signers = append(o.signers, signers[:min(len(signers), maxAgentKeys)]...)
 	if len(o.signers) == 0 {
 		o.close()
-		return nil, &Error{
-			Op: "connect to", Addr: t.name, Kind: BadKey,
-			Detail: "The SSH agent has no keys, and no private key is configured. Add one with ssh-add FILE; ssh-add -l lists them.",
-		}
+		return nil, t.failed(BadKey, nil,
+			"The SSH agent has no keys, and no private key is configured. Add one with ssh-add FILE; ssh-add -l lists them.")
 	}
 	return o, nil
 }
@@ -150,17 +149,6 @@ func askAgent(ctx context.Context, socket string) ([]ssh.Signer, net.Conn, error
 		return nil, nil, err
 	}
 	return signers, conn, nil
-}
-
-func (t *target) agentError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		err = errors.New("it did not answer in time")
-	}
-	return &Error{
-		Op: "connect to", Addr: t.name, Kind: AgentFailed, Err: err,
-		Detail: fmt.Sprintf("The SSH agent at %q didn't list its keys. Check SSH_AUTH_SOCK and that the agent is running (ssh-add -l),"+
-			" or configure a private key instead of the agent.", t.AgentSocket),
-	}
 }
 
 // authFailed explains a refused login.

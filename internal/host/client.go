@@ -65,10 +65,7 @@ func (c *Client) Close() error {
 	if finishes(closeTimeout, c.work.Wait) {
 		return nil
 	}
-	return &Error{
-		Op: "close the connection to", Addr: c.name, Kind: Closed,
-		Detail: fmt.Sprintf("It did not end within %s.", closeTimeout),
-	}
+	return c.failed("close the connection to", Closed, nil, fmt.Sprintf("It did not end within %s.", closeTimeout))
 }
 
 // finishes reports whether do returns within the limit. It doesn't interrupt do.
@@ -78,12 +75,10 @@ func finishes(limit time.Duration, do func()) bool {
 		defer close(finished)
 		do()
 	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
 	select {
 	case <-finished:
 		return true
-	case <-timer.C:
+	case <-time.After(limit):
 		return false
 	}
 }
@@ -113,10 +108,8 @@ func (c *Client) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Requ
 }
 
 func (c *Client) lost(err error) *Error {
-	return &Error{
-		Op: "use", Addr: c.name, Kind: Lost, Err: err,
-		Detail: "The connection to the machine was lost. The machine may have been stopped or rebooted, or the network failed.",
-	}
+	return c.failed("use", Lost, err,
+		"The connection to the machine was lost. The machine may have been stopped or rebooted, or the network failed.")
 }
 
 // rejectChannels refuses channels that a server opens to this computer.
@@ -129,20 +122,16 @@ func rejectChannels(channels <-chan ssh.NewChannel) {
 // keepAlive probes the machine at every interval, and ends the connection when three intervals pass without an answer. Otherwise a
 // TCP connection whose other end vanished would look alive for hours.
 func (c *Client) keepAlive(interval time.Duration) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	ticks := time.Tick(interval)
 	for {
 		select {
 		case <-c.done:
 			return
-		case <-ticker.C:
+		case <-ticks:
 		}
 		if err := c.probe(nil, keepAliveMisses*interval); errors.Is(err, errSilent) {
-			c.end(&Error{
-				Op: "use", Addr: c.name, Kind: Lost, Err: err,
-				Detail: fmt.Sprintf("The machine has not answered for %s. It may be stopped, crashed or out of memory, or the network"+
-					" failed.", keepAliveMisses*interval),
-			})
+			c.end(c.failed("use", Lost, err, fmt.Sprintf("The machine has not answered for %s. It may be stopped, crashed or out of memory,"+
+				" or the network failed.", keepAliveMisses*interval)))
 			return
 		}
 	}
@@ -158,15 +147,13 @@ func (c *Client) probe(end <-chan struct{}, limit time.Duration) error {
 		_, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil)
 		answered <- err
 	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
 	select {
 	case err := <-answered:
 		return err
 	case <-c.done:
 		return c.Err()
 	case <-end:
-	case <-timer.C:
+	case <-time.After(limit):
 	}
 	return errSilent
 }
@@ -179,7 +166,7 @@ func (c *Client) gone(op string, cause error) *Error {
 	if why == nil {
 		why = c.lost(cause)
 	}
-	return &Error{Op: op, Addr: c.name, Kind: why.Kind, Detail: why.Detail, Err: why.Err}
+	return c.failed(op, why.Kind, why.Err, why.Detail)
 }
 
 // channel is an open SSH channel, with the requests that the machine sends on it.
@@ -225,8 +212,6 @@ type answer[T any] struct {
 
 // awaitAnswer waits for an answer until the connection or ctx ends, up to answerTimeout.
 func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-chan answer[T]) (answer[T], *Error) {
-	timer := time.NewTimer(answerTimeout)
-	defer timer.Stop()
 	var failure *Error
 	select {
 	case got := <-answers:
@@ -235,11 +220,9 @@ func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-cha
 		failure = c.gone(op, nil)
 	case <-ctx.Done():
 		failure = interrupted(ctx, op, c.name)
-	case <-timer.C:
-		failure = &Error{
-			Op: op, Addr: c.name, Kind: Refused, Err: fmt.Errorf("no answer within %s", answerTimeout),
-			Detail: "The connection is up, but the machine's SSH server doesn't answer the request. The machine may be overloaded.",
-		}
+	case <-time.After(answerTimeout):
+		failure = c.failed(op, Refused, fmt.Errorf("no answer within %s", answerTimeout),
+			"The connection is up, but the machine's SSH server doesn't answer the request. The machine may be overloaded.")
 	}
 	select {
 	case got := <-answers: // at the same time
@@ -251,7 +234,7 @@ func awaitAnswer[T any](ctx context.Context, c *Client, op string, answers <-cha
 
 // refused returns the error for a channel that the server did not open.
 func (c *Client) refused(op string, refusal *ssh.OpenChannelError) *Error {
-	e := &Error{Op: op, Addr: c.name, Kind: Refused, Err: refusal}
+	e := c.failed(op, Refused, refusal, "")
 	switch refusal.Reason {
 	case ssh.Prohibited, ssh.UnknownChannelType:
 		e.Kind = Prohibited

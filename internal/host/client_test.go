@@ -211,8 +211,8 @@ func TestRun_CancelOnABusyMachine(t *testing.T) {
 	}
 }
 
-// canceledTree cancels a command that ignores SIGTERM and has children, one of them in a session
-// of its own, and expects all to end.
+// canceledTree cancels a command that ignores SIGTERM and has children, one of them in a separate
+// session, and expects all to end.
 func canceledTree(t *testing.T, c *Client, dir string) {
 	t.Helper()
 	pids, _ := startTree(t, c, dir)

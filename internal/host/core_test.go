@@ -47,7 +47,7 @@ func core(t *testing.T, dial func(t *testing.T) *Client) {
 	})
 	t.Run("a signal's death", func(t *testing.T) {
 		t.Parallel()
-		// "exec", because a login shell that stays in between reports a status of its own.
+		// "exec", because a login shell that stays in between reports another status.
 		result := mustRun(t, dial(t), Command{Args: []string{"exec", "sh", "-c", "kill -KILL $$"}})
 		if result.Signal != "KILL" || result.ExitCode != -1 {
 			t.Errorf("got %+v", result)

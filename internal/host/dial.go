@@ -86,12 +86,10 @@ func (t *target) until(ctx context.Context, dial dialer) (*Client, error) {
 // gaveUp returns the error of a wait that timed out or was canceled.
 func (t *target) gaveUp(ctx context.Context, attempts int, took time.Duration, last error) error {
 	if last == nil {
-		last = &Error{
-			Op: "connect to", Addr: t.name, Kind: Unreachable, Err: errors.New("the first attempt was not finished"),
-			Detail: "The time allowed for the operation ran out before the machine answered.",
-		}
+		last = t.failed(Unreachable, errors.New("the first attempt was not finished"),
+			"The time allowed for the operation ran out before the machine answered.")
 	}
-	e := &Error{Op: "connect to", Addr: t.name, Kind: KindOf(last), Detail: DetailOf(last)}
+	e := t.failed(KindOf(last), nil, DetailOf(last))
 	took = took.Round(time.Second / 10)
 	switch err := ctx.Err(); {
 	case err == nil: // defaultPatience is over
@@ -231,10 +229,7 @@ func (a *attempt) explain(err error) error {
 		if strings.Contains(mismatch.What, "host key") && !a.pinned.empty() {
 			return a.hostKeyChanged(a.check.seen, mismatch.RequestedAlgorithms, errUnpinnedKey)
 		}
-		return &Error{
-			Op: "connect to", Addr: a.name, Kind: Prohibited, Err: err,
-			Detail: "The machine's SSH server supports none of the algorithms that are considered safe. Update it.",
-		}
+		return a.failed(Prohibited, err, "The machine's SSH server supports none of the algorithms that are considered safe. Update it.")
 	}
 	if isAuthFailure(err) {
 		return a.authFailed(a.offer, err)
@@ -254,7 +249,7 @@ func isAuthFailure(err error) bool {
 
 // unreachable returns the error for a machine where nothing that speaks SSH answered.
 func (a *attempt) unreachable(err error) *Error {
-	e := &Error{Op: "connect to", Addr: a.name, Kind: Unreachable, Err: err}
+	e := a.failed(Unreachable, err, "")
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	text := err.Error()
 	switch {

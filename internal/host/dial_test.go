@@ -75,7 +75,7 @@ func TestDial_Unreachable(t *testing.T) {
 	closed.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, refusingAddress(t))
 	}
-	web := echoServer(t, "tcp", "127.0.0.1:0") // says back what it is told, which is no SSH server's answer
+	web := echoServer(t, "tcp", "127.0.0.1:0") // repeats what it receives, unlike an SSH server
 	echo := mute.dialConfig()
 	echo.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, web)

@@ -98,6 +98,16 @@ func DetailOf(err error) string {
 	return ""
 }
 
+// failed returns the error of an attempt to log in.
+func (t *target) failed(kind Kind, err error, detail string) *Error {
+	return &Error{Op: "connect to", Addr: t.name, Kind: kind, Err: err, Detail: detail}
+}
+
+// failed returns the error of an operation on the machine.
+func (c *Client) failed(op string, kind Kind, err error, detail string) *Error {
+	return &Error{Op: op, Addr: c.name, Kind: kind, Err: err, Detail: detail}
+}
+
 // interrupted returns the error of an operation whose context has ended.
 func interrupted(ctx context.Context, op, addr string) *Error {
 	err := ctx.Err()

@@ -26,25 +26,18 @@ type exitStatus struct {
 	signal string // without "SIG"
 }
 
-// checkArgs refuses arguments that no quoting can pass on.
-func (c *Client) checkArgs(op string, args []string) error {
-	var problem string
+// start starts a command with a mark by which stop finds its processes. When ctx ends before the
+// machine has confirmed the start, it stops the command.
+func (c *Client) start(ctx context.Context, op string, args []string) (*process, error) {
+	problem := ""
 	switch {
 	case len(args) == 0 || args[0] == "":
 		problem = "There is no command to run."
 	case slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "\x00") }):
 		problem = "An argument of the command contains a NUL byte, which is not possible."
-	default:
-		return nil
 	}
-	return &Error{Op: op, Addr: c.name, Kind: BadConfig, Detail: problem}
-}
-
-// start starts a command with a mark by which stop finds its processes. When ctx ends before the
-// machine has confirmed the start, it stops the command.
-func (c *Client) start(ctx context.Context, op string, args []string) (*process, error) {
-	if err := c.checkArgs(op, args); err != nil {
-		return nil, err
+	if problem != "" {
+		return nil, c.failed(op, BadConfig, nil, problem)
 	}
 	mark := rand.Text()
 	return c.startLine(ctx, op, runMark+"="+mark+" "+Quote(args...), mark)
@@ -81,10 +74,8 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 		failure = p.noStatus(op, accepted.err)
 	default:
 		p.release()
-		return &Error{
-			Op: op, Addr: p.client.name, Kind: Prohibited,
-			Detail: "The machine's SSH server refused to run a command. Log in manually to check whether the account is allowed to.",
-		}
+		return p.client.failed(op, Prohibited, nil,
+			"The machine's SSH server refused to run a command. Log in manually to check whether the account is allowed to.")
 	}
 	p.stop(ctx)
 	return started(failure)
@@ -92,41 +83,35 @@ func (p *process) exec(ctx context.Context, op, line string) error {
 
 // watch receives the exit status (RFC 4254, section 6.10). It returns when the channel is closed.
 func (p *process) watch() {
-	reported := false
 	for request := range p.requests {
-		if status, is := readStatus(request); is && !reported {
-			p.status, reported = status, true
+		if status := readStatus(request); status.known && !p.status.known {
+			p.status = status
 			close(p.exited)
 		}
 		if request.WantReply {
 			_ = request.Reply(false, nil)
 		}
 	}
-	if !reported {
+	if !p.status.known {
 		close(p.exited)
 	}
 }
 
-func readStatus(request *ssh.Request) (status exitStatus, is bool) {
-	switch request.Type {
-	case "exit-status":
-		var payload struct{ Status uint32 }
-		if ssh.Unmarshal(request.Payload, &payload) != nil {
-			return exitStatus{}, false
-		}
-		return exitStatus{known: true, code: int(payload.Status)}, true
-	case "exit-signal":
-		var payload struct {
-			Signal         string
-			CoreDumped     bool
-			Error, Langtag string
-		}
-		if ssh.Unmarshal(request.Payload, &payload) != nil {
-			return exitStatus{}, false
-		}
-		return exitStatus{known: true, code: -1, signal: payload.Signal}, true
+// readStatus returns the exit status in a request, the zero value for none.
+func readStatus(request *ssh.Request) exitStatus {
+	var exit struct{ Status uint32 }
+	var signal struct {
+		Signal         string
+		CoreDumped     bool
+		Error, Langtag string
 	}
-	return exitStatus{}, false
+	switch {
+	case request.Type == "exit-status" && ssh.Unmarshal(request.Payload, &exit) == nil:
+		return exitStatus{known: true, code: int(exit.Status)}
+	case request.Type == "exit-signal" && ssh.Unmarshal(request.Payload, &signal) == nil:
+		return exitStatus{known: true, code: -1, signal: signal.Signal}
+	}
+	return exitStatus{}
 }
 
 // noStatus returns the error of a process that ended without an exit status. It first checks whether the connection is still up.
@@ -134,11 +119,8 @@ func (p *process) noStatus(op string, cause error) *Error {
 	if err := p.client.probe(nil, probeTimeout); err != nil {
 		return p.client.gone(op, err)
 	}
-	return &Error{
-		Op: op, Addr: p.client.name, Kind: NoExitStatus, Err: cause,
-		Detail: "The machine reported that the command ended, but not its exit status. The command may or may not have completed." +
-			" Common reasons are too little memory and a restarted SSH server.",
-	}
+	return p.client.failed(op, NoExitStatus, cause, "The machine reported that the command ended, but not its exit status. The command may"+
+		" or may not have completed. Common reasons are too little memory and a restarted SSH server.")
 }
 
 // hasExited waits until the process has ended, or its exit status can no longer come, and reports whether that was within the
@@ -158,13 +140,11 @@ func (p *process) release() { finishes(time.Second, func() { _ = p.Close() }) }
 
 // await waits for an event, until the connection ends or the limit has passed, and reports whether the event happened.
 func (c *Client) await(event <-chan struct{}, limit time.Duration) bool {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
 	select {
 	case <-event:
 		return true
 	case <-c.done:
-	case <-timer.C:
+	case <-time.After(limit):
 	}
 	select {
 	case <-event:

@@ -323,7 +323,7 @@ func TestConcurrentUse(t *testing.T) {
 	work.Wait()
 }
 
-// A canceled call, an expired one and a failed one can be told apart.
+// A canceled call, an expired one and a failed one have different errors.
 func TestCancellationIsNotFailure(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -20,28 +20,24 @@ func (c *Client) DialContext(ctx context.Context, network, addr string) (net.Con
 	op := "open a connection to " + addr + " on"
 	kind, payload, err := forwarding(network, addr)
 	if err != nil {
-		return nil, &Error{Op: op, Addr: c.name, Kind: BadConfig, Err: err}
+		return nil, c.failed(op, BadConfig, err, "")
 	}
 	ch, err := c.openChannel(ctx, op, kind, payload)
 	if err != nil {
 		return nil, err
 	}
 	go ssh.DiscardRequests(ch.requests)
-	finish := func() error { return c.whyEnded(op) }
+	finish := func() error { // x/crypto/ssh also reports io.EOF when the SSH connection ends: truncated data must not look complete
+		if err := c.probe(nil, probeTimeout); err != nil {
+			return c.gone(op, io.ErrUnexpectedEOF)
+		}
+		return nil
+	}
 	shut := func(s *stream) {
 		c.await(s.flushed, flushTimeout)
 		finishes(flushTimeout, func() { _ = ch.Close() })
 	}
 	return newStream(c, ch, streamAddr{"ssh", c.addr}, streamAddr{network, addr}, finish, shut), nil
-}
-
-// whyEnded returns an error where a forwarded connection ended because the SSH connection did, so that truncated data doesn't look
-// complete: x/crypto/ssh reports io.EOF in both cases.
-func (c *Client) whyEnded(op string) error {
-	if err := c.probe(nil, probeTimeout); err != nil {
-		return c.gone(op, io.ErrUnexpectedEOF)
-	}
-	return nil
 }
 
 // forwarding returns the type of channel and its parameters (RFC 4254, section 7.2; for unix sockets, OpenSSH's

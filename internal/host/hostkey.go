@@ -124,12 +124,9 @@ func (t *target) hostKeyChanged(seen ssh.PublicKey, peerOffers []string, err err
 	if t.isBastion {
 		who, setting, otherwise = "jump host", "ssh.bastion.host_key", ""
 	}
-	return &Error{
-		Op: "connect to", Addr: t.name, Kind: HostKeyChanged, Err: err,
-		Detail: fmt.Sprintf("Pinned is %s; the %s presented %s. Either another machine answers at this address now "+
-			"(it was reinstalled, or the address now belongs to someone else's machine), or the connection is being intercepted. "+
-			"Nothing was sent to it. If the change is expected and the new key is confirmed by the %s's console or its owner, "+
-			"accept it by setting %s to %s%s.",
-			t.pinned.describe(), who, presented, who, setting, accept, otherwise),
-	}
+	return t.failed(HostKeyChanged, err, fmt.Sprintf("Pinned is %s; the %s presented %s. Either another machine answers at this address now "+
+		"(it was reinstalled, or the address now belongs to someone else's machine), or the connection is being intercepted. "+
+		"Nothing was sent to it. If the change is expected and the new key is confirmed by the %s's console or its owner, "+
+		"accept it by setting %s to %s%s.",
+		t.pinned.describe(), who, presented, who, setting, accept, otherwise))
 }

@@ -105,7 +105,7 @@ func TestLineGivesUp(t *testing.T) {
 	}
 }
 
-// What is final is told as what it is, and asked for once only.
+// A final error keeps its kind, and the line logs in only once.
 func TestLineThatIsFinallyRefused(t *testing.T) {
 	t.Parallel()
 	s, other := startServer(t), startServer(t)

@@ -36,7 +36,7 @@ func (c *capture) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// lastOf returns the end of b, as long as a tail may be, where b is longer than that many times as long.
+// lastOf cuts b down to its last bytes, as many as a tail may have, once b has more than times that many.
 func (c *capture) lastOf(b []byte, times int) []byte {
 	most := c.limit - c.limit/2
 	if len(b) <= times*most {

@@ -72,8 +72,5 @@ func (p *process) failure(op, command string, stderr *capture) error {
 	if said = strings.TrimSpace(said); said != "" {
 		how += ": " + said
 	}
-	return &Error{
-		Op: op, Addr: p.client.name, Kind: CommandFailed, Started: true, Err: errors.New(how),
-		Detail: "The command behind the connection ended: " + how + ".",
-	}
+	return started(p.client.failed(op, CommandFailed, errors.New(how), "The command behind the connection ended: "+how+"."))
 }

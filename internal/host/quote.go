@@ -21,13 +21,9 @@ func Quote(args ...string) string {
 		return ""
 	}
 	line := shellescape.QuoteCommand(args)
-	if first := args[0]; strings.HasPrefix(line, first) && isSyntax(first) {
+	first := args[0]
+	if strings.HasPrefix(line, first) && (strings.Contains(first, "=") || slices.Contains(reservedWords, first)) {
 		return "'" + first + "'" + line[len(first):]
 	}
 	return line
-}
-
-// isSyntax reports whether a shell doesn't take an unquoted word as a command's name.
-func isSyntax(word string) bool {
-	return strings.Contains(word, "=") || slices.Contains(reservedWords, word)
 }

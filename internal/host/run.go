@@ -66,7 +66,7 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 	case <-c.done:
 	case err := <-r.inputErr:
 		p.stop(ctx)
-		return r.result(), r.badInput(op, err)
+		return r.result(), started(c.failed(op, BadConfig, err, "The command's input could not be read, so the command was stopped."))
 	case <-ctx.Done():
 		failure := r.interrupt(ctx, op)
 		return r.result(), failure
@@ -78,12 +78,10 @@ func (c *Client) Run(ctx context.Context, cmd Command) (Result, error) {
 		failure := p.noStatus(op, nil)
 		return r.result(), started(failure)
 	}
-	timer := time.NewTimer(postExit)
-	defer timer.Stop()
 	select { // the rest of the output
 	case <-r.drained:
 	case <-ctx.Done():
-	case <-timer.C:
+	case <-time.After(postExit):
 	case <-c.done:
 	}
 	return r.result(), nil
@@ -150,11 +148,4 @@ func (r *running) result() Result {
 		result.ExitCode, result.Signal = r.status.code, r.status.signal
 	}
 	return result
-}
-
-func (r *running) badInput(op string, err error) *Error {
-	return &Error{
-		Op: op, Addr: r.client.name, Kind: BadConfig, Started: true, Err: err,
-		Detail: "The command's input could not be read, so the command was stopped.",
-	}
 }

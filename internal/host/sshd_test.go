@@ -46,7 +46,7 @@ func findSSHD(t *testing.T) string {
 	return ""
 }
 
-// startSSHD starts OpenSSH's server with a configuration of its own on a free loopback port and
+// startSSHD starts OpenSSH's server with a separate configuration on a free loopback port and
 // ends it, with all of its children, when the test ends.
 func startSSHD(t *testing.T, extra ...string) *sshd {
 	t.Helper()

@@ -19,16 +19,13 @@ type stream struct {
 	client        *Client
 	in, out       net.Conn // the near ends of the pipes
 	local, remote net.Addr
-	flushed       chan struct{}            // closed after the last write to the channel
-	finish        func() error             // returns why reading ended; nil means a regular end
-	shut          func()                   // ends what is behind the stream, in bounded time
-	final         atomic.Pointer[endError] // set before the pipe is closed at the far end
+	flushed       chan struct{}         // closed after the last write to the channel
+	finish        func() error          // returns why reading ended; nil means a regular end
+	shut          func()                // ends what is behind the stream, in bounded time
+	final         atomic.Pointer[error] // the result of finish, set before the pipe is closed at the far end
 	closing       sync.Once
 	doneWriting   atomic.Bool // CloseWrite or Close was called
 }
-
-// endError holds the result of finish, which may be nil.
-type endError struct{ err error }
 
 // newStream returns a stream over a channel.
 func newStream(c *Client, ch channel, local, remote net.Addr, finish func() error, shut func(*stream)) *stream {
@@ -46,7 +43,8 @@ func newStream(c *Client, ch channel, local, remote net.Addr, finish func() erro
 
 func (s *stream) receive(far net.Conn, ch channel) {
 	if _, err := io.Copy(far, ch); !errors.Is(err, io.ErrClosedPipe) { // otherwise Close was called
-		s.final.Store(&endError{s.finish()})
+		end := s.finish()
+		s.final.Store(&end)
 	}
 	_ = far.Close()
 }
@@ -66,8 +64,8 @@ func (s *stream) Read(p []byte) (int, error) {
 	case errors.Is(err, io.ErrClosedPipe):
 		err = net.ErrClosed
 	case errors.Is(err, io.EOF):
-		if end := s.final.Load(); end != nil && end.err != nil {
-			err = end.err
+		if end := s.final.Load(); end != nil && *end != nil {
+			err = *end
 		}
 	}
 	return n, err
@@ -88,8 +86,8 @@ func (s *stream) writeError() error {
 	if s.doneWriting.Load() {
 		return net.ErrClosed
 	}
-	if end := s.final.Load(); end != nil && end.err != nil {
-		return end.err
+	if end := s.final.Load(); end != nil && *end != nil {
+		return *end
 	}
 	if err := s.client.Err(); err != nil {
 		return err
@@ -103,7 +101,7 @@ func (s *stream) CloseWrite() error {
 	return s.out.Close()
 }
 
-// Close ends the stream, in bounded time. A Read or Write under way returns at once.
+// Close ends the stream, in bounded time. A Read or Write in progress returns at once.
 func (s *stream) Close() error {
 	s.closing.Do(func() {
 		_ = s.CloseWrite()

@@ -97,7 +97,7 @@ func TestTunnel_CarriesManyBothWays(t *testing.T) {
 	callers.Wait()
 }
 
-// Each connection that can't be passed on is told of.
+// Each connection that can't be passed on is reported.
 func TestTunnelToNothing(t *testing.T) {
 	t.Parallel()
 	why := make(chan error, 2)

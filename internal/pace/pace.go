@@ -33,11 +33,9 @@ func (p *Pace) Wait(ctx context.Context) error {
 
 // Sleep waits for d, for news, or until ctx ends, whose error it then returns. came is true where news ended it.
 func Sleep(ctx context.Context, d time.Duration, news <-chan struct{}) (came bool, err error) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
+	case <-time.After(d):
 	case _, came = <-news:
 	}
 	return came, ctx.Err()

@@ -8,8 +8,8 @@ import (
 )
 
 // budget keeps the total price of a consumer's live sessions below a ceiling. A rental of this process counts from reserve on, so
-// that concurrent rentals don't each find the same room. Rentals of other processes, such as provider aliases, count once they
-// are sessions: so each process checks again after renting, and the newest session gives way.
+// that concurrent rentals don't each count on the same remaining budget. Rentals of other processes, such as provider aliases,
+// count once they are sessions: so each process checks again after renting, and the newest session gives way.
 type budget struct {
 	ceiling float64 // USD per hour; 0 = none
 

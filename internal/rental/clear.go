@@ -32,7 +32,7 @@ func (r *run) lockName(ctx context.Context) error {
 		lock, err := r.shared.journal.TryLock(key)
 		switch {
 		case err == nil:
-			r.known.lock = lock
+			r.lock = lock
 			return nil
 		case !errors.Is(err, journal.ErrLocked):
 			r.warnUnwritten(err)
@@ -60,10 +60,10 @@ func (r *run) warnUnwritten(err error) {
 
 func (r *run) unlock() {
 	r.shared.names.CompareAndDelete(r.order.Name, r)
-	r.known.lock.Unlock()
+	r.lock.Unlock()
 }
 
-// waitReady waits while the service reports that it is starting up.
+// waitReady waits while the service reports that it is starting up. A service without that route counts as ready.
 func (r *run) waitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
@@ -71,7 +71,7 @@ func (r *run) waitReady(ctx context.Context) error {
 	pause := pace.New(250*time.Millisecond, 5*time.Second)
 	for first := true; ; first = false {
 		ready, err := r.shared.service.Ready(limited)
-		if err == nil && ready.Ready {
+		if err == nil && ready {
 			return nil
 		}
 		if err != nil && limited.Err() == nil {
@@ -97,7 +97,7 @@ func (r *run) waitReady(ctx context.Context) error {
 // releaseLeftovers releases rentals that, by the journal, an earlier run has never handed to Terraform.
 func (r *run) releaseLeftovers(ctx context.Context) error {
 	left, err := r.shared.Settle(ctx, Names{Prefix: r.order.Prefix}) // without the name itself, which this run has locked
-	err = errors.Join(err, r.shared.settleLeftovers(ctx, r.known.lock, &left))
+	err = errors.Join(err, r.shared.settleLeftovers(ctx, r.lock, &left))
 	for _, id := range left.Released {
 		r.say("Session %s was released. An earlier run had rented it and ended before Terraform recorded it.", id)
 	}
@@ -106,13 +106,13 @@ func (r *run) releaseLeftovers(ctx context.Context) error {
 }
 
 // clearName makes sure, before anything is rented, that no machine is active under the name: any is a *ConflictError, unless the
-// order allows to release it. It never releases what this run of Terraform has rented.
+// order allows releasing it. It never releases what this run of Terraform has rented.
 func (r *run) clearName(ctx context.Context) error {
 	live, err := r.shared.live(ctx)
 	if err != nil {
 		return err
 	}
-	r.known.live = live
+	r.live = live
 	if r.order.Prefix != "" {
 		return r.checkPrefix(live)
 	}
@@ -138,7 +138,7 @@ func (r *run) clearName(ctx context.Context) error {
 		r.warnf("Session %s was active under this name and was released, because on_conflict is \"replace\".", s.ID)
 		r.warn(d.remarks...)
 	}
-	r.known.live = slices.DeleteFunc(live, r.named)
+	r.live = slices.DeleteFunc(live, r.named)
 	return nil
 }
 
@@ -178,7 +178,7 @@ func (r *run) madeByThisRun(s shopper.Session) bool {
 	if _, made := r.shared.made.Load(s.ConsumerID); made {
 		return true
 	}
-	entries, _ := r.shared.entries(r.known.lock) // releaseLeftovers has warned of problems
+	entries, _ := r.shared.entries(r.lock) // releaseLeftovers has warned of problems
 	return slices.ContainsFunc(entries, func(e *entry) bool {
 		return e.Mark == s.ConsumerID && e.Run == r.shared.journal.Run() && e.Computer == r.shared.computer
 	})
@@ -217,7 +217,7 @@ func (r *run) yield(ctx context.Context, rental *Rental) error {
 		return nil
 	}
 	for _, s := range live {
-		own := slices.ContainsFunc(r.known.doubts, func(d *doubt) bool { return d.mark == s.ConsumerID })
+		own := slices.ContainsFunc(r.doubts, func(d *doubt) bool { return d.mark == s.ConsumerID })
 		if r.named(s) && !own && s.Status != shopper.Stopping && isOlder(s, rental.Session) {
 			return &ConflictError{Name: r.order.Name, Sessions: []shopper.Session{s}, Released: rental.Session.ID}
 		}

@@ -68,7 +68,7 @@ func deaths() []death {
 }
 
 // TestCrash lets a process die at every step; the next plain apply must find and
-// release what it rented. A panic is the same: nothing but locks is let go.
+// release what it rented. A panic is the same: it only unlocks.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	for _, test := range deaths() {
@@ -201,7 +201,7 @@ func TestTwoStacks(t *testing.T) {
 
 func errOf2(_ *Rental, err error) error { return err }
 
-// TestHandedOverIsNeverALeftover: whether it is the live one nobody can tell.
+// TestHandedOverIsNeverALeftover: it may be the session in state.
 func TestHandedOverIsNeverALeftover(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestClockSetMeanwhile(t *testing.T) {
 					t.Fatal("it didn't die")
 				}
 				w.edit(func(e *entry) { e.Asked = e.Asked.Add(-skew) })
-				if skew > time.Hour { // nothing can be told from that; a request that old is over
+				if skew > time.Hour { // the clock is no evidence; a request that old is over
 					_ = nap(t.Context(), 5*time.Minute)
 				}
 				begun := time.Now()
@@ -298,8 +298,8 @@ func (w *world) entries() string {
 	return dirs[0]
 }
 
-// TestJournalInTrouble: whatever is wrong with it keeps nothing from being
-// rented or released, and is told.
+// TestJournalInTrouble: a journal that can't be used prevents no rental or
+// release, and is a warning.
 func TestJournalInTrouble(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -170,7 +170,7 @@ func TestCancelDuringPostWaitsForItsAnswer(t *testing.T) {
 		w.f.hold = time.Minute
 		time.AfterFunc(5*time.Second, cancel)
 		err := w.apply(ctx, w.process(), order("box"))
-		fails[*CancelledError](t, err, "Interrupted", "released")
+		fails[*CanceledError](t, err, "Interrupted", "released")
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%v is not a cancel", err)
 		}
@@ -335,7 +335,7 @@ func TestNameIsRentedUnderOnce(t *testing.T) {
 			t.Errorf("%d requests to rent, and the first machine bills: %v", n, w.f.bills("m0"))
 		}
 		w.known()
-		// Another run may replace it, as it is told to.
+		// Another run may replace it, with ReplaceConflicting.
 		ok(t, w.apply(t.Context(), w.process(), o))
 	})
 }
@@ -378,6 +378,6 @@ func TestNothingWasRentedIsSaid(t *testing.T) {
 }
 
 func caughtCancel(err error) bool {
-	_, is := errors.AsType[*CancelledError](err)
+	_, is := errors.AsType[*CanceledError](err)
 	return is && errors.Is(err, context.Canceled)
 }

@@ -102,22 +102,22 @@ func (e *AttemptsError) Unwrap() []error {
 	return append(all, withoutNil(e.Last)...)
 }
 
-// CancelledError says that renting was interrupted by the user, and that the
+// CanceledError says that renting was interrupted by the user, and that the
 // machine has been released.
-type CancelledError struct {
+type CanceledError struct {
 	// SessionID is "" where nothing had been rented yet.
 	SessionID string
 	Err       error
 }
 
-func (e *CancelledError) Error() string {
+func (e *CanceledError) Error() string {
 	if e.SessionID == "" {
 		return "Interrupted before a machine was requested. Nothing was rented."
 	}
 	return fmt.Sprintf("Interrupted while waiting for session %s. It has been released and no longer costs anything.", e.SessionID)
 }
 
-func (e *CancelledError) Unwrap() error { return e.Err }
+func (e *CanceledError) Unwrap() error { return e.Err }
 
 // NotReleasedError says that the end of a session could not be confirmed.
 type NotReleasedError struct {

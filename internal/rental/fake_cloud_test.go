@@ -39,7 +39,7 @@ func (f *fake) rent(req shopper.CreateSession) (shopper.Created, error) {
 	time.AfterFunc(f.shows, func() { f.show(r) })
 	f.start(r, luck)
 	answer := r.Session
-	answer.PricePerHour = m.price // told here and never again
+	answer.PricePerHour = m.price // only this answer has it
 	return shopper.Created{Session: answer, PrivateKey: "key of " + r.ID}, nil
 }
 
@@ -98,7 +98,7 @@ func (f *fake) countLocked(consumerID string) {
 	f.most[name] = max(f.most[name], n)
 }
 
-// show makes a machine's address known: two clouds tell it only after a while.
+// show makes a machine's address known: two clouds report it only after a while.
 func (f *fake) show(r *row) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

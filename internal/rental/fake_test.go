@@ -200,9 +200,9 @@ func unreachable() error { return lost("asking", errReset) }
 
 func (f *fake) URL() string { return f.url }
 
-func (f *fake) Ready(ctx context.Context) (shopper.Readiness, error) {
+func (f *fake) Ready(ctx context.Context) (bool, error) {
 	v, err := f.strike(ctx, "ready")
-	return shopper.Readiness{Ready: v.after == nil}, err
+	return v.after == nil, err
 }
 
 func (f *fake) Offers(ctx context.Context, cloud string) ([]shopper.Offer, error) {

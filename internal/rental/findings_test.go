@@ -19,8 +19,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// Cancelling at any moment stops Rent, which releases what it rented and leaves
-// nothing at work. goleak and synctest see to the latter.
+// Canceling at any moment ends Rent, which releases what it rented and leaves no
+// goroutine running, which goleak and synctest check.
 func TestCancelReleasesWhatWasRented(t *testing.T) {
 	t.Parallel()
 	for at := 500 * time.Millisecond; at < 26*time.Second; at += 1500 * time.Millisecond {
@@ -129,7 +129,7 @@ func TestTimesAreUTC(t *testing.T) {
 	}
 }
 
-// A cancel and a failure are told apart, in type, by errors.Is and in words.
+// A cancel and a failure differ in type, by errors.Is and in words.
 func TestCancelIsNotAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -42,7 +42,7 @@ func (r *run) tryOffers(ctx context.Context) (*Rental, error) {
 		if err != nil {
 			return nil, r.giveUp(err)
 		}
-		r.known.tried[offer.ID] = true
+		r.tried[offer.ID] = true
 		rental, err := r.attempt(ctx, offer)
 		for r.mayAskAgain(ctx, err) {
 			rental, err = r.attempt(ctx, offer)
@@ -50,7 +50,7 @@ func (r *run) tryOffers(ctx context.Context) (*Rental, error) {
 		if err == nil || rental != nil {
 			return rental, err
 		}
-		r.known.failed = append(r.known.failed, Attempt{offer, err})
+		r.failed = append(r.failed, Attempt{offer, err})
 		if ctx.Err() != nil || !anotherMayDo(err) {
 			break
 		}
@@ -70,7 +70,7 @@ func (r *run) mayAskAgain(ctx context.Context, err error) bool {
 	}
 	answer, _ := errors.AsType[*shopper.Error](err)
 	wait := max(answer.RetryAfter, time.Second)
-	if r.known.limited += wait; r.known.limited > ratePatience {
+	if r.limited += wait; r.limited > ratePatience {
 		return false
 	}
 	r.say("The shopper accepts no more requests at the moment; retrying in %s", wait)
@@ -79,7 +79,7 @@ func (r *run) mayAskAgain(ctx context.Context, err error) bool {
 
 // giveUp returns the error of a run in which nothing could be rented; last is why no further offer could be tried.
 func (r *run) giveUp(last error) error {
-	switch failed := r.known.failed; {
+	switch failed := r.failed; {
 	case len(failed) == 0:
 		return last
 	case len(failed) == 1 && last == nil:
@@ -122,7 +122,7 @@ func (r *run) choose(ctx context.Context) (offer shopper.Offer, taken bool, err 
 		return offer, false, err
 	}
 	fit, rejected := r.order.Requirements.Select(offers, r.order.Hours)
-	offer, taken, ok := r.shared.market.take(fit, r.known.tried)
+	offer, taken, ok := r.shared.market.take(fit, r.tried)
 	if !ok {
 		return offer, false, &NoOfferError{Cloud: cloud, Total: len(offers), Fit: len(fit), Rejected: rejected}
 	}

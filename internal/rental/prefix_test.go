@@ -16,7 +16,7 @@ func made(prefix string) Order {
 	return o
 }
 
-// refreshed tells the journal what is in state, as a refresh does.
+// refreshed records in the journal what is in state, as a refresh does.
 func (w *world) refreshed(prefix string) {
 	w.t.Helper()
 	for _, rental := range w.state {

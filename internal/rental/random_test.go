@@ -76,7 +76,7 @@ func (w *world) life(c *chance, shared *Renter, name string) {
 			r = w.process()
 		}
 		ctx, cancel := context.WithTimeout(w.t.Context(), 45*time.Minute)
-		if c.one(4) && w.dir != "" { // without a journal a user who cancels is told what to look for
+		if c.one(4) && w.dir != "" { // without a journal, a canceled run says what to look for
 			time.AfterFunc(time.Duration(c.below(120))*time.Second, cancel)
 		}
 		switch {
@@ -159,7 +159,7 @@ func (w *world) recover(name string) {
 	}
 	err := w.apply(w.t.Context(), r, order(name))
 	if _, conflict := errors.AsType[*ConflictError](err); conflict && w.dir == "" {
-		// Without a journal nothing proves that it is ours; the user is told of it.
+		// Without a journal it could not be verified as a leftover; the user is warned.
 		o := order(name)
 		o.ReplaceConflicting = true
 		err = w.apply(w.t.Context(), r, o)

@@ -90,7 +90,7 @@ func TestDeadlineIsNotACancel(t *testing.T) {
 		defer cancel()
 		err := w.apply(ctx, w.process(), order("box"))
 		fails[*UnusableError](t, err, "not running in time", "status was provisioning", "released")
-		if _, canceled := errors.AsType[*CancelledError](err); canceled || !errors.Is(err, context.DeadlineExceeded) {
+		if _, canceled := errors.AsType[*CanceledError](err); canceled || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the error should be about the deadline: %v", err)
 		}
 		w.later(0)

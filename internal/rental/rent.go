@@ -15,11 +15,7 @@ import (
 type run struct {
 	shared *Renter
 	order  Order
-	known  knowledge
-}
 
-// knowledge is what a run has found out.
-type knowledge struct {
 	lock     *journal.Name     // of the order's name; nil without a journal
 	live     []shopper.Session // the consumer's, when the run began
 	tried    map[string]bool   // offers
@@ -36,12 +32,12 @@ type knowledge struct {
 //
 // Canceling ctx ends it: what was rented is released first, within a separate deadline.
 func (r *Renter) Rent(ctx context.Context, order Order) (*Rental, error) {
-	run := &run{shared: r, order: order, known: knowledge{tried: map[string]bool{}}}
+	run := &run{shared: r, order: order, tried: map[string]bool{}}
 	rental, err := run.rent(ctx)
 	if rental == nil {
 		return nil, run.explain(err)
 	}
-	rental.Warnings = append(rental.Warnings, run.known.warnings...)
+	rental.Warnings = append(rental.Warnings, run.warnings...)
 	return rental, err
 }
 
@@ -58,7 +54,7 @@ func (r *run) rent(ctx context.Context) (*Rental, error) {
 	rental, err := r.tryOffers(ctx)
 	r.settleDoubts(ctx)
 	if rental != nil {
-		rental.lock, r.known.lock = r.known.lock, nil // until HandOver
+		rental.lock, r.lock = r.lock, nil // until HandOver
 	}
 	return rental, err
 }
@@ -67,7 +63,7 @@ func (r *run) rent(ctx context.Context) (*Rental, error) {
 // be confirmed.
 func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental, err error) {
 	mark := newMark(r.shared.consumer, r.order.Name)
-	if err := r.shared.budget.reserve(mark, offer.PricePerHour, r.known.live); err != nil {
+	if err := r.shared.budget.reserve(mark, offer.PricePerHour, r.live); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -85,7 +81,7 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 	asked := time.Now()
 	r.shared.made.Store(mark.String(), true)
 	created, err := r.ask(ctx, offer, mark) // M2
-	r.known.asked = r.known.asked || err == nil || !notSent(err)
+	r.asked = r.asked || err == nil || !notSent(err)
 	rental = &Rental{Session: created.Session, Offer: offer, PrivateKey: created.PrivateKey, Mark: mark, Service: e.Service, entry: e}
 	if err != nil {
 		return r.afterFailure(ctx, rental, asked, err)
@@ -103,7 +99,7 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 func (r *run) writeAhead(mark Mark, offer shopper.Offer) *entry {
 	e := &entry{
 		Version: entryVersion, Mark: mark.String(), Service: r.shared.service.URL(), Computer: r.shared.computer,
-		Run: r.shared.journal.Run(), OfferID: offer.ID, Asked: time.Now().UTC(), name: r.known.lock,
+		Run: r.shared.journal.Run(), OfferID: offer.ID, Asked: time.Now().UTC(), name: r.lock,
 	}
 	if err := e.save(); err != nil {
 		r.warnUnwritten(err)
@@ -159,7 +155,7 @@ func (r *run) afterFailure(ctx context.Context, rental *Rental, asked time.Time,
 		return nil, &DoubtError{Cause: cause, Mark: rental.Mark, Found: d.released, Err: err, Forgotten: e.name == nil}
 	}
 	if !settled {
-		r.known.doubts = append(r.known.doubts, d)
+		r.doubts = append(r.doubts, d)
 	}
 	return nil, &lostError{err: cause, released: d.released, unsettled: !settled}
 }
@@ -181,7 +177,7 @@ func (r *run) settle(ctx context.Context, d *doubt) (bool, error) {
 
 // settleDoubts looks once more, at the end of Rent, for what requests in doubt rented.
 func (r *run) settleDoubts(ctx context.Context) {
-	for _, d := range r.known.doubts {
+	for _, d := range r.doubts {
 		settled, err := r.settle(ctx, d)
 		switch {
 		case settled:
@@ -218,7 +214,7 @@ func (r *run) abandon(ctx context.Context, rental *Rental, cause error) (*Rental
 		r.order.Dropped()
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil, &CancelledError{SessionID: rental.Session.ID, Err: ctx.Err()}
+		return nil, &CanceledError{SessionID: rental.Session.ID, Err: ctx.Err()}
 	}
 	if unusable, ok := errors.AsType[*UnusableError](cause); ok {
 		unusable.Released = true
@@ -234,8 +230,8 @@ func (r *run) say(format string, args ...any) {
 
 func (r *run) warn(texts ...string) {
 	for _, text := range texts {
-		if !slices.Contains(r.known.warnings, text) {
-			r.known.warnings = append(r.known.warnings, text)
+		if !slices.Contains(r.warnings, text) {
+			r.warnings = append(r.warnings, text)
 		}
 	}
 }
@@ -257,12 +253,12 @@ func (r *run) note(err error) {
 
 // explain adds the warnings to an error that Rent returns without a rental, and that nothing was rented, where that is true.
 func (r *run) explain(err error) error {
-	notes := r.known.warnings
+	notes := r.warnings
 	_, unreleased := errors.AsType[*NotReleasedError](err) // of an earlier run's leftover
 	switch {
-	case r.known.asked:
+	case r.asked:
 	case errors.Is(err, context.Canceled) && !unreleased:
-		err = &CancelledError{Err: err}
+		err = &CanceledError{Err: err}
 	default:
 		notes = append([]string{"Nothing was rented."}, notes...)
 	}

@@ -39,7 +39,7 @@ import (
 // Service is what renting needs of the shopper; *shopper.Client is one.
 type Service interface {
 	URL() string
-	Ready(ctx context.Context) (shopper.Readiness, error)
+	Ready(ctx context.Context) (bool, error)
 	Offers(ctx context.Context, cloud string) ([]shopper.Offer, error)
 	Offer(ctx context.Context, id string) (shopper.Offer, error)
 	CreateSession(ctx context.Context, req shopper.CreateSession) (shopper.Created, error)

@@ -145,7 +145,7 @@ func (r Requirements) reject(offer shopper.Offer, hours int) Rejection {
 	return rejection
 }
 
-// checkMachine checks what sessions have, too. 0 GB of memory means unknown.
+// checkMachine checks what both offers and sessions have. 0 GB of memory means unknown.
 func (r Requirements) checkMachine(rejection *Rejection) {
 	m, fail := rejection.Offer, rejection.fail
 	if len(r.GPUTypes) > 0 && !containsFold(r.GPUTypes, m.GPUType) {

@@ -105,7 +105,7 @@ func TestUnmetIgnoresTheMarket(t *testing.T) {
 	if reasons := keep.Unmet(s, 79); len(reasons) > 0 {
 		t.Errorf("it can't be kept because of %q", reasons)
 	}
-	if reasons := keep.Unmet(s, 0); len(reasons) > 0 { // imported: nobody told
+	if reasons := keep.Unmet(s, 0); len(reasons) > 0 { // unknown after an import
 		t.Errorf("unknown memory counts: %q", reasons)
 	}
 	change := Requirements{GPUTypes: []string{"H200"}, GPUCount: 2, MinVRAMGB: 141, MaxPricePerHour: 1.9, Clouds: []string{vastAI}}
@@ -139,7 +139,7 @@ func TestExplanation(t *testing.T) {
 	})
 }
 
-// What no offer can meet is told before anybody asks, and nothing else is.
+// Doubts are about what no offer can meet, and about nothing else.
 func TestDoubts(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

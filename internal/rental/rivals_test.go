@@ -274,7 +274,7 @@ func TestCanceledRunDoesntAskForAMachine(t *testing.T) {
 		defer w.nothing()
 		ctx, cancel := context.WithCancel(t.Context())
 		r := New(canceling{w.f, cancel}, Config{Consumer: "terraform", Journal: journal.Open(w.dir, nextRun())})
-		fails[*CancelledError](t, w.apply(ctx, r, order("box")), "Nothing was rented")
+		fails[*CanceledError](t, w.apply(ctx, r, order("box")), "Nothing was rented")
 		if n := w.f.count("create"); n != 0 {
 			t.Errorf("%d requests to rent", n)
 		}

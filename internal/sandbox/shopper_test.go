@@ -39,7 +39,7 @@ func TestTheProvidersOwnClient(t *testing.T) {
 	must(err)
 	offer, err := api.Offer(ctx, "vastai-100")
 	must(err)
-	if health.Status != "ok" || !ready.Ready || len(offers) != 12 || offer.PricePerHour != 0.4 {
+	if health.Status != "ok" || !ready || len(offers) != 12 || offer.PricePerHour != 0.4 {
 		t.Errorf("%+v %+v %d %+v", health, ready, len(offers), offer)
 	}
 	templates, err := api.Templates(ctx)

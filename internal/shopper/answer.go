@@ -90,7 +90,8 @@ func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
 	result := &Error{Status: status, RequestID: c.clean(header.Get("X-Request-Id"), maxTextBytes), RetryAfter: retryAfter(header)}
 	if status >= 300 && status < 400 {
 		result.Foreign = true
-		result.Message = "a redirect to " + c.clean(withoutQuery(header.Get("Location")), maxExcerptBytes) + ", which is not followed"
+		location, _, _ := strings.Cut(header.Get("Location"), "?") // a query may contain secrets
+		result.Message = "a redirect to " + c.clean(location, maxExcerptBytes) + ", which is not followed"
 		return result
 	}
 	var read refusalBody
@@ -119,12 +120,6 @@ func (c *Client) refusal(status int, header http.Header, body []byte) *Error {
 		result.Body = c.clean(string(body), maxExcerptBytes)
 	}
 	return result
-}
-
-// withoutQuery removes the query, which may contain secrets.
-func withoutQuery(location string) string {
-	location, _, _ = strings.Cut(location, "?")
-	return location
 }
 
 // clean makes text from outside safe for a message: masked, on one line, without control characters, and at most limit bytes long.

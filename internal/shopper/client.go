@@ -40,7 +40,7 @@ const (
 
 	// MaxReservationHours is the most that one request can rent for or add. The total is
 	// limited by a setting of the service (lifecycle.hard_max_hours, 12 by default), which
-	// the API doesn't report.
+	// only its refusal shows.
 	MaxReservationHours = 12
 	// MaxSessions is how many sessions Sessions returns at most.
 	MaxSessions = 10_000

@@ -52,18 +52,16 @@ func (c *Client) Sessions(ctx context.Context, filter SessionFilter) ([]Session,
 	}
 	listed := len(list.sessions)
 	// The caller may destroy what is listed, so a filter that a proxy has ignored must not show it other people's sessions.
-	matching := slices.DeleteFunc(list.sessions, func(s Session) bool { return !filter.matches(s) })
+	matching := slices.DeleteFunc(list.sessions, func(s Session) bool {
+		return filter.ConsumerID != "" && filter.ConsumerID != s.ConsumerID ||
+			filter.Status != "" && filter.Status != s.Status ||
+			filter.Cloud != "" && filter.Cloud != s.Cloud
+	})
 	if len(matching) < limit && listed >= limit {
 		return nil, call.failure(&Error{Status: http.StatusOK, Err: fmt.Errorf(
 			"the list of %d sessions contains some that were not requested, and may omit some that were", listed)})
 	}
 	return matching[:min(len(matching), limit)], nil
-}
-
-func (f SessionFilter) matches(s Session) bool {
-	return (f.ConsumerID == "" || f.ConsumerID == s.ConsumerID) &&
-		(f.Status == "" || f.Status == s.Status) &&
-		(f.Cloud == "" || f.Cloud == s.Cloud)
 }
 
 // sessionList is checked strictly, because an empty list counts as proof that nothing is rented.

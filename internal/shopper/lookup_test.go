@@ -82,6 +82,28 @@ func TestTimesAreUTC(t *testing.T) {
 	}
 }
 
+// TestAnswersAreAboutTheRequestedID has a service, or a cache in front of it, that answers with something else of the same kind.
+func TestAnswersAreAboutTheRequestedID(t *testing.T) {
+	t.Parallel()
+	const other = `{"id":"s2","session_id":"s2","offer_id":"s2","hash_id":"s2","status":"running"}`
+	client := newClient(t, serve(t, 200, "application/json", other).URL, withoutRetries)
+	for name, read := range map[string]func(id string) (any, error){
+		"session":              func(id string) (any, error) { return client.Session(t.Context(), id) },
+		"diagnostics":          func(id string) (any, error) { return client.Diagnostics(t.Context(), id) },
+		"offer":                func(id string) (any, error) { return client.Offer(t.Context(), id) },
+		"cost":                 func(id string) (any, error) { return client.SessionCost(t.Context(), id) },
+		"template":             func(id string) (any, error) { return client.Template(t.Context(), id) },
+		"compatible templates": func(id string) (any, error) { return client.CompatibleTemplates(t.Context(), id) },
+	} {
+		if got, err := read("s1"); err == nil || !strings.Contains(err.Error(), `"s2"`) {
+			t.Errorf("%s: got %+v and %v", name, got, err)
+		}
+		if _, err := read("s2"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestStateIsNeverMadeUp has answers that a careless client would take
 // for a session that ended, for an empty list, or for "gone".
 func TestStateIsNeverMadeUp(t *testing.T) {

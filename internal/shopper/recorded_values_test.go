@@ -27,7 +27,7 @@ func retriedSession() Session {
 	}
 }
 
-// TestRecordedValues states by hand what the most telling recordings say;
+// TestRecordedValues states by hand what the most important recordings contain;
 // TestRecordings proves that nothing is lost in any of them.
 func TestRecordedValues(t *testing.T) {
 	t.Parallel()
@@ -57,8 +57,8 @@ func TestRecordedValues(t *testing.T) {
 			Status:   "unavailable",
 			Services: map[string]string{"inventory": "ok", "lifecycle": "running", "ready": "false"},
 		},
-		"not_ready":    Readiness{},
-		"ready":        Readiness{Ready: true},
+		"not_ready":    false,
+		"ready":        true,
 		"extend_ok":    recordedTime("2026-11-23T08:49:30.322394756Z"),
 		"list_none":    []Session{},
 		"cost_session": SessionCost{SessionID: "aaf49b51-3c8d-4989-88e2-a8f13a3075dc", Currency: "USD"},

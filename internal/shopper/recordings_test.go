@@ -193,8 +193,8 @@ func checkNothingLost(t *testing.T, r recording, got any) {
 		got, want = value.Session, session
 	case time.Time:
 		got, want = map[string]any{"new_expires_at": value}, map[string]any{"new_expires_at": want["new_expires_at"]}
-	case Readiness:
-		got = map[string]any{"ready": value.Ready}
+	case bool:
+		got = map[string]any{"ready": value}
 	case []Session:
 		got = map[string]any{"sessions": value, "count": len(value)}
 	case []Offer:

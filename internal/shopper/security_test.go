@@ -26,7 +26,7 @@ import (
 )
 
 // TestSecretsStayOutOfLogsAndErrors has a service that repeats everything it
-// was told, in every kind of answer.
+// received, in every kind of answer.
 func TestSecretsStayOutOfLogsAndErrors(t *testing.T) {
 	t.Parallel()
 	const token, header, basic = "t0ken-Zufall-1", "kopf-Zufall-2", "YmVudXR6ZXI6WnVmYWxs"

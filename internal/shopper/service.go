@@ -14,10 +14,6 @@ type Health struct {
 	Services map[string]string `json:"services"`
 }
 
-// Readiness is false while the service, after its start, looks for machines that its last run left over; the other routes already
-// answer.
-type Readiness struct{ Ready bool }
-
 // SessionCost is what one session has cost so far.
 type SessionCost struct {
 	SessionID string  `json:"session_id"`
@@ -64,8 +60,9 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	})
 }
 
-// Ready reads whether the service has started up. A 503 that says that it hasn't is no error.
-func (c *Client) Ready(ctx context.Context) (Readiness, error) {
+// Ready reads whether the service has started up. It hasn't while it looks for machines that its last run left over; the other
+// routes already answer. A 503 that says so is no error.
+func (c *Client) Ready(ctx context.Context) (bool, error) {
 	call := c.read("reading the service's readiness", c.at(nil, "ready"))
 	call.accept503 = true
 	type readiness struct {
@@ -77,10 +74,7 @@ func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return Readiness{}, err
-	}
-	return Readiness{Ready: *answer.Ready}, nil
+	return err == nil && *answer.Ready, err
 }
 
 // SessionCost reads what a session has cost so far.

@@ -35,25 +35,13 @@ func (s Status) Terminal() bool { return s == Stopped || s == Failed }
 // WorkloadType is what a machine is for.
 type WorkloadType string
 
-// The types that the service accepts. For WorkloadLLM without a template and an on-start command, it installs Ollama on the machine.
-const (
-	WorkloadLLM         WorkloadType = "llm"
-	WorkloadLLMVLLM     WorkloadType = "llm_vllm"
-	WorkloadLLMTGI      WorkloadType = "llm_tgi"
-	WorkloadTraining    WorkloadType = "training"
-	WorkloadBatch       WorkloadType = "batch"
-	WorkloadInteractive WorkloadType = "interactive"
-	WorkloadInference   WorkloadType = "inference"
-	WorkloadSSH         WorkloadType = "ssh"
-	WorkloadBenchmark   WorkloadType = "benchmark"
-)
+// WorkloadLLMVLLM is the type for vLLM.
+const WorkloadLLMVLLM WorkloadType = "llm_vllm"
 
-// WorkloadTypes lists the types that the service accepts.
+// WorkloadTypes lists the types that the service accepts. For "llm" without a template and an on-start command, it installs Ollama on
+// the machine.
 func WorkloadTypes() []WorkloadType {
-	return []WorkloadType{
-		WorkloadLLM, WorkloadLLMVLLM, WorkloadLLMTGI, WorkloadTraining, WorkloadBatch,
-		WorkloadInteractive, WorkloadInference, WorkloadSSH, WorkloadBenchmark,
-	}
+	return []WorkloadType{"llm", WorkloadLLMVLLM, "llm_tgi", "training", "batch", "interactive", "inference", "ssh", "benchmark"}
 }
 
 // Session is a rental as the service returns it, which is without the offer, the storage policy and the idle threshold.

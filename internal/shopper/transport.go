@@ -1,6 +1,7 @@
 package shopper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,13 +120,7 @@ func sameService(base, u *url.URL) bool {
 }
 
 func effectivePort(u *url.URL) string {
-	if port := u.Port(); port != "" {
-		return port
-	}
-	if u.Scheme == "https" {
-		return "443"
-	}
-	return "80"
+	return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 }
 
 // timedOut replaces the error of an attempt whose own limit has passed, unless the caller's context has ended.

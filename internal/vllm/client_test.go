@@ -262,8 +262,7 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// The key travels as a header of our own request, and a server that gives it back doesn't get it into
-// an error.
+// The key is a header of the client's request, and no error contains it even where the server repeats it.
 func TestKeyIsSentAndNeverShown(t *testing.T) {
 	t.Parallel()
 	echo := roundTripper(func(r *http.Request) (*http.Response, error) {

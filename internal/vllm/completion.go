@@ -12,20 +12,6 @@ import (
 // greeting is the text that a model gets as its input.
 const greeting = "Hello"
 
-type completionAnswer struct {
-	Choices []struct {
-		Text    string `json:"text"`
-		Message struct {
-			Content          string `json:"content"`
-			Reasoning        string `json:"reasoning"`
-			ReasoningContent string `json:"reasoning_content"`
-		} `json:"message"`
-	} `json:"choices"`
-	Usage struct {
-		CompletionTokens int `json:"completion_tokens"`
-	} `json:"usage"`
-}
-
 // Complete asks for one token (POST /v1/completions) and returns its text, which is empty for a control token. An answer without
 // a token is an *Error with ErrNoTokens.
 func (c *Client) Complete(ctx context.Context, model string) (text string, err error) {
@@ -43,7 +29,19 @@ func (c *Client) chat(ctx context.Context, model string) (text string, err error
 }
 
 func (c *Client) generate(ctx context.Context, op, path string, request map[string]any) (text string, err error) {
-	var answer completionAnswer
+	var answer struct {
+		Choices []struct {
+			Text    string `json:"text"`
+			Message struct {
+				Content          string `json:"content"`
+				Reasoning        string `json:"reasoning"`
+				ReasoningContent string `json:"reasoning_content"`
+			} `json:"message"`
+		} `json:"choices"`
+		Usage struct {
+			CompletionTokens int `json:"completion_tokens"`
+		} `json:"usage"`
+	}
 	if err := c.post(ctx, op, path, request, &answer); err != nil {
 		return "", err
 	}

@@ -167,6 +167,18 @@ func TestWordingsBeginWithPlainText(t *testing.T) {
 	}
 }
 
+// A start of the provider compiles no patterns: most runs need none.
+func TestWordingsAreCompiledAtFirstUse(t *testing.T) {
+	t.Parallel()
+	invalid := oneOf(`(`)
+	defer func() {
+		if recover() == nil {
+			t.Error("an invalid pattern was compiled")
+		}
+	}()
+	invalid.find("")
+}
+
 func TestReadLogIsBounded(t *testing.T) {
 	t.Parallel()
 	for name, log := range map[string][]string{
@@ -381,7 +393,7 @@ func TestProgress(t *testing.T) {
 	if got := Progress(again); got != PhaseImporting {
 		t.Errorf("a restart begins at %q", got)
 	}
-	if got := Progress(readTestLog(t, "context")); got != PhaseLoaded {
+	if got := Progress(readTestLog(t, "context")); got != "weights loaded" {
 		t.Errorf("failed log: %q", got)
 	}
 }

@@ -80,18 +80,8 @@ func explainTensorParallel(message string) (cause, wayOut string) {
 	if size > 0 {
 		cause += fmt.Sprintf(" among %d GPUs", size)
 	}
-	return cause + ".", fmt.Sprintf("Set tensor_parallel_size to a divisor of %d: %s.", heads, divisors(heads))
-}
-
-// divisors lists all divisors of n: "1, 2, 4, 7, 14 or 28".
-func divisors(n int) string {
-	var found []int
-	for d := 1; d <= n; d++ {
-		if n%d == 0 {
-			found = append(found, d)
-		}
-	}
-	return alternatives(found)
+	divisors := alternatives(heads, func(size int) bool { return heads%size == 0 })
+	return cause + ".", fmt.Sprintf("Set tensor_parallel_size to a divisor of %d: %s.", heads, divisors)
 }
 
 var (

@@ -128,8 +128,7 @@ func TestExposure(t *testing.T) {
 	}
 }
 
-// The releases that are said to open a port are those that were recorded to listen on all interfaces though they were told to listen
-// on loopback.
+// The releases that are said to open a port are those that were recorded to listen on all interfaces although --host was loopback.
 func TestOpensPortIsAsRecorded(t *testing.T) {
 	t.Parallel()
 	recorded, _ := recordedFlags(t)

@@ -47,24 +47,22 @@ var flagTables = sync.OnceValue(func() []flagTable {
 
 // compareReleases compares two releases by their numbers. What can't be parsed is older than any release.
 func compareReleases(a, b string) int {
-	left, _ := numbersOf(a)
-	right, _ := numbersOf(b)
-	return slices.Compare(left, right)
+	return slices.Compare(numbersOf(a), numbersOf(b))
 }
 
 // tablesFor returns the tables of the nearest recorded release that isn't newer, and of the next one: a release between the
 // two has flags of both. It returns none for a release that is older than all of them, or that can't be parsed.
 func tablesFor(release string) []flagTable {
 	tables := flagTables()
-	for i := len(tables) - 1; i >= 0; i-- {
-		switch order := compareReleases(tables[i].release, release); {
-		case order == 0 || order < 0 && i == len(tables)-1:
-			return tables[i : i+1]
-		case order < 0:
-			return tables[i : i+2]
-		}
+	compare := func(t flagTable, release string) int { return compareReleases(t.release, release) }
+	at, recorded := slices.BinarySearchFunc(tables, release, compare)
+	switch {
+	case recorded:
+		return tables[at : at+1]
+	case at == 0:
+		return nil
 	}
-	return nil
+	return tables[at-1 : min(at+1, len(tables))]
 }
 
 var (

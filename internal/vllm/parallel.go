@@ -45,23 +45,21 @@ func (p *problems) checkTensorParallel(shape ModelShape, size int) {
 	if size < 1 || shape.AttentionHeads < 1 || shape.AttentionHeads > mostHeads || shape.SharesEvenly(size) {
 		return
 	}
-	var accepted []int
-	for candidate := 1; candidate <= shape.AttentionHeads; candidate++ {
-		if shape.SharesEvenly(candidate) {
-			accepted = append(accepted, candidate)
-		}
-	}
-	p.addf("tensor_parallel_size", "must split the model's %s evenly: %s; got %d", shape.heads(), alternatives(accepted), size)
+	accepted := alternatives(shape.AttentionHeads, shape.SharesEvenly)
+	p.addf("tensor_parallel_size", "must split the model's %s evenly: %s; got %d", shape.heads(), accepted, size)
 }
 
-// alternatives lists numbers in words: "1, 2, 4 or 28".
-func alternatives(numbers []int) string {
-	texts := make([]string, len(numbers))
-	for i, number := range numbers {
-		texts[i] = strconv.Itoa(number)
+// alternatives lists the accepted numbers from 1 to most in words: "1, 2, 4 or 28".
+func alternatives(most int, accept func(int) bool) string {
+	var texts []string
+	for number := 1; number <= most; number++ {
+		if accept(number) {
+			texts = append(texts, strconv.Itoa(number))
+		}
 	}
-	if len(texts) < 2 {
+	last := len(texts) - 1
+	if last < 1 {
 		return strings.Join(texts, "")
 	}
-	return strings.Join(texts[:len(texts)-1], ", ") + " or " + texts[len(texts)-1]
+	return strings.Join(texts[:last], ", ") + " or " + texts[last]
 }

@@ -2,43 +2,34 @@ package vllm
 
 import "regexp"
 
-// Phases of a start, in order, as Progress returns them.
+// Those phases of a start that callers of Progress compare with; phases has all of them.
 const (
-	PhaseImporting   = "importing vLLM"
-	PhaseStarting    = "starting vLLM"
-	PhaseFetching    = "downloading or loading weights" // of a model that may be a folder or on the hub
-	PhaseDownloading = "downloading weights"
-	PhaseLoading     = "loading weights"
-	PhaseLoaded      = "weights loaded"
-	PhaseWarmingUp   = "warming up"
-	PhaseCompiling   = "compiling"
-	PhaseCache       = "allocating KV cache"
-	PhaseGraphs      = "capturing CUDA graphs"
-	PhaseServer      = "starting server"
-	PhaseReady       = "ready"
+	PhaseImporting = "importing vLLM"
+	PhaseServer    = "starting server"
+	PhaseReady     = "ready"
 )
 
-// phases pairs a phase with the messages that announce it; a group is its progress in percent. The messages are those of
-// vLLM's loader, compilation backend, KV cache and API server, and of huggingface_hub's progress bars.
+// phases pairs a phase with the messages that announce it, the last phase first; a group is its progress in percent. The messages are
+// those of vLLM's loader, compilation backend, KV cache and API server, and of huggingface_hub's progress bars.
 var phases = []struct {
 	name    string
 	pattern wordings
 }{
 	{PhaseReady, oneOf(`Application startup complete`, `Uvicorn running on`)},
 	{PhaseServer, oneOf(`Starting vLLM (?:API )?server`, `init engine .*took`, `Available routes are`)},
-	{PhaseGraphs, oneOf(`Capturing CUDA graph[^:]*(?::\s*(\d{1,3})%)?`, `Graph capturing finished`)},
-	{PhaseCache, oneOf(`Available KV cache memory`, `GPU KV cache size`, `Maximum concurrency for`, `# GPU blocks`)},
-	{PhaseWarmingUp, oneOf(`Warming up model`, `Warming up (?:kernels|done)`, `Initial profiling/warmup run`, `Autotuning process starts`)},
-	{PhaseCompiling, oneOf(`torch\.compile t(?:ook|akes)`, `Dynamo bytecode`, `Compiling a graph`, `Start compiling`,
+	{"capturing CUDA graphs", oneOf(`Capturing CUDA graph[^:]*(?::\s*(\d{1,3})%)?`, `Graph capturing finished`)},
+	{"allocating KV cache", oneOf(`Available KV cache memory`, `GPU KV cache size`, `Maximum concurrency for`, `# GPU blocks`)},
+	{"warming up", oneOf(`Warming up model`, `Warming up (?:kernels|done)`, `Initial profiling/warmup run`, `Autotuning process starts`)},
+	{"compiling", oneOf(`torch\.compile t(?:ook|akes)`, `Dynamo bytecode`, `Compiling a graph`, `Start compiling`,
 		`Directly load the compiled graph`, `Using cache directory: .*torch_compile`)},
-	{PhaseLoaded, oneOf(`Model loading took`, `Loading weights took`, `Loading model weights took`)},
-	{PhaseLoading, oneOf(`Starting to load model [~./]`, `Starting to load model [^/\s]+$`, `Starting to load model [^/\s]+/[^/\s]+/`, `Loading \w+ checkpoint shards:\s*(\d{1,3})%`, `Loading \w+ using [\w ]+:\s*(\d{1,3})%`,
+	{"weights loaded", oneOf(`Model loading took`, `Loading weights took`, `Loading model weights took`)},
+	{"loading weights", oneOf(`Starting to load model [~./]`, `Starting to load model [^/\s]+$`, `Starting to load model [^/\s]+/[^/\s]+/`, `Loading \w+ checkpoint shards:\s*(\d{1,3})%`, `Loading \w+ using [\w ]+:\s*(\d{1,3})%`,
 		`Time spent downloading weights`)},
-	{PhaseDownloading, oneOf(`Fetching \d+ files:\s*(\d{1,3})%`,
+	{"downloading weights", oneOf(`Fetching \d+ files:\s*(\d{1,3})%`,
 		`Downloading[^:]*:\s*(\d{1,3})%`, `\.safetensors:\s*(\d{1,3})%`, `\.gguf:\s*(\d{1,3})%`, `\.bin:\s*(\d{1,3})%`)},
 	// A model of the hub may be in the machine's cache, and a name with a single slash may be a folder.
-	{PhaseFetching, oneOf(`Starting to load model`, `Using model weights format`)},
-	{PhaseStarting, oneOf(`vLLM API server version`, `non-default args`, `Initializing a V\d LLM engine`)},
+	{"downloading or loading weights", oneOf(`Starting to load model`, `Using model weights format`)},
+	{"starting vLLM", oneOf(`vLLM API server version`, `non-default args`, `Initializing a V\d LLM engine`)},
 	{PhaseImporting, oneOf(`^` + regexp.QuoteMeta(StartLine))},
 }
 

@@ -13,8 +13,8 @@ import (
 const recordings = "../sandbox/facts/vllm"
 
 // recorded says what the diagnosis must say of each failed start and crash that was recorded: its kind, words of its
-// cause and of its way out, and words of the first line it quotes. kind "" is a log that explains nothing: its server started,
-// and ended only when it was told to.
+// cause and of its way out, and words of the first line it quotes. kind "" is a log without a cause: its server started,
+// and ended only by SIGTERM.
 var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{"0.10.2/failures/old-release-new-transformers", "dependency_mismatch", "too new", "process.version", "has no attribute all_special_tokens_extended"},
 	{"0.33.0/failures/no-gpu", "no_gpu", "sees no GPU", "nvidia-smi", "RuntimeError: Failed to infer device type"},
@@ -84,7 +84,7 @@ var recorded = []struct{ log, kind, cause, wayOut, quote string }{
 	{log: "0.32.0/runs/dev-mode"},
 	{log: "0.32.0/runs/draining"}, // requests were refused, the server was well
 	{log: "0.32.0/runs/embedding"},
-	{log: "0.32.0/runs/hung-engine"}, // its log has nothing to tell: only a completion does
+	{log: "0.32.0/runs/hung-engine"}, // its log shows nothing: only a completion does
 	{log: "0.32.0/runs/hung-worker"},
 	{log: "0.32.0/runs/lora-runtime"}, // one request was refused, the server was well
 	{log: "0.32.0/runs/no-chat-template"},
@@ -160,7 +160,7 @@ func TestOnlyTheLastStartCounts(t *testing.T) {
 			log := readRecording(t, last.log)
 			switch last.log {
 			case "0.33.0/failures/no-gpu", "0.32.0/failures/auto-tool-without-parser":
-				// vLLM says nothing before it fails: only the launcher's line tells them from what was before, or a container's start time.
+				// vLLM logs nothing before it fails: only the launcher's line, or a container's start time, separates it from earlier starts.
 				log = append([]string{StartLine + "vllm"}, log...)
 			}
 			if got, _ := Diagnose(slices.Concat(before, log)); string(got.Kind) != last.kind {
@@ -206,8 +206,8 @@ func healthyLines(t *testing.T) map[string]bool {
 
 var anyFigures = regexp.MustCompile(`\d+`)
 
-// What is shown of a failure is what tells of it: nothing that a healthy start prints too, nothing twice, and the line that the
-// diagnosis is from.
+// The lines shown of a failure are about it: none is in the log of a healthy start, none is repeated, and the diagnosis's line is
+// among them.
 func TestRelevantOfRecordings(t *testing.T) {
 	t.Parallel()
 	healthy := healthyLines(t)

@@ -136,24 +136,17 @@ func NewestRelease(suits func(Release) bool) (release Release, ok bool) {
 // FindRelease returns a release. One that is not in the table is assumed to equal the nearest older one; ok is false when there is
 // none, or when the version can't be parsed. A build that names its CUDA, such as "0.33.0+cu129", has that.
 func FindRelease(version string) (release Release, ok bool) {
-	wanted, ok := numbersOf(version)
-	if !ok {
+	known := Releases()
+	compare := func(r Release, version string) int { return compareReleases(r.Version, version) }
+	at, exact := slices.BinarySearchFunc(known, version, compare)
+	switch {
+	case exact:
+		release = known[at]
+	case at == 0:
 		return Release{}, false
-	}
-	ok = false
-	for _, candidate := range Releases() {
-		numbers, _ := numbersOf(candidate.Version)
-		order := slices.Compare(numbers, wanted)
-		if order > 0 {
-			break
-		}
-		release, ok = candidate, true
-		if order < 0 {
-			release.Published = ""
-		}
-	}
-	if !ok {
-		return Release{}, false
+	default:
+		release = known[at-1]
+		release.Published = ""
 	}
 	release.Version = version
 	if cuda, named := buildCUDA(version); named {
@@ -180,17 +173,17 @@ var (
 	buildPattern   = regexp.MustCompile(`(?:^|[-_.+])cu(\d{2})(\d)(?:$|[-_.])`)
 )
 
-// numbersOf returns the numbers of a version, the most significant first.
-func numbersOf(version string) ([]int, bool) {
+// numbersOf returns the numbers of a version, the most significant first; nil where it can't be parsed.
+func numbersOf(version string) []int {
 	found := versionPattern.FindStringSubmatch(version)
 	if found == nil {
-		return nil, false
+		return nil
 	}
 	numbers := make([]int, len(found)-1)
 	for i, digits := range found[1:] {
 		numbers[i], _ = strconv.Atoi(digits) // "" is 0; the pattern allows nothing else
 	}
-	return numbers, true
+	return numbers
 }
 
 // buildCUDA returns the CUDA in a build's name: 12.9 for "x86_64-cu129".

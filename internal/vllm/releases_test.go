@@ -1,7 +1,6 @@
 package vllm
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,9 +11,7 @@ func TestReleasesAreInOrder(t *testing.T) {
 	t.Parallel()
 	var before Release
 	for _, release := range Releases() {
-		numbers, ok := numbersOf(release.Version)
-		older, _ := numbersOf(before.Version)
-		if !ok || slices.Compare(older, numbers) >= 0 {
+		if compareReleases(before.Version, release.Version) >= 0 {
 			t.Errorf("%s stands behind %s", release.Version, before.Version)
 		}
 		if _, err := time.Parse(time.DateOnly, release.Published); err != nil || release.Published < before.Published {

@@ -180,7 +180,7 @@ func TestDiagnoseWorkerKilledWhileLoading(t *testing.T) {
 	if got, ok := Diagnose(log); !ok || got.Kind != KindEngineDied {
 		t.Errorf("%+v", got)
 	}
-	// With an error of its own it did not die without one, even where nothing here knows that error.
+	// With another error in the log, the engine did not die silently, even where no rule knows that error.
 	if got, ok := Diagnose(append(log[:2:2], append([]string{"RuntimeError: something new"}, log[2:]...)...)); ok {
 		t.Errorf("%+v", got)
 	}

@@ -106,7 +106,7 @@ func attributes() map[string]schema.Attribute {
 // answers are the shopper's three reports, each with the error that stands in its place.
 type answers struct {
 	health                        shopper.Health
-	ready                         shopper.Readiness
+	ready                         bool
 	failures                      shopper.FailureReport
 	healthErr, readyErr, failsErr error
 }
@@ -136,7 +136,7 @@ func (m *model) fill(a answers) {
 	switch {
 	case a.healthErr != nil:
 		m.Problem, m.Message = types.StringValue(diagnostic.Problem(a.healthErr)), types.StringValue(a.healthErr.Error())
-	case a.readyErr == nil && !a.ready.Ready:
+	case a.readyErr == nil && !a.ready:
 		m.Problem, m.Message = types.StringValue(diagnostic.Unhealthy), types.StringValue("The shopper is starting up.")
 	case !m.Healthy.ValueBool():
 		m.Problem = types.StringValue(diagnostic.Unhealthy)
@@ -146,7 +146,7 @@ func (m *model) fill(a answers) {
 		m.Message = types.StringValue(m.Message.ValueString() + " Some values are unknown: " + missing.Error())
 	}
 	if a.readyErr == nil {
-		m.Ready = types.BoolValue(a.ready.Ready)
+		m.Ready = types.BoolValue(a.ready)
 	}
 	if a.failsErr != nil {
 		return

@@ -37,7 +37,7 @@ var (
 	denied     = &shopper.Error{Op: "listing offers", Method: "GET", URL: "http://shopper:8080", Path: "/x", Status: 401, Message: "no token"}
 	unusable   = &rental.UnusableError{SessionID: "s-1", Reason: "it never became ready", Err: answer}
 	unreleased = &rental.NotReleasedError{SessionID: "s-1", Last: session, Err: answer}
-	canceled   = &rental.CancelledError{SessionID: "s-1", Err: context.Canceled}
+	canceled   = &rental.CanceledError{SessionID: "s-1", Err: context.Canceled}
 )
 
 func machine(kind host.Kind, detail string) error {
@@ -92,7 +92,7 @@ func TestErrors(t *testing.T) {
 		{"unusable", unusable, "Machine could not be used", []string{"s-1", "never became ready", "req-4711"}},
 		{"interrupted", canceled, "Interrupted", []string{"s-1", "released", "no longer costs"}},
 		{
-			"interrupted early", &rental.CancelledError{Err: context.Canceled}, "Interrupted",
+			"interrupted early", &rental.CanceledError{Err: context.Canceled}, "Interrupted",
 			[]string{"before a machine was requested", "Nothing was rented"},
 		},
 		{
