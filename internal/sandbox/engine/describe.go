@@ -125,7 +125,7 @@ func (f filters) matchContainer(c *container, s state) bool {
 		f.any("status", func(v string) bool { return v == string(s.Status) })
 }
 
-// matchName is the engine's name filter: a regular expression found anywhere, with
+// matchName is the engine's name filter, a regular expression that matches anywhere, with
 // or without the leading slash.
 func matchName(pattern, name string) bool {
 	re, err := regexp.Compile(pattern)

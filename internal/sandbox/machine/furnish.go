@@ -12,7 +12,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 )
 
-// furnish fills the machine's new directory.
+// furnish writes the first files of the machine's directory.
 func (m *Machine) furnish(authorizedKeys []string) error {
 	home, err := os.OpenRoot(string(m.root))
 	if err != nil {
@@ -44,7 +44,7 @@ func (m *Machine) authorizedKeysFile() string {
 	return filepath.Join(m.root.Home(), ".ssh", "authorized_keys")
 }
 
-// writeFacts publishes facts and gives the machine the programs that go with them.
+// writeFacts publishes facts, and gives the machine the programs that follow from them.
 func (m *Machine) writeFacts(facts machinefs.Facts) error {
 	if err := m.root.WriteFacts(facts); err != nil {
 		return fmt.Errorf("changing a sandbox machine: %w", err)
@@ -56,8 +56,8 @@ func (m *Machine) writeFacts(facts machinefs.Facts) error {
 	return m.placeVLLM(facts.VLLM.Installed)
 }
 
-// placeVLLM puts the metadata of the machine's vLLM where it lies in an image: in
-// dist-packages, beside the program.
+// placeVLLM writes the metadata of the machine's vLLM to dist-packages, where an image has
+// it.
 func (m *Machine) placeVLLM(release string) error {
 	packages := filepath.Join(string(m.root), "lib", "python3.12", "dist-packages")
 	if err := os.RemoveAll(packages); err != nil || release == "" {
@@ -66,8 +66,8 @@ func (m *Machine) placeVLLM(release string) error {
 	return os.MkdirAll(filepath.Join(packages, "vllm-"+release+".dist-info"), 0o700)
 }
 
-// linkPrograms leaves the named programs, and no other of package tool, in the
-// directory bin. What else somebody put there stays.
+// linkPrograms makes the named programs the only ones of package tool in bin. Other files
+// stay.
 func linkPrograms(bin string, names []string) error {
 	exe, err := os.Executable()
 	if err != nil {

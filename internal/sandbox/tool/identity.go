@@ -21,7 +21,7 @@ func whoami(c *call) int {
 	return 0
 }
 
-// id answers for the machine's user: the process really is the tester's.
+// id prints the machine's user, not the process's real one.
 func id(c *call) int {
 	flags := map[string]bool{}
 	users, bad := getopt(c.args, []string{"-u", "-g", "-n", "-G", "-r"}, func(name, _ string) { flags[name] = true }, nil)
@@ -53,8 +53,7 @@ func hostname(c *call) int {
 	return 0
 }
 
-// uname answers as the Ubuntu machines that are rented do, whatever the sandbox
-// itself runs on.
+// uname prints what rented Ubuntu machines do, whatever system the sandbox runs on.
 func uname(c *call) int {
 	flags := cmp.Or(strings.Join(c.args, ""), "-s")
 	values := []string{

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// ss lists what listens on the machine: sshd, and the ports of its loopback on
-// which somebody answers. It takes -l -t -n -p -H and a filter `sport = :PORT`.
+// ss lists the ports on which sshd, and processes on the machine's loopback, listen. It has
+// -l -t -n -p -H and a filter `sport = :PORT`.
 func ss(c *call) int {
 	order, problem := parseSS(c.args)
 	if problem != "" {
@@ -75,8 +75,8 @@ func (c *call) printSocket(order ssOrder, address string, port int, owner string
 	c.printf("%s\n", strings.TrimRight(line, " "))
 }
 
-// owner asks who listens on a port, in ss's notation. A socket that a killed
-// process left behind has nobody.
+// owner returns the process that listens on a port, in ss's notation. Nothing listens on a
+// socket that a killed process left behind.
 func (c *call) owner(port int) (owner string, listening bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

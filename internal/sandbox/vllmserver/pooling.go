@@ -15,8 +15,8 @@ const (
 	taskClassify = "classify"
 )
 
-// poolingTask is what a pooling model does, "" for one that generates. Flags decide as they do in vLLM; else the name
-// stands for what config.json would say.
+// poolingTask is a pooling model's task; "" = the model generates. It depends on flags, as in vLLM, and else on the name
+// instead of config.json.
 func (o options) poolingTask() string {
 	if o.text("runner") == "generate" {
 		return ""
@@ -38,8 +38,8 @@ func (o options) poolingTask() string {
 	return ""
 }
 
-// poolingRoutes are the routes of the model's task. Current releases register no others; older ones have all, and
-// answer that the model can't.
+// poolingRoutes are the routes of the model's task. Releases before 0.14 also have the others, which answer that the
+// model does not support them.
 func (s *server) poolingRoutes() map[string]http.HandlerFunc {
 	task := s.run.opts.poolingTask()
 	able := map[string]bool{
@@ -71,7 +71,7 @@ func (s *server) poolingRoutes() map[string]http.HandlerFunc {
 	return routes
 }
 
-// pool answers a request of a pooling model with figures that depend on the text only.
+// pool answers a request with figures that depend on the text only.
 func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, task string) error {
 	var ask struct {
 		Model string          `json:"model"`
@@ -111,7 +111,7 @@ func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, tas
 	})
 }
 
-// pooled is the entry of an answer for one text.
+// pooled is the answer's entry for one text.
 func pooled(index int, text, task, route string) object {
 	vector := make([]float64, 8)
 	for i := range len(text) {
