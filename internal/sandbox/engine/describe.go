@@ -95,7 +95,8 @@ func (e *Engine) listVolumes(w http.ResponseWriter, _ *http.Request) error {
 	e.mu.Lock()
 	for name, created := range e.volumes {
 		list = append(list, volume.Volume{
-			Name: name, Driver: "local", Scope: "local", Mountpoint: volumePath(name), CreatedAt: timestamp(created), Labels: map[string]string{},
+			Name: name, Driver: "local", Scope: "local", Mountpoint: volumePath(name), CreatedAt: timestamp(created),
+			Labels: map[string]string{},
 		})
 	}
 	e.mu.Unlock()

@@ -91,14 +91,19 @@ func Exchanges(release string) []Exchange { return read[[]Exchange](release, "ht
 
 // Runs are the names of servers of [Ended] that were sent requests.
 func Runs(release string) []string {
-	var names []string
-	entries, _ := files.ReadDir(path.Join("vllm", release, "runs")) // a release may have none
+	return slices.DeleteFunc(names(release, "runs", ".http.json"), func(name string) bool { return len(Asked(release, name)) == 0 })
+}
+
+// names are the files in a folder of a release, which may not exist, without their suffix.
+func names(release, folder, suffix string) []string {
+	var found []string
+	entries, _ := files.ReadDir(path.Join("vllm", release, folder))
 	for _, entry := range entries {
-		if name, ok := strings.CutSuffix(entry.Name(), ".http.json"); ok && len(Asked(release, name)) > 0 {
-			names = append(names, name)
+		if name, ok := strings.CutSuffix(entry.Name(), suffix); ok {
+			found = append(found, name)
 		}
 	}
-	return names
+	return found
 }
 
 // Asked are the requests to such a server, all without a key, with its answers. Most
@@ -142,17 +147,12 @@ const Ready = "Application startup complete."
 
 // Failures are the names of the failed starts of all releases.
 func Failures() []string {
-	var names []string
+	var all []string
 	for _, release := range Releases() {
-		entries, _ := files.ReadDir(path.Join("vllm", release, "failures")) // a release may have none
-		for _, entry := range entries {
-			if name, ok := strings.CutSuffix(entry.Name(), ".log"); ok {
-				names = append(names, name)
-			}
-		}
+		all = append(all, names(release, "failures", ".log")...)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Failure is a start that failed, by its name.

@@ -70,8 +70,7 @@ func (c *call) printSocket(order ssOrder, address string, port int, owner string
 	if !order.processes {
 		owner = ""
 	}
-	line := fmt.Sprintf("%-6s %-6d %-6d %18s %18s %s",
-		"LISTEN", 0, 128, address+":"+strconv.Itoa(port), "0.0.0.0:*", owner)
+	line := fmt.Sprintf("LISTEN 0      128    %18s %18s %s", address+":"+strconv.Itoa(port), "0.0.0.0:*", owner)
 	c.printf("%s\n", strings.TrimRight(line, " "))
 }
 
@@ -91,15 +90,8 @@ func (c *call) owner(port int) (owner string, listening bool) {
 	}
 	name := "docker-proxy" // a published port is the engine's, which is in the sandbox's own process
 	if slices.Contains(c.root.Processes(), pid) {
-		name = commandName(pid)
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		name = strings.TrimSpace(string(comm))
 	}
 	return fmt.Sprintf("users:((%q,pid=%d,fd=7))", name, pid), true
-}
-
-func commandName(pid int) string {
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil {
-		return "?"
-	}
-	return strings.TrimSpace(string(name))
 }

@@ -78,6 +78,9 @@ func venvOf(python string) string {
 	return python
 }
 
+const uvNoSolution = "  × No solution found when resolving dependencies:\n" +
+	"  ╰─▶ Because %s and you require %s, we can conclude that your requirements are unsatisfiable."
+
 func uvInstall(c *call, args []string) int {
 	venv := cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
 	known := []string{"-U --upgrade", "-q --quiet", "--no-progress", "--no-cache", "-p --python=", "--torch-backend=", "--exclude-newer="}
@@ -98,17 +101,12 @@ func uvInstall(c *call, args []string) int {
 	for _, pkg := range packages {
 		name, version, exact := strings.Cut(pkg, "==")
 		if name, _, _ = strings.Cut(name, "["); name != VLLM {
-			return c.failf(1, "  × No solution found when resolving dependencies:\n"+
-				"  ╰─▶ Because %s was not found in the package registry and you require %[1]s, we can conclude that "+
-				"your requirements are unsatisfiable.", pkg)
+			return c.failf(1, uvNoSolution, pkg+" was not found in the package registry", pkg)
 		}
 		if !exact {
 			version = newestVLLM
-		}
-		if !released(version) {
-			return c.failf(1, "  × No solution found when resolving dependencies:\n"+
-				"  ╰─▶ Because there is no version of vllm==%s and you require vllm==%[1]s, we can conclude that "+
-				"your requirements are unsatisfiable.", version)
+		} else if !released(version) {
+			return c.failf(1, uvNoSolution, "there is no version of vllm=="+version, "vllm=="+version)
 		}
 		if code := c.install(venv, version); code != 0 {
 			return code

@@ -176,8 +176,7 @@ func (r *run) openDevices() error {
 		if dtype := r.opts.text("dtype"); dtype == "bfloat16" && capability(gpu) < 80 {
 			return r.fail("bfloat16", "gpu", gpu.Name, "have", gpu.ComputeCapability)
 		}
-		total := float64(gpu.MemoryMiB) / gib
-		free := total - float64(r.heldMiB(facts, index))/gib
+		total, free := r.memory(facts, index)
 		if free < r.plan.utilization*total {
 			return r.fail("gpu_memory_held", "gpu", strconv.Itoa(worker), "free", twoDigits(free), "total", twoDigits(total),
 				"utilization", strconv.FormatFloat(r.plan.utilization, 'g', -1, 64), "desired", twoDigits(r.plan.utilization*total))
@@ -211,8 +210,7 @@ func (r *run) loadWeights() error {
 	}
 	facts := r.place.latest()
 	for worker, index := range r.plan.gpus {
-		total := float64(facts.GPUs[index].MemoryMiB) / gib
-		free := total - float64(r.heldMiB(facts, index))/gib
+		total, free := r.memory(facts, index)
 		if r.plan.weightsGiB > free-0.5 {
 			return r.fail("out_of_memory", "gpu", strconv.Itoa(worker), "total", twoDigits(total), "used", twoDigits(total-0.31))
 		}
@@ -248,22 +246,20 @@ func (r *run) cacheTokens() int {
 	return int(r.plan.cacheGiB*(1<<20)/r.plan.perTokenKiB) / 16 * 16
 }
 
-// heldMiB is the memory of a GPU that other processes hold.
-func (r *run) heldMiB(facts machinefs.Facts, index int) int {
+// memory returns a GPU's memory in GiB, and what of it no other process holds.
+func (r *run) memory(facts machinefs.Facts, index int) (total, free float64) {
 	held := facts.GPUs[index].HeldMiB
-	if r.place.root == "" {
-		return held
-	}
-	claims, err := r.place.root.Claims()
-	if err != nil {
-		return held
+	var claims []machinefs.Claim
+	if r.place.root != "" {
+		claims, _ = r.place.root.Claims() // none once the machine is gone
 	}
 	for _, claim := range claims {
 		if claim.PID != os.Getpid() {
 			held += claim.MiB[index]
 		}
 	}
-	return held
+	total = float64(facts.GPUs[index].MemoryMiB) / gib
+	return total, total - float64(held)/gib
 }
 
 // claim records the memory that the run holds on each of its GPUs.

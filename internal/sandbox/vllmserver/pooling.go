@@ -42,29 +42,25 @@ func (o options) poolingTask() string {
 // model does not support them.
 func (s *server) poolingRoutes() map[string]http.HandlerFunc {
 	task := s.run.opts.poolingTask()
-	able := map[string]bool{
-		"/v1/embeddings": task == taskEmbed,
-		"/pooling":       task != "" && task != taskClassify,
-		"/classify":      task == taskClassify,
-	}
-	if !s.run.place.atLeast("0.14") {
-		able["/v1/completions"], able["/v1/chat/completions"] = task == "", task == ""
-	}
-	names := map[string]string{
-		"/v1/embeddings": "Embeddings", "/pooling": "Pooling", "/classify": "Classification",
-		"/v1/completions": "Completions", "/v1/chat/completions": "Chat Completions",
-	}
 	routes := map[string]http.HandlerFunc{}
-	for route, can := range able {
-		generates := strings.HasSuffix(route, "completions")
+	for _, r := range []struct {
+		path, name string
+		able       bool
+	}{
+		{"/v1/embeddings", "Embeddings", task == taskEmbed},
+		{"/pooling", "Pooling", task != "" && task != taskClassify},
+		{"/classify", "Classification", task == taskClassify},
+		{"/v1/completions", "Completions", task == ""},
+		{chatPath, "Chat Completions", task == ""},
+	} {
 		switch {
-		case can && !generates:
-			routes[route] = s.posted(func(w http.ResponseWriter, req *http.Request, data []byte) error {
+		case r.able && task != "":
+			routes[r.path] = s.posted(func(w http.ResponseWriter, req *http.Request, data []byte) error {
 				return s.pool(w, req, data, task)
 			})
-		case !can && !s.run.place.atLeast("0.14"):
-			routes[route] = s.posted(func(http.ResponseWriter, *http.Request, []byte) error {
-				return s.badRequest("The model does not support "+names[route]+" API", nil)
+		case !r.able && !s.run.place.atLeast("0.14"):
+			routes[r.path] = s.posted(func(http.ResponseWriter, *http.Request, []byte) error {
+				return s.badRequest("The model does not support "+r.name+" API", nil)
 			})
 		}
 	}
