@@ -10,11 +10,12 @@ import (
 	"net/http"
 	"path"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	imagetypes "github.com/moby/moby/api/types/image"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
 // ref is a parsed image reference, without the host of Docker Hub.
@@ -70,10 +71,8 @@ func newImage(r ref, def Image) *image {
 
 // entrypoint is the image's program; vLLM's images before 0.11 ran the module.
 func (i *image) entrypoint() []string {
-	if m := releaseTag.FindStringSubmatch(i.def.Version); len(m) > 2 && m[1] == "0" {
-		if minor, err := strconv.Atoi(m[2]); err == nil && minor < 11 {
-			return []string{"python3", "-m", "vllm.entrypoints.openai.api_server"}
-		}
+	if releaseTag.MatchString(i.def.Version) && facts.Compare(i.def.Version, "0.11") < 0 {
+		return []string{"python3", "-m", "vllm.entrypoints.openai.api_server"}
 	}
 	return []string{"vllm", "serve"}
 }
@@ -86,7 +85,7 @@ func (i *image) env() []string {
 	}
 }
 
-var releaseTag = regexp.MustCompile(`^v?(\d+)\.(\d+)(?:\.\d+)?(?:[.\-]?[A-Za-z0-9_.\-]*)?$`)
+var releaseTag = regexp.MustCompile(`^v?\d+\.\d+(?:\.\d+)?(?:[.\-]?[A-Za-z0-9_.\-]*)?$`)
 
 // remote finds an image in the registries.
 func (e *Engine) remote(r ref) (*image, error) {
@@ -103,12 +102,8 @@ func (e *Engine) remote(r ref) (*image, error) {
 	if r.digest != "" {
 		return findDigest(r)
 	}
-	if m := releaseTag.FindStringSubmatch(r.tag); m != nil && !strings.HasPrefix(r.tag, "v0.0") {
-		major, _ := strconv.Atoi(m[1])
-		minor, _ := strconv.Atoi(m[2])
-		if strings.HasPrefix(r.tag, "v") && (major > 0 || minor >= 5) {
-			return newImage(r, Image{Ref: r.String()}), nil
-		}
+	if releaseTag.MatchString(r.tag) && strings.HasPrefix(r.tag, "v") && facts.Compare(r.tag, "0.5") >= 0 {
+		return newImage(r, Image{Ref: r.String()}), nil
 	}
 	return nil, refusal(http.StatusNotFound, "manifest for %s not found: manifest unknown: manifest unknown", r)
 }
@@ -150,9 +145,6 @@ func checkAuth(req *http.Request, img *image) error {
 	var auth struct{ Username, Password, IdentityToken, RegistryToken string }
 	if header != "" {
 		data, err := base64.URLEncoding.DecodeString(header)
-		if err != nil {
-			data, err = base64.RawURLEncoding.DecodeString(header)
-		}
 		if err == nil {
 			err = json.Unmarshal(data, &auth)
 		}

@@ -1,11 +1,6 @@
 package engine
 
-import (
-	"strconv"
-	"strings"
-
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
-)
+import "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 
 // podman is the release of Podman that the engine plays; "" = Docker.
 func (e *Engine) podman() string { return e.facts().Podman }
@@ -21,9 +16,5 @@ func (e *Engine) self() facts.Engine {
 // canUpdate reports whether a release of Podman has Docker's call to update a container,
 // as releases since 5.1 do.
 func canUpdate(release string) bool {
-	first, rest, _ := strings.Cut(release, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	major, _ := strconv.Atoi(first) // no number: as old as can be
-	minor, _ := strconv.Atoi(second)
-	return major > 5 || major == 5 && minor >= 1
+	return facts.Compare(release, "5.1") >= 0
 }

@@ -12,22 +12,6 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 )
 
-// furnish writes the first files of the machine's directory.
-func (m *Machine) furnish(authorizedKeys []string) error {
-	home, err := os.OpenRoot(string(m.root))
-	if err != nil {
-		return err
-	}
-	m.home = home
-	err = errors.Join(
-		m.writeFacts(m.facts),
-		m.writeAuthorizedKeys(authorizedKeys))
-	if err != nil {
-		return errors.Join(err, home.Close())
-	}
-	return nil
-}
-
 func (m *Machine) writeAuthorizedKeys(keys []string) error {
 	path := m.authorizedKeysFile()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

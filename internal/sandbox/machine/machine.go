@@ -88,20 +88,19 @@ func Start(opts Options) (*Machine, error) {
 	if err := shared.watch(root); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), os.RemoveAll(string(root)))
 	}
-	m, err := play(root, opts)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err),
-			os.RemoveAll(string(root)), shared.forget(root))
-	}
-	return m, nil
-}
-
-func play(root machinefs.Root, opts Options) (*Machine, error) {
 	m := &Machine{
 		root: root, hostname: cmp.Or(opts.ID, "sandbox"), routes: opts.Routes, idle: opts.Idle, facts: opts.Facts,
 		conns: map[net.Conn]struct{}{},
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
+	if err := m.begin(opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), m.Close())
+	}
+	return m, nil
+}
+
+// begin fills the machine's directory, and makes the machine reachable.
+func (m *Machine) begin(opts Options) error {
 	if m.facts.Container {
 		m.facts.User = cmp.Or(m.facts.User, "root")
 	}
@@ -110,39 +109,24 @@ func play(root machinefs.Root, opts Options) (*Machine, error) {
 		m.facts.Packages = machinefs.Toolchain()
 	}
 	m.facts.Python = cmp.Or(m.facts.Python, "3.12")
-	if err := m.furnish(opts.AuthorizedKeys); err != nil {
-		m.stop()
-		return nil, err
-	}
-	if err := m.open(opts); err != nil {
-		m.stop()
-		return nil, errors.Join(err, m.home.Close())
-	}
-	return m, nil
-}
-
-// open makes the machine reachable.
-func (m *Machine) open(opts Options) error {
 	var err error
+	if m.home, err = os.OpenRoot(string(m.root)); err != nil {
+		return err
+	}
+	if err := errors.Join(m.writeFacts(m.facts), m.writeAuthorizedKeys(opts.AuthorizedKeys)); err != nil {
+		return err
+	}
 	if m.hostKeys, err = newHostKeys(); err != nil {
 		return err
 	}
 	if m.lifeline, err = net.Listen("unix", m.root.Lifeline()); err != nil {
 		return err
 	}
-	if m.port, err = openPort("127.0.0.1:0"); err == nil && !opts.NotListening {
-		err = m.ResumeListening()
-	}
-	if err != nil {
-		if m.port != nil {
-			m.port.close()
-		}
-		err = errors.Join(err, m.lifeline.Close())
-		m.work.Wait()
+	m.work.Go(m.holdLifelines)
+	if m.port, err = openPort("127.0.0.1:0"); err != nil || opts.NotListening {
 		return err
 	}
-	m.work.Go(m.holdLifelines)
-	return nil
+	return m.ResumeListening()
 }
 
 // makeRoot makes a new directory for a machine. Its path has no symlinks: a machine's
@@ -280,8 +264,12 @@ func (m *Machine) end() error {
 	m.mu.Lock()
 	m.stop()
 	m.mu.Unlock()
-	m.port.close()
-	_ = m.lifeline.Close()
+	if m.port != nil { // nil, as others here, if the start failed before
+		m.port.close()
+	}
+	if m.lifeline != nil {
+		_ = m.lifeline.Close()
+	}
 	m.DropConnections()
 	m.work.Wait() // after this nothing starts a process
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
@@ -290,5 +278,8 @@ func (m *Machine) end() error {
 	m.mu.Lock()
 	m.closed, m.commands = true, m.record()
 	m.mu.Unlock()
-	return errors.Join(err, m.home.Close(), os.RemoveAll(string(m.root)), shared.forget(m.root))
+	if m.home != nil {
+		err = errors.Join(err, m.home.Close())
+	}
+	return errors.Join(err, os.RemoveAll(string(m.root)), shared.forget(m.root))
 }
