@@ -104,22 +104,18 @@ func (s *service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return destroyed(w, id)
+	return acknowledge(w, "session destroyed", id)
 }
 
-func destroyed(w http.ResponseWriter, id string) error {
-	return writeJSON(w, http.StatusOK, map[string]any{"message": "session destroyed", "session_id": id})
+func acknowledge(w http.ResponseWriter, message, id string) error {
+	return writeJSON(w, http.StatusOK, map[string]any{"message": message, "session_id": id})
 }
 
 func (s *service) postDone(w http.ResponseWriter, r *http.Request) error {
 	if err := s.done(r.Context(), r.PathValue("id")); err != nil {
 		return err
 	}
-	return shutDown(w, r.PathValue("id"))
-}
-
-func shutDown(w http.ResponseWriter, id string) error {
-	return writeJSON(w, http.StatusOK, map[string]any{"message": "session shutdown initiated", "session_id": id})
+	return acknowledge(w, "session shutdown initiated", r.PathValue("id"))
 }
 
 func (s *service) postExtend(w http.ResponseWriter, r *http.Request) error {

@@ -92,26 +92,17 @@ func (c *clock) SleepUntil(ctx context.Context, until time.Duration) error {
 		if left <= 0 {
 			return ctx.Err()
 		}
-		if err := c.wait(ctx, left, moved); err != nil {
-			return err
+		var elapsed <-chan time.Time // never, on a clock that stands still
+		if c.speed > 0 {
+			elapsed = time.After(c.real(left))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		case <-elapsed:
 		}
 	}
-}
-
-func (c *clock) wait(ctx context.Context, left time.Duration, moved <-chan struct{}) error {
-	var elapsed <-chan time.Time // never, on a clock that stands still
-	if c.speed > 0 {
-		timer := time.NewTimer(c.real(left))
-		defer timer.Stop()
-		elapsed = timer.C
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-moved:
-	case <-elapsed:
-	}
-	return nil
 }
 
 // real is how long a service duration takes on the computer's clock. It is at least a

@@ -10,8 +10,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// Fault names one way to misbehave. requestFaults, machineFaults and the help at
-// /sandbox/ say what each does, where, and what its value means.
+// Fault names one way to misbehave. faultTable and the help at /sandbox/ say what each does, where, and what its value means.
 type Fault string
 
 // Faults of a request to the service.

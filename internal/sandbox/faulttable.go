@@ -59,18 +59,16 @@ var places = []placeOfFaults{
 }
 
 func findFault(place string, fault Fault) (*faultRow, bool) {
-	for _, rows := range [][]faultRow{requestFaults, machineFaults} {
-		i := slices.IndexFunc(rows, func(r faultRow) bool { return r.place == place && r.fault == fault })
-		if i >= 0 {
-			return &rows[i], true
-		}
+	i := slices.IndexFunc(faultTable, func(r faultRow) bool { return r.place == place && r.fault == fault })
+	if i < 0 {
+		return nil, false
 	}
-	return nil, false
+	return &faultTable[i], true
 }
 
 func faultsAt(place string) []Fault {
 	var names []Fault
-	for _, row := range slices.Concat(requestFaults, machineFaults) {
+	for _, row := range faultTable {
 		if row.place == place {
 			names = append(names, row.fault)
 		}
@@ -91,7 +89,14 @@ var (
 // noValue is faultRow.random of a fault without a value.
 var noValue = []any{nil}
 
-var requestFaults = []faultRow{
+// whenRunning is how long after its boot a machine's session is certainly running.
+const whenRunning = 3 * time.Minute
+
+// byLength and byOutage are values of faultRow.when, by the rule's value.
+func byLength(v value) time.Duration { return v.length }
+func byOutage(v value) time.Duration { return time.Duration(v.outage.After) }
+
+var faultTable = []faultRow{
 	{
 		place: anyRoute, fault: LoseAnswerBefore, help: "close the connection before the request takes effect",
 		random: noValue, routes: allRoutes, before: func(x *exchange, _ value) bool { return cut(x.w) },
@@ -132,7 +137,8 @@ var requestFaults = []faultRow{
 	},
 	{
 		place: anyRoute, fault: StatusAfter, value: answers(answer{Status: 502, After: true}, "as for status; by default 502"),
-		help: "answer with this status after the request has taken effect", random: []any{500, 502, 504}, routes: []string{routePost, routeDelete},
+		help:   "answer with this status after the request has taken effect",
+		random: []any{500, 502, 504}, routes: []string{routePost, routeDelete},
 		after: func(x *exchange, v value) bool { return x.instead(v.answer) },
 	},
 	{
@@ -191,16 +197,6 @@ var requestFaults = []faultRow{
 			return writeJSON(x.w, http.StatusOK, map[string]any{"offers": []any{}, "count": 0, "total": 0}) == nil
 		},
 	},
-}
-
-// whenRunning is how long after its boot a machine's session is certainly running.
-const whenRunning = 3 * time.Minute
-
-// byLength and byOutage are values of faultRow.when, by the rule's value.
-func byLength(v value) time.Duration { return v.length }
-func byOutage(v value) time.Duration { return time.Duration(v.outage.After) }
-
-var machineFaults = []faultRow{
 	{
 		place: EventCreate, fault: OffersGone, value: moment(0, "for how long; by default for good"), help: "the offer is gone (stale_inventory)",
 		random: []any{"2m"},
@@ -284,7 +280,8 @@ var machineFaults = []faultRow{
 		facts: func(_ *cloud, f *machinefs.Facts, _ time.Duration, _ value) { f.DiskFreeGB = 0 },
 	},
 	{
-		place: EventBoot, fault: DriverBuilding, value: lasts(10 * time.Minute), help: "nvidia-smi fails for a while: the driver is being built",
+		place: EventBoot, fault: DriverBuilding, value: lasts(10 * time.Minute),
+		help:  "nvidia-smi fails for a while: the driver is being built",
 		facts: func(c *cloud, f *machinefs.Facts, boot time.Duration, v value) { c.buildDriver(f, boot+v.length) },
 	},
 	{
@@ -380,7 +377,7 @@ A fault rule says what goes wrong, and when:
 `)
 	for _, place := range places {
 		text.WriteString("\n" + place.title + "\n")
-		for _, row := range slices.Concat(requestFaults, machineFaults) {
+		for _, row := range faultTable {
 			if row.place != place.event {
 				continue
 			}

@@ -25,8 +25,8 @@ type offerHealth struct {
 	clock *clock
 
 	mu     sync.Mutex
-	order  []string // offers in the order of their first failure
-	offers map[string]*offerRecord
+	order  []string                // offers in the order of their first failure
+	offers map[string]*offerRecord // with at least one failure
 }
 
 type offerRecord struct {
@@ -104,15 +104,11 @@ func (h *offerHealth) multiplierLocked(offer, provider, gpuType string, now time
 func (h *offerHealth) failedOfTypeLocked(provider, gpuType string, now time.Duration) int {
 	n := 0
 	for _, r := range h.offers {
-		if r.provider == provider && r.gpuType == gpuType && r.lastWithin(now, failureMemory) {
+		if r.provider == provider && r.gpuType == gpuType && now-r.failures[len(r.failures)-1].at < failureMemory {
 			n++
 		}
 	}
 	return n
-}
-
-func (r *offerRecord) lastWithin(now, window time.Duration) bool {
-	return len(r.failures) > 0 && now-r.failures[len(r.failures)-1].at < window
 }
 
 // offerHealthAnswer is one offer of GET /api/v1/offer-health.

@@ -11,7 +11,7 @@ import (
 // gone, and no client can notice.
 func RandomFaults(seed int64, count int) []Rule {
 	random := rand.New(rand.NewPCG(uint64(seed), 3))
-	rows := slices.DeleteFunc(slices.Concat(requestFaults, machineFaults), func(r faultRow) bool { return r.random == nil })
+	rows := slices.DeleteFunc(slices.Clone(faultTable), func(r faultRow) bool { return r.random == nil })
 	rules := make([]Rule, 0, max(count, 0))
 	for range count {
 		row := rows[random.IntN(len(rows))]

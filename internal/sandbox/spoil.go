@@ -161,10 +161,10 @@ func (l *rateLimit) allow(perSecond float64, now time.Time) bool {
 // claimSuccess answers a request to destroy as a success.
 func (x *exchange) claimSuccess(value) bool {
 	if params, ok := matchPath("/api/v1/sessions/{id}/done", x.r.URL.Path); ok {
-		return shutDown(x.w, params["id"]) == nil
+		return acknowledge(x.w, "session shutdown initiated", params["id"]) == nil
 	}
 	if params, ok := matchPath("/api/v1/sessions/{id}", x.r.URL.Path); ok && x.r.Method == http.MethodDelete {
-		return destroyed(x.w, params["id"]) == nil
+		return acknowledge(x.w, "session destroyed", params["id"]) == nil
 	}
 	return false
 }

@@ -167,11 +167,6 @@ func sshLogin(ctx context.Context, addr, user string, key ssh.Signer) error {
 		return err
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
-		}
-	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	client, channels, requests, err := ssh.NewClientConn(conn, addr, &ssh.ClientConfig{

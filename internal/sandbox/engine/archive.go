@@ -11,8 +11,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// files is where a container keeps the files that were copied into it: its
-// processes see the real file system, and vLLM looks here first.
+// files is the directory of the files that were copied into a container. Its processes
+// see the real file system; vLLM looks here first.
 func (c *container) files() string { return filepath.Join(c.dir, vllmserver.FilesDir) }
 
 // putArchive unpacks a tar archive in a container, as `docker cp` does.
@@ -43,8 +43,7 @@ func (e *Engine) putArchive(w http.ResponseWriter, req *http.Request, c *contain
 	}
 }
 
-// unpack writes one entry of an archive. Who owns it is not played: everything
-// here is the sandbox's.
+// unpack writes one entry of an archive, without its owner.
 func unpack(root *os.Root, name string, header *tar.Header, content io.Reader) error {
 	if header.Typeflag == tar.TypeDir {
 		return root.MkdirAll(name, 0o700)

@@ -26,14 +26,14 @@ type container struct {
 	address string // on the bridge
 	argv    []string
 	output  *containerLog
-	// turn is held by the operation (start, stop, remove, …) that is under way.
+	// turn has a token while an operation (start, stop, remove, …) is under way.
 	turn chan struct{}
 
 	mu       sync.Mutex
 	name     string // without a slash
 	state    state
 	restarts int
-	// stopped is true once somebody asked for the container to stop: no restart.
+	// stopped is true once a request has stopped the container: it is not restarted.
 	stopped bool
 	proc    *process
 	ports   []*publishedPort
@@ -46,7 +46,7 @@ type container struct {
 	removed bool
 }
 
-// state is what inspect shows as State, with times as times.
+// state is what inspect shows as State.
 type state struct {
 	Status     containertypes.ContainerState
 	Running    bool
@@ -57,7 +57,7 @@ type state struct {
 	Error      string
 	StartedAt  time.Time
 	FinishedAt time.Time
-	Runs       int // how often a run has ended
+	Runs       int // that have ended
 }
 
 func newID() string {
@@ -85,7 +85,7 @@ func (c *container) watch() (running bool, changed <-chan struct{}) {
 	return c.state.Running, c.changed
 }
 
-// change alters the state and wakes whoever waits for that.
+// change changes the state and wakes those who wait for that.
 func (c *container) change(f func(*state)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +99,7 @@ func (c *container) wake() {
 	c.changed = make(chan struct{})
 }
 
-// acquire waits for the container's turn.
+// acquire waits until no other operation is under way.
 func (c *container) acquire(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:
@@ -111,7 +111,7 @@ func (c *container) acquire(ctx context.Context) error {
 
 func (c *container) release() { <-c.turn }
 
-// await blocks until done says so of the state, or ctx ends.
+// await waits until done accepts the state, or ctx ends.
 func (c *container) await(ctx context.Context, done func(s state, removed bool) bool) error {
 	for {
 		c.mu.Lock()
@@ -128,7 +128,7 @@ func (c *container) await(ctx context.Context, done func(s state, removed bool) 
 	}
 }
 
-// kill ends the container's process, if it has one, with everything in its group.
+// kill kills the container's process group, if it runs.
 func (c *container) kill() {
 	c.mu.Lock()
 	proc := c.proc
@@ -159,7 +159,7 @@ func (e *Engine) all() []*container {
 	return slices.SortedFunc(maps.Values(e.containers), func(a, b *container) int { return b.created.Compare(a.created) })
 }
 
-// of is a route that concerns a container.
+// of is a route that handles a container.
 func (e *Engine) of(handle func(w http.ResponseWriter, req *http.Request, c *container) error) route {
 	return func(w http.ResponseWriter, req *http.Request) error {
 		c, err := e.find(req.PathValue("id"))
@@ -170,7 +170,7 @@ func (e *Engine) of(handle func(w http.ResponseWriter, req *http.Request, c *con
 	}
 }
 
-// turn is a route that changes a container: one request after the other.
+// turn is a route that changes a container, one request at a time.
 func (e *Engine) turn(handle func(w http.ResponseWriter, req *http.Request, c *container) error) route {
 	return e.of(func(w http.ResponseWriter, req *http.Request, c *container) error {
 		if err := c.acquire(req.Context()); err != nil {
@@ -187,7 +187,7 @@ func (e *Engine) turn(handle func(w http.ResponseWriter, req *http.Request, c *c
 	})
 }
 
-// containerDir has a short name: its ports are unix sockets, whose paths the system limits to about a hundred bytes.
+// containerDir returns a short path: a container's ports are unix sockets, whose paths have about a hundred bytes at most.
 func (e *Engine) containerDir(id string) string {
 	return filepath.Join(string(e.cfg.Root), "c", id[:12])
 }

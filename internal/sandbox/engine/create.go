@@ -17,7 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// namePattern is the engine's own (daemon/names).
+// namePattern is the engine's (daemon/names).
 var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
 const defaultShm = 64 << 20
@@ -96,7 +96,7 @@ func (e *Engine) checkRuntime(name string) error {
 	return nil
 }
 
-// build makes a container and its directory, and claims its name.
+// build makes a container and its directory, and registers its name.
 func (e *Engine) build(name string, img *image, config *containertypes.Config, host *containertypes.HostConfig) (*container, error) {
 	c := &container{
 		id: newID(), created: time.Now(), image: img, config: config, host: host, name: name, output: newLog(),
@@ -117,7 +117,7 @@ func (e *Engine) build(name string, img *image, config *containertypes.Config, h
 	return c, nil
 }
 
-// fillConfig sets what the engine adds to what it was asked for.
+// fillConfig sets the engine's defaults.
 func fillConfig(c *container) {
 	c.host.ShmSize = cmp.Or(c.host.ShmSize, defaultShm)
 	if c.host.NetworkMode == "" || c.host.NetworkMode == "default" {
@@ -139,8 +139,8 @@ func fillConfig(c *container) {
 	c.argv = append(slices.Clone(c.config.Entrypoint), c.config.Cmd...)
 }
 
-// mergeEnv lays one environment over another, as the engine does with the
-// image's and the container's.
+// mergeEnv adds to an environment what only the base has, as the engine does with the
+// container's and the image's.
 func mergeEnv(base, over []string) []string {
 	merged := slices.Clone(over)
 	set := map[string]bool{}
@@ -168,7 +168,7 @@ func (e *Engine) register(c *container) error {
 	return nil
 }
 
-// forget takes a container and its directory away.
+// forget removes a container and its directory.
 func (e *Engine) forget(c *container) {
 	e.mu.Lock()
 	delete(e.containers, c.id)

@@ -95,7 +95,8 @@ func (e *Engine) listVolumes(w http.ResponseWriter, _ *http.Request) error {
 	e.mu.Lock()
 	for name, created := range e.volumes {
 		list = append(list, volume.Volume{
-			Name: name, Driver: "local", Scope: "local", Mountpoint: volumePath(name), CreatedAt: timestamp(created), Labels: map[string]string{},
+			Name: name, Driver: "local", Scope: "local", Mountpoint: volumePath(name), CreatedAt: timestamp(created),
+			Labels: map[string]string{},
 		})
 	}
 	e.mu.Unlock()
@@ -125,7 +126,7 @@ func (f filters) matchContainer(c *container, s state) bool {
 		f.any("status", func(v string) bool { return v == string(s.Status) })
 }
 
-// matchName is the engine's name filter: a regular expression found anywhere, with
+// matchName is the engine's name filter, a regular expression that matches anywhere, with
 // or without the leading slash.
 func matchName(pattern, name string) bool {
 	re, err := regexp.Compile(pattern)

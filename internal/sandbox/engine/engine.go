@@ -18,18 +18,18 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// Config says what an engine works with.
+// Config describes an engine.
 type Config struct {
-	// Root is the machine. Its directories must exist and its facts be written.
+	// Root is the machine. Its directories and its facts must exist.
 	Root machinefs.Root
-	// Program is the executable that containers run, with the name of the image's
-	// program as its argv[0]. It has to act as that program (see package tool).
+	// Program is the executable that containers run. Its argv[0] is the name of the image's
+	// program, as which it has to act (see package tool).
 	Program string
 	// Record, if set, is called with the command line of every process that the
 	// engine starts. It must not call the engine.
 	Record func(argv []string)
-	// Images are images that exist besides every release of vllm/vllm-openai (or
-	// whatever else has "vllm" in its name and a release as its tag).
+	// Images are additional images. Images with "vllm" in their name and a release as their
+	// tag, such as those of vllm/vllm-openai, always exist.
 	Images []Image
 }
 
@@ -39,9 +39,9 @@ type Image struct {
 	Ref string
 	// Version is the vLLM release inside; "" for the tag.
 	Version string
-	// Username and Password, when set, are what the registry wants to see.
+	// Username and Password are what the registry requires; "" = nothing.
 	Username, Password string
-	// Local is true for an image that is there without being pulled.
+	// Local is true for an image that the engine has from the start.
 	Local bool
 }
 
@@ -101,8 +101,8 @@ func New(cfg Config) (*Engine, error) {
 // Requests is how many requests the engine was sent.
 func (e *Engine) Requests() int { return int(e.asked.Load()) }
 
-// ServeHTTP answers one request. While the engine hangs it blocks; once the
-// engine is closed it refuses.
+// ServeHTTP answers one request. It blocks while the engine hangs, and answers 503 once
+// the engine is closed.
 func (e *Engine) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	e.asked.Add(1)
 	if !e.enter() {
@@ -118,7 +118,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// enter counts a task in, unless the engine is closed.
+// enter counts a task, unless the engine is closed.
 func (e *Engine) enter() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -129,8 +129,8 @@ func (e *Engine) enter() bool {
 	return true
 }
 
-// background runs f as a task of the engine; false means that the engine is
-// closed and f does not run.
+// background runs f as a task of the engine. It returns false, and doesn't run f, if the
+// engine is closed.
 func (e *Engine) background(f func()) bool {
 	if !e.enter() {
 		return false
@@ -142,10 +142,9 @@ func (e *Engine) background(f func()) bool {
 	return true
 }
 
-// Close kills every process that the engine started, by its process group, and
-// returns when all of them and all requests have ended. Close the server that the
-// engine is mounted on first, so that no answer waits for a client that does not
-// read; requests that wait for something else end by themselves.
+// Close kills the process groups of all containers, and returns when they and all
+// requests have ended. Close the engine's server first, so that no answer waits for a
+// client that doesn't read.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	e.closed = true
@@ -154,26 +153,24 @@ func (e *Engine) Close() {
 	e.tasks.Wait()
 }
 
-// Hang makes the engine accept requests and not answer them, until Hang(false).
-// Requests under way go on.
+// Hang makes the engine leave new requests unanswered until Hang(false).
 func (e *Engine) Hang(hang bool) { e.hanging.Shut(hang) }
 
-// FailPull makes every pull break off half-way with that message; "" ends it.
+// FailPull makes every pull break off halfway with this message; "" ends that.
 func (e *Engine) FailPull(message string) { e.failPull.Store(&message) }
 
-// FailLogs makes every look at a container's log fail with that message, as a
-// logging driver does that keeps none; "" ends it.
+// FailLogs makes requests for logs fail with this message, as with a logging driver that
+// keeps none; "" ends that.
 func (e *Engine) FailLogs(message string) { e.failLogs.Store(&message) }
 
-// SlowPull makes every pull take that long, whatever the machine's speed; 0 ends
-// it.
+// SlowPull makes every pull take this long in real time; 0 ends that.
 func (e *Engine) SlowPull(d time.Duration) { e.slowPull.Store(int64(d)) }
 
-// KillContainer lets a container's process die as in a crash: its restart policy
-// applies. It takes an id or a name.
+// KillContainer kills a container's process, as a crash does: the restart policy applies.
+// It takes an id or a name.
 func (e *Engine) KillContainer(id string) error { return e.crash(id, false) }
 
-// OutOfMemory lets the kernel's OOM killer end a container's process.
+// OutOfMemory kills a container's process as the kernel's OOM killer does.
 func (e *Engine) OutOfMemory(id string) error { return e.crash(id, true) }
 
 func (e *Engine) crash(id string, oom bool) error {
@@ -192,7 +189,7 @@ func (e *Engine) crash(id string, oom bool) error {
 	return nil
 }
 
-// facts reads the machine's facts; an engine whose machine is gone knows none.
+// facts reads the machine's facts, the zero value if the machine is gone.
 func (e *Engine) facts() machinefs.Facts {
 	facts, _ := e.cfg.Root.ReadFacts()
 	return facts

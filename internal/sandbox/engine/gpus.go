@@ -15,13 +15,13 @@ import (
 
 const cdiPrefix = "nvidia.com/gpu="
 
-// hookError is how the engine reports that NVIDIA's runtime hook refused.
+// hookError is the engine's report that NVIDIA's runtime hook refused.
 func hookError(message string) error {
 	return refusal(http.StatusInternalServerError, "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error running prestart hook #0: exit status 1, stdout: , stderr: Auto-detected mode as 'legacy'\nnvidia-container-cli: %s: unknown", message)
 }
 
-// gpus resolves which of the machine's GPUs a container gets, as a value for
-// vllmserver.GPUsEnv, or says why it can't have them.
+// gpus returns a container's GPUs as a value for vllmserver.GPUsEnv, or why it can't have
+// those that it requests.
 func (e *Engine) gpus(c *container) (string, error) {
 	facts := e.facts()
 	if f, ok := vllmserver.FindFailure(facts.VLLM.Fail); ok && f.Container {
@@ -86,8 +86,8 @@ func resolveDevices(request containertypes.DeviceRequest, facts machinefs.Facts)
 	return indices, nil
 }
 
-// resolveCDI finds devices of the container device interface, which NVIDIA's
-// toolkit describes: without it none of them is known.
+// resolveCDI finds devices of the container device interface. Without NVIDIA's toolkit,
+// which describes them, there are none.
 func resolveCDI(request containertypes.DeviceRequest, facts machinefs.Facts) ([]string, error) {
 	var indices []string
 	for _, id := range request.DeviceIDs {
@@ -100,7 +100,7 @@ func resolveCDI(request containertypes.DeviceRequest, facts machinefs.Facts) ([]
 	return indices, nil
 }
 
-// hasNVIDIARuntime tells whether Docker has the runtime that answers requests by capability.
+// hasNVIDIARuntime reports whether Docker has the runtime for requests by capability.
 func hasNVIDIARuntime(facts machinefs.Facts) bool { return !facts.NoGPURuntime && !facts.CDIOnly }
 
 func whereCDIFails(facts machinefs.Facts) string {

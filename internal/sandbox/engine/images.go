@@ -10,14 +10,15 @@ import (
 	"net/http"
 	"path"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	imagetypes "github.com/moby/moby/api/types/image"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// ref is an image reference, taken apart. The host of Docker Hub is left out.
+// ref is a parsed image reference, without the host of Docker Hub.
 type ref struct{ name, tag, digest string }
 
 func (r ref) String() string {
@@ -50,7 +51,7 @@ func parseRef(text string) ref {
 	return r
 }
 
-// image is one that the engine has or could have.
+// image is an image of the engine, or of a registry.
 type image struct {
 	ref     ref
 	def     Image
@@ -68,17 +69,15 @@ func newImage(r ref, def Image) *image {
 	return &image{ref: r, def: def, id: sum("config"), digest: sum("manifest"), created: time.Date(2025, 10, 2, 8, 0, 0, 0, time.UTC)}
 }
 
-// entrypoint is the image's program: vLLM's images before 0.11 ran the module.
+// entrypoint is the image's program; vLLM's images before 0.11 ran the module.
 func (i *image) entrypoint() []string {
-	if m := releaseTag.FindStringSubmatch(i.def.Version); len(m) > 2 && m[1] == "0" {
-		if minor, err := strconv.Atoi(m[2]); err == nil && minor < 11 {
-			return []string{"python3", "-m", "vllm.entrypoints.openai.api_server"}
-		}
+	if releaseTag.MatchString(i.def.Version) && facts.Compare(i.def.Version, "0.11") < 0 {
+		return []string{"python3", "-m", "vllm.entrypoints.openai.api_server"}
 	}
 	return []string{"vllm", "serve"}
 }
 
-// env is what the image's own configuration sets.
+// env is the environment of the image's configuration.
 func (i *image) env() []string {
 	return []string{
 		"PATH=/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -86,7 +85,7 @@ func (i *image) env() []string {
 	}
 }
 
-var releaseTag = regexp.MustCompile(`^v?(\d+)\.(\d+)(?:\.\d+)?(?:[.\-]?[A-Za-z0-9_.\-]*)?$`)
+var releaseTag = regexp.MustCompile(`^v?\d+\.\d+(?:\.\d+)?(?:[.\-]?[A-Za-z0-9_.\-]*)?$`)
 
 // remote finds an image in the registries.
 func (e *Engine) remote(r ref) (*image, error) {
@@ -103,18 +102,13 @@ func (e *Engine) remote(r ref) (*image, error) {
 	if r.digest != "" {
 		return findDigest(r)
 	}
-	if m := releaseTag.FindStringSubmatch(r.tag); m != nil && !strings.HasPrefix(r.tag, "v0.0") {
-		major, _ := strconv.Atoi(m[1])
-		minor, _ := strconv.Atoi(m[2])
-		if strings.HasPrefix(r.tag, "v") && (major > 0 || minor >= 5) {
-			return newImage(r, Image{Ref: r.String()}), nil
-		}
+	if releaseTag.MatchString(r.tag) && strings.HasPrefix(r.tag, "v") && facts.Compare(r.tag, "0.5") >= 0 {
+		return newImage(r, Image{Ref: r.String()}), nil
 	}
 	return nil, refusal(http.StatusNotFound, "manifest for %s not found: manifest unknown: manifest unknown", r)
 }
 
-// findDigest tries the releases that there are: a digest is made from a name and
-// a tag.
+// findDigest tries all releases: a digest is made from a name and a tag.
 func findDigest(r ref) (*image, error) {
 	for minor := 5; minor < 60; minor++ {
 		for patch := range 6 {
@@ -127,7 +121,7 @@ func findDigest(r ref) (*image, error) {
 	return nil, refusal(http.StatusNotFound, "manifest for %s not found: manifest unknown: manifest unknown", r)
 }
 
-// localImage finds an image that the engine has, by reference, id or digest.
+// localImage finds an image of the engine by reference, id or digest.
 func (e *Engine) localImage(name string) (*image, error) {
 	r := parseRef(name)
 	e.mu.Lock()
@@ -145,15 +139,12 @@ func (e *Engine) localImage(name string) (*image, error) {
 	return nil, refusal(http.StatusNotFound, "No such image: %s", r)
 }
 
-// checkAuth compares the credentials of a pull with what the registry wants.
+// checkAuth compares the credentials of a pull with those that the registry requires.
 func checkAuth(req *http.Request, img *image) error {
 	header := req.Header.Get("X-Registry-Auth")
 	var auth struct{ Username, Password, IdentityToken, RegistryToken string }
 	if header != "" {
 		data, err := base64.URLEncoding.DecodeString(header)
-		if err != nil {
-			data, err = base64.RawURLEncoding.DecodeString(header)
-		}
 		if err == nil {
 			err = json.Unmarshal(data, &auth)
 		}

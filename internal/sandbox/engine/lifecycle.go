@@ -19,8 +19,8 @@ const (
 	lastBackoff  = time.Minute
 	steadyAfter  = 10 * time.Second // a run of that length resets the backoff
 
-	// leastBackoff is real time, whatever the machine's speed: a container that
-	// can't start is not to keep the tester's computer busy.
+	// leastBackoff is real time, whatever the machine's speed, so that a container that
+	// can't start doesn't keep the computer busy.
 	leastBackoff = 25 * time.Millisecond
 )
 
@@ -35,7 +35,7 @@ func (e *Engine) start(w http.ResponseWriter, req *http.Request, c *container) e
 	return nil
 }
 
-// run starts a container and its supervisor. The caller has the container's turn.
+// run starts a container and its supervisor. The caller has acquired the container.
 func (e *Engine) run(c *container) error {
 	ctx, cancel := context.WithCancel(e.life)
 	c.mu.Lock()
@@ -68,7 +68,7 @@ func (e *Engine) run(c *container) error {
 	return nil
 }
 
-// launchContainer brings up the container's network and process.
+// launchContainer starts the container's ports and process.
 func (e *Engine) launchContainer(c *container) error {
 	gpus, err := e.gpus(c)
 	if err != nil {
@@ -96,7 +96,7 @@ func (e *Engine) launchContainer(c *container) error {
 	return nil
 }
 
-// supervise waits for the container's process and restarts it as its policy says.
+// supervise waits for the container's process, and restarts it according to its policy.
 func (e *Engine) supervise(ctx context.Context, c *container) {
 	backoff := time.Duration(0)
 	for {
@@ -139,7 +139,7 @@ func nextBackoff(last, ran time.Duration) time.Duration {
 	return min(2*last, lastBackoff)
 }
 
-// ended records the end of a run and says whether another one follows.
+// ended records the end of a run, and reports whether another one follows.
 func (e *Engine) ended(c *container, code int) bool {
 	c.mu.Lock()
 	ports := c.ports
@@ -182,8 +182,8 @@ func (e *Engine) stop(w http.ResponseWriter, req *http.Request, c *container) er
 	return nil
 }
 
-// halt stops a running container: its stop signal, then, after the time that the
-// request or the container gives it, KILL. It returns when the run is over.
+// halt stops a running container with its stop signal and, after the grace period of the
+// request or the container, with KILL. It returns when the run is over.
 func (e *Engine) halt(req *http.Request, c *container) error {
 	sig, err := parseSignal(cmp.Or(req.URL.Query().Get("signal"), c.config.StopSignal, "SIGTERM"))
 	if err != nil {
@@ -210,7 +210,7 @@ func (e *Engine) halt(req *http.Request, c *container) error {
 	return nil
 }
 
-// waitGrace waits for a process to end; a negative time is without limit.
+// waitGrace waits until a process has ended, or grace is over; a negative one never is.
 func (e *Engine) waitGrace(ctx context.Context, proc *process, grace time.Duration) {
 	var limit <-chan time.Time
 	if grace >= 0 {
@@ -226,9 +226,8 @@ func (e *Engine) waitGrace(ctx context.Context, proc *process, grace time.Durati
 	}
 }
 
-// giveUp marks the container as stopped on purpose and ends its waiting for a
-// restart. It returns the process, if one runs, and what is closed when the run
-// is over.
+// giveUp marks the container as stopped, which ends its wait for a restart. It returns
+// the process, nil if none runs, and a channel that is closed when the run is over.
 func (c *container) giveUp() (*process, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -271,7 +270,7 @@ func (e *Engine) wait(w http.ResponseWriter, req *http.Request, c *container) er
 	before := c.snapshot()
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	_ = http.NewResponseController(w).Flush() // tells the client that the wait has begun
+	_ = http.NewResponseController(w).Flush() // the client waits for this before it goes on
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
@@ -286,7 +285,7 @@ func (e *Engine) wait(w http.ResponseWriter, req *http.Request, c *container) er
 		return !s.Running || s.Runs > before.Runs || removed
 	})
 	if err != nil {
-		return nil // nobody waits any more, and the header is out
+		return nil // the client no longer waits, and has the header
 	}
 	return json.NewEncoder(w).Encode(containertypes.WaitResponse{StatusCode: int64(c.snapshot().ExitCode)})
 }
@@ -307,7 +306,7 @@ func (e *Engine) remove(w http.ResponseWriter, req *http.Request, c *container) 
 	return nil
 }
 
-// discard takes a container that does not run out of the engine.
+// discard removes a container that does not run.
 func (e *Engine) discard(c *container) {
 	e.forget(c)
 	c.mu.Lock()

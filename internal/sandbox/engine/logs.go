@@ -19,7 +19,7 @@ const (
 	maxLogEntry = 16 << 10 // bytes of one entry, as in the engine's json-file driver
 )
 
-// containerLog is what a container has written, in the entries of the engine's json-file driver.
+// containerLog is what a container has written, by lines, as the engine's json-file driver keeps it.
 type containerLog struct {
 	mu      sync.Mutex
 	entries []logEntry
@@ -75,21 +75,21 @@ func (w *lineWriter) Write(data []byte) (int, error) {
 	}
 }
 
-// add adds the first bytes of the pending ones, which the stand-in for vLLM marks where they are of the other stream.
+// add adds the first n pending bytes as an entry. The stand-in for vLLM marks lines of standard error.
 func (w *lineWriter) add(n int) {
 	text, marked := strings.CutPrefix(string(w.pending[:n]), vllmserver.StderrMark)
 	w.log.add(logEntry{text, w.stderr || marked, time.Now().UTC()})
 	w.pending = w.pending[n:]
 }
 
-// flush adds a last line that has no end.
+// flush adds a last line without an end.
 func (w *lineWriter) flush() {
 	if len(w.pending) > 0 {
 		w.add(len(w.pending))
 	}
 }
 
-// logQuery is what a request asks of a log.
+// logQuery selects entries of a log.
 type logQuery struct {
 	stdout, stderr, follow, timestamps bool
 	tail                               int // -1 for everything
@@ -121,8 +121,7 @@ func (q logQuery) wants(entry logEntry) bool {
 	return (entry.stderr && q.stderr || !entry.stderr && q.stdout) && !entry.at.Before(q.since)
 }
 
-// logs sends the entries of a container's log: the last ones first, and with follow those that come, until the
-// container no longer runs.
+// logs sends the last entries of a container's log and, with follow, new ones until the container no longer runs.
 func (e *Engine) logs(w http.ResponseWriter, req *http.Request, c *container) error {
 	q, err := readLogQuery(req)
 	if err != nil {
@@ -139,7 +138,7 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request, c *container) er
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)() //nolint:contextcheck // what ends first, the request or the engine
 	for next := 0; ; {
-		running, stateChanged := c.watch() // before the entries: those of a run are complete when it is over
+		running, stateChanged := c.watch() // before the entries, which are complete once a run is over
 		entries, changed := c.output.from(next)
 		next += len(entries)
 		if q.tail >= 0 { // counted over both streams, as the real engine does
@@ -164,7 +163,7 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request, c *container) er
 	}
 }
 
-// writeFrame writes an entry behind a header with the stream and the size.
+// writeFrame writes an entry after a header with its stream and size.
 func writeFrame(w io.Writer, timestamps bool, entry logEntry) error {
 	line := entry.text
 	if timestamps {

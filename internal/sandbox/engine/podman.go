@@ -1,16 +1,11 @@
 package engine
 
-import (
-	"strconv"
-	"strings"
+import "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
-)
-
-// podman is the release of the Podman that the engine plays, "" for Docker.
+// podman is the release of Podman that the engine plays; "" = Docker.
 func (e *Engine) podman() string { return e.facts().Podman }
 
-// self is what the engine says of itself.
+// self is what the engine reports about itself.
 func (e *Engine) self() facts.Engine {
 	if release := e.podman(); release != "" {
 		return facts.FindEngine("podman", release)
@@ -18,12 +13,8 @@ func (e *Engine) self() facts.Engine {
 	return facts.FindEngine("docker", "")
 }
 
-// canUpdate tells whether a Podman has Docker's call to change a container, which came
-// with release 5.1.
+// canUpdate reports whether a release of Podman has Docker's call to update a container,
+// as releases since 5.1 do.
 func canUpdate(release string) bool {
-	first, rest, _ := strings.Cut(release, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	major, _ := strconv.Atoi(first) // no number: as old as can be
-	minor, _ := strconv.Atoi(second)
-	return major > 5 || major == 5 && minor >= 1
+	return facts.Compare(release, "5.1") >= 0
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// publishedPort passes connections to a port of the machine on to a container.
+// publishedPort forwards connections from a port of the machine to a container.
 type publishedPort struct {
 	inner    network.Port
 	outer    int
@@ -24,14 +24,14 @@ type publishedPort struct {
 	shut     context.CancelFunc
 }
 
-// hostPort reads a host port. The stand-in picks none by itself.
+// hostPort reads a host port; the stand-in doesn't choose one.
 func hostPort(text string) (int, error) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	return int(n), err
 }
 
-// publish opens the host ports that a container wants. As in the real engine a
-// port that the container doesn't expose isn't published, whatever its bindings.
+// publish opens a container's host ports. As in the real engine, ports that the
+// container doesn't expose aren't published.
 func (e *Engine) publish(c *container) ([]*publishedPort, error) {
 	if c.host.NetworkMode.IsHost() || e.facts().NoBridge {
 		return nil, nil
@@ -105,7 +105,7 @@ func (e *Engine) publishOne(c *container, inner network.Port, ip netip.Addr, por
 	return p, nil
 }
 
-// reserve takes a host port for a container; false when another one has it.
+// reserve takes a host port for a container; false = another container has it.
 func (e *Engine) reserve(c *container, port int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,7 +130,7 @@ func (e *Engine) unpublish(ports []*publishedPort) {
 	}
 }
 
-// forward is docker-proxy: the connection is accepted first, and closed when
+// forward does what docker-proxy does: the connection has been accepted, and is closed if
 // nothing listens in the container.
 func (p *publishedPort) forward(own machinefs.Root, outside net.Conn) {
 	defer outside.Close()
@@ -143,7 +143,7 @@ func (p *publishedPort) forward(own machinefs.Root, outside net.Conn) {
 	machinefs.Join(outside, inside)
 }
 
-// portMap is what inspect shows as Ports. It must be called with mu held.
+// portMap is what inspect shows as Ports. The caller holds c.mu.
 func (c *container) portMap() network.PortMap {
 	ports := network.PortMap{}
 	for port := range c.config.ExposedPorts {

@@ -18,7 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// process is a process that the engine started: the leader of its own group.
+// process is a container's process, the leader of its group.
 type process struct {
 	cmd  *exec.Cmd
 	pid  int
@@ -29,11 +29,10 @@ type process struct {
 	ended bool
 }
 
-// errNotFound is a command that a container does not have.
+// errNotFound is returned for a command that a container does not have.
 var errNotFound = errors.New("executable file not found in $PATH")
 
-// hostCommands are real programs that a container may run besides its own: what
-// people try out in a container, and nothing that reaches anywhere.
+// hostCommands are harmless programs of the computer that a container may run.
 var hostCommands = []string{"sh", "bash", "env", "echo", "ls", "cat", "true", "false", "sleep"}
 
 // resolve finds the executable and the argv for a container's command line.
@@ -67,8 +66,8 @@ func isExecutable(path string) bool {
 	return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
 }
 
-// environment is what a process of the container gets: the container's own, and
-// what tells the machine's programs where they are.
+// environment is the container's environment, with the variables that the machine's
+// programs need.
 func (e *Engine) environment(c *container, gpus string) []string {
 	env := slices.DeleteFunc(slices.Clone(c.config.Env), func(entry string) bool {
 		return strings.HasPrefix(entry, "SHOPPER_SANDBOX_") || strings.HasPrefix(entry, "PATH=")
@@ -122,7 +121,7 @@ func (e *Engine) launch(c *container, env []string) (*process, error) {
 		defer e.tasks.Done()
 		defer close(p.done)
 		defer spare()
-		_ = cmd.Wait() // the state says it all
+		_ = cmd.Wait() // the process state has the exit code
 		stdout.flush()
 		stderr.flush()
 		p.mu.Lock()
@@ -134,7 +133,7 @@ func (e *Engine) launch(c *container, env []string) (*process, error) {
 	return p, nil
 }
 
-// exitCode is what the engine records: 128 and the signal for a killed process.
+// exitCode is the exit code that the engine records: 128 plus the signal for a killed process.
 func exitCode(ps *os.ProcessState) int {
 	if ps == nil {
 		return 255
@@ -145,7 +144,7 @@ func exitCode(ps *os.ProcessState) int {
 	return ps.ExitCode()
 }
 
-// signal sends a signal to the process alone, as the engine does.
+// signal sends a signal to the process only, as the engine does.
 func (p *process) signal(sig syscall.Signal) {
 	_ = p.cmd.Process.Signal(sig) // an error means that it has ended
 }
@@ -155,7 +154,7 @@ func (p *process) killGroup() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.ended {
-		_ = syscall.Kill(p.pid, syscall.SIGKILL) // first, or it could see the others die, and exit by itself
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // first: it could see the others die, and exit by itself
 		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// pullTime is how long the pull of a whole image takes in real time.
+// pullTime is how long the pull of an image takes on a real machine.
 const pullTime = 90 * time.Second
 
-// stream writes JSON messages one after the other, each sent at once.
+// stream sends JSON messages, each at once.
 type stream struct {
 	w    http.ResponseWriter
 	ctrl *http.ResponseController
@@ -96,7 +96,7 @@ func (e *Engine) pull(w http.ResponseWriter, req *http.Request) error {
 	return nil
 }
 
-// download plays the layers' way to the disk; false means that it broke off.
+// download plays the download of the layers; false = it broke off.
 func (e *Engine) download(req *http.Request, out *stream, img *image) bool {
 	layers := []string{img.digest[7:19], img.digest[19:31], img.digest[31:43], img.digest[43:55]}
 	for _, layer := range layers {
@@ -149,7 +149,7 @@ func (e *Engine) diskFull() bool {
 	return needed > facts.DiskFreeGB
 }
 
-// sleep waits, or says that the request or the engine has ended.
+// sleep waits; false = the request or the engine has ended.
 func (e *Engine) sleep(req *http.Request, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

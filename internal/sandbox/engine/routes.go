@@ -17,7 +17,7 @@ const (
 	maxBody     = 4 << 20
 )
 
-// apiError is an answer other than success.
+// apiError is an error that the engine answers with a status.
 type apiError struct {
 	status  int
 	message string
@@ -29,7 +29,7 @@ func refusal(status int, format string, a ...any) error {
 	return &apiError{status, fmt.Sprintf(format, a...)}
 }
 
-// route is what answers a request. An error becomes the engine's JSON error.
+// route answers a request. An error that it returns is answered in the engine's form.
 type route func(w http.ResponseWriter, req *http.Request) error
 
 func (e *Engine) mux() http.Handler {
@@ -59,7 +59,7 @@ func (e *Engine) mux() http.Handler {
 	})
 }
 
-// table are the routes that the stand-in answers.
+// table returns the routes of the stand-in.
 func (e *Engine) table() map[string]route {
 	return map[string]route{
 		"GET /_ping": e.ping, "HEAD /_ping": e.ping, "GET /version": e.version, "GET /info": e.info,
@@ -76,7 +76,7 @@ func (e *Engine) table() map[string]route {
 
 var versionPrefix = regexp.MustCompile(`^/v(\d+)\.(\d+)(/.*)$`)
 
-// stripVersion takes the API version off a request's path and checks it.
+// stripVersion removes the API version from a request's path, and checks it.
 func stripVersion(req *http.Request, newest string) error {
 	m := versionPrefix.FindStringSubmatch(req.URL.Path)
 	if m == nil {
@@ -138,7 +138,7 @@ func flag(req *http.Request, name string) bool {
 	return true
 }
 
-// filters are the engine's own query filters: term to accepted values.
+// filters are the filters of a query: terms and their accepted values.
 type filters map[string][]string
 
 // readFilters reads the query's filters, a map of maps.
@@ -158,7 +158,7 @@ func readFilters(req *http.Request) (filters, error) {
 	return f, nil
 }
 
-// matchLabels says whether labels satisfy every "name" or "name=value".
+// matchLabels reports whether labels satisfy every filter "name" or "name=value".
 func (f filters) matchLabels(labels map[string]string) bool {
 	for _, want := range f["label"] {
 		name, value, hasValue := strings.Cut(want, "=")
@@ -170,7 +170,7 @@ func (f filters) matchLabels(labels map[string]string) bool {
 	return true
 }
 
-// any says whether one of a term's values passes, or the term was not given.
+// any reports whether one of a term's values passes, or the term was not given.
 func (f filters) any(term string, pass func(value string) bool) bool {
 	values, given := f[term]
 	return !given || slices.ContainsFunc(values, pass)

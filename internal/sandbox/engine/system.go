@@ -24,7 +24,7 @@ func (e *Engine) version(w http.ResponseWriter, _ *http.Request) error {
 
 func (e *Engine) info(w http.ResponseWriter, _ *http.Request) error {
 	machine, info := e.facts(), e.self().Info
-	if machine.Podman == "" { // which tells nothing of GPUs
+	if machine.Podman == "" { // Podman reports nothing about GPUs
 		if runtimes, ok := info["Runtimes"].(map[string]any); ok && hasNVIDIARuntime(machine) {
 			runtimes["nvidia"] = system.Runtime{Path: "nvidia-container-runtime"}
 		}
@@ -49,7 +49,7 @@ func (e *Engine) info(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, info)
 }
 
-// timestamp writes a time as the engine does: UTC, RFC 3339, nanoseconds.
+// timestamp formats a time as the engine does: UTC, RFC 3339, nanoseconds.
 func timestamp(t time.Time) string {
 	if t.IsZero() {
 		return "0001-01-01T00:00:00Z"

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// A GPU is what nvidia-smi and the driver say of a type of GPU.
+// A GPU describes a type of GPU as nvidia-smi and the driver do.
 type GPU struct {
 	Type              string `json:"type"` // the service's name for it
 	Name              string `json:"name"`
@@ -46,16 +46,14 @@ func CUDA(driver string) string {
 	return CUDA(CurrentDriver)
 }
 
-// DriverFor is a driver that shows that version of CUDA, such as 12.9; "" where none is
-// known.
+// DriverFor is a driver that shows this version of CUDA, such as 12.9; "" if none is known.
 func DriverFor(cuda float64) string {
 	shown := strconv.FormatFloat(cuda, 'f', 1, 64)
 	driver, _ := findFunc(nvidia().Drivers, func(driver string) bool { return CUDA(driver) == shown })
 	return driver
 }
 
-// A Model is what a checkpoint's config.json says of a model, as far as it decides
-// whether the model starts.
+// A Model is the part of a checkpoint's config.json that decides whether the model starts.
 type Model struct {
 	Prefix       string  `json:"prefix"`       // beginning of the repository's name, lower case
 	Architecture string  `json:"architecture"` // the class named in config.json
@@ -68,12 +66,12 @@ type Model struct {
 	KVKiB        float64 `json:"kv_kib"`       // for a token, where heads do not say it
 	Since        string  `json:"since"`        // first release of vLLM that knows the architecture
 	Quantization string  `json:"quantization"` // quant_method; "" for weights in bf16
-	RemoteCode   bool    `json:"remote_code"`  // the repository brings code of its own
+	RemoteCode   bool    `json:"remote_code"`  // the repository brings its own code
 	Source       string  `json:"source"`       // the repository
 }
 
-// A Quantization is what vLLM knows of a method: bytes for a parameter, and the
-// lowest compute capability that it runs on, times ten.
+// A Quantization is a method's bytes per parameter, and ten times the lowest compute
+// capability that it runs on.
 type Quantization struct {
 	Bytes      float64 `json:"bytes"`
 	Capability int     `json:"capability"`
@@ -96,8 +94,8 @@ var models = sync.OnceValue(func() (all checkpoints) {
 	return all
 })
 
-// FindModel returns the model of a repository such as "Qwen/Qwen3-8B-AWQ". The
-// longest matching prefix wins, so that a variant is its base model.
+// FindModel returns the model of a repository such as "Qwen/Qwen3-8B-AWQ". The longest
+// matching prefix counts: a variant is described as its base model.
 func FindModel(repository string) (best Model, known bool) {
 	name := strings.ToLower(path.Base(repository))
 	for _, m := range models().Models {

@@ -2,7 +2,7 @@ package facts
 
 import "bytes"
 
-// An Engine is what a container engine says of itself.
+// An Engine is what a container engine reports about itself.
 type Engine struct {
 	Recorded string            `json:"recorded"`
 	Source   string            `json:"source"`

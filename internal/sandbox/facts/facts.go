@@ -1,8 +1,7 @@
-// Package facts holds what is known of real programs, clouds, GPUs and models, and
-// reads it: see README.md for which file says what. Recordings of vLLM are files
-// in folders, one for each release; a folder more is a release more. All of it is
-// part of the program, so that no function returns an error: what can't be read
-// fails this package's tests.
+// Package facts has what is known of real programs, clouds, GPUs and models, in files
+// that README.md describes. Each recorded release of vLLM has a folder. The files are
+// part of the program, and tests show that they can be read: no function returns an
+// error.
 package facts
 
 import (
@@ -28,7 +27,7 @@ type Flag struct {
 	Nargs any `json:"nargs"`
 	// Choices are the values that are accepted; nil for all.
 	Choices []any `json:"choices"`
-	// Default is the default where JSON can say it (a number is a json.Number), else
+	// Default is the default if JSON can express it (a number is a json.Number), else
 	// Python's repr of it.
 	Default any `json:"default"`
 }
@@ -36,13 +35,13 @@ type Flag struct {
 // A Run is one run of vLLM, from its start to its end.
 type Run struct {
 	Argv []string `json:"argv"`
-	// Env are the variables that were set; nil is one that was unset.
+	// Env are the variables that were set, or unset if nil.
 	Env map[string]*string `json:"env"`
 	// Exit is the exit code.
 	Exit int `json:"exit"`
 	// Seconds is how long the start took, to ready or to its failure.
 	Seconds float64 `json:"seconds"`
-	// Log is all that was written, standard output and standard error as one.
+	// Log is standard output and standard error together.
 	Log string `json:"-"`
 	// Release is the release that was recorded.
 	Release string `json:"-"`
@@ -90,20 +89,25 @@ func Flags(release string) []Flag { return read[[]Flag](release, "flags.json") }
 // Exchanges are the requests to a server of the release, with its answers.
 func Exchanges(release string) []Exchange { return read[[]Exchange](release, "http.json") }
 
-// Runs are the names of the servers of [Ended] that were asked something.
+// Runs are the names of servers of [Ended] that were sent requests.
 func Runs(release string) []string {
-	var names []string
-	entries, _ := files.ReadDir(path.Join("vllm", release, "runs")) // a release may have none
-	for _, entry := range entries {
-		if name, ok := strings.CutSuffix(entry.Name(), ".http.json"); ok && len(Asked(release, name)) > 0 {
-			names = append(names, name)
-		}
-	}
-	return names
+	return slices.DeleteFunc(names(release, "runs", ".http.json"), func(name string) bool { return len(Asked(release, name)) == 0 })
 }
 
-// Asked are the requests to such a server, all without a key, with its answers. Of most bodies
-// the first 4,000 characters were kept.
+// names are the files in a folder of a release, which may not exist, without their suffix.
+func names(release, folder, suffix string) []string {
+	var found []string
+	entries, _ := files.ReadDir(path.Join("vllm", release, folder))
+	for _, entry := range entries {
+		if name, ok := strings.CutSuffix(entry.Name(), suffix); ok {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// Asked are the requests to such a server, all without a key, with its answers. Most
+// bodies were cut off after 4,000 characters.
 func Asked(release, name string) []Exchange {
 	var exchanges []Exchange
 	for _, e := range read[[]struct {
@@ -128,7 +132,7 @@ func Asked(release, name string) []Exchange {
 	return exchanges
 }
 
-// Start is a start that succeeded, with its end after SIGTERM.
+// Start is a start that succeeded, and its end after SIGTERM.
 func Start(release string, eager bool) Run {
 	name := "serve"
 	if eager {
@@ -138,29 +142,23 @@ func Start(release string, eager bool) Run {
 	return start
 }
 
-// Ready is the line by which a start is done.
+// Ready is the line that ends a successful start.
 const Ready = "Application startup complete."
 
 // Failures are the names of the failed starts of all releases.
 func Failures() []string {
-	var names []string
+	var all []string
 	for _, release := range Releases() {
-		entries, _ := files.ReadDir(path.Join("vllm", release, "failures")) // a release may have none
-		for _, entry := range entries {
-			if name, ok := strings.CutSuffix(entry.Name(), ".log"); ok {
-				names = append(names, name)
-			}
-		}
+		all = append(all, names(release, "failures", ".log")...)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Failure is a start that failed, by its name.
 func Failure(release, name string) (Run, bool) { return run(release, path.Join("failures", name)) }
 
-// Ended is a server that started and to which something was done, such as
-// "engine-killed-ready".
+// Ended is a server that was disturbed after its start, such as "engine-killed-ready".
 func Ended(release, name string) (Run, bool) { return run(release, path.Join("runs", name)) }
 
 // Processes is the process tree of a server that is ready, as ps prints it, and its
@@ -170,14 +168,14 @@ func Processes(release string) string {
 	return string(data)
 }
 
-// Unrecorded is the file of messages that could not be recorded: those that need
-// a GPU or the Hugging Face hub.
+// Unrecorded is the file of messages that need a GPU or the Hugging Face hub, and could
+// not be recorded.
 func Unrecorded() []byte {
 	data, _ := files.ReadFile("vllm/unrecorded.json")
 	return data
 }
 
-// Named is the file of the recorded failures' words that differ from run to run.
+// Named is the file of the words in recorded failures that differ between runs.
 func Named() []byte {
 	data, _ := files.ReadFile("vllm/named.json")
 	return data
@@ -204,8 +202,8 @@ func read[T any](release, name string) T {
 	return value
 }
 
-// find reads a file of the release. Where it has none the nearest older release's
-// answers, and for releases before the first recorded one the oldest's.
+// find reads a file of the release, else of the nearest older release that has it, else
+// of the oldest.
 func find(release, name string) (from string, data []byte) {
 	for _, recorded := range Releases() {
 		if from != "" && Compare(recorded, release) > 0 {
@@ -218,8 +216,8 @@ func find(release, name string) (from string, data []byte) {
 	return from, data
 }
 
-// Compare orders releases such as "0.19.1" and "v0.8.5.post1" by their numbers;
-// what follows the third is ignored.
+// Compare orders releases such as "0.19.1" and "v0.8.5.post1" by their first three
+// numbers.
 func Compare(a, b string) int { return slices.Compare(Numbers(a), Numbers(b)) }
 
 // Numbers are the first three numbers of a version.

@@ -2,12 +2,12 @@ package facts
 
 import "strings"
 
-// A Firewall is what iptables says; its ip6tables says the same under its own name.
+// A Firewall is what iptables and ip6tables print.
 type Firewall struct {
 	Recorded string `json:"recorded"`
 	Source   string `json:"source"`
 	Version  string `json:"version"`
-	// Refused is the answer to whoever may not change the rules, root in most containers included.
+	// Refused is for users who may not change the rules, including root in most containers.
 	Refused       Complaint `json:"refused"`
 	NoSuchRule    Complaint `json:"no_such_rule"`
 	BadPort       Complaint `json:"bad_port"`
@@ -23,7 +23,7 @@ type Complaint struct {
 	Says string `json:"says"`
 }
 
-// Iptables returns the words of "iptables" or "ip6tables"; word is the one that is complained of.
+// Iptables returns what "iptables" or "ip6tables" prints; word is the wrong word of a command line.
 func Iptables(program, word string) Firewall {
 	var f Firewall
 	_ = load("iptables.json", &f) // TestDataIsRead

@@ -23,21 +23,21 @@ const (
 	serverVersion = "SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13.14"
 )
 
-// RefuseKeys makes the SSH server turn every key away, or stop doing so.
+// RefuseKeys makes the SSH server refuse every key, or stop doing so.
 func (m *Machine) RefuseKeys(refuse bool) { m.refuse.Store(refuse) }
 
-// traffic counts what clients do: logins that worked, and exchanges after them, which
-// are what a client waits an answer for: a channel, or a request on one.
+// traffic counts successful logins, and exchanges after them: channels, and requests on
+// channels that are answered.
 type traffic struct{ logins, exchanges atomic.Int64 }
 
-// Logins is how often somebody has logged in.
+// Logins is the number of successful logins.
 func (m *Machine) Logins() int { return int(m.traffic.logins.Load()) }
 
-// Exchanges is how often, once logged in, clients have opened a channel or made a
-// request on one that is answered.
+// Exchanges is the number of channels that clients have opened, and of requests on them
+// that are answered.
 func (m *Machine) Exchanges() int { return int(m.traffic.exchanges.Load()) }
 
-// DropConnections cuts every connection there is.
+// DropConnections cuts every open connection.
 func (m *Machine) DropConnections() {
 	m.mu.Lock()
 	conns := slices.Collect(maps.Keys(m.conns))
@@ -47,7 +47,7 @@ func (m *Machine) DropConnections() {
 	}
 }
 
-// StopListening makes new connections refused. Those there are go on.
+// StopListening makes the port refuse connections. Open ones go on.
 func (m *Machine) StopListening() error { return m.port.pause() }
 
 // ResumeListening ends StopListening and Options.NotListening.
@@ -65,8 +65,8 @@ func (m *Machine) ResumeListening() error {
 	return nil
 }
 
-// ChangeHostKey gives the machine new host keys and cuts every connection, as when it is
-// reinstalled.
+// ChangeHostKey gives the machine new host keys and cuts every connection, as a
+// reinstallation does.
 func (m *Machine) ChangeHostKey() error {
 	keys, err := newHostKeys()
 	if err != nil {
@@ -79,8 +79,8 @@ func (m *Machine) ChangeHostKey() error {
 	return nil
 }
 
-// ChangePort moves the SSH server to another port and cuts every connection, as
-// when a cloud moves a machine to another address. The old port refuses.
+// ChangePort moves the SSH server to another port and cuts every connection, as a cloud
+// does that moves a machine to another address. The old port refuses connections.
 func (m *Machine) ChangePort() error {
 	if err := m.port.move(); err != nil {
 		return err
@@ -89,8 +89,8 @@ func (m *Machine) ChangePort() error {
 	return m.ResumeListening()
 }
 
-// Unresponsive makes the machine hang, or wake up again: it accepts connections
-// and says nothing on them, and those there are fall silent.
+// Unresponsive makes the machine hang, or go on again. While it hangs it accepts
+// connections, and all connections are silent.
 func (m *Machine) Unresponsive(hang bool) { m.frozen.Shut(hang) }
 
 func (m *Machine) accept(listener net.Listener) {
@@ -106,7 +106,7 @@ func (m *Machine) accept(listener net.Listener) {
 	}
 }
 
-// keep remembers a connection for DropConnections; false when the machine is ending.
+// keep registers a connection for DropConnections; false = the machine is ending.
 func (m *Machine) keep(conn net.Conn) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -184,7 +184,7 @@ func (c *connection) take(channel ssh.NewChannel) {
 	})
 }
 
-// gatedConn is a connection that is silent while its gate is shut.
+// gatedConn is a connection that is silent while a gate is shut.
 type gatedConn struct {
 	net.Conn
 

@@ -18,9 +18,8 @@ import (
 
 const forwardDialTime = 20 * time.Second
 
-// forward is `ssh -L` and `ssh -W`: a connection from the machine to somewhere.
-// The machine's own loopback is there; there is no way to the outside, except to
-// Options.Routes.
+// forward serves `ssh -L` and `ssh -W`: a connection from the machine. It reaches only the
+// machine's loopback and Options.Routes.
 func (c *connection) forward(channel ssh.NewChannel) {
 	var target struct {
 		Host       string
@@ -56,8 +55,8 @@ func isLoopback(host string) bool {
 	return ip.IsLoopback() || ip.IsUnspecified()
 }
 
-// forwardSocket forwards to a unix socket on the machine, of which there is one:
-// the container engine's, under its real name or the sandbox's.
+// forwardSocket forwards to the one unix socket of a machine, the container engine's, by
+// its real path or the sandbox's.
 func (c *connection) forwardSocket(channel ssh.NewChannel) {
 	var target struct {
 		Path     string
@@ -85,7 +84,7 @@ func (c *connection) forwardSocket(channel ssh.NewChannel) {
 	c.bridge(channel, conn, err)
 }
 
-// bridge accepts the channel for a connection that was made, or rejects it.
+// bridge joins a channel to a connection, or rejects it if dialing failed.
 func (c *connection) bridge(request ssh.NewChannel, conn net.Conn, dialErr error) {
 	if dialErr != nil {
 		reason := "connect failed"

@@ -12,22 +12,6 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 )
 
-// furnish fills the machine's new directory.
-func (m *Machine) furnish(authorizedKeys []string) error {
-	home, err := os.OpenRoot(string(m.root))
-	if err != nil {
-		return err
-	}
-	m.home = home
-	err = errors.Join(
-		m.writeFacts(m.facts),
-		m.writeAuthorizedKeys(authorizedKeys))
-	if err != nil {
-		return errors.Join(err, home.Close())
-	}
-	return nil
-}
-
 func (m *Machine) writeAuthorizedKeys(keys []string) error {
 	path := m.authorizedKeysFile()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -44,7 +28,7 @@ func (m *Machine) authorizedKeysFile() string {
 	return filepath.Join(m.root.Home(), ".ssh", "authorized_keys")
 }
 
-// writeFacts publishes facts and gives the machine the programs that go with them.
+// writeFacts publishes facts, and gives the machine the programs that follow from them.
 func (m *Machine) writeFacts(facts machinefs.Facts) error {
 	if err := m.root.WriteFacts(facts); err != nil {
 		return fmt.Errorf("changing a sandbox machine: %w", err)
@@ -56,8 +40,8 @@ func (m *Machine) writeFacts(facts machinefs.Facts) error {
 	return m.placeVLLM(facts.VLLM.Installed)
 }
 
-// placeVLLM puts the metadata of the machine's vLLM where it lies in an image: in
-// dist-packages, beside the program.
+// placeVLLM writes the metadata of the machine's vLLM to dist-packages, where an image has
+// it.
 func (m *Machine) placeVLLM(release string) error {
 	packages := filepath.Join(string(m.root), "lib", "python3.12", "dist-packages")
 	if err := os.RemoveAll(packages); err != nil || release == "" {
@@ -66,8 +50,8 @@ func (m *Machine) placeVLLM(release string) error {
 	return os.MkdirAll(filepath.Join(packages, "vllm-"+release+".dist-info"), 0o700)
 }
 
-// linkPrograms leaves the named programs, and no other of package tool, in the
-// directory bin. What else somebody put there stays.
+// linkPrograms makes the named programs the only ones of package tool in bin. Other files
+// stay.
 func linkPrograms(bin string, names []string) error {
 	exe, err := os.Executable()
 	if err != nil {

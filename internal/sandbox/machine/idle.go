@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// idleConn is a connection through a proxy that cuts it when nothing has gone through
-// for a while.
+// idleConn is a connection that is cut after it was idle for a while, as by a proxy.
 type idleConn struct {
 	net.Conn
 

@@ -7,10 +7,9 @@ import (
 	"syscall"
 )
 
-// hearIgnored makes the programs of machines hear the signals that this process
-// was started to ignore, as under nohup or in a shell's background: what is
-// ignored is inherited, and a shell can't even set a trap on it; what is caught is
-// not. This process goes on taking no notice of them.
+// hearIgnored catches the signals that this process was started to ignore, as under nohup
+// or in a shell's background. Otherwise the programs of machines would inherit that,
+// and a shell couldn't even set a trap. This process still ignores them.
 var hearIgnored = sync.OnceFunc(func() {
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
 		if signal.Ignored(s) {

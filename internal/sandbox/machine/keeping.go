@@ -10,22 +10,20 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 )
 
-// shared is what all machines of this process share. It is made for the first
-// one and stays for those to come; when the process has ended, its keeper removes
-// the rest and ends too.
+// shared is what all machines of this process share, made for the first one. Once the
+// process has ended, the keeper removes it and exits.
 var shared sharing
 
 type sharing struct {
-	mu       sync.Mutex // held while the shared things are made or removed, so that they are made once
+	mu       sync.Mutex // also held while the rest is made or removed
 	keeper   *tool.Keeper
-	shade    string // see machinefs.MakeShade; it also holds the programs that every machine has
+	shade    string // see machinefs.MakeShade; also has the programs of every machine
 	machines int
 }
 
-// Finish ends at once what this process's machines share, a small process and a
-// folder, which otherwise end just after the process does. Call it before exit
-// where nothing may be left at that moment. It does nothing while there are
-// machines, and another machine can be started after it.
+// Finish ends what this process's machines share, a small process and a folder, which
+// otherwise go just after this process has ended. It does nothing while there are
+// machines. Machines can be started after it.
 func Finish() error {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -35,7 +33,7 @@ func Finish() error {
 	return shared.end()
 }
 
-// watch gives a new machine its part of the shared things. forget ends that.
+// watch prepares a new machine; forget is its counterpart.
 func (s *sharing) watch(root machinefs.Root) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +65,7 @@ func (s *sharing) begin() error {
 	if s.shade, err = os.MkdirTemp("", "shopper-sandbox-path-"); err != nil {
 		return err
 	}
-	// To the keeper it is like a machine without processes: a folder to remove.
+	// For the keeper it is a machine without processes: a folder to remove.
 	if err := keeper.Watch(machinefs.Root(s.shade)); err != nil {
 		return err
 	}

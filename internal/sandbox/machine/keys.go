@@ -16,7 +16,7 @@ import (
 
 const rsaBits = 2048
 
-// hostKeys are what a machine proves itself with.
+// hostKeys are a machine's host keys.
 type hostKeys struct {
 	ed25519 ssh.Signer
 	rsa     *lazyRSA
@@ -50,7 +50,7 @@ func makeRSA() (ssh.MultiAlgorithmSigner, error) {
 	return multi, nil
 }
 
-// lazyRSA is an RSA host key that is made when the first client wants it: that
+// lazyRSA is an RSA host key that is made when the first client needs it, because that
 // takes a tenth of a second, and hundreds of machines may start at once.
 type lazyRSA struct {
 	make func() (ssh.MultiAlgorithmSigner, error)
@@ -58,7 +58,7 @@ type lazyRSA struct {
 
 var rsaAlgorithms = []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 
-// Algorithms is known before there is a key.
+// Algorithms doesn't make the key yet.
 func (k *lazyRSA) Algorithms() []string { return rsaAlgorithms }
 
 // PublicKey doesn't make the key yet.
@@ -78,13 +78,13 @@ func (k *lazyRSA) SignWithAlgorithm(random io.Reader, data []byte, algorithm str
 	return signer.SignWithAlgorithm(random, data, algorithm)
 }
 
-// lazyRSAPublic is the public half, whose type alone is asked for in most handshakes.
+// lazyRSAPublic is the public half, of which most handshakes need only the type.
 type lazyRSAPublic struct{ key *lazyRSA }
 
 // Type is the key's format, not an algorithm.
 func (p lazyRSAPublic) Type() string { return ssh.KeyAlgoRSA }
 
-// Marshal returns the key in SSH's wire format, and nothing if it can't be made.
+// Marshal returns the key in SSH's wire format, or nil if it can't be made.
 func (p lazyRSAPublic) Marshal() []byte {
 	signer, err := p.key.make()
 	if err != nil {
@@ -104,8 +104,8 @@ func (p lazyRSAPublic) Verify(data []byte, sig *ssh.Signature) error {
 
 var errNotAuthorized = errors.New("not an authorized key")
 
-// authorize lets a key log in that stands in the login user's authorized_keys
-// now: like a real machine's, the file can be changed by whoever is logged in.
+// authorize accepts the keys that are now in the login user's authorized_keys: as on a
+// real machine, that file can be changed.
 func (m *Machine) authorize(conn ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	if m.refuse.Load() || conn.User() != m.User() {
 		return nil, errNotAuthorized
@@ -123,7 +123,7 @@ func (m *Machine) authorize(conn ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Perm
 		var authorized ssh.PublicKey
 		authorized, _, _, rest, err = ssh.ParseAuthorizedKey(rest)
 		if err != nil {
-			break // no further key in the file
+			break // no more keys
 		}
 		if bytes.Equal(authorized.Marshal(), key.Marshal()) {
 			return &ssh.Permissions{}, nil

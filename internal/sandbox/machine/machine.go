@@ -1,6 +1,6 @@
-// Package machine plays one rented machine: an SSH server on loopback with host
-// keys of its own, behind which commands run in a real shell, in a directory of
-// their own, with the machine's programs (package tool) first on PATH.
+// Package machine plays one rented machine: an SSH server on loopback with its own host
+// keys. Commands run in a real shell, in the machine's directory, with the machine's
+// programs (package tool) first on PATH.
 package machine
 
 import (
@@ -26,32 +26,29 @@ import (
 
 // Options describe the machine to start.
 type Options struct {
-	// Dir is the folder in which the machine makes its own; "" is the system's for
-	// temporary files. Keep it short: a unix socket's path has about a hundred bytes.
+	// Dir is where the machine makes its directory; "" is the system's for temporary files.
+	// Keep it short: a unix socket's path has about a hundred bytes.
 	Dir string
 	// ID is the machine's host name; "" is "sandbox".
 	ID string
-	// Facts are what the machine's programs tell. User defaults to root for a
-	// container and to "user" for a VM.
+	// Facts are what the machine's programs report. User defaults to root for a container
+	// and to "user" for a VM.
 	Facts machinefs.Facts
-	// AuthorizedKeys are the first contents of the login user's
-	// ~/.ssh/authorized_keys, one key a line.
+	// AuthorizedKeys are the first lines of the login user's ~/.ssh/authorized_keys.
 	AuthorizedKeys []string
-	// NotListening leaves the port closed until ResumeListening: a machine that
-	// is still booting.
+	// NotListening leaves the port closed until ResumeListening, as while booting.
 	NotListening bool
-	// Idle is after how long a proxy in front of the machine cuts a connection that
-	// nothing goes through; 0 = never.
+	// Idle is how long a connection may be idle before a proxy cuts it; 0 = forever.
 	Idle time.Duration
-	// Routes are addresses (host:port) outside the machine that a forwarded
-	// connection reaches all the same, as through a jump host.
+	// Routes are addresses (host:port) outside the machine that forwarded connections
+	// reach, as through a jump host.
 	Routes []string
 }
 
-// endTime bounds how long the machine's processes are given to disappear.
+// endTime bounds the wait for the end of the machine's processes.
 const endTime = 10 * time.Second
 
-// Machine is a running machine. All its methods may be called at any time.
+// Machine is a running machine. Its methods may be called concurrently, at any time.
 type Machine struct {
 	root     machinefs.Root
 	home     *os.Root // the machine's directory, which SFTP can't leave
@@ -65,7 +62,7 @@ type Machine struct {
 
 	ctx  context.Context //nolint:containedctx // the machine's own life, which Close ends
 	stop context.CancelFunc
-	work sync.WaitGroup // the accept loops, connections and everything behind them
+	work sync.WaitGroup // accept loops, connections and what they start
 
 	mu       sync.Mutex
 	facts    machinefs.Facts
@@ -91,20 +88,19 @@ func Start(opts Options) (*Machine, error) {
 	if err := shared.watch(root); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), os.RemoveAll(string(root)))
 	}
-	m, err := play(root, opts)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err),
-			os.RemoveAll(string(root)), shared.forget(root))
-	}
-	return m, nil
-}
-
-func play(root machinefs.Root, opts Options) (*Machine, error) {
 	m := &Machine{
 		root: root, hostname: cmp.Or(opts.ID, "sandbox"), routes: opts.Routes, idle: opts.Idle, facts: opts.Facts,
 		conns: map[net.Conn]struct{}{},
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
+	if err := m.begin(opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a sandbox machine: %w", err), m.Close())
+	}
+	return m, nil
+}
+
+// begin fills the machine's directory, and makes the machine reachable.
+func (m *Machine) begin(opts Options) error {
 	if m.facts.Container {
 		m.facts.User = cmp.Or(m.facts.User, "root")
 	}
@@ -113,43 +109,28 @@ func play(root machinefs.Root, opts Options) (*Machine, error) {
 		m.facts.Packages = machinefs.Toolchain()
 	}
 	m.facts.Python = cmp.Or(m.facts.Python, "3.12")
-	if err := m.furnish(opts.AuthorizedKeys); err != nil {
-		m.stop()
-		return nil, err
-	}
-	if err := m.open(opts); err != nil {
-		m.stop()
-		return nil, errors.Join(err, m.home.Close())
-	}
-	return m, nil
-}
-
-// open makes the machine reachable.
-func (m *Machine) open(opts Options) error {
 	var err error
+	if m.home, err = os.OpenRoot(string(m.root)); err != nil {
+		return err
+	}
+	if err := errors.Join(m.writeFacts(m.facts), m.writeAuthorizedKeys(opts.AuthorizedKeys)); err != nil {
+		return err
+	}
 	if m.hostKeys, err = newHostKeys(); err != nil {
 		return err
 	}
 	if m.lifeline, err = net.Listen("unix", m.root.Lifeline()); err != nil {
 		return err
 	}
-	if m.port, err = openPort("127.0.0.1:0"); err == nil && !opts.NotListening {
-		err = m.ResumeListening()
-	}
-	if err != nil {
-		if m.port != nil {
-			m.port.close()
-		}
-		err = errors.Join(err, m.lifeline.Close())
-		m.work.Wait()
+	m.work.Go(m.holdLifelines)
+	if m.port, err = openPort("127.0.0.1:0"); err != nil || opts.NotListening {
 		return err
 	}
-	m.work.Go(m.holdLifelines)
-	return nil
+	return m.ResumeListening()
 }
 
-// makeRoot makes a new directory for a machine. Its name is resolved, because
-// that name is what a machine's processes are recognized by.
+// makeRoot makes a new directory for a machine. Its path has no symlinks: a machine's
+// processes are recognized by it.
 func makeRoot(parent string) (machinefs.Root, error) {
 	dir, err := os.MkdirTemp(parent, "m")
 	if err != nil {
@@ -166,10 +147,10 @@ func makeRoot(parent string) (machinefs.Root, error) {
 	return root, root.Create()
 }
 
-// maxSocketPath is what the smaller systems allow for the path of a unix socket.
+// maxSocketPath is the length of a unix socket's path that all systems allow.
 const maxSocketPath = 103
 
-// holdLifelines accepts lifelines and says nothing on them until the machine ends.
+// holdLifelines accepts lifelines, and closes them when the machine ends.
 func (m *Machine) holdLifelines() {
 	var held []net.Conn
 	for {
@@ -184,14 +165,13 @@ func (m *Machine) holdLifelines() {
 	}
 }
 
-// Host is the address at which the machine's SSH server is reached.
+// Host is the address of the machine's SSH server.
 func (m *Machine) Host() string { return m.port.host }
 
-// Port is its port, which stays the same while the machine doesn't listen, until
-// ChangePort.
+// Port is its port, which only ChangePort changes.
 func (m *Machine) Port() int { return m.port.current() }
 
-// Addr is Host and Port in one.
+// Addr is Host and Port as one address.
 func (m *Machine) Addr() string { return net.JoinHostPort(m.Host(), strconv.Itoa(m.Port())) }
 
 // User is the login user's name.
@@ -207,8 +187,8 @@ func (m *Machine) HostKey() string {
 	return authorizedLine(m.hostKeys.ed25519.PublicKey())
 }
 
-// HostKeys are all its host keys in that form. Which of them a client sees, its
-// own order of algorithms decides.
+// HostKeys are all its host keys in that form. A client's order of algorithms decides which
+// one it sees.
 func (m *Machine) HostKeys() []string {
 	m.mu.Lock()
 	keys := m.hostKeys
@@ -221,16 +201,15 @@ func authorizedLine(key ssh.PublicKey) string {
 	return string(line[:len(line)-1])
 }
 
-// Facts returns what the machine's programs tell now.
+// Facts returns what the machine's programs report now.
 func (m *Machine) Facts() machinefs.Facts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.facts
 }
 
-// SetFacts changes the machine while it runs: its programs tell the new facts,
-// and those that the new facts give or take appear and disappear. Processes that
-// hold the old ones keep them.
+// SetFacts changes the machine while it runs. Its programs report the new facts, and
+// programs appear and disappear accordingly. Running processes may keep the old facts.
 func (m *Machine) SetFacts(change func(*machinefs.Facts)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -240,7 +219,7 @@ func (m *Machine) SetFacts(change func(*machinefs.Facts)) error {
 	facts := m.facts
 	facts.GPUs = slices.Clone(facts.GPUs)
 	change(&facts)
-	// The lock is held while three small files change: two calls must not mix.
+	// The lock is held while the files change: two calls must not mix.
 	if err := m.writeFacts(facts); err != nil {
 		return err
 	}
@@ -248,16 +227,14 @@ func (m *Machine) SetFacts(change func(*machinefs.Facts)) error {
 	return nil
 }
 
-// Record adds the command line of something that was started on the machine
-// other than through SSH to CommandLog.
+// Record adds a command line to CommandLog that was not started through SSH.
 func (m *Machine) Record(argv []string) {
 	_ = m.root.Record(strings.Join(argv, " ")) // fails only once the machine is gone
 }
 
-// CommandLog returns every command line ever run on the machine, oldest first:
-// what SSH clients asked for word for word, and the arguments of every program
-// of the machine and of everything recorded by Record, with spaces between. It
-// goes on answering after Close.
+// CommandLog returns every command line that ran on the machine, oldest first: those of
+// SSH clients word for word; those of the machine's programs, and of Record, with
+// spaces between the arguments. It can be called after Close.
 func (m *Machine) CommandLog() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -275,10 +252,9 @@ func (m *Machine) record() []string {
 	return commands
 }
 
-// Close ends the machine: its connections, every process of it whatever session
-// or process group that has moved to, and its directory. It returns within
-// seconds; the error says what could not be ended or removed. Further calls
-// return the same.
+// Close ends the machine: its connections, its processes in all sessions and process
+// groups, and its directory. It returns within seconds; the error says what could not
+// be ended or removed. Further calls return the same.
 func (m *Machine) Close() error {
 	m.closing.Do(func() { m.closeErr = m.end() })
 	return m.closeErr
@@ -288,15 +264,22 @@ func (m *Machine) end() error {
 	m.mu.Lock()
 	m.stop()
 	m.mu.Unlock()
-	m.port.close()
-	_ = m.lifeline.Close()
+	if m.port != nil { // nil, as others here, if the start failed before
+		m.port.close()
+	}
+	if m.lifeline != nil {
+		_ = m.lifeline.Close()
+	}
 	m.DropConnections()
-	m.work.Wait() // nothing starts a process any more
+	m.work.Wait() // after this nothing starts a process
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
 	err := m.root.EndProcesses(ctx)
 	m.mu.Lock()
 	m.closed, m.commands = true, m.record()
 	m.mu.Unlock()
-	return errors.Join(err, m.home.Close(), os.RemoveAll(string(m.root)), shared.forget(m.root))
+	if m.home != nil {
+		err = errors.Join(err, m.home.Close())
+	}
+	return errors.Join(err, os.RemoveAll(string(m.root)), shared.forget(m.root))
 }

@@ -12,26 +12,25 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// How long a closed listener's port may stay taken, and how often it is tried.
+// How long a closed listener's port may stay in use, and how far apart tries are.
 const (
 	portTimeout = 5 * time.Second
 	portPause   = time.Millisecond
 )
 
-// port is the machine's SSH port. While nobody listens on it, it stays taken by a
-// socket that is bound only: clients are refused, and no other program gets it.
+// port is the machine's SSH port. While the machine doesn't listen, a socket is bound to
+// it: clients are refused, and no other program can take it.
 type port struct {
 	host string
 
 	mu       sync.Mutex
 	number   int
 	listener net.Listener // nil while not listening
-	bound    int          // file descriptor of the bound socket, -1 for none
+	bound    int          // file descriptor of the bound socket; -1 = none
 	closed   bool
 }
 
 func openPort(address string) (*port, error) {
-	// Resolved and tested by the ordinary way; its errors say what is wrong.
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
@@ -47,14 +46,14 @@ func openPort(address string) (*port, error) {
 	return p, nil
 }
 
-// current is the port's number, which move changes.
+// current is the port's number.
 func (p *port) current() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.number
 }
 
-// move takes another port of the same address instead; nobody listens on it yet.
+// move takes another port of the same address, without listening on it.
 func (p *port) move() error {
 	next, err := openPort(net.JoinHostPort(p.host, "0"))
 	if err != nil {
@@ -92,9 +91,9 @@ func (p *port) pause() error {
 	return p.stopListening()
 }
 
-// stopListening is pause for those who hold p.mu. A program that is being started
-// has this process's files for a moment, the listener among them, and until it
-// runs the port is taken and goes on accepting.
+// stopListening is pause for callers that hold p.mu. A program that is being started has
+// this process's files for a moment, including the listener. Until it runs, the port
+// is in use and accepts connections.
 func (p *port) stopListening() error {
 	if p.listener == nil {
 		return nil
@@ -114,7 +113,7 @@ func (p *port) stopListening() error {
 	}
 }
 
-// resume listens again; the listener is nil when it does so already.
+// resume listens again; the listener is nil if the port was listening.
 func (p *port) resume() (net.Listener, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

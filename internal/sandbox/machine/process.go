@@ -14,13 +14,13 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// signals are the ones that SSH has names for (RFC 4254, 6.10).
+// signals are those that SSH has names for (RFC 4254, 6.10).
 var signals = strings.Fields("ABRT ALRM FPE HUP ILL INT KILL PIPE QUIT SEGV TERM USR1 USR2")
 
-// hangupTime is how long a command has to obey each signal when its client is gone.
+// hangupTime is how long a command has to end after each signal once its client is gone.
 const hangupTime = time.Second
 
-// process is a running command: the leader of a session and process group of its own.
+// process is a running command, the leader of its session and process group.
 type process struct {
 	os     *os.Process
 	stdin  *os.File // what the command reads; the terminal's end when there is one
@@ -32,11 +32,11 @@ type process struct {
 // exit is how a process ended.
 type exit struct {
 	code   int
-	signal syscall.Signal // 0 when it ended by itself
+	signal syscall.Signal // 0 if it exited
 	core   bool
 }
 
-// startProcess starts argv, a shell, in dir, on pipes or on a terminal.
+// startProcess starts a shell in dir, on pipes or on a terminal.
 func startProcess(argv, env []string, dir string, tty *terminal) (*process, error) {
 	p := &process{exited: make(chan struct{})}
 	files, err := p.connect(tty)
@@ -58,7 +58,7 @@ func startProcess(argv, env []string, dir string, tty *terminal) (*process, erro
 	return p, nil
 }
 
-// connect makes the command's three streams and returns its ends of them.
+// connect makes the command's three streams, and returns the command's ends.
 func (p *process) connect(tty *terminal) ([]*os.File, error) {
 	if tty != nil {
 		p.stdin, p.stdout = tty.master, tty.master
@@ -86,7 +86,7 @@ func (p *process) connect(tty *terminal) ([]*os.File, error) {
 	return files, nil
 }
 
-// close closes the machine's ends; closing twice does no harm.
+// close closes the machine's ends. It may be called twice.
 func (p *process) close() {
 	for _, file := range []*os.File{p.stdin, p.stdout, p.stderr} {
 		if file != nil {
@@ -95,10 +95,9 @@ func (p *process) close() {
 	}
 }
 
-// attend joins the command to its channel until it has ended and its output is
-// closed, as sshd does: a background process that holds the output keeps the
-// channel open. When client ends first the command is hung up; when machine ends
-// it is killed.
+// attend joins the command to its channel until it has ended and its output is closed. As
+// with sshd, a background process that holds the output keeps the channel open. If
+// client ends first the command is hung up; if machine ends it is killed.
 func (p *process) attend(client, machine context.Context, channel ssh.Channel) {
 	var output, work sync.WaitGroup
 	output.Go(func() { _, _ = io.Copy(channel, p.stdout) })
@@ -122,9 +121,8 @@ func (p *process) attend(client, machine context.Context, channel ssh.Channel) {
 	work.Wait()
 }
 
-// closeLater ends the copying when the client is gone: input at once, output when
-// the command has ended, since writing into a closed pipe would kill it before
-// it is told in its own way.
+// closeLater ends the copying once the client is gone: input at once, output when the
+// command has ended, because a closed pipe would kill it before it gets SIGHUP.
 func (p *process) closeLater() {
 	if p.stdin != p.stdout {
 		_ = p.stdin.Close()
@@ -147,19 +145,19 @@ func (p *process) wait() exit {
 	return exit{code: state.ExitCode()}
 }
 
-// signal sends to the command's process group; false when it has ended.
+// signal sends a signal to the command's process group; false = it has ended.
 func (p *process) signal(signal syscall.Signal) bool {
 	select {
 	case <-p.exited:
-		return false // the number may be another's by now
+		return false // the process ID may be reused
 	default:
 	}
 	err := syscall.Kill(-p.os.Pid, signal)
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// hangUp ends the command's process group once its client is gone. What has left
-// the group, or outlives the command ignoring SIGHUP, goes on.
+// hangUp ends the command's process group once its client is gone. Processes that have
+// left the group, or ignore SIGHUP and outlive the command, go on.
 func (p *process) hangUp(client, machine context.Context) {
 	select {
 	case <-p.exited:

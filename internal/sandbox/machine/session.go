@@ -19,7 +19,7 @@ import (
 type session struct {
 	machine *Machine
 	channel ssh.Channel
-	env     []string // on top of the login's
+	env     []string // in addition to the login's
 	tty     *terminal
 
 	ctx     context.Context //nolint:containedctx // ends when the client has closed the channel
@@ -56,7 +56,7 @@ func (c *connection) session(request ssh.NewChannel) {
 	_ = channel.Close()
 }
 
-// take judges a request and does what has to be done before its answer.
+// take accepts or refuses a request, and does what has to be done before its answer.
 func (s *session) take(request *ssh.Request) bool {
 	switch request.Type {
 	case "env":
@@ -74,8 +74,8 @@ func (s *session) take(request *ssh.Request) bool {
 	return false
 }
 
-// begin starts what an accepted request asks for, after its answer: output must
-// not overtake that.
+// begin starts what an accepted request asks for, after its answer, which output must not
+// overtake.
 func (s *session) begin(request *ssh.Request) {
 	switch request.Type {
 	case "exec":
@@ -93,8 +93,8 @@ func (s *session) begin(request *ssh.Request) {
 	}
 }
 
-// shell is sh reading commands, without the login files of the computer that the
-// sandbox runs on: those would change PATH.
+// shell is an sh that reads commands. It is no login shell: the computer's login files
+// would change PATH.
 func (s *session) shell() []string {
 	if s.tty != nil {
 		return []string{"sh", "-i"}
@@ -127,7 +127,7 @@ func connectionEnv(conn ssh.ConnMetadata) []string {
 	}
 }
 
-// loginEnv is the environment of a login: nothing of the tester's gets in.
+// loginEnv is the environment of a login. It has nothing of the computer's own.
 func (m *Machine) loginEnv() []string {
 	user := m.User()
 	return append([]string{
@@ -170,7 +170,7 @@ func (s *session) run(argv []string) {
 	s.work.Go(func() { running.attend(s.ctx, s.machine.ctx, s.channel) })
 }
 
-// sendExit tells the client how its command ended.
+// sendExit reports to the client how its command ended.
 func sendExit(channel ssh.Channel, end exit) {
 	if end.signal == 0 {
 		_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(end.code)}))

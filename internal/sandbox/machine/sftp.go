@@ -11,8 +11,8 @@ import (
 	"github.com/pkg/sftp"
 )
 
-// serveSFTP is the sftp subsystem, which starts in the machine's home and can't
-// leave the machine's directory. It ends with the channel.
+// serveSFTP serves the sftp subsystem, which starts in the machine's home and can't leave
+// the machine's directory. It returns when the channel is closed.
 func (s *session) serveSFTP() {
 	files := &files{root: s.machine.home, prefix: string(s.machine.root)}
 	handlers := sftp.Handlers{FileGet: files, FilePut: files, FileCmd: files, FileList: files}
@@ -25,9 +25,8 @@ func (s *session) serveSFTP() {
 	_ = s.channel.Close()
 }
 
-// files answers SFTP requests from within the machine's directory. Paths are the
-// ones that a shell on the machine sees; everything outside is refused, also
-// where a symlink leads there.
+// files answers SFTP requests. Paths are those that a shell on the machine sees. Files
+// outside the machine's directory are refused, also through symlinks.
 type files struct {
 	root   *os.Root
 	prefix string
@@ -38,7 +37,7 @@ var (
 	_ sftp.LstatFileLister      = (*files)(nil)
 )
 
-// reach does something with an absolute path on the machine, as one below its
+// reach calls do with an absolute path on the machine, made relative to the machine's
 // directory.
 func reach[T any](f *files, path string, do func(rel string) (T, error)) (result T, err error) {
 	rel, err := filepath.Rel(f.prefix, filepath.Clean(path))
@@ -52,7 +51,7 @@ func reach[T any](f *files, path string, do func(rel string) (T, error)) (result
 	return result, err
 }
 
-// within is reach for what has no result.
+// within is reach without a result.
 func (f *files) within(path string, do func(rel string) error) error {
 	_, err := reach(f, path, func(rel string) (struct{}, error) { return struct{}{}, do(rel) })
 	return err
@@ -86,7 +85,7 @@ func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 	return file, nil
 }
 
-// Filecmd changes something about files.
+// Filecmd changes files.
 func (f *files) Filecmd(r *sftp.Request) error {
 	if r.Method == "Symlink" { // Filepath is what the link says, Target the link
 		return f.within(r.Target, func(link string) error { return f.root.Symlink(r.Filepath, link) })
@@ -104,7 +103,7 @@ func (f *files) Filecmd(r *sftp.Request) error {
 	})
 }
 
-// PosixRename replaces what is there, as rename(2) does.
+// PosixRename replaces the target, as rename(2) does.
 func (f *files) PosixRename(r *sftp.Request) error {
 	return f.within(r.Filepath, func(from string) error {
 		return f.within(r.Target, func(to string) error { return f.root.Rename(from, to) })
@@ -159,7 +158,7 @@ func (f *files) Lstat(r *sftp.Request) (sftp.ListerAt, error) {
 
 type infoList []os.FileInfo
 
-// ListAt copies what there is from offset on.
+// ListAt copies the entries from offset on.
 func (l infoList) ListAt(into []os.FileInfo, offset int64) (int, error) {
 	if offset >= int64(len(l)) {
 		return 0, io.EOF

@@ -6,15 +6,15 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// terminal is the pseudo-terminal of a session. A nil one is none.
+// terminal is the pseudo-terminal of a session; nil = none.
 type terminal struct {
 	name   string // TERM
 	master *os.File
 	slave  *os.File
 }
 
-// openTerminal gives the session a terminal. Where that isn't possible the request
-// is accepted all the same, and the session goes on without.
+// openTerminal gives the session a terminal. If that isn't possible, the request is still
+// accepted, and the session goes on without.
 func (s *session) openTerminal(payload []byte) bool {
 	var request struct {
 		Term                         string
@@ -33,7 +33,7 @@ func (s *session) openTerminal(payload []byte) bool {
 	return true
 }
 
-// slaves hands the slave's end over as a process's three streams.
+// slaves returns the slave's end as a process's three streams. The caller closes it.
 func (t *terminal) slaves() ([]*os.File, error) {
 	slave := t.slave
 	t.slave = nil

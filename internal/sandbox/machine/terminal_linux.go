@@ -33,14 +33,14 @@ func openPTY() (master, slave *os.File, err error) {
 	return master, slave, nil
 }
 
-// setWindowSize sets the size in characters, which a terminal can do without.
+// setWindowSize sets the size in characters, if it can.
 func setWindowSize(master *os.File, rows, columns uint32) {
 	_ = control(master, func(fd int) error {
 		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(rows), Col: uint16(columns)})
 	})
 }
 
-// control runs do on the file's descriptor without making the file blocking.
+// control calls do with the file's descriptor, without making the file blocking.
 func control(file *os.File, do func(fd int) error) error {
 	raw, err := file.SyscallConn()
 	if err != nil {

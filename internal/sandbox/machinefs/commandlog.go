@@ -14,9 +14,8 @@ const (
 	maxCommandLog  = 4 << 20  // bytes of the log after which nothing is added
 )
 
-// Record adds a command line to the machine's record of everything that was ever
-// run on it. A line longer than 64 KiB is cut, and a record that has grown to
-// 4 MiB takes no more. Any process of the machine may call it at any time.
+// Record adds a command line to the machine's record. A line longer than 64 KiB is cut,
+// and a record of 4 MiB takes no more. Any process of the machine may call it.
 func (r Root) Record(commandLine string) error {
 	line, err := json.Marshal(commandLine[:min(len(commandLine), maxCommandLine)])
 	if err != nil {
@@ -36,7 +35,7 @@ func (r Root) Record(commandLine string) error {
 	return nil
 }
 
-// Commands returns what was recorded, oldest first.
+// Commands returns the recorded command lines, oldest first.
 func (r Root) Commands() ([]string, error) {
 	file, err := os.Open(r.commandLog())
 	if errors.Is(err, os.ErrNotExist) {

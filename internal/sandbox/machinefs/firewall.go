@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Rules are the rules in the chain INPUT of the machine's iptables or ip6tables, the first one first, as its -S prints them. They
-// are a record: nothing on the machine obeys them.
+// Rules returns the rules in the chain INPUT of the machine's iptables or ip6tables, in order, as -S prints them. They are
+// a record, without effect.
 func (r Root) Rules(program string) ([]string, error) {
 	data, err := os.ReadFile(r.ruleFile(program))
 	if errors.Is(err, os.ErrNotExist) {
@@ -18,7 +18,7 @@ func (r Root) Rules(program string) ([]string, error) {
 	return strings.FieldsFunc(string(data), func(c rune) bool { return c == '\n' }), err
 }
 
-// ChangeRules replaces them by what change makes of them; where that returns an error, they stay. One process at a time does so.
+// ChangeRules replaces the rules by what change makes of them, unless it returns an error. One process at a time does so.
 func (r Root) ChangeRules(program string, change func([]string) ([]string, error)) error {
 	lock, err := os.OpenFile(r.ruleFile(program)+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

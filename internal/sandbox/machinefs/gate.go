@@ -2,7 +2,7 @@ package machinefs
 
 import "sync"
 
-// Gate holds up whoever passes while it is shut. The zero value is open.
+// Gate blocks those who pass while it is shut. The zero value is open.
 type Gate struct {
 	mu     sync.Mutex
 	opened chan struct{} // closed when the gate opens again; nil while it is open
@@ -21,7 +21,7 @@ func (g *Gate) Shut(shut bool) {
 	}
 }
 
-// Pass waits until the gate is open; false when done is closed first.
+// Pass waits until the gate is open; false = done was closed first.
 func (g *Gate) Pass(done <-chan struct{}) bool {
 	g.mu.Lock()
 	opened := g.opened

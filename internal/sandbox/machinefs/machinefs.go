@@ -1,9 +1,8 @@
-// Package machinefs says where things are inside a sandbox machine's directory,
-// and holds the small files through which a machine and the programs that run on
-// it tell each other what they need: the machine's facts and the GPU memory each
-// process claims. It also is the machine's loopback network: a service on a
-// machine's 127.0.0.1:8000 is a unix socket in that machine's directory, so two
-// machines never compete for a port and nothing needs a free one.
+// Package machinefs defines the layout of a sandbox machine's directory, and reads and
+// writes the files that a machine shares with its programs: its facts, and the GPU
+// memory that processes claim. It also is the machine's loopback network: a service on
+// a machine's 127.0.0.1:8000 is a unix socket in that directory, so that machines never
+// compete for a port.
 package machinefs
 
 import (
@@ -20,15 +19,15 @@ import (
 	"time"
 )
 
-// Env is the environment variable that names the machine's directory to every
-// process that runs on the machine.
+// Env is the environment variable with the machine's directory, for every process on the
+// machine.
 const Env = "SHOPPER_SANDBOX_MACHINE"
 
 // Root is a machine's directory. Keep its path short: unix socket paths are
 // limited to about a hundred bytes.
 type Root string
 
-// FromEnv returns the machine this process runs on, if it runs on one.
+// FromEnv returns the machine that this process runs on, if it runs on one.
 func FromEnv() (Root, bool) {
 	dir := os.Getenv(Env)
 	return Root(dir), dir != ""
@@ -44,7 +43,7 @@ func (r Root) Create() error {
 	return nil
 }
 
-// Bin holds the machine's programs and comes first in PATH.
+// Bin has the machine's programs, and is first on PATH.
 func (r Root) Bin() string { return filepath.Join(string(r), "bin") }
 
 // Home is the login user's home and the directory in which commands start.
@@ -56,20 +55,17 @@ func (r Root) Tmp() string { return filepath.Join(string(r), "tmp") }
 // DockerSocket is where the machine's container engine listens.
 func (r Root) DockerSocket() string { return filepath.Join(string(r), "docker.sock") }
 
-// Lifeline is a unix socket that the machine accepts and never answers on. A
-// long-running program keeps one connection to it and ends when that closes,
-// so that nothing outlives a sandbox that was killed.
+// Lifeline is a unix socket of the machine. A long-running program keeps a connection to
+// it, and exits when that closes, so that nothing outlives a sandbox that was killed.
 func (r Root) Lifeline() string { return filepath.Join(string(r), "life.sock") }
 
 func (r Root) netDir() string    { return filepath.Join(string(r), "net") }
 func (r Root) claimDir() string  { return filepath.Join(string(r), "gpu") }
 func (r Root) factsFile() string { return filepath.Join(string(r), "facts.json") }
 
-// Instrumentation returns the settings by which a program of a machine, started
-// with an environment of its own, behaves under the tester's instrumentation as
-// it does without: it takes part in a coverage measurement, if one is under way,
-// and doesn't wait the second for other threads' reports with which the race
-// detector ends every program.
+// Instrumentation returns environment variables for the programs of machines, for tests
+// that measure coverage or use the race detector: programs take part in the
+// measurement, and don't wait a second for reports of other threads when they exit.
 func Instrumentation() []string {
 	settings := []string{"GORACE=atexit_sleep_ms=0"}
 	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok {
@@ -78,10 +74,10 @@ func Instrumentation() []string {
 	return settings
 }
 
-// Driver says what state the machine's NVIDIA driver is in.
+// Driver is the state of the machine's NVIDIA driver.
 type Driver string
 
-// The states of a driver that the sandbox can play.
+// The states of a driver.
 const (
 	DriverReady    Driver = "ready"
 	DriverBuilding Driver = "building" // nvidia-smi fails until Facts.DriverReadyAt
@@ -94,83 +90,79 @@ type GPU struct {
 	UUID              string `json:"uuid"`
 	MemoryMiB         int    `json:"memory_mib"`
 	ComputeCapability string `json:"compute_capability"`
-	// HeldMiB is memory that some process outside the sandbox's control holds.
+	// HeldMiB is memory that a process outside the sandbox holds.
 	HeldMiB int `json:"held_mib,omitempty"`
-	// NotAvailable makes the utilisation and temperature fields read "[N/A]".
+	// NotAvailable makes nvidia-smi show "[N/A]" for utilization and temperature.
 	NotAvailable bool `json:"not_available,omitempty"`
 }
 
 // Facts describe a machine to the programs that run on it.
 type Facts struct {
-	// Container is true for a machine that is itself a container: login as root,
-	// no Docker. False is a VM: a user with passwordless sudo.
+	// Container is true for a machine that is a container: root logs in, and there is no
+	// Docker. False is a VM: a user with passwordless sudo logs in.
 	Container bool   `json:"container"`
 	User      string `json:"user"`
-	// PublicAddress is the address outside at which the machine's open ports are
-	// reached; "" for a machine of which SSH alone is reachable.
+	// PublicAddress is the address at which the machine's open ports are reached from
+	// outside; "" = only SSH is reachable.
 	PublicAddress string `json:"public_address,omitempty"`
-	// Packages are the distribution's packages that count here and that the machine has
-	// from the start, such as "gcc"; nil is Toolchain. Root.Packages are those installed
-	// since.
+	// Packages are the distribution's packages that the machine has from the start, such as
+	// "gcc", as far as they matter here; nil is Toolchain. Root.Packages are those that
+	// were installed since.
 	Packages []string `json:"packages"`
 	// Python is the version of its python3, such as "3.10"; "" is 3.12.
 	Python string `json:"python,omitempty"`
-	// DpkgLockedUntil is how long something on the machine holds dpkg's lock.
+	// DpkgLockedUntil is when dpkg's lock is released, which another program holds.
 	DpkgLockedUntil time.Time `json:"dpkg_locked_until,omitzero"`
-	// Docker is true where a container engine answers on DockerSocket.
+	// Docker is true if a container engine answers on DockerSocket.
 	Docker bool `json:"docker"`
-	// Podman is the release of the Podman, such as "5.4.2", that is the engine instead
-	// of Docker; "" for Docker.
+	// Podman is the release of the Podman that is the engine, such as "5.4.2"; "" = Docker.
 	Podman string `json:"podman,omitempty"`
-	// DockerNeedsRoot is true where the login user is outside the group docker:
-	// only through sudo does the engine answer.
+	// DockerNeedsRoot is true if the login user is not in the group docker, and needs sudo.
 	DockerNeedsRoot bool `json:"docker_needs_root,omitempty"`
-	// ContainerdImages is true where Docker has containerd keep its images.
+	// ContainerdImages is true if containerd keeps Docker's images.
 	ContainerdImages bool `json:"containerd_images,omitempty"`
-	// NoBridge is true where the engine has no network for containers (dockerd --bridge none).
+	// NoBridge is true if the engine has no network for containers (dockerd --bridge none).
 	NoBridge bool `json:"no_bridge,omitempty"`
-	// NoGPURuntime is true where the engine lacks NVIDIA's container toolkit, or
-	// nobody has had it describe the GPUs to Podman.
+	// NoGPURuntime is true if the engine lacks NVIDIA's container toolkit, or, with Podman,
+	// its description of the GPUs.
 	NoGPURuntime bool `json:"no_gpu_runtime,omitempty"`
-	// CDIOnly is true where Docker has GPUs as devices of the container device
-	// interface, and not NVIDIA's runtime.
+	// CDIOnly is true if Docker has GPUs only as devices of the container device interface,
+	// without NVIDIA's runtime.
 	CDIOnly       bool      `json:"cdi_only,omitempty"`
 	GPUs          []GPU     `json:"gpus"`
 	Driver        Driver    `json:"driver"`
 	DriverVersion string    `json:"driver_version"`
 	CUDAVersion   string    `json:"cuda_version"`
 	DriverReadyAt time.Time `json:"driver_ready_at,omitzero"`
-	// DriverMismatch is a driver that is built while the old one's module is loaded.
+	// DriverMismatch is true if the old driver's module is loaded while the driver is built.
 	DriverMismatch bool `json:"driver_mismatch,omitempty"`
 	// DiskGB is the size of the machine's disk, DiskFreeGB what is left.
 	DiskGB     int `json:"disk_gb"`
 	DiskFreeGB int `json:"disk_free_gb"`
-	// Speed divides every duration that the machine's programs play (1 = real time).
+	// Speed divides every duration of the machine's programs; 1 = real time.
 	Speed float64 `json:"speed"`
 	VLLM  VLLM    `json:"vllm,omitzero"`
 }
 
 // VLLM changes how the vLLM stand-in behaves on a machine.
 type VLLM struct {
-	// Installed is the version of the `vllm` program on the machine's PATH; "" for
-	// none. Containers bring their own.
+	// Installed is the version of the `vllm` program on the machine's PATH; "" = none.
+	// Containers have their own.
 	Installed string `json:"installed,omitempty"`
 	// Load is how long a start takes before it is divided by Speed; 0 = 90 s.
 	Load time.Duration `json:"load,omitempty"`
-	// Fail names a row of the failure table (see package vllmserver) that every
-	// start runs into; "" for none.
+	// Fail is the name of the failure (see package vllmserver) of every start; "" = none.
 	Fail string `json:"fail,omitempty"`
 	// ExitAfter ends a server that long after it became ready; 0 = never.
 	ExitAfter time.Duration `json:"exit_after,omitempty"`
 	// Hang makes the engine hang: /health stays 200, completions never answer.
 	Hang bool `json:"hang,omitempty"`
-	// AnyModel makes every string a model that exists, also one that the Hugging
-	// Face hub would refuse: a test can then prove that a hostile value travels
-	// all the way through as data.
+	// AnyModel makes every string the name of a model, also one that the Hugging Face hub
+	// would refuse: a test can then show that a hostile value stays data all the way.
 	AnyModel bool `json:"any_model,omitempty"`
 }
 
-// Scale returns how long a real duration d takes on this machine.
+// Scale returns how long something takes on this machine that really takes d.
 func (f Facts) Scale(d time.Duration) time.Duration {
 	if f.Speed <= 0 {
 		return d
@@ -178,7 +170,7 @@ func (f Facts) Scale(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / f.Speed)
 }
 
-// WriteFacts replaces the machine's facts at once, never half of them.
+// WriteFacts replaces the machine's facts.
 func (r Root) WriteFacts(f Facts) error {
 	return writeJSON(r.factsFile(), f)
 }
@@ -215,8 +207,8 @@ func (r Root) DropClaim(pid int) error {
 	return removeIfThere(r.claimFile(pid))
 }
 
-// Claims returns what living processes hold, by pid. A claim whose process has
-// ended is dropped: a driver gives memory back when a process dies.
+// Claims returns what running processes hold, by pid. Those of processes that have ended
+// are dropped: a driver releases their memory.
 func (r Root) Claims() ([]Claim, error) {
 	entries, err := os.ReadDir(r.claimDir())
 	if err != nil {
@@ -246,7 +238,7 @@ func (r Root) claimFile(pid int) string {
 	return filepath.Join(r.claimDir(), strconv.Itoa(pid)+".json")
 }
 
-// alive reports whether a process runs. One that has ended and that its parent hasn't waited for yet holds no GPU memory.
+// alive reports whether a process runs. A zombie holds no GPU memory.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // systems without /proc have no such file
 	if _, state, ok := bytes.Cut(stat, []byte(") ")); err == nil && ok && bytes.HasPrefix(state, []byte("Z")) {

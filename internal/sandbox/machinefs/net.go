@@ -14,19 +14,18 @@ import (
 	"syscall"
 )
 
-// ErrAddressInUse is returned by Listen for a port that another process of the
-// machine listens on.
+// ErrAddressInUse is returned for a port that another process of the machine has taken.
 var ErrAddressInUse = errors.New("address already in use")
 
-// Bound is a port of the machine's loopback that is taken, and on which nobody
-// listens yet: connections are refused, and no other process gets it.
+// Bound is a port of the machine's loopback that is taken, without a listener yet:
+// connections are refused, and no other process can take it.
 type Bound struct {
 	root Root
 	port int
-	lock *os.File // locked for as long as the port is taken
+	lock *os.File // locked while the port is taken
 }
 
-// Bind takes a port. A process that is killed gives back what it has taken.
+// Bind takes a port. The end of the process frees it.
 func (r Root) Bind(port int) (*Bound, error) {
 	lock, err := os.OpenFile(filepath.Join(r.netDir(), "."+strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -41,8 +40,7 @@ func (r Root) Bind(port int) (*Bound, error) {
 
 // Close frees the port.
 func (b *Bound) Close() error {
-	// A program that is being started has this process's files for a moment, so that
-	// closing the file would not be enough.
+	// Closing the file is not enough: a program that is being started has it for a moment.
 	err := syscall.Flock(int(b.lock.Fd()), syscall.LOCK_UN)
 	return errors.Join(err, b.lock.Close())
 }
@@ -90,8 +88,8 @@ func (r Root) listen(port int, how func(*Bound) (net.Listener, error)) (net.List
 	return listener, nil
 }
 
-// Dial connects to a port of the machine's loopback. Where nothing listens the
-// error is one that errors.Is(err, syscall.ECONNREFUSED) recognizes.
+// Dial connects to a port of the machine's loopback. If nothing listens, the error is
+// syscall.ECONNREFUSED.
 func (r Root) Dial(ctx context.Context, port int) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.portSocket(port))
 	if errors.Is(err, os.ErrNotExist) {
@@ -100,8 +98,8 @@ func (r Root) Dial(ctx context.Context, port int) (net.Conn, error) {
 	return conn, err
 }
 
-// Ports returns the ports that have a socket on the machine's loopback,
-// including sockets that a killed process left behind.
+// Ports returns the ports that have a socket on the machine's loopback, including sockets
+// of killed processes.
 func (r Root) Ports() ([]int, error) {
 	entries, err := os.ReadDir(r.netDir())
 	if err != nil {
@@ -121,8 +119,8 @@ func (r Root) portSocket(port int) string {
 	return filepath.Join(r.netDir(), strconv.Itoa(port))
 }
 
-// Join passes on what each of two streams says to the other until both have ended,
-// and the end of either direction by itself, as protocols with one need it.
+// Join copies each of two streams to the other until both have ended. It passes on the end
+// of each direction, as PassOn does.
 func Join(a, b io.ReadWriter) {
 	var both sync.WaitGroup
 	both.Go(func() { PassOn(a, b) })
@@ -130,7 +128,7 @@ func Join(a, b io.ReadWriter) {
 	both.Wait()
 }
 
-// PassOn passes on what a stream says to another, and its end.
+// PassOn copies a stream to another one, and passes on its end.
 func PassOn(to io.Writer, from io.Reader) {
 	_, _ = io.Copy(to, from) // either end may break off
 	switch to := to.(type) {

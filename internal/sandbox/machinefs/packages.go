@@ -6,20 +6,20 @@ import (
 	"slices"
 )
 
-// Toolchain is all that an installation of vLLM, its start and a closed port need of a machine.
+// Toolchain is what an installation of vLLM, its start and a closed port need.
 func Toolchain() []string {
 	return []string{"ca-certificates", "curl", "g++", "gcc", "iptables", "libc6-dev", "python3", "python3-dev", "python3-pip", "uv"}
 }
 
 func (r Root) packageDir() string { return filepath.Join(string(r), "packages") }
 
-// What a machine gets with its packages: Docker, and what its toolkit has made of it.
+// What changes a machine's facts: the package of Docker, and the mark of its NVIDIA runtime.
 const (
 	dockerPackage = "docker.io"
 	GPURuntime    = ".nvidia-runtime"
 )
 
-// withPackages are the facts after what was installed since.
+// withPackages changes facts according to what was installed since.
 func (r Root) withPackages(f Facts) Facts {
 	installed := r.Packages()
 	if !f.Docker && slices.Contains(installed, dockerPackage) {
@@ -31,7 +31,7 @@ func (r Root) withPackages(f Facts) Facts {
 	return f
 }
 
-// AddPackage records that a package of the distribution was installed.
+// AddPackage records that a package was installed.
 func (r Root) AddPackage(name string) error {
 	if err := os.MkdirAll(r.packageDir(), 0o700); err != nil {
 		return err

@@ -8,17 +8,14 @@ import (
 	"strings"
 )
 
-// hostPath is where the real programs come from that a machine shares with the
-// computer it is played on.
+// hostPath has the programs that a machine shares with the computer.
 var hostPath = []string{"/usr/local/bin", "/usr/bin", "/bin"}
 
-// ShadeBin is the folder in a shade (see MakeShade) for programs that all its
-// machines have.
+// ShadeBin is the folder of a shade (see MakeShade) for programs of all machines.
 const ShadeBin = "bin-of-all"
 
-// Path returns the PATH of a login on the machine: its own programs, those that
-// every machine has, then those of the computer it is played on, without what
-// Shade took away.
+// Path returns the PATH of a login on the machine: its own programs, those of all machines,
+// then the computer's without those that Shade hides.
 func (r Root) Path() string {
 	dirs := make([]string, 0, 2+len(hostPath))
 	dirs = append(dirs, r.Bin())
@@ -34,15 +31,12 @@ func (r Root) Path() string {
 	return strings.Join(dirs, string(os.PathListSeparator))
 }
 
-// Shade takes programs of the computer off the machine's Path: a machine without
-// Docker would otherwise find the tester's own docker, and root in a container
-// the tester's sudo. shade is a folder that MakeShade made; many machines may
-// share it.
+// Shade hides programs of the computer, such as docker and sudo, from a machine that may
+// not have them. shade is a folder of MakeShade, which many machines may share.
 func (r Root) Shade(shade string) error { return os.Symlink(shade, r.shadeLink()) }
 
-// MakeShade fills the folder shade with stand-ins for those directories of the
-// computer's PATH that hold one of names: links to the rest of what they hold.
-// It is a thousand links where one of the names is in /usr/bin.
+// MakeShade fills the folder shade with copies, made of links, of those directories of
+// hostPath that have one of the named programs, without these programs.
 func MakeShade(shade string, names []string) error {
 	made := map[string]string{} // stand-ins by real directory: /bin often is /usr/bin
 	for _, dir := range hostPath {

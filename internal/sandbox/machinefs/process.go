@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// EndProcesses kills every process of the machine, and those that they start
-// meanwhile, and returns once they are gone. A process belongs to the machine
-// when it was started with Env naming the machine's directory, whatever session
-// or group it has moved to since; no other process is touched, nor is the caller.
-// Only Linux shows that; elsewhere nothing is found. The error is ctx's.
+// EndProcesses kills every process of the machine except the caller, and those that they
+// start meanwhile, and returns once they are gone. A machine's processes are those that
+// were started with Env set to its directory. Only Linux shows that; on other systems
+// none is found. The error is ctx's.
 func (r Root) EndProcesses(ctx context.Context) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
@@ -37,18 +36,16 @@ func (r Root) EndProcesses(ctx context.Context) error {
 	}
 }
 
-// One look at the list of processes can miss one that was just forked by another
-// that has ended since, or that is in the middle of an exec and has no
-// environment to show.
+// One scan can miss a process whose parent has ended just after the fork, or that is in
+// the middle of an exec and has no environment.
 const (
-	cleanScans   = 1  // looks that find nothing, after a first one
-	unclearScans = 10 // the same while some process shows no environment
+	cleanScans   = 1  // scans that find nothing, after the first one
+	unclearScans = 10 // the same while some process has no environment
 	scanPause    = 2 * time.Millisecond
 )
 
-// kill ends the process pid if it still is one of the machine's. The handle is
-// taken before the question, so that a pid given to another process in between
-// is never the one that is killed.
+// kill kills a process if it is one of the machine's. It gets the handle before it checks
+// that, so that it never kills another process that has got the same pid.
 func (r Root) kill(pid int) {
 	process, err := os.FindProcess(pid)
 	if err != nil {

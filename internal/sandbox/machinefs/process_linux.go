@@ -6,14 +6,13 @@ import (
 	"strconv"
 )
 
-// Processes returns the pids of the machine's processes: those that were started
-// with Env naming the machine's directory, the calling process not counted.
+// Processes returns the pids of the machine's processes, except the caller's.
 func (r Root) Processes() []int {
 	pids, _ := r.look()
 	return pids
 }
 
-// look also says whether there is a process of which it can't be told.
+// look also returns whether there is a process of which it is unclear.
 func (r Root) look() (pids []int, unclear bool) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -33,9 +32,9 @@ func (r Root) look() (pids []int, unclear bool) {
 	return pids, unclear
 }
 
-// owns looks for the machine in a process's environment, which is empty after
-// the process has ended, for a moment during exec, and for the kernel's threads.
-// Of those it is not known for the second: only they have a program.
+// owns looks for the machine in a process's environment. That is empty after the process
+// has ended, for the kernel's threads, and for a moment during exec. Only in the last
+// case, in which the process has a program, is it not known.
 func (r Root) owns(pid int) (owned, known bool) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	environ, err := os.ReadFile(dir + "/environ")

@@ -2,8 +2,7 @@
 
 package machinefs
 
-// Processes returns nothing: this system doesn't show other processes'
-// environments.
+// Processes returns nil: this system doesn't show the environments of processes.
 func (r Root) Processes() []int { return nil }
 
 func (r Root) look() (pids []int, unclear bool) { return nil, false }

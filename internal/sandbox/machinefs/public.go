@@ -9,8 +9,8 @@ import (
 )
 
 // ListenAll listens on a port of all the machine's addresses: on its loopback, as
-// [Root.Listen] does, and, where the machine has an address of its own, on a TCP
-// port there. Two machines of one sandbox share that address, and so its ports.
+// [Root.Listen] does, and at its public address, if it has one, on a TCP port. The
+// machines of a sandbox share that address, and so its ports.
 func (r Root) ListenAll(port int) (net.Listener, error) { return r.listen(port, (*Bound).ListenAll) }
 
 // ListenAll listens as [Root.ListenAll] does.
@@ -22,7 +22,7 @@ func (b *Bound) ListenAll() (net.Listener, error) {
 	port := b.port
 	facts, err := b.root.ReadFacts()
 	if err != nil || facts.PublicAddress == "" {
-		return inside, nil //nolint:nilerr // a network without facts is a container's own, which has no address outside
+		return inside, nil //nolint:nilerr // a network without facts is a container's, which has no public address
 	}
 	outside, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(facts.PublicAddress, strconv.Itoa(port)))
 	if err != nil {

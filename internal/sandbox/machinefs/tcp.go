@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// BindTCP takes an address without listening on it, and returns its socket.
+// BindTCP binds a socket to an address without listening, and returns its descriptor.
 func BindTCP(address netip.AddrPort) (int, error) {
 	family := syscall.AF_INET
 	var sockaddr syscall.Sockaddr = &syscall.SockaddrInet4{Port: int(address.Port()), Addr: as4(address.Addr())}
@@ -42,7 +42,7 @@ func as4(ip netip.Addr) [4]byte {
 	return [4]byte{}
 }
 
-// ListenTCP makes a bound socket a listener, which owns it from then on.
+// ListenTCP makes a bound socket a listener, which owns the socket from then on.
 func ListenTCP(fd int) (net.Listener, error) {
 	if err := syscall.Listen(fd, 128); err != nil {
 		return nil, os.NewSyscallError("listen", err)

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// packages are the distribution's packages that machines can have, and the programs
-// that each brings.
+// packages are the packages that machines can have, and their programs.
 var packages = map[string][]string{
 	"ca-certificates": nil,
 	"curl":            {"curl"},
@@ -23,16 +22,16 @@ var packages = map[string][]string{
 	"libc6-dev":       nil,
 	nvidiaToolkit:     {"nvidia-ctk"}, // from NVIDIA's own packages
 	"python3":         {"python3"},
-	"python3-dev":     nil, // Python.h, for which the stand-in for python3 looks
+	"python3-dev":     nil, // Python.h, which the stand-in for python3 looks for
 	"python3-pip":     nil,
-	"uv":              {"uv"}, // which comes in other ways; here it is for machines that have it
+	"uv":              {"uv"}, // not a real package; it is for machines that have uv from the start
 	"wget":            {"wget"},
 }
 
-// aptTime is what an installation takes, beside the wait for a lock.
+// aptTime is how long an installation takes, after the wait for a lock.
 const aptTime = 15 * time.Second
 
-// The words of apt-get about its locks (apt 2.4, apt-pkg/contrib/fileutl.cc and
+// The messages of apt-get about its locks (apt 2.4, apt-pkg/contrib/fileutl.cc and
 // apt-pkg/deb/debsystem.cc), and its exit code.
 const (
 	aptFailed  = 100
@@ -45,8 +44,8 @@ const (
 
 var errDpkgBusy = errors.New("dpkg is locked")
 
-// aptGet installs packages of the machine's own list. A container's image has no
-// index of packages until `apt-get update`. Installing needs root and dpkg's lock.
+// aptGet installs the packages of the table. A container's image has no index of packages
+// before `apt-get update`. Installing needs root and dpkg's lock.
 func aptGet(c *call) int {
 	var wait time.Duration
 	known := []string{
@@ -115,7 +114,7 @@ func (c *call) hasPackage(name string) bool {
 	return slices.Contains(c.facts.Packages, name) || slices.Contains(c.root.Packages(), name)
 }
 
-// putPackage gives the machine a package's programs, and then the package.
+// putPackage links a package's programs, and records the package.
 func (c *call) putPackage(name string) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -129,8 +128,8 @@ func (c *call) putPackage(name string) error {
 	return c.root.AddPackage(name)
 }
 
-// lockDpkg takes dpkg's lock, which another installation may hold, or whatever runs
-// on the machine until its facts' time.
+// lockDpkg takes dpkg's lock, which another installation may hold, or another program until
+// Facts.DpkgLockedUntil.
 func (c *call) lockDpkg(wait time.Duration) (unlock func(), err error) {
 	file, err := os.OpenFile(filepath.Join(string(c.root), "dpkg.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -141,12 +140,12 @@ func (c *call) lockDpkg(wait time.Duration) (unlock func(), err error) {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil && !time.Now().Before(c.facts.DpkgLockedUntil) {
 			return func() {
-				// A program that is being started has this process's files for a moment.
+				// Closing is not enough: a program that is being started has the file for a moment.
 				_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
 				_ = file.Close()
 			}, nil
 		}
-		_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // what isn't held can be unlocked
+		_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // does nothing if it isn't held
 		if !time.Now().Before(deadline) {
 			return nil, errors.Join(errDpkgBusy, file.Close())
 		}
@@ -154,13 +153,13 @@ func (c *call) lockDpkg(wait time.Duration) (unlock func(), err error) {
 			c.printf("Waiting for cache lock: %s...\n", dpkgLocked)
 		}
 		<-time.After(c.facts.Scale(time.Second))
-		if facts, err := c.root.ReadFacts(); err == nil { // somebody may end the wait
+		if facts, err := c.root.ReadFacts(); err == nil { // a test may have ended the lock
 			c.facts = facts
 		}
 	}
 }
 
-// dpkg answers which packages there are, and the architecture.
+// dpkg prints whether a package is installed, and the architecture.
 func dpkg(c *call) int {
 	switch {
 	case len(c.args) == 1 && c.args[0] == "--print-architecture":
@@ -176,7 +175,7 @@ func dpkg(c *call) int {
 	return c.failf(2, "dpkg: %s: not part of a sandbox machine, which has `-s` and `--print-architecture`", strings.Join(c.args, " "))
 }
 
-// done is the exit code of a program whose last step gave err.
+// done is the exit code of a program whose last step returned err.
 func (c *call) done(err error) int {
 	if err != nil {
 		return c.failf(aptFailed, "E: %v", err)
@@ -184,7 +183,7 @@ func (c *call) done(err error) int {
 	return 0
 }
 
-// compiler is gcc, which compiles nothing: it tells whether it could.
+// compiler is gcc. It compiles nothing, and reports only whether it could.
 func compiler(c *call) int {
 	if strings.Join(c.args, " ") == "-x c -fsyntax-only -" {
 		if !c.hasPackage("libc6-dev") {
@@ -199,7 +198,7 @@ func compiler(c *call) int {
 	return c.failf(1, "%s: fatal error: not part of a sandbox machine, on which nothing is compiled", c.name)
 }
 
-// noInternet is curl, or wget, on a machine from which nothing outside is reached but NVIDIA's key.
+// noInternet is curl or wget on a machine from which only NVIDIA's key can be reached.
 func noInternet(c *call) int {
 	host := ""
 	for _, arg := range c.args {
@@ -216,7 +215,7 @@ func noInternet(c *call) int {
 	return c.failf(6, "curl: (6) Could not resolve host: %s", host)
 }
 
-// packageOf is the package that brings a program, "" for none.
+// packageOf is the package of a program; "" = none.
 func packageOf(program string) string {
 	for name, programs := range packages {
 		if slices.Contains(programs, program) {

@@ -8,14 +8,14 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// What an installation of a container engine with GPUs does on a machine.
+// What an installation of Docker with GPUs uses.
 const (
 	nvidiaToolkit = "nvidia-container-toolkit"
 	nvidiaKey     = "https://nvidia.github.io/libnvidia-container/gpgkey"
 	nvidiaList    = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
 )
 
-// install copies a file, from anywhere in a machine's reach to a place of the machine's system, as root.
+// install copies a file to an absolute path of the machine's system, as root.
 func install(c *call) int {
 	files, bad := getopt(c.args, []string{"-m --mode=", "-D"}, func(string, string) {}, nil)
 	switch {
@@ -36,7 +36,7 @@ func install(c *call) int {
 	return 0
 }
 
-// systemFile is where a file of the machine's system is.
+// systemFile is the real path of a file of the machine's system.
 func (c *call) systemFile(path string) string { return filepath.Join(string(c.root), "system", path) }
 
 func (c *call) writeSystemFile(path string, data []byte) error {
@@ -47,7 +47,7 @@ func (c *call) writeSystemFile(path string, data []byte) error {
 	return os.WriteFile(file, data, 0o600)
 }
 
-// knowsNVIDIA tells whether apt-get finds NVIDIA's packages, and the key that they are signed by.
+// knowsNVIDIA reports whether apt-get has NVIDIA's list of packages, and the key that signs them.
 func (c *call) knowsNVIDIA() bool {
 	list, err := os.ReadFile(c.systemFile(nvidiaList))
 	_, rest, _ := strings.Cut(string(list), "[signed-by=")
@@ -59,7 +59,7 @@ func (c *call) knowsNVIDIA() bool {
 	return err == nil
 }
 
-// systemctl starts the container engine again, and nothing else.
+// systemctl restarts Docker, and nothing else.
 func systemctl(c *call) int {
 	switch {
 	case strings.Join(c.args, " ") != "restart docker":
@@ -72,7 +72,7 @@ func systemctl(c *call) int {
 	return 0
 }
 
-// detectVirt answers whether the machine is a container. A machine that is one doesn't have it.
+// detectVirt reports that the machine is no container. Containers don't have this program.
 func detectVirt(c *call) int {
 	if strings.Join(c.args, " ") != "--container" {
 		return c.failf(1, "systemd-detect-virt: not part of a sandbox machine, which has `--container`")
@@ -81,7 +81,7 @@ func detectVirt(c *call) int {
 	return 1
 }
 
-// configureRuntime makes NVIDIA's toolkit known to Docker.
+// configureRuntime gives Docker NVIDIA's runtime.
 func configureRuntime(c *call) int {
 	if c.user() != "root" {
 		return c.failf(1, "unable to create config directory /etc/docker: mkdir /etc/docker: permission denied")

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// badOption is an option that a program doesn't have, or one without its value.
+// badOption is an option that a program doesn't have, or whose value is missing.
 type badOption struct {
 	option  string
 	missing bool // the value is
 }
 
-// gnu says what is wrong as GNU's programs do.
+// gnu is the error message of GNU's programs.
 func (b *badOption) gnu() string {
 	letter := strings.TrimPrefix(b.option, "-")
 	switch {
@@ -24,8 +24,7 @@ func (b *badOption) gnu() string {
 	return fmt.Sprintf("invalid option -- '%s'", letter)
 }
 
-// spelled takes the options that getopt knows apart: the name of each spelling, and
-// whether it takes a value.
+// spelled parses getopt's options: the name of each spelling, and whether it takes a value.
 func spelled(known []string) (names map[string]string, valued map[string]bool) {
 	names, valued = map[string]string{}, map[string]bool{}
 	for _, option := range known {
@@ -37,11 +36,11 @@ func spelled(known []string) (names map[string]string, valued map[string]bool) {
 	return names, valued
 }
 
-// getopt reads options as most programs do: letters in groups, a value behind "=" or
-// its letter or in the next word. Each of known is the spellings of an option, of which
-// the first is its name for take; "=" at the end says that it takes a value. What
-// follows "--" is the rest, and so are operands, unless operand takes them: where it
-// returns false the options end.
+// getopt reads options as most programs do: letters in groups; a value after "=", after
+// its letter, or in the next word. known has the spellings of each option, of which the
+// first is its name for take, and "=" at the end if it takes a value. The rest are the
+// operands, and what follows "--". If operand is set it is called with operands: those
+// that it accepts are not in the rest, and the first that it doesn't ends the options.
 func getopt(args, known []string, take func(name, value string), operand func(string) bool) (rest []string, bad *badOption) {
 	names, valued := spelled(known)
 	for len(args) > 0 {

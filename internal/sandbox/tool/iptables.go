@@ -9,8 +9,8 @@ import (
 	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// iptables, and ip6tables, keep a record of rules about TCP ports in the chain INPUT, one for each machine: no packet is looked
-// at, and the computer's own firewall isn't touched. They have -I, -C, -D and -S. A machine that is a container refuses.
+// iptables, which is also ip6tables, records rules for TCP ports in the chain INPUT: no packet is filtered, and the
+// computer's firewall isn't touched. It has -I, -C, -D and -S. In containers it refuses.
 func iptables(c *call) int {
 	order, complaint := parseIptables(c.name, c.args)
 	words := recorded.Iptables(c.name, "")
@@ -40,7 +40,7 @@ func iptables(c *call) int {
 
 var errNoSuchRule = errors.New("no such rule")
 
-// iptablesOrder is what a command line asks for.
+// iptablesOrder is a parsed command line.
 type iptablesOrder struct{ command, rule string }
 
 func (o iptablesOrder) change(rules []string) ([]string, error) {
@@ -95,7 +95,7 @@ func parseIptables(program string, args []string) (order iptablesOrder, complain
 	return order, nil
 }
 
-// nextOption takes an option and its value from a command line. The one of -w may be left out, and "!" has none.
+// nextOption returns the next option and its value. That of -w is optional, and "!" has none.
 func nextOption(args []string) (option, value string, rest []string) {
 	option, rest = args[0], args[1:]
 	if option == "!" || len(rest) == 0 {

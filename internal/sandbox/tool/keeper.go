@@ -20,19 +20,19 @@ const (
 	keeperEnv  = "SHOPPER_SANDBOX_KEEPER"
 )
 
-// sweepTime bounds how long one machine's processes are given to disappear.
+// sweepTime bounds the wait for the end of one machine's processes.
 const sweepTime = 10 * time.Second
 
-// Keeper is a small process beside one that plays machines. When that one dies
-// without having closed them, even by SIGKILL, the keeper ends every process of
-// those machines and removes their directories.
+// Keeper is a small process beside one that plays machines. If that one dies without
+// having closed them, even by SIGKILL, the keeper ends the machines' processes and
+// removes their directories.
 type Keeper struct {
 	mu    sync.Mutex
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 }
 
-// StartKeeper starts a keeper that has no machine to look after yet.
+// StartKeeper starts a keeper, as yet without machines.
 func StartKeeper() (*Keeper, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -56,7 +56,7 @@ func StartKeeper() (*Keeper, error) {
 // Watch adds a machine.
 func (k *Keeper) Watch(root machinefs.Root) error { return k.tell("+", root) }
 
-// Forget takes a machine out again, which its owner has cleared away.
+// Forget removes a machine that its owner has closed.
 func (k *Keeper) Forget(root machinefs.Root) error { return k.tell("-", root) }
 
 func (k *Keeper) tell(sign string, root machinefs.Root) error {
@@ -77,8 +77,8 @@ func (k *Keeper) Close() error {
 	return nil
 }
 
-// clearUp follows the orders, and clears away what is left when they end, as they
-// do with the process that gives them.
+// clearUp reads orders until they end with the process that writes them, and then removes
+// the machines that are left.
 func clearUp(orders io.Reader) {
 	machines := map[machinefs.Root]bool{}
 	lines := bufio.NewScanner(orders)
@@ -92,7 +92,7 @@ func clearUp(orders io.Reader) {
 	}
 	for root := range machines {
 		ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
-		_ = root.EndProcesses(ctx) // nobody is left to be told
+		_ = root.EndProcesses(ctx) // there is nobody to report to
 		cancel()
 		_ = os.RemoveAll(string(root))
 	}

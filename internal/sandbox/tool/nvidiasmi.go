@@ -21,9 +21,8 @@ const (
 const smiNoDriver = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. " +
 	"Make sure that the latest NVIDIA driver is installed and running.\n\n"
 
-// nvidiaSMI answers in the forms that scripts use: the table, -L, --query-gpu
-// and --query-compute-apps, each for all GPUs or those of -i. Like the real one
-// it complains on standard output.
+// nvidiaSMI prints the table, -L, --query-gpu and --query-compute-apps, for all GPUs or
+// those of -i. Like the real one it prints errors to standard output.
 func nvidiaSMI(c *call) int {
 	if !driverLoaded(c.facts, time.Now()) {
 		if c.facts.DriverMismatch {
@@ -53,7 +52,7 @@ func nvidiaSMI(c *call) int {
 	return order.print(c, gpus)
 }
 
-// smiBranch is the version of NVIDIA's library, without its last part.
+// smiBranch is a version without its last part.
 func smiBranch(driver string) string {
 	major, rest, _ := strings.Cut(driver, ".")
 	minor, _, _ := strings.Cut(rest, ".")
@@ -64,7 +63,7 @@ func driverLoaded(facts machinefs.Facts, now time.Time) bool {
 	return facts.Driver != machinefs.DriverBuilding || !facts.DriverReadyAt.IsZero() && !now.Before(facts.DriverReadyAt)
 }
 
-// smiOrder is what an nvidia-smi command line asks for.
+// smiOrder is a parsed command line.
 type smiOrder struct {
 	list              bool
 	query, apps       string // comma-separated fields
@@ -150,7 +149,7 @@ type smiApp struct {
 	mib  int
 }
 
-// smiGPU is a GPU with what uses it.
+// smiGPU is a GPU and the processes that use it.
 type smiGPU struct {
 	machinefs.GPU
 
@@ -161,7 +160,7 @@ type smiGPU struct {
 
 func (g smiGPU) busID() string { return fmt.Sprintf("00000000:%02X:00.0", g.index+1) }
 
-// heldPID is the process that holds GPU.HeldMiB; no such process is on the machine.
+// heldPID is the made-up process that holds GPU.HeldMiB.
 const heldPID = 4_190_001
 
 func smiGPUs(c *call) ([]smiGPU, error) {
@@ -172,7 +171,7 @@ func smiGPUs(c *call) ([]smiGPU, error) {
 	gpus := make([]smiGPU, 0, len(c.facts.GPUs))
 	for index, fact := range c.facts.GPUs {
 		gpu := smiGPU{GPU: fact, index: index, used: fact.HeldMiB}
-		if fact.HeldMiB > 0 && !c.facts.Container { // in a container, other containers' processes don't show
+		if fact.HeldMiB > 0 && !c.facts.Container { // containers don't see processes of other containers
 			gpu.apps = append(gpu.apps, smiApp{pid: heldPID, name: "python3", mib: fact.HeldMiB})
 		}
 		for _, claim := range claims {

@@ -12,14 +12,14 @@ import (
 
 const notAvailable = "[N/A]"
 
-// smiLine is what a line of an answer is about: a GPU, or one process's memory on it.
+// smiLine is the subject of a line: a GPU, or one process's memory on it.
 type smiLine struct {
 	facts machinefs.Facts
 	smiGPU
 	app smiApp
 }
 
-// smiField is a field that can be asked for.
+// smiField is a field of a query.
 type smiField struct {
 	title string // in the header; "" = the field's name
 	unit  string
@@ -124,7 +124,7 @@ func (f smiField) of(line smiLine, noUnits bool) string {
 	return value + " " + f.unit
 }
 
-// sensors are what a GPU shows that waits for work, with memory in use or without.
+// sensors are the figures of an idle GPU, with memory in use or without.
 func (g smiGPU) sensors() (pstate, temperature string, watts float64) {
 	if g.used > 0 {
 		return "P0", "46", 68.41

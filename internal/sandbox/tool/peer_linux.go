@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// peerPID returns the process at the other end of a unix connection, 0 when that
-// can't be told. For a client it is the one that called listen.
+// peerPID returns the process that listens at the other end of a unix connection; 0 =
+// unknown.
 func peerPID(conn net.Conn) int {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {

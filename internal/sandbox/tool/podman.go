@@ -12,7 +12,7 @@ func podman(c *call) int {
 		c.printf("podman version %s\n", c.facts.Podman)
 		return 0
 	case len(args) == 2 && args[0] == "system" && args[1] == "dial-stdio":
-		if c.deniedDocker() { // a user's own Podman has another socket, which nobody has started
+		if c.deniedDocker() { // a user's own Podman has another socket, which doesn't exist
 			return c.failf(125, podmanNotRunning)
 		}
 		return dialStdio(c)
@@ -20,7 +20,7 @@ func podman(c *call) int {
 	return c.failf(125, "podman %s: not part of a sandbox machine, which has `podman system dial-stdio`: use the API", strings.Join(args, " "))
 }
 
-// nvidiaCTK lists the devices of the container device interface, or makes itself known to Docker.
+// nvidiaCTK lists the devices of the container device interface, or gives Docker its runtime.
 func nvidiaCTK(c *call) int {
 	switch args := strings.Join(c.args, " "); args {
 	case "cdi list":

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// python stands for the distribution's Python. It knows the questions that are asked
-// of one: its version, where its headers are, and pip.
+// python is the distribution's Python, as far as its version, the folder of its headers,
+// and pip.
 func python(c *call) int {
 	version := c.facts.Python
 	switch {
@@ -30,8 +30,7 @@ func python(c *call) int {
 	return c.failf(2, "python3 %s: not part of a sandbox machine", strings.Join(c.args, " "))
 }
 
-// pythonCode prints what a line of Python prints that asks for the version and the
-// folder of the headers.
+// pythonCode prints the version and the folder of the headers, if the code prints those.
 func (c *call) pythonCode(code string) int {
 	const version, include = `"%d.%d" % sys.version_info[:2]`, `sysconfig.get_path("include")`
 	if !strings.Contains(code, version) || !strings.Contains(code, include) {

@@ -1,8 +1,7 @@
 package tool
 
-// outOfReach are programs that would change the computer the sandbox runs on
-// rather than the machine it plays: commands on a machine run with the tester's
-// own rights.
+// outOfReach are programs that would change the computer instead of the machine: a
+// machine's commands run with the rights of the sandbox's user.
 var outOfReach = []string{
 	"apt", "snap", "yum", "dnf",
 	"service", "reboot", "shutdown", "poweroff", "halt",

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// ss lists what listens on the machine: sshd, and the ports of its loopback on
-// which somebody answers. It takes -l -t -n -p -H and a filter `sport = :PORT`.
+// ss lists the ports on which sshd, and processes on the machine's loopback, listen. It has
+// -l -t -n -p -H and a filter `sport = :PORT`.
 func ss(c *call) int {
 	order, problem := parseSS(c.args)
 	if problem != "" {
@@ -70,13 +70,12 @@ func (c *call) printSocket(order ssOrder, address string, port int, owner string
 	if !order.processes {
 		owner = ""
 	}
-	line := fmt.Sprintf("%-6s %-6d %-6d %18s %18s %s",
-		"LISTEN", 0, 128, address+":"+strconv.Itoa(port), "0.0.0.0:*", owner)
+	line := fmt.Sprintf("LISTEN 0      128    %18s %18s %s", address+":"+strconv.Itoa(port), "0.0.0.0:*", owner)
 	c.printf("%s\n", strings.TrimRight(line, " "))
 }
 
-// owner asks who listens on a port, in ss's notation. A socket that a killed
-// process left behind has nobody.
+// owner returns the process that listens on a port, in ss's notation. Nothing listens on a
+// socket that a killed process left behind.
 func (c *call) owner(port int) (owner string, listening bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -91,15 +90,8 @@ func (c *call) owner(port int) (owner string, listening bool) {
 	}
 	name := "docker-proxy" // a published port is the engine's, which is in the sandbox's own process
 	if slices.Contains(c.root.Processes(), pid) {
-		name = commandName(pid)
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		name = strings.TrimSpace(string(comm))
 	}
 	return fmt.Sprintf("users:((%q,pid=%d,fd=7))", name, pid), true
-}
-
-func commandName(pid int) string {
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil {
-		return "?"
-	}
-	return strings.TrimSpace(string(name))
 }

@@ -7,10 +7,8 @@ import (
 	"syscall"
 )
 
-// sudo runs a command as it is, with the environment that sudo would give it:
-// reset, but for what sudoers keeps and what stands on the command line, unless
-// -E asks to keep it all. It never asks for a password. The rest of sudo's
-// options is refused.
+// sudo runs a command with the environment that sudo gives it: variables that sudoers
+// keeps and those of the command line, or all with -E. It never asks for a password.
 func sudo(c *call) int {
 	order, problem := parseSudo(c.args)
 	if problem != "" {
@@ -31,7 +29,7 @@ func sudo(c *call) int {
 	return c.failf(1, "sudo: unable to execute %s: %v", path, err)
 }
 
-// sudoOrder is what a sudo command line asks for.
+// sudoOrder is a parsed command line.
 type sudoOrder struct {
 	user    string
 	keepEnv bool
@@ -67,7 +65,7 @@ func parseSudo(args []string) (order sudoOrder, problem string) {
 	return order, problem
 }
 
-// environment returns what the command gets of env.
+// environment returns the command's environment, made of env.
 func (o *sudoOrder) environment(env []string, c *call) []string {
 	var kept []string
 	for _, entry := range env {

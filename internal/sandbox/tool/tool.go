@@ -1,7 +1,6 @@
-// Package tool holds the programs that exist on a sandbox machine. Each is the
-// running executable under another name: a symlink in the machine's bin
-// directory. So whatever starts machines (the sandbox's program, a test binary)
-// calls Main first of all, and no program has to be built or installed.
+// Package tool has the programs of a sandbox machine. Each is the running executable under
+// another name, by a symlink in the machine's bin directory. So a program that starts
+// machines, such as a test binary, calls Main first.
 package tool
 
 import (
@@ -21,32 +20,31 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// Program is a program of a machine that another package provides. It gets the
-// arguments after its name and returns the exit code. ctx is never canceled:
-// a program that runs for long watches signals and the machine's lifeline.
+// Program is a program of a machine that another package provides. args are without its
+// name; it returns the exit code. ctx is never canceled: a long-running program watches
+// signals and the machine's lifeline.
 type Program func(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
 
-// VLLM is the name of the one program that machines know of and that this
-// package does not have: without it in Main's table no machine has a `vllm`.
+// VLLM is the name of the one program that Main's caller provides; without it no machine
+// has a `vllm`.
 const VLLM = "vllm"
 
-// UserEnv names the user a command runs as, root or the login user, to the
-// programs that show it. The process's real user is the tester.
+// UserEnv is the user that a command runs as on the machine, root or the login user. The
+// process's real user is the sandbox's.
 const UserEnv = "SHOPPER_SANDBOX_USER"
 
 // HostnameEnv is the machine's host name.
 const HostnameEnv = "SHOPPER_SANDBOX_HOSTNAME"
 
-// exitNotFound is what a shell answers for a program that isn't there.
+// exitNotFound is a shell's exit code for a missing program.
 const exitNotFound = 127
 
-// provided are the programs given to Main; nil until it was called.
+// provided are the programs of Main; nil until it was called.
 var provided atomic.Pointer[map[string]Program]
 
-// Main runs the program of a sandbox machine that this process was started as
-// and exits; in any other process it returns at once. Call it before anything
-// else in main and in TestMain. programs are those that other packages provide,
-// by name; a nil table is fine.
+// Main runs the program of a sandbox machine that this process was started as, and exits;
+// in any other process it returns at once. Call it before anything else in main and in
+// TestMain. programs are those of other packages, by name; it may be nil.
 func Main(programs map[string]Program) {
 	table := maps.Clone(programs)
 	if table == nil {
@@ -64,15 +62,14 @@ func Main(programs map[string]Program) {
 	}
 	root, ok := machinefs.FromEnv()
 	if !ok {
-		// Returning would run the whole sandbox or test suite in place of a
-		// small tool, and that starts machines which run tools.
+		// Returning would run the whole sandbox or test suite instead of a small tool.
 		fmt.Fprintf(os.Stderr, "%s: not on a sandbox machine: %s is not set\n", name, machinefs.Env)
 		os.Exit(exitNotFound)
 	}
 	os.Exit(run(root, name))
 }
 
-// Ready says whether Main was called, without which no machine can have programs.
+// Ready reports whether Main was called, without which machines have no programs.
 func Ready() bool { return provided.Load() != nil }
 
 // run runs the program name with this process's arguments and streams.
@@ -110,7 +107,7 @@ type call struct {
 	stderr io.Writer
 }
 
-// printf writes to standard output. Nobody can be told that it is closed.
+// printf writes to standard output, and ignores that it is closed.
 func (c *call) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.stdout, format, args...)
 }
@@ -185,8 +182,8 @@ func present(name string, facts machinefs.Facts) bool {
 	return installed
 }
 
-// Hidden returns the programs that a machine must not find on the tester's own
-// PATH: those that only some machines have, and others that reach past the sandbox.
+// Hidden returns the programs that a machine must not find on the computer's PATH: those
+// that only some machines have, and others that reach beyond the sandbox.
 func Hidden() []string {
 	return []string{
 		VLLM, "nvidia-smi", "nvidia-ctk", "sudo", "doas", "docker", "dockerd", "podman", "nerdctl", "containerd", "crictl",

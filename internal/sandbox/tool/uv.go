@@ -11,18 +11,16 @@ import (
 	"time"
 )
 
-// vllmVersionEnv tells the vLLM stand-in which release it is; it is
-// vllmserver.VersionEnv, which that package reads.
+// vllmVersionEnv is vllmserver.VersionEnv, the release that the vLLM stand-in plays.
 const vllmVersionEnv = "SHOPPER_SANDBOX_VLLM_VERSION"
 
 const uvVersion = "uv 0.13.9"
 
-// venvVersionFile is in a virtual environment and names the installed vLLM release.
+// venvVersionFile is the file of a virtual environment with its vLLM release.
 const venvVersionFile = "vllm.version"
 
-// uv makes virtual environments and installs vLLM into them, as vLLM's own
-// documentation does where there is no Docker. Like the real one it reports on
-// standard error.
+// uv makes virtual environments and installs vLLM into them. Like the real one it reports
+// on standard error.
 func uv(c *call) int {
 	switch {
 	case len(c.args) == 1 && (c.args[0] == "--version" || c.args[0] == "-V"):
@@ -37,7 +35,7 @@ func uv(c *call) int {
 		strings.Join(c.args, " "))
 }
 
-// uv says what is wrong with an option as uv does.
+// uv is uv's error message.
 func (b *badOption) uv() string {
 	if b.missing {
 		return fmt.Sprintf("error: a value is required for '%s' but none was supplied", b.option)
@@ -80,6 +78,9 @@ func venvOf(python string) string {
 	return python
 }
 
+const uvNoSolution = "  × No solution found when resolving dependencies:\n" +
+	"  ╰─▶ Because %s and you require %s, we can conclude that your requirements are unsatisfiable."
+
 func uvInstall(c *call, args []string) int {
 	venv := cmp.Or(os.Getenv("VIRTUAL_ENV"), ".venv")
 	known := []string{"-U --upgrade", "-q --quiet", "--no-progress", "--no-cache", "-p --python=", "--torch-backend=", "--exclude-newer="}
@@ -100,17 +101,12 @@ func uvInstall(c *call, args []string) int {
 	for _, pkg := range packages {
 		name, version, exact := strings.Cut(pkg, "==")
 		if name, _, _ = strings.Cut(name, "["); name != VLLM {
-			return c.failf(1, "  × No solution found when resolving dependencies:\n"+
-				"  ╰─▶ Because %s was not found in the package registry and you require %[1]s, we can conclude that "+
-				"your requirements are unsatisfiable.", pkg)
+			return c.failf(1, uvNoSolution, pkg+" was not found in the package registry", pkg)
 		}
 		if !exact {
 			version = newestVLLM
-		}
-		if !released(version) {
-			return c.failf(1, "  × No solution found when resolving dependencies:\n"+
-				"  ╰─▶ Because there is no version of vllm==%s and you require vllm==%[1]s, we can conclude that "+
-				"your requirements are unsatisfiable.", version)
+		} else if !released(version) {
+			return c.failf(1, uvNoSolution, "there is no version of vllm=="+version, "vllm=="+version)
 		}
 		if code := c.install(venv, version); code != 0 {
 			return code
@@ -119,10 +115,10 @@ func uvInstall(c *call, args []string) int {
 	return 0
 }
 
-// installTime is what a download of vLLM and torch takes on a fast line.
+// installTime is how long a download of vLLM and torch takes on a fast line.
 const installTime = 40 * time.Second
 
-// installSteps are uv's lines while it installs, with the share of the time that passes before each.
+// installSteps are uv's lines, and the share of installTime before each.
 var installSteps = []struct {
 	share float64
 	line  string
@@ -140,8 +136,7 @@ var installSteps = []struct {
 
 const downloadGB = 8
 
-// install puts vllm into the environment: the program first under another name,
-// so that an installation that was cut short leaves none.
+// install plays the installation of vLLM into an environment.
 func (c *call) install(venv, version string) int {
 	if venvHas(venv, version) {
 		return c.failf(0, "Audited 1 package in 12ms")
@@ -163,6 +158,7 @@ func (c *call) install(venv, version string) int {
 	return c.failf(0, " + torch==2.9.0\n + vllm==%s", version)
 }
 
+// putVLLM links the program last, so that an installation that was cut short leaves none.
 func putVLLM(venv, version string) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -186,9 +182,8 @@ func venvHas(venv, version string) bool {
 	return err == nil && venvVersion(program) == version
 }
 
-// venvVersion returns the vLLM release of the virtual environment that the
-// program is in, "" when it is in none. A name without a folder is looked up as
-// the shell did.
+// venvVersion returns the vLLM release of the virtual environment of a program; "" = it is
+// in none. A name without a folder is looked up on PATH.
 func venvVersion(program string) string {
 	if !strings.Contains(program, "/") {
 		found, err := lookPath(program, []string{"PATH=" + os.Getenv("PATH")})
@@ -206,8 +201,8 @@ func venvVersion(program string) string {
 
 const newestVLLM = "0.33.0"
 
-// released says whether there is such a release: 0.6.0 to 0.33.0, with up to
-// five fixes each (0.33 has none yet), which is close enough to the real list.
+// released reports whether there is such a release: 0.6.0 to 0.33.0, with up to five fixes
+// each (0.33 has none), which is close enough to the real list.
 func released(version string) bool {
 	var minor, patch int
 	if n, err := fmt.Sscanf(version, "0.%d.%d", &minor, &patch); n != 2 || err != nil {

@@ -28,8 +28,8 @@ If the model is a folder, its files are checked as vLLM checks them. Recorded re
 Flags, which stand before "serve":
 `
 
-// Alone is the stand-in as a program of its own, on no machine: args are its
-// flags, and then vLLM's arguments. program is its name in the help text.
+// Alone runs the stand-in without a machine, as a program. args are its flags, and then
+// vLLM's arguments; program is its name in the help text. It returns the exit code.
 func Alone(ctx context.Context, program string, args, env []string, stdout, stderr io.Writer) int {
 	set := flag.NewFlagSet("vllm", flag.ContinueOnError)
 	set.SetOutput(stderr)
@@ -44,7 +44,7 @@ func Alone(ctx context.Context, program string, args, env []string, stdout, stde
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
-		return exitUsage // flag has said why
+		return exitUsage // package flag has printed why
 	case set.NArg() == 0:
 		set.Usage()
 		return exitUsage

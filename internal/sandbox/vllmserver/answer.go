@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// tokenPattern is the stand-in's tokenizer: a word or a mark with the blanks
-// before it, longer words in pieces, a turn's marks whole.
+// tokenPattern is the stand-in's tokenizer. A token is a word or a mark with the blanks
+// before it; long words have several, and the marks of a turn are one.
 var tokenPattern = regexp.MustCompile(`\s*(?:<\|\w+\|>|[\pL\pN]{1,8}|[^\pL\pN\s])|\s+`)
 
 func tokens(text string) []string { return tokenPattern.FindAllString(text, -1) }
@@ -33,8 +33,8 @@ type message struct {
 	Content string
 }
 
-// readMessages reads the messages of a chat request: content is a string, or a
-// list of parts of which the text counts.
+// readMessages reads the messages of a chat request. Their content is a string, or a list
+// of parts with text.
 func readMessages(raw json.RawMessage) ([]message, error) {
 	var in []struct {
 		Role    string          `json:"role"`
@@ -78,7 +78,7 @@ func contentText(raw json.RawMessage) (string, error) {
 	return text, nil
 }
 
-// chatPrompt renders a chat as ChatML, which is the recorded model's template.
+// chatPrompt renders a chat as ChatML, the recorded model's template.
 func chatPrompt(messages []message) string {
 	var b strings.Builder
 	for _, m := range messages {
@@ -88,7 +88,7 @@ func chatPrompt(messages []message) string {
 	return b.String()
 }
 
-// question is what a chat asks: its last turn by the user.
+// question is the user's last message.
 func question(messages []message) string {
 	for i := len(messages) - 1; i >= 0; i-- {
 		if messages[i].Role == "user" {
@@ -108,9 +108,8 @@ var (
 	asksSum     = regexp.MustCompile(`(\d{1,6})\s*([+*-])\s*(\d{1,6})`)
 )
 
-// reply is the text that the model answers a question with: the same for the
-// same question, naming the model and the question, so that a test knows which
-// server answered what.
+// reply is the model's answer to a question. It is always the same, and names the model
+// and the question, so that a test knows which server answered what.
 func reply(model, asked string) string {
 	asked = strings.Join(strings.Fields(asked), " ")
 	if len(asked) > 200 {
@@ -135,8 +134,8 @@ func knowledge(asked string) string {
 	return "I am ready to help."
 }
 
-// cut ends a text at the first stop string and at the token limit, and says why
-// it ended. A limit of 0 or less is none.
+// cut ends a text at the first stop string or at the token limit, and returns the reason.
+// A limit of 0 or less is none.
 func cut(text string, stops []string, limit int) (pieces []string, reason string) {
 	end := len(text)
 	for _, stop := range stops {

@@ -10,8 +10,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// shapeOf returns the shape of a model; one that is not listed gets a shape after
-// the size in its name.
+// shapeOf returns the shape of a model. That of an unknown one is guessed from the size in
+// its name.
 func shapeOf(id string) facts.Model {
 	if model, known := facts.FindModel(id); known {
 		return model
@@ -30,17 +30,17 @@ func shapeOf(id string) facts.Model {
 
 var sizeInName = regexp.MustCompile(`(?:^|[-_])(\d{1,4}(?:\.\d{1,3})?)b(?:$|[-_.])`)
 
-// isGated says whether the model's terms have to be accepted on the hub.
+// isGated reports whether a model's terms have to be accepted on the hub.
 func isGated(id string) bool {
 	lower := strings.ToLower(id)
 	return strings.HasPrefix(lower, "meta-llama/") || strings.HasPrefix(lower, "google/gemma-")
 }
 
-// repoID is huggingface_hub's own rule (utils/_validators.py).
+// repoID is huggingface_hub's rule (utils/_validators.py).
 var repoID = regexp.MustCompile(`^(\b[\w\-.]+\b/)?\b[\w\-.]{1,96}\b$`)
 
-// exists says whether the hub has the model: everything well-formed is there,
-// except what is named as missing.
+// exists reports whether the hub has a model: every well-formed name, unless it has
+// "nosuch" in it.
 func exists(id string) bool {
 	if !repoID.MatchString(id) || strings.Contains(id, "--") || strings.Contains(id, "..") || strings.HasSuffix(id, ".git") {
 		return false

@@ -12,8 +12,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// plan is what a run has found out about itself by the time its configuration
-// has been accepted.
+// plan is what a start has found out about the model and the GPUs.
 type plan struct {
 	folder      *folder // nil for a model of the hub
 	shape       recorded.Model
@@ -53,8 +52,7 @@ func (r *run) findModel() error {
 	return nil
 }
 
-// configure checks what can be checked before a GPU is touched, in vLLM's own
-// order.
+// configure makes the checks that need no GPU, in vLLM's order.
 func (r *run) configure() error {
 	p := &r.plan
 	if err := r.checkQuantization(r.place.latest()); err != nil {
@@ -94,7 +92,7 @@ func (r *run) checkBounds() error {
 	return nil
 }
 
-// checkModel asks the hub for the model, as far as the stand-in plays the hub.
+// checkModel makes the checks of the hub.
 func (r *run) checkModel(anyModel bool) error {
 	model, token := r.plan.model, cmp.Or(r.place.env["HF_TOKEN"], r.opts.text("hf-token"))
 	switch {
@@ -178,8 +176,7 @@ func (r *run) openDevices() error {
 		if dtype := r.opts.text("dtype"); dtype == "bfloat16" && capability(gpu) < 80 {
 			return r.fail("bfloat16", "gpu", gpu.Name, "have", gpu.ComputeCapability)
 		}
-		total := float64(gpu.MemoryMiB) / gib
-		free := total - float64(r.heldMiB(facts, index))/gib
+		total, free := r.memory(facts, index)
 		if free < r.plan.utilization*total {
 			return r.fail("gpu_memory_held", "gpu", strconv.Itoa(worker), "free", twoDigits(free), "total", twoDigits(total),
 				"utilization", strconv.FormatFloat(r.plan.utilization, 'g', -1, 64), "desired", twoDigits(r.plan.utilization*total))
@@ -188,10 +185,10 @@ func (r *run) openDevices() error {
 	return nil
 }
 
-// checkDriver refuses a driver that is older than the release's CUDA wants:
-// releases since 0.20.0 are built for CUDA 13 and want R580.
+// checkDriver refuses a driver that is too old for the release's CUDA: releases since
+// 0.20.0 are built for CUDA 13, and need R580.
 func (r *run) checkDriver(facts machinefs.Facts) error {
-	major := recorded.Numbers(facts.DriverVersion)[0] // 0 where the facts do not say
+	major := recorded.Numbers(facts.DriverVersion)[0] // 0 = unknown
 	if major == 0 || major >= 580 || !r.place.atLeast("0.20.0") {
 		return nil
 	}
@@ -204,7 +201,7 @@ func (r *run) checkDriver(facts machinefs.Facts) error {
 	return r.fail("driver_too_old", "found", strconv.Itoa(cudaNumber(facts.CUDAVersion)))
 }
 
-// loadWeights checks that they are there and fit the GPUs at all.
+// loadWeights checks that the weights exist and fit the GPUs.
 func (r *run) loadWeights() error {
 	if folder := r.plan.folder; folder != nil {
 		if err := folder.checkWeights(r); err != nil {
@@ -213,8 +210,7 @@ func (r *run) loadWeights() error {
 	}
 	facts := r.place.latest()
 	for worker, index := range r.plan.gpus {
-		total := float64(facts.GPUs[index].MemoryMiB) / gib
-		free := total - float64(r.heldMiB(facts, index))/gib
+		total, free := r.memory(facts, index)
 		if r.plan.weightsGiB > free-0.5 {
 			return r.fail("out_of_memory", "gpu", strconv.Itoa(worker), "total", twoDigits(total), "used", twoDigits(total-0.31))
 		}
@@ -222,7 +218,7 @@ func (r *run) loadWeights() error {
 	return r.claim(facts, func(float64) float64 { return r.plan.weightsGiB })
 }
 
-// sizeCache decides how much of the memory the KV cache gets.
+// sizeCache computes the size of the KV cache.
 func (r *run) sizeCache() error {
 	facts := r.place.latest()
 	p := &r.plan
@@ -250,25 +246,23 @@ func (r *run) cacheTokens() int {
 	return int(r.plan.cacheGiB*(1<<20)/r.plan.perTokenKiB) / 16 * 16
 }
 
-// heldMiB is the memory of a GPU that is not this run's.
-func (r *run) heldMiB(facts machinefs.Facts, index int) int {
+// memory returns a GPU's memory in GiB, and what of it no other process holds.
+func (r *run) memory(facts machinefs.Facts, index int) (total, free float64) {
 	held := facts.GPUs[index].HeldMiB
-	if r.place.root == "" {
-		return held
-	}
-	claims, err := r.place.root.Claims()
-	if err != nil {
-		return held
+	var claims []machinefs.Claim
+	if r.place.root != "" {
+		claims, _ = r.place.root.Claims() // none once the machine is gone
 	}
 	for _, claim := range claims {
 		if claim.PID != os.Getpid() {
 			held += claim.MiB[index]
 		}
 	}
-	return held
+	total = float64(facts.GPUs[index].MemoryMiB) / gib
+	return total, total - float64(held)/gib
 }
 
-// claim records the memory that the run now holds on each of its GPUs.
+// claim records the memory that the run holds on each of its GPUs.
 func (r *run) claim(facts machinefs.Facts, perGPU func(totalGiB float64) float64) error {
 	if r.place.root == "" {
 		return nil
@@ -281,7 +275,7 @@ func (r *run) claim(facts machinefs.Facts, perGPU func(totalGiB float64) float64
 	return r.place.root.SetClaim(c)
 }
 
-// servesNow writes down since when the run serves.
+// servesNow records that the run begins to serve.
 func (r *run) servesNow() {
 	if r.claimed.PID != 0 {
 		r.claimed.Ready = time.Now()
@@ -289,12 +283,11 @@ func (r *run) servesNow() {
 	}
 }
 
-// needsFile are the quantization methods whose parameters stand in a file of the
-// checkpoint.
+// needsFile are the quantization methods whose parameters are in a file of the checkpoint.
 var needsFile = map[string]bool{"awq": true, "gptq": true}
 
-// gated is the hub's refusal, by the token: none, one that the hub does not know,
-// or one whose owner has not accepted the model's terms.
+// gated is the hub's refusal, by the token: none, an unknown one, or one whose owner has not
+// accepted the model's terms.
 func (r *run) gated(model, token string) error {
 	switch {
 	case strings.Contains(token, "noaccess"):
@@ -309,8 +302,8 @@ func (r *run) gated(model, token string) error {
 
 func twoDigits(gib float64) string { return strconv.FormatFloat(gib, 'f', 2, 64) }
 
-// capability is a GPU's compute capability times ten: 8.6 is 86. A machine whose
-// facts do not say it is taken for a current one.
+// capability is a GPU's compute capability times ten, such as 86 for 8.6; 90 if it is
+// unknown.
 func capability(gpu machinefs.GPU) int {
 	f, err := strconv.ParseFloat(gpu.ComputeCapability, 64)
 	if err != nil {

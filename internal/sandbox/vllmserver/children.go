@@ -19,12 +19,11 @@ import (
 // errEngineKilled ends a start whose engine has been killed.
 var errEngineKilled = errors.New("the engine has been killed")
 
-// children are the processes that a server has besides its main one, under the
-// names that were recorded, in its session. They do nothing: killed, they mean
-// what the real ones mean; without their server they end.
+// children are a server's other processes, with the recorded names, in its session. They do
+// nothing. If one is killed, the server reacts as a real one does; they end with it.
 type children struct {
 	cancel context.CancelCauseFunc // of the start
-	killed chan struct{}           // closed when one that matters was killed
+	killed chan struct{}           // closed when a process of the engine was killed
 	once   sync.Once
 	pipes  []io.Closer
 	waits  sync.WaitGroup
@@ -32,13 +31,13 @@ type children struct {
 	mu     sync.Mutex
 }
 
-// shell keeps a child until its standard input ends. TERM and INT, which a whole
-// session gets, are the main process's affair.
+// shell is a child's script. It ends with its standard input, and leaves TERM and INT to
+// the main process.
 const shell = "trap '' TERM INT\nprintf %%s '%s' 2>/dev/null >/proc/self/comm\n"
 
 var processRow = regexp.MustCompile(`(?m)^ *\d+ +\d+ +\d+ +\d+ (\S+) +(.*)$`)
 
-// startChildren starts the processes that the release was recorded to have.
+// startChildren starts the recorded processes of the release.
 func (r *run) startChildren() error {
 	workers := r.opts.workers()
 	rows := processRow.FindAllStringSubmatch(facts.Processes(r.place.version), -1)[1:] // the first is vllm itself
@@ -62,8 +61,8 @@ func (r *run) startChildren() error {
 
 var openSocket = regexp.MustCompile(`(?m)^LISTEN +\d+ +\d+ +\*:\d+ +\*:\* +users:\(\("([^"]+)"`)
 
-// openSockets are the sockets that a process of the release was recorded to have open on all addresses: real ones, which look so to
-// whoever reads /proc/net, but of which only loopback is reached. A container's are inside its network, and are left out.
+// openSockets are the sockets that a recorded process has open on all addresses. They are real, so that /proc/net shows
+// them, but are reachable only through loopback. Those of a container would be in its network, and are left out.
 func (r *run) openSockets(process string) (sockets []*os.File, err error) {
 	if r.place.root == "" || r.place.bridged || r.place.atLeast(unrecorded().LoopbackOnly.Since) {
 		return nil, nil
@@ -90,8 +89,8 @@ func closeAll(files []*os.File) (err error) {
 	return err
 }
 
-// workers are the names of the engine's workers, as setup_proc_title_and_log_prefix of 0.32.0's
-// vllm/v1/executor/multiproc_executor.py makes them. Those of two are recorded (runs/two-workers).
+// workers are the names of the engine's workers, as setup_proc_title_and_log_prefix in 0.32.0's
+// vllm/v1/executor/multiproc_executor.py makes them. Those of two workers are recorded (runs/two-workers).
 func (o options) workers() []string {
 	tp, pp := o.number("tensor-parallel-size", 1), o.number("pipeline-parallel-size", 1)
 	var names []string
@@ -124,7 +123,7 @@ func (c *children) start(name, line string, sockets []*os.File) error {
 	}
 	c.pipes = append(c.pipes, stdin)
 	c.waits.Go(func() {
-		_ = cmd.Wait() // how it ended doesn't matter
+		_ = cmd.Wait() // the exit code doesn't matter
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.ending && strings.HasPrefix(name, "VLLM::") {

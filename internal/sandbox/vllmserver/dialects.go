@@ -10,9 +10,6 @@ import (
 	"time"
 )
 
-// The routes that speak another API than completions and chats: OpenAI's
-// responses, Anthropic's messages, and tokens in and out.
-
 // answerDialect answers OpenAI's responses and Anthropic's messages.
 func (s *server) answerDialect(w http.ResponseWriter, req *http.Request, data []byte) error {
 	text, err := s.dialect(req, data)
@@ -22,7 +19,7 @@ func (s *server) answerDialect(w http.ResponseWriter, req *http.Request, data []
 	return err
 }
 
-// say answers as recorded, whole or as a stream, in which an event that brings text comes for each token.
+// say answers in the recorded form, whole or as a stream with an event for each token.
 func (s *server) say(w http.ResponseWriter, path string, t said) {
 	if t.pieces = tokens(t.text); len(t.pieces) == 0 {
 		t.pieces = []string{""}
@@ -59,7 +56,7 @@ func (s *server) say(w http.ResponseWriter, path string, t said) {
 	}
 }
 
-// fill returns a recorded value with what is this answer's.
+// fill returns a recorded value with this answer's figures, ids and text.
 func (t said) fill(key string, value any, text string) any {
 	switch value := value.(type) {
 	case object:
@@ -109,7 +106,7 @@ func (t said) word(key, value, text string) string {
 	return value
 }
 
-// answerTokens is vLLM's own API, without text.
+// answerTokens is vLLM's own API, which has tokens instead of text.
 func (s *server) answerTokens(w http.ResponseWriter, req *http.Request, data []byte) error {
 	text, err := s.dialect(req, data)
 	if err != nil {
@@ -128,7 +125,7 @@ func (s *server) answerTokens(w http.ResponseWriter, req *http.Request, data []b
 	return nil
 }
 
-// said is what the model answered in another dialect.
+// said is an answer in another API than completions and chats.
 type said struct {
 	generation
 	text, reason string

@@ -12,7 +12,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// stage is where in a start a failure comes up.
+// stage is the part of a start in which a failure occurs.
 type stage string
 
 const (
@@ -33,15 +33,13 @@ type Failure struct {
 	Name string
 	// Message is the line that says what was wrong, as it appears in the log.
 	Message string
-	// Container is true for a failure that a container engine reports when it
-	// starts the container, before vLLM runs. A server that is started without an
-	// engine prints it and exits.
+	// Container is true for a failure that a container engine reports instead of starting
+	// the container. A server without an engine prints it and exits.
 	Container bool
 }
 
-// Failures returns the failures that have a name of their own, in a fixed order:
-// each row of what a failed start can mean. The figures in the messages are
-// examples. [FindFailure] knows every recorded failure besides.
+// Failures returns the failures that have their own names, in a fixed order. The figures
+// in their messages are examples. [FindFailure] also finds recordings.
 func Failures() []Failure {
 	rows := append(slices.Clone(named().Rows), unrecorded().Failures...)
 	failures := make([]Failure, 0, len(rows))
@@ -51,41 +49,41 @@ func Failures() []Failure {
 	return failures
 }
 
-// FindFailure returns the failure of that name: a row's, or a recording's, such
-// as "truncated-weights".
+// FindFailure returns the failure with a name of Failures, or of a recording, such as
+// "truncated-weights".
 func FindFailure(name string) (Failure, bool) {
 	row, ok := findRow(name)
 	return row.failure(), ok
 }
 
-// row is a failure: a recording with some of its words replaced, or lines that
-// could not be recorded.
+// row is a failure: a recording in which some words are replaced, or lines that could not
+// be recorded.
 type row struct {
 	Name  string   `json:"name"`
 	At    stage    `json:"at"`
 	Lines []string `json:"lines"`
-	// Values are the examples, by the names that they have in Lines or words.
+	// Values are example values, by their names in Lines or Words.
 	Values map[string]string `json:"values"`
 
 	Recording string `json:"recording"`
-	// Words are what stands for the values in the recording.
+	// Words are the recording's words that values replace, by name.
 	Words map[string]string `json:"words"`
 }
 
-// named are the recordings that have a row's name, and what differs from run to run
-// in those that have none.
+// named are the rows that are recordings, and the words that differ between runs in
+// recordings without a row.
 var named = sync.OnceValue(func() (all struct {
 	About string                       `json:"about"`
 	Rows  []row                        `json:"rows"`
 	Words map[string]map[string]string `json:"words"`
 },
 ) {
-	_ = facts.Decode(facts.Named(), &all) // TestPatternsOfTheFailureTable would miss them
+	_ = facts.Decode(facts.Named(), &all) // TestPatternsOfTheFailureTable shows that it can be read
 	return all
 })
 
-// unrecordedFacts is what could not be recorded: lines that a start prints on
-// GPUs, failures that can be asked for, and those that only come by themselves.
+// unrecordedFacts is what could not be recorded: lines that a start prints on GPUs, failures
+// for Failures, and others.
 type unrecordedFacts struct {
 	LoopbackOnly struct {
 		Since string `json:"since"` // the first release that listens nowhere else
@@ -140,15 +138,15 @@ func (r row) failure() Failure {
 }
 
 var (
-	// isCause matches a line that says what was wrong.
+	// isCause matches a line with the cause of a failure.
 	isCause = regexp.MustCompile(`^(?:  Value error, |OSError: You are|[\w.]+(?:Error|Exception): )`)
-	// exception begins the last lines of a traceback.
+	// exception matches the first of a traceback's last lines.
 	exception = regexp.MustCompile(`^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?([\w.]+(?:Error|Exception): .*)`)
-	// consequence is what the processes above the failing one say.
+	// consequence matches lines of the processes above the failing one.
 	consequence = regexp.MustCompile(`Engine core initialization failed|WorkerProc initialization failed|1 validation error for`)
 )
 
-// causeOf is the line of a recorded failure that says what was wrong.
+// causeOf is the line of a recorded failure with its cause.
 func causeOf(run facts.Run) []string {
 	lines := strings.Split(strings.TrimSuffix(run.Log, "\n"), "\n")
 	for i, line := range lines {
@@ -162,7 +160,7 @@ func causeOf(run facts.Run) []string {
 	return lines[len(lines)-1:] // argparse's
 }
 
-// fill replaces the row's words by values, or by its examples.
+// fill replaces the row's words by values, or by its examples if there are none.
 func (r row) fill(lines []string, values map[string]string) []string {
 	var pairs []string
 	for name, example := range r.Values {
@@ -196,14 +194,14 @@ type startError struct {
 
 func (e *startError) Error() string { return "the start failed" }
 
-// templates are the recordings whose tracebacks frame what could not be recorded.
+// templates are the recordings with the tracebacks of failures that were not recorded.
 var templates = map[stage]string{
 	stageBind: "port-taken", stageConfig: "too-long", stageEnd: "port-taken",
 	stageDevice: "context-too-long-for-kv", stageWeights: "context-too-long-for-kv", stageCache: "context-too-long-for-kv",
 }
 
-// fail is the failure of a row, with values (name, value, …) for its words. What
-// the start has printed by then is not repeated.
+// fail is the failure of a row, with values (name, value, …) for its words. It has the lines
+// from the failure on.
 func (r *run) fail(name string, values ...string) error {
 	found, ok := findRow(name)
 	if !ok {
@@ -221,7 +219,7 @@ func (r *run) fail(name string, values ...string) error {
 	return &startError{lines: found.fillLines(lines, given), exit: run.Exit}
 }
 
-// whole is a recorded failure that comes before anything else is printed.
+// whole is a recorded failure from its first line on.
 func (r *run) whole(recording string) *startError {
 	rec, _ := facts.Failure(r.place.version, recording)
 	return &startError{lines: r.read(rec), exit: rec.Exit}
@@ -244,8 +242,7 @@ func tail(lines []line) []line {
 	return lines
 }
 
-// replaceCause puts other lines where a traceback's last lines stand, behind
-// whatever prefix they have.
+// replaceCause replaces the last lines of tracebacks, and keeps their prefixes.
 func replaceCause(lines []line, cause string, with []string) []line {
 	var out []line
 	for i, l := range lines {

@@ -13,13 +13,13 @@ import (
 type options struct {
 	table      flagTable
 	given      map[string][]string // by flag name; a bool is "true" or "false"
-	modelTag   string              // the positional model, "" when --model was used
+	modelTag   string              // the positional model
 	positional bool
 }
 
-// usageError is a complaint of argparse: which parser, and what it says.
+// usageError is an error of argparse.
 type usageError struct {
-	serve   bool // the complaint is `vllm serve`'s, not `vllm`'s
+	serve   bool // from the parser of `vllm serve`, not of `vllm`
 	message string
 }
 
@@ -29,8 +29,8 @@ func serveError(format string, a ...any) error {
 	return &usageError{serve: true, message: fmt.Sprintf(format, a...)}
 }
 
-// parser reads arguments as Python's argparse does, with the liberties of vLLM's
-// FlexibleArgumentParser: underscores for dashes, and dotted JSON keys.
+// parser reads arguments as Python's argparse and vLLM's FlexibleArgumentParser do, with
+// underscores for dashes, and dotted JSON keys.
 type parser struct {
 	table   flagTable
 	args    []string
@@ -120,8 +120,7 @@ func (p *parser) take(spec *flagSpec, spelled, value string, hasValue bool) erro
 
 var negativeNumber = regexp.MustCompile(`^-\d+$|^-\d*\.\d+$`)
 
-// isOption says whether argparse takes an argument for an option rather than a
-// value.
+// isOption reports whether argparse takes an argument for an option.
 func (p *parser) isOption(arg string) bool {
 	if len(arg) < 2 || arg[0] != '-' || negativeNumber.MatchString(arg) {
 		return false
@@ -132,7 +131,7 @@ func (p *parser) isOption(arg string) bool {
 	return !strings.Contains(arg, " ")
 }
 
-// text returns a flag's value, "" when it was not given.
+// text returns a flag's last value; "" = it was not given.
 func (o options) text(name string) string {
 	if values := o.given[name]; len(values) > 0 {
 		return values[len(values)-1]
@@ -142,7 +141,7 @@ func (o options) text(name string) string {
 
 func (o options) on(name string) bool { return o.text(name) == "true" }
 
-// number returns an int flag's value, 32k and the like included.
+// number returns the value of an int flag, such as 4096 or 32k.
 func (o options) number(name string, missing int) int {
 	value := o.text(name)
 	if n, err := strconv.Atoi(value); err == nil {
@@ -186,7 +185,7 @@ func (o options) servedNames() []string {
 	return []string{o.model()}
 }
 
-// String is the arguments as vLLM logs them: a Python dict of what was given.
+// String is the given arguments as vLLM logs them, a Python dict.
 func (o options) String() string {
 	var parts []string
 	if o.positional {

@@ -27,7 +27,7 @@ const (
 // flagSpec is one option of `vllm serve`.
 type flagSpec struct {
 	name    string // the first long spelling, without dashes
-	label   string // as argparse names it in a complaint
+	label   string // its name in argparse's errors
 	kind    kind
 	nargs   any
 	choices []string
@@ -40,9 +40,8 @@ type flagTable struct {
 	spellings  []string // in argparse's order
 }
 
-// conversions are the flags whose default (None, or a whole number) doesn't show
-// how a value is read: vllm/engine/arg_utils.py, by the types of the
-// configuration's fields.
+// conversions are the flags whose default doesn't show how a value is read, with the types
+// of vllm/engine/arg_utils.py.
 var conversions = map[string]kind{
 	"max-model-len": kindTokens, "max-num-batched-tokens": kindTokens, "kv-cache-memory-bytes": kindTokens,
 	"api-server-count": kindOptInt, "max-log-len": kindOptInt, "max-num-seqs": kindOptInt, "num-gpu-blocks-override": kindOptInt,
@@ -57,7 +56,7 @@ var (
 	jsonName    = regexp.MustCompile(`-(?:config|kwargs|overrides)$`)
 )
 
-// readFlags makes the table of a release's options from its recording.
+// readFlags returns the recorded options of a release.
 func readFlags(release string) flagTable {
 	t := flagTable{byName: map[string]*flagSpec{}, bySpelling: map[string]*flagSpec{}}
 	for _, flag := range facts.Flags(release) {
@@ -126,9 +125,8 @@ func pyChoice(choice any) string {
 	return fmt.Sprint(choice)
 }
 
-// find returns the option that a spelling means, and which spelling of the
-// recording it is; nil when there is none. Unambiguous beginnings are accepted,
-// as argparse accepts them.
+// find returns the option of a spelling, nil if there is none, and its full spelling. Like
+// argparse it accepts unambiguous beginnings.
 func (t flagTable) find(spelled string) (spec *flagSpec, as string, err error) {
 	if strings.HasPrefix(spelled, "--") {
 		spelled = strings.ReplaceAll(spelled, "_", "-")
@@ -161,7 +159,7 @@ func (t flagTable) find(spelled string) (spec *flagSpec, as string, err error) {
 
 var tokenCount = regexp.MustCompile(`^(-?\d+|\d+(\.\d+)?[kKmMgGtT])$`)
 
-// check makes argparse's complaint about a value.
+// check returns argparse's error about a value.
 func (s *flagSpec) check(value string) error {
 	var err error
 	switch s.kind {

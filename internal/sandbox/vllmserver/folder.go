@@ -18,7 +18,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// folder is a model that is a directory of the machine.
+// folder is a model that is a directory.
 type folder struct {
 	path   string
 	config struct {
@@ -38,7 +38,7 @@ type folder struct {
 	}
 }
 
-// folder returns the model's directory, nil when the model is none.
+// folder returns the model's directory, nil if it is no directory.
 func (r *run) folder() *folder {
 	f := &folder{path: r.place.file(r.opts.model())}
 	if info, err := os.Stat(f.path); err != nil || !info.IsDir() {
@@ -47,7 +47,7 @@ func (r *run) folder() *folder {
 	return f
 }
 
-// listed is what a recorded failure of the release lists as what would have been right.
+// listed is the list of correct values in a recorded failure.
 func (r *run) listed(failure, pattern, separator string) []string {
 	rec, _ := facts.Failure(r.place.version, failure)
 	return strings.Split(regexp.MustCompile(pattern).FindStringSubmatch(rec.Log)[1], separator)
@@ -62,7 +62,7 @@ func (f *folder) check(r *run) error {
 		return r.fail("no-config")
 	}
 	supported := r.listed("unknown-architecture", `dict_keys\(\['([^\]]*)'\]\)`, "', '")
-	known := func(arch string) bool { // transformers' names of types are those of the classes
+	known := func(arch string) bool { // transformers names types as their classes
 		m := architectureName.FindStringSubmatch(arch)
 		return len(m) == 2 && strings.EqualFold(m[1], strings.ReplaceAll(f.config.Type, "_", ""))
 	}
@@ -78,7 +78,7 @@ func (f *folder) check(r *run) error {
 	return nil
 }
 
-// shape is what the configuration and the weights' size say.
+// shape is made of the configuration and of the weights' size.
 func (f *folder) shape() facts.Model {
 	c := f.config
 	s := facts.Model{
@@ -97,7 +97,7 @@ func (f *folder) shape() facts.Model {
 	return s
 }
 
-// chats says whether the tokenizer has a chat template. A folder without a tokenizer is taken for one that has.
+// chats reports whether the tokenizer, if there is one, has a chat template.
 func (f *folder) chats() bool {
 	config, err := os.ReadFile(filepath.Join(f.path, "tokenizer_config.json"))
 	if err != nil || bytes.Contains(config, []byte(`"chat_template"`)) {
@@ -112,8 +112,8 @@ func (f *folder) weights() []string {
 	return files
 }
 
-// checkWeights reads the headers of the weights' files: tensors have to end where the file does, and to be as large
-// as the configuration says.
+// checkWeights reads the headers of the weights' files: files have to have all their tensors, and tensors the size of
+// the configuration.
 func (f *folder) checkWeights(r *run) error {
 	files := f.weights()
 	if len(files) == 0 {
@@ -133,8 +133,8 @@ func (f *folder) checkWeights(r *run) error {
 	return nil
 }
 
-// checkTensor takes each worker's part of a tensor, as the weight loaders of 0.32.0's
-// vllm/model_executor/parameter.py do. What a tensor has too much is not noticed there.
+// checkTensor takes each worker's part of a tensor, as the weight loaders in 0.32.0's
+// vllm/model_executor/parameter.py do, which don't notice tensors that are too large.
 func (f *folder) checkTensor(r *run, name string, shape []int) error {
 	model := r.plan.shape
 	var want, dimension int
@@ -167,7 +167,7 @@ type tensor struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-// readTensors reads the header of a safetensors file; whole says whether the file has all that it lists.
+// readTensors reads the header of a safetensors file; whole is true if the file has all its tensors.
 func readTensors(path string) (tensors map[string]tensor, whole bool) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -31,7 +31,7 @@ type sampling struct {
 	Choice   json.RawMessage `json:"tool_choice"`
 }
 
-// generation is one request on its way through the engine.
+// generation is one request of completions or chats.
 type generation struct {
 	s        *server
 	ask      sampling
@@ -119,7 +119,7 @@ func (g *generation) read(data []byte) error {
 	return nil
 }
 
-// fits checks a prompt and the asked-for answer against the context length.
+// fits checks a prompt and the requested tokens against the context length.
 func (g *generation) fits(text string, prompt, missing int) error {
 	room := g.s.run.plan.maxLen
 	asked := g.ask.MaxTokens
@@ -151,8 +151,8 @@ func (g *generation) fits(text string, prompt, missing int) error {
 	return nil
 }
 
-// charactersPerToken is the longest token of the recorded tokenizer, by which a
-// prompt is too long before it is tokenized.
+// charactersPerToken is the length of the recorded tokenizer's longest token, with which
+// vLLM limits prompts before it tokenizes them.
 const charactersPerToken = 18
 
 func (g *generation) tooManyCharacters(text string, asked *int) error {
@@ -206,7 +206,7 @@ func readPrompts(raw json.RawMessage) (texts []string, counts []int, err error) 
 	return texts, counts, nil
 }
 
-// answer runs the request through the engine and writes what comes out.
+// answer runs the request through the engine and writes the answer.
 func (g *generation) answer(w http.ResponseWriter, req *http.Request) error {
 	return g.s.engine(req.Context(), g.promptN, func() (string, int) {
 		choices, reason := g.generate()
@@ -219,11 +219,11 @@ func (g *generation) answer(w http.ResponseWriter, req *http.Request) error {
 	})
 }
 
-// errGivenUp is a request that nobody waits for any more, and that nobody answers.
+// errGivenUp is returned for a request whose client is gone. It is not answered.
 var errGivenUp = errors.New("the request was given up")
 
-// engine runs a request with that many tokens through the engine. What run returns is
-// why the answer ended, and how many tokens it has.
+// engine runs a request with that many tokens. run writes the answer, and returns why it
+// ended and how many tokens it has.
 func (s *server) engine(ctx context.Context, tokens int, run func() (reason string, produced int)) error {
 	if s.dead.Load() {
 		return s.engineDead()
@@ -241,7 +241,7 @@ func (s *server) engine(ctx context.Context, tokens int, run func() (reason stri
 	return nil
 }
 
-// choice is one answer, in tokens.
+// choice is one of the answers to a request, in tokens.
 type choice struct {
 	pieces []string
 	reason string
@@ -268,7 +268,7 @@ func (g *generation) model() string {
 	return cmp.Or(g.ask.Model, g.s.run.opts.servedNames()[0])
 }
 
-// path is the route in whose form the answer is.
+// path is the request's route.
 func (g *generation) path() string {
 	if g.chat {
 		return chatPath
@@ -276,7 +276,7 @@ func (g *generation) path() string {
 	return "/v1/completions"
 }
 
-// sign puts into an answer, or an event of one, what is this generation's.
+// sign sets this generation's id, model and usage in an answer, or in an event of one.
 func (g *generation) sign(answer object) object {
 	answer["id"], answer["created"], answer["model"] = g.id, g.created, g.model()
 	if mark, ok := answer["system_fingerprint"].(string); ok {

@@ -20,14 +20,14 @@ type run struct {
 	claimed  machinefs.Claim // the memory that it holds
 	children children
 	bound    *bound // nil before the port is taken, and while it is listened on
-	web      string // what stands before uvicorn's lines
+	web      string // prefix of uvicorn's lines
 }
 
-// importing is how long a server that is importing modules outlives a TERM.
+// importing is how long a server that imports modules goes on after a TERM.
 const importing = 8 * time.Second
 
-// step is a part of a start that can fail. It is taken before the first line with
-// the words before, or after the one with the words after.
+// step is a part of a start that can fail. It comes before the first line that contains
+// before, or after the first one that contains after.
 type step struct {
 	before, after string
 	stage         stage
@@ -50,7 +50,7 @@ func (r *run) steps() []step {
 	}
 }
 
-// start plays a start until the server could listen.
+// start plays a start until the server can listen.
 func (r *run) start(ctx context.Context) error {
 	if err := r.demandedWhole(ctx); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (r *run) start(ctx context.Context) error {
 	return err
 }
 
-// demandedWhole plays the recorded failure that the machine's facts ask for.
+// demandedWhole plays the failure of the machine's facts if it is a whole recording, or the engine's.
 func (r *run) demandedWhole(ctx context.Context) error {
 	name := r.place.failure()
 	if name == "" {
@@ -92,7 +92,7 @@ func (r *run) demandedWhole(ctx context.Context) error {
 	return &startError{exit: rec.Exit}
 }
 
-// demanded returns the failure that the machine's facts ask for at a stage.
+// demanded returns the failure of the machine's facts if it belongs to a stage.
 func (r *run) demanded(at stage) error {
 	name := r.place.failure()
 	if row, ok := findRow(name); name != "" && ok && row.At == at {
@@ -101,8 +101,8 @@ func (r *run) demanded(at stage) error {
 	return nil
 }
 
-// takePort takes the port early, as a real server does, which listens on it when
-// the engine is ready.
+// takePort takes the port early, as a real server does, which listens on it only once the
+// engine is ready.
 func (r *run) takePort() (err error) {
 	if r.opts.text("uds") != "" {
 		return nil
@@ -123,7 +123,7 @@ func (r *run) bindError(err error) error {
 	return errors.New("OSError: " + err.Error())
 }
 
-// url is the address that the server says it listens on.
+// url is the address that the server logs.
 func (r *run) url() string {
 	if path := r.opts.text("uds"); path != "" {
 		return "unix:" + path

@@ -20,12 +20,12 @@ type metrics struct {
 	generation int
 	success    map[string]int // by finish reason
 	inCache    int            // tokens of running requests
-	latencies  []float64      // to the first token, which is the last's too
+	latencies  []float64      // seconds to the first token, and to the last
 }
 
 func (m *metrics) init() { m.success = map[string]int{} }
 
-// begin counts a request in, and returns how many there are; end counts it out.
+// begin counts a request, and returns how many are running; end is called at its end.
 func (m *metrics) begin(tokens int) (end func(reason string, generated int), running int) {
 	started := time.Now()
 	running = int(m.running.Add(1))
@@ -48,8 +48,8 @@ func (m *metrics) begin(tokens int) (end func(reason string, generated int), run
 	}, running
 }
 
-// writeMetrics writes the recorded metrics of a server that has had no request,
-// with this server's name and, where it counts them, its figures.
+// writeMetrics writes the recorded metrics with this server's name, and its figures of those
+// that it counts.
 func (s *server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	e := s.like("/metrics", "")
 	var text string
@@ -62,7 +62,7 @@ func (s *server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	_ = json.Unmarshal(s.like("/metrics", "# HELP vllm:").Answer.Body, &helps) // recorded JSON
 	var out strings.Builder
 	for line := range strings.Lines(text) {
-		if typed, ok := strings.CutPrefix(line, "# TYPE "); ok { // of most answers the help was not kept
+		if typed, ok := strings.CutPrefix(line, "# TYPE "); ok { // most recorded answers have no help
 			name, _, _ := strings.Cut(typed, " ")
 			if _, help, known := strings.Cut(helps, "# HELP "+name+" "); known {
 				help, _, _ = strings.Cut(help, "\n")

@@ -22,7 +22,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// place is where a server runs: a machine, a container on one, or anywhere.
+// place is where a server runs: on a machine, in a container, or neither.
 type place struct {
 	env     map[string]string
 	root    machinefs.Root // "" where there is no machine
@@ -35,8 +35,7 @@ type place struct {
 	warming atomic.Bool
 }
 
-// nowhere are the facts of a run that is on no machine and was given none: it has
-// one GPU of a type, or several.
+// nowhere are the facts of a run without a machine: it has a number of GPUs of one type.
 func nowhere(gpuType string, count int) machinefs.Facts {
 	gpu, _ := recorded.FindGPU(gpuType)
 	return machinefs.Facts{
@@ -69,7 +68,7 @@ func newPlace(env map[string]string) (*place, error) {
 	return p, nil
 }
 
-// facts reads the machine's facts anew: a test changes them while a server runs.
+// facts reads the machine's facts, which change while a server runs.
 func (p *place) facts() (machinefs.Facts, error) {
 	if p.root == "" {
 		return p.fixed, nil
@@ -77,7 +76,7 @@ func (p *place) facts() (machinefs.Facts, error) {
 	return p.root.ReadFacts()
 }
 
-// latest is facts for a running server, which goes on with what it last knew.
+// latest is facts for a running server, which uses fixed if they can't be read.
 func (p *place) latest() machinefs.Facts {
 	if facts, err := p.facts(); err == nil {
 		return facts
@@ -85,8 +84,8 @@ func (p *place) latest() machinefs.Facts {
 	return p.fixed
 }
 
-// failure is the one that the machine's facts ask for, or that a machine without a C
-// compiler brings by itself. An image has its own compiler.
+// failure is the failure of the machine's facts, or that of a machine without a C compiler.
+// Images have their own compiler.
 func (p *place) failure() string {
 	facts := p.latest()
 	if facts.VLLM.Fail != "" || p.root == "" || p.bridged || facts.Packages == nil ||
@@ -96,8 +95,7 @@ func (p *place) failure() string {
 	return "no_compiler"
 }
 
-// visibleGPUs resolves what the container was given and CUDA_VISIBLE_DEVICES,
-// which counts within that.
+// visibleGPUs selects the container's GPUs, and from these those of CUDA_VISIBLE_DEVICES.
 func visibleGPUs(count int, given string, env map[string]string) []int {
 	all := make([]int, 0, count)
 	for i := range count {
@@ -131,8 +129,8 @@ func pick(from []int, list string) []int {
 	return chosen
 }
 
-// holdLifeline keeps a connection to the machine's lifeline; the context ends
-// when the machine does. Where there is no lifeline nothing is held.
+// holdLifeline connects to the machine's lifeline, if there is one. The context ends with
+// the machine.
 func (p *place) holdLifeline(ctx context.Context) (context.Context, func()) {
 	if p.root == "" {
 		return ctx, func() {}
@@ -161,13 +159,13 @@ func (p *place) holdLifeline(ctx context.Context) (context.Context, func()) {
 
 var errCannotAssign = errors.New("cannot assign requested address")
 
-// bound is the server's address while nobody listens on it.
+// bound is the server's address while it doesn't listen.
 type bound struct {
 	listen func() (net.Listener, error)
 	close  func()
 }
 
-// bind takes the server's address: connections are refused until it listens.
+// bind takes the server's address. Connections are refused until it listens.
 func (p *place) bind(ctx context.Context, host string, port int) (*bound, error) {
 	if p.net == "" {
 		return bindTCP(ctx, host, port)
@@ -214,7 +212,7 @@ func bindTCP(ctx context.Context, host string, port int) (*bound, error) {
 	}, nil
 }
 
-// file is where a file of the container really is.
+// file is the real path of a container's file.
 func (p *place) file(path string) string {
 	if files := p.env[FilesEnv]; files != "" {
 		inside := filepath.Join(files, path)
@@ -229,7 +227,7 @@ func addressInUse(err error) bool {
 	return errors.Is(err, machinefs.ErrAddressInUse) || errors.Is(err, syscall.EADDRINUSE)
 }
 
-// sleep waits for a scaled duration, or says that the run is to end.
+// sleep waits for d, or returns errInterrupted.
 func (p *place) sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

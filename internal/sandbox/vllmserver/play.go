@@ -15,18 +15,18 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// defaultLoad is how long a start takes in real time where the facts do not say.
+// defaultLoad is how long a start takes unless VLLM.Load is set.
 const defaultLoad = 90 * time.Second
 
-// line is a line of a log and when it comes: 0 is the first moment of a start
-// that succeeds, 1 is when that is ready.
+// line is a line of a log and its time: 0 is the beginning of a successful start, and 1 its
+// end.
 type line struct {
 	text string
 	at   float64
 }
 
-// logger writes as vLLM's processes do: their own lines and the access log on
-// standard output, uvicorn's, tracebacks and warnings on standard error.
+// logger writes vLLM's lines and the access log to standard output; uvicorn's lines,
+// tracebacks and warnings to standard error.
 type logger struct {
 	mu    sync.Mutex
 	out   io.Writer
@@ -42,7 +42,7 @@ func newLog(stdout, stderr io.Writer, p *place) *logger {
 func (l *logger) write(w io.Writer, lines ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, _ = io.WriteString(w, strings.Join(lines, "\n")+"\n") // a closed pipe is the reader's affair
+	_, _ = io.WriteString(w, strings.Join(lines, "\n")+"\n") // a closed pipe doesn't matter
 }
 
 func (l *logger) plain(lines ...string)      { l.write(l.out, lines...) }
@@ -55,7 +55,7 @@ var (
 	access  = regexp.MustCompile(`INFO:     \S+:\d+ - "`)
 )
 
-// print writes a line of a recording, with this run's sizes and the time of day.
+// print writes a recorded line with this run's figures and the current time.
 func (r *run) print(l line) {
 	text := r.measured(l.text)
 	m := stamped.FindStringSubmatchIndex(text)
@@ -74,7 +74,7 @@ func (r *run) access(method, uri string, status int, phrase string) {
 	r.log.plain(fmt.Sprintf("%sINFO:     127.0.0.1:%d - \"%s %s HTTP/1.1\" %d %s", r.web, 50000, method, uri, status, phrase))
 }
 
-// read returns a recording's lines with this run's pids and names in them.
+// read returns a recording's lines, with this run's pids and names.
 func (r *run) read(rec facts.Run) []line {
 	text := strings.TrimSuffix(rec.Log, "\n")
 	pids := map[string]string{}
@@ -108,8 +108,8 @@ func (r *run) read(rec facts.Run) []line {
 	return timed(strings.Split(text, "\n"), rec.Seconds, r.startSeconds())
 }
 
-// others are the lines that further workers have where the first one has this: until they know their ranks all log
-// the same, then all only that they load the model (runs/two-workers).
+// others are the lines of the other workers beside one of the first worker. All log the same until they know their
+// ranks, and then only that they load the model (runs/two-workers).
 func (r *run) others(l line) []line {
 	var lines []line
 	workers := r.opts.workers()
@@ -129,11 +129,11 @@ func (r *run) others(l line) []line {
 	return lines
 }
 
-// firstWorker is how far the first worker's pid is from the server's.
+// firstWorker is the first worker's pid, relative to the server's.
 const firstWorker = 222
 
-// timed gives each line the time of its stamp; the last stamp before the end of
-// the start is at seconds. A line without one comes with the line before it.
+// timed gives each line the time of its stamp, or that of the line before if it has none.
+// The last stamp before the end of the start is at seconds.
 func timed(texts []string, seconds, whole float64) []line {
 	stamps := make([]float64, len(texts))
 	last, ready := 0.0, false
@@ -162,8 +162,7 @@ func timed(texts []string, seconds, whole float64) []line {
 func (r *run) startSeconds() float64 { return facts.Start(r.place.version, r.eager()).Seconds }
 func (r *run) eager() bool           { return r.opts.on("enforce-eager") }
 
-// script is the recorded start up to the moment when it is ready, with the lines
-// that only a GPU prints.
+// script is the recorded start until it is ready, with the lines that only GPUs print.
 func (r *run) script() []line {
 	var lines []line
 	added := map[int]bool{}
@@ -180,7 +179,7 @@ func (r *run) script() []line {
 			r.web = before
 			break
 		}
-		if strings.Contains(l.text, "Explicitly set (") { // a CPU's way to say how much its cache has
+		if strings.Contains(l.text, "Explicitly set (") { // only a CPU logs this
 			continue
 		}
 		add(l, func(i int) string { return unrecorded().Start[i].Before })
@@ -190,8 +189,7 @@ func (r *run) script() []line {
 	return lines
 }
 
-// ending are the lines that a recording has after it was ready, without what it
-// logged of requests.
+// ending are a recording's lines after it was ready, without those of requests.
 func (r *run) ending(rec facts.Run) []line {
 	var lines []line
 	ready := false
@@ -204,8 +202,7 @@ func (r *run) ending(rec facts.Run) []line {
 	return lines
 }
 
-// play prints lines at their time; before a line it takes the steps that come
-// there.
+// play prints lines at their times, and takes the steps between them.
 func (r *run) play(ctx context.Context, lines []line, steps []step) error {
 	f := r.place.latest()
 	load := cmp.Or(f.VLLM.Load, defaultLoad)
@@ -236,9 +233,9 @@ func (r *run) play(ctx context.Context, lines []line, steps []step) error {
 	return nil
 }
 
-// measure is a figure or a name in a recorded line that each run has its own of.
+// measure is a figure or a name in a recorded line that differs between runs.
 type measure struct {
-	pattern *regexp.Regexp // its group stays, the rest is replaced
+	pattern *regexp.Regexp // the match is replaced, except for its group
 	value   func(r *run) string
 }
 
@@ -246,7 +243,7 @@ func measureOf(pattern string, value func(r *run) string) measure {
 	return measure{regexp.MustCompile(pattern), value}
 }
 
-// names are known from the arguments, measures only once the model is.
+// names are known from the arguments, measures once the model is known.
 var names = []measure{
 	measureOf(`(non-default args: )\{.*\}`, func(r *run) string { return r.opts.String() }),
 	measureOf(`(Starting vLLM server on )\S+`, func(r *run) string { return r.url() }),
@@ -281,8 +278,7 @@ var measures = []measure{
 	measureOf(`()\{graphs\}`, func(*run) string { return "4" }),
 }
 
-// measured puts this run's figures into a line. Before they are known, and in a
-// failure that was asked for, those of the recording stay.
+// measured puts this run's figures into a line, as far as they are known.
 func (r *run) measured(text string) string {
 	known := names
 	if r.plan.model != "" {
@@ -296,7 +292,7 @@ func (r *run) measured(text string) string {
 	return text
 }
 
-// loader is the process that loads the model: the engine's own with one GPU, else its first worker.
+// loader is the process that loads the model: the engine's with one GPU, else the first worker.
 func (r *run) loader() string {
 	if workers := r.opts.workers(); len(workers) > 1 {
 		return workers[0] + " pid=" + strconv.Itoa(r.place.pid+firstWorker)

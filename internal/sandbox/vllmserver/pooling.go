@@ -15,8 +15,8 @@ const (
 	taskClassify = "classify"
 )
 
-// poolingTask is what a pooling model does, "" for one that generates. Flags decide as they do in vLLM; else the name
-// stands for what config.json would say.
+// poolingTask is a pooling model's task; "" = the model generates. It depends on flags, as in vLLM, and else on the name
+// instead of config.json.
 func (o options) poolingTask() string {
 	if o.text("runner") == "generate" {
 		return ""
@@ -38,40 +38,36 @@ func (o options) poolingTask() string {
 	return ""
 }
 
-// poolingRoutes are the routes of the model's task. Current releases register no others; older ones have all, and
-// answer that the model can't.
+// poolingRoutes are the routes of the model's task. Releases before 0.14 also have the others, which answer that the
+// model does not support them.
 func (s *server) poolingRoutes() map[string]http.HandlerFunc {
 	task := s.run.opts.poolingTask()
-	able := map[string]bool{
-		"/v1/embeddings": task == taskEmbed,
-		"/pooling":       task != "" && task != taskClassify,
-		"/classify":      task == taskClassify,
-	}
-	if !s.run.place.atLeast("0.14") {
-		able["/v1/completions"], able["/v1/chat/completions"] = task == "", task == ""
-	}
-	names := map[string]string{
-		"/v1/embeddings": "Embeddings", "/pooling": "Pooling", "/classify": "Classification",
-		"/v1/completions": "Completions", "/v1/chat/completions": "Chat Completions",
-	}
 	routes := map[string]http.HandlerFunc{}
-	for route, can := range able {
-		generates := strings.HasSuffix(route, "completions")
+	for _, r := range []struct {
+		path, name string
+		able       bool
+	}{
+		{"/v1/embeddings", "Embeddings", task == taskEmbed},
+		{"/pooling", "Pooling", task != "" && task != taskClassify},
+		{"/classify", "Classification", task == taskClassify},
+		{"/v1/completions", "Completions", task == ""},
+		{chatPath, "Chat Completions", task == ""},
+	} {
 		switch {
-		case can && !generates:
-			routes[route] = s.posted(func(w http.ResponseWriter, req *http.Request, data []byte) error {
+		case r.able && task != "":
+			routes[r.path] = s.posted(func(w http.ResponseWriter, req *http.Request, data []byte) error {
 				return s.pool(w, req, data, task)
 			})
-		case !can && !s.run.place.atLeast("0.14"):
-			routes[route] = s.posted(func(http.ResponseWriter, *http.Request, []byte) error {
-				return s.badRequest("The model does not support "+names[route]+" API", nil)
+		case !r.able && !s.run.place.atLeast("0.14"):
+			routes[r.path] = s.posted(func(http.ResponseWriter, *http.Request, []byte) error {
+				return s.badRequest("The model does not support "+r.name+" API", nil)
 			})
 		}
 	}
 	return routes
 }
 
-// pool answers a request of a pooling model with figures that depend on the text only.
+// pool answers a request with figures that depend on the text only.
 func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, task string) error {
 	var ask struct {
 		Model string          `json:"model"`
@@ -111,7 +107,7 @@ func (s *server) pool(w http.ResponseWriter, req *http.Request, data []byte, tas
 	})
 }
 
-// pooled is the entry of an answer for one text.
+// pooled is the answer's entry for one text.
 func pooled(index int, text, task, route string) object {
 	vector := make([]float64, 8)
 	for i := range len(text) {

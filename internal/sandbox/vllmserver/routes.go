@@ -68,7 +68,7 @@ func (s *server) routes() http.Handler {
 	})
 }
 
-// posted reads the JSON body that a route wants, and answers its error.
+// posted reads a route's JSON body, and answers its errors.
 func (s *server) posted(answer func(http.ResponseWriter, *http.Request, []byte) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		if e := s.like(req.URL.Path, "cannot schedule new futures"); s.draining.Load() && e.Answer.Status != 0 {
@@ -79,7 +79,7 @@ func (s *server) posted(answer func(http.ResponseWriter, *http.Request, []byte) 
 		switch err := s.post(answer, w, req); {
 		case errors.As(err, &refused):
 			s.answer(w, refused.like, refused.body)
-		case err != nil: // given up: nobody waits for an answer
+		case err != nil: // errGivenUp
 		}
 	}
 }
@@ -115,7 +115,7 @@ func (s *server) docs(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, s.like("/docs", ""), "<!DOCTYPE html>\n<html><head><title>FastAPI - Swagger UI</title></head></html>\n")
 }
 
-// openapi lists the routes, of which the recording kept no more.
+// openapi lists the routes; the recording has nothing else.
 func (s *server) openapi(w http.ResponseWriter, _ *http.Request) {
 	e := s.like("/openapi.json", "")
 	answer := body(e)
@@ -156,7 +156,7 @@ func (s *server) models(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, e, object{"object": "list", "data": cards})
 }
 
-// invocations is SageMaker's route: the same inference, open to anyone.
+// invocations is SageMaker's route, which requires no key.
 func (s *server) invocations(w http.ResponseWriter, req *http.Request, data []byte) error {
 	var probe struct {
 		Messages json.RawMessage `json:"messages"`
@@ -197,7 +197,7 @@ func (s *server) tokenize(w http.ResponseWriter, _ *http.Request, data []byte) e
 	return nil
 }
 
-// detokenize names the tokens: their text is in no vocabulary here.
+// detokenize names the tokens: there is no vocabulary.
 func (s *server) detokenize(w http.ResponseWriter, _ *http.Request, data []byte) error {
 	var ask struct {
 		Tokens []int `json:"tokens"`
@@ -242,7 +242,7 @@ func (s *server) badBody(err error) error {
 	return s.invalid(http.StatusBadRequest, "Bad Request", "1 validation error:\n  "+err.Error(), nil)
 }
 
-// missingField is what pydantic says of a field that has to be there.
+// missingField is pydantic's error about a required field.
 func (s *server) missingField(data []byte, route, field string) error {
 	var given object
 	_ = json.Unmarshal(data, &given) // it has been read before
@@ -264,7 +264,7 @@ func pyDict(o object) string {
 	return "{" + strings.Join(parts, ", ") + "}"
 }
 
-// engineDead is the answer of a server whose engine has ended.
+// engineDead is the error of a server whose engine has exited.
 func (s *server) engineDead() error {
 	return s.invalid(http.StatusInternalServerError, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause.", nil)
 }

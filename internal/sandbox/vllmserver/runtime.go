@@ -31,7 +31,7 @@ func (r *run) modules() (found []adapter) {
 	return found
 }
 
-// runtime is what requests change of a running server.
+// runtime is the state of a running server that requests change.
 type runtime struct {
 	mu       sync.Mutex
 	adapters []adapter
@@ -49,7 +49,7 @@ func (s *server) served() []string {
 	return names
 }
 
-// runtimeRoutes are the routes that an environment variable opens: those of the developer mode, which answer as
+// runtimeRoutes are the routes that environment variables enable: those of the developer mode, which answer as
 // recorded, and those that load and unload adapters.
 func (s *server) runtimeRoutes() map[string]map[string]http.HandlerFunc {
 	routes := map[string]map[string]http.HandlerFunc{}
@@ -67,7 +67,7 @@ func (s *server) runtimeRoutes() map[string]map[string]http.HandlerFunc {
 	return routes
 }
 
-// rests says which requests make the engine rest, and which end that.
+// rests are the requests that make the engine rest, and those that end that.
 var rests = map[string]struct {
 	state string
 	on    bool

@@ -17,25 +17,24 @@ import (
 	recorded "github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// watchEvery is how often a running server looks whether its facts want it to
-// die or to go on after a hang.
+// watchEvery is how often a running server reads the machine's facts.
 const watchEvery = 50 * time.Millisecond
 
-// engineDeath is how long a server outlives its engine, as it was recorded.
+// engineDeath is how long a server outlives its engine, as recorded.
 const engineDeath = 5 * time.Second
 
 // server answers the HTTP API of one run.
 type server struct {
 	run      *run
-	recorded []recorded.Exchange // the answers of which its own are made
+	recorded []recorded.Exchange // the answers that its own are made from
 	tokens   [][sha256.Size]byte
 	root     string // --root-path
 	started  time.Time
 	metrics  metrics
 	runtime  runtime
 	dead     atomic.Bool
-	draining atomic.Bool // what is new is refused
-	// ending is closed when running requests are to be given up.
+	draining atomic.Bool // new requests are refused
+	// ending is closed when running requests have to end.
 	ending <-chan struct{}
 }
 
@@ -84,8 +83,8 @@ func (r *run) listen(ctx context.Context) int {
 	return end.Exit
 }
 
-// secureListener hides from net/http that its connections are TLS: uvicorn offers no HTTP/2, and closes on plain
-// HTTP without an answer.
+// secureListener hides from net/http that its connections use TLS: uvicorn has no HTTP/2, and closes plain HTTP
+// connections without an answer.
 type secureListener struct{ net.Listener }
 
 func (l secureListener) Accept() (net.Conn, error) {
@@ -93,7 +92,7 @@ func (l secureListener) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{conn}, err
 }
 
-// stop gives running requests a moment to notice that they are given up.
+// stop closes the server, after giving running requests a moment to end.
 func stop(ctx context.Context, web *http.Server) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
@@ -116,7 +115,7 @@ func (r *run) open(ctx context.Context) (net.Listener, error) {
 	return listener, err
 }
 
-// tls returns nil where the server speaks plain HTTP.
+// tls returns nil for plain HTTP.
 func (r *run) tls() (*tls.Config, error) {
 	certFile, keyFile := r.opts.text("ssl-certfile"), r.opts.text("ssl-keyfile")
 	if certFile == "" && keyFile == "" {
@@ -135,8 +134,8 @@ func (r *run) tls() (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// watch returns when the server is to end: false when it was told to, true when
-// its facts let the engine die.
+// watch waits until the server has to end. It returns true if the engine died, and false
+// if ctx ended.
 func (s *server) watch(ctx context.Context) (died bool) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
@@ -162,7 +161,7 @@ func (s *server) watch(ctx context.Context) (died bool) {
 	}
 }
 
-// drain lets running requests end, as long as --shutdown-timeout says, and refuses others (runs/draining).
+// drain waits for running requests, at most for --shutdown-timeout, and refuses others (runs/draining).
 func (s *server) drain(ctx context.Context) {
 	seconds, running := s.run.opts.number("shutdown-timeout", 0), s.metrics.running.Load()
 	if seconds > 0 && running > 0 {
@@ -176,8 +175,7 @@ func (s *server) drain(ctx context.Context) {
 	}
 }
 
-// keys reads the API keys: the flag wins over the environment, empty ones count
-// for nothing.
+// keys reads the API keys of the flag, else of the environment, and ignores empty ones.
 func (s *server) keys() {
 	keys := s.run.opts.given["api-key"]
 	if len(keys) == 0 {
@@ -190,8 +188,8 @@ func (s *server) keys() {
 	}
 }
 
-// guarded says whether a path wants the key: /v1 does in every release, /v2,
-// /inference and /cohere in those that were recorded to refuse /inference.
+// guarded reports whether a path requires the key: /v1 does in every release; /v2, /inference
+// and /cohere do in those that were recorded to refuse /inference.
 func (s *server) guarded(path string) bool {
 	if strings.HasPrefix(path, "/v1") {
 		return true
@@ -217,8 +215,7 @@ func (s *server) authorized(req *http.Request) bool {
 	return match == 1
 }
 
-// handler is the routes behind what every request passes: the root path, the
-// API key and the access log.
+// handler handles the root path, the API key and the access log for all routes.
 func (s *server) handler() http.Handler {
 	routes := s.routes()
 	quiet := s.run.opts.on("disable-uvicorn-access-log")
@@ -255,8 +252,7 @@ func (r *recorder) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// waitForEngine blocks while the engine hangs; false means that the request is
-// given up.
+// waitForEngine waits while the engine hangs; false = the client is gone, or the server ends.
 func (s *server) waitForEngine(ctx context.Context) bool {
 	for s.run.place.latest().VLLM.Hang {
 		select {

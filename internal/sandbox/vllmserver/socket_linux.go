@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// listenOpenly listens on a random port of all addresses. The kernel lets nothing in but what comes through loopback, because the
-// computer is the tester's.
+// listenOpenly listens on a random port of all addresses. To protect the computer, the kernel accepts only connections
+// through loopback.
 func listenOpenly() (*os.File, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var bindErr error

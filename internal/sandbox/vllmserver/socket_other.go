@@ -4,5 +4,5 @@ package vllmserver
 
 import "os"
 
-// listenOpenly does nothing where a socket can't be kept from the network.
+// listenOpenly returns nil: this system can't limit a socket to loopback.
 func listenOpenly() (*os.File, error) { return nil, nil }

@@ -23,10 +23,9 @@ func events(e recorded.Exchange) []object {
 	return all
 }
 
-// stream writes an answer as server-sent events, a token each, in the form of the
-// recorded ones: a chat begins with an event that has only the role; the last
-// event of a choice has its finish reason; usage, when it was asked for, comes in
-// an event of its own without choices.
+// stream writes an answer as server-sent events, one for each token, as recorded. A chat
+// begins with an event that has only the role; the last event of a choice has its
+// finish reason; usage, if it was requested, is in a separate event without choices.
 func (g *generation) stream(w http.ResponseWriter, choices []choice) {
 	e := g.s.like(g.path(), `"stream": true`)
 	g.s.header(w, e)
@@ -71,7 +70,7 @@ func (g *generation) begin(index int) object {
 
 func (g *generation) piece(e recorded.Exchange, index int, text string, last bool) object {
 	all := events(e)
-	event := all[0] // a completion's begin with its text
+	event := all[0] // of a completion, which begins with its text
 	if g.chat {
 		event = all[1]
 	}
@@ -101,7 +100,7 @@ func (g *generation) fingerprint(event object, last bool) {
 	}
 }
 
-// event writes one event; false means that nobody listens any more.
+// event writes one event; false = the client is gone.
 func (g *generation) event(w http.ResponseWriter, event object) bool {
 	data, err := json.Marshal(g.sign(event))
 	if err != nil {

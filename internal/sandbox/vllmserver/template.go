@@ -14,7 +14,7 @@ import (
 // object is a JSON object of a recorded answer.
 type object = map[string]any
 
-// answers are all recorded answers of a release: of an ordinary server, and of those to which something was done.
+// answers are all recorded answers of a release, including those of servers that were disturbed.
 func answers(release string) []recorded.Exchange {
 	all := recorded.Exchanges(release)
 	var from string // the nearest older release that has any, else the oldest
@@ -29,9 +29,8 @@ func answers(release string) []recorded.Exchange {
 	return all
 }
 
-// like returns the first recorded answer of a route that has a text in its
-// request or its body. Answers are made of it: their keys, nulls, headers and
-// words are those of the release.
+// like returns the first recorded answer of a route with a text in its request or its body.
+// Answers are made from it, and so have the keys, headers and words of the release.
 func (s *server) like(path, text string) recorded.Exchange {
 	for _, e := range s.recorded {
 		if e.Request.Path == path && (strings.Contains(string(e.Answer.Body), text) || strings.Contains(string(e.Request.Body), text)) {
@@ -67,7 +66,7 @@ func at(value any, steps ...any) object {
 	return o
 }
 
-// answer writes a body with the status and the headers of a recorded answer.
+// answer writes a body with the status and headers of a recorded answer.
 func (s *server) answer(w http.ResponseWriter, e recorded.Exchange, body any) {
 	s.header(w, e)
 	var data bytes.Buffer
@@ -96,7 +95,7 @@ func (s *server) header(w http.ResponseWriter, e recorded.Exchange) {
 	}
 }
 
-// refusal is an error that is answered, in the form of a recorded answer.
+// refusal is an error in the form of a recorded answer.
 type refusal struct {
 	like recorded.Exchange
 	body object
@@ -104,7 +103,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return fmt.Sprint(r.body) }
 
-// refuse is a recorded error of a chat, some of its words replaced: old, new, ….
+// refuse is a recorded error of a chat, in which words are replaced: old, new, ….
 func (s *server) refuse(text string, replace ...string) error {
 	e := s.like(chatPath, text)
 	answer := body(e)
@@ -120,8 +119,7 @@ func (s *server) refuse(text string, replace ...string) error {
 
 const chatPath = "/v1/chat/completions"
 
-// invalid is an error of vLLM's that no request in the recordings brought about,
-// in the form of one that did.
+// invalid is an error of vLLM that was not recorded, in the form of one that was.
 func (s *server) invalid(status int, kind, message string, param any) error {
 	e := s.like(chatPath, "tool choice requires")
 	e.Answer.Status = status

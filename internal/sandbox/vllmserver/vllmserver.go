@@ -1,12 +1,11 @@
-// Package vllmserver is a stand-in for vLLM's OpenAI-compatible server. It takes
-// a real server's arguments and environment, loads in phases with a real
-// server's log lines, holds GPU memory of the sandbox machine it runs on, fails
-// for the reasons and with the words of a real server, and answers the HTTP API
-// with short deterministic text. No model runs in it.
+// Package vllmserver is a stand-in for vLLM's OpenAI-compatible server. It takes a real
+// server's arguments and environment. It loads in phases, holds GPU memory of its
+// sandbox machine, and answers the HTTP API with short deterministic text. No model
+// runs.
 //
-// Flags, log lines, messages, exit codes and answers are played from recordings of
-// real servers (package facts): a release that was not recorded is played from the
-// nearest older one.
+// Flags, log lines, failures, exit codes and answers are played from recordings of real
+// servers (package facts). For a release that was not recorded, the nearest older
+// recording is used.
 package vllmserver
 
 import (
@@ -22,33 +21,31 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 )
 
-// Environment variables by which whoever starts the stand-in tells it what a
-// real server would know from its image and its namespaces. All are optional.
+// Environment variables with what a real server knows from its image and its namespaces.
+// All are optional.
 const (
 	// VersionEnv is the vLLM release to be, such as "0.11.0" or "v0.11.0".
 	VersionEnv = "SHOPPER_SANDBOX_VLLM_VERSION"
-	// NetEnv is a directory like a machine's (see machinefs.Root.Create) whose
-	// network is used instead of the machine's: a container's own port space.
-	// What listens on its loopback only is under LoopbackDir in it.
+	// NetEnv is a directory like a machine's (see machinefs.Root.Create) whose network is
+	// used instead of the machine's, for a container. Ports of its loopback are under
+	// LoopbackDir in it.
 	NetEnv = "SHOPPER_SANDBOX_NET"
-	// GPUsEnv lists the machine's GPUs that are visible, by index, separated by
-	// commas; "none" for none. Unset means all.
+	// GPUsEnv are the indices of the visible GPUs, separated by commas, or "none"; unset = all.
 	GPUsEnv = "SHOPPER_SANDBOX_GPUS"
-	// FilesEnv is a directory with the files that were copied into a container, by
-	// their paths in it.
+	// FilesEnv is a directory with the files that were copied into a container.
 	FilesEnv = "SHOPPER_SANDBOX_FILES"
-	// FactsEnv are machinefs.Facts as JSON, for a run that is on no machine.
+	// FactsEnv are machinefs.Facts as JSON, for a run without a machine.
 	FactsEnv = "SHOPPER_SANDBOX_FACTS"
-	// OnePipeEnv, when set, has standard error come on standard output, each line
-	// behind StderrMark. A real server takes seconds for what the stand-in does in a
-	// moment: over two pipes its error could be read before its first line.
+	// OnePipeEnv, if set, sends standard error to standard output, each line after
+	// StderrMark. The stand-in does at once what takes a real server seconds: over two
+	// pipes, an error could be read before the first line.
 	OnePipeEnv = "SHOPPER_SANDBOX_ONE_PIPE"
 )
 
 // StderrMark begins a line of standard error; see OnePipeEnv.
 const StderrMark = "\x02"
 
-// marked writes lines behind StderrMark. What it is given are whole lines.
+// marked writes whole lines, each after StderrMark.
 type marked struct{ out io.Writer }
 
 func (m marked) Write(data []byte) (int, error) {
@@ -62,14 +59,14 @@ func (m marked) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// LoopbackDir is the directory under NetEnv in which a server that listens on a
-// container's 127.0.0.1 has its ports, out of reach of published ports.
+// LoopbackDir is the directory below NetEnv with the ports of a container's 127.0.0.1, which
+// published ports don't reach.
 const LoopbackDir = "lo"
 
-// FilesDir is the directory in a container's own that FilesEnv names.
+// FilesDir is the directory below a container's for FilesEnv.
 const FilesDir = "files"
 
-// DefaultVersion is the release that the stand-in is where nobody says.
+// DefaultVersion is the release that is played by default.
 const DefaultVersion = "0.33.0"
 
 // Exit codes of the program.
@@ -81,11 +78,9 @@ const (
 	exitInterrupt = 130
 )
 
-// Main is the program `vllm`: args are its arguments after the program's name
-// ("serve", MODEL, …), or a whole `python3 -m
-// vllm.entrypoints.openai.api_server …` command line. It returns the exit code
-// when the server has ended, which ctx, SIGTERM, SIGINT or the end of the
-// machine's lifeline brings about.
+// Main is the program `vllm`. args are its arguments ("serve", MODEL, …), or a whole command
+// line `python3 -m vllm.entrypoints.openai.api_server …`. It returns the exit code when
+// the server has ended: on SIGTERM, SIGINT, the end of ctx or of the machine's lifeline.
 func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	e := environment(env)
 	if e[OnePipeEnv] != "" {
@@ -150,7 +145,7 @@ func dispatch(ctx context.Context, args []string, place *place, log *logger) int
 	return run.listen(ctx)
 }
 
-// usage is argparse's refusal as it was recorded, with what it says this time.
+// usage is argparse's recorded error with another message.
 func (r *run) usage(bad *usageError, module bool) error {
 	refused := r.whole("unknown-flag")
 	if bad.serve {
@@ -165,7 +160,7 @@ func (r *run) usage(bad *usageError, module bool) error {
 	return refused
 }
 
-// environment is a list of NAME=value as a map; the last one wins.
+// environment is a list of NAME=value as a map; the last value counts.
 func environment(env []string) map[string]string {
 	m := make(map[string]string, len(env))
 	for _, entry := range env {
@@ -176,7 +171,7 @@ func environment(env []string) map[string]string {
 	return m
 }
 
-// ended reports a start that did not get to serving.
+// ended prints the end of a start that failed, and returns the exit code.
 func (r *run) ended(err error) int {
 	var failed *startError
 	switch {
@@ -200,9 +195,8 @@ func (r *run) printAll(lines []line) {
 
 var errInterrupted = errors.New("interrupted")
 
-// heed returns a context that SIGTERM and SIGINT end. A TERM to the main process alone
-// while the worker warms up is swallowed, as it was recorded (runs/sigterm-loading); the
-// next one isn't.
+// heed returns a context that SIGTERM and SIGINT end. The first TERM to only the main process
+// while the worker warms up has no effect, as recorded (runs/sigterm-loading).
 func (p *place) heed(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 1)
@@ -226,7 +220,7 @@ func (p *place) heed(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// release gives back what the run holds.
+// release releases what the run holds.
 func (r *run) release() {
 	r.children.stop()
 	r.dropClaim()
@@ -235,7 +229,7 @@ func (r *run) release() {
 	}
 }
 
-// dropClaim gives back the GPU memory that the run holds.
+// dropClaim releases the GPU memory that the run holds.
 func (r *run) dropClaim() {
 	if r.place.root != "" {
 		_ = r.place.root.DropClaim(os.Getpid())
