@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider"
@@ -48,11 +47,10 @@ func main() {
 // serve returns when the process is to end: when Terraform asks for it, or with -debug on a signal.
 func serve(shopper *provider.Shopper, debugging bool) error {
 	const address = "registry.terraform.io/" + provider.Address
-	server := providerserver.NewProtocol6(shopper)
 	if debugging {
 		// A signal cancels the context of running calls without waiting for them. A second signal ends the process.
 		defer provider.Finish()
-		return tf6server.Serve(address, server, tf6server.WithManagedDebug(),
+		return tf6server.Serve(address, shopper.Server, tf6server.WithManagedDebug(),
 			tf6server.WithManagedDebugStopSignals([]os.Signal{os.Interrupt, syscall.SIGTERM}))
 	}
 	// The plugin server ignores SIGINT, so that Terraform alone decides when a provider ends. SIGTERM to the process group,
@@ -65,7 +63,7 @@ func serve(shopper *provider.Shopper, debugging bool) error {
 		os.Exit(1)
 	}()
 	beQuiet()
-	return tf6server.Serve(address, server)
+	return tf6server.Serve(address, shopper.Server)
 }
 
 // heapLimit is the heap size above which Go collects garbage as often as by default. Together with the program's own pages

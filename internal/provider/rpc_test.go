@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 )
@@ -42,10 +41,11 @@ type core struct {
 
 func newCore(t *testing.T) *core {
 	t.Helper()
-	server, err := providerserver.NewProtocol6WithError(newProvider(t))()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return newCoreOf(t, newProvider(t).Server())
+}
+
+func newCoreOf(t *testing.T, server tfprotov6.ProviderServer) *core {
+	t.Helper()
 	schema, err := server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,12 @@ func (c *core) under(ctx context.Context) *core {
 // configured is a core with a provider that uses the world.
 func (w *world) configured(t *testing.T, arguments values) *core {
 	t.Helper()
-	c := newCore(t)
+	return w.configuredAt(t, newProvider(t).Server(), arguments)
+}
+
+func (w *world) configuredAt(t *testing.T, server tfprotov6.ProviderServer, arguments values) *core {
+	t.Helper()
+	c := newCoreOf(t, server)
 	all := values{"url": w.URL(), "journal_directory": w.journal}
 	for name, value := range arguments {
 		all[name] = value

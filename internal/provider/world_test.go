@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
@@ -211,7 +210,7 @@ func (w *world) nothingServes(*terraform.State) error {
 func factories(t *testing.T) map[string]func() (tfprotov6.ProviderServer, error) {
 	t.Helper()
 	return map[string]func() (tfprotov6.ProviderServer, error){
-		"shopper": providerserver.NewProtocol6WithError(newProvider(t)),
+		"shopper": func() (tfprotov6.ProviderServer, error) { return newProvider(t).Server(), nil },
 	}
 }
 
