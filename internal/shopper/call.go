@@ -157,7 +157,9 @@ func (c *call) failure(cause error) *Error {
 
 // endedBy adds the error of the caller's context, which ended the call, however the network reported that.
 func (e *Error) endedBy(ended error) {
-	ended = fmt.Errorf("timed out: %w", ended)
+	if errors.Is(ended, context.DeadlineExceeded) {
+		ended = fmt.Errorf("timed out: %w", ended)
+	}
 	if e.Err != nil {
 		ended = fmt.Errorf("%w: %w", ended, e.Err)
 	}
