@@ -40,9 +40,8 @@ func (c *core) serves(ssh values, state tftypes.Value, want values) {
 	}
 }
 
-// LoRA adapters come and go without a restart where the server allows it, and state
-// says which it serves: after a change, after one that failed, and after the server was
-// started again, which has those of its start.
+// LoRA adapters are loaded and unloaded without a restart if the server allows that, and state lists those that it serves:
+// after a change, after one that failed, and after a restart, which has those of the start.
 func TestAdaptersAreChangedInPlace(t *testing.T) {
 	t.Parallel()
 	for name, run := range map[string]struct {
@@ -106,7 +105,7 @@ func TestAdaptersAreChangedInPlace(t *testing.T) {
 			c.serves(login(t, session), server.state, values{"a": one}) // those of its command line
 			change(values{"b": two})
 
-			// So has the old server once it has taken a failed one's place again.
+			// So has the old server once it has replaced a failed one.
 			broken := with(arguments(values{"b": "/nowhere"}), values{"max_model_len": 4096, "on_failure": "rollback"})
 			server, diags = c.apply(deploymentType, c.plan(deploymentType, server, broken))
 			expect(t, diags, "ERROR: ", "/nowhere")
@@ -115,7 +114,7 @@ func TestAdaptersAreChangedInPlace(t *testing.T) {
 	}
 }
 
-// Everything else takes a restart.
+// Everything else requires a restart.
 func TestAdaptersThatTakeARestart(t *testing.T) {
 	t.Parallel()
 	_, c, session := staged(t)
@@ -145,8 +144,8 @@ func TestAdaptersThatTakeARestart(t *testing.T) {
 	}
 }
 
-// A server whose adapters were changed while it ran, and that state has lost, is taken over as it is: an import says which of those of
-// its start it still serves, and a deployment that adopts it loads those that it lacks.
+// A server whose adapters were changed while it ran, and that state has lost: an import reports which of its start's
+// adapters it still serves, and a deployment that adopts it loads the missing ones.
 func TestAdaptersOfAServerThatIsTakenOver(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)

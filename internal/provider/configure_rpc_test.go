@@ -30,7 +30,7 @@ func TestProviderNamesItself(t *testing.T) {
 	}
 }
 
-// The schema is valid, and every attribute of every object says what it is.
+// The schema is valid, and every attribute of every object has a description.
 func TestSchemaIsDescribed(t *testing.T) {
 	t.Parallel()
 	c := newCore(t) // fails for a schema with diagnostics
@@ -66,7 +66,7 @@ func TestSchemaIsDescribed(t *testing.T) {
 	}
 }
 
-// fakeShopper answers an empty inventory and keeps what it was asked with.
+// fakeShopper answers with an empty inventory and keeps the requests.
 type fakeShopper struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -124,7 +124,7 @@ func TestConfigureMakesNoRequest(t *testing.T) {
 	}
 }
 
-// The environment says what the configuration doesn't.
+// The environment sets what the configuration omits.
 func TestEnvironment(t *testing.T) {
 	f, other := newFakeShopper(t), newFakeShopper(t)
 	t.Setenv("SHOPPER_URL", f.URL)
@@ -170,8 +170,7 @@ func TestEnvironment(t *testing.T) {
 	expect(t, newCore(t).configure(values{"ssh": values{"private_key": private}}))
 }
 
-// Whose rentals these are, and how to log in to machines whose key nobody has,
-// come from the environment too.
+// The consumer, and credentials for machines without a known key, come from the environment too.
 func TestEnvironmentOfARental(t *testing.T) {
 	w := newWorld(t)
 	private, _, public := keys(t)
@@ -218,7 +217,7 @@ func authorize(t *testing.T, file, key string) {
 	}
 }
 
-// Nothing is swallowed; the message says where and what to check.
+// No error is swallowed; the message says what failed and what to check.
 func TestShopperCannotBeReached(t *testing.T) {
 	t.Parallel()
 	const nowhere = "http://127.0.0.1:1"
@@ -240,7 +239,7 @@ func TestShopperCannotBeReached(t *testing.T) {
 	expect(t, diags, "ERROR: Shopper can't be reached", nowhere)
 }
 
-// A service that is starting up is waited for, within the resource's own limit.
+// An apply waits for a service that is starting up, within its own timeout.
 func TestShopperIsNotReady(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -28,7 +28,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// tripwire is a log that does something once, when an entry first has all these words.
+// tripwire is a log that calls a function once, when an entry contains all these words.
 type tripwire struct {
 	words []string
 	once  sync.Once
@@ -62,7 +62,7 @@ func (c *core) dropping(m *machine.Machine, words ...string) (*core, *tripwire) 
 	return c.under(tflogtest.RootLogger(c.ctx, wire)), wire
 }
 
-// answersOver asks a private server for a completion through its machine.
+// answersOver requests a completion from a private server through its machine.
 func answersOver(t *testing.T, session, server object) error {
 	t.Helper()
 	number := new(big.Float)
@@ -113,8 +113,8 @@ func inBothRuntimes(t *testing.T, test func(t *testing.T, w *world, c *core, ses
 	}
 }
 
-// A connection that is lost in any phase of a launch is made again where something is only looked at. Where it
-// isn't known whether a start took effect, what it made is removed, and the next apply starts one server.
+// A connection that is lost in a phase of a launch that only reads is made again. If it isn't known whether a start took
+// effect, what it made is removed, and the next apply starts one server.
 func TestDeploymentCreateLosesTheConnection(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, session object, wanted values) {
@@ -153,7 +153,7 @@ func TestDeploymentCreateLosesTheConnection(t *testing.T) {
 	})
 }
 
-// A machine that can't be logged in to: nothing was started, and the next apply finds it as it was.
+// A machine that can't be logged in to: nothing was started, and the next apply succeeds.
 func TestDeploymentNoLogin(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
@@ -177,8 +177,8 @@ func TestDeploymentNoLogin(t *testing.T) {
 	}
 }
 
-// The connection of an update is lost in each of its phases, those of a rollback included. Afterwards one server
-// runs and answers: the new one, or the old one, and then the error says so.
+// An update loses its connection in each phase, those of a rollback included. Afterwards one server runs and answers: the
+// new one, or the old one with an error that says so.
 func TestDeploymentUpdateLosesTheConnection(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, session object, wanted values) {
@@ -187,8 +187,8 @@ func TestDeploymentUpdateLosesTheConnection(t *testing.T) {
 		length := 4096
 		for _, test := range []struct {
 			words []string
-			// fails is set for an update that fails for another reason, inDoubt for one that may: nobody can know what the
-			// command that was lost has done.
+			// fails is set for an update that fails for another reason, inDoubt for one that may fail: nobody knows what the
+			// lost command has done.
 			fails, inDoubt bool
 		}{
 			{words: []string{"preflight"}},
@@ -237,7 +237,7 @@ func TestDeploymentUpdateLosesTheConnection(t *testing.T) {
 	})
 }
 
-// cutting is a way to a port of this computer, whose connections can be cut.
+// cutting forwards to a port of this computer; its connections can be cut.
 type cutting struct {
 	listener net.Listener
 	mu       sync.Mutex
@@ -293,7 +293,7 @@ func (c *cutting) cut() {
 	c.conns = nil
 }
 
-// Behind a real sshd, where a command goes on after its connection has ended.
+// Behind a real sshd, a command continues after its connection has ended.
 func TestOwnMachineLosesTheConnection(t *testing.T) {
 	t.Parallel()
 	login, directory := ownMachine(t)
@@ -351,7 +351,7 @@ func TestOwnMachineLosesTheConnection(t *testing.T) {
 	}
 }
 
-// jumpHost is a machine that leads to another one, and lets a key in.
+// jumpHost is a machine that forwards to another one, and accepts a key.
 func jumpHost(t *testing.T, private string, target *machine.Machine) *machine.Machine {
 	t.Helper()
 	public, err := host.PublicKeyOf(private)
@@ -372,8 +372,8 @@ func jumpHost(t *testing.T, private string, target *machine.Machine) *machine.Ma
 	return jump
 }
 
-// A jump host's key is trusted at first contact, kept, and required from then on; a change says what it may mean
-// and how to accept it. Another jump host is another first contact.
+// A jump host's key is trusted at first contact, stored, and required from then on. The error for a changed key says what
+// that may mean and how to accept it. A different jump host is a new first contact.
 func TestDeploymentBastionIsPinned(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
@@ -425,8 +425,8 @@ func TestDeploymentBastionIsPinned(t *testing.T) {
 	}
 }
 
-// tunnel_command is pasted into a shell, with the machine's key in an agent, and base_url answers through what OpenSSH's
-// client opens: directly, and through a jump host.
+// tunnel_command works in a shell with the machine's key in an agent, and base_url answers through OpenSSH's client:
+// directly, and through a jump host.
 func TestDeploymentTunnelCommandWorks(t *testing.T) {
 	t.Parallel()
 	client, err := exec.LookPath("ssh")
@@ -484,7 +484,7 @@ func TestDeploymentTunnelCommandWorks(t *testing.T) {
 	}
 }
 
-// agentWith is the socket of an SSH agent that has a key.
+// agentWith returns the socket of an SSH agent with a key.
 func agentWith(t *testing.T, private string) string {
 	t.Helper()
 	key, err := ssh.ParseRawPrivateKey([]byte(private))

@@ -113,7 +113,7 @@ func TestAccHealthIsAValue(t *testing.T) {
 	)
 }
 
-// A plan over many machines, of which one takes connections and is silent.
+// A plan over many machines, one of which accepts connections and stays silent.
 func TestAccManyMachinesOneSilent(t *testing.T) {
 	w := acceptance(t)
 	logins, _ := fleet(t, 11)

@@ -33,8 +33,7 @@ data "shopper_vllm_health" "test" {
 }
 `
 
-// The main job: a machine, a server on it, and what there is to know of it; then
-// changes that start another server, and changes that don't.
+// The main job: a machine, a server on it, and their results; then changes that start a new server, and changes that don't.
 func TestAccDeploymentLife(t *testing.T) {
 	w := acceptance(t)
 	const endpoint, health = "data.shopper_vllm_endpoint.test", "data.shopper_vllm_health.test"
@@ -101,7 +100,7 @@ func TestAccDeploymentLife(t *testing.T) {
 	)
 }
 
-// serves is the check that so many servers hold the machine's GPUs.
+// serves checks how many servers hold the machine's GPUs.
 func (w *world) serves(want int) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		claims, err := w.servers()
@@ -121,8 +120,8 @@ func checks(status ...string) knownvalue.Check {
 	return knownvalue.ObjectPartial(all)
 }
 
-// A server that was stopped, or removed, by hand is seen by the next plan and
-// started again by the next apply; the machine stays.
+// A server that was stopped or removed by hand is noticed by the next plan and restarted by the next apply; the machine
+// stays.
 func TestAccDeploymentRepair(t *testing.T) {
 	w := acceptance(t)
 	session := statecheck.CompareValue(compare.ValuesSame())

@@ -13,7 +13,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
 
-// login is a session's ssh as a deployment's argument, without what is named.
+// login is a session's ssh as a deployment's argument, without the named parts.
 func login(t *testing.T, session object, without ...string) values {
 	t.Helper()
 	all := values{}
@@ -44,8 +44,7 @@ func tidy(t *testing.T, c *core, session object) {
 	}
 }
 
-// A machine that doesn't answer is no proof of anything; a session that has
-// ended is.
+// A machine that doesn't answer proves nothing; a session that has ended does.
 func TestDeploymentMachineThatIsAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -65,7 +64,7 @@ func TestDeploymentMachineThatIsAway(t *testing.T) {
 	if !kept.state.Equal(server.state) {
 		t.Error("the refresh changed the state")
 	}
-	// Of a machine that nobody rented there is nobody to ask.
+	// Nobody can be asked about a machine that isn't rented.
 	all := members(t, server.state)
 	all["session_id"] = value(t, all["session_id"].Type(), nil, "")
 	own := object{value(t, server.state.Type(), fields(all), ""), server.private}
@@ -93,8 +92,8 @@ func TestDeploymentMachineThatIsAway(t *testing.T) {
 	tidy(t, c, session)
 }
 
-// A rented machine that nobody can log in to doesn't hold up the release of its
-// session, and a server that is left on it is another deployment's to take over.
+// A rented machine that refuses the login doesn't keep its session from being released, and a later deployment takes over a
+// server that is left on it.
 func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -105,7 +104,7 @@ func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What this side can mend doesn't take it out of state.
+	// A fault that the user can fix doesn't remove it from state.
 	all := members(t, server.state)
 	keyless := members(t, all["ssh"])
 	keyless["private_key"] = value(t, keyless["private_key"].Type(), nil, "")
@@ -138,8 +137,7 @@ func TestDeploymentOnMachineThatCannotBeLoggedInTo(t *testing.T) {
 	tidy(t, c, session)
 }
 
-// The key seen at first contact is kept and required from then on, also
-// where the configuration gives none.
+// The key seen at first contact is kept and required from then on, also if the configuration has none.
 func TestDeploymentTrustsTheFirstHostKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -185,8 +183,7 @@ func TestDeploymentTrustsTheFirstHostKey(t *testing.T) {
 	tidy(t, c, session)
 }
 
-// Changes that need no other server leave it alone, and those of the machine's
-// address are no other machine where the session is the same.
+// Changes that need no new server leave it alone. A new address of the same session is no other machine.
 func TestDeploymentPlans(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -260,8 +257,8 @@ func TestDeploymentPlans(t *testing.T) {
 	tidy(t, c, session)
 }
 
-// The same session at a new address is the same machine: the server goes on there, and only how it is reached changes.
-// Another session is another machine.
+// The same session at a new address is the same machine: the server continues, and only its address changes. A different
+// session is a different machine.
 func TestDeploymentFollowsItsSession(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
@@ -325,8 +322,7 @@ func fields[V any](members map[string]V) values {
 	return all
 }
 
-// A cancel ends what is under way, releases what was made by
-// then, and is called what it is.
+// A cancel ends what is under way, releases what was made by then, and is reported as a cancel.
 func TestCancelLeavesNothing(t *testing.T) {
 	t.Parallel()
 	t.Run("session", func(t *testing.T) {
@@ -367,7 +363,7 @@ func TestCancelLeavesNothing(t *testing.T) {
 	})
 }
 
-// canceled creates a resource and cancels that as soon as something holds.
+// canceled creates a resource and cancels that as soon as a condition holds.
 func (c *core) canceled(name string, arguments values, when func() bool) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	p := c.plan(name, object{}, arguments)
@@ -384,8 +380,7 @@ func (c *core) canceled(name string, arguments values, when func() bool) (object
 	return made, diags
 }
 
-// The key goes through the SSH connection, and no command line
-// on the machine, nor anything that is said of a check, has it.
+// The key goes through the SSH connection. It is in no command line on the machine, and in no result of a check.
 func TestHealthKeyIsOnNoCommandLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

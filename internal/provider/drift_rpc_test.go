@@ -16,9 +16,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 )
 
-// engine sends a request with a body to a machine's container engine, as somebody
-// who is logged in to it would, and decodes the answer into the last argument
-// unless that is nil.
+// engine sends a request to a machine's container engine, as a user who is logged in would, and decodes the answer into the
+// last argument unless that is nil.
 func engine(t *testing.T, m *machine.Machine, method, path string, body, answer any) {
 	t.Helper()
 	dialer := net.Dialer{}
@@ -55,8 +54,8 @@ func engine(t *testing.T, m *machine.Machine, method, path string, body, answer 
 	}
 }
 
-// recreate replaces a container as tools that update containers do: the same name
-// and labels, and a configuration that was changed.
+// recreate replaces a container as tools that update containers do: with the same name and labels, and a changed
+// configuration.
 func recreate(t *testing.T, m *machine.Machine, change func(config map[string]any)) {
 	t.Helper()
 	var found struct{ Config, HostConfig map[string]any }
@@ -78,8 +77,7 @@ func replaceWord(list []any, from, to string) []any {
 	return list
 }
 
-// What somebody changed by hand about a running server shows on the attribute that
-// says otherwise, and the next apply puts it right.
+// A change by hand of a running server shows at the attribute that differs, and the next apply reverts it.
 func TestDeploymentDrift(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
@@ -150,8 +148,7 @@ func TestDeploymentDrift(t *testing.T) {
 	}
 }
 
-// sameBut fails the test unless the arguments of a state are those of another one
-// but for the drift.
+// sameBut fails the test unless the arguments of two states differ only in the drift.
 func sameBut(t *testing.T, name string, before, after tftypes.Value, drift map[string]any) {
 	t.Helper()
 	arguments := []string{

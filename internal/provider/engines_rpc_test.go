@@ -6,8 +6,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// A deployment on a rented machine whose engine is Podman, or a Docker that gives
-// GPUs out by CDI only: made, found unchanged, changed, and removed.
+// A deployment on a rented machine whose engine is Podman, or a Docker that passes GPUs by CDI only: created, found
+// unchanged, changed, and removed.
 func TestDeploymentOnOtherEngines(t *testing.T) {
 	t.Parallel()
 	engines := map[string]struct {
@@ -54,7 +54,8 @@ func TestDeploymentOnOtherEngines(t *testing.T) {
 	}
 }
 
-// A machine without a container engine gets one where it is asked for, and asking for it changes nothing about a server that runs.
+// A machine without a container engine gets one if that is configured, and configuring it changes nothing about a running
+// server.
 func TestDeploymentInstallsAnEngine(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
@@ -80,8 +81,7 @@ func TestDeploymentInstallsAnEngine(t *testing.T) {
 	expect(t, diags)
 }
 
-// Left the choice, a deployment takes what works on the machine, and state says which
-// that was.
+// With auto, a deployment uses what works on the machine, and state says which that was.
 func TestDeploymentAuto(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)

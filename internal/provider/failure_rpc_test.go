@@ -10,8 +10,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// wayOut is what a diagnostic has to tell for each row of the failures that a
-// start can run into: the cause, and then what to set.
+// wayOut is what the diagnostic of each failed start must contain: the cause, and then what to set.
 var wayOut = map[string][2]string{
 	"gpu_memory_held":         {"another process holds GPU memory", "gpu_memory_utilization to 0.13 or less"},
 	"no_cache_memory":         {"weights fill the GPU", "a larger GPU, more GPUs"},
@@ -51,8 +50,8 @@ var wayOut = map[string][2]string{
 	"no_gpu":                  {"sees no GPU", "CUDA_VISIBLE_DEVICES"},
 }
 
-// Each way in which a start can fail reaches the user as one cause with its way
-// out, in front of the log's own words; nothing is left, and the machine stays.
+// Each failure of a start is reported as one cause with its way out, before the log's own words; nothing is left, and the
+// machine stays.
 func TestDeploymentFailureRows(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
@@ -92,8 +91,7 @@ func TestDeploymentFailureRows(t *testing.T) {
 	}
 }
 
-// A server that dies, or keeps dying, is seen by the next plan with the reason,
-// and the next apply starts it again.
+// A server that dies, or keeps dying, is noticed by the next plan with the reason, and the next apply restarts it.
 func TestDeploymentThatDied(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
@@ -132,8 +130,8 @@ func TestDeploymentThatDied(t *testing.T) {
 	}
 }
 
-// On a machine without Docker the server is a process: found there, killed by
-// hand, changed, and left alone by changes that are none.
+// On a machine without Docker the server is a process: found, killed by hand, changed, and left alone by plans without a
+// change.
 func TestDeploymentAsProcess(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(o *sandbox.Options) {
@@ -152,7 +150,7 @@ func TestDeploymentAsProcess(t *testing.T) {
 	if err := w.serves(1)(nil); err != nil {
 		t.Error(err)
 	}
-	// Two GPUs, and nobody said how many: both are used.
+	// Two GPUs, and no configured number: both are used.
 	if log := strings.Join(w.theMachine(t).CommandLog(), "\n"); !strings.Contains(log, "--tensor-parallel-size 2") {
 		t.Errorf("not all GPUs are used:\n%s", log)
 	}
@@ -181,7 +179,7 @@ func TestDeploymentAsProcess(t *testing.T) {
 	if err := w.serves(1)(nil); err != nil {
 		t.Error(err)
 	}
-	// A process that is started again is another one, and the same server.
+	// A restarted process has a new ID, and is the same server.
 	_, diags = c.invoke("shopper_restart_vllm", values{
 		"ssh": login(t, session), "server": get(t, back.state, "server"), "model": qwen, "api_key": text(t, back.state, "api_key"),
 	})
@@ -201,8 +199,7 @@ func TestDeploymentAsProcess(t *testing.T) {
 	}
 }
 
-// Two deployments that were given the same port don't take each other's server
-// for their own.
+// Two deployments with the same port don't take over each other's server.
 func TestDeploymentsOnOnePort(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)

@@ -14,7 +14,7 @@ import (
 
 // What people do behind Terraform's back.
 
-// limit is how long anything that a test waits for may take.
+// limit bounds every wait of a test.
 const limit = time.Minute
 
 // token makes a mark of a rental's consumer and name.
@@ -75,8 +75,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("waited in vain for %s", what)
 }
 
-// docker sends a request to a machine's container engine, as somebody who is
-// logged in to it would.
+// docker sends a request to a machine's container engine, as a user who is logged in would.
 func docker(t *testing.T, m *machine.Machine, method, path string) {
 	t.Helper()
 	dialer := net.Dialer{}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A deployment is imported from what its machine keeps with it. The plan after that changes nothing but a secret that the machine
-// doesn't give back, and restarts nothing for one that the server has.
+// A deployment is imported with what its machine stores. The plan after that changes nothing but a secret that the machine
+// doesn't return, and restarts nothing for a secret that the server has.
 func TestDeploymentImport(t *testing.T) { //nolint:tparallel // the rows share a machine
 	t.Parallel()
 	w, c, session := staged(t)

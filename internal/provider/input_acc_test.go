@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 )
 
-// Everything may come out of another resource, and be unknown until that is
-// there: the provider's own settings, what to rent, and what to serve.
+// Everything may be another resource's result, and unknown until that exists: the provider's own settings, what to rent, and
+// what to serve.
 func TestAccUnknownWhenPlanned(t *testing.T) {
 	w := acceptance(t)
 	w.run(t, resource.TestStep{
@@ -68,8 +68,7 @@ func TestAccUnknownWhenPlanned(t *testing.T) {
 	})
 }
 
-// What people see who get it wrong, in the CLI's own words and lines. (What the
-// messages say about every argument is tested without a CLI.)
+// Errors of wrong input as the CLI prints them. (The messages about every argument are tested without a CLI.)
 func TestAccBadInput(t *testing.T) {
 	w := acceptance(t)
 	session := func(arguments string) string {

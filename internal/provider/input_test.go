@@ -13,15 +13,14 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// with is a copy of arguments with others added; nil takes one away.
+// with is a copy of arguments with others added; nil removes one.
 func with(arguments, others values) values {
 	all := maps.Clone(arguments)
 	maps.Copy(all, others)
 	return all
 }
 
-// keys are a private key in OpenSSH's form, the same one with a passphrase, and
-// its public half.
+// keys are a private key in OpenSSH's form, the same one with a passphrase, and its public key.
 func keys(t *testing.T) (private, encrypted, public string) {
 	t.Helper()
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
@@ -50,14 +49,13 @@ var (
 	}
 )
 
-// inserted is a copy of arguments with something added to one that is nested.
+// inserted is a copy of arguments with something added to a nested one.
 func inserted(arguments values, name string, others values) values {
 	nested, _ := arguments[name].(values)
 	return with(arguments, values{name: with(nested, others)})
 }
 
-// What can be seen to be wrong without asking anybody is refused before
-// anything is planned, and the message says what would be right.
+// What is wrong without asking anybody is refused before anything is planned, and the message says what would be right.
 func TestInputRefusedWhenValidated(t *testing.T) {
 	t.Parallel()
 	_, encrypted, _ := keys(t)
@@ -178,7 +176,7 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 	}
 }
 
-// summary judges a diagnostic's form: a summary of a few words, and a detail.
+// summary checks a diagnostic's form: a summary of a few words, and a detail.
 func summary(t *testing.T, d *tfprotov6.Diagnostic) {
 	t.Helper()
 	if d.Summary == "" || strings.ToUpper(d.Summary[:1]) != d.Summary[:1] || strings.HasSuffix(d.Summary, ".") || d.Detail == "" {
@@ -257,7 +255,7 @@ func TestInputWarnings(t *testing.T) {
 	}
 }
 
-// Flags are compared with those of the release that will run, where the plan knows which one that is.
+// Flags are compared with those of the release that will run, if the plan knows which one that is.
 func TestArgsAreComparedWithTheRelease(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)
@@ -315,8 +313,7 @@ func TestValuesAreComparedWithTheRelease(t *testing.T) {
 	}
 }
 
-// Every attribute by itself may be unknown while a plan is made, for a new
-// resource and for one that is there.
+// Every single attribute may be unknown in a plan, for a new resource and for an existing one.
 func TestPlanWithUnknowns(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)
@@ -346,7 +343,7 @@ func TestPlanWithUnknowns(t *testing.T) {
 	}
 }
 
-// filled is a state in which everything that arguments leave out has some value.
+// filled is a state in which every omitted argument has some value.
 func filled(t *testing.T, typ tftypes.Type, arguments values) tftypes.Value {
 	t.Helper()
 	fill := func(typ tftypes.Type) any {
@@ -438,8 +435,7 @@ func expectAll(t *testing.T, diags []*tfprotov6.Diagnostic, want ...string) {
 	}
 }
 
-// With the provider's settings unknown a plan is made, and nothing that needs
-// the shopper is done.
+// With unknown provider settings a plan succeeds, and does nothing that needs the shopper.
 func TestUnknownSettingsAreNamed(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A server's log is read in part, without its secrets; a machine that isn't there is a value.
+// A server's log is read in part, without its secrets; an unreachable machine is a value.
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	_, c, session := staged(t)

@@ -16,7 +16,7 @@ import (
 // and for the CLI more than they work.
 const inParallel = "4"
 
-// TestMain is also the programs of the sandbox's machines.
+// TestMain is also the main function of the sandbox machines' programs.
 func TestMain(m *testing.M) {
 	sandbox.Main()
 	maybeVLLM()
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	// Nobody's own settings, and no network: the CLI asks for its newest release.
+	// No settings of the user, and no network: the CLI would look for its newest release.
 	for _, name := range []string{
 		"SHOPPER_URL", "SHOPPER_TOKEN", "SHOPPER_CONSUMER_ID", "SHOPPER_SSH_PRIVATE_KEY", "SSH_AUTH_SOCK",
 		"TF_CLI_CONFIG_FILE", "TF_DATA_DIR", "TF_PLUGIN_CACHE_DIR",

@@ -12,8 +12,8 @@ import (
 // slowly makes a service for long lists, which a busy computer takes seconds to read: meanwhile it must not give up a release as stuck.
 func slowly(o *sandbox.Options) { o.Speed = 20 }
 
-// The service keeps every session that there ever was. After more than it lists at
-// once, what is shown is complete all the same, and a machine can be rented.
+// The service keeps every session forever. With more than it lists at once, the results are complete all the same, and a
+// machine can be rented.
 func TestAfterTenThousandSessions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slowly)

@@ -22,7 +22,7 @@ func shortOffer(o *sandbox.Options) {
 	})
 }
 
-// offered are the ids of the offers that a data source shows.
+// offered are the IDs of the offers in a result.
 func offered(t *testing.T, read tftypes.Value) []string {
 	t.Helper()
 	ids := []string{}
@@ -134,7 +134,7 @@ func TestOffersTellEverything(t *testing.T) {
 	if !truth(t, spot, "interruptible") || !truth(t, spot, "available") || text(t, read, "fetched_at") == "" || text(t, spot, "cloud_offer_id") == "" {
 		t.Errorf("offer is %s", spot)
 	}
-	// What a cloud doesn't tell is null and no 0; a site's maximum is not what one gets.
+	// What a cloud doesn't report is null and not 0; a site's maximum isn't what a rental gets.
 	lobster := of[a5000]
 	for _, name := range []string{"reliability", "cuda_version", "min_bid", "max_duration_hours"} {
 		if !get(t, lobster, name).IsNull() {
@@ -174,7 +174,7 @@ func TestOffersHaveTheRequirements(t *testing.T) {
 	}
 }
 
-// What is the cheapest is what a session with these requirements takes.
+// The cheapest offer is the one that a session with these requirements rents.
 func TestOffersPreviewWhatASessionTakes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shortOffer)

@@ -25,10 +25,10 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
 
-// asVLLM makes this test program the stand-in for vLLM, on no machine of the sandbox.
+// asVLLM makes this test program the stand-in for vLLM outside of the sandbox's machines.
 const asVLLM = "SHOPPER_TEST_AS_VLLM"
 
-// maybeVLLM turns a process that was started as the stand-in into it.
+// maybeVLLM runs the stand-in in a process that was started as it.
 func maybeVLLM() {
 	if os.Getenv(asVLLM) != "" {
 		os.Exit(vllmserver.Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
@@ -112,7 +112,7 @@ func ownMachine(t *testing.T) (login values, directory string) {
 	return values{"host": "127.0.0.1", "port": port, "user": me.Username, "private_key": private}, directory
 }
 
-// furnish puts the programs into directory/bin.
+// furnish writes the programs to directory/bin.
 func furnish(t *testing.T, directory string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -156,8 +156,8 @@ func write(t *testing.T, path, content string, mode os.FileMode) {
 	}
 }
 
-// A machine that nobody rented, behind a real sshd and a jump host: a process,
-// changed to a public one with TLS, its supervisor and then all of it killed by hand, repaired, removed.
+// A machine that isn't rented, behind a real sshd and a jump host: a process, changed to a public one with TLS, its
+// supervisor and then all of it killed by hand, repaired, removed.
 func TestDeploymentOnOwnMachine(t *testing.T) {
 	t.Parallel()
 	login, directory := ownMachine(t)
@@ -277,7 +277,7 @@ func TestOwnMachineLetsInByAgentAndCertificate(t *testing.T) {
 	}
 }
 
-// certify is the certificate of a key for a user, signed with the authority's key in a file.
+// certify makes the certificate of a key for a user, signed with the authority's key in a file.
 func certify(t *testing.T, authority, private, principal string) string {
 	t.Helper()
 	content, err := os.ReadFile(authority)
@@ -357,7 +357,7 @@ func importedThroughBastion(t *testing.T, w *world, session object, jump *machin
 	}
 }
 
-// A port of ssh that is left out is the one that is given: adding it changes nothing.
+// An omitted port of ssh equals the default: adding it changes nothing.
 func TestPortsOfSSHHaveADefault(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)
@@ -371,7 +371,7 @@ func TestPortsOfSSHHaveADefault(t *testing.T) {
 	}
 }
 
-// The command is known as soon as all is known that is in it.
+// The command is known as soon as everything in it is known.
 func TestTunnelCommandWhenPlanned(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)
@@ -400,7 +400,7 @@ func TestTunnelCommandWhenPlanned(t *testing.T) {
 	}
 }
 
-// reachedThroughBastion looks at a server in every way, and restarts it.
+// reachedThroughBastion queries a server in every way, and restarts it.
 func (w *world) reachedThroughBastion(t *testing.T, c *core, login any, server tftypes.Value) {
 	t.Helper()
 	key := text(t, server, "api_key")

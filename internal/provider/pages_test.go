@@ -16,8 +16,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 )
 
-// Every object of the provider has an example, where the generator of pages and
-// people look for it.
+// Every object of the provider has an example where the page generator and people look for it.
 func TestEveryObjectHasAnExample(t *testing.T) {
 	t.Parallel()
 	schema := newCore(t).schema
@@ -85,8 +84,7 @@ func read(t *testing.T, file string) string {
 
 var outputPattern = regexp.MustCompile(`(?m)^output "[^"]*" \{\n(?:.*\n)*?\}$`)
 
-// No example outputs a figure that is measured at every read, as the pages say of it:
-// a second plan would not be empty.
+// No example outputs a value that is measured at every read: a second plan would not be empty.
 func TestExamplesOutputNothingThatMoves(t *testing.T) {
 	t.Parallel()
 	moving := map[string]bool{}
@@ -169,7 +167,7 @@ var (
 	variableRow     = regexp.MustCompile("(?m)^\\| `(SHOPPER_[A-Z_]+)` \\| `([a-z_.]+)` \\|$")
 )
 
-// The index page's table has the variables that the arguments say they are set by.
+// The index page's table has the environment variables that the arguments name.
 func TestVariablesAreInTheTable(t *testing.T) {
 	t.Parallel()
 	said := map[string]string{}
@@ -192,7 +190,7 @@ func TestVariablesAreInTheTable(t *testing.T) {
 	if len(said) != 4 || !maps.Equal(said, table) {
 		t.Errorf("the arguments say %v, the page %v", said, table)
 	}
-	// No other is read: neither here nor by another package of the provider.
+	// No other variable is read, neither here nor by another package of the provider.
 	read := map[string]string{}
 	for _, folder := range []string{".", "../deploy", "../host", "../journal", "../pace", "../rental", "../shopper", "../vllm"} {
 		if err := filepath.WalkDir(folder, func(file string, entry fs.DirEntry, err error) error {

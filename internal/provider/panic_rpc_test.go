@@ -38,7 +38,7 @@ func (f *fragile) Session(ctx context.Context, id string) (shopper.Session, erro
 	return f.Client.Session(ctx, id)
 }
 
-// Delete gives a session back, or panics.
+// Delete releases a session, or panics.
 func (f *fragile) Delete(ctx context.Context, id string) error {
 	f.fall("Delete")
 	return f.Client.Delete(ctx, id)
@@ -57,7 +57,7 @@ type faked struct {
 	journal string
 }
 
-// Configure hands out the client.
+// Configure passes the client on.
 func (f *faked) Configure(_ context.Context, _ provider.ConfigureRequest, resp *provider.ConfigureResponse) {
 	resp.ResourceData = &providerdata.Data{
 		Client: f.service.Client, Consumer: "terraform",
@@ -65,7 +65,7 @@ func (f *faked) Configure(_ context.Context, _ provider.ConfigureRequest, resp *
 	}
 }
 
-// Resources lists the resource that this is about.
+// Resources lists the resource under test.
 func (f *faked) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{gpusession.NewResource}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
 
-// Three GPUs, among which vLLM can't share the model: two are used, or those that the user makes visible. A size that
-// vLLM would refuse is refused by the plan, before anything is rented.
+// Three GPUs, among which vLLM can't divide the model: two are used, or those that the user makes visible. The plan refuses
+// a size that vLLM would refuse, before anything is rented.
 func TestAccParallelism(t *testing.T) {
 	w := acceptance(t, func(o *sandbox.Options) {
 		for i := range o.Offers {

@@ -18,13 +18,12 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// Addresses that don't answer, and what data sources make of them.
+// Addresses that don't answer, and how data sources report them.
 
 // atMost is how much longer than its own timeout a read may take on a busy computer.
 const atMost = 20 * time.Second
 
-// silent is a port that takes connections and never says a word. A connection that is not given up
-// in the time fails the test.
+// silent is a port that accepts connections and sends nothing. A connection that isn't closed in time fails the test.
 func silent(t *testing.T, within time.Duration) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -55,8 +54,8 @@ func silent(t *testing.T, within time.Duration) int {
 	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is one
 }
 
-// blackhole is a port of which no answer comes at all, as behind a firewall that
-// drops everything: its queue is full, and nobody takes anything from it.
+// blackhole is a port that sends no answer at all, as behind a firewall that drops everything: its queue is full, and
+// nothing is accepted from it.
 func blackhole(t *testing.T) int {
 	t.Helper()
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -118,17 +117,17 @@ func fleet(t *testing.T, number int) (logins []values, machines []*machine.Machi
 	return logins, machines
 }
 
-// onlyGPUs leaves out what it takes a server for.
+// onlyGPUs skips the checks that need a server.
 var onlyGPUs = []any{"runtime", "health", "model", "completion"}
 
-// gpuCheck is the one check that is not left out.
+// gpuCheck is the one check that isn't skipped.
 func gpuCheck(t *testing.T, health tftypes.Value) tftypes.Value {
 	t.Helper()
 	return checksOf(t, health)["gpus"]
 }
 
-// Many machines are looked at side by side, of which three don't answer: the others'
-// results are there before, and those three end within their own timeouts.
+// Many machines are checked in parallel, three of which don't answer: the others' results come first, and those three end
+// within their own timeouts.
 func TestSlowMachinesHoldUpNobody(t *testing.T) {
 	t.Parallel()
 	const own = 8 * time.Second
@@ -173,8 +172,7 @@ func TestSlowMachinesHoldUpNobody(t *testing.T) {
 	reads.Wait()
 }
 
-// What goes to the same machine in one run goes over one login, and what goes to
-// the shopper over one connection, where it goes one after the other.
+// Everything on the same machine in one run shares a login, and consecutive requests to the shopper share a connection.
 func TestConnectionsAreShared(t *testing.T) {
 	t.Parallel()
 	logins, _ := fleet(t, 1)
@@ -267,8 +265,8 @@ func count(t *testing.T, target string) *counter {
 	return c
 }
 
-// Each data source ends within its own timeout when what it asks takes the
-// connection and is silent, or when nothing comes back at all.
+// Each data source ends within its own timeout if the other end accepts the connection and stays silent, or if nothing
+// answers at all.
 func TestDataSourcesEndInTime(t *testing.T) {
 	t.Parallel()
 	const own = "1s"
@@ -296,8 +294,7 @@ func TestDataSourcesEndInTime(t *testing.T) {
 	}
 }
 
-// endedInTime judges what is said of a time that ran out: a value where trouble is
-// one, else an error.
+// endedInTime checks the result of a read that timed out: a value where problems are values, else an error.
 func endedInTime(t *testing.T, name string, read tftypes.Value, diags []*tfprotov6.Diagnostic) {
 	t.Helper()
 	switch name {

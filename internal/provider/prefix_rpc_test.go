@@ -7,8 +7,7 @@ import (
 
 var madeOfWeb = regexp.MustCompile(`^web-[0-9a-f]{12}$`)
 
-// A name made of a prefix is made once, and what needs another machine needs another
-// name.
+// A name with a prefix is made once, and a new machine needs a new name.
 func TestSessionNamePrefix(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -46,7 +45,7 @@ func TestSessionNamePrefix(t *testing.T) {
 		}
 	}
 
-	// What create_before_destroy does.
+	// As create_before_destroy does.
 	made := c.create(sessionType, with(order, values{"offer_id": a6000}))
 	if again := text(t, made.state, "name"); again == name || !madeOfWeb.MatchString(again) {
 		t.Errorf("the names are %q and %q", name, again)
@@ -60,7 +59,7 @@ func TestSessionNamePrefix(t *testing.T) {
 	}
 }
 
-// A session that is imported keeps its name, under whichever prefix.
+// An imported session keeps its name, whatever the prefix.
 func TestSessionNamePrefixAfterImport(t *testing.T) {
 	t.Parallel()
 	for _, consumer := range []string{"terraform/web-0123456789ab/" + token, "terraform/fixed/" + token, "somebody-else"} {

@@ -12,8 +12,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
 
-// A finding stops the apply and names its code; ignored it stops nothing. A code that doesn't exist is refused by the
-// plan, with those that do, and a change of the list starts no other server.
+// A finding stops the apply and names its code; if ignored, it stops nothing. The plan refuses a code that doesn't exist and
+// names those that do, and a change of the list starts no new server.
 func TestAccFindingIsOverruled(t *testing.T) {
 	w := acceptance(t, func(o *sandbox.Options) {
 		for i := range o.Offers {

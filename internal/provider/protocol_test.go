@@ -5,9 +5,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 )
 
-// The parts of the protocol that only newer cores speak.
+// The parts of the protocol that only newer CLIs use.
 
-// open opens an ephemeral resource; the second result is what Close wants.
+// open opens an ephemeral resource; the second result is for Close.
 func (c *core) open(name string, arguments values) (tftypes.Value, []byte, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	typ := c.schema.EphemeralResourceSchemas[name].ValueType()

@@ -17,7 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
 
-// A deployment, looked at in every way and reached through tunnels, and restarted.
+// A deployment, queried in every way and reached through tunnels, and restarted.
 func TestReachingADeployment(t *testing.T) { //nolint:tparallel // one deployment, which a restart would take from under the others
 	t.Parallel()
 	w := newWorld(t)
@@ -62,8 +62,7 @@ func TestReachingADeployment(t *testing.T) { //nolint:tparallel // one deploymen
 	}
 }
 
-// endpointTells judges what is reported of a server that is ready, and of one whose model
-// doesn't complete.
+// endpointTells checks the results for a server that is ready, and for one whose model doesn't complete.
 func endpointTells(t *testing.T, c *core, ssh values, key string) {
 	t.Helper()
 	endpoint, diags := c.readData(endpointType, values{"ssh": ssh, "api_key": key}) // base_url is left out
@@ -133,7 +132,7 @@ func (w *world) tunnels(t *testing.T, c *core, ssh values, key string) {
 			t.Errorf("%s is still open", address)
 		}
 	}
-	// A machine that can't be logged in to is no error, which would stand in the way of its destroy.
+	// A machine that can't be logged in to is no error, which would stand in the way of a destroy.
 	for _, to := range []values{
 		{"host": "127.0.0.1", "port": 1, "user": "x", "private_key": ssh["private_key"]}, // nowhere
 		{"host": "127.0.0.1", "user": "x"},                                               // without a key
@@ -199,7 +198,7 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 			t.Errorf("%s: %s", figure, all["health"])
 		}
 	}
-	// Each check can be left out, and then nothing is asked.
+	// Each check can be skipped, and then nothing is requested.
 	for _, name := range []string{"gpus", "runtime", "health", "model", "completion"} {
 		if left := check(values{"ssh": ssh, "server": server, "api_key": key, "skip": []any{name}}); text(t, left[name], "status") != "skipped" {
 			t.Errorf("%s is not left out", name)
@@ -238,7 +237,7 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 	problems(values{"ssh": ssh, "api_key": key, "base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health", "model", "completion")
 	problems(values{"base_url": "http://127.0.0.1:1/v1"}, "unreachable", "health")
 
-	// What nvidia-smi doesn't tell is left out.
+	// What nvidia-smi doesn't report is null.
 	m, err := w.machine()
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +254,7 @@ func (w *world) healthFacts(t *testing.T, c *core, ssh values, server tftypes.Va
 		t.Errorf("gpus: %s", all["gpus"])
 	}
 
-	// A machine that accepts connections and says nothing, within the data source's own time.
+	// A machine that accepts connections and sends nothing, within the data source's own timeout.
 	m.Unresponsive(true)
 	defer m.Unresponsive(false)
 	begun := time.Now()
@@ -279,7 +278,7 @@ func TestArgumentsThatCanNotWork(t *testing.T) {
 		expect(t, c.validateData(name, values{"base_url": "ftp://x"}), "must begin with http")
 		expect(t, c.validateData(name, values{"base_url": unknown}))
 		expect(t, c.validateData(name, values{"ssh": unknown}))
-		// What state and the shopper may have made of them is no error, which would stand in the way of a destroy.
+		// What may be caused by state or the shopper is no error, which would stand in the way of a destroy.
 		for ssh, problem := range map[*values]string{
 			{"host": "h", "user": "u"}:                              "credentials", // a key that is not known after an import
 			{"host": "h/x", "user": "u", "private_key": testKey(t)}: "unhealthy",

@@ -12,8 +12,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
 
-// On a machine with an older driver `process = {}` installs the newest vLLM that the driver runs, and state says which.
-// The first release of CUDA 13 is refused there, with the one to take instead.
+// On a machine with an older driver `process = {}` installs the newest vLLM that the driver supports, and state says which.
+// The first release with CUDA 13 is refused, and the error names one to use instead.
 func TestAccReleaseForAnOldDriver(t *testing.T) {
 	w := acceptance(t, func(o *sandbox.Options) {
 		for i := range o.Offers {

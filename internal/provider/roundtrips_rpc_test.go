@@ -7,7 +7,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
-// traffic is what has been asked of a machine: logins, and exchanges after them, those with its container engine included.
+// traffic counts what is sent to a machine: logins, and exchanges after them, including those with its container engine.
 type traffic struct{ logins, exchanges int }
 
 func (w *world) traffic(t *testing.T) traffic {
@@ -33,8 +33,8 @@ func (w *world) during(t *testing.T, do func()) traffic {
 	return traffic{after.logins - before.logins, after.exchanges - before.exchanges}
 }
 
-// A refresh of a deployment that runs logs in once and then asks its machine five times at most, whatever else has
-// been done there.
+// A refresh of a running deployment logs in once and then has at most five exchanges with its machine, whatever else has
+// been done on it.
 func TestRefreshRoundTrips(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, _ object, wanted values) {
@@ -55,7 +55,7 @@ func TestRefreshRoundTrips(t *testing.T) {
 	})
 }
 
-// Ten refreshes on one machine share a login, side by side and one after another.
+// Ten refreshes on one machine share a login, in parallel and one after another.
 func TestTenRefreshesLogInOnce(t *testing.T) {
 	t.Parallel()
 	inBothRuntimes(t, func(t *testing.T, w *world, c *core, _ object, wanted values) {

@@ -21,8 +21,8 @@ const (
 	logsType       = "shopper_vllm_logs"
 )
 
-// values are a configuration's arguments; those left out are null. A value is a
-// string, an int, a float64, a bool, a []any, a values, or unknown.
+// values are a configuration's arguments; omitted ones are null. A value is a string, an int, a float64, a bool, a []any, a
+// values, or unknown.
 type values map[string]any
 
 type unknownValue struct{}
@@ -30,8 +30,7 @@ type unknownValue struct{}
 // unknown is a value that is not known yet.
 var unknown = unknownValue{}
 
-// core plays the part of Terraform's core: it speaks the plugin protocol with
-// the provider in this process.
+// core stands in for Terraform: it speaks the plugin protocol with the provider in this process.
 type core struct {
 	t      *testing.T
 	ctx    context.Context // of every call
@@ -82,8 +81,7 @@ func (w *world) configuredAt(t *testing.T, server tfprotov6.ProviderServer, argu
 	return c
 }
 
-// check fails the test for an error of the protocol, which is none of the
-// provider's diagnostics.
+// check fails the test for an error of the protocol, as opposed to the provider's diagnostics.
 func (c *core) check(err error) {
 	c.t.Helper()
 	if err != nil {
@@ -125,7 +123,7 @@ func (c *core) validateData(name string, arguments values) []*tfprotov6.Diagnost
 	return resp.Diagnostics
 }
 
-// object is a resource as core keeps it between two calls.
+// object is a resource as Terraform keeps it between two calls.
 type object struct {
 	state   tftypes.Value
 	private []byte
@@ -138,7 +136,7 @@ type planned struct {
 	value         tftypes.Value
 }
 
-// replaced are the attributes for whose sake the plan replaces the resource.
+// replaced are the attributes whose change replaces the resource.
 func (p planned) replaced() []string {
 	var names []string
 	for _, path := range p.RequiresReplace {
@@ -168,8 +166,7 @@ func (c *core) plan(name string, prior object, arguments values) planned {
 	return p
 }
 
-// apply brings a plan about. The object is what is in state afterwards, also
-// when there are errors; its state is null when nothing is.
+// apply applies a plan. The object is what is in state afterwards, also after errors; its state is null if nothing is.
 func (c *core) apply(name string, p planned) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	if failed(p.Diagnostics) {
@@ -186,8 +183,7 @@ func (c *core) apply(name string, p planned) (object, []*tfprotov6.Diagnostic) {
 	return made, resp.Diagnostics
 }
 
-// consistent fails the test when something came out otherwise than planned,
-// which core takes for the provider's defect.
+// consistent fails the test if the result differs from the plan, which Terraform reports as the provider's defect.
 func consistent(t *testing.T, plan, made tftypes.Value) {
 	t.Helper()
 	for name, want := range members(t, plan) {
@@ -207,8 +203,7 @@ func (c *core) create(name string, arguments values) object {
 	return made
 }
 
-// destroy destroys a resource. Core sends no private state for a tainted one,
-// and so does this.
+// destroy destroys a resource. Like Terraform for a tainted one, it sends no private state.
 func (c *core) destroy(name string, o object) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	typ := c.resource(name)
@@ -220,8 +215,7 @@ func (c *core) destroy(name string, o object) (object, []*tfprotov6.Diagnostic) 
 	return object{c.decode(typ, resp.NewState), resp.Private}, resp.Diagnostics
 }
 
-// read refreshes a resource. Like a Terraform that doesn't know of identities,
-// it sends none.
+// read refreshes a resource. Like a Terraform without identities, it sends none.
 func (c *core) read(name string, o object) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	resp, err := c.server.ReadResource(c.ctx, &tfprotov6.ReadResourceRequest{
@@ -231,7 +225,7 @@ func (c *core) read(name string, o object) (object, []*tfprotov6.Diagnostic) {
 	return object{c.decode(c.resource(name), resp.NewState), resp.Private}, resp.Diagnostics
 }
 
-// importID imports a resource and refreshes it, as core does.
+// importID imports a resource and refreshes it, as Terraform does.
 func (c *core) importID(name, id string) (object, []*tfprotov6.Diagnostic) {
 	c.t.Helper()
 	return c.imported(&tfprotov6.ImportResourceStateRequest{TypeName: name, ID: id})
@@ -300,7 +294,7 @@ func (c *core) decode(typ tftypes.Type, encoded *tfprotov6.DynamicValue) tftypes
 	return v
 }
 
-// value makes a value of a type out of plain Go ones.
+// value makes a value of a type out of plain Go values.
 func value(t *testing.T, typ tftypes.Type, v any, at string) tftypes.Value {
 	t.Helper()
 	switch v := v.(type) {
@@ -360,8 +354,8 @@ func value(t *testing.T, typ tftypes.Type, v any, at string) tftypes.Value {
 	}
 }
 
-// propose does what core does before it asks for a plan: it takes the
-// configuration, and for what the provider computes the prior state.
+// propose does what Terraform does before it asks for a plan: it takes the configuration, and for what the provider computes
+// the prior state.
 func propose(t *testing.T, schema []*tfprotov6.SchemaAttribute, prior, config tftypes.Value) tftypes.Value {
 	t.Helper()
 	configured, before := members(t, config), map[string]tftypes.Value{}
@@ -421,7 +415,7 @@ func failed(diags []*tfprotov6.Diagnostic) bool {
 	})
 }
 
-// list is the diagnostics for people.
+// list is the diagnostics as text.
 func list(diags []*tfprotov6.Diagnostic) string {
 	var b strings.Builder
 	for _, d := range diags {
@@ -430,8 +424,7 @@ func list(diags []*tfprotov6.Diagnostic) string {
 	return b.String()
 }
 
-// expect fails the test unless the diagnostics say all of what is wanted, in
-// this order, or are none when nothing is.
+// expect fails the test unless the diagnostics contain all wanted texts in this order, or are none if nothing is wanted.
 func expect(t *testing.T, diags []*tfprotov6.Diagnostic, want ...string) {
 	t.Helper()
 	said := list(diags)

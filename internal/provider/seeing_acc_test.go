@@ -126,8 +126,8 @@ func TestAccFunctions(t *testing.T) {
 	)
 }
 
-// A tunnel to a machine that isn't rented yet when Terraform plans: it is opened
-// while it applies, its address reaches another provider, and the server answers through it.
+// A tunnel to a machine that isn't rented yet when Terraform plans: it opens during the apply, its address reaches another
+// provider, and the server answers through it.
 func TestAccTunnel(t *testing.T) {
 	w := acceptance(t)
 	port := freePort(t)

@@ -145,7 +145,7 @@ func TestSessionsTellStrays(t *testing.T) {
 	}
 }
 
-// Of an answer in parts it is said which part is missing.
+// If a part of the answer is missing, the message says which.
 func TestSessionsSayWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -174,7 +174,7 @@ func TestSessionsSayWhatIsMissing(t *testing.T) {
 	w.releaseByHand(t)
 }
 
-// Whether SSH is up is seen from here, and not what the service takes it for.
+// Whether SSH is up is checked from this computer, and not taken from the service.
 func TestSessionsTellWhetherSSHIsUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -348,7 +348,7 @@ func TestExtendAction(t *testing.T) {
 		!strings.Contains(said, "now reserved for 4 hours") {
 		t.Errorf("%d hours: %s", hours(), said)
 	}
-	// M10: what is reserved already is not extended.
+	// M10: a reservation that is long enough is not extended.
 	progress, diags = c.invoke(extendType, values{"session_id": session.ID, "reservation_hours": 3})
 	expect(t, diags)
 	if said := strings.Join(progress, "; "); hours() != 4 || !strings.Contains(said, "already") {
@@ -371,7 +371,7 @@ func TestExtendAction(t *testing.T) {
 	if err := w.SetFaults(); err != nil {
 		t.Fatal(err)
 	}
-	// Whether more is possible is the shopper's own answer.
+	// Whether more is possible is the shopper's decision.
 	_, diags = c.invoke(extendType, values{"session_id": session.ID, "additional_hours": 12})
 	expect(t, diags, "ERROR: Reservation was not extended", "exceed 12-hour hard max")
 	_, diags = c.invoke(extendType, values{"session_id": session.ID})
@@ -383,7 +383,7 @@ func TestExtendAction(t *testing.T) {
 	expect(t, diags, "Could not extend session", "can't be extended")
 }
 
-// A list's result can be made configuration, imported, and has nothing to do then.
+// A list's result can be turned into configuration and imported, and then nothing changes.
 func TestListSessions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

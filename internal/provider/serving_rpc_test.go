@@ -25,8 +25,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
-// freePort is a port that nothing listens on, and that the kernel gives to no
-// connection while a server is being replaced: those are from 32768 on.
+// freePort is a port that nothing listens on, and that the kernel assigns to no connection while a server is being replaced:
+// it assigns those from 32768 on.
 func freePort(t *testing.T) int {
 	t.Helper()
 	const first, many = 20000, 10000
@@ -51,7 +51,7 @@ func staged(t *testing.T) (w *world, c *core, session object) {
 	return w, c, session
 }
 
-// releaseAll gives a session back, also after a failure.
+// releaseAll releases a session, also after a failure.
 func (w *world) releaseAll(t *testing.T, c *core, session object) {
 	t.Helper()
 	_, diags := c.under(context.WithoutCancel(t.Context())).destroy(sessionType, session)
@@ -81,14 +81,14 @@ func (w *world) theMachine(t *testing.T) *machine.Machine {
 	return m
 }
 
-// asked asks a model for an answer as a client would that knows no SSH.
+// asked requests an answer as a client without SSH would.
 func asked(t *testing.T, state tftypes.Value) error {
 	t.Helper()
 	_, err := clientOf(t, state).Probe(t.Context(), text(t, state, "model"), true)
 	return err
 }
 
-// clientOf is a client that knows no SSH.
+// clientOf is a client without SSH.
 func clientOf(t *testing.T, state tftypes.Value) *vllm.Client {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -133,7 +133,7 @@ func TestDeploymentPublic(t *testing.T) {
 	if p := c.plan(deploymentType, server, secured); len(p.Diagnostics) > 0 || !p.value.Equal(server.state) {
 		t.Errorf("a second plan changes something: %s", list(p.Diagnostics))
 	}
-	// What fails is not left, and what ran before answers again, over TLS.
+	// A server that fails is removed, and the previous one answers again, over TLS.
 	before := text(t, server.state, "ca_certificate")
 	back, diags := c.apply(deploymentType, c.plan(deploymentType, server, with(secured, values{"max_model_len": 200000})))
 	expect(t, diags, "ERROR: ", "32768", "old server is running again and has answered")
@@ -149,7 +149,7 @@ func TestDeploymentPublic(t *testing.T) {
 	}
 }
 
-// On Vast.ai nothing but SSH is reachable, which is said before anything starts.
+// On Vast.ai only SSH is reachable, which is reported before anything starts.
 func TestDeploymentPublicOnVast(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(o *sandbox.Options) {
@@ -167,7 +167,7 @@ func TestDeploymentPublicOnVast(t *testing.T) {
 	if !made.state.IsNull() || len(w.theMachine(t).CommandLog()) > before {
 		t.Errorf("something was done on the machine: %q", w.theMachine(t).CommandLog())
 	}
-	// Nor is a server that runs touched for it.
+	// A running server isn't touched for it either.
 	private := c.create(deploymentType, with(public, values{"exposure": nil}))
 	before = len(w.theMachine(t).CommandLog())
 	kept, diags := c.apply(deploymentType, c.plan(deploymentType, private, public))
@@ -214,7 +214,7 @@ func TestDeploymentReadyWithoutCompletion(t *testing.T) {
 	})
 }
 
-// What only apply would find out otherwise is refused by validate, with its bound.
+// What only an apply would find otherwise is refused by validate, with its limit.
 func TestDeploymentValidates(t *testing.T) {
 	t.Parallel()
 	c := newCore(t)

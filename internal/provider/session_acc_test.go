@@ -14,8 +14,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 )
 
-// A session from its rental to its end: what changes in place, what replaces the
-// machine, and what can't be done.
+// A session from its rental to its end: what changes in place, what replaces the machine, and what is impossible.
 func TestAccSessionLife(t *testing.T) {
 	w := acceptance(t)
 	same := statecheck.CompareValue(compare.ValuesSame())
@@ -86,7 +85,7 @@ func TestAccSessionByOfferAndRenamed(t *testing.T) {
 			Config: w.session(`offer_id = "` + docked + `"`),
 			ConfigStateChecks: []statecheck.StateCheck{
 				statecheck.ExpectKnownValue(sessionAddress, at("offer_id"), knownvalue.StringExact(docked)),
-				// TensorDock's offers tell what the site has; a rental gets one.
+				// TensorDock's offers report the site's number of GPUs; a rental gets one.
 				statecheck.ExpectKnownValue(sessionAddress, at("gpu_count"), knownvalue.Int64Exact(1)),
 				same.AddStateValue(sessionAddress, at("id")),
 				other.AddStateValue(sessionAddress, at("id")),
@@ -121,7 +120,7 @@ func TestAccSessionImport(t *testing.T) {
 		},
 		resource.TestStep{
 			Config: config,
-			// What nobody knows after an import is taken from the configuration, and is no reason for another machine.
+			// What is unknown after an import is taken from the configuration, and doesn't replace the machine.
 			ConfigPlanChecks: action(sessionAddress, plancheck.ResourceActionUpdate),
 			ConfigStateChecks: []statecheck.StateCheck{
 				statecheck.ExpectKnownValue(sessionAddress, at("id"), knownvalue.StringExact(session.ID)),
@@ -130,7 +129,7 @@ func TestAccSessionImport(t *testing.T) {
 		},
 		resource.TestStep{
 			Config: config, ResourceName: sessionAddress, ImportState: true, ImportStateIdFunc: id, ImportStateVerify: true,
-			// An import asks for no less than the machine is.
+			// An import requires no less than the machine has.
 			ImportStateVerifyIgnore: []string{
 				"requirements.%", "requirements.gpu_types.#", "requirements.gpu_types.0", "requirements.gpu_count",
 			},
@@ -170,8 +169,7 @@ func TestAccSessionGone(t *testing.T) {
 	)
 }
 
-// An offer that is gone is passed over, and a machine that can't be logged in to
-// is released before another one is rented.
+// An offer that is gone is skipped, and a machine that refuses the login is released before another one is rented.
 func TestAccSessionNextOffer(t *testing.T) {
 	w := acceptance(t)
 	if err := w.SetFaults(

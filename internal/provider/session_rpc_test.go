@@ -11,8 +11,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// A session that something else rented carries no name: it takes the
-// configuration's, and the machine stays.
+// A session that something else rented has no name: it takes the configuration's, and the machine stays.
 func TestSessionImportWithoutMark(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -62,8 +61,8 @@ func TestSessionImportWithoutHours(t *testing.T) {
 	expect(t, diags)
 }
 
-// reservation_hours is the least that is requested: met by any longer reservation,
-// whoever made it longer, and extended in place where it isn't met.
+// reservation_hours is a minimum: any longer reservation meets it, whoever extended it, and a shorter one is extended in
+// place.
 func TestSessionHoursAreAFloor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -118,8 +117,8 @@ func TestSessionHoursAreAFloor(t *testing.T) {
 	}
 }
 
-// A refresh in a plan that doesn't know the provider's settings keeps what it knows:
-// a destroy refreshes like that, and knows them when it releases.
+// A refresh without known provider settings keeps state: a destroy refreshes like that, and knows the settings when it
+// releases.
 func TestSessionReadWithSettingsThatAreNotKnown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -134,7 +133,7 @@ func TestSessionReadWithSettingsThatAreNotKnown(t *testing.T) {
 	tidy(t, w.configured(t, nil), kept)
 }
 
-// What moved since the refresh must not come out otherwise than planned.
+// What has changed since the refresh must not differ from the plan.
 func TestSessionUpdateAfterItMoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -160,8 +159,7 @@ func TestSessionUpdateAfterItMoved(t *testing.T) {
 	}
 }
 
-// A refresh says why a session is no longer there, and takes it out of state on
-// proof only.
+// A refresh says why a session has ended, and removes it from state only on proof.
 func TestSessionLeavesStateOnProofOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -199,7 +197,7 @@ func TestSessionLeavesStateOnProofOnly(t *testing.T) {
 	}
 }
 
-// A client that doesn't know of resource identities sends none and needs none.
+// A client without resource identities sends none and needs none.
 func TestSessionWithoutIdentity(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -249,8 +247,8 @@ func TestSessionNotReleased(t *testing.T) {
 	}
 }
 
-// Requirements that only the apply will know are judged as far as they are known,
-// and what the apply can't do about the rest is said beforehand.
+// Requirements that are unknown until apply are checked as far as they are known, and the plan says what the apply can't do
+// about the rest.
 func TestSessionUnknownRequirements(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -277,8 +275,8 @@ func TestSessionUnknownRequirements(t *testing.T) {
 	expect(t, diags)
 }
 
-// A session that somebody rented with auto_retry ends, and another machine bills
-// in its place: it stays in state, a warning names it, and destroy releases it.
+// A session that was rented with auto_retry ends, and another machine bills in its place: it stays in state, a warning names
+// it, and destroy releases it.
 func TestSessionReplacedByTheShopper(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -312,8 +310,7 @@ func TestSessionReplacedByTheShopper(t *testing.T) {
 	eventually(t, "the replacement to be released", func() bool { return w.nothingBills(nil) == nil })
 }
 
-// A service that gives up on a release calls the session stopped, and says that
-// somebody should look: so does the destroy.
+// A service that gives up on a release reports the session as stopped, and that somebody should look: so does the destroy.
 func TestSessionThatMayNotBeGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -2,8 +2,8 @@ package provider_test
 
 import "testing"
 
-// A private server with a certificate of the user's own, which names no address of
-// loopback: data sources and the restart verify it as the deployment does.
+// A private server with the user's own certificate, which names no loopback address: data sources and the restart verify it
+// as the deployment does.
 func TestOwnCertificateBehindSSH(t *testing.T) {
 	t.Parallel()
 	_, c, session := staged(t)
@@ -29,7 +29,7 @@ func TestOwnCertificateBehindSSH(t *testing.T) {
 	})
 	expect(t, diags)
 
-	// Another one's certificate is not this server's.
+	// A different server's certificate is refused.
 	arguments["ca_certificate"], _ = certified(t)
 	health, diags = c.readData(healthType, arguments)
 	expect(t, diags)

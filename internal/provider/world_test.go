@@ -70,14 +70,13 @@ func market() []sandbox.Offer {
 	return offers
 }
 
-// world is a sandbox of a test's own, with what a configuration needs to use it.
+// world is a test's own sandbox, with what a configuration needs to use it.
 type world struct {
 	*sandbox.Sandbox
 	journal string
 }
 
-// acceptance starts a world for a test that runs a CLI, or skips the test where
-// none was asked for.
+// acceptance starts a world for a test that runs a CLI, or skips the test if none is requested.
 func acceptance(t *testing.T, change ...func(*sandbox.Options)) *world {
 	t.Helper()
 	if os.Getenv(resource.EnvTfAcc) == "" {
@@ -87,7 +86,7 @@ func acceptance(t *testing.T, change ...func(*sandbox.Options)) *world {
 	return newWorld(t, change...)
 }
 
-// newWorld starts a sandbox that ends with the test, and with nothing billing.
+// newWorld starts a sandbox that ends with the test. Nothing may bill then.
 func newWorld(t *testing.T, change ...func(*sandbox.Options)) *world {
 	t.Helper()
 	options := sandbox.Options{
@@ -115,7 +114,7 @@ func newWorld(t *testing.T, change ...func(*sandbox.Options)) *world {
 	return w
 }
 
-// SetFaults puts rules in force instead of those before, each of which must have struck.
+// SetFaults replaces the rules in force, each of which must have struck.
 func (w *world) SetFaults(rules ...sandbox.Rule) error {
 	return errors.Join(w.idle(), w.Sandbox.SetFaults(rules...))
 }
@@ -130,7 +129,7 @@ func (w *world) idle() error {
 	return nil
 }
 
-// nothingBills asks the clouds' books, and not the state, what is still rented.
+// nothingBills checks the clouds' ledger, and not the state, for what is still rented.
 func (w *world) nothingBills(*terraform.State) error {
 	if ledger := w.Ledger(); len(ledger.Billing) > 0 {
 		return fmt.Errorf("still billing:\n%s", ledger)
@@ -138,7 +137,7 @@ func (w *world) nothingBills(*terraform.State) error {
 	return nil
 }
 
-// provider is the provider's block, with further arguments.
+// provider is the provider block, with additional arguments.
 func (w *world) provider(arguments ...string) string {
 	return fmt.Sprintf("provider \"shopper\" {\n  url = %q\n  journal_directory = %q\n  %s\n}\n", w.URL(), w.journal,
 		strings.Join(arguments, "\n  "))
@@ -197,7 +196,7 @@ func (w *world) servers() ([]machinefs.Claim, error) {
 	return m.Root().Claims()
 }
 
-// nothingServes says that no server is left on the rented machine, which still bills.
+// nothingServes checks that no server is left on the rented machine, which still bills.
 func (w *world) nothingServes(*terraform.State) error {
 	claims, err := w.servers()
 	if err == nil && len(claims) > 0 {
@@ -214,7 +213,7 @@ func factories(t *testing.T) map[string]func() (tfprotov6.ProviderServer, error)
 	}
 }
 
-// newProvider is a provider that leaves no connection behind.
+// newProvider is a provider that leaves no connection open.
 func newProvider(t *testing.T) *provider.Shopper {
 	t.Helper()
 	p := provider.New("test")
@@ -237,13 +236,12 @@ func (w *world) run(t *testing.T, steps ...resource.TestStep) {
 	})
 }
 
-// noChange is the check that a configuration which has been applied has nothing
-// left to do.
+// noChange checks that an applied configuration has nothing left to change.
 func noChange() resource.ConfigPlanChecks {
 	return resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectEmptyPlan()}}
 }
 
-// action is the check that a plan does this to that resource.
+// action checks that a plan takes this action on that resource.
 func action(address string, what plancheck.ResourceActionType) resource.ConfigPlanChecks {
 	return resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, what)}}
 }

@@ -43,7 +43,7 @@ func call(t *testing.T, model string, options map[string]any) (map[string]attr.V
 	return resp.Result.Value().(basetypes.ObjectValue).Attributes(), nil //nolint:forcetypeassert // by the definition
 }
 
-// The wanted figures are worked out by hand, beside each case. GiB are 2^30 bytes.
+// The wanted values are computed by hand, beside each case. GiB are 2^30 bytes.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -166,8 +166,7 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// Everything that isn't known yet makes the result unknown, which is the
-// framework's doing as long as no parameter allows unknown values.
+// Anything unknown makes the result unknown. The framework does that as long as no parameter allows unknown values.
 func TestUnknownIsLeftToTheFramework(t *testing.T) {
 	t.Parallel()
 	var resp function.DefinitionResponse

@@ -46,7 +46,7 @@ func TestMissingIgnoresComments(t *testing.T) {
 	}
 }
 
-// What an attempt that failed may have installed is not forgotten.
+// What a failed attempt may have installed is remembered.
 func TestInstalledAfterFailures(t *testing.T) {
 	t.Parallel()
 	k := installed{keys: []string{first}}.after([]string{second})
@@ -137,7 +137,7 @@ func checkOnly(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// shells are those of this machine that a script for sh must work in.
+// shells are the shells on this machine in which a script for sh must work.
 func shells(t *testing.T) []string {
 	t.Helper()
 	var found []string

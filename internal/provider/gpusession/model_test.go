@@ -14,8 +14,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
 )
 
-// A deployment's ssh.host is required: where it turned null, no plan would be left by
-// which the session could be destroyed.
+// A deployment's ssh.host is required: if it became null, no plan could destroy the session any more.
 func TestAddressOutlivesTheSession(t *testing.T) {
 	t.Parallel()
 	known := sshattr.Keys{
@@ -44,7 +43,7 @@ func TestAddressOutlivesTheSession(t *testing.T) {
 	}
 }
 
-// sessionSchema is the resource's.
+// sessionSchema is the resource's schema.
 func sessionSchema(t *testing.T) schema.Schema {
 	t.Helper()
 	var resp resource.SchemaResponse
@@ -52,7 +51,7 @@ func sessionSchema(t *testing.T) schema.Schema {
 	return resp.Schema
 }
 
-// with is a session whose attributes are null, but for one; "" = all are.
+// with is a session with one attribute set and all others null; name "" sets none.
 func with(t *testing.T, name string, value any) model {
 	t.Helper()
 	object, _ := sessionSchema(t).Type().TerraformType(t.Context()).(tftypes.Object)
@@ -70,7 +69,7 @@ func with(t *testing.T, name string, value any) model {
 	return m
 }
 
-// A read that changes one attribute, whichever it is, is no read that changes nothing.
+// A read that changes any attribute counts as a change.
 func TestEqualSeesEveryAttribute(t *testing.T) {
 	t.Parallel()
 	for name := range sessionSchema(t).Attributes {
@@ -80,7 +79,7 @@ func TestEqualSeesEveryAttribute(t *testing.T) {
 	}
 }
 
-// A session that has not changed leaves the model as it was, whose price has been read from a state.
+// A session that has not changed leaves the model as it was, with the price as it was read from state.
 func TestUnchangedSession(t *testing.T) {
 	t.Parallel()
 	price, _, err := big.ParseFloat("0.39", 10, 512, big.ToNearestEven) // as state is read

@@ -17,7 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 )
 
-// start is how each line begins.
+// start is the beginning of each command.
 func start(port int) string {
 	return fmt.Sprintf("ssh -N -L 127.0.0.1:%[1]d:127.0.0.1:%[1]d -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 ", port)
 }
@@ -77,7 +77,7 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// What ssh itself makes of a jump host.
+// How ssh itself parses a jump host.
 func TestCommandAsSSHReadsIt(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("ssh"); err != nil {
@@ -97,7 +97,7 @@ func TestCommandAsSSHReadsIt(t *testing.T) {
 	if !strings.Contains(said, "\nproxyjump me@corp@[::1]:2222\n") {
 		t.Errorf("ssh says:\n%s", said)
 	}
-	// Its shell runs nothing that is in a name.
+	// Its shell executes nothing in a name.
 	planted := filepath.Join(t.TempDir(), "planted")
 	for _, bastion := range []host.Config{
 		{Host: "$(touch " + planted + ")", User: "me"},

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
-// An import ID says all that an identity does.
+// An import ID contains all that an identity does.
 func TestParseImportID(t *testing.T) {
 	t.Parallel()
 	text, number := types.StringValue, types.Int64Value
@@ -48,7 +48,7 @@ func TestParseImportID(t *testing.T) {
 	}
 }
 
-// A port and a user that are left out are the ones that a configuration leaves out.
+// An omitted port and user have the configuration's defaults.
 func TestImportHasTheDefaults(t *testing.T) {
 	t.Parallel()
 	var diags diag.Diagnostics
@@ -65,7 +65,7 @@ func TestImportHasTheDefaults(t *testing.T) {
 	}
 }
 
-// What a launch leaves on the machine for an import has the arguments, and none of the secrets nor how to log in.
+// What a launch stores on the machine for an import has the arguments, and neither secrets nor a login.
 func TestNoteHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	r, diags := &Resource{}, diag.Diagnostics{}

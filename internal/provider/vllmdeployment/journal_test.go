@@ -12,8 +12,8 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 )
 
-// An entry is there from before a launch until it has returned; what is there
-// before was left by a run that was killed. Without a directory nothing is kept.
+// An entry exists from before a launch until it has returned. An earlier one was left by a run that was killed. Without a
+// directory nothing is kept.
 func TestJournal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -54,8 +54,8 @@ func TestJournal(t *testing.T) {
 	}
 }
 
-// A rented machine bills until its session is released, which comes after the server's
-// removal: nobody waits for it as for a machine of one's own.
+// A rented machine bills until its session is released, after the server's removal: the wait for it is shorter than for
+// one's own machine.
 func TestRemovalLimit(t *testing.T) {
 	t.Parallel()
 	rented, own := model{SessionID: types.StringValue("id")}, model{}

@@ -67,7 +67,7 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// A model that doesn't fit, and an object that there isn't, are errors.
+// A model that doesn't match, and a missing object, are errors.
 func TestGetRefuses(t *testing.T) {
 	t.Parallel()
 	fits := tftypes.NewValue(someSchema.Type().TerraformType(t.Context()), map[string]tftypes.Value{

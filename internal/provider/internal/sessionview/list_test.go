@@ -16,7 +16,7 @@ import (
 
 var now = time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)
 
-// row is a session that is so many hours old.
+// row is a session that is this many hours old.
 func row(id string, status shopper.Status, age int) map[string]any {
 	return map[string]any{
 		"id": id, "status": status, "consumer_id": "c", "provider": "vastai", "gpu_type": "x", "reservation_hours": 1,
@@ -24,7 +24,7 @@ func row(id string, status shopper.Status, age int) map[string]any {
 	}
 }
 
-// ended are sessions that have, the newest of them so many hours old.
+// ended are sessions that have ended, the newest of them this many hours old.
 func ended(n, age int) []map[string]any {
 	rows := make([]map[string]any, 0, n)
 	for i := range n {
@@ -33,7 +33,7 @@ func ended(n, age int) []map[string]any {
 	return rows
 }
 
-// service answers as the shopper does. It returns what it was asked for.
+// service answers as the shopper does. It returns what was requested.
 func service(t *testing.T, rows []map[string]any) (*shopper.Client, *[]string) {
 	t.Helper()
 	var asked []string
