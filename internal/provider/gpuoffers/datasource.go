@@ -21,6 +21,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/argument"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/diagnostic"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/needs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/result"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/source"
@@ -41,25 +42,17 @@ func NewDataSource() datasource.DataSource {
 }
 
 type model struct {
-	GPUTypes           types.Set      `tfsdk:"gpu_types"`
-	GPUCount           types.Int64    `tfsdk:"gpu_count"`
-	MinVRAMGB          types.Int64    `tfsdk:"min_vram_gb"`
-	MaxPricePerHour    types.Float64  `tfsdk:"max_price_per_hour"`
-	Clouds             types.Set      `tfsdk:"clouds"`
-	Locations          types.Set      `tfsdk:"locations"`
-	MinReliability     types.Float64  `tfsdk:"min_reliability"`
-	MinCUDAVersion     types.Float64  `tfsdk:"min_cuda_version"`
-	ExcludeOffers      types.Set      `tfsdk:"exclude_offers"`
-	AllowInterruptible types.Bool     `tfsdk:"allow_interruptible"`
-	ReservationHours   types.Int64    `tfsdk:"reservation_hours"`
-	SortBy             types.String   `tfsdk:"sort_by"`
-	Limit              types.Int64    `tfsdk:"limit"`
-	Offers             []offerModel   `tfsdk:"offers"`
-	Cheapest           *offerModel    `tfsdk:"cheapest"`
-	Total              types.Int64    `tfsdk:"total"`
-	Excluded           types.Map      `tfsdk:"excluded"`
-	FetchedAt          types.String   `tfsdk:"fetched_at"`
-	Timeouts           timeouts.Value `tfsdk:"timeouts"`
+	needs.Model
+
+	ReservationHours types.Int64    `tfsdk:"reservation_hours"`
+	SortBy           types.String   `tfsdk:"sort_by"`
+	Limit            types.Int64    `tfsdk:"limit"`
+	Offers           []offerModel   `tfsdk:"offers"`
+	Cheapest         *offerModel    `tfsdk:"cheapest"`
+	Total            types.Int64    `tfsdk:"total"`
+	Excluded         types.Map      `tfsdk:"excluded"`
+	FetchedAt        types.String   `tfsdk:"fetched_at"`
+	Timeouts         timeouts.Value `tfsdk:"timeouts"`
 }
 
 type offerModel struct {
@@ -142,7 +135,7 @@ func read(ctx context.Context, data *providerdata.Data, m *model, diags *diag.Di
 		diags.Append(diagnostic.NotRead("Could not list offers", err))
 		return
 	}
-	fit, rejected := m.requirements(ctx, diags).Select(offers, int(m.ReservationHours.ValueInt64()))
+	fit, rejected := m.Requirements(ctx, diags).Select(offers, int(m.ReservationHours.ValueInt64()))
 	m.Total = types.Int64Value(int64(len(offers)))
 	excluded, d := types.MapValueFrom(ctx, types.Int64Type, rental.Excluded(rejected))
 	diags.Append(d...)
@@ -164,22 +157,6 @@ func read(ctx context.Context, data *providerdata.Data, m *model, diags *diag.Di
 		}
 	}
 	m.FetchedAt = attrs.Moment(oldest)
-}
-
-func (m *model) requirements(ctx context.Context, diags *diag.Diagnostics) rental.Requirements {
-	list := func(set types.Set) []string { return attrs.Strings(ctx, set, diags) }
-	return rental.Requirements{
-		GPUTypes:           list(m.GPUTypes),
-		GPUCount:           int(m.GPUCount.ValueInt64()),
-		MinVRAMGB:          int(m.MinVRAMGB.ValueInt64()),
-		MaxPricePerHour:    m.MaxPricePerHour.ValueFloat64(),
-		Clouds:             list(m.Clouds),
-		Locations:          list(m.Locations),
-		MinReliability:     m.MinReliability.ValueFloat64(),
-		MinCUDAVersion:     m.MinCUDAVersion.ValueFloat64(),
-		ExcludeOffers:      list(m.ExcludeOffers),
-		AllowInterruptible: m.AllowInterruptible.ValueBool(),
-	}
 }
 
 // order sorts offers, which are sorted by price already.

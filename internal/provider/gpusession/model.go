@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/needs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/sshattr"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/validate"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
@@ -63,19 +64,6 @@ func (m model) equal(other model) bool {
 	return true
 }
 
-type requirementsModel struct {
-	GPUTypes           types.Set     `tfsdk:"gpu_types"`
-	GPUCount           types.Int64   `tfsdk:"gpu_count"`
-	MinVRAMGB          types.Int64   `tfsdk:"min_vram_gb"`
-	MaxPricePerHour    types.Float64 `tfsdk:"max_price_per_hour"`
-	Clouds             types.Set     `tfsdk:"clouds"`
-	Locations          types.Set     `tfsdk:"locations"`
-	MinReliability     types.Float64 `tfsdk:"min_reliability"`
-	MinCUDAVersion     types.Float64 `tfsdk:"min_cuda_version"`
-	ExcludeOffers      types.Set     `tfsdk:"exclude_offers"`
-	AllowInterruptible types.Bool    `tfsdk:"allow_interruptible"`
-}
-
 // identityModel is the resource's identity.
 type identityModel struct {
 	ID types.String `tfsdk:"id"`
@@ -101,25 +89,13 @@ func (m model) reserved() int {
 
 // requirements converts the attribute. Unknown parts require nothing.
 func requirements(ctx context.Context, value types.Object) (rental.Requirements, diag.Diagnostics) {
-	var m requirementsModel
+	var m needs.Model
 	var diags diag.Diagnostics
 	if value.IsNull() || value.IsUnknown() {
 		return rental.Requirements{}, diags
 	}
 	diags.Append(value.As(ctx, &m, basetypes.ObjectAsOptions{})...)
-	list := func(set types.Set) []string { return attrs.Strings(ctx, set, &diags) }
-	return rental.Requirements{
-		GPUTypes:           list(m.GPUTypes),
-		GPUCount:           int(m.GPUCount.ValueInt64()),
-		MinVRAMGB:          int(m.MinVRAMGB.ValueInt64()),
-		MaxPricePerHour:    m.MaxPricePerHour.ValueFloat64(),
-		Clouds:             list(m.Clouds),
-		Locations:          list(m.Locations),
-		MinReliability:     m.MinReliability.ValueFloat64(),
-		MinCUDAVersion:     m.MinCUDAVersion.ValueFloat64(),
-		ExcludeOffers:      list(m.ExcludeOffers),
-		AllowInterruptible: m.AllowInterruptible.ValueBool(),
-	}, diags
+	return m.Requirements(ctx, &diags), diags
 }
 
 // names are the names under which machines of this resource are rented.
@@ -138,10 +114,10 @@ func (m model) prefixAfter(plan types.String) types.String {
 
 // order is the rental that the plan asks for.
 func (m model) order(ctx context.Context) (rental.Order, diag.Diagnostics) {
-	needs, diags := requirements(ctx, m.Requirements)
+	required, diags := requirements(ctx, m.Requirements)
 	order := rental.Order{
 		Names:              m.names(),
-		Requirements:       needs,
+		Requirements:       required,
 		MaxAttempts:        int(m.MaxAttempts.ValueInt64()),
 		Hours:              max(m.hours(), defaultHours),
 		WorkloadType:       m.WorkloadType.ValueString(),
