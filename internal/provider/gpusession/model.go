@@ -95,7 +95,8 @@ func requirements(ctx context.Context, value types.Object) (rental.Requirements,
 		return rental.Requirements{}, diags
 	}
 	diags.Append(value.As(ctx, &m, basetypes.ObjectAsOptions{})...)
-	return m.Requirements(ctx, &diags), diags
+	required := m.Requirements(ctx, &diags)
+	return required, diags
 }
 
 // names are the names under which machines of this resource are rented.
