@@ -65,7 +65,7 @@ func (b both) answer(
 }
 
 // requestID is what no two answers of the service have in common.
-var requestID = regexp.MustCompile(`\(request id [^)]*\)`)
+var requestID = regexp.MustCompile(`\(request ID [^)]*\)`)
 
 // plan plans a session of which no change is proposed, and reports whether the framework was spared. It fails the test where
 // the two cores are answered differently.
