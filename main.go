@@ -70,8 +70,8 @@ func serve(shopper *provider.Shopper, debugging bool) error {
 // it is less than 100 MB.
 const heapLimit = 56 << 20
 
-// collectLess trades memory for time. The provider lives as long as one Terraform command and makes a megabyte of garbage
-// for each planned resource. Collecting it from a heap of a few megabytes took a quarter of its time.
+// collectLess trades memory for time. The provider lives as long as one Terraform command, and the framework makes up to a
+// megabyte of garbage for each resource that it plans. Collecting it from a heap of a few megabytes took a quarter of its time.
 func collectLess() {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(400)

@@ -95,7 +95,7 @@ func (m *model) fill(ctx context.Context, client *shopper.Client, consumer strin
 		if err != nil {
 			return err
 		}
-		m.TotalCost, m.SessionCount = types.Float64Value(cost.TotalCost), types.Int64Value(1)
+		m.TotalCost, m.SessionCount = attrs.Exact(cost.TotalCost), types.Int64Value(1)
 		m.Currency = types.StringValue(cmp.Or(cost.Currency, usd))
 		return nil
 	}
@@ -110,8 +110,8 @@ func (m *model) fill(ctx context.Context, client *shopper.Client, consumer strin
 	if err != nil {
 		return err
 	}
-	m.TotalCost, m.Currency = types.Float64Value(sum.TotalCost), types.StringValue(usd)
-	m.SessionCount, m.HoursUsed = types.Int64Value(int64(sum.SessionCount)), types.Float64Value(sum.HoursUsed)
+	m.TotalCost, m.Currency = attrs.Exact(sum.TotalCost), types.StringValue(usd)
+	m.SessionCount, m.HoursUsed = types.Int64Value(int64(sum.SessionCount)), attrs.Exact(sum.HoursUsed)
 	m.PeriodStart, m.PeriodEnd = attrs.Moment(sum.PeriodStart), attrs.Moment(sum.PeriodEnd)
 	m.ByCloud = amounts(ctx, sum.ByCloud, diags)
 	m.ByGPUType = amounts(ctx, sum.ByGPUType, diags)

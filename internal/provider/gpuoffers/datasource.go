@@ -190,18 +190,18 @@ func toModel(o shopper.Offer) offerModel {
 		GPUType:                types.StringValue(o.GPUType),
 		GPUCount:               types.Int64Value(int64(rental.GPUs(o.Cloud, o.GPUCount))),
 		VRAMGB:                 types.Int64Value(int64(o.VRAMGB)),
-		PricePerHour:           types.Float64Value(o.PricePerHour),
+		PricePerHour:           attrs.Exact(o.PricePerHour),
 		MaxDurationHours:       attrs.Number(max(o.MaxDurationHours, 0)),
 		Location:               attrs.Text(o.Location),
 		Reliability:            attrs.Decimal(o.Reliability),
 		CUDAVersion:            attrs.Decimal(o.CUDAVersion),
-		AvailabilityConfidence: types.Float64Value(o.AvailabilityConfidence),
+		AvailabilityConfidence: attrs.Exact(o.AvailabilityConfidence),
 		Interruptible:          types.BoolValue(o.Interruptible),
 		MinBid:                 attrs.Decimal(o.MinBid),
 		Available:              types.BoolValue(o.Available),
 	}
 	if price := perGB(o); !math.IsInf(price, 0) {
-		m.PricePerVRAMGB = types.Float64Value(price)
+		m.PricePerVRAMGB = attrs.Exact(price)
 	}
 	return m
 }

@@ -128,7 +128,7 @@ func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list
 	for name, value := range map[string]attr.Value{
 		"id": types.StringValue(s.ID), "status": types.StringValue(string(s.Status)), "cloud": types.StringValue(s.Cloud),
 		"gpu_type": types.StringValue(s.GPUType), "gpu_count": types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
-		"price_per_hour": types.Float64Value(s.PricePerHour), "mark": types.StringValue(s.ConsumerID),
+		"price_per_hour": attrs.Exact(s.PricePerHour), "mark": types.StringValue(s.ConsumerID),
 		"created_at": attrs.Moment(s.CreatedAt), "expires_at": attrs.Moment(s.ExpiresAt), "reserved_hours": hoursOf(s),
 	} {
 		result.Diagnostics.Append(result.Resource.SetAttribute(ctx, path.Root(name), value)...)

@@ -157,7 +157,7 @@ func (m *model) setSession(ctx context.Context, s shopper.Session, keys sshattr.
 	// Only the answer to the POST has the price that is paid; reads return the offer's. A value that stays is not written again:
 	// in state it has more digits than a float64.
 	if m.PricePerHour.IsNull() || m.PricePerHour.IsUnknown() || m.PricePerHour.ValueFloat64() < s.PricePerHour {
-		m.PricePerHour = types.Float64Value(s.PricePerHour)
+		m.PricePerHour = attrs.Exact(s.PricePerHour)
 	}
 	m.Mark = types.StringValue(s.ConsumerID)
 	m.CreatedAt = attrs.Moment(s.CreatedAt)

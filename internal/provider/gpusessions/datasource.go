@@ -126,7 +126,7 @@ func (m *model) fill(ctx context.Context, shown []shopper.Session, views []sessi
 		}
 		m.Sessions = append(m.Sessions, view)
 	}
-	m.PricePerHour = types.Float64Value(price)
+	m.PricePerHour = attrs.Exact(price)
 	m.StrayIDs = types.SetNull(types.StringType)
 	if !m.KnownIDs.IsNull() {
 		ids, d := types.SetValueFrom(ctx, types.StringType, strays)

@@ -157,7 +157,7 @@ func (m *model) fill(a answers) {
 			OfferID: types.StringValue(o.OfferID), Cloud: attrs.Text(o.Cloud), GPUType: attrs.Text(o.GPUType),
 			RecentFailures: types.Int64Value(int64(o.RecentFailures)), Suppressed: types.BoolValue(o.Suppressed),
 			SuppressedUntil:      attrs.Moment(*cmp.Or(o.SuppressedUntil, new(time.Time))),
-			ConfidenceMultiplier: types.Float64Value(o.ConfidenceMultiplier),
+			ConfidenceMultiplier: attrs.Exact(o.ConfidenceMultiplier),
 			LastFailure:          attrs.Moment(*cmp.Or(o.LastFailure, new(time.Time))),
 			LastFailureType:      attrs.Text(o.LastFailureType), LastFailureReason: attrs.Text(o.LastFailureReason),
 		})
@@ -166,7 +166,7 @@ func (m *model) fill(a answers) {
 		cloud, gpuType, _ := strings.Cut(g.Key, ":")
 		m.FailingGPUTypes = append(m.FailingGPUTypes, gpuTypeModel{
 			Cloud: attrs.Text(cloud), GPUType: attrs.Text(gpuType), FailedOffers: types.Int64Value(int64(g.FailedOfferCount)),
-			Degraded: types.BoolValue(g.Degraded), DegradationApplied: types.Float64Value(g.DegradationApplied),
+			Degraded: types.BoolValue(g.Degraded), DegradationApplied: attrs.Exact(g.DegradationApplied),
 		})
 	}
 }

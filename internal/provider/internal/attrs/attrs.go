@@ -34,7 +34,7 @@ func Decimal(f float64) types.Float64 {
 	if f == 0 {
 		return types.Float64Null()
 	}
-	return types.Float64Value(f)
+	return Exact(f)
 }
 
 // Moment is a time in RFC 3339 and UTC, null for the zero time.

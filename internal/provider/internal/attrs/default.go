@@ -3,8 +3,8 @@ package attrs
 import (
 	"context"
 	"math/big"
+	"strconv"
 
-	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/defaults"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
@@ -23,17 +23,37 @@ func (d DefaultDecimal) Description(context.Context) string { return "value defa
 func (d DefaultDecimal) MarkdownDescription(ctx context.Context) string { return d.Description(ctx) }
 
 // DefaultFloat64 sets the default.
-func (d DefaultDecimal) DefaultFloat64(ctx context.Context, _ defaults.Float64Request, resp *defaults.Float64Response) {
-	const precision = 512 // as Terraform reads numbers (go-cty, cty.ParseNumberVal)
-	number, _, err := big.ParseFloat(string(d), 10, precision, big.ToNearestEven)
-	var value attr.Value
-	if err == nil {
-		value, err = types.Float64Type.ValueFromTerraform(ctx, tftypes.NewValue(tftypes.Number, number))
-	}
+func (d DefaultDecimal) DefaultFloat64(_ context.Context, _ defaults.Float64Request, resp *defaults.Float64Response) {
+	value, err := exact(string(d))
 	if err != nil {
 		resp.Diagnostics.AddError("The provider has a defect", err.Error())
+		return
 	}
-	if decimal, ok := value.(types.Float64); ok { // always, unless there is an error
-		resp.PlanValue = decimal
+	resp.PlanValue = value
+}
+
+// Exact is the number that f is written as. A [types.Float64Value] of 0.39 is 0.39000000000000001332…, which shows in what a
+// configuration computes from it, and is another number after state has been read again.
+func Exact(f float64) types.Float64 {
+	value, _ := exact(strconv.FormatFloat(f, 'f', -1, 64)) // fails for what is not a number, and returns null
+	return value
+}
+
+func exact(text string) (types.Float64, error) {
+	const precision = 512 // as Terraform reads numbers (go-cty, cty.ParseNumberVal)
+	number, _, err := big.ParseFloat(text, 10, precision, big.ToNearestEven)
+	if err != nil {
+		return types.Float64Null(), err
 	}
+	return decimal(number)
+}
+
+// decimal is a variable, because no context is needed where it is called.
+var decimal = func(number *big.Float) (types.Float64, error) {
+	value, err := types.Float64Type.ValueFromTerraform(context.Background(), tftypes.NewValue(tftypes.Number, number))
+	if err != nil {
+		return types.Float64Null(), err
+	}
+	made, _ := value.(types.Float64) // always: what the type makes
+	return made, nil
 }

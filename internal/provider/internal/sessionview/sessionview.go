@@ -131,7 +131,7 @@ func Show(ctx context.Context, client *shopper.Client, sessions []shopper.Sessio
 			if cost, err := client.SessionCost(ctx, s.ID); err != nil {
 				warn("Cost of session "+s.ID+" is unknown", err)
 			} else {
-				models[i].Cost = types.Float64Value(cost.TotalCost)
+				models[i].Cost = attrs.Exact(cost.TotalCost)
 			}
 			return nil
 		})
@@ -156,14 +156,14 @@ func fromSession(s shopper.Session, now time.Time) Model {
 		ID: types.StringValue(s.ID), Name: attrs.Text(Name(s)), Mark: attrs.Text(s.ConsumerID), Status: types.StringValue(string(s.Status)),
 		Error: attrs.Text(s.Error),
 		Cloud: attrs.Text(s.Cloud), GPUType: attrs.Text(s.GPUType), GPUCount: types.Int64Value(int64(rental.GPUs(s.Cloud, s.GPUCount))),
-		PricePerHour: types.Float64Value(s.PricePerHour), ReservedHours: types.Int64Value(int64(s.ReservationHours)),
+		PricePerHour: attrs.Exact(s.PricePerHour), ReservedHours: types.Int64Value(int64(s.ReservationHours)),
 		CreatedAt: attrs.Moment(s.CreatedAt), ExpiresAt: attrs.Moment(s.ExpiresAt), HoursLeft: types.Float64Value(0),
 	}
 	if s.SSHHost != "" {
 		m.SSH = &sshModel{Host: types.StringValue(s.SSHHost), Port: attrs.Number(s.SSHPort), User: attrs.Text(s.SSHUser)}
 	}
 	if left := s.ExpiresAt.Sub(now); Alive(s) && left > 0 {
-		m.HoursLeft = types.Float64Value(float64(left.Round(time.Minute)) / float64(time.Hour))
+		m.HoursLeft = attrs.Exact(float64(left.Round(time.Minute)) / float64(time.Hour))
 	}
 	return m
 }
