@@ -269,7 +269,7 @@ func TestSessionTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	made, diags := c.apply(sessionType, c.plan(sessionType, object{}, values{
-		"name": "test", "offer_id": a5000, "timeouts": values{"create": "3s"},
+		"name": "test", "offer_id": a5000, "timeouts": values{"create": "10s"},
 	}))
 	expect(t, diags, "ERROR: Machine could not be used", "it was not running in time", "It has been released")
 	if !made.state.IsNull() {
