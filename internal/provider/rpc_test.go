@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -349,6 +351,12 @@ func value(t *testing.T, typ tftypes.Type, v any, at string) tftypes.Value {
 			elements = append(elements, value(t, of, element, at+"[]"))
 		}
 		return tftypes.NewValue(typ, elements)
+	case float64: // as Terraform reads it from a configuration
+		number, _, err := big.ParseFloat(strconv.FormatFloat(v, 'g', -1, 64), 10, 512, big.ToNearestEven)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tftypes.NewValue(typ, number)
 	default:
 		return tftypes.NewValue(typ, v)
 	}
