@@ -425,3 +425,31 @@ func (w *world) reachedThroughBastion(t *testing.T, c *core, login any, server t
 	_, diags = c.invoke(restartType, values{"ssh": login, "server": get(t, server, "server"), "api_key": key, "model": qwen})
 	expect(t, diags)
 }
+
+// A process whose directory changes is started in the new one, and nothing of it is left in the old one but installations.
+func TestProcessDirectoryChanges(t *testing.T) {
+	t.Parallel()
+	login, directory := ownMachine(t)
+	c := newCore(t)
+	expect(t, c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1"}))
+	in := func(name string) values {
+		return values{
+			"ssh": login, "model": qwen, "port": freePort(t), "env": values{"HF_HUB_OFFLINE": "1"},
+			"process":  values{"install": "never", "directory": filepath.Join(directory, name)},
+			"timeouts": values{"create": "1m", "update": "1m"},
+		}
+	}
+	wanted := in("old")
+	server := c.create(deploymentType, wanted)
+	p := c.plan(deploymentType, server, with(wanted, values{"process": in("new")["process"]}))
+	server, diags := c.apply(deploymentType, p)
+	expect(t, diags)
+	if err := asked(t, server.state); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(directory, "old", "servers")); len(left) > 0 || err != nil && !os.IsNotExist(err) {
+		t.Errorf("left in the old directory: %v, %v", left, err)
+	}
+	_, diags = c.destroy(deploymentType, server)
+	expect(t, diags)
+}

@@ -6,6 +6,7 @@ import (
 	_ "embed" // the scripts
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
@@ -164,9 +165,12 @@ func (h *Host) end(ctx context.Context, directory string, stop deploy.Stop) (not
 	return parseLeft(output, directory), err
 }
 
+// serverDirectory matches the directories that Start creates, below any base: a deployment's base may have changed since.
+var serverDirectory = regexp.MustCompile(`^/(?:[^/]+/)*servers/[a-zA-Z0-9][a-zA-Z0-9_.-]+\.[0-9a-f]{8}$`)
+
 // remove removes a server's directory, and no other.
 func (h *Host) remove(ctx context.Context, directory string) error {
-	if path.Dir(path.Dir(directory)) != h.base || !namePattern.MatchString(path.Base(directory)) {
+	if path.Clean(directory) != directory || !serverDirectory.MatchString(directory) {
 		return &deploy.Error{Summary: "could not remove " + directory, Cause: "The provider didn't create this directory."}
 	}
 	_, err := h.command(ctx, "remove "+directory, host.Command{Args: []string{"rm", "-rf", "--", directory}})

@@ -476,7 +476,11 @@ func TestCutOffEnvironmentStartsNothing(t *testing.T) {
 func TestDeleteKeepsToItsDirectory(t *testing.T) {
 	t.Parallel()
 	h := &Host{machine: local{}, base: "/nowhere/base"}
-	for _, directory := range []string{"", "/", "/nowhere", "/nowhere/base/servers", "/nowhere/base/servers/..", "/etc/x/y", "/nowhere/base/servers/-rf"} {
+	const servers = "/nowhere/base/servers"
+	for _, directory := range []string{
+		"", "/", "/nowhere", servers, servers + "/..", "/etc/x/y", servers + "/-rf.12345678", servers + "/vllm-8000",
+		servers + "/../../servers/vllm-8000.12345678", "servers/vllm-8000.12345678", servers + "/vllm-8000.12345678/log",
+	} {
 		if err := h.remove(within(t), directory); err == nil {
 			t.Errorf("removed %q", directory)
 		}
