@@ -79,3 +79,51 @@ func TestEffectsAreAsThePagesSay(t *testing.T) {
 	}
 	tidy(t, c, session)
 }
+
+// A change of any argument is applied without a warning, and the next refresh and plan find nothing to change.
+func TestEveryChangeIsApplied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	session := c.create(sessionType, values{"name": "test", "offer_id": docked})
+	base := onSession(t, session, nil)
+	server := c.create(deploymentType, base)
+	container := func(v values) values { return values{"container": with(values{"image": image}, v)} }
+	process := func(v values) values { return values{"container": nil, "process": v} }
+	for _, change := range []values{
+		container(values{"name": "other"}), container(values{"cache": "weights"}), container(values{"gpus": "1"}),
+		container(values{"shm_size": "8g"}), container(values{"user": "2000:0"}), container(values{"pull_policy": "always"}),
+		{"port": 9000},
+		{"port": 9000, "tls": values{}},
+		{"exposure": "public"},
+		{"exposure": "public", "tls": values{}, "port": 8443},
+		{"env": values{"A": "b"}},
+		{"args": []any{"--seed", "3"}},
+		{"dtype": "bfloat16"},
+		{"served_model_name": "x"},
+		process(values{}), process(values{"version": "0.32.0"}), with(process(values{}), values{"port": 9001}),
+		{"process": values{}, "runtime": "container"},
+		{"process": values{}, "runtime": "process"},
+		{},
+		{"api_key": "sk-another-key"},
+		{"hf_token": "hf_another_token"},
+		{"drain_timeout": "1m"},
+		{"on_failure": "keep"},
+		{"min_vram_gib": 10},
+		{"local_port": 9999},
+	} {
+		wanted := with(base, change)
+		made, diags := c.apply(deploymentType, c.plan(deploymentType, server, wanted))
+		seen, more := c.read(deploymentType, made)
+		if len(diags) > 0 || len(more) > 0 || !seen.state.Equal(made.state) {
+			t.Fatalf("%v: %s, and a refresh: %s", change, list(diags), list(more))
+		}
+		if p := c.plan(deploymentType, seen, wanted); !p.value.Equal(seen.state) {
+			t.Errorf("%v: the next plan changes\n%s\nto\n%s", change, seen.state, p.value)
+		}
+		server = seen
+	}
+	_, diags := c.destroy(deploymentType, server)
+	expect(t, diags)
+	tidy(t, c, session)
+}
