@@ -53,9 +53,9 @@ func toldAtOnce(ctx context.Context, w *world) ([]row, error) {
 	}
 	note := fmt.Sprintf("%d applies at real speed", told)
 	return []row{
-		{what: "From a running machine to Terraform's word of it, median", value: median(ran).Seconds(), unit: "s", goal: 0.5, note: note},
+		{what: "From a running machine until Terraform reports it, median", value: median(ran).Seconds(), unit: "s", goal: 0.5, note: note},
 		{what: "The same, 95th percentile", value: late(ran).Seconds(), unit: "s", goal: 1},
-		{what: "From a ready model to Terraform's word of it, an answer included, median", value: median(ready).Seconds(), unit: "s", goal: 0.5, note: note},
+		{what: "From a ready model until Terraform reports it, an answer included, median", value: median(ready).Seconds(), unit: "s", goal: 0.5, note: note},
 		{what: "The same, 95th percentile", value: late(ready).Seconds(), unit: "s", goal: 1},
 		{what: "Requests of one apply to the service in a minute, at most", value: float64(busiest), goal: 60},
 		{what: "Looks at a loading server in a minute, at most", value: looks, goal: 30},
