@@ -165,7 +165,7 @@ func (e *Error) Description() string {
 	case e.Remains != "":
 		left = "Left on the machine: " + e.Remains + "."
 	case e.Started:
-		left = "The failed server has been removed from the machine."
+		left = "The server that was started has been removed from the machine."
 	}
 	return joined([]string{cause, e.WayOut, e.Detail, findings, log, left}, "\n\n")
 }

@@ -52,7 +52,7 @@ type Runtime interface {
 	// Reach describes, for a person, how to read the server's log and how to remove the server.
 	Reach(ref Ref) string
 
-	// Start starts a server. Even with an error, the reference has an ID if there is something to remove.
+	// Start starts a server. With an error, there may be one although the reference has no ID: Find finds it by its owner.
 	Start(ctx context.Context, wanted Wanted) (Ref, error)
 	// Settle makes the runtime restart the server by itself from now on.
 	Settle(ctx context.Context, ref Ref) error

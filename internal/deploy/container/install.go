@@ -20,7 +20,8 @@ var installScript string
 // asRoot runs the script on its standard input as root, with an argument.
 const asRoot = `if [ "$(id -u)" = 0 ]; then exec sh -eus -- "$1"; else exec sudo -n sh -eus -- "$1"; fi`
 
-// CanInstall reports whether [Install] may work. It can't if the machine is itself a container, such as Vast.ai's, or has no systemd.
+// CanInstall reports whether [Install] may work. It can't if the machine is itself a container, such as
+// Vast.ai's, or has no systemd, whose program prints "none" on any other.
 func CanInstall(ctx context.Context, machine deploy.Machine) (bool, error) {
 	result, err := machine.Run(ctx, host.Command{Args: []string{"systemd-detect-virt", "--container"}})
 	return strings.TrimSpace(result.Stdout) == "none", err

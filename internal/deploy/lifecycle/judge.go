@@ -22,7 +22,7 @@ const (
 	// 0.33.0 (199 packages).
 	imageBytes     = 25e9
 	installedBytes = 8.9e9
-	// certainly is how many times a GPU's memory the estimated weights must take to certainly not fit.
+	// Weights estimated at more than certainly times a GPU's memory don't fit, whatever the estimate's error.
 	certainly = 1.15
 )
 

@@ -80,7 +80,7 @@ func (s schedule) ready(now time.Time, limit time.Duration) {
 	s.ends[deploy.PhaseLoad], s.ends[deploy.PhaseCompletion] = end, end
 }
 
-// limit is the time from the schedule's begin to the phase's deadline.
+// limit is the time from the schedule's start to the phase's deadline.
 func (s schedule) limit(phase deploy.Phase) time.Duration {
 	return s.ends[phase].Sub(s.begin)
 }

@@ -160,7 +160,7 @@ func TestReplaceRollsBack(t *testing.T) {
 		back, err := lifecycle.Replace(within(t, limit), r, first.Ref, wanted, lifecycle.Rollback)
 		failed := wantError(t, r, err)
 		contains(t, failed.Description(), "The old server is running again and has answered", "no-such-flag",
-			"The failed server has been removed from the machine.")
+			"The server that was started has been removed from the machine.")
 		if back.State != deploy.Running || back.SpecHash != first.SpecHash || back.Name != first.Name || !back.RestartsItself {
 			t.Errorf("brought back: %+v\nfirst: %+v", back, first)
 		}

@@ -89,7 +89,7 @@ type Event struct {
 	Message string
 }
 
-// Phases are shares of the time from a launch's begin to its context's deadline, or of an hour. Later phases get what a phase doesn't
+// Phases are shares of the time from a launch's start to its context's deadline, or of an hour. Later phases get what a phase doesn't
 // use. A missing share has a default; the sum need not be one.
 type Phases map[deploy.Phase]float64
 

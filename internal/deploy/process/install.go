@@ -142,8 +142,8 @@ func (h *Host) install(ctx context.Context, name string, progress func(string), 
 		}
 	}
 	err = h.watchInstall(ctx, directory, progress)
-	if ctx.Err() != nil {
-		// Don't leave it running for a caller that has given up. Its downloads remain for the next time.
+	if ctx.Err() != nil || errors.Is(err, errOrphaned) {
+		// Don't leave it running for a caller that has given up, or unwatched. Its downloads remain for the next time.
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 		defer cancel()
 		_, stopErr := h.end(after, directory, deploy.Stop{Force: true})
@@ -177,23 +177,26 @@ func (h *Host) watchInstall(ctx context.Context, directory string, progress func
 	}
 }
 
+// errOrphaned means that an installation runs without its supervisor, which would have recorded its exit code.
+var errOrphaned = errors.New("its supervisor was killed")
+
 // installEnd is the error of an installation that has ended, nil for a success.
 func installEnd(seen observed, log []string, logErr error) error {
 	if seen.state == deploy.Exited && seen.exitCode == 0 {
 		return nil
 	}
-	e := &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", seen.exitCode), logErr)}
 	if seen.state == deploy.Orphaned {
-		e.Cause, e.WayOut = "The supervisor of the installation was killed.", "Apply again to continue the installation."
-		return e
+		return &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(errOrphaned, logErr),
+			Cause: "The process that watched the installation was killed.", WayOut: "Apply again to continue the installation."}
 	}
+	e := &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", seen.exitCode), logErr)}
 	e.Explain(strings.Join(log, "\n"), installRules)
 	return e
 }
 
 const ownInstallation = ", or install vLLM on the machine yourself and set process.install = \"never\"."
 
-// installRules explain failed installations by the recorded output of uv 0.13.9, pip and apt-get.
+// installRules explain failed installations: by the output of uv 0.13.9 as recorded, and by messages of pip and apt-get.
 var installRules = []deploy.Rule{
 	deploy.NewRule(`current Python version \(([\d.]+)\) does not satisfy Python(\S+?) and (\S+) depends`,
 		"The machine's Python is ${1}, and ${3} needs ${2}.",
@@ -238,7 +241,7 @@ type Tools struct {
 	Apt bool
 }
 
-// pip installs this version of uv and no other: the packages for Linux with glibc, by their checksums of November 2026.
+// pip installs this version of uv and no other: PyPI's packages for Linux with glibc, by their checksums as of November 2026.
 const (
 	uvVersion     = "0.13.9"
 	uvRequirement = "uv==" + uvVersion +

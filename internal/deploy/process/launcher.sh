@@ -269,7 +269,7 @@ toolkit_of() {
 	done
 }
 
-# with_variables NAME… -- PROGRAM ARGUMENT… becomes the program, with the server's variables. It sets no other, which could
+# with_variables NAME… -- PROGRAM ARGUMENT… becomes the program, with the server's variables. It uses no others, which could
 # overwrite one of those.
 with_variables() {
 	while [ "$1" != -- ]; do
@@ -278,7 +278,7 @@ with_variables() {
 		shift
 	done
 	shift
-	# vLLM finds the programs that it starts beside itself first.
+	# Programs that vLLM starts are first looked up beside it.
 	case $1 in */bin/*) export PATH="${1%/*}:$PATH" ;; esac
 	# vLLM's packages include a CUDA toolkit, which vLLM finds only through CUDA_HOME (0.33.0 otherwise disables FlashInfer's
 	# kernels). Its compiler needs g++.

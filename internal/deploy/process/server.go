@@ -199,7 +199,7 @@ func (h *Host) SetAside(ctx context.Context, ref deploy.Ref, stop deploy.Stop) (
 			return ref, &deploy.Error{Summary: "could not start the server " + ref.Name + " again", Cause: "It wasn't running, so its" +
 				" secrets are lost."}
 		}
-		// An earlier start whose answer was lost may have taken effect: end that server first.
+		// The stop, or an earlier start, may have taken effect only partly if its answer was lost: end what runs first.
 		if _, err := h.end(ctx, ref.Directory, deploy.Stop{}); err != nil {
 			return ref, err
 		}
