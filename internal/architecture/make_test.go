@@ -13,7 +13,7 @@ import (
 var (
 	makeRule   = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
 	makePhony  = regexp.MustCompile(`(?m)^\.PHONY: (.*)$`)
-	makeCalled = regexp.MustCompile("(?m)(?:`|\\brun:? |&& |^)make ([a-z][a-z -]*)")
+	makeCalled = regexp.MustCompile("(?m)(?:`|\\brun:? |&& |^\\s*)make ([a-z][a-z -]*)")
 )
 
 // targets complains about a target that is declared phony and has no rule: make does nothing for it, and succeeds.

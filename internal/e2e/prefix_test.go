@@ -89,7 +89,7 @@ func TestE2EPrefixCrash(t *testing.T) {
 			case "in place":
 				s.write(t, replaceable("vastai-1003"))
 				says(t, s.must(t, 2, planArgs...), "Leftover rental found: web-", left, "will be updated in-place")
-				saysOnce(t, s.apply(t), "Leftover rental found: web-", left)
+				says(t, s.apply(t), "Leftover rental was released: web-", left)
 				s.unlost(t, 1)
 				if w.status(t, old) != "running" {
 					t.Error("the machine in state has gone")

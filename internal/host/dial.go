@@ -165,7 +165,7 @@ func connect(ctx context.Context, dial func(ctx context.Context, network, addr s
 		limited, cancel := context.WithTimeout(ctx, patience)
 		conn, err := dial(limited, "tcp", addr)
 		cancel()
-		// By the error and the clock: a connection's deadline may fire before the context's timer.
+		// Checks the error and the clock, not the context: a connection's deadline may fire before the context's timer.
 		timeout, ok := errors.AsType[net.Error](err)
 		end, bounded := ctx.Deadline()
 		if !ok || !timeout.Timeout() || ctx.Err() != nil || bounded && !time.Now().Before(end) {

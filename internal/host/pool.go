@@ -14,7 +14,7 @@ import (
 const (
 	// linger is how long connections that no line uses are kept.
 	linger = 5 * time.Second
-	// maxResting is to how many machines such connections are kept.
+	// maxResting is the maximum number of machines with such connections.
 	maxResting = 16
 	// maxConns is the maximum number of connections to one machine. OpenSSH allows ten sessions on each
 	// (MaxSessions in sshd_config).

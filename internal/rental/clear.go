@@ -99,7 +99,7 @@ func (r *run) releaseLeftovers(ctx context.Context) error {
 	left, err := r.shared.Settle(ctx, Names{Prefix: r.order.Prefix}) // without the name itself, which this run has locked
 	err = errors.Join(err, r.shared.settleLeftovers(ctx, r.lock, &left))
 	for _, id := range left.Released {
-		r.say("Session %s was released. An earlier run had rented it and ended before Terraform recorded it.", id)
+		r.warnf("Session %s was released. An earlier run had rented it and ended before Terraform recorded it.", id)
 	}
 	r.warn(left.Warnings...)
 	return err

@@ -199,7 +199,7 @@ func (r *Renter) doubtOf(e *entry) *doubt {
 	return d
 }
 
-// isLeftover reports whether an entry whose name is locked proves that its rental was never handed to Terraform.
+// isLeftover reports whether an entry whose name this call has locked proves that its rental was never handed to Terraform.
 func (r *Renter) isLeftover(e *entry) bool {
 	_, inState := r.inState.Load(e.Mark)
 	return !inState && !e.HandedOver && e.Computer == r.computer

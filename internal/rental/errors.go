@@ -192,7 +192,7 @@ type DoubtError struct {
 }
 
 func (e *DoubtError) Error() string {
-	then := "The next apply looks for it again; a destroy knows only what is in state."
+	then := "The next apply looks for it again; a destroy only releases what is in state."
 	if e.Forgotten {
 		then = "Without a journal, no later run looks for it: find a session with that consumer_id, and release it."
 	}

@@ -14,7 +14,7 @@ import (
 
 // Release releases the machine of a session in Terraform's state. It returns nil only once the session, and every replacement
 // that the service rented for it, is stopped, or proved to be gone by a 404. Otherwise the error says what may still bill. Then it
-// removes the session from the journal, and settles leftovers under its name, because no later call may use that name.
+// removes the session from the journal, and settles leftovers under its name, because this may be the last call for that name.
 //
 // Canceling ctx doesn't stop it; its deadline does, or 20 minutes where it has none.
 func (r *Renter) Release(ctx context.Context, known Known) (warnings []string, err error) {

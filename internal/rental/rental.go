@@ -17,7 +17,7 @@
 //   - M7: a 404 proves an end only where it comes from the service that rented the
 //     machine, and the machine doesn't answer.
 //   - M8: nothing is rented under a name before every session that is active under
-//     it has been released, or was refused; of two rented at the same time the younger
+//     it has been released; otherwise Rent stops with an error. Of two rented at the same time the younger
 //     is released. Under other names made of the same prefix, only what the journal
 //     proves to be left over is released, and only what it shows to be in no state is
 //     refused.

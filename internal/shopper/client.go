@@ -57,7 +57,7 @@ const (
 	idleTimeout         = 90 * time.Second
 )
 
-// Config is the service's URL, and the credentials for it. No log or error contains any of it except URL.
+// Config is the service's URL, and the credentials for it, which no log or error contains.
 type Config struct {
 	// URL is http or https. It may have a path prefix; user information, a query and a fragment
 	// are refused.

@@ -38,7 +38,7 @@ type WorkloadType string
 // WorkloadLLMVLLM is the type for vLLM.
 const WorkloadLLMVLLM WorkloadType = "llm_vllm"
 
-// WorkloadTypes lists the types that the service accepts. For "llm" without a template and an on-start command, it installs Ollama on
+// WorkloadTypes lists the types that the service accepts. For "llm" with neither a template nor an on-start command, it installs Ollama on
 // the machine.
 func WorkloadTypes() []WorkloadType {
 	return []WorkloadType{"llm", WorkloadLLMVLLM, "llm_tgi", "training", "batch", "interactive", "inference", "ssh", "benchmark"}
@@ -83,7 +83,7 @@ func (s *Session) toUTC() {
 }
 
 // CreateSession is the request to rent. It lacks the service's auto_retry, which can rent a machine that nobody can log in to,
-// launch_mode, with whose only other value no session becomes ready, and storage_policy, which has no effect.
+// launch_mode, whose only other value never makes a session ready, and storage_policy, which has no effect.
 type CreateSession struct {
 	ConsumerID        string       `json:"consumer_id"`
 	OfferID           string       `json:"offer_id"`

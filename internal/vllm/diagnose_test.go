@@ -167,6 +167,19 @@ func TestWordingsBeginWithPlainText(t *testing.T) {
 	}
 }
 
+func TestIsPartOf(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		"Out of memory: Killed process 4711 (VLLM::EngineCor) total-vm:91346852kB": true,
+		"Out of memory: Killed process 4711 (vllm) total-vm:91346852kB":            true,
+		"Out of memory: Killed process 4711 (postgres) total-vm:91346852kB":        false,
+	} {
+		if got := IsPartOf(line); got != want {
+			t.Errorf("%q: %v", line, got)
+		}
+	}
+}
+
 // A start of the provider compiles no patterns: most runs need none.
 func TestWordingsAreCompiledAtFirstUse(t *testing.T) {
 	t.Parallel()

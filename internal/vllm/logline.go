@@ -125,7 +125,7 @@ var startWords = oneOf(`^`+regexp.QuoteMeta(StartLine), `^(?:\[launcher\] )?the 
 // (internal/deploy/process/launcher.sh).
 const StartLine = "[launcher] starting "
 
-// lastStart returns the lines of the last start, without what vLLM prints before its first log line.
+// lastStart returns the lines of the last start. After a StartLine they include what vLLM prints while it is imported.
 func lastStart(lines []logLine) []logLine {
 	return lines[max(0, lastIndex(lines, startWords)):]
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // wordings returns the patterns of one message. They are compiled at their first use: most runs of the provider read no log. Each
-// is compiled by itself and begins with plain text, so that a search skips to that text and a long log is read quickly.
+// is compiled by itself, and those of rules begin with plain text, so that a search skips to that text and a long log is read quickly.
 type wordings func() []*regexp.Regexp
 
 // oneOf returns wordings that match where one of the patterns does.

@@ -199,7 +199,7 @@ func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.Mo
 	}
 	if r.data != nil && r.data.Renter != nil {
 		// An unknown name is "", which has no leftovers.
-		warnLeftovers(ctx, r.data.Renter, plan.names(), "The next apply releases it; a destroy knows only what is in state", &resp.Diagnostics)
+		warnLeftovers(ctx, r.data.Renter, plan.names(), "The next apply releases it; a destroy only releases what is in state", &resp.Diagnostics)
 	}
 }
 

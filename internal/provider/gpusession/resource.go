@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
@@ -194,8 +193,9 @@ func (r *Resource) releaseLeftovers(ctx context.Context, names rental.Names, dia
 	if err != nil {
 		diags.Append(diagnostic.Warning("Leftover rental was not released: "+names.String(), err))
 	}
-	for _, id := range settled.Released { // the plan has warned of it
-		tflog.Info(ctx, "a leftover rental was released", map[string]any{"session": id, "name": names.String()})
+	if len(settled.Released) > 0 {
+		diags.AddWarning("Leftover rental was released: "+names.String(), fmt.Sprintf("Session %s was released. An earlier run had rented"+
+			" it under the name %q and ended before Terraform recorded it.", strings.Join(settled.Released, " and "), names))
 	}
 	for _, warning := range settled.Warnings {
 		diags.AddWarning("Warning while a leftover was being released: "+names.String(), warning)
