@@ -169,6 +169,18 @@ func TestAdaptersOfAServerThatIsTakenOver(t *testing.T) {
 	imported = loggedIn.change(deploymentType, imported, arguments(values{"b": one}))
 	c.serves(login(t, session), imported.state, values{"b": one})
 
+	lost := one + ".lost"
+	if err := os.Rename(one, lost); err != nil {
+		t.Fatal(err)
+	}
+	failed, diags := c.apply(deploymentType, c.plan(deploymentType, object{}, arguments(values{"a": one})))
+	expect(t, diags, "ERROR: LoRA adapters were not changed", "The server keeps running", "terraform untaint")
+	if failed.state.IsNull() {
+		t.Error("a server whose adapter can't be loaded isn't in state")
+	}
+	if err := os.Rename(lost, one); err != nil {
+		t.Fatal(err)
+	}
 	adopted := c.create(deploymentType, arguments(values{"a": one}))
 	if got := text(t, adopted.state, "id"); got != id || text(t, imported.state, "id") != id {
 		t.Errorf("the server was started again: %s, %s, %s", id, text(t, imported.state, "id"), got)

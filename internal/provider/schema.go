@@ -111,7 +111,7 @@ func (p *Shopper) Schema(_ context.Context, _ provider.SchemaRequest, resp *prov
 						" `SHOPPER_SSH_PRIVATE_KEY`.", validate.String("must be an unencrypted private key", host.ParsePrivateKey)),
 					"agent": schema.BoolAttribute{
 						Optional:            true,
-						MarkdownDescription: "Offer the keys of the SSH agent at `SSH_AUTH_SOCK` too. Default false.",
+						MarkdownDescription: "Offer the keys of the SSH agent at `SSH_AUTH_SOCK` too. Default `false`.",
 					},
 				},
 			},

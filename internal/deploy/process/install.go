@@ -186,8 +186,10 @@ func installEnd(seen observed, log []string, logErr error) error {
 		return nil
 	}
 	if seen.state == deploy.Orphaned {
-		return &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(errOrphaned, logErr),
-			Cause: "The process that watched the installation was killed.", WayOut: "Apply again to continue the installation."}
+		return &deploy.Error{
+			Summary: "could not install vLLM", Log: log, Err: errors.Join(errOrphaned, logErr),
+			Cause: "The process that watched the installation was killed.", WayOut: "Apply again to continue the installation.",
+		}
 	}
 	e := &deploy.Error{Summary: "could not install vLLM", Log: log, Err: errors.Join(fmt.Errorf("exit code %d", seen.exitCode), logErr)}
 	e.Explain(strings.Join(log, "\n"), installRules)

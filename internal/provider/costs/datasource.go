@@ -65,7 +65,7 @@ func attributes() map[string]schema.Attribute {
 			stringvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period"), path.MatchRoot("all_consumers"))),
 		"consumer_id": argument.Text("Consumer whose sessions' costs are added up, or the mark of a single session. Default: the"+
 			" provider's `consumer_id`.", validate.NotEmpty()),
-		"all_consumers": argument.Flag("Return the costs of all consumers in the current month. Default false.",
+		"all_consumers": argument.Flag("Return the costs of all consumers in the current month. Default `false`.",
 			boolvalidator.ConflictsWith(path.MatchRoot("consumer_id"), path.MatchRoot("period"))),
 		"period": argument.Text("`daily` (today) or `monthly` (default: the current month).",
 			stringvalidator.OneOf(string(shopper.PeriodDaily), string(shopper.PeriodMonthly))),

@@ -87,7 +87,7 @@ func attributes() map[string]schema.Attribute {
 		"min_cuda_version": argument.Decimal("Minimum CUDA version. Only Vast.ai reports one.",
 			float64validator.Between(0, 100)),
 		"exclude_offers":      argument.Texts("IDs of offers to exclude.", validate.NotEmpty()),
-		"allow_interruptible": argument.Flag("Include interruptible (spot) offers. Default false."),
+		"allow_interruptible": argument.Flag("Include interruptible (spot) offers. Default `false`."),
 		"reservation_hours": argument.Number("Exclude offers that can't be rented for this many hours.",
 			int64validator.Between(1, shopper.MaxReservationHours)),
 		"sort_by": argument.Text("`price` (default; the order in which a session tries offers), `price_per_vram_gb`, `reliability`"+

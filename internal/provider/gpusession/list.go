@@ -71,7 +71,7 @@ func (l *ListResource) ListResourceConfigSchema(
 				Validators: []validator.List{listvalidator.ValueStringsAre(validate.Cloud())},
 			},
 			"all_consumers": schema.BoolAttribute{
-				Optional: true, MarkdownDescription: "List other consumers' sessions too. Default false.",
+				Optional: true, MarkdownDescription: "List other consumers' sessions too. Default `false`.",
 			},
 		},
 	}

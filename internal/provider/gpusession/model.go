@@ -8,7 +8,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/attrs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/needs"
@@ -89,13 +88,8 @@ func (m model) reserved() int {
 
 // requirements converts the attribute. Unknown parts require nothing.
 func requirements(ctx context.Context, value types.Object) (rental.Requirements, diag.Diagnostics) {
-	var m needs.Model
 	var diags diag.Diagnostics
-	if value.IsNull() || value.IsUnknown() {
-		return rental.Requirements{}, diags
-	}
-	diags.Append(value.As(ctx, &m, basetypes.ObjectAsOptions{})...)
-	required := m.Requirements(ctx, &diags)
+	required := attrs.Object[needs.Model](ctx, value, &diags).Requirements(ctx, &diags)
 	return required, diags
 }
 
@@ -213,10 +207,7 @@ func (m *model) unknownToNull() {
 
 // sshOf reads the ssh attribute. All parts are null if it is null or unknown.
 func (m model) sshOf(ctx context.Context) (sshattr.Keys, diag.Diagnostics) {
-	var ssh sshattr.Keys
-	if m.SSH.IsNull() || m.SSH.IsUnknown() {
-		return ssh, nil
-	}
-	diags := m.SSH.As(ctx, &ssh, basetypes.ObjectAsOptions{})
+	var diags diag.Diagnostics
+	ssh := attrs.Object[sshattr.Keys](ctx, m.SSH, &diags)
 	return ssh, diags
 }

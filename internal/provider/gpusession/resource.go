@@ -181,8 +181,8 @@ func warnLeftovers(ctx context.Context, renter *rental.Renter, names rental.Name
 	}
 	if len(left) > 0 {
 		diags.AddWarning("Leftover rental found: "+names.String(), fmt.Sprintf("An earlier run rented, or was renting, %s and ended"+
-			" before Terraform recorded it. %s. That takes up to seven minutes if an answer was lost. Until then it may cost money.",
-			strings.Join(left, " and "), releases))
+			" before Terraform recorded it. %s. Releasing takes up to seven minutes if an answer was lost; until then it may cost"+
+			" money.", strings.Join(left, " and "), releases))
 	}
 	return len(left) > 0
 }

@@ -65,7 +65,7 @@ func attributes() map[string]schema.Attribute {
 		"clouds":        argument.Texts("Clouds to show. Default: all.", validate.Cloud()),
 		"name_prefix":   argument.Text("Beginning of the session's name.", validate.NotEmpty()),
 		"older_than":    argument.Text("Minimum age of the sessions to show, such as `90m`.", validate.Duration(0, 0, 1)),
-		"all_consumers": argument.Flag("Show other consumers' sessions too. They are never strays. Default false."),
+		"all_consumers": argument.Flag("Show other consumers' sessions too. They are never strays. Default `false`."),
 		"known_ids": argument.Texts("IDs that your configurations manage, such as the `id` of their sessions. Every other session of"+
 			" this consumer that is shown is a stray.", validate.NotEmpty()),
 		"sessions": result.List("The sessions.", session),

@@ -65,10 +65,10 @@ func (a *Action) Schema(ctx context.Context, _ action.SchemaRequest, resp *actio
 		"server":  serverattr.Argument("Identifies the server on its machine: a deployment's `server`.", true),
 		"api_key": argument.Text("The server's API key.", validate.NotEmpty()),
 		"ca_certificate": argument.Text("Certificates in PEM form to trust for a server with TLS: a deployment's `ca_certificate`.",
-			validate.NotEmpty()),
+			validate.Certificates()),
 		"model": argument.Required(argument.Text("Served name of the model to ask: a deployment's `served_model_name`, else its `model`.",
 			validate.NotEmpty())),
-		"completion": argument.Flag("Default true. Set false for models that don't generate text: they are asked for an embedding."),
+		"completion": argument.Flag("Default `true`. Set false for models that don't generate text: they are asked for an embedding."),
 	})
 	attributes["timeouts"] = timeouts.AttributesWithOpts(ctx, timeouts.Opts{InvokeDescription: "Until the first answer. Default `30m`."})
 	resp.Schema = schema.Schema{

@@ -78,7 +78,7 @@ func (r *Resource) reload(ctx context.Context, plan *model, state model, req res
 	}
 	served, err := changeAdapters(ctx, lifecycle.Client(machine, state.trusted(ctx, diags), status.Ref, given.apiKey), before, after)
 	if err != nil {
-		diags.Append(adaptersProblem(served, err))
+		diags.Append(adaptersProblem(served, err, "The next apply tries again."))
 	}
 	if served == nil { // the server doesn't list them
 		return
@@ -102,7 +102,8 @@ func (m *model) complete(ctx context.Context, machine deploy.Machine, status dep
 	}
 	served, err := changeAdapters(ctx, lifecycle.Client(machine, m.trusted(ctx, diags), status.Ref, key), nil, wanted)
 	if err != nil {
-		diags.Append(adaptersProblem(served, err))
+		diags.Append(adaptersProblem(served, err, "The resource is tainted, so the next apply starts the server again with its adapters;"+
+			" `terraform untaint` keeps it."))
 	}
 	if served != nil {
 		m.setAdapters(ctx, served, diags)
@@ -111,13 +112,13 @@ func (m *model) complete(ctx context.Context, machine deploy.Machine, status dep
 	return was
 }
 
-func adaptersProblem(served map[string]string, err error) diag.Diagnostic {
+func adaptersProblem(served map[string]string, err error, next string) diag.Diagnostic {
 	d := diagnostic.Error("LoRA adapters were not changed", err)
 	what := "It is unknown which adapters it serves now."
 	if served != nil {
 		what = "It now serves the adapters " + cmp.Or(strings.Join(slices.Sorted(maps.Keys(served)), ", "), "none") + "."
 	}
-	return diag.NewErrorDiagnostic(d.Summary(), d.Detail()+"\n\nThe server keeps running. "+what+" The next apply tries again.")
+	return diag.NewErrorDiagnostic(d.Summary(), d.Detail()+"\n\nThe server keeps running. "+what+" "+next)
 }
 
 // changeAdapters unloads and loads adapters until the server serves after in place of before. It returns which of both it serves

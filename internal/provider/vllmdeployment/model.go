@@ -279,7 +279,7 @@ func (m *model) setStatus(ctx context.Context, status deploy.Status, ssh sshattr
 	m.setInspected(ctx, status, diags)
 	m.VLLMVersion = attrs.Text(status.VLLMVersion)
 	m.ServedMaxModelLen = attrs.Number(status.ServedMaxModelLen)
-	m.LoadSeconds = types.Float64Value(float64(int(status.LoadSeconds*10)) / 10)
+	m.LoadSeconds = attrs.Exact(float64(int(status.LoadSeconds*10)) / 10)
 	m.setGPUs(ctx, status.GPUs, diags)
 	m.setReach(ctx, ssh, diags)
 }

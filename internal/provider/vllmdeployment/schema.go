@@ -50,10 +50,11 @@ func (r *Resource) schema(ctx context.Context) schema.Schema {
 			" the machine. By default the server listens only on the machine's loopback address and is reached through SSH." +
 			Effects().Markdown() +
 			"\nA deployment is imported from its machine, which stores its arguments but no secrets and no `ssh`. The import logs in" +
-			" with the provider's `ssh` credentials, to a jump host too. The next plan changes `ssh` if the configuration sets keys," +
+			" with the provider's `ssh` credentials, also to a jump host. The next plan changes `ssh` if the configuration sets keys," +
 			" and sets `api_key` and `hf_token`; the server is restarted only for a key that it doesn't have. A generated key is read" +
-			" back from the server. `load_seconds` is null until the next start. LoRA adapters that were loaded since the server's" +
-			" start are added by the next apply, which loads none twice.\n",
+			" back from the server. `load_seconds` is null until the next start; so are `vllm_version` and `served_max_model_len` if" +
+			" the server doesn't answer the import. The next apply adds LoRA adapters that were loaded after the server's start," +
+			" without loading any twice.\n",
 		Attributes: attributes,
 	}
 }
@@ -370,7 +371,7 @@ func results() map[string]schema.Attribute {
 			},
 		},
 		"base_url": text("Base URL of the OpenAI API. For a private server it is valid on the machine, and through `tunnel_command` on" +
-			" your computer, there at `local_port` (`http://127.0.0.1:8000/v1`); for a public one, everywhere."),
+			" your computer at `local_port` (`http://127.0.0.1:8000/v1`); for a public one, everywhere."),
 		"ca_certificate": text("Certificate for clients to trust, in PEM form: the CA of the generated certificate, or the configured" +
 			" certificate. Null without `tls`."),
 		"host_key": text("The machine's host key, as configured or as seen at first contact. A machine that presents a different one is" +

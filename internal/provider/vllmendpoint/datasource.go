@@ -59,7 +59,7 @@ func attributes() map[string]schema.Attribute {
 	attributes := reach.Attributes("Connect through this machine. Needed for a server that listens on its loopback address, such as a" +
 		" private deployment.")
 	maps.Copy(attributes, map[string]schema.Attribute{
-		"completion": argument.Flag("Request one token to decide whether the server is ready. Default true. Set false for models that" +
+		"completion": argument.Flag("Request one token to decide whether the server is ready. Default `true`. Set false for models that" +
 			" don't generate text: they are asked for an embedding."),
 		"ready":   result.Flag("Whether the model answered."),
 		"problem": result.Text("Kind of problem that keeps the server from being ready, null for none: " + diagnostic.ProblemText),

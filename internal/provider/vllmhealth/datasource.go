@@ -45,7 +45,7 @@ func attributes() map[string]schema.Attribute {
 		"server": serverattr.Argument("Identifies the server on its machine: a deployment's `server`. Without it, the check"+
 			" `runtime` is skipped.", false),
 		"model":      argument.Text("Model to check. Default: the first one that is served."),
-		"completion": argument.Flag("Default true. Set false for models that don't generate text: they are asked for an embedding."),
+		"completion": argument.Flag("Default `true`. Set false for models that don't generate text: they are asked for an embedding."),
 		"skip": argument.Texts("Checks to skip: `gpus`, `runtime`, `health`, `model`, `completion`.",
 			stringvalidator.OneOf(names...)),
 		"healthy": result.Flag("Whether no check failed."),

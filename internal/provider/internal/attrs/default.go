@@ -48,7 +48,7 @@ func exact(text string) (types.Float64, error) {
 	return decimal(number)
 }
 
-// decimal is a variable, because no context is needed where it is called.
+// decimal is a variable so that the linter asks no caller of Exact for a context, which ValueFromTerraform doesn't use.
 var decimal = func(number *big.Float) (types.Float64, error) {
 	value, err := types.Float64Type.ValueFromTerraform(context.Background(), tftypes.NewValue(tftypes.Number, number))
 	if err != nil {

@@ -83,7 +83,9 @@ func toAction(of data.Attribute) schema.Attribute {
 			Required: a.Required, Optional: a.Optional, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
 		}
 	case data.BoolAttribute:
-		return schema.BoolAttribute{Optional: a.Optional, MarkdownDescription: a.MarkdownDescription}
+		return schema.BoolAttribute{
+			Required: a.Required, Optional: a.Optional, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,
+		}
 	case data.Int64Attribute:
 		return schema.Int64Attribute{
 			Required: a.Required, Optional: a.Optional, MarkdownDescription: a.MarkdownDescription, Validators: a.Validators,

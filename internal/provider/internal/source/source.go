@@ -28,7 +28,7 @@ type Config[M any] struct {
 	Validators []datasource.ConfigValidator
 	// Timeout is the default of timeouts.read, in whole minutes.
 	Timeout time.Duration
-	// AsksShopper makes Read an error while settings of the provider are unknown.
+	// AsksShopper makes Read fail while settings of the provider are unknown.
 	AsksShopper bool
 	// Read fills in the results. They are stored unless it adds an error. The context ends with timeouts.read.
 	Read func(ctx context.Context, data *providerdata.Data, m *M, diags *diag.Diagnostics)
