@@ -38,7 +38,11 @@ func releasedSandbox(folder, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, files["shopper-sandbox"], 0o700)
+	program, ok := files["shopper-sandbox"]
+	if !ok {
+		return fmt.Errorf("%s has no shopper-sandbox", archives[0])
+	}
+	return os.WriteFile(to, program, 0o700)
 }
 
 // untarred returns the files in a .tar.gz by their names.

@@ -33,10 +33,11 @@ func TestSoak(t *testing.T) {
 	const offersPerCloud = 60
 	s := startSandbox(t, Options{Speed: 300, Seed: seed, Offers: realOffers(offersPerCloud), Faults: RandomFaults(seed, 120)})
 	jobs := make(chan int)
+	var doubts sync.Map // the marks of requests without a clear answer
 	var renting sync.WaitGroup
 	for n := range tenants {
 		renting.Go(func() {
-			u := &careful{t: t, s: s, random: rand.New(rand.NewPCG(uint64(seed), uint64(n)))}
+			u := &careful{t: t, s: s, doubts: &doubts, random: rand.New(rand.NewPCG(uint64(seed), uint64(n)))}
 			for job := range jobs {
 				for try := range 4 {
 					if u.rentOnce(fmt.Sprintf("soak/%d/%d", job, try), u.random.IntN(offersPerCloud)) {
@@ -51,11 +52,16 @@ func TestSoak(t *testing.T) {
 	}
 	close(jobs)
 	renting.Wait()
-	// What was destroyed slowly is still ending, and on a busy computer a request can take effect after its client has looked.
+	// What was destroyed slowly is still ending. On a busy computer a request without a clear answer can take effect after its
+	// client has stopped looking for it.
 	last := &careful{t: t, s: s, random: rand.New(rand.NewPCG(uint64(seed), tenants))}
 	waitUntil := time.Now().Add(20 * time.Second)
 	for billing := s.Ledger().Billing; len(billing) > 0 && time.Now().Before(waitUntil); billing = s.Ledger().Billing {
-		last.release(billing[0].ConsumerID)
+		for _, rental := range billing {
+			if _, doubtful := doubts.Load(rental.ConsumerID); doubtful {
+				last.release(rental.ConsumerID)
+			}
+		}
 		last.pause()
 	}
 	struck := 0
@@ -106,6 +112,7 @@ func processesBelow(t *testing.T, dir string) []string {
 type careful struct {
 	t      *testing.T
 	s      *Sandbox
+	doubts *sync.Map // by mark
 	random *rand.Rand
 }
 
@@ -145,6 +152,9 @@ func (u *careful) rentOnce(mark string, n int) bool {
 	}
 	status, ok := u.call(http.MethodPost, "/api/v1/sessions", order(mark, offer), &made)
 	plain := ok && made.Session.ID != "" || status == http.StatusNotFound || status == http.StatusTooManyRequests
+	if !plain {
+		u.doubts.Store(mark, true)
+	}
 	sent := time.Now()
 	if ok && made.Session.ID != "" && made.Key != "" {
 		for range 40 {

@@ -77,7 +77,7 @@ func run(ctx context.Context, null, only string) error {
 		names := strings.Split(only, ",")
 		chosen = slices.DeleteFunc(slices.Clone(benchmarks), func(b benchmark) bool { return !slices.Contains(names, b.name) })
 		if len(chosen) != len(names) {
-			return fmt.Errorf("-only %s names something else than benchmarks, see -help", only)
+			return fmt.Errorf("-only %s contains a name that is not a benchmark, see -help", only)
 		}
 	}
 	begun := time.Now()

@@ -194,7 +194,9 @@ func categoryOf(name string) string {
 
 // compare returns an error that lists how the folder with the pages differs from a fresh one.
 func compare(ctx context.Context, fresh, present string) error {
-	if out, err := exec.CommandContext(ctx, "diff", "-rq", fresh, present).CombinedOutput(); err != nil {
+	diff := exec.CommandContext(ctx, "diff", "-rq", fresh, present)
+	diff.Env = append(os.Environ(), "LC_ALL=C")
+	if out, err := diff.CombinedOutput(); err != nil {
 		return fmt.Errorf("docs/ is out of date; run `make docs`:\n%s%w", out, err)
 	}
 	return nil

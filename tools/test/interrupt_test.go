@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // asProgram names the variable that makes this test program run as the command.
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// hangs is a test whose process has started another in a separate group. It reports that one's id, then waits for ever.
+// hangs is a test whose process has started another in a separate group. It reports that one's id, then waits forever.
 const hangs = `package hangs
 
 import (
@@ -57,6 +58,14 @@ func TestInterrupted(t *testing.T) {
 	if err := syscall.Mkfifo(started, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	reports, err := os.OpenFile(started, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reports.Close() }()
+	if err := reports.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	for file, text := range map[string]string{
 		"go.mod":              "module m\n\ngo 1.26\n",
 		"fails/fails_test.go": "package fails\n\nimport \"testing\"\n\nfunc Test(t *testing.T) { t.Fatal(\"it is 3\") }\n",
@@ -82,10 +91,18 @@ func TestInterrupted(t *testing.T) {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	child, err := os.ReadFile(started)
+	t.Cleanup(func() { // if it fails before the interruption
+		if command.ProcessState == nil {
+			_ = command.Process.Signal(syscall.SIGTERM)
+			_ = command.Wait()
+		}
+	})
+	child := make([]byte, 32)
+	n, err := reports.Read(child)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("the test that hangs has not started: %v", err)
 	}
+	child = child[:n]
 	const failure = "FAIL m/fails Test [all packages]\n"
 	seen := ""
 	for buffer := make([]byte, 1024); !strings.Contains(seen, failure); {

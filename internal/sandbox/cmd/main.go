@@ -118,7 +118,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	set.BoolVar(&f.Moving, "moving", false, "change prices and availability every minute of service time, as -seed decides")
 	set.StringVar(&f.faults, "faults", "", "start with the fault rules in this JSON `file`, which looks like the body of PUT /sandbox/faults")
 	set.IntVar(&f.random, "random-faults", 0, "start with `n` random fault rules, made from -seed")
-	set.Int64Var(&f.Seed, "seed", 0, "make everything random from this `number`; 0 picks one and logs it")
+	set.Int64Var(&f.Seed, "seed", 0, "derive everything random from this `number`; 0 picks one and logs it")
 	set.BoolVar(&f.templates, "templates", false, "have a few Vast.ai templates; without them their routes answer 500")
 	set.IntVar(&f.HardMaxHours, "hard-max-hours", 12, "destroy every machine `n` hours after its session was created, as the service's\n"+
 		"lifecycle.hard_max_hours does")

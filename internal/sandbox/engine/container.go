@@ -149,6 +149,11 @@ func (e *Engine) find(key string) (*container, error) {
 	if id, ok := e.names[key]; ok {
 		return e.containers[id], nil
 	}
+	for id, c := range e.containers {
+		if key != "" && strings.HasPrefix(id, key) {
+			return c, nil
+		}
+	}
 	return nil, refusal(http.StatusNotFound, "No such container: %s", key)
 }
 

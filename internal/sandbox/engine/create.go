@@ -30,6 +30,9 @@ func (e *Engine) create(w http.ResponseWriter, req *http.Request) error {
 	if body.Config == nil || body.Config.Image == "" {
 		return refusal(http.StatusBadRequest, "config cannot be empty in order to create a container")
 	}
+	if body.Config.Tty {
+		return refusal(http.StatusBadRequest, "the sandbox's containers have no terminal")
+	}
 	if body.HostConfig == nil {
 		body.HostConfig = &containertypes.HostConfig{}
 	}

@@ -1,6 +1,6 @@
-// Package engine is a stand-in for the Docker Engine API on a sandbox machine. It
-// answers what it takes to pull an image, to run a container of it, and to look
-// after that: github.com/moby/moby/client and the docker command line can use it.
+// Package engine is a stand-in for the Docker Engine API on a sandbox machine. It has
+// the routes that pull an image, run a container of it and inspect that one, for
+// github.com/moby/moby/client and the docker command line.
 // Each container is a real process: the running executable under the name of the
 // program that the image starts. Pull progress, logs, exit codes, restart policies,
 // port conflicts and a missing GPU runtime are as the real engine has them

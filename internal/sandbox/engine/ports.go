@@ -24,9 +24,12 @@ type publishedPort struct {
 	shut     context.CancelFunc
 }
 
-// hostPort reads a host port; the stand-in doesn't choose one.
+// hostPort reads a host port. The stand-in doesn't choose one, as the real engine does for 0.
 func hostPort(text string) (int, error) {
 	n, err := strconv.ParseUint(text, 10, 16)
+	if err == nil && n == 0 {
+		err = strconv.ErrRange
+	}
 	return int(n), err
 }
 

@@ -88,8 +88,8 @@ func (r Root) listen(port int, how func(*Bound) (net.Listener, error)) (net.List
 	return listener, nil
 }
 
-// Dial connects to a port of the machine's loopback. If nothing listens, the error is
-// syscall.ECONNREFUSED.
+// Dial connects to a port of the machine's loopback. If nothing listens, errors.Is finds
+// syscall.ECONNREFUSED in the error.
 func (r Root) Dial(ctx context.Context, port int) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.portSocket(port))
 	if errors.Is(err, os.ErrNotExist) {

@@ -52,6 +52,9 @@ func hostname(c *call) int {
 // uname prints what rented Ubuntu machines do, whatever system the sandbox runs on.
 func uname(c *call) int {
 	flags := cmp.Or(strings.Join(c.args, ""), "-s")
+	if strings.Trim(flags, "-asnrvmo") != "" {
+		return c.failf(1, "uname %s: not part of a sandbox machine", strings.Join(c.args, " "))
+	}
 	values := []string{
 		"Linux", c.hostname(), "6.8.0-60-generic", "#63-Ubuntu SMP PREEMPT_DYNAMIC Tue Apr 15 19:04:15 UTC 2025", "x86_64", "GNU/Linux",
 	}

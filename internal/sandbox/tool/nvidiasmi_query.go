@@ -3,6 +3,7 @@ package tool
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,11 @@ var gpuFields = map[string]smiField{
 	}},
 }
 
+// leftOut are beginnings of fields that a real nvidia-smi has, which the sandbox must not call invalid.
+var leftOut = []string{
+	"clocks.", "compute_mode", "display_", "ecc.", "fan.", "memory.reserved", "mig.", "persistence_mode", "pstate", "serial", "vbios_",
+}
+
 // appFields are the fields of --query-compute-apps that the sandbox knows.
 var appFields = map[string]smiField{
 	"timestamp": smiTime, "process_name": smiApps, "name": smiApps, "used_memory": smiUsed, "used_gpu_memory": smiUsed,
@@ -89,6 +95,9 @@ func smiQuery(c *call, order *smiOrder, gpus []smiGPU) int {
 	for i := range names {
 		names[i] = strings.TrimSpace(names[i])
 		field, ok := known[names[i]]
+		if !ok && slices.ContainsFunc(leftOut, func(beginning string) bool { return strings.HasPrefix(names[i], beginning) }) {
+			return c.failf(smiInvalidArgument, "nvidia-smi: the field %s is not part of a sandbox machine", names[i])
+		}
 		if !ok {
 			c.printf("Field \"%s\" is not a valid field to query.\n\n", names[i])
 			return smiInvalidArgument

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// patience is how long a sandbox may take to end.
+// patience is how long a sandbox may take to start, and to end.
 const patience = time.Minute
 
 // Sandbox is a sandbox in a separate process.
@@ -47,6 +47,8 @@ func StartSandbox(ctx context.Context, tmp string, flags ...string) (*Sandbox, e
 		return nil, fmt.Errorf("starting the sandbox: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = s.stdin.Close() })()
+	late := time.AfterFunc(patience, func() { KillGroup(s.process) })
+	defer late.Stop()
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		return nil, errors.Join(ctx.Err(), fmt.Errorf("the sandbox didn't report its address: %w", err), s.Close())
