@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -285,21 +284,6 @@ func (s *stack) entries(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return files
-}
-
-// freePort is a TCP port of loopback that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatal(errors.New("no port"))
-	}
-	return address.Port
 }
 
 // must runs a program and returns what it prints.

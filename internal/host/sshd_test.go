@@ -5,7 +5,6 @@ package host
 import (
 	"crypto"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -16,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 )
 
 // sshdEnv names the sshd to test with, where it is neither on PATH nor in /usr/sbin.
@@ -66,7 +67,7 @@ func startSSHD(t *testing.T, extra ...string) *sshd {
 	s.write(t, "authorized_keys", publicLine(t, s.client)+"\n")
 	var port int
 	for range 5 { // between its choice and its use, another process may take the port
-		port = freePort(t)
+		port = freeport.New(t)
 		s.configure(t, port, extra)
 		if s.run(t, program, port) {
 			break
@@ -166,20 +167,6 @@ func children(parent int) []string {
 		}
 	}
 	return found
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("listening on %v", listener.Addr())
-	}
-	return address.Port
 }
 
 func TestSSHD_Core(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
@@ -303,7 +304,7 @@ func TestOwnMachineLosesTheConnection(t *testing.T) {
 		t.Fatal(list(diags))
 	}
 	wanted := values{
-		"ssh": with(login, values{"port": way.port()}), "model": qwen, "port": freePort(t), "env": values{"HF_HUB_OFFLINE": "1"},
+		"ssh": with(login, values{"port": way.port()}), "model": qwen, "port": freeport.New(t), "env": values{"HF_HUB_OFFLINE": "1"},
 		"process": values{"install": "never", "directory": filepath.Join(directory, "vllm")}, "timeouts": values{"create": "1m", "update": "1m"},
 	}
 	wire := &tripwire{words: []string{`"phase":"load"`}, do: way.cut}
@@ -451,7 +452,7 @@ func TestDeploymentTunnelCommandWorks(t *testing.T) {
 
 	bastion := values{"host": jump.Host(), "port": jump.Port(), "user": "jump"}
 	for name, ssh := range map[string]values{"direct": login(t, session), "jump host": with(login(t, session), values{"bastion": bastion})} {
-		server := c.create(deploymentType, onSession(t, session, values{"ssh": ssh, "port": freePort(t)}))
+		server := c.create(deploymentType, onSession(t, session, values{"ssh": ssh, "port": freeport.New(t)}))
 		if asked(t, server.state) == nil {
 			t.Fatalf("%s: it answers without a tunnel", name)
 		}

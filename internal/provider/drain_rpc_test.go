@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestDeploymentLetsRequestsEnd(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
-	wanted := onSession(t, session, values{"port": freePort(t), "exposure": "public", "tls": values{}, "drain_timeout": "40s"})
+	wanted := onSession(t, session, values{"port": freeport.New(t), "exposure": "public", "tls": values{}, "drain_timeout": "40s"})
 	server := c.create(deploymentType, wanted)
 	m := w.theMachine(t)
 	hang := func(on bool) {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
@@ -79,7 +80,7 @@ func ownMachine(t *testing.T) (login values, directory string) {
 	furnish(t, directory)
 	private, public := sshKey(t)
 	hostKey, _ := sshKey(t)
-	port := freePort(t)
+	port := freeport.New(t)
 	write(t, filepath.Join(directory, "host"), hostKey, 0o600)
 	write(t, filepath.Join(directory, "keys"), public+"\n", 0o600)
 	authority, certifies := sshKey(t)
@@ -165,7 +166,7 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 	if diags := c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1"}); len(diags) > 0 {
 		t.Fatal(list(diags))
 	}
-	port := freePort(t)
+	port := freeport.New(t)
 	jump := values{"host": login["host"], "port": login["port"], "user": login["user"]}
 	wanted := values{
 		"ssh": with(login, values{"bastion": jump}), "model": qwen, "port": port, "env": values{"HF_HUB_OFFLINE": "1"},
@@ -434,7 +435,7 @@ func TestProcessDirectoryChanges(t *testing.T) {
 	expect(t, c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1"}))
 	in := func(name string) values {
 		return values{
-			"ssh": login, "model": qwen, "port": freePort(t), "env": values{"HF_HUB_OFFLINE": "1"},
+			"ssh": login, "model": qwen, "port": freeport.New(t), "env": values{"HF_HUB_OFFLINE": "1"},
 			"process":  values{"install": "never", "directory": filepath.Join(directory, name)},
 			"timeouts": values{"create": "1m", "update": "1m"},
 		}

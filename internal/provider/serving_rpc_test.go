@@ -10,8 +10,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	mathrand "math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -21,25 +19,10 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
-
-// freePort is a port that nothing listens on, and that the kernel assigns to no connection while a server is being replaced:
-// it assigns those from 32768 on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	const first, many = 20000, 10000
-	for range 100 {
-		port := first + mathrand.N(many)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			_ = l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
 
 // staged is a world with a session in it, and what to configure a server with.
 func staged(t *testing.T) (w *world, c *core, session object) {
@@ -105,7 +88,7 @@ func clientOf(t *testing.T, state tftypes.Value) *vllm.Client {
 func TestDeploymentPublic(t *testing.T) {
 	t.Parallel()
 	_, c, session := staged(t)
-	port := freePort(t)
+	port := freeport.New(t)
 	open := onSession(t, session, values{"port": port, "exposure": "public"})
 	p := c.plan(deploymentType, object{}, open)
 	expect(t, p.Diagnostics, "WARNING: Routes stay open to everyone", "vLLM 0.33.0 requires", "only below /v1, /v2, /inference, /cohere",

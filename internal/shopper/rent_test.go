@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 )
 
 // TestIncompleteAnswersAreAmbiguous has answers with a status of
@@ -156,7 +158,7 @@ func TestLostRequestsAreJudged(t *testing.T) {
 	}
 	t.Run("nobody listens", func(t *testing.T) {
 		t.Parallel()
-		err := createAt(t.Context(), t, closedAddress(t))
+		err := createAt(t.Context(), t, fmt.Sprint("http://127.0.0.1:", freeport.New(t)))
 		if IsAmbiguous(err) || !IsUnreachable(err) {
 			t.Errorf("got %v", err)
 		}
@@ -220,20 +222,6 @@ func createAt(ctx context.Context, t *testing.T, url string) error {
 	t.Helper()
 	_, err := newClient(t, url).CreateSession(ctx, rental())
 	return err
-}
-
-// closedAddress is a loopback address on which nobody listens.
-func closedAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return "http://" + address
 }
 
 func TestExtendWithoutAnEndIsAmbiguous(t *testing.T) {

@@ -32,6 +32,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -192,21 +193,6 @@ func cacheName(t *testing.T) string {
 	return "shopper-deploy-" + strings.ToLower(t.Name())
 }
 
-// freePort is a port that nothing listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("listening on %v", listener.Addr())
-	}
-	return address.Port
-}
-
 func ask(t *testing.T, status deploy.Status, key string) error {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -222,7 +208,7 @@ func TestRealDocker(t *testing.T) {
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-test", "test/real-docker"
 	wanted.Container = container.Options{Image: tag, GPUs: "none", Cache: cacheName(t), ShmSize: 64 << 20}
-	wanted.Spec.Port = freePort(t)
+	wanted.Spec.Port = freeport.New(t)
 	wanted.Spec.Env = map[string]string{"QUOTES": "a'b\"c $(x)\nline two"}
 	wanted.Spec.ExtraArgs = []string{"--chat-template", "hostile $(touch x) 'quoted'"}
 	t.Cleanup(func() { removeOwned(t, wanted.Owner) })
@@ -326,7 +312,7 @@ func TestRealDockerThroughRealSSHD(t *testing.T) {
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-ssh-test", "test/real-docker-ssh"
 	wanted.Container = container.Options{Image: tag, GPUs: "none", Cache: cacheName(t)}
-	wanted.Spec.Port = freePort(t)
+	wanted.Spec.Port = freeport.New(t)
 	wanted.Spec.Env = map[string]string{"QUOTES": "a'b\"c $(x)\nline two", "HF_HUB_OFFLINE": "1"}
 	t.Cleanup(func() { removeOwned(t, wanted.Owner) })
 	status, err := lifecycle.Launch(within(t, limit), machine, wanted)
@@ -371,7 +357,7 @@ func realMachine(t *testing.T) *host.Client {
 	dir := t.TempDir()
 	_, hostKey := newKey(t)
 	signer, private := newKey(t)
-	port := freePort(t)
+	port := freeport.New(t)
 	files := map[string]string{
 		"host": hostKey, "keys": string(ssh.MarshalAuthorizedKey(signer.PublicKey())),
 		"config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %[2]s/keys\nPidFile none\nStrictModes no\n"+
@@ -413,7 +399,7 @@ func TestRealDockerTLS(t *testing.T) {
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-tls-test", "test/real-docker-tls"
 	wanted.Container = container.Options{Image: tag, GPUs: "none", Cache: cacheName(t), User: "2000:0"}
-	wanted.Spec.Port = freePort(t)
+	wanted.Spec.Port = freeport.New(t)
 	certificate, key := selfSigned(t)
 	wanted.TLS = &lifecycle.TLS{Certificate: certificate, Key: key, ServerName: "gpu.example"}
 	t.Cleanup(func() {

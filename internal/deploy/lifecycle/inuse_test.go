@@ -2,13 +2,14 @@ package lifecycle_test
 
 import (
 	"errors"
-	"net"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -65,18 +66,11 @@ func TestReadyTimeout(t *testing.T) {
 // A server that answers on its machine but not at its public address is a failure, and is removed.
 func TestPublicAddressThatIsClosed(t *testing.T) {
 	t.Parallel()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := closed.Addr().String()
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := fmt.Sprint("127.0.0.1:", freeport.New(t))
 	r := newRig(t, vm())
 	wanted := request()
 	wanted.Public = "http://" + address
-	_, err = lifecycle.Launch(within(t, limit), r, wanted)
+	_, err := lifecycle.Launch(within(t, limit), r, wanted)
 	failed := wantError(t, r, err)
 	if failed.Summary != "Server can't be reached publicly" || failed.Phase != deploy.PhaseCompletion {
 		t.Errorf("%s in %s", failed.Summary, failed.Phase)

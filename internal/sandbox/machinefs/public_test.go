@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 )
 
@@ -29,21 +30,11 @@ func machineAt(t *testing.T, address string) machinefs.Root {
 	return root
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener's
-}
-
 // A port of all addresses answers inside and outside; one of a machine without an
 // address of its own inside only.
 func TestListenAll(t *testing.T) {
 	t.Parallel()
-	root, port := machineAt(t, "127.0.0.1"), freePort(t)
+	root, port := machineAt(t, "127.0.0.1"), freeport.New(t)
 	outside := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	listener, err := root.ListenAll(port)
 	if err != nil {

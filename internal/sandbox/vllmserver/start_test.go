@@ -3,6 +3,7 @@ package vllmserver_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
 )
@@ -144,11 +146,8 @@ func program(t *testing.T, root machinefs.Root, log *output, args ...string) *ex
 // a real engine.
 func TestRealTCP(t *testing.T) {
 	t.Parallel()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(free.Addr().String())
+	port := fmt.Sprint(freeport.New(t))
+	taken, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +156,7 @@ func TestRealTCP(t *testing.T) {
 	if code := s.wait(); code != 1 || !strings.Contains(s.log.String(), "[Errno 98] Address already in use") {
 		t.Fatalf("exit code %d:\n%s", code, s.log)
 	}
-	if err := free.Close(); err != nil {
+	if err := taken.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = launch(t, "", []string{facts}, "serve", testModel, "--host", "127.0.0.1", "--port", port)
