@@ -28,6 +28,7 @@ var layers = []struct {
 	// The sandbox shares no code with what it is a stand-in for: a mistake made in
 	// both would not be seen.
 	{dir: "internal/sandbox"},
+	{dir: "internal/testkit"},
 	{dir: "internal/architecture"},
 	{dir: "internal/e2e"}, // tests only
 	{dir: "tools", uses: []string{"internal/host", "internal/deploy", "internal/vllm"}}, // the pages' tables are theirs
@@ -81,7 +82,7 @@ var reserved = []struct {
 	{
 		what:    "golang.org/x/crypto/ssh",
 		matches: func(p string) bool { return within(p, "golang.org/x/crypto/ssh") },
-		holders: []string{"internal/host", "internal/sandbox"}, // the sandbox is the other end of the line
+		holders: []string{"internal/host", "internal/sandbox", "internal/testkit"}, // the sandbox is the other end of the line
 	},
 	{
 		what:    "the Docker client",
@@ -92,6 +93,12 @@ var reserved = []struct {
 		what:     "the sandbox",
 		matches:  func(p string) bool { return within(relative(p), "internal/sandbox") },
 		holders:  []string{"internal/sandbox"},
+		indirect: true,
+	},
+	{
+		what:     "the tests' kit",
+		matches:  func(p string) bool { return within(relative(p), "internal/testkit") },
+		holders:  []string{"internal/testkit"},
 		indirect: true,
 	},
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 const (
@@ -331,7 +332,8 @@ func looksForSecrets(t *testing.T, offer string, planted map[string]string, runt
 	w := servingWorld(t, 20*time.Second)
 	needProc(t)
 	s := w.newStack(t, "s")
-	certificate, key := selfSigned(t)
+	certificate, key := testkit.Certificate(t, "127.0.0.1")
+	write(t, filepath.Join(s.dir, "server.crt"), certificate)
 	secrets := maps.Clone(planted)
 	secrets["key"] = key
 	machine := session("m", `offer_id = "`+offer+`"`)
@@ -345,7 +347,7 @@ func looksForSecrets(t *testing.T, offer string, planted map[string]string, runt
 
 	s.write(t, fmt.Sprintf(secretVariables, true), machine, deployment(runtime,
 		"api_key_wo = var.api_key", "api_key_wo_version = 1", "hf_token_wo = var.token", "hf_token_wo_version = 1",
-		"tls = { certificate = file(\""+certificate+"\"), private_key_wo = var.key, private_key_wo_version = 1 }"))
+		"tls = { certificate = file(\"server.crt\"), private_key_wo = var.key, private_key_wo_version = 1 }"))
 	plan := filepath.Join(s.dir, "plan")
 	said := s.must(t, 0, "plan", "-out="+plan, "-input=false", "-no-color")
 	said += s.must(t, 0, "apply", "-auto-approve", "-input=false", "-no-color", plan)
@@ -357,11 +359,11 @@ func looksForSecrets(t *testing.T, offer string, planted map[string]string, runt
 
 	// Plainly given, each is in state in its own attribute, once, and nowhere else.
 	s.write(t, fmt.Sprintf(secretVariables, false), machine, deployment(runtime, "api_key = var.api_key", "hf_token = var.token",
-		"tls = { certificate = file(\""+certificate+"\"), private_key = var.key }", "max_model_len = 4096"))
+		"tls = { certificate = file(\"server.crt\"), private_key = var.key }", "max_model_len = 4096"))
 	said = s.apply(t)
 	// What fails says a lot: none of it is a secret.
 	s.write(t, fmt.Sprintf(secretVariables, false), machine, deployment(runtime, "api_key = var.api_key", "hf_token = var.token",
-		"tls = { certificate = file(\""+certificate+"\"), private_key = var.key }", "max_model_len = 200000"))
+		"tls = { certificate = file(\"server.crt\"), private_key = var.key }", "max_model_len = 200000"))
 	said += s.must(t, 1, applyArgs...)
 	says(t, said, "32768", "is running again")
 	for name := range secrets {

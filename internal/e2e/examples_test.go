@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -104,7 +104,7 @@ func TestE2EExampleFleet(t *testing.T) {
 func TestE2EExamplePrometheus(t *testing.T) {
 	t.Parallel()
 	_, s := example(t, "prometheus")
-	port := fmt.Sprint(freeport.New(t))
+	port := fmt.Sprint(testkit.FreePort(t))
 	s.env = append(s.env, "TF_VAR_port="+port)
 	s.applied(t, func(said string) {
 		says(t, said, "ssh -N -L 127.0.0.1:8000:127.0.0.1:8000")
@@ -133,7 +133,7 @@ func TestE2EExamplePrometheus(t *testing.T) {
 func TestE2EExampleTunnel(t *testing.T) {
 	t.Parallel()
 	_, s := example(t, "ssh-tunnel")
-	s.env = append(s.env, fmt.Sprint("TF_VAR_port=", freeport.New(t)))
+	s.env = append(s.env, fmt.Sprint("TF_VAR_port=", testkit.FreePort(t)))
 	s.applied(t, func(said string) {
 		says(t, said, `models = [ "Qwen/Qwen2.5-7B-Instruct", ]`)
 	})

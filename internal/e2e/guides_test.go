@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // guides are those with something to run, with what a reader has to see in the end.
@@ -186,10 +186,10 @@ func (w *world) reader(t *testing.T, tofu string) *stack {
 		t.Fatal(err)
 	}
 	// Ports of this computer that another test may have are others.
-	api := fmt.Sprint(freeport.New(t))
+	api := fmt.Sprint(testkit.FreePort(t))
 	ports := "s/-L 127.0.0.1:8000:/-L 127.0.0.1:" + api + ":/;"
 	for _, port := range []string{"18001", "18002", "18003"} {
-		ports += fmt.Sprintf("s/-L 127.0.0.1:%s:/-L 127.0.0.1:%d:/;", port, freeport.New(t))
+		ports += fmt.Sprintf("s/-L 127.0.0.1:%s:/-L 127.0.0.1:%d:/;", port, testkit.FreePort(t))
 	}
 	for program, text := range map[string]string{
 		"git":       "exit 0", // has cloned it
@@ -204,7 +204,7 @@ func (w *world) reader(t *testing.T, tofu string) *stack {
 		}
 	}
 	s.env = append(s.env, "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"), "READER="+s.dir,
-		"SHOPPER_URL="+w.url, fmt.Sprint("TF_VAR_port=", freeport.New(t)))
+		"SHOPPER_URL="+w.url, fmt.Sprint("TF_VAR_port=", testkit.FreePort(t)))
 	return s
 }
 

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // basePrograms are those of Debian's slim image that the provider runs on a machine.
@@ -73,7 +73,7 @@ func TestE2ESandboxImage(t *testing.T) {
 	t.Cleanup(func() { must(t, "docker", "rmi", base) })
 	must(t, "make", "-C", filepath.Join("..", ".."), "image", "BUILD="+filepath.Join(w.dir, "build"), "BASE="+base, "IMAGE="+image)
 	t.Cleanup(func() { must(t, "docker", "rmi", image) })
-	url := "127.0.0.1:" + strconv.Itoa(freeport.New(t))
+	url := "127.0.0.1:" + strconv.Itoa(testkit.FreePort(t))
 	id := strings.TrimSpace(must(t, "docker", "run", "--detach", "--network", "host", image, "-listen", url))
 	t.Cleanup(func() { must(t, "docker", "rm", "--force", id) })
 	eventually(t, func() error {

@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // pair is a key pair of a user's.
@@ -26,20 +24,9 @@ type pair struct {
 // newPair makes a key pair in the stack's directory.
 func (s *stack) newPair(t *testing.T, name string) pair {
 	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer, private := testkit.SSHKey(t)
 	p := pair{
-		private: string(pem.EncodeToMemory(block)), public: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))),
+		private: private, public: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))),
 		file: filepath.Join(s.dir, name),
 	}
 	if err := os.WriteFile(p.file, []byte(p.private), 0o600); err != nil {

@@ -3,22 +3,18 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
-
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // page is an example of one of the provider's pages, which says neither where the
@@ -151,47 +147,12 @@ func TestE2EPageOfTunnel(t *testing.T) {
 	write(t, filepath.Join(s.dir, "use.tf"), `output "service" { value = data.shopper_service.s.ready }
 data "shopper_service" "s" {}
 `)
-	s.env = append(s.env, "SHOPPER_URL=http://127.0.0.1:9", "SSH_AUTH_SOCK="+agentWith(t, machine.Key))
+	s.env = append(s.env, "SHOPPER_URL=http://127.0.0.1:9", "SSH_AUTH_SOCK="+testkit.SSHAgent(t, machine.Key))
 	says(t, s.apply(t), "service = true")
 	if passed.Load() == 0 {
 		t.Error("no request went through the tunnel")
 	}
 	w.ask(t, http.MethodDelete, "/api/v1/sessions/"+machine.ID, nil, nil)
-}
-
-// agentWith returns the socket of an SSH agent that has a key.
-func agentWith(t *testing.T, private string) string {
-	t.Helper()
-	key, err := ssh.ParseRawPrivateKey([]byte(private))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyring := agent.NewKeyring()
-	if err := keyring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				_ = agent.ServeAgent(keyring, conn) // ends with the client's connection
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		serving.Wait()
-	})
-	return listener.Addr().String()
 }
 
 // The pages of what no other CLI has.

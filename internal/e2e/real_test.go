@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // realVLLM names the directory that tools/realvllm has made.
@@ -57,7 +57,7 @@ func (w *world) newRealMachine(t *testing.T) *realMachine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &realMachine{world: w, vllm: vllm, dir: filepath.Join(w.dir, "m"), port: freeport.New(t), user: me.Username}
+	m := &realMachine{world: w, vllm: vllm, dir: filepath.Join(w.dir, "m"), port: testkit.FreePort(t), user: me.Username}
 	for _, dir := range []string{m.dir, m.home(), m.tmp(), m.file("bin")} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -277,7 +277,7 @@ func (m *realMachine) process(t *testing.T) *realServer {
 	t.Helper()
 	directory, sessions := m.file("server"), map[int]bool{}
 	return &realServer{
-		realMachine: m, port: freeport.New(t), local: freeport.New(t), model: filepath.Join(m.vllm, "tiny"),
+		realMachine: m, port: testkit.FreePort(t), local: testkit.FreePort(t), model: filepath.Join(m.vllm, "tiny"),
 		runtime: fmt.Sprintf(`process = { install = "never", directory = %q }`, directory),
 		has: func(pid int) bool {
 			for _, p := range m.world.processes(t) {
@@ -313,7 +313,7 @@ func (m *realMachine) container(t *testing.T) *realServer {
 		_ = os.Remove(filepath.Join(filepath.Dir(m.vllm), "huggingface")) // the other half of the cache, empty
 	})
 	return &realServer{
-		realMachine: m, port: freeport.New(t), local: freeport.New(t), model: "/root/.cache/vllm/tiny",
+		realMachine: m, port: testkit.FreePort(t), local: testkit.FreePort(t), model: "/root/.cache/vllm/tiny",
 		runtime: fmt.Sprintf(`container = { image = %q, pull_policy = "never", gpus = "none", cache = %q }`, image, filepath.Dir(m.vllm)),
 		has: func(pid int) bool {
 			group, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))

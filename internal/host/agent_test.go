@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // testAgent is an SSH agent that counts its open connections.
@@ -39,7 +41,7 @@ func (a *testAgent) count(by int) {
 // startAgent starts an agent that holds keys. A nil key makes it one that never answers.
 func startAgent(t *testing.T, keys ...crypto.Signer) *testAgent {
 	t.Helper()
-	a := &testAgent{socket: filepath.Join(shortDir(t), "agent")}
+	a := &testAgent{socket: filepath.Join(testkit.Dir(t), "agent")}
 	ring, mute := agent.NewKeyring(), false
 	for _, key := range keys {
 		if mute = key == nil; mute {

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestKeepAlive_SilentMachineIsLost(t *testing.T) {
@@ -207,7 +209,7 @@ func TestRun_CancelOnABusyMachine(t *testing.T) {
 	}
 	free()
 	for _, pid := range pids {
-		eventually(t, "process "+pid+" is gone", func() bool { return !isRunning(pid) })
+		testkit.Eventually(t, "process "+pid+" is gone", func() bool { return !isRunning(pid) })
 	}
 }
 
@@ -217,7 +219,7 @@ func canceledTree(t *testing.T, c *Client, dir string) {
 	t.Helper()
 	pids, _ := startTree(t, c, dir)
 	for _, pid := range pids {
-		eventually(t, "process "+pid+" is gone", func() bool { return !isRunning(pid) })
+		testkit.Eventually(t, "process "+pid+" is gone", func() bool { return !isRunning(pid) })
 	}
 }
 
@@ -487,7 +489,7 @@ func TestPipe_CloseEndsACommandThatIgnoresIt(t *testing.T) {
 	}
 	within(t, 5*time.Second, "closing", func() { _ = conn.Close() })
 	for _, pid := range s.pids() {
-		eventually(t, "the command has ended", func() bool { return !isRunning(strconv.Itoa(pid)) })
+		testkit.Eventually(t, "the command has ended", func() bool { return !isRunning(strconv.Itoa(pid)) })
 	}
 	if c.Err() != nil {
 		t.Errorf("the connection is gone: %v", c.Err())

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // hostile are values that mean something to a shell, or to a program that reads its arguments
@@ -173,7 +175,7 @@ func coreForward(t *testing.T, c *Client) {
 	}
 	for network, address := range map[string]string{
 		"tcp":  echoServer(t, "tcp", "127.0.0.1:0"),
-		"unix": echoServer(t, "unix", filepath.Join(shortDir(t), "s")),
+		"unix": echoServer(t, "unix", filepath.Join(testkit.Dir(t), "s")),
 	} {
 		coreEcho(ctx, t, c, network, address)
 	}

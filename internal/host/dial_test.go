@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestDial_BadConfiguration(t *testing.T) {
@@ -145,7 +147,7 @@ func TestDial_Cancelled(t *testing.T) {
 				_, err := Dial(ctx, test.cfg)
 				failed <- err
 			}()
-			eventually(t, "it is under way", test.until)
+			testkit.Eventually(t, "it is under way", test.until)
 			cancel()
 			within(t, patience/2, "cancelling", func() {
 				err := <-failed
@@ -204,7 +206,7 @@ func TestDial_Agent(t *testing.T) {
 	full := startAgent(t, newEd25519(t), s.client)
 	cfg.AgentSocket = full.socket
 	mustDial(t, cfg)
-	eventually(t, "the agent's connection is closed after login", func() bool {
+	testkit.Eventually(t, "the agent's connection is closed after login", func() bool {
 		open, total := full.counts()
 		return open == 0 && total == 1
 	})
@@ -231,7 +233,7 @@ func TestDial_Agent(t *testing.T) {
 	if e := asKind(t, err, AuthFailed); !strings.Contains(e.Detail, "(agent)") {
 		t.Errorf("wrong key in the agent: %s", e.Detail)
 	}
-	eventually(t, "the agent's connection is closed after a failure", func() bool {
+	testkit.Eventually(t, "the agent's connection is closed after a failure", func() bool {
 		open, _ := wrong.counts()
 		return open == 0
 	})

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // Values reach a remote command as its arguments, whatever is in them.
@@ -117,7 +119,7 @@ func TestCloseReleasesEverything(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Errorf("closing again: %v", err)
 	}
-	eventually(t, "the machine's commands have ended", func() bool {
+	testkit.Eventually(t, "the machine's commands have ended", func() bool {
 		return !slices.ContainsFunc(s.pids(), func(pid int) bool { return isRunning(fmt.Sprint(pid)) })
 	})
 }

@@ -40,22 +40,6 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// eventually waits until a condition of the outside world holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ticker.C:
-		case <-deadline.C:
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}
-
 // waitForFile waits until a command has made a file. It may be called from any goroutine.
 func waitForFile(t *testing.T, path string) {
 	t.Helper()
@@ -224,17 +208,6 @@ func mustRun(t *testing.T, c runner, cmd Command) Result {
 		t.Fatalf("%q: %v", cmd.Args, err)
 	}
 	return result
-}
-
-// shortDir is a directory whose path is short enough for a unix socket in it.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 // echoServer listens on loopback and sends back what it gets, until its input ends.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func testPool(t *testing.T) *Pool {
@@ -233,7 +235,7 @@ func TestPoolSlowMachineHoldsUpNobody(t *testing.T) {
 			failures <- err
 		}()
 	}
-	eventually(t, "the attempt to log in", func() bool { return len(slow.connections()) > 0 })
+	testkit.Eventually(t, "the attempt to log in", func() bool { return len(slow.connections()) > 0 })
 	mustRun(t, mustOpen(t, p, quick.pinnedConfig()), Command{Args: []string{"true"}})
 	cancel()
 	within(t, patience, "giving up", func() {

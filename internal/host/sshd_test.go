@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // sshdEnv names the sshd to test with, where it is neither on PATH nor in /usr/sbin.
@@ -57,7 +57,7 @@ func startSSHD(t *testing.T, extra ...string) *sshd {
 			t.Skipf("SKIPPED: sshd needs /run/sshd: %v", err)
 		}
 	}
-	s := &sshd{dir: shortDir(t), client: newEd25519(t)}
+	s := &sshd{dir: testkit.Dir(t), client: newEd25519(t)}
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func startSSHD(t *testing.T, extra ...string) *sshd {
 	s.write(t, "authorized_keys", publicLine(t, s.client)+"\n")
 	var port int
 	for range 5 { // between its choice and its use, another process may take the port
-		port = freeport.New(t)
+		port = testkit.FreePort(t)
 		s.configure(t, port, extra)
 		if s.run(t, program, port) {
 			break
@@ -123,7 +123,7 @@ func (s *sshd) run(t *testing.T, program string, port int) bool {
 		close(exited)
 	}()
 	t.Cleanup(func() {
-		eventually(t, "sshd's connections have ended", func() bool { return len(children(cmd.Process.Pid)) == 0 })
+		testkit.Eventually(t, "sshd's connections have ended", func() bool { return len(children(cmd.Process.Pid)) == 0 })
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-exited
 		_ = logFile.Close()
@@ -132,7 +132,7 @@ func (s *sshd) run(t *testing.T, program string, port int) bool {
 		}
 	})
 	listening := "Server listening on 127.0.0.1 port " + strconv.Itoa(port)
-	eventually(t, "sshd listens or ends", func() bool {
+	testkit.Eventually(t, "sshd listens or ends", func() bool {
 		return isClosed(exited) || strings.Contains(readLog(), listening)
 	})
 	if isClosed(exited) && !strings.Contains(readLog(), "already in use") {

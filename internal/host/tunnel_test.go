@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // upper answers each connection with what came in capitals, once its input has ended.
@@ -143,7 +145,7 @@ func TestTunnelGivesUp(t *testing.T) {
 	if got, err := ask(tunnel, "x"); err == nil {
 		t.Errorf("the answer is %q", got)
 	}
-	eventually(t, "the port is closed", func() bool {
+	testkit.Eventually(t, "the port is closed", func() bool {
 		_, err := net.Dial("tcp", tunnel.listener.Addr().String())
 		return err != nil
 	})

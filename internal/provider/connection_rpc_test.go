@@ -18,14 +18,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-log/tflogtest"
-	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -304,7 +302,7 @@ func TestOwnMachineLosesTheConnection(t *testing.T) {
 		t.Fatal(list(diags))
 	}
 	wanted := values{
-		"ssh": with(login, values{"port": way.port()}), "model": qwen, "port": freeport.New(t), "env": values{"HF_HUB_OFFLINE": "1"},
+		"ssh": with(login, values{"port": way.port()}), "model": qwen, "port": testkit.FreePort(t), "env": values{"HF_HUB_OFFLINE": "1"},
 		"process": values{"install": "never", "directory": filepath.Join(directory, "vllm")}, "timeouts": values{"create": "1m", "update": "1m"},
 	}
 	wire := &tripwire{words: []string{`"phase":"load"`}, do: way.cut}
@@ -448,11 +446,11 @@ func TestDeploymentTunnelCommandWorks(t *testing.T) {
 		"StrictHostKeyChecking yes", "BatchMode yes",
 	}, "\n")+"\n", 0o600)
 	write(t, filepath.Join(directory, "ssh"), fmt.Sprintf("#!/bin/sh\nexec %s -F %s \"$@\"\n", client, filepath.Join(directory, "config")), 0o700)
-	environment := append(os.Environ(), "PATH="+directory+":"+os.Getenv("PATH"), "SSH_AUTH_SOCK="+agentWith(t, private))
+	environment := append(os.Environ(), "PATH="+directory+":"+os.Getenv("PATH"), "SSH_AUTH_SOCK="+testkit.SSHAgent(t, private))
 
 	bastion := values{"host": jump.Host(), "port": jump.Port(), "user": "jump"}
 	for name, ssh := range map[string]values{"direct": login(t, session), "jump host": with(login(t, session), values{"bastion": bastion})} {
-		server := c.create(deploymentType, onSession(t, session, values{"ssh": ssh, "port": freeport.New(t)}))
+		server := c.create(deploymentType, onSession(t, session, values{"ssh": ssh, "port": testkit.FreePort(t)}))
 		if asked(t, server.state) == nil {
 			t.Fatalf("%s: it answers without a tunnel", name)
 		}
@@ -470,7 +468,7 @@ func TestDeploymentTunnelCommandWorks(t *testing.T) {
 			defer close(ended)
 			_ = shell.Wait()
 		}()
-		eventually(t, "an answer through "+line, func() bool {
+		testkit.Eventually(t, "an answer through "+line, func() bool {
 			select {
 			case <-ended:
 				t.Fatalf("%s: `%s` ended: %s", name, line, said.String())
@@ -483,44 +481,4 @@ func TestDeploymentTunnelCommandWorks(t *testing.T) {
 		_, diags := c.destroy(deploymentType, server)
 		expect(t, diags)
 	}
-}
-
-// agentWith returns the socket of an SSH agent with a key.
-func agentWith(t *testing.T, private string) string {
-	t.Helper()
-	key, err := ssh.ParseRawPrivateKey([]byte(private))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyring := agent.NewKeyring()
-	if err := keyring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
-		t.Fatal(err)
-	}
-	directory, err := os.MkdirTemp("", "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("unix", filepath.Join(directory, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				_ = agent.ServeAgent(keyring, conn) // ends with the client's connection
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		serving.Wait()
-		_ = os.RemoveAll(directory)
-	})
-	return listener.Addr().String()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // login is a session's ssh as a deployment's argument, without the named parts.
@@ -372,7 +373,7 @@ func (c *core) canceled(name string, arguments values, when func() bool) (object
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		eventually(c.t, "something to cancel", when)
+		testkit.Eventually(c.t, "something to cancel", when)
 		cancel()
 	}()
 	made, diags := c.under(ctx).apply(name, p)

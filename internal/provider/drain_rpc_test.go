@@ -7,15 +7,15 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // An update in place and a destroy let a client's request end, over TLS too, and wait no longer.
 func TestDeploymentLetsRequestsEnd(t *testing.T) {
 	t.Parallel()
 	w, c, session := staged(t)
-	wanted := onSession(t, session, values{"port": freeport.New(t), "exposure": "public", "tls": values{}, "drain_timeout": "40s"})
+	wanted := onSession(t, session, values{"port": testkit.FreePort(t), "exposure": "public", "tls": values{}, "drain_timeout": "40s"})
 	server := c.create(deploymentType, wanted)
 	m := w.theMachine(t)
 	hang := func(on bool) {
@@ -44,7 +44,7 @@ func TestDeploymentLetsRequestsEnd(t *testing.T) {
 				return bytes.Contains(log, []byte(words))
 			}
 		}
-		eventually(t, "a running request", func() bool {
+		testkit.Eventually(t, "a running request", func() bool {
 			metrics, err := clientOf(t, state).Metrics(t.Context())
 			return err == nil && *metrics.RequestsRunning == 1
 		})
@@ -57,7 +57,7 @@ func TestDeploymentLetsRequestsEnd(t *testing.T) {
 			after, diags := stop[how]()
 			done <- result{after, diags}
 		}()
-		eventually(t, "the server to drain", logged("draining in-flight requests count=1 timeout=40s"))
+		testkit.Eventually(t, "the server to drain", logged("draining in-flight requests count=1 timeout=40s"))
 		hang(false)
 		if err := <-answered; err != nil {
 			t.Errorf("%s: the request did not end well: %v", how, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // wayOut is what the diagnostic of each failed start must contain: the cause, and then what to set.
@@ -109,7 +110,7 @@ func TestDeploymentThatDied(t *testing.T) {
 		t.Fatal(err)
 	}
 	var found struct{ RestartCount int }
-	eventually(t, "a restart loop", func() bool {
+	testkit.Eventually(t, "a restart loop", func() bool {
 		engine(t, m, "GET", "/containers/vllm-8000/json", nil, &found)
 		return found.RestartCount >= 3
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // What people do behind Terraform's back.
@@ -43,7 +44,7 @@ func (w *world) rentByHand(t *testing.T, offer, consumer string) shopper.Session
 		t.Fatal(err)
 	}
 	session := created.Session
-	eventually(t, "the session to run", func() bool {
+	testkit.Eventually(t, "the session to run", func() bool {
 		session, err = client.Session(ctx, created.Session.ID)
 		return err == nil && session.Status == shopper.Running
 	})
@@ -59,20 +60,7 @@ func (w *world) releaseByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the machines to be released", func() bool { return w.nothingBills(nil) == nil })
-}
-
-// eventually polls until a condition holds, or fails the test.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); <-ticker.C {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("waited in vain for %s", what)
+	testkit.Eventually(t, "the machines to be released", func() bool { return w.nothingBills(nil) == nil })
 }
 
 // docker sends a request to a machine's container engine, as a user who is logged in would.

@@ -1,8 +1,6 @@
 package provider_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/pem"
 	"maps"
 	"strings"
@@ -23,11 +21,8 @@ func with(arguments, others values) values {
 // keys are a private key in OpenSSH's form, the same one with a passphrase, and its public key.
 func keys(t *testing.T) (private, encrypted, public string) {
 	t.Helper()
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
+	private, public = sshKey(t)
+	key, err := ssh.ParseRawPrivateKey([]byte(private))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,11 +30,7 @@ func keys(t *testing.T) (private, encrypted, public string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, err := ssh.NewPublicKey(pub)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(block)), string(pem.EncodeToMemory(locked)), string(ssh.MarshalAuthorizedKey(line))
+	return private, string(pem.EncodeToMemory(locked)), public
 }
 
 var (

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // slowly makes a service for long lists, which a busy computer takes seconds to read: meanwhile it must not give up a release as stuck.
@@ -57,7 +58,7 @@ func TestCostsOfManySessions(t *testing.T) {
 	made := c.create(sessionType, values{"name": "new", "offer_id": a5000, "reservation_hours": 3})
 	w.AddEnded("other/now/0123456789abcdef0123456789abcdef", shopper.MaxSessions-1000, time.Now())
 	w.Advance(time.Hour + time.Minute)
-	eventually(t, "an hour to be booked", func() bool {
+	testkit.Eventually(t, "an hour to be booked", func() bool {
 		sum, diags := c.readData(costsType, values{"consumer_id": "terraform"})
 		expect(t, diags)
 		return number(t, sum, "total_cost") >= 0.31

@@ -2,10 +2,8 @@ package provider_test
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,10 +18,10 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // asVLLM makes this test program the stand-in for vLLM outside of the sandbox's machines.
@@ -39,19 +37,8 @@ func maybeVLLM() {
 // sshKey makes a key pair: the private one as OpenSSH writes it.
 func sshKey(t *testing.T) (private, public string) {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	private = string(pem.EncodeToMemory(block))
-	if public, err = host.PublicKeyOf(private); err != nil {
-		t.Fatal(err)
-	}
-	return private, public
+	signer, private := testkit.SSHKey(t)
+	return private, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 }
 
 // ownMachine is this computer behind a real sshd, with its own programs first
@@ -72,15 +59,11 @@ func ownMachine(t *testing.T) (login values, directory string) {
 			t.Skipf("SKIPPED: sshd needs /run/sshd: %v", err)
 		}
 	}
-	directory, err := os.MkdirTemp("", "o")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(directory) })
+	directory = testkit.Dir(t)
 	furnish(t, directory)
 	private, public := sshKey(t)
 	hostKey, _ := sshKey(t)
-	port := freeport.New(t)
+	port := testkit.FreePort(t)
 	write(t, filepath.Join(directory, "host"), hostKey, 0o600)
 	write(t, filepath.Join(directory, "keys"), public+"\n", 0o600)
 	authority, certifies := sshKey(t)
@@ -102,7 +85,7 @@ func ownMachine(t *testing.T) (login values, directory string) {
 		_ = server.Process.Signal(syscall.SIGTERM)
 		_ = server.Wait()
 	})
-	eventually(t, "sshd to listen", func() bool {
+	testkit.Eventually(t, "sshd to listen", func() bool {
 		content, _ := os.ReadFile(log)
 		return strings.Contains(string(content), "Server listening")
 	})
@@ -166,7 +149,7 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 	if diags := c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1"}); len(diags) > 0 {
 		t.Fatal(list(diags))
 	}
-	port := freeport.New(t)
+	port := testkit.FreePort(t)
 	jump := values{"host": login["host"], "port": login["port"], "user": login["user"]}
 	wanted := values{
 		"ssh": with(login, values{"bastion": jump}), "model": qwen, "port": port, "env": values{"HF_HUB_OFFLINE": "1"},
@@ -252,7 +235,7 @@ func TestDeploymentOnOwnMachine(t *testing.T) {
 // certificate vouches for; neither without them.
 func TestOwnMachineLetsInByAgentAndCertificate(t *testing.T) {
 	login, directory := ownMachine(t)
-	t.Setenv("SSH_AUTH_SOCK", agentWith(t, fmt.Sprint(login["private_key"])))
+	t.Setenv("SSH_AUTH_SOCK", testkit.SSHAgent(t, fmt.Sprint(login["private_key"])))
 	stranger, _ := sshKey(t)
 	certificate := certify(t, filepath.Join(directory, "authority"), stranger, fmt.Sprint(login["user"]))
 	bare := values{"host": login["host"], "port": login["port"], "user": login["user"]}
@@ -435,7 +418,7 @@ func TestProcessDirectoryChanges(t *testing.T) {
 	expect(t, c.configure(values{"journal_directory": "", "url": "http://127.0.0.1:1"}))
 	in := func(name string) values {
 		return values{
-			"ssh": login, "model": qwen, "port": freeport.New(t), "env": values{"HF_HUB_OFFLINE": "1"},
+			"ssh": login, "model": qwen, "port": testkit.FreePort(t), "env": values{"HF_HUB_OFFLINE": "1"},
 			"process":  values{"install": "never", "directory": filepath.Join(directory, name)},
 			"timeouts": values{"create": "1m", "update": "1m"},
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/provider/internal/providerdata"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/rental"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // fragile is the shopper's client with a defect.
@@ -130,7 +131,7 @@ func TestPanicKeepsState(t *testing.T) {
 // untilRunning refreshes a session until it runs.
 func (w *world) untilRunning(t *testing.T, c *core, o object) object {
 	t.Helper()
-	eventually(t, "the session to run", func() bool {
+	testkit.Eventually(t, "the session to run", func() bool {
 		read, diags := c.read(sessionType, o)
 		expect(t, diags)
 		o = read

@@ -1,10 +1,6 @@
 package provider_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"strings"
@@ -15,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // A deployment, queried in every way and reached through tunnels, and restarted.
@@ -162,7 +159,7 @@ func TestTunnelKeepsToItsMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 		machines[0].DropConnections()
-		eventually(t, name+": the tunnel to be given up", func() bool {
+		testkit.Eventually(t, name+": the tunnel to be given up", func() bool {
 			conn, err := net.Dial("tcp", text(t, tunnel, "address"))
 			if err == nil {
 				_ = conn.Close()
@@ -278,10 +275,11 @@ func TestArgumentsThatCanNotWork(t *testing.T) {
 		expect(t, c.validateData(name, values{"base_url": "ftp://x"}), "must begin with http")
 		expect(t, c.validateData(name, values{"base_url": unknown}))
 		expect(t, c.validateData(name, values{"ssh": unknown}))
+		_, strange := testkit.SSHKey(t)
 		// What may be caused by state or the shopper is no error, which would stand in the way of a destroy.
 		for ssh, problem := range map[*values]string{
-			{"host": "h", "user": "u"}:                              "credentials", // a key that is not known after an import
-			{"host": "h/x", "user": "u", "private_key": testKey(t)}: "unhealthy",
+			{"host": "h", "user": "u"}:                           "credentials", // a key that is not known after an import
+			{"host": "h/x", "user": "u", "private_key": strange}: "unhealthy",
 		} {
 			read, diags := c.readData(name, values{"ssh": *ssh})
 			expect(t, diags)
@@ -295,18 +293,4 @@ func TestArgumentsThatCanNotWork(t *testing.T) {
 	}
 	expect(t, c.validateData(healthType, values{"base_url": "http://h", "skip": []any{"nothing"}}), "value must be one of")
 	expect(t, c.validateData(healthType, values{"base_url": "http://h", "server": values{"runtime": "lxc", "id": "x"}}), `"container" "process"`)
-}
-
-// testKey is a private key that no machine knows.
-func testKey(t *testing.T) string {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }

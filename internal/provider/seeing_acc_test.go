@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestAccSeeing(t *testing.T) {
@@ -131,7 +131,7 @@ func TestAccFunctions(t *testing.T) {
 // provider, and the server answers through it.
 func TestAccTunnel(t *testing.T) {
 	w := acceptance(t)
-	port := freeport.New(t)
+	port := testkit.FreePort(t)
 	all := factories(t)
 	maps.Copy(all, map[string]func() (tfprotov6.ProviderServer, error){"echo": echoprovider.NewProviderServer()})
 	resource.Test(t, resource.TestCase{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 const (
@@ -213,7 +214,7 @@ func TestCosts(t *testing.T) {
 		expect(t, diags)
 		return got
 	}
-	eventually(t, "the hour to be booked", func() bool {
+	testkit.Eventually(t, "the hour to be booked", func() bool {
 		return number(t, read(values{"session_id": first.ID}), "total_cost") > 0
 	})
 	one := read(values{"session_id": first.ID})

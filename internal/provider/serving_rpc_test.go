@@ -2,25 +2,19 @@ package provider_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 	"github.com/hashicorp/terraform-plugin-log/tflogtest"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -88,7 +82,7 @@ func clientOf(t *testing.T, state tftypes.Value) *vllm.Client {
 func TestDeploymentPublic(t *testing.T) {
 	t.Parallel()
 	_, c, session := staged(t)
-	port := freeport.New(t)
+	port := testkit.FreePort(t)
 	open := onSession(t, session, values{"port": port, "exposure": "public"})
 	p := c.plan(deploymentType, object{}, open)
 	expect(t, p.Diagnostics, "WARNING: Routes stay open to everyone", "vLLM 0.33.0 requires", "only below /v1, /v2, /inference, /cohere",
@@ -205,9 +199,9 @@ func TestDeploymentValidates(t *testing.T) {
 	expect(t, c.validate(deploymentType, base))
 	expect(t, c.validate(deploymentType, with(base, values{"container": unknown, "process": unknown, "tls": unknown, "runtime": unknown})))
 	expect(t, c.validate(deploymentType, with(base, values{"tls": values{"certificate": unknown}})))
-	certificate, key := certified(t)
+	certificate, key := testkit.Certificate(t, "h")
 	expect(t, c.validate(deploymentType, with(base, values{"tls": values{"certificate": certificate, "private_key": key}})))
-	_, other := certified(t)
+	_, other := testkit.Certificate(t, "h")
 	for name, test := range map[string]struct {
 		change values
 		want   []string
@@ -241,24 +235,4 @@ func TestDeploymentValidates(t *testing.T) {
 			t.Errorf("%s: a key is in the error", name)
 		}
 	}
-}
-
-// certified makes a certificate and its key.
-func certified(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"h"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
 }

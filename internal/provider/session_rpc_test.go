@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // A session that something else rented has no name: it takes the configuration's, and the machine stays.
@@ -296,7 +297,7 @@ func TestSessionReplacedByTheShopper(t *testing.T) {
 	expect(t, diags, "Private key is unknown")
 	var s shopper.Session
 	client := w.client(t)
-	eventually(t, "the session to be stopped and replaced", func() bool {
+	testkit.Eventually(t, "the session to be stopped and replaced", func() bool {
 		s, err = client.Session(t.Context(), parent)
 		return err == nil && s.Status == shopper.Stopped && s.RetryChildID != ""
 	})
@@ -307,7 +308,7 @@ func TestSessionReplacedByTheShopper(t *testing.T) {
 	}
 	_, diags = c.destroy(sessionType, read)
 	expect(t, diags)
-	eventually(t, "the replacement to be released", func() bool { return w.nothingBills(nil) == nil })
+	testkit.Eventually(t, "the replacement to be released", func() bool { return w.nothingBills(nil) == nil })
 }
 
 // A service that gives up on a release reports the session as stopped, and that somebody should look: so does the destroy.

@@ -1,13 +1,17 @@
 package provider_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
+)
 
 // A private server with the user's own certificate, which names no loopback address: data sources and the restart verify it
 // as the deployment does.
 func TestOwnCertificateBehindSSH(t *testing.T) {
 	t.Parallel()
 	_, c, session := staged(t)
-	certificate, key := certified(t)
+	certificate, key := testkit.Certificate(t, "h")
 	server := c.create(deploymentType, onSession(t, session, values{"tls": values{"certificate": certificate, "private_key": key}}))
 	arguments := values{
 		"ssh": login(t, session), "base_url": text(t, server.state, "base_url"), "api_key": text(t, server.state, "api_key"),
@@ -30,7 +34,7 @@ func TestOwnCertificateBehindSSH(t *testing.T) {
 	expect(t, diags)
 
 	// A different server's certificate is refused.
-	arguments["ca_certificate"], _ = certified(t)
+	arguments["ca_certificate"], _ = testkit.Certificate(t, "h")
 	health, diags = c.readData(healthType, arguments)
 	expect(t, diags)
 	if truth(t, health, "healthy") {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // client asks a sandbox whose clock stands still. Requests that wait for a cloud
@@ -178,7 +180,7 @@ func (c client) until(id, status string) {
 
 func (c client) advanceUntil(what string, holds func() bool) {
 	c.t.Helper()
-	waitFor(c.t, what, func() bool {
+	testkit.Eventually(c.t, what, func() bool {
 		if holds() {
 			return true
 		}

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 const recordingsFile = "../shopper/testdata/shopper-recordings.json"
@@ -144,7 +146,7 @@ func (c *contract) prepare(r recording) {
 		c.advanceUntil("c1 runs", c.reads("create_ok", statusRunning))
 	case "get_stopping":
 		c.pend["delete_ok"] = c.begin(c.byID["delete_ok"])
-		waitFor(c.t, "c1 stopping", c.reads("create_ok", statusStopping))
+		testkit.Eventually(c.t, "c1 stopping", c.reads("create_ok", statusStopping))
 	case "done_ok":
 		c.rent("8eb88b4d-038c-40f5-a755-fac7b9c847be", "c2", "vastai-104")
 	case "create_insufficient_disk":
@@ -195,7 +197,7 @@ func (c *contract) reads(name, status string) func() bool {
 
 func (c *contract) advanceUntil(what string, holds func() bool) {
 	c.t.Helper()
-	waitFor(c.t, what, func() bool {
+	testkit.Eventually(c.t, what, func() bool {
 		if holds() {
 			return true
 		}
@@ -245,13 +247,13 @@ func (c *contract) abandonDelete(id string) {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
 	begun := c.send(ctx, http.MethodDelete, "/api/v1/sessions/"+id, nil)
-	waitFor(c.t, "d1 stopping", func() bool { return c.status(id) == statusStopping })
+	testkit.Eventually(c.t, "d1 stopping", func() bool { return c.status(id) == statusStopping })
 	c.s.Advance(time.Second)
 	cancel()
 	if got := <-begun; got.err == nil {
 		c.t.Fatal("the abandoned DELETE was answered")
 	}
-	waitFor(c.t, "the service to notice", func() bool {
+	testkit.Eventually(c.t, "the service to notice", func() bool {
 		c.s.service.mu.Lock()
 		defer c.s.service.mu.Unlock()
 		return len(c.s.locks) == 0

@@ -193,16 +193,3 @@ func startSandbox(t testing.TB, opts Options) *Sandbox {
 	})
 	return s
 }
-
-// waitFor polls until a condition holds, or fails the test.
-func waitFor(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); <-ticker.C {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("waited in vain for %s", what)
-}

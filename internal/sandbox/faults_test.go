@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // requestFaultTests show each fault of a request once, on the route that it is
@@ -126,7 +127,7 @@ func TestRequestFaults(t *testing.T) {
 			if wait := c.s.faults.rules[0].v.length; slices.Contains([]Fault{Delay, DelayAfter, SlowDrip}, rule.Fault) && took < wait {
 				t.Errorf("took %v, want at least %v", took, wait)
 			}
-			waitFor(t, "the request to end", func() bool { return len(c.s.sessions.List(func(session) bool { return true })) >= test.rows })
+			testkit.Eventually(t, "the request to end", func() bool { return len(c.s.sessions.List(func(session) bool { return true })) >= test.rows })
 			if rows := c.s.sessions.List(func(session) bool { return true }); len(rows) != test.rows {
 				t.Errorf("%d sessions, want %d", len(rows), test.rows)
 			}
@@ -147,7 +148,7 @@ func TestClosedPort(t *testing.T) {
 	if r := <-c.send(t.Context(), http.MethodGet, "/ready", nil); !errors.Is(r.err, syscall.ECONNREFUSED) {
 		t.Errorf("the next: %v", r.err)
 	}
-	waitFor(t, "the port to open again", func() bool {
+	testkit.Eventually(t, "the port to open again", func() bool {
 		return (<-c.send(t.Context(), http.MethodGet, "/ready", nil)).status == http.StatusOK
 	})
 }
@@ -169,7 +170,7 @@ func TestRateLimit(t *testing.T) {
 	if passed < 3 || limited == 0 {
 		t.Errorf("%d passed, %d were limited", passed, limited)
 	}
-	waitFor(t, "the next second", func() bool { return c.get("/ready").status == http.StatusOK })
+	testkit.Eventually(t, "the next second", func() bool { return c.get("/ready").status == http.StatusOK })
 }
 
 func TestOtherRequestFaults(t *testing.T) {
@@ -378,7 +379,7 @@ func TestAnOfferGoneForAWhileComesBack(t *testing.T) {
 		t.Errorf("while gone: %d", r.status)
 	}
 	c.s.Advance(2 * time.Minute)
-	waitFor(t, "the offer to be back", func() bool {
+	testkit.Eventually(t, "the offer to be back", func() bool {
 		c.s.Advance(cacheLife)
 		return c.get("/api/v1/inventory/vastai-100").status == http.StatusOK
 	})
@@ -460,7 +461,7 @@ func TestADelayedRequestOfAClientThatHangsUpHasNoEffect(t *testing.T) {
 	c := frozen(t, Options{Faults: []Rule{{Route: "POST /api/v1/sessions", Fault: Delay, Value: "1m"}}})
 	ctx, hangUp := context.WithCancel(t.Context())
 	post := c.send(ctx, http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
-	waitFor(t, "the request", func() bool { return c.s.Faults()[0].Struck == 1 })
+	testkit.Eventually(t, "the request", func() bool { return c.s.Faults()[0].Struck == 1 })
 	hangUp()
 	<-post
 	c.advance(2 * time.Minute)

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // The moments of a machine come in their order, and only once they have come.
@@ -31,14 +33,14 @@ func TestMoments(t *testing.T) {
 	if err := session.Start("vllm serve Qwen/Qwen2.5-0.5B-Instruct"); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the server", func() bool {
+	testkit.Eventually(t, "the server", func() bool {
 		conn, err := s.Machine(n.id).Root().Dial(t.Context(), 8000)
 		if err == nil {
 			_ = conn.Close()
 		}
 		return err == nil
 	})
-	waitFor(t, "its moment", func() bool {
+	testkit.Eventually(t, "its moment", func() bool {
 		after, err := s.Moments(n.id)
 		return err == nil && after.Ready.After(after.Running)
 	})

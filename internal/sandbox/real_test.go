@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // realOffers are one machine of each kind that are up at once.
@@ -44,7 +46,7 @@ func rentReal(t *testing.T, s *Sandbox, offer string) tenant {
 		t.Fatalf("%d %s %v", r.status, r.text, r.err)
 	}
 	n := tenant{c, r.str("session", "id"), r.str("ssh_private_key")}
-	waitFor(t, "the session to run", func() bool { return c.status(n.id) == statusRunning })
+	testkit.Eventually(t, "the session to run", func() bool { return c.status(n.id) == statusRunning })
 	return n
 }
 
@@ -173,7 +175,7 @@ func TestStrikesOnARealMachine(t *testing.T) {
 	if _, _, err := vm.login(); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("while SSH is lost: %v", err)
 	}
-	waitFor(t, "SSH to come back", func() bool {
+	testkit.Eventually(t, "SSH to come back", func() bool {
 		client, _, err := vm.login()
 		if err == nil {
 			_ = client.Close()
@@ -253,7 +255,7 @@ func TestAContainersStartsFailAsTheRulesSay(t *testing.T) {
 		t.Errorf("its log: %s", log.text)
 	}
 	docker(http.MethodPost, "/containers/vllm/start", "")
-	waitFor(t, "the second start to be ready", func() bool {
+	testkit.Eventually(t, "the second start to be ready", func() bool {
 		return strings.Contains(docker(http.MethodGet, "/containers/vllm/logs?stdout=1&stderr=1", "").text, "Application startup complete")
 	})
 	if count := s.Faults()[0]; count.Matched != 2 || count.Struck != 1 {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestAnAbandonedDeleteLeavesTheMachineBilling(t *testing.T) {
@@ -15,11 +17,11 @@ func TestAnAbandonedDeleteLeavesTheMachineBilling(t *testing.T) {
 	id := c.run("c", "vastai-100")
 	ctx, hangUp := context.WithCancel(t.Context())
 	answers := c.send(ctx, http.MethodDelete, "/api/v1/sessions/"+id, nil)
-	waitFor(t, "stopping", func() bool { return c.status(id) == statusStopping })
+	testkit.Eventually(t, "stopping", func() bool { return c.status(id) == statusStopping })
 	c.s.Advance(time.Second)
 	hangUp()
 	<-answers
-	waitFor(t, "the service to give up", c.noLocks)
+	testkit.Eventually(t, "the service to give up", c.noLocks)
 
 	// The next DELETE says 200 at once and does nothing: the clock doesn't move.
 	r := <-c.send(t.Context(), http.MethodDelete, "/api/v1/sessions/"+id, nil)
@@ -52,7 +54,7 @@ func TestAStoppedSessionComesBackToLife(t *testing.T) {
 	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Fault: Delay, Value: "1m"}}})
 	post := c.send(t.Context(), http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
 	var id string
-	waitFor(t, "the row", func() bool {
+	testkit.Eventually(t, "the row", func() bool {
 		rows := c.s.sessions.List(func(row session) bool { return row.Status == statusProvisioning })
 		if len(rows) == 1 {
 			id = rows[0].ID
@@ -80,7 +82,7 @@ func TestAClientThatHangsUpOnPostLeavesARow(t *testing.T) {
 	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Fault: Delay, Value: "1m"}}})
 	ctx, hangUp := context.WithCancel(t.Context())
 	post := c.send(ctx, http.MethodPost, "/api/v1/sessions", order("c", "vastai-100"))
-	waitFor(t, "the row", func() bool { return len(c.s.sessions.List(func(session) bool { return true })) == 1 })
+	testkit.Eventually(t, "the row", func() bool { return len(c.s.sessions.List(func(session) bool { return true })) == 1 })
 	hangUp()
 	<-post
 	c.s.requests.all.Wait()
@@ -102,9 +104,9 @@ func TestTheSecondDeleteWaitsForTheFirst(t *testing.T) {
 	c := frozen(t, Options{})
 	id := c.run("c", "vastai-100")
 	first := c.send(t.Context(), http.MethodDelete, "/api/v1/sessions/"+id, nil)
-	waitFor(t, "stopping", func() bool { return c.status(id) == statusStopping })
+	testkit.Eventually(t, "stopping", func() bool { return c.status(id) == statusStopping })
 	second := c.send(t.Context(), http.MethodDelete, "/api/v1/sessions/"+id, nil)
-	waitFor(t, "the second to queue", func() bool {
+	testkit.Eventually(t, "the second to queue", func() bool {
 		c.s.service.mu.Lock()
 		defer c.s.service.mu.Unlock()
 		return c.s.locks[id] != nil && c.s.locks[id].users == 2
@@ -205,7 +207,7 @@ func TestExtendIsRefusedWhileStopping(t *testing.T) {
 	c := frozen(t, Options{})
 	id := c.run("c", "vastai-100")
 	deletion := c.send(t.Context(), http.MethodDelete, "/api/v1/sessions/"+id, nil)
-	waitFor(t, "stopping", func() bool { return c.status(id) == statusStopping })
+	testkit.Eventually(t, "stopping", func() bool { return c.status(id) == statusStopping })
 	r := <-c.send(t.Context(), http.MethodPost, "/api/v1/sessions/"+id+"/extend", map[string]any{"additional_hours": 1})
 	if r.status != http.StatusConflict || !strings.HasSuffix(r.str("error"), "is in terminal state: stopping") {
 		t.Errorf("%d %s", r.status, r.text)

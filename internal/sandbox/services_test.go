@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestTwoServicesShareOneLedger(t *testing.T) {
@@ -86,7 +88,7 @@ func TestAServiceKilledWhileItRentsLosesTheMachine(t *testing.T) {
 				t.Fatalf("answered: %d %s", r.status, r.text)
 			}
 			var id string
-			waitFor(t, "the service to be back", func() bool {
+			testkit.Eventually(t, "the service to be back", func() bool {
 				r := <-c.send(t.Context(), http.MethodGet, "/api/v1/sessions?consumer_id=c", nil)
 				id, _ = r.at("sessions", 0, "id").(string)
 				return r.err == nil

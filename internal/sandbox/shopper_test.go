@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/shopper"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // TestTheProvidersOwnClient calls the sandbox with every method that the provider's
@@ -59,7 +60,7 @@ func TestTheProvidersOwnClient(t *testing.T) {
 		t.Errorf("%+v", made.Session)
 	}
 	var session shopper.Session
-	waitFor(t, "running", func() bool {
+	testkit.Eventually(t, "running", func() bool {
 		session, err = api.Session(ctx, made.Session.ID)
 		return err == nil && session.Status == statusRunning
 	})

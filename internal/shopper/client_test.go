@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestNewRefusesBadConfigurations(t *testing.T) {
@@ -197,7 +197,7 @@ func (dialTimeoutError) Temporary() bool { return true }
 
 func TestUnreachableServiceSaysWhereAndWhatToCheck(t *testing.T) {
 	t.Parallel()
-	address := fmt.Sprint("http://127.0.0.1:", freeport.New(t))
+	address := fmt.Sprint("http://127.0.0.1:", testkit.FreePort(t))
 	_, err := newClient(t, address, withoutRetries, func(c *Config) { c.Token = "t0ken" }).Offers(t.Context(), "")
 	refused, ok := errors.AsType[*net.OpError](err)
 	if !ok || refused.Op != "dial" || !IsUnreachable(err) {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // TestIncompleteAnswersAreAmbiguous has answers with a status of
@@ -158,7 +158,7 @@ func TestLostRequestsAreJudged(t *testing.T) {
 	}
 	t.Run("nobody listens", func(t *testing.T) {
 		t.Parallel()
-		err := createAt(t.Context(), t, fmt.Sprint("http://127.0.0.1:", freeport.New(t)))
+		err := createAt(t.Context(), t, fmt.Sprint("http://127.0.0.1:", testkit.FreePort(t)))
 		if IsAmbiguous(err) || !IsUnreachable(err) {
 			t.Errorf("got %v", err)
 		}

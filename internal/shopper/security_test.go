@@ -2,27 +2,23 @@ package shopper
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-log/tflogtest"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // TestSecretsStayOutOfLogsAndErrors has a service that repeats everything it
@@ -217,46 +213,15 @@ func TestSameService(t *testing.T) {
 	}
 }
 
-// certificate makes a self-signed pair for a client.
-func certificate(t *testing.T) (certPEM, keyPEM string, cert *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "client"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err = x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return toPEM("CERTIFICATE", der), toPEM("PRIVATE KEY", private), cert
-}
-
-func toPEM(kind string, der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-}
-
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	clientCert, clientKey, cert := certificate(t)
+	clientCert, clientKey := testkit.Certificate(t)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		respond(w, 200, "application/json", runningText)
 	}))
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refusals are the point here
 	pool := x509.NewCertPool()
-	pool.AddCert(cert)
+	pool.AppendCertsFromPEM([]byte(clientCert))
 	// In TLS 1.3 a missing client certificate is refused after the handshake,
 	// while the request is already on its way: too late to be sure of an alert.
 	server.TLS = &tls.Config{
@@ -265,7 +230,7 @@ func TestTLS(t *testing.T) {
 	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	authority := toPEM("CERTIFICATE", server.Certificate().Raw)
+	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 
 	for _, test := range []struct {
 		name string

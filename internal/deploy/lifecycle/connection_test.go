@@ -14,6 +14,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // line is a machine that is logged in to again, as the provider uses it.
@@ -42,7 +43,7 @@ func (r *rig) dropsAt(t *testing.T, line *host.Line, when string) *events {
 		}
 		once.Do(func() {
 			r.machine.DropConnections()
-			eventually(t, "the loss to be noticed", func() bool { return line.Err() != nil })
+			testkit.Eventually(t, "the loss to be noticed", func() bool { return line.Err() != nil })
 		})
 	}}
 }
@@ -101,7 +102,7 @@ func TestLaunchTakesBackWhatALostStartMade(t *testing.T) {
 		dropped := make(chan struct{})
 		go func() {
 			defer close(dropped)
-			eventually(t, "the server's command", func() bool {
+			testkit.Eventually(t, "the server's command", func() bool {
 				log := strings.Join(r.machine.CommandLog(), "\n")
 				return strings.Contains(log, "serve Qwen")
 			})
@@ -207,7 +208,7 @@ func TestReplaceBearsALossInTheMiddle(t *testing.T) {
 			go func() {
 				defer close(dropped)
 				started := <-told
-				eventually(t, test.name, func() bool { return test.when(started) })
+				testkit.Eventually(t, test.name, func() bool { return test.when(started) })
 				r.machine.DropConnections()
 			}()
 			status, err := lifecycle.Replace(within(t, limit), line, first.Ref, wanted, lifecycle.Rollback)
@@ -253,7 +254,7 @@ func TestRestartBearsALostConnection(t *testing.T) {
 			go func() {
 				defer close(dropped)
 				<-told
-				eventually(t, name, when)
+				testkit.Eventually(t, name, when)
 				r.machine.DropConnections()
 			}()
 			again, err := lifecycle.Restart(within(t, limit), line, status.Ref, wanted)

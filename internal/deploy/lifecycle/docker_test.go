@@ -5,16 +5,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -32,7 +25,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -208,7 +201,7 @@ func TestRealDocker(t *testing.T) {
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-test", "test/real-docker"
 	wanted.Container = container.Options{Image: tag, GPUs: "none", Cache: cacheName(t), ShmSize: 64 << 20}
-	wanted.Spec.Port = freeport.New(t)
+	wanted.Spec.Port = testkit.FreePort(t)
 	wanted.Spec.Env = map[string]string{"QUOTES": "a'b\"c $(x)\nline two"}
 	wanted.Spec.ExtraArgs = []string{"--chat-template", "hostile $(touch x) 'quoted'"}
 	t.Cleanup(func() { removeOwned(t, wanted.Owner) })
@@ -239,7 +232,7 @@ func TestRealDocker(t *testing.T) {
 
 	// A server that dies is started again.
 	_, _ = http.Get("http://127.0.0.1:" + itoa(first.Port) + "/crash") //nolint:bodyclose // it never answers
-	eventually(t, "a restart", func() bool {
+	testkit.Eventually(t, "a restart", func() bool {
 		status, err := lifecycle.Inspect(within(t, limit), local{}, first.Ref)
 		return err == nil && status.RestartCount == 1 && ask(t, status, testKey) == nil
 	})
@@ -312,7 +305,7 @@ func TestRealDockerThroughRealSSHD(t *testing.T) {
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-ssh-test", "test/real-docker-ssh"
 	wanted.Container = container.Options{Image: tag, GPUs: "none", Cache: cacheName(t)}
-	wanted.Spec.Port = freeport.New(t)
+	wanted.Spec.Port = testkit.FreePort(t)
 	wanted.Spec.Env = map[string]string{"QUOTES": "a'b\"c $(x)\nline two", "HF_HUB_OFFLINE": "1"}
 	t.Cleanup(func() { removeOwned(t, wanted.Owner) })
 	status, err := lifecycle.Launch(within(t, limit), machine, wanted)
@@ -355,9 +348,9 @@ func realMachine(t *testing.T) *host.Client {
 		}
 	}
 	dir := t.TempDir()
-	_, hostKey := newKey(t)
-	signer, private := newKey(t)
-	port := freeport.New(t)
+	_, hostKey := testkit.SSHKey(t)
+	signer, private := testkit.SSHKey(t)
+	port := testkit.FreePort(t)
 	files := map[string]string{
 		"host": hostKey, "keys": string(ssh.MarshalAuthorizedKey(signer.PublicKey())),
 		"config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %[2]s/keys\nPidFile none\nStrictModes no\n"+
@@ -377,7 +370,7 @@ func realMachine(t *testing.T) *host.Client {
 		_ = server.Process.Signal(os.Interrupt)
 		_ = server.Wait()
 	})
-	eventually(t, "sshd to listen", func() bool {
+	testkit.Eventually(t, "sshd to listen", func() bool {
 		content, _ := os.ReadFile(log)
 		return strings.Contains(string(content), "Server listening")
 	})
@@ -399,8 +392,8 @@ func TestRealDockerTLS(t *testing.T) {
 	wanted := request()
 	wanted.Name, wanted.Owner = "shopper-deploy-tls-test", "test/real-docker-tls"
 	wanted.Container = container.Options{Image: tag, GPUs: "none", Cache: cacheName(t), User: "2000:0"}
-	wanted.Spec.Port = freeport.New(t)
-	certificate, key := selfSigned(t)
+	wanted.Spec.Port = testkit.FreePort(t)
+	certificate, key := testkit.Certificate(t, "gpu.example")
 	wanted.TLS = &lifecycle.TLS{Certificate: certificate, Key: key, ServerName: "gpu.example"}
 	t.Cleanup(func() {
 		removeOwned(t, wanted.Owner)
@@ -441,28 +434,4 @@ func removeOwned(t *testing.T, owner string) {
 			_, _ = realDocker(t, http.MethodDelete, "/containers/"+id+"?force=1&v=1", "", nil)
 		}
 	}
-}
-
-func selfSigned(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "gpu.example"}, DNSNames: []string{"gpu.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(kind string, data []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}))
-	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", keyDER)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -24,7 +25,7 @@ func (r *rig) busy(t *testing.T, status deploy.Status) (release func(), answer <
 		_, err := client.Complete(ctx, "chat")
 		answered <- err
 	}()
-	eventually(t, "a running request", func() bool {
+	testkit.Eventually(t, "a running request", func() bool {
 		metrics, err := client.Metrics(ctx)
 		return err == nil && metrics.RequestsRunning != nil && *metrics.RequestsRunning == 1
 	})
@@ -68,7 +69,7 @@ func TestStopLetsRequestsEnd(t *testing.T) {
 					warning, err := stop(t, r, status, wanted)
 					done <- result{warning, err}
 				}()
-				eventually(t, "the server to drain", func() bool {
+				testkit.Eventually(t, "the server to drain", func() bool {
 					log, _ := lifecycle.LogTail(within(t, limit), r, status.Ref, 5)
 					return strings.Contains(strings.Join(log, "\n"), "draining in-flight requests count=1 timeout=30s")
 				})

@@ -10,6 +10,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/facts"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // What takes long and needs no driver is got while a driver is being built: here the driver is done only once the image is
@@ -41,7 +42,7 @@ func TestPullWhileADriverIsBuilt(t *testing.T) {
 			built := make(chan struct{})
 			go func() {
 				defer close(built)
-				eventually(t, "what the server needs is there", there)
+				testkit.Eventually(t, "what the server needs is there", there)
 				r.facts(t, func(f *machinefs.Facts) { f.DriverReadyAt = time.Now() })
 			}()
 			status := launch(t, r, test.request)

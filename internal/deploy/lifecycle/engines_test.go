@@ -12,6 +12,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // podmanVM are the facts of a virtual machine with Podman in place of Docker.
@@ -90,7 +91,7 @@ func TestOtherEngines(t *testing.T) {
 				t.Errorf("restart policy %q, restarts itself: %t", host.RestartPolicy.Name, first.RestartsItself)
 			}
 			killServer(t, r)
-			eventually(t, "an answer after the restart", func() bool { return answers(t, r, first, testKey) == nil })
+			testkit.Eventually(t, "an answer after the restart", func() bool { return answers(t, r, first, testKey) == nil })
 			broken := request()
 			broken.Spec.ExtraArgs = []string{"--no-such-flag"}
 			back, err := lifecycle.Replace(within(t, limit), r, first.Ref, broken, lifecycle.Rollback)

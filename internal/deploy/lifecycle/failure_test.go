@@ -15,6 +15,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // A cancel ends whatever is under way, waits for it, and leaves nothing behind.
@@ -229,7 +230,7 @@ func TestRestartLoopIsRecognized(t *testing.T) {
 		r.facts(t, func(f *machinefs.Facts) { f.VLLM.Fail = "out_of_memory" })
 		killServer(t, r)
 		var after deploy.Status
-		eventually(t, "a restart loop", func() bool {
+		testkit.Eventually(t, "a restart loop", func() bool {
 			var err error
 			after, err = lifecycle.Inspect(within(t, limit), r, status.Ref)
 			if err != nil {
@@ -323,7 +324,7 @@ func TestKilledWhileLoading(t *testing.T) {
 			}
 			go func() {
 				defer close(killed)
-				eventually(t, "a server", func() bool { return r.servers(t) == 1 })
+				testkit.Eventually(t, "a server", func() bool { return r.servers(t) == 1 })
 				if r.engine == nil {
 					killServer(t, r)
 				} else if err := r.engine.OutOfMemory("chat"); err != nil {

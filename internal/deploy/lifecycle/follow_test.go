@@ -12,6 +12,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/process"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func runtimeOf(t *testing.T, r *rig, ref deploy.Ref) deploy.Runtime {
@@ -74,7 +75,7 @@ func TestFollow(t *testing.T) {
 		if _, err := io.ReadAll(given); err == nil {
 			t.Error("the stream ended before its context")
 		}
-		eventually(t, "the end of what followed the log", func() bool { return !strings.Contains(r.running(), "tail -n 60") })
+		testkit.Eventually(t, "the end of what followed the log", func() bool { return !strings.Contains(r.running(), "tail -n 60") })
 
 		stream, err := runtime.Follow(within(t, limit), status.Ref, 5)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // noEngine is a virtual machine without an engine, whose first upgrade goes on.
@@ -94,7 +95,7 @@ func (r *rig) unlocksAt(t *testing.T, command string, times int, before func()) 
 	unlocked := make(chan struct{})
 	go func() {
 		defer close(unlocked)
-		eventually(t, command, func() bool { return strings.Count(strings.Join(r.machine.CommandLog(), "\n"), command) >= times })
+		testkit.Eventually(t, command, func() bool { return strings.Count(strings.Join(r.machine.CommandLog(), "\n"), command) >= times })
 		before()
 		if err := r.machine.SetFacts(func(f *machinefs.Facts) { f.DpkgLockedUntil = time.Time{} }); err != nil {
 			t.Error(err)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // A finished server of the same owner may be another deployment's that was given the same port: it isn't touched for a
@@ -66,7 +66,7 @@ func TestReadyTimeout(t *testing.T) {
 // A server that answers on its machine but not at its public address is a failure, and is removed.
 func TestPublicAddressThatIsClosed(t *testing.T) {
 	t.Parallel()
-	address := fmt.Sprint("127.0.0.1:", freeport.New(t))
+	address := fmt.Sprint("127.0.0.1:", testkit.FreePort(t))
 	r := newRig(t, vm())
 	wanted := request()
 	wanted.Public = "http://" + address

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -80,7 +81,7 @@ func TestLaunchProcessWithTLS(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pod())
 	wanted := processRequest()
-	certificate, key := selfSigned(t)
+	certificate, key := testkit.Certificate(t, "gpu.example")
 	wanted.TLS = &lifecycle.TLS{Certificate: certificate, Key: key, ServerName: "gpu.example"}
 	status := launch(t, r, wanted)
 	if !slices.Contains(status.Arguments, filepath.Join(status.Directory, "server.key")) {

@@ -2,10 +2,7 @@ package lifecycle_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"io"
@@ -32,6 +29,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -82,12 +80,8 @@ type rig struct {
 // newRig starts a machine, with images beyond those that every registry has.
 func newRig(t *testing.T, facts machinefs.Facts, images ...engine.Image) *rig {
 	t.Helper()
-	signer, private := newKey(t)
-	dir, err := os.MkdirTemp("", "d")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	signer, private := testkit.SSHKey(t)
+	dir := testkit.Dir(t)
 	m, err := machine.Start(machine.Options{
 		Dir: dir, ID: "rig", Facts: facts, AuthorizedKeys: []string{string(ssh.MarshalAuthorizedKey(signer.PublicKey()))},
 	})
@@ -107,23 +101,6 @@ func newRig(t *testing.T, facts machinefs.Facts, images ...engine.Image) *rig {
 	}
 	r.Client = r.dial(t)
 	return r
-}
-
-func newKey(t *testing.T) (ssh.Signer, string) {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, string(pem.EncodeToMemory(block))
 }
 
 func serveEngine(t *testing.T, m *machine.Machine, images []engine.Image) *engine.Engine {
@@ -401,21 +378,6 @@ func bothWays(t *testing.T, test func(t *testing.T, r *rig, request func() lifec
 			t.Parallel()
 			test(t, newRig(t, kind.facts()), kind.request)
 		})
-	}
-}
-
-// eventually polls until done says so.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-deadline:
-			t.Fatalf("it never came to: %s", what)
-		case <-tick.C:
-		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // A process has stopped when its GPU memory is released, which the next server needs.
@@ -46,7 +47,7 @@ func TestStopWaitsForGPUMemory(t *testing.T) {
 			before := looks()
 			done := make(chan error, 1)
 			go func() { done <- stop(t, r, status) }()
-			eventually(t, "three looks at the memory", func() bool { return looks() >= before+3 })
+			testkit.Eventually(t, "three looks at the memory", func() bool { return looks() >= before+3 })
 			select {
 			case err := <-done:
 				t.Fatalf("it didn't wait for the memory: %v", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // oldVM are the facts of a virtual machine with a release on it whose engine has a port open on all addresses.
@@ -130,8 +131,8 @@ func TestClosedPortFollowsTheServer(t *testing.T) {
 		ports := r.closed(t)
 		return len(ports) == 1 && len(before) == 1 && ports[0] != before[0] && listens(ports[0])
 	}
-	eventually(t, "a rule for the port of the server that was started again", moved)
-	eventually(t, "an answer of it", func() bool { return answers(t, r, status, testKey) == nil })
+	testkit.Eventually(t, "a rule for the port of the server that was started again", moved)
+	testkit.Eventually(t, "an answer of it", func() bool { return answers(t, r, status, testKey) == nil })
 	before = r.closed(t)
 	restarted, err := lifecycle.Restart(within(t, limit), r, status.Ref, oldRequest())
 	if err != nil || len(restarted.Warnings) > 0 || !moved() {
@@ -192,7 +193,7 @@ func TestClosedPortOfAnOrphan(t *testing.T) {
 			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "a server that is "+string(test.state), func() bool {
+			testkit.Eventually(t, "a server that is "+string(test.state), func() bool {
 				seen, err := lifecycle.Inspect(within(t, limit), r, status.Ref)
 				return err == nil && seen.State == test.state
 			})
@@ -203,7 +204,7 @@ func TestClosedPortOfAnOrphan(t *testing.T) {
 				if err := syscall.Kill(pidOf(t, status, "server"), syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "no rule", func() bool { return r.rules(t) == 0 })
+				testkit.Eventually(t, "no rule", func() bool { return r.rules(t) == 0 })
 			}
 			remove(t, r, status)
 			if left := r.rules(t); left > 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -98,7 +99,7 @@ func TestKilledServerIsExplainedByTheKernel(t *testing.T) {
 				if e.Message == "waiting for the model to load" {
 					go func() {
 						defer close(killed)
-						eventually(t, "a server", func() bool { return r.servers(t) == 1 })
+						testkit.Eventually(t, "a server", func() bool { return r.servers(t) == 1 })
 						killServer(t, r)
 					}()
 				}

@@ -15,6 +15,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/lifecycle"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -109,7 +110,7 @@ func TestForeignContainerIsNotTouched(t *testing.T) {
 	r := newRig(t, vm())
 	r.api(t, http.MethodPost, "/v1.41/images/create?fromImage=vllm/vllm-openai&tag=v0.33.0", "", nil)
 	var made struct{ ID string }
-	eventually(t, "a foreign container", func() bool {
+	testkit.Eventually(t, "a foreign container", func() bool {
 		return r.api(t, http.MethodPost, "/v1.41/containers/create?name=chat", `{"Image":"`+image+`","Cmd":["serve","x"]}`, &made) == http.StatusCreated
 	})
 	failed := launchFails(t, r, request(), limit)
@@ -286,7 +287,7 @@ func TestServerThatDiesComesBack(t *testing.T) {
 		t.Helper()
 		status := launch(t, r, request())
 		killServer(t, r)
-		eventually(t, "an answer after the restart", func() bool { return answers(t, r, status, testKey) == nil })
+		testkit.Eventually(t, "an answer after the restart", func() bool { return answers(t, r, status, testKey) == nil })
 		after, err := lifecycle.Inspect(within(t, limit), r, status.Ref)
 		if err != nil || after.ID != status.ID || after.RestartCount != 1 || after.RestartLoop {
 			t.Errorf("after one restart: %+v, %v", after, err)
@@ -309,7 +310,7 @@ func TestProcessAfterAReboot(t *testing.T) {
 	if err := syscall.Kill(-supervisor, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of all that ran", func() bool { return r.servers(t) == 0 })
+	testkit.Eventually(t, "the end of all that ran", func() bool { return r.servers(t) == 0 })
 	if err := os.WriteFile(filepath.Join(status.Directory, "boot"), []byte("another one\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // Invalid lines, and the server's own port, are ignored.
@@ -226,9 +227,9 @@ func startOpen(t *testing.T, listen, answer string, ask func(address string) str
 		Listen: listen, Environment: map[string]string{roleEnv: "server"},
 	})
 	file := filepath.Join(h.base, "program.out")
-	eventually(t, "a port", func() bool { return read(t, file) != "" })
+	testkit.Eventually(t, "a port", func() bool { return read(t, file) != "" })
 	port = read(t, file)
-	eventually(t, "outside: "+answer, func() bool { return each(answer, ask, port, addresses...) })
+	testkit.Eventually(t, "outside: "+answer, func() bool { return each(answer, ask, port, addresses...) })
 	open, closed, err := h.Ports(within(t), ref)
 	want := "open [{" + port + " }], closed []"
 	if listen == "" {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // withPath is this computer with a folder of programs first on PATH, and another home.
@@ -275,7 +276,7 @@ func TestToolkitOfThePackages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the server's end", func() bool { return inspect(t, h, ref).State == deploy.Exited })
+		testkit.Eventually(t, "the server's end", func() bool { return inspect(t, h, ref).State == deploy.Exited })
 		if log, err := h.Log(within(t), ref, 2); err != nil || len(log) == 0 || log[0] != want+" serve a b" {
 			t.Errorf("CUDA_HOME=%s: %q, %v", given, log, err)
 		}
@@ -297,7 +298,7 @@ func TestOrphanedInstallation(t *testing.T) {
 	ended := make(chan error, 1)
 	ctx := within(t)
 	go func() { ended <- h.Ready(ctx, func(string) {}) }()
-	eventually(t, "a download", func() bool { return read(t, filepath.Join(m.bin, "once")) != "" })
+	testkit.Eventually(t, "a download", func() bool { return read(t, filepath.Join(m.bin, "once")) != "" })
 	pid, _, _ := strings.Cut(read(t, filepath.Join(directory, "identity")), " ")
 	supervisor, err := strconv.Atoi(pid)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -133,20 +134,6 @@ func startRelease(t *testing.T, release, script string, wanted deploy.Wanted) (*
 	return h, ref
 }
 
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-deadline:
-			t.Fatalf("it never came to: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 func inspect(t *testing.T, h *Host, ref deploy.Ref) deploy.Status {
 	t.Helper()
 	status, err := h.Inspect(within(t), ref)
@@ -166,7 +153,7 @@ echo ready
 while :; do sleep 0.2; done
 `
 	h, ref := start(t, script, nil)
-	eventually(t, "the server's start", func() bool {
+	testkit.Eventually(t, "the server's start", func() bool {
 		log, err := h.Log(within(t), ref, 5)
 		return err == nil && len(log) > 0
 	})
@@ -302,7 +289,7 @@ func TestLogIsBounded(t *testing.T) {
 	if _, err := log.WriteString(line); err != nil { // too much now
 		t.Fatal(err)
 	}
-	eventually(t, "a shorter log", func() bool { return len(read(t, file)) == 500 })
+	testkit.Eventually(t, "a shorter log", func() bool { return len(read(t, file)) == 500 })
 	if _, err := log.WriteString("the last line\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +306,7 @@ func TestServerMayEndByItself(t *testing.T) {
 		log, err := h.Log(within(t), ref, 5)
 		return err == nil && slices.Contains(log, word)
 	}
-	eventually(t, "the server's start", func() bool { return said("ready") })
+	testkit.Eventually(t, "the server's start", func() bool { return said("ready") })
 	if _, err := h.end(within(t), ref.Directory, deploy.Stop{}); err != nil {
 		t.Fatal(err)
 	}
@@ -331,12 +318,12 @@ func TestServerMayEndByItself(t *testing.T) {
 func TestExitCodeIsTold(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, "echo 'last words'\nexit 42\n", nil)
-	eventually(t, "the end", func() bool { return inspect(t, h, ref).State == deploy.Exited })
+	testkit.Eventually(t, "the end", func() bool { return inspect(t, h, ref).State == deploy.Exited })
 	status := inspect(t, h, ref)
 	if status.ExitCode != 42 || status.RestartCount != 0 || status.RestartLoop {
 		t.Errorf("status %+v", status)
 	}
-	eventually(t, "the end of its log", func() bool {
+	testkit.Eventually(t, "the end of its log", func() bool {
 		log, err := h.Log(within(t), ref, 10)
 		return err == nil && slices.Equal(log, []string{"last words", deploy.EndLine + "with exit code 42"})
 	})
@@ -349,7 +336,7 @@ func TestSupervisorRestartsAndCounts(t *testing.T) {
 	if err := h.Settle(within(t), ref); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a restart loop", func() bool { return inspect(t, h, ref).RestartLoop })
+	testkit.Eventually(t, "a restart loop", func() bool { return inspect(t, h, ref).RestartLoop })
 	status := inspect(t, h, ref)
 	if status.ID != ref.ID || status.RestartCount < loopRestarts || status.ExitCode != 1 || !status.RestartsItself {
 		t.Errorf("status %+v", status)
@@ -370,7 +357,7 @@ func TestSetAsideAndRestore(t *testing.T) {
 	h, ref := start(t, `printf '%s|%s|%s\n' "$VLLM_API_KEY" "$OTHER" "$1" >"$0.out"; exec sleep 600`, environment, "an $argument")
 	out := filepath.Join(h.base, "program.out")
 	want := "planted-key|line one\nline 'two' $(x)\n|an $argument\n"
-	eventually(t, "the first start", func() bool { return read(t, out) == want })
+	testkit.Eventually(t, "the first start", func() bool { return read(t, out) == want })
 	if err := os.WriteFile(filepath.Join(ref.Directory, "log"), []byte("INFO:     Application startup complete.\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +376,7 @@ func TestSetAsideAndRestore(t *testing.T) {
 	if err != nil || vllm.Progress(log) != vllm.PhaseImporting {
 		t.Errorf("the second start begins at %q, %v: %q", vllm.Progress(log), err, log)
 	}
-	eventually(t, "the second start", func() bool { return read(t, out) == want })
+	testkit.Eventually(t, "the second start", func() bool { return read(t, out) == want })
 	// Once more, as after an answer that was lost: the one that runs makes room first.
 	if again, err := aside.Restore(within(t)); err != nil || again.ID == restored.ID {
 		t.Fatalf("restored again as %s, %v", again.ID, err)
@@ -428,7 +415,7 @@ while :; do sleep 0.05; done`
 			t.Parallel()
 			h, ref := start(t, program, map[string]string{"ENDS": test.ends})
 			out := filepath.Join(h.base, "program.out")
-			eventually(t, "the worker", func() bool { return read(t, out) == "up\n" })
+			testkit.Eventually(t, "the worker", func() bool { return read(t, out) == "up\n" })
 			begun := time.Now()
 			if _, err := h.end(within(t), ref.Directory, deploy.Stop{Drain: test.drain}); err != nil {
 				t.Fatal(err)
@@ -457,7 +444,7 @@ func TestCutOffEnvironmentStartsNothing(t *testing.T) {
 	t.Parallel()
 	h, ref := start(t, `echo started >>"$0.out"; exec sleep 600`, nil)
 	out := filepath.Join(h.base, "program.out")
-	eventually(t, "the first start", func() bool { return read(t, out) != "" })
+	testkit.Eventually(t, "the first start", func() bool { return read(t, out) != "" })
 	if _, err := h.end(within(t), ref.Directory, deploy.Stop{Force: true}); err != nil {
 		t.Fatal(err)
 	}

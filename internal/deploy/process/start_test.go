@@ -16,6 +16,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/host"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/vllm"
 )
 
@@ -42,7 +43,7 @@ func TestVariablesAreTheServersAlone(t *testing.T) {
 	check := func(what string) {
 		t.Helper()
 		var got map[string]string
-		eventually(t, what, func() bool {
+		testkit.Eventually(t, what, func() bool {
 			got = variablesOf(read(t, filepath.Join(h.base, "program.out")), slices.Collect(maps.Keys(environment)), "")
 			return len(got) > 0
 		})
@@ -82,14 +83,14 @@ func TestOrphanedServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the server", func() bool {
+	testkit.Eventually(t, "the server", func() bool {
 		_, err := os.Stat(filepath.Join(ref.Directory, "server"))
 		return err == nil
 	})
 	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "an orphan", func() bool { return inspect(t, h, ref).State == deploy.Orphaned })
+	testkit.Eventually(t, "an orphan", func() bool { return inspect(t, h, ref).State == deploy.Orphaned })
 	if status := inspect(t, h, ref); status.ID != ref.ID || status.ExitCode != 0 {
 		t.Errorf("status %+v", status)
 	}

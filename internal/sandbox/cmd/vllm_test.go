@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // build builds the program.
@@ -34,7 +34,7 @@ func build(t *testing.T) string {
 func TestVLLMAlone(t *testing.T) {
 	t.Parallel()
 	program := build(t)
-	port := fmt.Sprint(freeport.New(t))
+	port := fmt.Sprint(testkit.FreePort(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	var log syncBuffer

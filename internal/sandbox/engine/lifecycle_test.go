@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestAContainersWholeLife(t *testing.T) {
@@ -38,7 +39,7 @@ func TestAContainersWholeLife(t *testing.T) {
 	if strings.Contains(r.commands(), "sk-secret") || !strings.Contains(r.commands(), "vllm serve "+testModel) {
 		t.Errorf("commands: %s", r.commands())
 	}
-	r.eventually("the log of the start", func() bool { // the engine reads it while the server answers already
+	testkit.Eventually(r.t, "the log of the start", func() bool { // the engine reads it while the server answers already
 		stdout, stderr := r.logs(id, everything)
 		return strings.Contains(stdout, "Model loading took") && strings.Contains(stderr, "Application startup complete.")
 	})
@@ -101,7 +102,7 @@ func TestImagesBefore011RunTheModule(t *testing.T) {
 	r.awaitReady(8000)
 	bad := r.createRaw("bad", &container.Config{Image: old, Cmd: []string{"serve", testModel, "--nonsense"}}, nil)
 	r.start(bad)
-	r.eventually("the end", func() bool { return !r.inspect(bad).State.Running })
+	testkit.Eventually(r.t, "the end", func() bool { return !r.inspect(bad).State.Running })
 	if _, stderr := r.logs(bad, everything); !strings.Contains(stderr, "api_server.py: error: unrecognized arguments: "+testModel+" --nonsense") {
 		t.Errorf("stderr: %s", stderr)
 	}

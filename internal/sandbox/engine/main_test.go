@@ -22,6 +22,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // TestMain is also the program that containers run.
@@ -58,11 +59,7 @@ func defaultFacts() machinefs.Facts {
 
 func newRig(t *testing.T, change ...func(*engine.Config, *machinefs.Facts)) *rig {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "eng") // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testkit.Dir(t)
 	r := &rig{t: t, root: machinefs.Root(dir)}
 	if err := r.root.Create(); err != nil {
 		t.Fatal(err)
@@ -217,21 +214,6 @@ func (r *rig) logs(id string, options client.ContainerLogsOptions) (stdout, stde
 
 var everything = client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true}
 
-// eventually polls until done, and fails the test when that takes too long.
-func (r *rig) eventually(what string, done func() bool) {
-	r.t.Helper()
-	ctx := r.ctx()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			r.t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
 // web talks to a port of the machine's loopback.
 func (r *rig) web(port int) *http.Client {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -261,7 +243,7 @@ func (r *rig) healthy(port int) bool {
 
 func (r *rig) awaitReady(port int) {
 	r.t.Helper()
-	r.eventually("the server's health", func() bool { return r.healthy(port) })
+	testkit.Eventually(r.t, "the server's health", func() bool { return r.healthy(port) })
 }
 
 func (r *rig) commands() string {

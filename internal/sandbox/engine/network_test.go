@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestPortConflicts(t *testing.T) {
@@ -69,7 +70,7 @@ func TestPortsOfTwoMachines(t *testing.T) {
 	if err := a.engine.KillContainer("vllm"); err != nil {
 		t.Fatal(err)
 	}
-	a.eventually("the closed port", func() bool { return !a.healthy(8000) })
+	testkit.Eventually(a.t, "the closed port", func() bool { return !a.healthy(8000) })
 	if !b.healthy(8000) || !a.healthy(8001) {
 		t.Error("another server's port closed as well")
 	}
@@ -82,7 +83,7 @@ func TestLoopbackInAContainerIsOutOfReach(t *testing.T) {
 	r := newRig(t, quick)
 	id := r.create("vllm", published("8000"), testModel, "--host", "127.0.0.1")
 	r.start(id)
-	r.eventually("the server's start", func() bool {
+	testkit.Eventually(r.t, "the server's start", func() bool {
 		_, stderr := r.logs(id, everything)
 		return strings.Contains(stderr, "Application startup complete.")
 	})
@@ -101,7 +102,7 @@ func TestHostNetwork(t *testing.T) {
 	r.awaitReady(8123)
 	second := r.create("second", host, testModel, "--port", "8123", "--gpu-memory-utilization", "0.4")
 	r.start(second)
-	r.eventually("the second server's end", func() bool { return !r.inspect(second).State.Running })
+	testkit.Eventually(r.t, "the second server's end", func() bool { return !r.inspect(second).State.Running })
 	if _, stderr := r.logs(second, everything); !strings.Contains(stderr, "[Errno 98] Address already in use") {
 		t.Errorf("stderr: %s", stderr)
 	}
@@ -146,7 +147,7 @@ func TestGPUs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.eventually("the log line "+test.log, func() bool {
+			testkit.Eventually(r.t, "the log line "+test.log, func() bool {
 				stdout, stderr := r.logs(id, everything)
 				return strings.Contains(stdout+stderr, test.log)
 			})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // TestPodman: Podman is told by its version's components, tells nothing of GPUs, passes
@@ -28,7 +29,7 @@ func TestPodman(t *testing.T) {
 	byCapability := &container.HostConfig{Resources: container.Resources{DeviceRequests: allGPUs()}}
 	id := r.create("vllm", byCapability)
 	r.start(id)
-	r.eventually("a server without GPUs", func() bool {
+	testkit.Eventually(r.t, "a server without GPUs", func() bool {
 		_, stderr := r.logs(id, everything)
 		return strings.Contains(stderr, "Failed to infer device type")
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/engine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // quick is a machine whose images need no pull and whose starts take no time.
@@ -30,7 +31,7 @@ func TestARestartLoopIsCounted(t *testing.T) {
 	host.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}
 	id := r.create("loop", host)
 	r.start(id)
-	r.eventually("three restarts", func() bool { return r.inspect(id).RestartCount >= 3 })
+	testkit.Eventually(r.t, "three restarts", func() bool { return r.inspect(id).RestartCount >= 3 })
 	if _, err := r.docker.ContainerStop(r.ctx(), id, client.ContainerStopOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func TestOnFailureStopsCounting(t *testing.T) {
 		t.Fatal(err)
 	}
 	// That was the first end: waiting for a container that restarts ends with its run.
-	r.eventually("the last end", func() bool { return !r.inspect(id).State.Running })
+	testkit.Eventually(r.t, "the last end", func() bool { return !r.inspect(id).State.Running })
 	if got := r.inspect(id); got.RestartCount != 2 || got.State.ExitCode != 2 {
 		t.Errorf("RestartCount = %d, want 2: %+v", got.RestartCount, got.State)
 	}
@@ -90,7 +91,7 @@ func TestAPolicySetLaterRestartsACrash(t *testing.T) {
 	if err := r.engine.KillContainer("vllm"); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("the restart", func() bool {
+	testkit.Eventually(r.t, "the restart", func() bool {
 		got := r.inspect(id)
 		return got.RestartCount == 1 && got.State.Status == container.StateRunning && got.State.Pid != first.State.Pid
 	})
@@ -106,7 +107,7 @@ func TestACrashWithoutAPolicyIsTheEnd(t *testing.T) {
 		if err := crash(id); err != nil {
 			t.Fatal(err)
 		}
-		r.eventually("the end", func() bool { return !r.inspect(id).State.Running })
+		testkit.Eventually(r.t, "the end", func() bool { return !r.inspect(id).State.Running })
 		if s := r.inspect(id).State; s.ExitCode != 137 || s.OOMKilled != (name == "oom") || s.FinishedAt == "" {
 			t.Errorf("%s: %+v", name, s)
 		}
@@ -126,7 +127,7 @@ func TestKillAndStopWithoutGrace(t *testing.T) {
 	if _, err := r.docker.ContainerKill(r.ctx(), id, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("the end", func() bool { return !r.inspect(id).State.Running })
+	testkit.Eventually(r.t, "the end", func() bool { return !r.inspect(id).State.Running })
 	if s := r.inspect(id).State; s.ExitCode != 137 {
 		t.Errorf("after KILL: %+v", s)
 	}
@@ -136,7 +137,7 @@ func TestKillAndStopWithoutGrace(t *testing.T) {
 	// A process that ignores TERM is killed when its time is up.
 	stubborn := r.createRaw("stubborn", &container.Config{Image: testImage, Entrypoint: []string{"sh"}, Cmd: []string{"-c", "trap '' TERM; echo up; while :; do sleep 1; done"}}, nil)
 	r.start(stubborn)
-	r.eventually("the trap", func() bool { out, _ := r.logs(stubborn, everything); return out == "up\n" })
+	testkit.Eventually(r.t, "the trap", func() bool { out, _ := r.logs(stubborn, everything); return out == "up\n" })
 	zero := 0
 	if _, err := r.docker.ContainerStop(r.ctx(), stubborn, client.ContainerStopOptions{Timeout: &zero}); err != nil {
 		t.Fatal(err)
@@ -199,7 +200,7 @@ func TestCloseLeavesNoProcess(t *testing.T) {
 		host := &container.HostConfig{RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyAlways}}
 		id := r.createRaw(fmt.Sprintf("c%d", i), &container.Config{Image: testImage, Entrypoint: []string{"sh"}, Cmd: []string{"-c", "trap '' TERM; sleep 300 & echo $!; wait; sleep 300"}}, host)
 		r.start(id)
-		r.eventually("the child", func() bool { out, _ := r.logs(id, everything); return out != "" })
+		testkit.Eventually(r.t, "the child", func() bool { out, _ := r.logs(id, everything); return out != "" })
 		out, _ := r.logs(id, everything)
 		var child int
 		if _, err := fmt.Sscan(out, &child); err != nil {
@@ -220,7 +221,7 @@ func TestCloseLeavesNoProcess(t *testing.T) {
 		t.Fatal("Close does not return")
 	}
 	for _, pid := range pids {
-		r.eventually("the end of every process", func() bool { return gone(pid) })
+		testkit.Eventually(r.t, "the end of every process", func() bool { return gone(pid) })
 	}
 	_, err = r.docker.ContainerInspect(r.ctx(), "c0", client.ContainerInspectOptions{})
 	wantError(t, err, "shutting down")

@@ -16,12 +16,13 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestCloseLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	k := newKey(t)
-	m, err := machine.Start(machine.Options{Dir: shortDir(t), Facts: vm(), AuthorizedKeys: []string{k.line()}})
+	m, err := machine.Start(machine.Options{Dir: testkit.Dir(t), Facts: vm(), AuthorizedKeys: []string{k.line()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pids []string
-	eventually(t, "five processes", func() bool {
+	testkit.Eventually(t, "five processes", func() bool {
 		data, _ := os.ReadFile(filepath.Join(m.Root().Home(), "pids"))
 		pids = strings.Fields(string(data))
 		return len(pids) == 5
@@ -131,7 +132,7 @@ func TestACommandEndsWithItsChannel(t *testing.T) {
 			t.Fatal(err)
 		}
 		test.end(client, session)
-		eventually(t, test.name+": no process", func() bool { return len(m.Root().Processes()) == 0 })
+		testkit.Eventually(t, test.name+": no process", func() bool { return len(m.Root().Processes()) == 0 })
 		if got, _ := os.ReadFile(end); string(got) != test.want {
 			t.Errorf("%s: it ended with %q, not %q", test.name, got, test.want)
 		}

@@ -3,9 +3,6 @@ package machine_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +19,7 @@ import (
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/tool"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -79,33 +77,11 @@ type key struct {
 
 func newKey(t *testing.T) key {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key{signer: signer, pem: pem.EncodeToMemory(block)}
+	signer, private := testkit.SSHKey(t)
+	return key{signer, []byte(private)}
 }
 
 func (k key) line() string { return string(ssh.MarshalAuthorizedKey(k.signer.PublicKey())) }
-
-// shortDir is a folder whose name leaves room for sockets below it.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
 
 // start starts a machine with these facts that k may log in to.
 func start(t *testing.T, facts machinefs.Facts, k key) *machine.Machine {
@@ -116,7 +92,7 @@ func start(t *testing.T, facts machinefs.Facts, k key) *machine.Machine {
 func startWith(t *testing.T, opts machine.Options) *machine.Machine {
 	t.Helper()
 	if opts.Dir == "" {
-		opts.Dir = shortDir(t)
+		opts.Dir = testkit.Dir(t)
 	}
 	m, err := machine.Start(opts)
 	if err != nil {
@@ -197,21 +173,6 @@ func output(t *testing.T, client *ssh.Client, commandLine string) string {
 		t.Fatalf("%s: exit %d %s\n%s%s", commandLine, r.code, r.signal, r.stdout, r.stderr)
 	}
 	return r.stdout
-}
-
-// eventually polls until done says so.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-deadline:
-			t.Fatalf("it never came to: %s", what)
-		case <-tick.C:
-		}
-	}
 }
 
 func writeFile(t *testing.T, dir, name string, data []byte) string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machine"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // victimEnv makes this test binary a sandbox that is about to be killed: its value
@@ -51,12 +52,12 @@ func TestNothingOutlivesASandboxThatWasKilled(t *testing.T) {
 
 	client := dialAddr(t, addr, "ubuntu", k)
 	output(t, client, "nohup setsid sleep 1000 >/dev/null 2>&1 </dev/null &")
-	eventually(t, "the sleeping process is seen", func() bool { return len(root.Processes()) == 1 })
+	testkit.Eventually(t, "the sleeping process is seen", func() bool { return len(root.Processes()) == 1 })
 	if err := victim.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = victim.Wait()
-	eventually(t, "no process and no directory", func() bool {
+	testkit.Eventually(t, "no process and no directory", func() bool {
 		_, err := os.Stat(string(root))
 		return os.IsNotExist(err) && len(root.Processes()) == 0
 	})

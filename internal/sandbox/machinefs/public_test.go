@@ -4,22 +4,17 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"syscall"
 	"testing"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func machineAt(t *testing.T, address string) machinefs.Root {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "m")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testkit.Dir(t)
 	root := machinefs.Root(dir)
 	if err := root.Create(); err != nil {
 		t.Fatal(err)
@@ -34,7 +29,7 @@ func machineAt(t *testing.T, address string) machinefs.Root {
 // address of its own inside only.
 func TestListenAll(t *testing.T) {
 	t.Parallel()
-	root, port := machineAt(t, "127.0.0.1"), freeport.New(t)
+	root, port := machineAt(t, "127.0.0.1"), testkit.FreePort(t)
 	outside := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	listener, err := root.ListenAll(port)
 	if err != nil {

@@ -2,12 +2,6 @@ package vllmserver_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +11,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 // TestWhereTheKeyIsWanted: exactly the routes that vLLM guards answer 401.
@@ -114,7 +109,14 @@ func TestRootPath(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	certFile, keyFile := certificate(t)
+	certificate, key := testkit.Certificate(t, "machine")
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, text := range map[string]string{certFile: certificate, keyFile: key} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s := serve(t, newMachine(t), nil, "--ssl-certfile", certFile, "--ssl-keyfile", keyFile)
 	response, err := s.web().Get("https://machine/health")
 	if err != nil {
@@ -132,31 +134,6 @@ func TestTLS(t *testing.T) {
 	if code := missing.wait(); code != 1 || !strings.Contains(missing.log.String(), "FileNotFoundError") {
 		t.Errorf("a missing certificate: %d\n%s", code, missing.log)
 	}
-}
-
-func certificate(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"machine"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
 }
 
 func TestUnixSocket(t *testing.T) {

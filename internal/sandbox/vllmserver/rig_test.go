@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 const testModel = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -22,11 +22,7 @@ const testModel = "Qwen/Qwen2.5-0.5B-Instruct"
 // newMachine makes a machine with one 24 GB GPU that plays everything fast.
 func newMachine(t *testing.T, change ...func(*machinefs.Facts)) machinefs.Root {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "vllm") // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testkit.Dir(t)
 	root := machinefs.Root(dir)
 	if err := root.Create(); err != nil {
 		t.Fatal(err)

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/freeport"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/machinefs"
 	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/sandbox/vllmserver"
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/testkit"
 )
 
 func TestStartLogsItsPhasesInOrder(t *testing.T) {
@@ -146,7 +146,7 @@ func program(t *testing.T, root machinefs.Root, log *output, args ...string) *ex
 // a real engine.
 func TestRealTCP(t *testing.T) {
 	t.Parallel()
-	port := fmt.Sprint(freeport.New(t))
+	port := fmt.Sprint(testkit.FreePort(t))
 	taken, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
