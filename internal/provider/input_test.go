@@ -119,6 +119,12 @@ func TestInputRefusedWhenValidated(t *testing.T) {
 		{"port", deploymentType, server("port", 70000), []string{"between 1 and 65535"}},
 		{"runtime", deploymentType, server("runtime", "lxc"), []string{"runtime", `"container"`}},
 		{"empty revision", deploymentType, server("revision", ""), []string{"must not be empty"}},
+		{"no registry credential", deploymentType, box("registry_auth", values{"username": "u"}), []string{"container.registry_auth", "password_wo"}},
+		{
+			"two registry credentials", deploymentType, box("registry_auth", values{"username": "u", "password": "p", "identity_token_wo": "t"}),
+			[]string{"container.registry_auth", "password"},
+		},
+		{"password of nobody", deploymentType, box("registry_auth", values{"password_wo": "p"}), []string{"registry_auth.username"}},
 		{"two keys", deploymentType, with(goodDeployment, values{"api_key": "a", "api_key_wo": "b", "api_key_wo_version": 1}), []string{"api_key"}},
 		{"no version", deploymentType, server("api_key_wo", "b"), []string{"api_key_wo_version"}},
 		{"no PEM", deploymentType, login("private_key", "my key"), []string{"ssh.private_key"}},
@@ -202,6 +208,7 @@ func TestInputIsLetThrough(t *testing.T) {
 		{"login", deploymentType, inserted(goodDeployment, "ssh", values{"port": 2222, "private_key": private, "host_key": public})},
 		{"digest", deploymentType, inserted(goodDeployment, "container", values{"image": "r.example:5000/vllm@sha256:" + strings.Repeat("a", 64)})},
 		{"hostile", deploymentType, with(goodDeployment, values{"model": "$(touch x); `id` ' \"", "args": []any{"--seed", "$(id)"}})},
+		{"registry", deploymentType, inserted(goodDeployment, "container", values{"registry_auth": values{"username": "u", "password_wo": unknown}})},
 		{"keys", deploymentType, with(goodDeployment, values{"api_key": "sk-1", "hf_token_wo": "hf", "hf_token_wo_version": 1})},
 		{"all unknown", deploymentType, values{
 			"ssh": unknown, "model": unknown, "container": unknown, "args": unknown, "env": unknown, "port": unknown, "api_key": unknown,

@@ -82,9 +82,9 @@ var importID = regexp.MustCompile(`^(?:` + loginPattern + `,)?(?:` + loginPatter
 func parseImportID(text string) (identity, error) {
 	found := importID.FindStringSubmatch(text)
 	if found == nil {
-		return identity{}, errors.New("a deployment's import ID is SESSION_ID/NAME, or USER@HOST:PORT/NAME if its machine isn't rented;" +
-			" NAME is the server's name on the machine, such as vllm-8000. USER@JUMP_HOST:PORT and a comma before it lead through a" +
-			" jump host; a colon and process.directory after it are needed for a process that has that argument")
+		return identity{}, errors.New("it has the form [USER@JUMP_HOST[:PORT],]SESSION_ID/NAME[:DIRECTORY], with USER@HOST[:PORT]" +
+			" instead of SESSION_ID if the machine isn't rented. NAME is the server's name on the machine, such as vllm-8000." +
+			" DIRECTORY is process.directory, for a process that has that argument")
 	}
 	bastionPort, err := importPort(found[3])
 	if err != nil {

@@ -96,9 +96,11 @@ type containerModel struct {
 }
 
 type registryAuthModel struct {
-	Username      types.String `tfsdk:"username"`
-	Password      types.String `tfsdk:"password"`
-	IdentityToken types.String `tfsdk:"identity_token"`
+	Username        types.String `tfsdk:"username"`
+	Password        types.String `tfsdk:"password"`
+	PasswordWO      types.String `tfsdk:"password_wo"`
+	IdentityToken   types.String `tfsdk:"identity_token"`
+	IdentityTokenWO types.String `tfsdk:"identity_token_wo"`
 }
 
 type processModel struct {
@@ -211,7 +213,8 @@ func (m model) containerOptions(ctx context.Context, diags *diag.Diagnostics) co
 	if !c.RegistryAuth.IsNull() && !c.RegistryAuth.IsUnknown() {
 		auth := attrs.Object[registryAuthModel](ctx, c.RegistryAuth, diags)
 		options.RegistryAuth = &container.RegistryAuth{
-			Username: auth.Username.ValueString(), Password: auth.Password.ValueString(), IdentityToken: auth.IdentityToken.ValueString(),
+			Username: auth.Username.ValueString(), Password: auth.Password.ValueString() + auth.PasswordWO.ValueString(), // never both
+			IdentityToken: auth.IdentityToken.ValueString() + auth.IdentityTokenWO.ValueString(),
 		}
 	}
 	return options

@@ -396,7 +396,7 @@ func (r *Resource) leave(ctx context.Context, state model, ref deploy.Ref, err e
 // request turns the plan into what is to be launched, and sets the plan's CA certificate.
 func (r *Resource) request(ctx context.Context, plan *model, s secrets, diags *diag.Diagnostics) lifecycle.Request {
 	spec, container, ssh := plan.spec(ctx, s, diags), plan.containerOptions(ctx, diags), plan.sshOf(ctx, diags)
-	spec.Listen = plan.listen(ssh.Host.ValueString())
+	spec.Listen, container.RegistryAuth = plan.listen(ssh.Host.ValueString()), s.registryAuth
 	name := plan.serverName(container)
 	place := cmp.Or(plan.SessionID.ValueString(), fmt.Sprintf("%s:%d", ssh.Host.ValueString(), ssh.Port.ValueInt64()))
 	request := lifecycle.Request{

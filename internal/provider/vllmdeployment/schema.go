@@ -75,8 +75,8 @@ func Effects() effect.Table {
 		Notes: []string{
 			"Without a `session_id`, a different `host` or `port` in `ssh` is a different machine and replaces the deployment." +
 				" `pull_policy`, `registry_auth` and `install_engine` of `container` and `install` of `process` change in place. So do" +
-				" `process.version` and `runtime` if the server already runs that way. Write-only arguments are used when their" +
-				" `_version` changes. `lora_adapters` are loaded and unloaded in place if no other change requires a restart," +
+				" `process.version` and `runtime` if the server already runs that way. Write-only arguments that have a `_version`" +
+				" are used when it changes. `lora_adapters` are loaded and unloaded in place if no other change requires a restart," +
 				" the server already has LoRA enabled, and `env` sets `" + vllm.EnvRuntimeLoRA + "`.",
 		},
 	}
@@ -239,17 +239,34 @@ func containerAttribute() schema.SingleNestedAttribute {
 				" (Debian or Ubuntu) and NVIDIA's container toolkit from NVIDIA's packages. This happens once, as root or with"+
 				" sudo, within the create timeout. Default `false`. Machines that are containers themselves, such as Vast.ai's,"+
 				" can't run an engine."),
-			"registry_auth": schema.SingleNestedAttribute{
-				Optional:            true,
-				MarkdownDescription: "Credentials for the image's registry.",
-				Attributes: map[string]schema.Attribute{
-					"username": optional("User name."),
-					"password": schema.StringAttribute{Optional: true, Sensitive: true, MarkdownDescription: "Password or access token."},
-					"identity_token": schema.StringAttribute{
-						Optional: true, Sensitive: true, MarkdownDescription: "Identity token, instead of a user name and password.",
-					},
-				},
-			},
+			"registry_auth": registryAuthAttribute(),
+		},
+	}
+}
+
+// registryAuthAttribute has no versions of its write-only arguments: they are used whenever the image is pulled, and what runs
+// doesn't depend on them.
+func registryAuthAttribute() schema.SingleNestedAttribute {
+	// credential is a secret. Docker sends no password without a user name
+	// (https://github.com/distribution/distribution/blob/v2.8.3/registry/client/auth/session.go).
+	credential := func(text string, writeOnly bool, with ...path.Expression) schema.StringAttribute {
+		attribute := optional(text, validate.NotEmpty(), stringvalidator.AlsoRequires(with...))
+		attribute.Sensitive, attribute.WriteOnly = true, writeOnly
+		return attribute
+	}
+	password := credential("Password or access token. Stored in state; `password_wo` is not.", false, beside("username"))
+	password.Validators = append(password.Validators,
+		stringvalidator.ExactlyOneOf(beside("password_wo"), beside("identity_token"), beside("identity_token_wo")))
+	return schema.SingleNestedAttribute{
+		Optional:            true,
+		MarkdownDescription: "Credentials for the image's registry, used whenever the image is pulled.",
+		Attributes: map[string]schema.Attribute{
+			"username": optional("User name.", validate.NotEmpty()),
+			"password": password,
+			"password_wo": credential("The same, but never stored in state or plan. Requires Terraform or OpenTofu 1.11 or later.",
+				true, beside("username")),
+			"identity_token":    credential("Identity token, instead of a password. Stored in state; `identity_token_wo` is not.", false),
+			"identity_token_wo": credential("The same, but never stored in state or plan.", true),
 		},
 	}
 }

@@ -10,11 +10,14 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/cloud-gpu-shopper/terraform-provider-shopper/internal/deploy/container"
 )
 
 // secrets are the secret values of a deployment, from the configuration or made by the provider.
 type secrets struct {
 	apiKey, hfToken, tlsKey string
+	registryAuth            *container.RegistryAuth
 	keyMade                 bool // whether the provider made the API key
 }
 
@@ -25,7 +28,8 @@ func (r *Resource) secrets(ctx context.Context, plan *model, config tfsdk.Config
 	t := written.tlsOf(ctx, diags)
 	s := secrets{
 		apiKey: written.APIKeyWO.ValueString(), hfToken: cmp.Or(written.HFTokenWO.ValueString(), plan.HFToken.ValueString()),
-		tlsKey: t.PrivateKeyWO.ValueString() + t.PrivateKey.ValueString(), // never both
+		tlsKey:       t.PrivateKeyWO.ValueString() + t.PrivateKey.ValueString(), // never both
+		registryAuth: written.containerOptions(ctx, diags).RegistryAuth,
 	}
 	switch {
 	case s.apiKey != "":
