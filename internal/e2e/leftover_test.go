@@ -72,7 +72,7 @@ func TestE2EJournalLost(t *testing.T) {
 	if err := os.RemoveAll(s.journal()); err != nil {
 		t.Fatal(err)
 	}
-	says(t, s.must(t, 1, applyArgs...), "Name is already in use", id, "$0.3/h", "Import it", `on_conflict = "replace"`)
+	says(t, s.must(t, 1, applyArgs...), "Name is already in use", id, "$0.30/h", "Import it", `on_conflict = "replace"`)
 	s.write(t, session("a", `on_conflict = "replace"`))
 	says(t, s.apply(t), id, "was released, because on_conflict")
 	w.accounted(t, []*stack{s}, "a")

@@ -129,10 +129,10 @@ func TestE2ERefusesToDie(t *testing.T) {
 	s.apply(t)
 	id := w.billing(t, "a")
 	w.faults(t, sandbox.Rule{Route: sandbox.EventDestroy, Fault: sandbox.DestroyFails})
-	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, "$0.3 an hour", "Run destroy again")
+	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, "$0.30 an hour", "Run destroy again")
 	w.accounted(t, []*stack{s}, "a")
 	w.faults(t)
-	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, `last status was "stopping"`, "$0.3 an hour")
+	says(t, s.must(t, 1, destroyArgs...), "Session was not released", id, `last status was "stopping"`, "$0.30 an hour")
 	w.accounted(t, []*stack{s}, "a")
 	w.advance(t, 11*time.Minute)
 	s.destroy(t)
@@ -233,7 +233,7 @@ func TestE2EBudget(t *testing.T) {
 	s := w.newStack(t, "s")
 	s.settings = "budget = { max_price_per_hour = 0.7 }"
 	s.write(t, session("a"), session("b"), session("c"), session("d"))
-	says(t, s.must(t, 1, applyArgs...), "Budget would be exceeded", "$0.7 an hour", "Nothing was rented")
+	says(t, s.must(t, 1, applyArgs...), "Budget would be exceeded", "$0.70 an hour", "Nothing was rented")
 	if bill := w.ledger(t); len(bill.Billing) != 2 || bill.PricePerHour > 0.7 {
 		t.Errorf("it is not two machines within the budget that bill: %v", bill)
 	}

@@ -207,7 +207,7 @@ func TestAccSessionRefusals(t *testing.T) {
 			resource "shopper_gpu_session" "test" {
 			  name         = "other"
 			  requirements = { clouds = ["bluelobster"] }
-			}`, "Budget would be exceeded", `\$0.5 an hour`, "Nothing was rented"),
+			}`, "Budget would be exceeded", `\$0.50 an hour`, "Nothing was rented"),
 		resource.TestStep{ // released first
 			Config: w.session(`requirements = { clouds = ["bluelobster"] }`, `on_conflict = "replace"`),
 		},

@@ -154,8 +154,8 @@ func (r *run) checkPrefix(live []shopper.Session) error {
 		switch {
 		case !marked || !r.shared.isMadeOf(r.order.Prefix, mark) || here:
 		case e == nil || e.Computer != r.shared.computer:
-			r.warnf("Session %s (%s, $%.4g/h, since %s) was rented under the same prefix, and the journal doesn't record whether a"+
-				" state contains it. If none does, import it or release it: it costs money.", s.ID, mark.Name, s.PricePerHour,
+			r.warnf("Session %s (%s, %s/h, since %s) was rented under the same prefix, and the journal doesn't record whether a"+
+				" state contains it. If none does, import it or release it: it costs money.", s.ID, mark.Name, Dollars(s.PricePerHour),
 				s.CreatedAt.UTC().Format(time.RFC3339))
 		case e.HandedOver && !e.InState && e.Run != r.shared.journal.Run(): // others are in state, or belong to this run
 			lost = append(lost, s)

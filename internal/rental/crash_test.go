@@ -160,7 +160,7 @@ func TestJournalLost(t *testing.T) {
 			t.Fatal("it didn't die")
 		}
 		w.dir = t.TempDir()
-		conflict := caught[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "$0.4/h", "since ", "on_conflict")
+		conflict := caught[*ConflictError](t, w.apply(t.Context(), w.process(), order("box")), "$0.40/h", "since ", "on_conflict")
 		if len(conflict.Sessions) != 1 || !strings.Contains(conflict.Error(), w.f.row(t, "box").ID) {
 			t.Errorf("it doesn't name the session: %v", conflict)
 		}

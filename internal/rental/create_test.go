@@ -230,7 +230,7 @@ func TestSessionOfALostAnswerThatCantBeReleasedIsReturned(t *testing.T) {
 		w.f.fault("create", 1, verdict{after: ambiguous(refusal(201, "", "no key"))})
 		w.f.fault("delete", 0, verdict{before: unreachable()})
 		err := w.apply(t.Context(), w.process(), order("box"))
-		fails[*KeptError](t, err, "$0.4 an hour", "Run destroy again")
+		fails[*KeptError](t, err, "$0.40 an hour", "Run destroy again")
 		if w.state["box"] == nil || w.state["box"].Session.ID != w.f.row(t, "box").ID {
 			t.Fatalf("the session is not in state: %v", w.state)
 		}

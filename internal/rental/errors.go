@@ -85,7 +85,7 @@ func (e *AttemptsError) Error() string {
 	}
 	fmt.Fprintf(&b, what, len(e.Attempts))
 	for _, a := range e.Attempts {
-		fmt.Fprintf(&b, "  %s ($%.4g/h): %v\n", a.Offer.ID, a.Offer.PricePerHour, a.Err)
+		fmt.Fprintf(&b, "  %s (%s/h): %v\n", a.Offer.ID, Dollars(a.Offer.PricePerHour), a.Err)
 	}
 	if e.Last != nil {
 		fmt.Fprintf(&b, "\n%v\n", e.Last)
@@ -131,8 +131,8 @@ func (e *NotReleasedError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "The end of session %s could not be confirmed", e.SessionID)
 	if e.Last.ID != "" {
-		fmt.Fprintf(&b, ": its last status was %q. It may keep costing $%.4g an hour until its reservation ends (%s)", e.Last.Status,
-			e.Last.PricePerHour, e.Last.ExpiresAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(&b, ": its last status was %q. It may keep costing %s an hour until its reservation ends (%s)", e.Last.Status,
+			Dollars(e.Last.PricePerHour), e.Last.ExpiresAt.UTC().Format(time.RFC3339))
 	} else {
 		b.WriteString(", because its status could not be read. It may keep costing money until its reservation ends")
 	}
@@ -236,8 +236,8 @@ func (e *ConflictError) Error() string {
 	}
 	fmt.Fprintf(&b, "A machine is already rented under the %s %q:\n", what, e.Name)
 	for _, s := range e.Sessions {
-		fmt.Fprintf(&b, "  session %s, %s, %d × %s on %s, $%.4g/h, since %s\n", s.ID, s.Status, s.GPUCount, s.GPUType, s.Cloud,
-			s.PricePerHour, s.CreatedAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(&b, "  session %s, %s, %d × %s on %s, %s/h, since %s\n", s.ID, s.Status, s.GPUCount, s.GPUType, s.Cloud,
+			Dollars(s.PricePerHour), s.CreatedAt.UTC().Format(time.RFC3339))
 	}
 	switch {
 	case e.Here:
@@ -265,9 +265,9 @@ type BudgetError struct {
 }
 
 func (e *BudgetError) Error() string {
-	return fmt.Sprintf("The provider's budget allows $%.4g an hour. %d live sessions of this consumer and the rentals of this run"+
-		" already cost $%.4g; the offer costs $%.4g more. Destroy a session, raise budget.max_price_per_hour, or request a cheaper"+
-		" machine.", e.Ceiling, e.Sessions, e.Spent, e.Price)
+	return fmt.Sprintf("The provider's budget allows %s an hour. %d live sessions of this consumer and the rentals of this run"+
+		" already cost %s; the offer costs %s more. Destroy a session, raise budget.max_price_per_hour, or request a cheaper"+
+		" machine.", Dollars(e.Ceiling), e.Sessions, Dollars(e.Spent), Dollars(e.Price))
 }
 
 // ExtendError says that the extension of a reservation could not be confirmed.

@@ -76,7 +76,7 @@ func TestFailedReleaseIsTold(t *testing.T) {
 		o := order("box")
 		o.Requirements.MaxPricePerHour = 0.5
 		err := w.apply(t.Context(), w.process(), o)
-		fails[*KeptError](t, err, "max_price_per_hour", "$0.8 an hour", "failed to verify destruction", "Run destroy again")
+		fails[*KeptError](t, err, "max_price_per_hour", "$0.80 an hour", "failed to verify destruction", "Run destroy again")
 		if w.state["box"] == nil || !strings.Contains(err.Error(), w.state["box"].Session.ID) {
 			t.Errorf("the session is not kept: %v", w.state)
 		}

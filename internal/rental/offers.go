@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -158,6 +159,15 @@ func (r *run) makeUsable(ctx context.Context, rental *Rental) error {
 	return nil
 }
 
+// Dollars is an amount of money in US dollars, written with two to four decimals: "$0.40".
+type Dollars float64
+
+func (d Dollars) String() string {
+	text := strconv.FormatFloat(float64(d), 'f', 4, 64)
+	cents := len(text) - 2
+	return "$" + text[:cents] + strings.TrimRight(text[cents:], "0")
+}
+
 // unusable returns an *UnusableError where the machine doesn't meet the requirements. Without a ceiling, its price is compared with
 // its offer's.
 func (r *run) unusable(rental *Rental) error {
@@ -165,8 +175,8 @@ func (r *run) unusable(rental *Rental) error {
 	reasons := requirements.Unmet(session, rental.Offer.VRAMGB)
 	offered := rental.Offer.PricePerHour
 	if requirements.MaxPricePerHour <= 0 && session.PricePerHour > offered*maxRise+priceTolerance {
-		reasons = append(reasons, fmt.Sprintf("price_per_hour: it costs $%.4g an hour, but its offer said"+
-			" $%.4g", session.PricePerHour, offered))
+		reasons = append(reasons, fmt.Sprintf("price_per_hour: it costs %s an hour, but its offer said"+
+			" %s", Dollars(session.PricePerHour), Dollars(offered)))
 	}
 	if len(reasons) == 0 {
 		return nil

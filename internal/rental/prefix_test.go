@@ -133,7 +133,7 @@ func TestPrefixWithoutAJournal(t *testing.T) {
 				}
 				ok(t, w.apply(t.Context(), w.process(), made("box-")))
 				said := strings.Join(w.newest("box-").Warnings, "\n")
-				for _, word := range []string{live, old.Name, "$0.4/h", "since ", "release it"} {
+				for _, word := range []string{live, old.Name, "$0.40/h", "since ", "release it"} {
 					if !strings.Contains(said, word) {
 						t.Errorf("the warnings don't say %q: %s", word, said)
 					}

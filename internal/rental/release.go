@@ -72,8 +72,8 @@ func (r *Renter) release(ctx context.Context, s shopper.Session, d *doubt) (firs
 		}
 		if strings.Contains(strings.ToLower(last.Error), gaveUp) {
 			d.remark("The status of session %s is %q, with the shopper's message: %s. Its cloud may not have confirmed that the machine"+
-				" ($%.4g an hour) is gone: look for it in the cloud's console.", last.ID, last.Status, strings.TrimSuffix(last.Error, "."),
-				last.PricePerHour)
+				" (%s an hour) is gone: look for it in the cloud's console.", last.ID, last.Status, strings.TrimSuffix(last.Error, "."),
+				Dollars(last.PricePerHour))
 		}
 		children, err := r.replacements(ctx, last)
 		if err != nil {

@@ -107,7 +107,7 @@ func TestMachineThatCantBeUsedNorReleasedStaysInState(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(30*time.Second, cancel)
 		w.f.boots = []lot{{undead: 3}}
-		kept := caught[*KeptError](t, w.apply(ctx, w.process(), order("box")), "$0.4 an hour", "Run destroy again")
+		kept := caught[*KeptError](t, w.apply(ctx, w.process(), order("box")), "$0.40 an hour", "Run destroy again")
 		if !errors.Is(kept, context.Canceled) {
 			t.Errorf("the cancel is lost: %v", kept)
 		}
@@ -216,7 +216,7 @@ func TestMachineThatRefusesToDie(t *testing.T) {
 				t.Errorf("the wait ended after %s", took) // The last sleep is cut
 			}
 			cancel()
-			fails[*NotReleasedError](t, err, id, "$0.4 an hour", `status was "stopping"`, "Run destroy again")
+			fails[*NotReleasedError](t, err, id, "$0.40 an hour", `status was "stopping"`, "Run destroy again")
 			if w.state["box"] == nil {
 				t.Fatal("it left state without proof")
 			}

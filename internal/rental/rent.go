@@ -76,8 +76,8 @@ func (r *run) attempt(ctx context.Context, offer shopper.Offer) (rental *Rental,
 		r.note(e.remove())
 		return nil, ctx.Err()
 	}
-	r.say("Renting offer %s: %d × %s on %s for $%.4g an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
-		offer.PricePerHour)
+	r.say("Renting offer %s: %d × %s on %s for %s an hour", offer.ID, GPUs(offer.Cloud, offer.GPUCount), offer.GPUType, offer.Cloud,
+		Dollars(offer.PricePerHour))
 	asked := time.Now()
 	r.shared.made.Store(mark.String(), true)
 	created, err := r.ask(ctx, offer, mark) // M2

@@ -158,7 +158,7 @@ func (r Requirements) checkMachine(rejection *Rejection) {
 		fail("min_vram_gb", "each GPU has %d GB", m.VRAMGB)
 	}
 	if r.MaxPricePerHour > 0 && m.PricePerHour > r.MaxPricePerHour+priceTolerance {
-		fail("max_price_per_hour", "it costs $%.4g an hour", m.PricePerHour)
+		fail("max_price_per_hour", "it costs %s an hour", Dollars(m.PricePerHour))
 	}
 }
 
@@ -229,8 +229,8 @@ func explain(cloud string, total int, rejected []Rejection) string {
 	}
 	b.WriteString("\nClosest:\n")
 	for _, r := range rejected[:min(3, len(rejected))] {
-		fmt.Fprintf(&b, "  %s (%d × %s, %d GB, %s, $%.4g/h): %s\n", r.Offer.ID, GPUs(r.Offer.Cloud, r.Offer.GPUCount), r.Offer.GPUType,
-			r.Offer.VRAMGB, r.Offer.Cloud, r.Offer.PricePerHour, strings.Join(r.Reasons, "; "))
+		fmt.Fprintf(&b, "  %s (%d × %s, %d GB, %s, %s/h): %s\n", r.Offer.ID, GPUs(r.Offer.Cloud, r.Offer.GPUCount), r.Offer.GPUType,
+			r.Offer.VRAMGB, r.Offer.Cloud, Dollars(r.Offer.PricePerHour), strings.Join(r.Reasons, "; "))
 	}
 	return strings.TrimRight(b.String(), "\n")
 }

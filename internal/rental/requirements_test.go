@@ -167,3 +167,12 @@ func TestDoubts(t *testing.T) {
 		}
 	}
 }
+
+func TestDollars(t *testing.T) {
+	t.Parallel()
+	for price, want := range map[Dollars]string{0.4: "$0.40", 0.1825: "$0.1825", 0.189: "$0.189", 2: "$2.00", 12345.678: "$12345.678", 0: "$0.00", 0.00004: "$0.00"} {
+		if got := price.String(); got != want {
+			t.Errorf("%v is %s, want %s", float64(price), got, want)
+		}
+	}
+}

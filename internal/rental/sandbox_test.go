@@ -289,7 +289,7 @@ func TestSandboxMachineThatRefusesToDie(t *testing.T) {
 	r := s.process()
 	r.service = &gaveUpService{Service: r.service, then: cancel}
 	_, err = r.release(ctx, shopper.Session{ID: rental.Session.ID}, &doubt{})
-	fails[*NotReleasedError](t, err, rental.Session.ID, fmt.Sprintf("$%.4g an hour", rental.Session.PricePerHour), "Run destroy again")
+	fails[*NotReleasedError](t, err, rental.Session.ID, fmt.Sprintf("%s an hour", Dollars(rental.Session.PricePerHour)), "Run destroy again")
 	if len(s.s.Ledger().Billing) != 1 {
 		t.Error("the machine is gone, so nothing was shown")
 	}

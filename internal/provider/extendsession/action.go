@@ -115,7 +115,7 @@ func (a *Action) Invoke(ctx context.Context, req action.InvokeRequest, resp *act
 		say("The session is already reserved for %d hours, until %s", before.ReservationHours, before.ExpiresAt.UTC().Format(time.RFC3339))
 		return
 	}
-	say("Extending the reservation from %d to %d hours, at $%.2f an hour", before.ReservationHours, wanted, before.PricePerHour)
+	say("Extending the reservation from %d to %d hours, at %s an hour", before.ReservationHours, wanted, rental.Dollars(before.PricePerHour))
 	after, err := a.data.Renter.Extend(ctx, rental.Known{ID: id}, wanted)
 	if err != nil {
 		resp.Diagnostics.Append(diagnostic.Error("Could not extend session "+id, err))

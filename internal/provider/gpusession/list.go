@@ -118,8 +118,8 @@ func (l *ListResource) List(ctx context.Context, req list.ListRequest, stream *l
 // toResult describes a session as an import would.
 func toResult(ctx context.Context, req list.ListRequest, s shopper.Session) list.ListResult {
 	result := req.NewListResult(ctx)
-	result.DisplayName = fmt.Sprintf("%s (%d × %s at %s, $%.2f an hour, until %s)", nameOf(s), rental.GPUs(s.Cloud, s.GPUCount), s.GPUType,
-		s.Cloud, s.PricePerHour, attrs.Moment(s.ExpiresAt).ValueString())
+	result.DisplayName = fmt.Sprintf("%s (%d × %s at %s, %s an hour, until %s)", nameOf(s), rental.GPUs(s.Cloud, s.GPUCount), s.GPUType,
+		s.Cloud, rental.Dollars(s.PricePerHour), attrs.Moment(s.ExpiresAt).ValueString())
 	result.Diagnostics.Append(result.Identity.Set(ctx, identityModel{ID: types.StringValue(s.ID)})...)
 	if !req.IncludeResource {
 		return result

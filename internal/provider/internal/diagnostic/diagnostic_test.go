@@ -70,7 +70,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"budget", &rental.BudgetError{Ceiling: 1, Spent: 0.9, Price: 0.31, Sessions: 2}, "Budget would be exceeded",
-			[]string{"$1 an hour", "$0.31", "Destroy a session", "budget.max_price_per_hour"},
+			[]string{"$1.00 an hour", "$0.31", "Destroy a session", "budget.max_price_per_hour"},
 		},
 		{
 			"attempts", &rental.AttemptsError{Attempts: []rental.Attempt{{Offer: offer, Err: answer}, {Offer: offer, Err: unusable}}},
