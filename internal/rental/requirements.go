@@ -227,6 +227,13 @@ func explain(cloud string, total int, rejected []Rejection) string {
 	for _, name := range slices.SortedFunc(maps.Keys(counts), mostFirst) {
 		fmt.Fprintf(&b, "  %s: %d of %d\n", name, counts[name], total)
 	}
+	if counts["gpu_types"] == total {
+		types := map[string]bool{}
+		for _, r := range rejected {
+			types[r.Offer.GPUType] = true
+		}
+		fmt.Fprintf(&b, "\nOn offer are only: %s\n", strings.Join(slices.Sorted(maps.Keys(types)), ", "))
+	}
 	b.WriteString("\nClosest:\n")
 	for _, r := range rejected[:min(3, len(rejected))] {
 		fmt.Fprintf(&b, "  %s (%d × %s, %d GB, %s, %s/h): %s\n", r.Offer.ID, GPUs(r.Offer.Cloud, r.Offer.GPUCount), r.Offer.GPUType,
