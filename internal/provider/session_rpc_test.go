@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -272,6 +273,36 @@ func TestSessionUnknownRequirements(t *testing.T) {
 	if len(p.replaced()) == 0 {
 		t.Error("a machine that doesn't meet what is known is kept")
 	}
+	_, diags := c.destroy(sessionType, made)
+	expect(t, diags)
+}
+
+// A plan that replaces a machine by what nobody offers says so, while the machine still runs. It says nothing where that can't be
+// found out.
+func TestSessionReplacedByNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.configured(t, nil)
+	made := c.create(sessionType, values{"name": "test", "requirements": values{"clouds": []any{"bluelobster"}}})
+	const nothing = "WARNING: No offer fits at the moment: test"
+	unknownType := values{"requirements": values{"gpu_types": []any{"RTX4090"}}}
+	check := func(change values, want ...string) {
+		t.Helper()
+		p := c.plan(sessionType, made, with(values{"name": "test"}, change))
+		if said := list(p.Diagnostics); len(p.replaced()) == 0 || strings.Contains(said, nothing) != slices.Contains(want, nothing) {
+			t.Errorf("%v replaces it for %v: %s", change, p.replaced(), said)
+		}
+		expect(t, p.Diagnostics, want...)
+	}
+	check(unknownType, nothing, "On offer are only: RTX 4090, RTX A6000", "is released")
+	check(values{"offer_id": "vastai-0"}, nothing, "no offer vastai-0")
+	check(values{"requirements": values{"gpu_types": []any{"RTX 4090"}}}, "WARNING: Machine will be replaced")
+	check(values{"offer_id": vast})
+	check(values{"name": "other", "requirements": values{"clouds": []any{"bluelobster"}}})
+	if err := w.SetFaults(sandbox.Rule{Route: "GET /api/v1/inventory", Nth: 1, Fault: sandbox.Status, Value: 403}); err != nil {
+		t.Fatal(err)
+	}
+	check(unknownType, "WARNING: Machine will be replaced")
 	_, diags := c.destroy(sessionType, made)
 	expect(t, diags)
 }

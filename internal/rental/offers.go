@@ -107,27 +107,48 @@ func anotherMayDo(err error) bool {
 
 // choose returns the next offer to try, and whether a concurrent rental has taken it.
 func (r *run) choose(ctx context.Context) (offer shopper.Offer, taken bool, err error) {
-	if r.order.OfferID != "" {
-		offer, err = r.shared.service.Offer(ctx, r.order.OfferID)
-		if shopper.IsNotFound(err) {
-			err = &NoOfferError{OfferID: r.order.OfferID, Err: err}
-		}
+	fit, none, err := r.shared.offers(ctx, r.order)
+	switch {
+	case err != nil:
 		return offer, false, err
+	case r.order.OfferID != "" && len(fit) > 0:
+		return fit[0], false, nil
 	}
-	cloud := ""
-	if len(r.order.Requirements.Clouds) == 1 {
-		cloud = strings.ToLower(strings.TrimSpace(r.order.Requirements.Clouds[0]))
-	}
-	offers, err := r.shared.service.Offers(ctx, cloud)
-	if err != nil {
-		return offer, false, err
-	}
-	fit, rejected := r.order.Requirements.Select(offers, r.order.Hours)
 	offer, taken, ok := r.shared.market.take(fit, r.tried)
 	if !ok {
-		return offer, false, &NoOfferError{Cloud: cloud, Total: len(offers), Fit: len(fit), Rejected: rejected}
+		return offer, false, none
 	}
 	return offer, taken, nil
+}
+
+// offers returns the offers that fit an order, best first, and the error for the case that none of them can be had.
+func (r *Renter) offers(ctx context.Context, order Order) (fit []shopper.Offer, none *NoOfferError, err error) {
+	if order.OfferID != "" {
+		offer, err := r.service.Offer(ctx, order.OfferID)
+		if shopper.IsNotFound(err) {
+			return nil, &NoOfferError{OfferID: order.OfferID, Err: err}, nil
+		}
+		return []shopper.Offer{offer}, nil, err
+	}
+	cloud := ""
+	if len(order.Requirements.Clouds) == 1 {
+		cloud = strings.ToLower(strings.TrimSpace(order.Requirements.Clouds[0]))
+	}
+	offers, err := r.service.Offers(ctx, cloud)
+	if err != nil {
+		return nil, nil, err
+	}
+	fit, rejected := order.Requirements.Select(offers, order.Hours)
+	return fit, &NoOfferError{Cloud: cloud, Total: len(offers), Fit: len(fit), Rejected: rejected}, nil
+}
+
+// Unoffered returns a *NoOfferError if no offer fits an order at the moment, and nil if one does or that can't be found out.
+func (r *Renter) Unoffered(ctx context.Context, order Order) error {
+	fit, none, err := r.offers(ctx, order)
+	if err != nil || len(fit) > 0 {
+		return nil //nolint:nilerr // the contract
+	}
+	return none
 }
 
 // makeUsable checks what was rented, waits until it is running, and logs in.

@@ -130,6 +130,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 		resp.RequiresReplace = replacing(ctx, req.Private, config, state, plan, &resp.Diagnostics)
 		if len(resp.RequiresReplace) > 0 {
+			r.warnUnoffered(ctx, plan, resp)
 			return
 		}
 	}
@@ -200,6 +201,22 @@ func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.Mo
 	if r.data != nil && r.data.Renter != nil {
 		// An unknown name is "", which has no leftovers.
 		warnLeftovers(ctx, r.data.Renter, plan.names(), "The next apply releases it; a destroy only releases what is in state", &resp.Diagnostics)
+	}
+}
+
+// warnUnoffered warns if there is nothing on offer for what replaces the machine because of its offer or its requirements.
+func (r *Resource) warnUnoffered(ctx context.Context, plan model, resp *resource.ModifyPlanResponse) {
+	wanted, err := plan.Requirements.ToTerraformValue(ctx)
+	if r.data == nil || r.data.Renter == nil || err != nil || !wanted.IsFullyKnown() ||
+		plan.Requirements.IsNull() && plan.OfferID.IsUnknown() ||
+		!resp.RequiresReplace.Contains(path.Root("requirements")) && !resp.RequiresReplace.Contains(path.Root("offer_id")) {
+		return
+	}
+	order, diags := plan.order(ctx)
+	resp.Diagnostics.Append(diags...)
+	if err := r.data.Renter.Unoffered(ctx, order); err != nil {
+		resp.Diagnostics.AddWarning(about("No offer fits at the moment", plan.names()), err.Error()+"\n\nOffers change. If this"+
+			" plan is applied now, the old machine is released (unless create_before_destroy is set) and no new one is rented.")
 	}
 }
 
