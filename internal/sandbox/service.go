@@ -100,12 +100,13 @@ func (s *service) check() {
 	for _, row := range s.sessions.List(func(row session) bool {
 		return (row.Status == statusStopping || row.Status == statusProvisioning) && now-row.createdAt > stuckAfter
 	}) {
+		was := row.Status
 		row.Error = "Session stuck in provisioning state - provisioning timeout"
-		if row.Status == statusStopping {
+		if was == statusStopping {
 			row.Error = "Session stuck in stopping state - manual cleanup may be required"
 		}
 		row.Status, row.stopped = statusFailed, date
-		s.sessions.Update(row)
+		s.sessions.UpdateFrom(was, row)
 	}
 	for _, row := range s.sessions.List(func(row session) bool { return row.Status == statusFailed && row.providerID != "" }) {
 		s.work.Go(func() { s.expire(row, "clean-up of a failed session") })
@@ -144,8 +145,9 @@ func (s *service) reconcile(now time.Duration) {
 		if s.cloud.Running(row.providerID) {
 			continue
 		}
+		was := row.Status
 		row.Status, row.stopped = statusStopped, s.clock.Now()
 		row.Error = "Instance not found on provider during reconciliation"
-		s.sessions.Update(row)
+		s.sessions.UpdateFrom(was, row)
 	}
 }

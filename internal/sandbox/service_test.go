@@ -49,6 +49,29 @@ func (c client) noLocks() bool {
 	return len(c.s.locks) == 0
 }
 
+// What a check writes of a session doesn't undo the DELETE that has ended since the check read it.
+func TestACheckDoesNotUndoADelete(t *testing.T) {
+	t.Parallel()
+	c := frozen(t, Options{})
+	id := c.run("c", "vastai-100")
+	row, err := c.s.sessions.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row.Status = statusStopped
+	c.s.sessions.Update(row)
+	row.Status = statusFailed
+	c.s.sessions.UpdateFrom(statusStopping, row)
+	if got := c.status(id); got != statusStopped {
+		t.Errorf("from another status it became %s", got)
+	}
+	c.s.sessions.UpdateFrom(statusStopped, row)
+	if got := c.status(id); got != statusFailed {
+		t.Errorf("it is still %s", got)
+	}
+	c.until(id, statusStopped) // the machine is released
+}
+
 func TestAStoppedSessionComesBackToLife(t *testing.T) {
 	t.Parallel()
 	c := frozen(t, Options{Faults: []Rule{{Route: EventCreate, Fault: Delay, Value: "1m"}}})

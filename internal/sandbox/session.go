@@ -121,9 +121,23 @@ func (t *sessions) Get(id string) (session, error) {
 func (t *sessions) Update(s session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.updateLocked(s)
+}
+
+func (t *sessions) updateLocked(s session) {
 	if old, ok := t.rows[s.ID]; ok {
 		s.createdAt = old.createdAt
 		t.rows[s.ID] = stored(s)
+	}
+}
+
+// UpdateFrom is Update if the status is still was. The periodic checks of the service write a row that they have read a moment
+// before, in which a DELETE may have ended: a moment of a clock that doesn't run at the sandbox's speed.
+func (t *sessions) UpdateFrom(was string, s session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old, ok := t.rows[s.ID]; ok && old.Status == was {
+		t.updateLocked(s)
 	}
 }
 
