@@ -294,7 +294,7 @@ func TestSessionReplacedByNothing(t *testing.T) {
 		}
 		expect(t, p.Diagnostics, want...)
 	}
-	check(unknownType, nothing, "On offer are only: RTX 4090, RTX A6000", "is released")
+	check(unknownType, nothing, "GPU types on offer: RTX 4090, RTX A6000", "is released")
 	check(values{"offer_id": "vastai-0"}, nothing, "no offer vastai-0")
 	check(values{"requirements": values{"gpu_types": []any{"RTX 4090"}}}, "WARNING: Machine will be replaced")
 	check(values{"offer_id": vast})

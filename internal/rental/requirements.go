@@ -232,7 +232,7 @@ func explain(cloud string, total int, rejected []Rejection) string {
 		for _, r := range rejected {
 			types[r.Offer.GPUType] = true
 		}
-		fmt.Fprintf(&b, "\nOn offer are only: %s\n", strings.Join(slices.Sorted(maps.Keys(types)), ", "))
+		fmt.Fprintf(&b, "\nGPU types on offer: %s\n", strings.Join(slices.Sorted(maps.Keys(types)), ", "))
 	}
 	b.WriteString("\nClosest:\n")
 	for _, r := range rejected[:min(3, len(rejected))] {

@@ -127,7 +127,7 @@ func TestExplanation(t *testing.T) {
 		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "None of the 40 offers", "min_vram_gb: 40 of 40",
 			"max_price_per_hour: 37 of 40", "Closest:", "vastai-00", "each GPU has 24 GB")
 		o.Requirements = Requirements{GPUTypes: []string{"RTX4090"}}
-		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "gpu_types: 40 of 40", "On offer are only: RTX 4090\n")
+		fails[*NoOfferError](t, w.apply(t.Context(), w.process(), o), "gpu_types: 40 of 40", "GPU types on offer: RTX 4090\n")
 		o.Requirements = Requirements{MaxPricePerHour: 0.405}
 		w.f.boots = []lot{{refuse: "stale"}}
 		fails[*AttemptsError](t, w.apply(t.Context(), w.process(), o), "1 offer was tried", "The only offer that meets the requirements"+

@@ -131,8 +131,9 @@ func (t *sessions) updateLocked(s session) {
 	}
 }
 
-// UpdateFrom is Update if the status is still was. The periodic checks of the service write a row that they have read a moment
-// before, in which a DELETE may have ended: a moment of a clock that doesn't run at the sandbox's speed.
+// UpdateFrom is Update if the status is still was, and nothing otherwise. The service's periodic checks write rows that they read
+// a moment before, and so may undo a DELETE that has ended in between (internal/service/lifecycle/manager.go at e3220c5). That
+// moment is too short to matter there; at the sandbox's speed it would be long.
 func (t *sessions) UpdateFrom(was string, s session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -42,7 +42,7 @@ func FreePort(t testing.TB) int {
 	return 0
 }
 
-// Dir makes a directory for the time of the test. Unlike t.TempDir's, its path is short enough for that of a socket.
+// Dir makes a directory that is removed after the test. Unlike t.TempDir's, its path is short enough for that of a socket.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "t")
@@ -53,10 +53,10 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Eventually waits until something holds, which it looks at every few milliseconds, and ends the test if it doesn't come to it.
+// Eventually checks every few milliseconds until something holds, and fails the test if it doesn't within a minute and a half.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	const limit = 90 * time.Second // of a test that waits for nothing else, beside a busy computer's other work
+	const limit = 90 * time.Second // much longer than any of it takes, for busy computers
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(limit); !holds(); <-ticker.C {
@@ -66,7 +66,7 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// SSHKey makes an SSH key, in OpenSSH's format as well.
+// SSHKey makes an SSH key, and returns its private half also in OpenSSH's format.
 func SSHKey(t testing.TB) (signer ssh.Signer, private string) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -83,7 +83,7 @@ func SSHKey(t testing.TB) (signer ssh.Signer, private string) {
 	return signer, string(pem.EncodeToMemory(block))
 }
 
-// SSHAgent returns the socket of an SSH agent that has a key. It serves for the time of the test.
+// SSHAgent returns the socket of an SSH agent that has a key. It ends with the test.
 func SSHAgent(t testing.TB, private string) string {
 	t.Helper()
 	key, err := ssh.ParseRawPrivateKey([]byte(private))

@@ -206,10 +206,10 @@ func (r *Resource) planCreate(ctx context.Context, plan model, resp *resource.Mo
 
 // warnUnoffered warns if there is nothing on offer for what replaces the machine because of its offer or its requirements.
 func (r *Resource) warnUnoffered(ctx context.Context, plan model, resp *resource.ModifyPlanResponse) {
+	at := resp.RequiresReplace
 	wanted, err := plan.Requirements.ToTerraformValue(ctx)
 	if r.data == nil || r.data.Renter == nil || err != nil || !wanted.IsFullyKnown() ||
-		plan.Requirements.IsNull() && plan.OfferID.IsUnknown() ||
-		!resp.RequiresReplace.Contains(path.Root("requirements")) && !resp.RequiresReplace.Contains(path.Root("offer_id")) {
+		!at.Contains(path.Root("requirements")) && !at.Contains(path.Root("offer_id")) {
 		return
 	}
 	order, diags := plan.order(ctx)

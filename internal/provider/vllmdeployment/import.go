@@ -82,7 +82,7 @@ var importID = regexp.MustCompile(`^(?:` + loginPattern + `,)?(?:` + loginPatter
 func parseImportID(text string) (identity, error) {
 	found := importID.FindStringSubmatch(text)
 	if found == nil {
-		return identity{}, errors.New("it has the form [USER@JUMP_HOST[:PORT],]SESSION_ID/NAME[:DIRECTORY], with USER@HOST[:PORT]" +
+		return identity{}, errors.New("it must have the form [USER@JUMP_HOST[:PORT],]SESSION_ID/NAME[:DIRECTORY], with USER@HOST[:PORT]" +
 			" instead of SESSION_ID if the machine isn't rented. NAME is the server's name on the machine, such as vllm-8000." +
 			" DIRECTORY is process.directory, for a process that has that argument")
 	}
