@@ -124,6 +124,7 @@ func TestE2ETunnelsEnd(t *testing.T) {
 	s.apply(t)
 	for _, c := range crashes {
 		s.write(t, tunnelled(c.name)...)
+		before := s.stateText(t)
 		e := s.start(t, applyArgs...)
 		addresses := s.addresses(t, e)
 		askThrough(t, addresses)
@@ -145,6 +146,12 @@ func TestE2ETunnelsEnd(t *testing.T) {
 		}
 		_ = held.Close()
 		s.done(t, e)
+		// A CLI that is interrupted twice may end between emptying its state file and writing it
+		// (internal/states/statemgr/filesystem.go of Terraform 1.16.2), as the guide about money says.
+		if !c.orderly && s.stateText(t) == "" {
+			t.Logf("%s: the CLI left an empty state file", c.name)
+			write(t, s.stateFile(), before)
+		}
 		t.Logf("ROW %s, %s: %d tunnels closed, exit code %d", c.name, built.version, tunnels, e.cmd.ProcessState.ExitCode())
 	}
 
